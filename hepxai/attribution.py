@@ -1,0 +1,323 @@
+"""Attribution: the one result. Named axes, physics selections, means with errors, conversions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.estimate import Estimate, ratio_mean
+from hepxai.events import Events
+from hepxai.files import read_tensors, write_tensors
+from hepxai.jagged import IntArray, offsets_from_counts, parents, row_sum, take_rows
+
+if TYPE_CHECKING:
+    from torch_geometric.explain import Explanation
+
+JAGGED = ("particle", "pair")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Ordered particle pairs: messages flow from ``src`` to ``dst``.
+
+    Attributes
+    ----------
+    src, dst : ndarray of int64, shape [P]
+        Flat particle indices into the events.
+    offsets : ndarray of int64, shape [E+1]
+    """
+
+    src: IntArray
+    dst: IntArray
+    offsets: IntArray
+
+    @staticmethod
+    def complete(events: Events) -> Pairs:
+        """All ordered pairs of different particles of each event."""
+        return Pairs(*events.pairs())
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What a method says that the model looked at, for every event of a population.
+
+    Attributes
+    ----------
+    values : ndarray
+        Signed. First axis is flat over events, particles or pairs; the others are regular.
+    axes : tuple of str
+        Names of the axes of ``values``. The first is "event", "particle" or "pair"; the others are
+        any of feature, row, column, neuron, head, layer, repeat.
+    events : Events
+        The events explained.
+    method, target : str
+        Registered name of the explainer, and the output that was explained.
+    settings : mapping
+        Everything needed to repeat it (JSON values), with the baseline where there is one.
+    labels : mapping of str to tuple of str
+        Names along the regular axes.
+    pairs : Pairs, optional
+        For a "pair" axis; for a selection of particles too, each paired with itself.
+    residual : ndarray of float64, shape [E], optional
+        Completeness: sum of the attributions minus the change of the output they should add up to.
+    span : ndarray of float64, shape [E], optional
+        That change of the output.
+    checks : mapping of str to float
+        Figures of merit stored with the map (median relative residual, fidelity …).
+    """
+
+    values: NDArray[np.floating]
+    axes: tuple[str, ...]
+    events: Events
+    method: str
+    target: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pairs: Pairs | None = None
+    residual: NDArray[np.float64] | None = None
+    span: NDArray[np.float64] | None = None
+    checks: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != len(self.axes):
+            raise ValueError(f"values have {self.values.ndim} axes, names are {self.axes}")
+        if self.axes[0] not in ("event", *JAGGED):
+            raise ValueError(f"the first axis is {self.axes[0]!r}; it must be event, particle or pair")
+        if len(self.values) != self.offsets[-1]:
+            raise ValueError(f"{len(self.values)} rows for {self.offsets[-1]} {self.axes[0]}s")
+        for axis, names in self.labels.items():
+            if len(names) != self.values.shape[self.axis(axis)]:
+                raise ValueError(f"{len(names)} labels for axis {axis} of {self.values.shape}")
+
+    # --- axes --------------------------------------------------------------------------------
+
+    @property
+    def offsets(self) -> IntArray:
+        """Offsets of the first axis into the events, ``[E+1]``."""
+        if self.axes[0] == "event":
+            return np.arange(len(self.events) + 1)
+        if self.pairs is not None:
+            return self.pairs.offsets
+        if self.axes[0] == "pair":
+            raise ValueError("a pair axis needs pairs")
+        return self.events.offsets
+
+    def axis(self, name: str) -> int:
+        """Position of a named axis."""
+        if name not in self.axes:
+            raise KeyError(f"no axis {name!r}; there are {', '.join(self.axes)}")
+        return self.axes.index(name)
+
+    def replace(self, **changes: Any) -> Attribution:
+        """Copy with other attributes, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    # --- reductions --------------------------------------------------------------------------
+
+    def sum(self, axis: str) -> Attribution:
+        """Sum over a named axis; over "particle" or "pair" the result is per event."""
+        if axis in JAGGED and self.axis(axis) == 0:
+            return self._per_event(row_sum(self.values, self.offsets))
+        return self._without(axis, self.values.sum(axis=self._regular(axis)))
+
+    def mean(self, axis: str) -> Attribution:
+        """Mean over a named axis; events without an entry get NaN."""
+        if axis in JAGGED and self.axis(axis) == 0:
+            size = np.diff(self.offsets).reshape((-1,) + (1,) * (self.values.ndim - 1))
+            with np.errstate(invalid="ignore"):
+                return self._per_event(row_sum(self.values, self.offsets) / np.where(size == 0, np.nan, size))
+        return self._without(axis, self.values.mean(axis=self._regular(axis)))
+
+    def population(self, where: NDArray[np.bool_] | None = None) -> Estimate:
+        """Weighted mean over all entries of a population of events, with its statistical error.
+
+        Parameters
+        ----------
+        where : ndarray of bool, shape [E], optional
+            Events to use, all by default.
+
+        Returns
+        -------
+        Estimate
+            Shape of the regular axes. Events are the independent units, also where an event has
+            many particles or pairs; see `hepxai.estimate.ratio_mean`.
+        """
+        finite = np.isfinite(self.values).reshape(len(self.values), -1).all(axis=1)
+        column = (slice(None),) + (None,) * (self.values.ndim - 1)
+        total = row_sum(np.where(finite[column], self.values, 0.0), self.offsets)
+        weight = self.events.weight if where is None else np.where(where, self.events.weight, 0.0)
+        return ratio_mean(total, row_sum(finite.astype(np.float64), self.offsets), weight)
+
+    def _regular(self, axis: str) -> int:
+        position = self.axis(axis)
+        if position == 0:
+            raise ValueError(f"axis {axis!r} runs over the population: use population()")
+        return position
+
+    def _per_event(self, values: NDArray[np.float64]) -> Attribution:
+        return self.replace(values=values, axes=("event", *self.axes[1:]), pairs=None)
+
+    def _without(self, axis: str, values: NDArray[np.floating]) -> Attribution:
+        labels = {k: v for k, v in self.labels.items() if k != axis}
+        return self.replace(values=values, axes=tuple(a for a in self.axes if a != axis), labels=labels)
+
+    # --- selections --------------------------------------------------------------------------
+
+    def select(
+        self,
+        *,
+        particle: str | None = None,
+        pair: tuple[str, str] | None = None,
+        source: str | None = None,
+        destination: str | None = None,
+        **regular: str,
+    ) -> Attribution:
+        """Part of the attribution by physics name; values of everything else are left out.
+
+        Parameters
+        ----------
+        particle : str
+            Particle type, for a "particle" axis.
+        pair : tuple of two str
+            Types of a pair in either order, for a "pair" axis.
+        source, destination : str
+            Type of the sender, of the receiver of the message, for a "pair" axis.
+        **regular
+            Label on a regular axis, for example ``feature="pt"``; the axis is dropped.
+        """
+        chosen = self
+        for axis, label in regular.items():
+            names = chosen.labels.get(axis, ())
+            if label not in names:
+                raise KeyError(f"axis {axis!r} has no {label!r}; it has {', '.join(names) or 'no labels'}")
+            chosen = chosen._without(axis, np.take(chosen.values, names.index(label), axis=chosen.axis(axis)))
+        mask = chosen._mask(particle, pair, source, destination)
+        return chosen if mask is None else chosen._keep(mask)
+
+    def _mask(
+        self, particle: str | None, pair: tuple[str, str] | None, source: str | None, destination: str | None
+    ) -> NDArray[np.bool_] | None:
+        is_type = self.events.is_type
+        if particle is not None:
+            self._need("particle", f"particle={particle!r}")
+            return is_type(particle)[self._ends()[0]]
+        asked = {"pair": pair, "source": source, "destination": destination}
+        if all(v is None for v in asked.values()):
+            return None
+        self._need("pair", str({k: v for k, v in asked.items() if v is not None}))
+        mask = np.ones(len(self.values), dtype=bool)
+        src, dst = self._ends()
+        if pair is not None:
+            a, b = is_type(pair[0]), is_type(pair[1])
+            mask &= (a[src] & b[dst]) | (b[src] & a[dst])
+        if source is not None:
+            mask &= is_type(source)[src]
+        if destination is not None:
+            mask &= is_type(destination)[dst]
+        return mask
+
+    def _need(self, axis: str, asked: str) -> None:
+        if self.axes[0] != axis:
+            raise ValueError(f"{asked} needs a {axis} axis; {self.method} has {', '.join(self.axes)}")
+
+    def _ends(self) -> tuple[IntArray, IntArray]:
+        if self.pairs is not None:
+            return self.pairs.src, self.pairs.dst
+        return (own := np.arange(self.events.n_particles)), own
+
+    def _keep(self, mask: NDArray[np.bool_]) -> Attribution:
+        src, dst = self._ends()
+        counts = row_sum(mask.astype(np.float64), self.offsets).astype(np.int64)
+        pairs = Pairs(src[mask], dst[mask], offsets_from_counts(counts))
+        return self.replace(values=self.values[mask], pairs=pairs)
+
+    def __getitem__(self, which: slice | NDArray[Any]) -> Attribution:
+        """Keep the attribution of some of the events."""
+        rows = np.arange(len(self.events))[which]
+        flat, offsets = take_rows(self.offsets, rows)
+        events = self.events[rows]
+        pairs = None
+        if self.pairs is not None:
+            shift = np.repeat(events.offsets[:-1] - self.events.offsets[rows], np.diff(offsets))
+            pairs = Pairs(self.pairs.src[flat] + shift, self.pairs.dst[flat] + shift, offsets)
+        per_event = {
+            k: v if v is None else v[rows] for k, v in (("residual", self.residual), ("span", self.span))
+        }
+        return self.replace(values=self.values[flat], events=events, pairs=pairs, **per_event)
+
+    # --- conversions -------------------------------------------------------------------------
+
+    def to_awkward(self) -> ak.Array:
+        """One list of records per event (one record per event for an "event" axis).
+
+        Fields are ``value`` (regular axes nested in it), and for pairs ``src`` and ``dst``, the
+        positions of the particles inside the event.
+        """
+        value = ak.from_numpy(np.ascontiguousarray(self.values))
+        if self.axes[0] == "event":
+            return ak.zip({"value": value}, depth_limit=1)
+        columns = {"value": value}
+        if self.axes[0] == "pair":
+            first = self.events.offsets[parents(self.offsets)]
+            src, dst = self._ends()
+            columns |= {"src": src - first, "dst": dst - first}
+        return ak.unflatten(ak.zip(columns, depth_limit=1), np.diff(self.offsets))
+
+    def to_pyg(self, event: int) -> Explanation:
+        """PyG ``Explanation`` of one event: ``node_mask`` for particles, ``edge_mask`` for pairs."""
+        import torch
+        from torch_geometric.explain import Explanation
+
+        one = self[np.array([event])]
+        value = torch.as_tensor(one.values)
+        graph = one.events.graph()
+        kept: dict[str, Any] = {"x": graph.x, "edge_index": graph.edge_index, "target": graph.y}
+        if one.axes[0] == "pair":
+            kept |= {
+                "edge_index": torch.as_tensor(np.stack(one._ends())),
+                "edge_mask": value,
+            }
+        else:
+            kept["node_mask"] = value if value.ndim > 1 else value[:, None]
+        return Explanation(**kept)
+
+    def to_root(self, folder: str | Path) -> list[Path]:
+        """Write friend trees aligned with the input files; see `hepxai.export.friends`."""
+        from hepxai.export.friends import write_friends  # the one look upwards: a convenience door
+
+        return write_friends(folder, self.events, [self])
+
+    # --- storage -----------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file, complete or not at all. The events are stored elsewhere."""
+        tensors = {"values": self.values, "residual": self.residual, "span": self.span}
+        if self.pairs is not None:
+            tensors |= {f"pairs.{f}": getattr(self.pairs, f) for f in ("src", "dst", "offsets")}
+        kept = {"axes": self.axes, "method": self.method, "target": self.target, "labels": dict(self.labels)}
+        kept |= {"settings": dict(self.settings), "checks": dict(self.checks), "n_events": len(self.events)}
+        known = {k: v for k, v in tensors.items() if v is not None}
+        write_tensors(path, known, {"attribution": json.dumps(kept)})
+
+    @staticmethod
+    def load(path: str | Path, events: Events) -> Attribution:
+        """Read what `save` wrote; ``events`` are those that were explained."""
+        stored, metadata = read_tensors(path)
+        tensors: dict[str, Any] = dict(stored)
+        kept: dict[str, Any] = json.loads(metadata["attribution"])
+        if kept.pop("n_events") != len(events):
+            raise ValueError(f"{path} explains another number of events than the {len(events)} given")
+        pairs = None
+        if "pairs.src" in tensors:
+            pairs = Pairs(*(tensors.pop(f"pairs.{f}") for f in ("src", "dst", "offsets")))
+        kept["axes"] = tuple(kept["axes"])
+        kept["labels"] = {k: tuple(v) for k, v in kept["labels"].items()}
+        return Attribution(events=events, pairs=pairs, **tensors, **kept)

@@ -1,0 +1,62 @@
+"""Index arithmetic for jagged arrays: flat content, offsets, no Python loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+def offsets_from_counts(counts: NDArray[np.integer]) -> IntArray:
+    """Offsets ``[E+1]`` of a jagged array whose rows have ``counts`` entries."""
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def parents(offsets: IntArray) -> IntArray:
+    """Row number of every flat entry, ``[N]``."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def local_index(offsets: IntArray) -> IntArray:
+    """Position of every flat entry inside its own row, ``[N]``."""
+    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
+
+
+def take_rows(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Flat indices of the entries of ``rows``, and the offsets of the result."""
+    counts = np.diff(offsets)[rows]
+    taken = offsets_from_counts(counts)
+    return np.repeat(offsets[rows] - taken[:-1], counts) + np.arange(taken[-1]), taken
+
+
+def all_pairs(offsets: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Every ordered pair of different entries of a row.
+
+    Returns
+    -------
+    src, dst : ndarray of int64, shape [P]
+        Flat indices. Pairs are ordered by row, then ``dst``, then ``src``.
+    pair_offsets : ndarray of int64, shape [E+1]
+    """
+    counts = np.diff(offsets)
+    pair_offsets = offsets_from_counts(counts * np.maximum(counts - 1, 0))
+    row = parents(pair_offsets)
+    position = local_index(pair_offsets)
+    others = np.maximum(counts[row] - 1, 1)
+    dst, src = position // others, position % others
+    src += src >= dst
+    return offsets[row] + src, offsets[row] + dst, pair_offsets
+
+
+def row_sum(values: NDArray[Any], offsets: IntArray) -> NDArray[np.float64]:
+    """Sum of the entries of every row, 0 for an empty one. Shape ``[E, ...]``."""
+    total = np.zeros((len(offsets) - 1, *values.shape[1:]), dtype=np.float64)
+    filled = np.diff(offsets) > 0
+    if filled.any():
+        total[filled] = np.add.reduceat(values, offsets[:-1][filled], axis=0, dtype=np.float64)
+    return total

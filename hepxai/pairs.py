@@ -1,0 +1,66 @@
+"""Features of ordered particle pairs, from their four-momenta."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def _delta_phi(a: Tensor, b: Tensor) -> Tensor:
+    return torch.remainder(a[..., 2] - b[..., 2] + torch.pi, 2 * torch.pi) - torch.pi
+
+
+def _delta_eta(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 1] - b[..., 1]
+
+
+def _delta_r(a: Tensor, b: Tensor) -> Tensor:
+    return torch.hypot(_delta_eta(a, b), _delta_phi(a, b))
+
+
+def _mass(a: Tensor, b: Tensor) -> Tensor:
+    # mT1 mT2 cosh Δy written with E and p would cancel badly in float32 for collinear light particles:
+    # m² = m1² + m2² + 2 (E1 E2 - p1·p2) in double precision.
+    a, b = a.double(), b.double()
+    energy = [torch.sqrt((p[..., 0] * torch.cosh(p[..., 1])) ** 2 + p[..., 3] ** 2) for p in (a, b)]
+    dot = (
+        a[..., 0] * b[..., 0] * (torch.cos(_delta_phi(a, b)) + torch.sinh(a[..., 1]) * torch.sinh(b[..., 1]))
+    )
+    m2 = a[..., 3] ** 2 + b[..., 3] ** 2 + 2 * (energy[0] * energy[1] - dot)
+    return torch.sqrt(m2.clamp(min=0))
+
+
+def _log_mass(a: Tensor, b: Tensor) -> Tensor:
+    return torch.log(_mass(a, b).clamp(min=1e-3))
+
+
+PAIR_FEATURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "delta_eta": _delta_eta,
+    "delta_phi": _delta_phi,
+    "delta_r": _delta_r,
+    "mass": _mass,
+    "log_mass": _log_mass,
+}
+
+
+def pair_features(target: Tensor, source: Tensor, names: Sequence[str]) -> Tensor:
+    """Features of pairs of particles.
+
+    Parameters
+    ----------
+    target, source : Tensor, shape [..., 4]
+        pt [GeV], eta, phi, mass [GeV]; broadcast against each other.
+    names : sequence of str
+        Keys of ``PAIR_FEATURES``: ``delta_eta``, ``delta_phi`` (both target - source, the latter in
+        [-π, π)), ``delta_r``, ``mass`` [GeV] and ``log_mass`` (of GeV, floored at 1 MeV).
+
+    Returns
+    -------
+    Tensor, shape [..., K]
+    """
+    unknown = [n for n in names if n not in PAIR_FEATURES]
+    if unknown:
+        raise KeyError(f"no pair feature {unknown[0]!r}; there are {', '.join(PAIR_FEATURES)}")
+    return torch.stack([PAIR_FEATURES[n](target, source).to(target.dtype) for n in names], dim=-1)
