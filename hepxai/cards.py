@@ -1,0 +1,331 @@
+"""Cards: validated YAML files whose every error says where, what was found and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+Kind = Literal["datasets", "models"]
+Place = tuple[str | int, ...]
+
+
+class CardError(ValueError):
+    """A card that cannot be used; the text says where, what was found and what would be right."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the most similar known name, or nothing."""
+    lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    return f" (did you mean {lower[close[0]]!r}?)" if close else ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the entries of a card were written. All sources are equal: origin is not content."""
+
+    path: str = field(default="card", compare=False)
+    lines: Mapping[Place, str] = field(default_factory=dict, compare=False)
+
+    def where(self, place: Place) -> str:
+        """``file:line`` of an entry, or of the nearest one above it that is written out."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, self.path)
+
+    def error(self, place: Place, message: str) -> CardError:
+        """Error about the entry at ``place``."""
+        key = f"{'.'.join(map(str, place))}: " if place else ""
+        return CardError(f"{self.where(place)}: {key}{message}")
+
+
+class Card(BaseModel):
+    """Base of all cards and of their parts: frozen, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        known = [f.alias or n for n, f in cls.model_fields.items()]
+        for key in data if isinstance(data, Mapping) else ():
+            if key not in known and key not in cls.model_fields:
+                text = f"unknown key{nearest(str(key), known)}; the keys here are {', '.join(known)}"
+                raise PydanticCustomError("unknown_key", "{text}", {"key": key, "text": text})
+        return data
+
+    def located(self, folder: Path) -> Self:
+        """Card with its relative paths resolved; ``folder`` is where its file lies."""
+        return self
+
+    def error(self, place: Place, message: str) -> CardError:
+        """Error about the entry at ``place``, with the file and line it was read from."""
+        return self._source.error(place, message)
+
+
+CardT = TypeVar("CardT", bound=Card)
+
+
+def load_card(path: str | Path, card_class: type[CardT], overrides: Sequence[str] = ()) -> CardT:
+    """Read and validate a card.
+
+    Parameters
+    ----------
+    path : path
+        YAML file.
+    card_class : type
+        What the card is.
+    overrides : sequence of str
+        ``"dotted.key=value"`` entries that replace those of the file; the value is YAML, list items
+        go by number (``samples.0.weight=2``).
+
+    Raises
+    ------
+    CardError
+        One line per problem: ``file.yaml:LINE: key: what was found; what would be right``.
+    """
+    path = Path(path)
+    data, lines = _read(path)
+    for override in overrides:
+        _apply(override, data, lines)
+    source = Source(str(path), lines)
+    try:
+        card = card_class.model_validate(data).located(path.resolve().parent)
+    except ValidationError as problem:
+        raise CardError("\n".join(_explain(e, data, source) for e in problem.errors())) from None
+    card._source = source
+    return card
+
+
+def dump_card(card: Card) -> str:
+    """YAML that loads to an equal card; defaults are written out, so that it stays what it was."""
+    data = card.model_dump(mode="python", by_alias=True, exclude_none=True)
+    return yaml.dump(_plain(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+# --- where cards live ------------------------------------------------------------------------
+
+
+def list_cards(kind: Kind) -> dict[str, Path]:
+    """Names and paths of the cards that come with the package."""
+    found: dict[str, Path] = {}
+    for root in _roots(kind):
+        files = root.glob("*/card.yaml") if kind == "datasets" else root.glob("*.yaml")
+        for path in files:
+            found.setdefault(path.parent.name if kind == "datasets" else path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find_card(kind: Kind, name_or_path: str | Path) -> Path:
+    """Path of a card: a file, or a folder with a ``card.yaml``, wins over the name of a packaged one."""
+    if kind not in get_args(Kind):
+        raise CardError(f"no kind of card {kind!r}; there are {', '.join(get_args(Kind))}")
+    path = Path(name_or_path)
+    for candidate in (path, path / "card.yaml"):
+        if candidate.is_file():
+            return candidate
+    cards = list_cards(kind)
+    if str(name_or_path) in cards:
+        return cards[str(name_or_path)]
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise CardError(f"{path}: no such file; give the path of a card, or one of {', '.join(cards)}")
+    hint = nearest(str(name_or_path), cards)
+    raise CardError(f"no card {str(name_or_path)!r} in {kind}{hint}; there are {', '.join(cards) or 'none'}")
+
+
+def _roots(kind: Kind) -> list[Path]:
+    package = Path(str(importlib.resources.files("hepxai")))
+    checkout = package.parent
+    # Beside an installed package, a folder `datasets` belongs to somebody else.
+    ours = [checkout / kind] if (checkout / "pyproject.toml").is_file() else []
+    return [package / "_cards" / kind, *ours]
+
+
+# --- YAML with lines ---------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars: `1e-3` is a number; `on`, `no`, `1:30` and dates are text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_SCALARS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "int": (r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:[0-9]*\.[0-9]+|[0-9]+\.)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    "merge": (r"<<", "<"),
+}
+for _dialect in (_Loader, _Dumper):
+    _dialect.yaml_implicit_resolvers = {}
+    for _tag, (_pattern, _first) in _SCALARS.items():
+        _dialect.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+class _Reader:
+    """Builds plain data from YAML nodes and remembers the line of every entry."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name, self.loader = name, _Loader(text)
+        self.lines: dict[Place, str] = {}
+
+    def read(self) -> Any:
+        node = self.loader.get_single_node()
+        return {} if node is None else self.build(node, ())
+
+    def build(self, node: yaml.Node, place: Place) -> Any:
+        self.lines.setdefault(place, self.line(node))
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.item(n, place, i) for i, n in enumerate(node.value)]
+        return self.loader.construct_object(node)
+
+    def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        seen: dict[str, str] = {}
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise CardError(f"{self.line(key)}: {name}: written twice, first at {seen[name]}; keep one")
+            seen[name] = self.line(key)
+        self.loader.flatten_mapping(node)  # `<<: *anchor`
+        built = {}
+        for key, value in node.value:
+            name = str(key.value)
+            self.lines[(*place, name)] = self.line(key)
+            built[name] = self.build(value, (*place, name))
+        return built
+
+    def item(self, node: yaml.Node, place: Place, number: int) -> Any:
+        value = self.build(node, (*place, number))
+        if isinstance(value, str):  # lists of expressions become mappings: text -> text
+            self.lines.setdefault((*place, value), self.line(node))
+        return value
+
+    def line(self, node: yaml.Node) -> str:
+        return f"{self.name}:{node.start_mark.line + 1}"
+
+
+def _read(path: Path) -> tuple[Any, dict[Place, str]]:
+    try:
+        reader = _Reader(str(path), path.read_text(encoding="utf-8"))
+        data = reader.read()
+    except OSError as problem:
+        raise CardError(f"{path}: cannot be read: {problem.strerror}; give the path of a YAML card") from None
+    except RecursionError:
+        raise CardError(f"{path}: an anchor refers to itself; write the value out") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise _not_yaml(path, problem) from None
+    if not isinstance(data, dict):
+        raise CardError(f"{path}:1: found {_short(data)}; a card is a mapping of `key: value` lines")
+    return data, reader.lines
+
+
+def _not_yaml(path: Path, problem: Exception) -> CardError:
+    mark = getattr(problem, "problem_mark", None)
+    place = f"{path}:{mark.line + 1}" if mark else str(path)
+    what = getattr(problem, "problem", None) or str(problem)
+    return CardError(f"{place}: not valid YAML: {what}; check indentation, colons and quotes")
+
+
+# --- overrides ---------------------------------------------------------------------------------
+
+
+def _apply(override: str, data: dict[str, Any], lines: dict[Place, str]) -> None:
+    key, equals, text = override.partition("=")
+    where = f"override {override!r}"
+    if not equals or not all(parts := key.strip().split(".")):
+        raise CardError(f"{where}: not of the form dotted.key=value; write for example split.seed=3")
+    try:
+        value = _Reader(where, text).read() if text.strip() else None
+    except yaml.YAMLError:
+        raise CardError(f"{where}: {text!r} is not valid YAML; quote it") from None
+    holder: Any = data
+    place: list[str | int] = []
+    for part in parts:
+        parent, index = holder, _index(holder, part, where, place)
+        if isinstance(parent, dict) and parent.get(part) is None:
+            parent[part] = {}
+        holder = parent[index]
+        place.append(index)
+    parent[index] = value
+    for old in [p for p in lines if p[: len(place)] == tuple(place)]:
+        del lines[old]
+    lines[tuple(place)] = where
+
+
+def _index(holder: Any, part: str, where: str, above: Sequence[str | int]) -> str | int:
+    if isinstance(holder, dict):
+        return part
+    name = ".".join(map(str, above))
+    if not isinstance(holder, list):
+        raise CardError(f"{where}: {name} is {_short(holder)}; it has no entry {part!r}")
+    if not part.isdigit() or int(part) >= len(holder):
+        raise CardError(f"{where}: {name} has no item {part!r}; items are numbered 0 to {len(holder) - 1}")
+    return int(part)
+
+
+# --- validation errors in the card's words -------------------------------------------------------
+
+
+def _explain(error: ErrorDetails, data: Any, source: Source) -> str:
+    place: list[str | int] = []
+    here = data
+    for part in error["loc"]:  # pydantic adds names of union members, which are not in the file
+        if _has(here, part):
+            place.append(part)
+            here = here[part]
+    context = error.get("ctx", {})
+    missing = error["type"] == "missing"
+    if missing or error["type"] == "unknown_key":
+        place.append(error["loc"][-1] if missing else context["key"])
+    return str(source.error(tuple(place), _wording(error, here, context)))
+
+
+def _has(data: Any, part: str | int) -> bool:
+    if isinstance(data, dict):
+        return part in data
+    return isinstance(data, list) and isinstance(part, int) and part < len(data)
+
+
+def _wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str:
+    if error["type"] == "missing":
+        return "missing; add this key"
+    if error["type"] == "unknown_key":
+        return str(context["text"])
+    if error["type"] == "value_error":
+        return str(context["error"])
+    if error["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", context["expected"])
+        return f"found {_short(found)}{nearest(str(found), known)}; should be {context['expected']}"
+    message = error["msg"].removeprefix("Input ").replace("Input should", "should")
+    return f"found {_short(found)}; {message}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

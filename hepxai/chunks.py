@@ -1,0 +1,45 @@
+"""Cut a population into chunks of events of similar size, and put the results back in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.jagged import IntArray, offsets_from_counts, take_rows
+
+BUDGET = 65_536
+"""Particle pairs (diagonal and padding included) in a chunk: about 16 MB for 64 floats each."""
+
+
+def chunk_rows(counts: IntArray, budget: int = BUDGET) -> list[IntArray]:
+    """Event numbers of each chunk.
+
+    Events are sorted by multiplicity first, so that padding to the longest event of a chunk costs little and
+    most chunks need none.
+    """
+    order = np.argsort(counts, kind="stable")
+    cost = np.cumsum(np.maximum(counts[order], 4) ** 2)
+    cuts = np.searchsorted(cost, np.arange(budget, cost[-1] if len(cost) else 0, budget), side="right")
+    return [rows for rows in np.split(order, np.unique(cuts)) if len(rows)]
+
+
+def in_order(
+    parts: Sequence[NDArray[np.floating]], chunks: Sequence[IntArray], empty: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Per-event results of the chunks, in the order of the events; ``empty`` is the shape without any."""
+    if not chunks:
+        return np.zeros(empty)
+    back = np.argsort(np.concatenate(chunks), kind="stable")
+    return np.concatenate(parts).astype(np.float64, copy=False)[back]
+
+
+def jagged_in_order(
+    parts: Sequence[NDArray[np.floating]], chunks: Sequence[IntArray], offsets: IntArray
+) -> NDArray[np.floating]:
+    """Per-particle or per-pair results of the chunks, in the order of the events with ``offsets``."""
+    rows = np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int64)
+    sorted_offsets = offsets_from_counts(np.diff(offsets)[rows])
+    flat, _ = take_rows(sorted_offsets, np.argsort(rows, kind="stable"))
+    return np.concatenate(parts)[flat] if parts else np.zeros(0)

@@ -1,0 +1,175 @@
+"""The contract of an explainer, the registry, and the one verb."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hepxai.attribution import Attribution, Pairs
+from hepxai.chunks import chunk_rows, in_order, jagged_in_order
+from hepxai.events import Events
+from hepxai.jagged import IntArray, offsets_from_counts, parents
+from hepxai.models.base import Model
+from hepxai.models.cloud import Cloud
+from hepxai.progress import track
+
+
+class CannotExplainError(TypeError):
+    """The model lacks an ability that the method needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explainer(ABC):
+    """Settings of a method; subclasses add fields and `explain`.
+
+    Attributes
+    ----------
+    name : str
+        Registered name (class attribute).
+    needs : type
+        Protocol that the model must satisfy (class attribute); see `hepxai.models.base`.
+    progress : bool
+        Show a progress bar.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[type] = Model
+    progress: bool = False
+
+    @abstractmethod
+    def explain(self, model: Any, events: Events, target: str) -> Attribution:
+        """Explain one output of the model on every event."""
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able settings, stored with the result."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "progress"}
+        return {k: v for k, v in fields.items() if isinstance(v, str | int | float | bool | None)}
+
+
+EXPLAINERS: dict[str, type[Explainer]] = {}
+E_ = TypeVar("E_", bound=type[Explainer])
+
+
+def register(name: str) -> Callable[[E_], E_]:
+    """Class decorator: make an explainer known under a name."""
+
+    def enter(explainer: E_) -> E_:
+        if name in EXPLAINERS:
+            raise ValueError(f"an explainer named {name!r} exists: {EXPLAINERS[name]}")
+        explainer.name = name
+        EXPLAINERS[name] = explainer
+        return explainer
+
+    return enter
+
+
+def explain(
+    model: Model, events: Events, method: str, *, target: str | None = None, **settings: Any
+) -> Attribution:
+    """Say what a model looked at, for every event.
+
+    Parameters
+    ----------
+    model : Model
+        One of the package's, or one of yours with the protocols of `hepxai.models.base`.
+    events : Events
+    method : str
+        A key of ``EXPLAINERS``, e.g. "attention", "edge_ig", "node_ig", "surrogate".
+    target : str, optional
+        Name of the output to explain, as a logit. May be left out if the model has only one.
+    **settings
+        Of the method; see the class in ``EXPLAINERS[method]``.
+
+    Returns
+    -------
+    Attribution
+
+    Raises
+    ------
+    KeyError
+        Unknown method or output.
+    CannotExplainError
+        The model lacks an ability; the message names the methods that would work.
+    """
+    if method not in EXPLAINERS:
+        raise KeyError(f"no method {method!r}; there are {', '.join(sorted(EXPLAINERS))}")
+    chosen = EXPLAINERS[method]
+    if not isinstance(model, chosen.needs):
+        raise CannotExplainError(_what_works(model, method, chosen.needs))
+    known = {f.name for f in dataclasses.fields(chosen)}
+    if unknown := settings.keys() - known:
+        raise TypeError(f"{method} has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(known))}")
+    return chosen(**settings).explain(model, events, _target(model, target))
+
+
+def _what_works(model: object, method: str, needs: type) -> str:
+    works = [name for name, other in sorted(EXPLAINERS.items()) if isinstance(model, other.needs)]
+    lacking = [m for m in getattr(needs, "__protocol_attrs__", ()) if not hasattr(model, m)]
+    advice = f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
+    mine = type(model).__name__
+    return f"{method} needs {needs.__name__}; {mine} has no {', '.join(sorted(lacking))}; {advice}"
+
+
+def _target(model: Model, target: str | None) -> str:
+    if target is None and len(model.outputs) == 1:
+        return model.outputs[0]
+    if target not in model.outputs:
+        raise KeyError(
+            f"target {target!r} is not an output of the model; choose one of {', '.join(model.outputs)}"
+        )
+    return target
+
+
+# --- running over a population ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """A population cut into chunks, and the way back to its order."""
+
+    events: Events
+    chunks: list[IntArray]
+
+    @staticmethod
+    def of(events: Events) -> Chunked:
+        """Cut by number of pairs, so that memory stays flat."""
+        return Chunked(events, chunk_rows(events.counts))
+
+    def clouds(self, name: str, *, progress: bool) -> Iterator[Cloud]:
+        """Particles of each chunk, with a progress bar over the events."""
+        whole = Cloud.of(self.events)
+        with track(name, len(self.events), show=progress) as advance:
+            for rows in self.chunks:
+                yield whole.take(torch.as_tensor(rows))
+                advance(len(rows), "")
+
+    def per_event(self, parts: list[Tensor]) -> NDArray[np.float64]:
+        """Join per-event results of the chunks."""
+        return in_order([p.double().numpy() for p in parts], self.chunks, (0,))
+
+    def per_particle(self, parts: list[Tensor]) -> NDArray[np.floating]:
+        """Join per-particle results of the chunks."""
+        return jagged_in_order([p.numpy() for p in parts], self.chunks, self.events.offsets)
+
+    def pairs(self, parts: list[tuple[Cloud, Tensor, Tensor]]) -> Pairs:
+        """Join the edges ``(cloud, src, dst)`` of the chunks."""
+        size = [torch.bincount(cloud.batch[dst], minlength=len(cloud)).numpy() for cloud, _, dst in parts]
+        offsets = offsets_from_counts(in_order(size, self.chunks, (0,)).astype(np.int64))
+        shift = [cloud.ptr[cloud.batch[dst]] for cloud, _, dst in parts]
+        sources = [(src - s).numpy() for (_, src, _), s in zip(parts, shift, strict=True)]
+        receivers = [(dst - s).numpy() for (_, _, dst), s in zip(parts, shift, strict=True)]
+        first = self.events.offsets[parents(offsets)]
+        src, dst = (jagged_in_order(e, self.chunks, offsets).astype(np.int64) for e in (sources, receivers))
+        return Pairs(src + first, dst + first, offsets)
+
+    def per_pair(self, parts: list[Tensor], pairs: Pairs) -> NDArray[np.floating]:
+        """Join per-pair results of the chunks."""
+        return jagged_in_order([p.numpy() for p in parts], self.chunks, pairs.offsets)

@@ -1,0 +1,243 @@
+"""What goes into a friend tree: events and attributions as flat and singly jagged branches."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+
+from hepxai.attribution import Attribution
+from hepxai.events import Events
+from hepxai.jagged import IntArray, local_index, take_rows
+
+PREFIX = "hepxai_"
+SENTINEL = -999.0  # finite: it lands in a histogram's underflow, where NaN would be lost
+NONE = -1  # the same for labels, splits and indices
+_MAX_COLUMNS = 256
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number per event, ``values [E]``, and what stands at entries without an event."""
+
+    values: NDArray[Any]
+    missing: float | bool
+
+    def leaves(self) -> tuple[str, ...]:
+        """Suffixes of the branches it becomes."""
+        return ("",)
+
+    def at(self, rows: IntArray) -> NDArray[Any]:
+        """Column for the events ``rows``, -1 where there is none."""
+        column = np.full(len(rows), self.missing, dtype=self.values.dtype)
+        column[rows >= 0] = self.values[rows[rows >= 0]]
+        return column
+
+
+@dataclass(frozen=True)
+class Jagged:
+    """A list of records per event, which ROOT reads as parallel arrays behind one counter.
+
+    Attributes
+    ----------
+    offsets : ndarray of int64
+    row : ndarray of int64, shape [E]
+        List of every event, -1 for none.
+    fields : callable
+        From flat indices to the fields of those records.
+    """
+
+    offsets: IntArray
+    row: IntArray
+    fields: Callable[[IntArray], dict[str, NDArray[Any]]]
+
+    def leaves(self) -> tuple[str, ...]:
+        """Suffixes of the branches it becomes."""
+        return tuple(f"_{name}" for name in self.fields(np.zeros(0, dtype=np.int64)))
+
+    def at(self, rows: IntArray) -> ak.Array:
+        """Lists for the events ``rows``, empty where there is none."""
+        own = np.where(rows >= 0, self.row[rows], NONE) if len(self.row) else rows
+        counts = np.zeros(len(rows), dtype=np.int64)
+        flat, offsets = take_rows(self.offsets, own[own >= 0])
+        counts[own >= 0] = np.diff(offsets)
+        return ak.unflatten(ak.zip(self.fields(flat), depth_limit=1), counts)
+
+
+Branches = Mapping[str, Scalar | Jagged]
+
+
+def friend_branches(
+    events: Events, attributions: Iterable[Attribution], scores: NDArray[np.floating] | None
+) -> Branches:
+    """All branches of a friend tree by name, checked to be distinct and aligned with the events."""
+    aligned = [_Aligned(a, events) for a in attributions]
+    named: list[tuple[str, Scalar | Jagged]] = [*_identity(events), *_scores(events, scores)]
+    for one in aligned:
+        named += [(f"{PREFIX}{one.name}{suffix}", branch) for suffix, branch in one.branches()]
+    named.append((f"{PREFIX}particle", _particles(events, aligned)))
+    leaves = Counter(name + leaf for name, branch in named for leaf in branch.leaves())
+    twice = [name for name, times in leaves.items() if times > 1]
+    if twice:
+        raise ValueError(f"branch {twice[0]} is asked for twice; rename one method with replace(method=…)")
+    return dict(named)
+
+
+def entry_key(events: Events) -> IntArray:
+    """One number per (file, entry), increasing in both."""
+    return events.file * (max(events.file_entries, default=0) + 1) + events.entry
+
+
+def _identity(events: Events) -> list[tuple[str, Scalar]]:
+    return [
+        (f"{PREFIX}selected", Scalar(np.ones(len(events), dtype=np.bool_), False)),
+        (f"{PREFIX}split", Scalar(events.split.astype(np.int32), NONE)),
+        (f"{PREFIX}label", Scalar(events.label.astype(np.int32), NONE)),
+        (f"{PREFIX}weight", Scalar(events.weight, SENTINEL)),
+    ]
+
+
+def _scores(events: Events, scores: NDArray[np.floating] | None) -> Iterator[tuple[str, Scalar]]:
+    if scores is None:
+        return
+    if len(scores) != len(events):
+        raise ValueError(f"{len(scores)} scores for {len(events)} events")
+    logits = np.asarray(scores, dtype=np.float64).reshape(len(events), -1 if len(events) else 1)
+    classes, outputs = events.schema.classes, logits.shape[1]
+    labels = classes if outputs == len(classes) else tuple(f"output{k}" for k in range(outputs))
+    tables = {"score": logits}
+    if len(classes) > 1:  # without classes there is nothing to be probable: a regression
+        tables["probability"] = expit(logits) if outputs == 1 else softmax(logits, axis=1)
+    for name, table in tables.items():
+        for k in range(outputs):
+            suffix = "" if outputs == 1 else f"_{_word(labels[k])}"
+            yield f"{PREFIX}{name}{suffix}", Scalar(table[:, k].astype(np.float32), SENTINEL)
+
+
+def _particles(events: Events, aligned: Iterable[_Aligned]) -> Jagged:
+    columns: dict[str, NDArray[Any]] = {
+        "type": events.type.astype(np.int32),
+        "index": events.index.astype(np.int32),
+    }
+    for one in aligned:
+        if one.attribution.axes[0] == "particle":
+            columns |= one.particle_columns()
+    return Jagged(
+        events.offsets, np.arange(len(events)), lambda flat: {k: v[flat] for k, v in columns.items()}
+    )
+
+
+class _Aligned:
+    """An attribution lined up with the events that are written.
+
+    Attributes
+    ----------
+    at : ndarray of int64, shape [A]
+        Position in the events of every event of the attribution.
+    row : ndarray of int64, shape [E]
+        The inverse, -1 for events that were not explained.
+    columns : list of str
+        Suffix of each combination of the regular axes; one empty suffix where there are none.
+    """
+
+    def __init__(self, attribution: Attribution, events: Events) -> None:
+        self.attribution, self.events = attribution, events
+        self.name = _word(attribution.method)
+        self.at = _positions(attribution, events)
+        self.row = np.full(len(events), NONE, dtype=np.int64)
+        self.row[self.at] = np.arange(len(self.at))
+        self.columns = _column_names(attribution)
+        self.values = attribution.values.reshape(len(attribution.values), len(self.columns))
+
+    def branches(self) -> Iterator[tuple[str, Scalar | Jagged]]:
+        """Branches of its own, by suffix; values of particles go into the list of particles."""
+        yield "_explained", Scalar(self.row >= 0, False)
+        for name in ("residual", "span"):
+            values = getattr(self.attribution, name)
+            if values is not None:
+                yield f"_{name}", self._per_event(values)
+        if self.attribution.axes[0] == "event":
+            for k, column in enumerate(self.columns):
+                yield column, self._per_event(self.values[:, k])
+        if self.attribution.axes[0] == "pair":
+            yield "", Jagged(self.attribution.offsets, self.row, self._pair_fields())
+
+    def particle_columns(self) -> dict[str, NDArray[np.float32]]:
+        """Values of a "particle" axis for all particles of the events, sentinels where there are none."""
+        flat, _ = take_rows(self.events.offsets, self.at)
+        pairs = self.attribution.pairs
+        chosen = flat if pairs is None else flat[pairs.src]
+        table = np.full((self.events.n_particles, len(self.columns)), SENTINEL, dtype=np.float32)
+        table[chosen] = self.values
+        return {self.name + column: table[:, k] for k, column in enumerate(self.columns)}
+
+    def _per_event(self, values: NDArray[np.floating]) -> Scalar:
+        column = np.full(len(self.events), SENTINEL, dtype=np.float32)
+        column[self.at] = values
+        return Scalar(column, SENTINEL)
+
+    def _pair_fields(self) -> Callable[[IntArray], dict[str, NDArray[Any]]]:
+        part, pairs = self.attribution.events, self.attribution.pairs
+        assert pairs is not None  # an Attribution refuses a pair axis without pairs
+        of_particle = {
+            "_type": part.type.astype(np.int32),
+            "": part.index.astype(np.int32),
+            "_particle": local_index(part.offsets).astype(np.int32),
+        }
+        ends = {"dst": pairs.dst, "src": pairs.src}
+
+        def fields(flat: IntArray) -> dict[str, NDArray[Any]]:
+            known = {end + k: v[ends[end][flat]] for end in ends for k, v in of_particle.items()}
+            values = self.values[flat].astype(np.float32)
+            return known | {"value" + column: values[:, k] for k, column in enumerate(self.columns)}
+
+        return fields
+
+
+def _positions(attribution: Attribution, events: Events) -> IntArray:
+    """Where each explained event stands in ``events``, by file and entry."""
+    part, method = attribution.events, attribution.method
+    if (part.files, part.file_entries) != (events.files, events.file_entries):
+        raise ValueError(f"{method} explains events of other files than those written")
+    order = np.argsort(entry_key(events), kind="stable")
+    known, asked = entry_key(events)[order], entry_key(part)
+    place = np.searchsorted(known, asked)
+    found = place < len(known)
+    found[found] = known[place[found]] == asked[found]
+    if not found.all():
+        raise ValueError(f"{method} explains {np.sum(~found)} events that are not among those written")
+    at = order[place]
+    flat, offsets = take_rows(events.offsets, at)
+    if not (np.array_equal(offsets, part.offsets) and np.array_equal(events.type[flat], part.type)):
+        raise ValueError(f"{method} explains other particles than those of the events written")
+    return at
+
+
+def _column_names(attribution: Attribution) -> list[str]:
+    """Flat names of the regular axes, like ``_conv1_head0``: a TTree holds no doubly jagged branch."""
+    shape, axes = attribution.values.shape[1:], attribution.axes
+    if np.prod(shape, dtype=np.int64) > _MAX_COLUMNS:
+        raise ValueError(
+            f"{attribution.method} has {' × '.join(map(str, shape))} values per {axes[0]}; a friend tree "
+            f"takes {_MAX_COLUMNS}: sum over {' or '.join(axes[1:])}, or select, first"
+        )
+    labels = [
+        attribution.labels.get(a, tuple(map(str, range(k)))) for a, k in zip(axes[1:], shape, strict=True)
+    ]
+    words = [
+        [f"_{axis}{name}" if name.isdigit() else f"_{_word(name)}" for name in names]
+        for axis, names in zip(axes[1:], labels, strict=True)
+    ]
+    return ["".join(combination) for combination in itertools.product(*words)]
+
+
+def _word(name: str) -> str:
+    return re.sub(r"\W", "_", name, flags=re.ASCII)

@@ -1,0 +1,82 @@
+"""How ROOT opens friend trees: a ``FromSpec`` JSON and a C++ macro."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from hepxai.events import Events
+from hepxai.export.branches import PREFIX, Branches, Jagged
+
+TREE = "hepxai"
+
+
+def split_tree(source: str) -> tuple[str, str]:
+    """Path or URL and tree of ``path:tree``; a relative path is resolved against the working folder.
+
+    The friends may be opened from any folder, so inputs are named absolutely; URLs are left alone.
+    """
+    path, _, tree = source.rpartition(":")
+    if not path or not tree or tree.startswith("//"):
+        raise ValueError(f"{source!r} names no tree; write path:tree")
+    return (path if "://" in path else str(Path(path).absolute())), tree
+
+
+def friend_names(sources: Sequence[str]) -> list[str]:
+    """File names of the friends: numbered, because inputs of different folders may share a name."""
+    width = max(3, len(str(len(sources) - 1)))
+    stems = [Path(split_tree(s)[0].partition("?")[0]).stem for s in sources]
+    words = [re.sub(r"[^\w.-]", "_", stem) for stem in stems]
+    return [f"{i:0{width}}_{word}.root" for i, word in enumerate(words)]
+
+
+def specification(folder: Path, sources: Sequence[str]) -> dict[str, Any]:
+    """``RDataFrame`` ``FromSpec``: one sample per input, and one chain of friends in the same order.
+
+    ROOT looks for relative paths in the working folder, not beside the JSON, so all are absolute.
+    """
+    names = friend_names(sources)
+    samples = {}
+    for name, source in zip(names, sources, strict=True):
+        path, tree = split_tree(source)
+        samples[name.removesuffix(".root")] = {"trees": [tree], "files": [path]}
+    chain = {"trees": [TREE] * len(names), "files": [str((folder / n).absolute()) for n in names]}
+    return {"samples": samples, "friends": {TREE: chain}}
+
+
+def macro(events: Events, branches: Branches) -> str:
+    """C++ macro that chains inputs and friends and draws scores, and values of pairs against their mass."""
+    inputs = [split_tree(s) for s in events.files]
+    collections = events.schema.collections or ("",) * len(events.schema.types)
+    pairs = [
+        (name, leaf[1:]) for name, b in branches.items() for leaf in b.leaves() if leaf.startswith("_value")
+    ]
+    template = Template(files("hepxai.export").joinpath("friends.C.in").read_text(encoding="utf-8"))
+    return template.substitute(
+        tree=TREE,
+        inputs=_rows(
+            (*source, name) for source, name in zip(inputs, friend_names(events.files), strict=True)
+        ),
+        particles=_rows(zip(events.schema.types, collections, strict=True)),
+        classes=_rows((c,) for c in events.schema.classes),
+        scores=_rows((s,) for s in _drawn_scores(branches)),
+        pairs=_rows(pairs),
+    )
+
+
+def _drawn_scores(branches: Branches) -> list[str]:
+    names = [n for n, b in branches.items() if not isinstance(b, Jagged)]
+    shown = [n for n in names if n.startswith(f"{PREFIX}probability")]
+    return shown or [n for n in names if n.startswith(f"{PREFIX}score")]
+
+
+def _rows(rows: Iterable[Sequence[str]]) -> str:
+    """C++ initialisers, one a line."""
+    return "".join(
+        "\n   {" + ", ".join(json.dumps(v, ensure_ascii=False) for v in row) + "}," for row in rows
+    )

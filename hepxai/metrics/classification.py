@@ -1,0 +1,112 @@
+"""Binary classification with signed weights: accuracy, AUC, working points, all with errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.estimate import Estimate, ratio_mean
+from hepxai.events import SPLITS, Events
+
+Array = NDArray[np.float64]
+WORKING_POINTS = (0.3, 0.5, 0.7, 0.9)
+
+
+def _mean(values: NDArray[np.generic], weight: Array) -> Estimate:
+    return ratio_mean(np.asarray(values, dtype=np.float64), np.ones(len(values)), weight)
+
+
+def _need_two_classes(signal: NDArray[np.bool_]) -> None:
+    if signal.all() or not signal.any():
+        present = "signal" if len(signal) and signal.all() else "background" if len(signal) else "none"
+        raise ValueError(f"both classes are needed, present is only: {present}")
+
+
+def accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
+    """Weighted fraction of events on the right side of logit 0."""
+    return _mean((score > 0) == signal, weight)
+
+
+def _fraction_below(score: Array, reference: Array, weight: Array) -> Array:
+    """Weighted fraction of ``reference`` below each score, ties counted half."""
+    order = np.argsort(reference, kind="stable")
+    total = np.concatenate([[0.0], np.cumsum(weight[order])])
+    below, upto = (np.searchsorted(reference[order], score, side=s) for s in ("left", "right"))
+    return np.asarray((total[below] + total[upto]) / (2 * total[-1]))
+
+
+def auc(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
+    """Area under the ROC curve: the weighted Mann–Whitney statistic, valid for signed weights.
+
+    The error is DeLong's (Biometrics 44 (1988) 837): the spread of the placement values of each class,
+    generalised to weights. Exact for unweighted events.
+    """
+    _need_two_classes(signal)
+    s, b = score[signal], score[~signal]
+    ws, wb = weight[signal], weight[~signal]
+    value = _mean(_fraction_below(s, b, wb), ws)
+    other = _mean(1 - _fraction_below(b, s, ws), wb)
+    n = float(weight.sum() ** 2 / np.sum(weight**2))
+    return Estimate(value.value, np.hypot(value.error, other.error), n)
+
+
+def roc(score: Array, signal: NDArray[np.bool_], weight: Array) -> tuple[Array, Array, Array]:
+    """Signal and background efficiency for falling thresholds, and the thresholds.
+
+    With signed weights the curve need not be monotonic; nothing is smoothed away.
+
+    Returns
+    -------
+    signal_efficiency, background_efficiency, threshold : ndarray, shape [T]
+    """
+    _need_two_classes(signal)
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.diff(score[order]) != 0, True)
+    pass_s, pass_b = (np.cumsum(np.where(c, weight, 0.0)[order])[last] for c in (signal, ~signal))
+    return pass_s / pass_s[-1], pass_b / pass_b[-1], score[order][last]
+
+
+def rejection(score: Array, signal: NDArray[np.bool_], weight: Array, efficiency: float) -> Estimate:
+    """Background rejection 1/ε_b at a signal efficiency.
+
+    The error adds the background's count at fixed threshold and the threshold's own error from the finite
+    signal sample, through the slope of the ROC curve. Infinite if no background passes.
+    """
+    eff_s, eff_b, threshold = roc(score, signal, weight)
+    cut = threshold[min(int(np.argmax(eff_s >= efficiency)), len(threshold) - 1)]
+    passed = _mean(score[~signal] >= cut, weight[~signal])
+    signal_error = _mean(score[signal] >= cut, weight[signal]).error
+    error = np.hypot(passed.error, _slope(eff_s, eff_b, efficiency, float(signal_error)) * signal_error)
+    if passed.value <= 0:
+        return Estimate(np.asarray(np.inf), np.asarray(np.inf), passed.n_eff)
+    return Estimate(1 / passed.value, error / passed.value**2, passed.n_eff)
+
+
+def _slope(eff_s: Array, eff_b: Array, efficiency: float, width: float) -> float:
+    """dε_b/dε_s around a working point, over a window as wide as the efficiency's own error."""
+    width = max(width, 0.01)
+    low, high = (np.interp(efficiency + d, eff_s, eff_b) for d in (-width, width))
+    return float((high - low) / (2 * width))
+
+
+def classification_metrics(
+    logit: Array, events: Events, working_points: Sequence[float] = WORKING_POINTS
+) -> dict[str, dict[str, Estimate]]:
+    """All figures of merit of a binary score, for each split that has both classes.
+
+    Returns
+    -------
+    dict
+        ``split → {accuracy, auc, rejection@ε}``.
+    """
+    result = {}
+    for number, split in enumerate(SPLITS):
+        own = events.split == number
+        signal, weight, score = events.label[own] == 1, events.weight[own], logit[own]
+        if len(np.unique(signal)) < 2:
+            continue
+        result[split] = {"accuracy": accuracy(score, signal, weight), "auc": auc(score, signal, weight)}
+        result[split] |= {f"rejection@{e:g}": rejection(score, signal, weight, e) for e in working_points}
+    return result

@@ -1,0 +1,95 @@
+"""What a model can do, as protocols. Explainers ask for these, never for a concrete class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hepxai.events import Events
+from hepxai.models.cloud import Cloud
+from hepxai.models.layers import Messages
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Scores a view of the events.
+
+    Attributes
+    ----------
+    view : str
+        "graph", "table", "padded" or "image".
+    outputs : tuple of str, length O
+        Names of the outputs, e.g. ``("signal",)``.
+    """
+
+    @property
+    def view(self) -> str:
+        """View of the events that the model eats."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        ...
+
+    def logits(self, events: Events) -> NDArray[np.float64]:
+        """Outputs before any squashing, ``[E, O]``; training statistics stay frozen."""
+        ...
+
+
+@runtime_checkable
+class Differentiable(Model, Protocol):
+    """Has gradients with respect to the particle features."""
+
+    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Tensor] | None = None) -> Tensor:
+        """Logits ``[B, O]`` as a differentiable function of ``cloud.x``, in evaluation mode."""
+        ...
+
+    def neighbour_lists(self, cloud: Cloud) -> dict[str, Tensor]:
+        """Neighbours that each dynamic layer finds for these events; empty for a static graph."""
+        ...
+
+
+@runtime_checkable
+class HasAttention(Model, Protocol):
+    """Exposes attention coefficients over the complete graph of each event."""
+
+    def attention(self, cloud: Cloud) -> dict[str, Tensor]:
+        """α_ij of each attention layer, ``[P, heads]``, edges as in `hepxai.jagged.all_pairs`."""
+        ...
+
+
+@dataclass(frozen=True)
+class EdgePath:
+    """A model cut open at the edges of one layer, for one batch.
+
+    Attributes
+    ----------
+    messages : Messages
+        The layer's edges; state at common edge weight t is ``base + t * total``.
+    after : callable
+        Rest of the model: ``(state [N, D], frozen) -> logits [B, O]``, with the neighbour lists of the
+        unweighted input if ``frozen``, with those of the state otherwise.
+    """
+
+    messages: Messages
+    after: Callable[[Tensor, bool], Tensor]
+
+
+@runtime_checkable
+class HasEdgeWeights(Model, Protocol):
+    """Can weight the edges of a named layer."""
+
+    @property
+    def edge_layers(self) -> tuple[str, ...]:
+        """Names of those layers."""
+        ...
+
+    def edge_path(self, cloud: Cloud, layer: str) -> EdgePath:
+        """Cut the model open at a layer."""
+        ...

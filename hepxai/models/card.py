@@ -1,0 +1,111 @@
+"""Model cards: architecture, hyperparameters and training, validated."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from hepxai.cards import Card
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Convolution(Card):
+    """One message-passing layer.
+
+    Attributes
+    ----------
+    kind : str
+        "transformer" (attention over all pairs), "graph" (sum over all pairs) or "dynamic_edge"
+        (EdgeConv over the k nearest neighbours in the layer's input space).
+    width : int
+        Size of the particle states it returns.
+    heads : int
+        Attention heads; they share the width.
+    neighbours : int
+        k of "dynamic_edge".
+    aggregation : str
+        "mean" or "max" over the neighbours of "dynamic_edge".
+    """
+
+    kind: Literal["transformer", "graph", "dynamic_edge"]
+    width: PositiveInt = 64
+    heads: PositiveInt = 1
+    neighbours: PositiveInt = 4
+    aggregation: Literal["mean", "max"] = "mean"
+
+
+class Schedule(Card):
+    """Cyclic learning rate: a triangle between ``lowest`` and the card's ``learning_rate``.
+
+    Attributes
+    ----------
+    kind : str
+        "cyclic" or "constant".
+    lowest : float
+        Fraction of ``learning_rate`` at the foot of the triangle.
+    period : float
+        Epochs of a full up-and-down.
+    """
+
+    kind: Literal["cyclic", "constant"] = "cyclic"
+    lowest: Annotated[float, Field(gt=0, le=1)] = 0.1
+    period: Annotated[float, Field(gt=0)] = 10.0
+
+
+class Training(Card):
+    """How a network is trained.
+
+    Attributes
+    ----------
+    epochs, batch_size, seed : int
+    learning_rate : float
+        Of Adam (Kingma & Ba, arXiv:1412.6980); the top of the cycle.
+    schedule : Schedule
+    negative_weights : str
+        Signed generator weights in the loss: "keep" them, "drop" such events, use their absolute value
+        ("abs"), or refuse ("error"). Evaluation is always signed.
+    class_balance : bool
+        Give every class the same total weight in the loss.
+    early_stopping : int, optional
+        Stop after this many epochs without a better validation loss.
+    """
+
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 512
+    learning_rate: Annotated[float, Field(gt=0)] = 0.002
+    schedule: Schedule = Schedule()
+    negative_weights: Literal["keep", "drop", "abs", "error"] = "keep"
+    class_balance: bool = True
+    early_stopping: PositiveInt | None = None
+    seed: int = 1
+
+
+class ModelCard(Card):
+    """A graph network on particles and its training.
+
+    Attributes
+    ----------
+    kind : str
+        "particle_gnn".
+    description : str
+    convolutions : tuple of Convolution
+        Named ``<kind>_<position>`` from 1, e.g. ``transformer_1``.
+    edge_dropout : float
+        Probability with which an edge is dropped in training: attention coefficients of a "transformer"
+        (PyG's ``dropout``), neighbours of a "dynamic_edge".
+    dense : tuple of int
+        Widths of the dense layers of the head.
+    alpha_dropout : float
+        Before each dense layer (Klambauer et al., arXiv:1706.02515).
+    training : Training
+    """
+
+    kind: Literal["particle_gnn"] = "particle_gnn"
+    description: str = ""
+    convolutions: Annotated[tuple[Convolution, ...], Field(min_length=1)]
+    edge_dropout: Fraction = 0.0
+    dense: tuple[PositiveInt, ...] = (64, 64)
+    alpha_dropout: Fraction = 0.4
+    training: Training = Training()

@@ -1,0 +1,249 @@
+"""Message passing inside events, with the weights of PyG's own layers.
+
+Each layer owns a plain PyG convolution (its parameters, its definition) and evaluates it on a
+:class:`~hepxai.models.cloud.Cloud` without materialising the complete graph. The tests hold the two equal.
+
+Every layer has the form ``h_i = base_i + A_j(e_ji m_ji)`` with ``A`` a sum, mean or maximum over the senders
+j, so that along the path where all edge weights equal t the state is simply ``base + t * A(m)``. The class
+:class:`Messages` holds the pieces; `hepxai.explain.edge_ig` lives on that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn import EdgeConv, GraphConv
+from torch_geometric.nn import TransformerConv as PygTransformerConv
+
+from hepxai.models.cloud import Cloud
+from hepxai.pairs import pair_features
+
+FAR_BELOW = -1e9
+
+
+@dataclass(frozen=True)
+class Messages:
+    """A layer taken apart at its edges, for one batch.
+
+    Attributes
+    ----------
+    src, dst : Tensor of int64, shape [P]
+        Flat particle indices of the edges, ordered by event, receiver, sender (or neighbour rank).
+    base : Tensor, shape [N, D]
+        Particle states with every edge weight 0.
+    total : Tensor, shape [N, D]
+        What the messages add with every edge weight 1.
+    contract : callable
+        ``[N, D] -> [P]``: the inner product of a gradient at the receiver with the edge's share of ``total``,
+        that is ∂F/∂e_ji given ∂F/∂h.
+    """
+
+    src: Tensor
+    dst: Tensor
+    base: Tensor
+    total: Tensor
+    contract: Callable[[Tensor], Tensor]
+
+
+def complete_edges(cloud: Cloud) -> tuple[Tensor, Tensor]:
+    """All ordered pairs ``(src, dst)``, in the order of `hepxai.jagged.all_pairs`."""
+    event, dst, src = cloud.pair_mask.nonzero(as_tuple=True)
+    return cloud.ptr[event] + src, cloud.ptr[event] + dst
+
+
+class Transformer(nn.Module):
+    """Attention over all other particles of the event (Shi et al., arXiv:2009.03509).
+
+    ``h_i = W1 x_i + Σ_j α_ij W2 x_j``, ``α = softmax_j((W3 x_i)·(W4 x_j) / √d)``.
+    """
+
+    def __init__(
+        self, inputs: int, width: int, *, heads: int, edge_dropout: float, pair_names: Sequence[str] = ()
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} cannot be shared by {heads} heads")
+        edge_dim = len(pair_names) or None
+        self.conv = PygTransformerConv(
+            inputs, width // heads, heads=heads, dropout=edge_dropout, edge_dim=edge_dim
+        )
+        self.pair_names = tuple(pair_names)
+
+    def neighbours(self, x: Tensor, cloud: Cloud) -> None:
+        """Nothing to search: every other particle is one."""
+
+    def forward(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Tensor:
+        """Particle states ``[N, width]``."""
+        alpha, value = self._alpha_and_value(x, cloud)
+        alpha = F.dropout(alpha, self.conv.dropout, self.training)
+        return self.conv.lin_skip(x) + self._gather(alpha, value, cloud)
+
+    def attention(self, x: Tensor, cloud: Cloud) -> Tensor:
+        """α for the edges of `complete_edges`, ``[P, heads]``."""
+        alpha, _ = self._alpha_and_value(x, cloud)
+        return alpha.permute(0, 2, 3, 1)[cloud.pair_mask]
+
+    def messages(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Messages:
+        """Take the layer apart at its edges."""
+        alpha, value = self._alpha_and_value(x, cloud)
+
+        def contract(gradient: Tensor) -> Tensor:
+            heads = self._heads(gradient, cloud)
+            if value.dim() == 4:
+                pulled = heads @ value.transpose(-1, -2)
+            else:
+                pulled = torch.einsum("bhic,bhijc->bhij", heads, value)
+            return (alpha * pulled).sum(1)[cloud.pair_mask]
+
+        src, dst = complete_edges(cloud)
+        return Messages(src, dst, self.conv.lin_skip(x), self._gather(alpha, value, cloud), contract)
+
+    def _heads(self, flat: Tensor, cloud: Cloud) -> Tensor:
+        """``[N, H C]`` to ``[B, H, n, C]``."""
+        return cloud.pad(flat).unflatten(-1, (self.conv.heads, self.conv.out_channels)).transpose(1, 2)
+
+    def _alpha_and_value(self, x: Tensor, cloud: Cloud) -> tuple[Tensor, Tensor]:
+        conv = self.conv
+        query, key, value = (
+            self._heads(lin(x), cloud) for lin in (conv.lin_query, conv.lin_key, conv.lin_value)
+        )
+        logit = query @ key.transpose(-1, -2)
+        if self.pair_names:
+            edge = self._edge(cloud)
+            logit = logit + torch.einsum("bhic,bhijc->bhij", query, edge)
+            value = value[:, :, None] + edge
+        mask = cloud.pair_mask[:, None]
+        alpha = (logit / math.sqrt(conv.out_channels)).masked_fill(~mask, FAR_BELOW).softmax(-1)
+        return alpha * mask, value
+
+    def _edge(self, cloud: Cloud) -> Tensor:
+        """Embedded pair features, ``[B, H, n, n, C]``."""
+        p4 = cloud.pad(cloud.p4)
+        features = pair_features(p4[:, :, None], p4[:, None, :], self.pair_names)
+        features = features.masked_fill(~cloud.pair_mask[..., None], 0.0)
+        embedded = self.conv.lin_edge(features)
+        return embedded.unflatten(-1, (self.conv.heads, self.conv.out_channels)).permute(0, 3, 1, 2, 4)
+
+    def _gather(self, alpha: Tensor, value: Tensor, cloud: Cloud) -> Tensor:
+        out = alpha @ value if value.dim() == 4 else torch.einsum("bhij,bhijc->bhic", alpha, value)
+        return cloud.flatten(out.transpose(1, 2).flatten(2))
+
+
+class Graph(nn.Module):
+    """Sum over all other particles (Morris et al., arXiv:1810.02244): ``h_i = W1 x_i + W2 Σ_j e_ji x_j``."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.conv = GraphConv(inputs, width)
+
+    def neighbours(self, x: Tensor, cloud: Cloud) -> None:
+        """Nothing to search: every other particle is one."""
+
+    def forward(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Tensor:
+        """Particle states ``[N, width]``."""
+        return self.conv.lin_root(x) + self._total(x, cloud)
+
+    def messages(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Messages:
+        """Take the layer apart at its edges."""
+
+        def contract(gradient: Tensor) -> Tensor:
+            pulled = cloud.pad(gradient @ self.conv.lin_rel.weight)
+            return (pulled @ cloud.pad(x).transpose(-1, -2))[cloud.pair_mask]
+
+        src, dst = complete_edges(cloud)
+        # The bias of lin_rel does not hang on an edge: it belongs to the base.
+        bias = self.conv.lin_rel.bias
+        return Messages(src, dst, self.conv.lin_root(x) + bias, self._total(x, cloud) - bias, contract)
+
+    def _total(self, x: Tensor, cloud: Cloud) -> Tensor:
+        others = cloud.event_sum(x)[cloud.batch] - x
+        return self.conv.lin_rel(others)
+
+
+class DynamicEdge(nn.Module):
+    """EdgeConv over the k nearest particles in the space of its input (Wang et al., arXiv:1801.07829).
+
+    ``h_i = A_{j in kNN(i)} MLP([x_i, x_j - x_i])`` with ``A`` the mean or the maximum and the MLP
+    linear, ReLU, linear. The particle itself is not its own neighbour.
+    """
+
+    def __init__(
+        self, inputs: int, width: int, *, neighbours: int, aggregation: str, edge_dropout: float
+    ) -> None:
+        super().__init__()
+        mlp = nn.Sequential(nn.Linear(2 * inputs, width), nn.ReLU(), nn.Linear(width, width))
+        self.conv = EdgeConv(mlp, aggr=aggregation)
+        self.k = neighbours
+        self.aggregation = aggregation
+        self.edge_dropout = edge_dropout
+
+    def neighbours(self, x: Tensor, cloud: Cloud) -> Tensor:
+        """Nearest other particles by squared distance.
+
+        Returns
+        -------
+        Tensor of int64, shape [N, K]
+            Flat index of the neighbours, nearest first; -1 where the event has fewer.
+        """
+        with torch.no_grad():
+            # Centred, so that far-away clouds lose no digits in the expanded square.
+            centred = cloud.pad(x - cloud.event_mean(x)[cloud.batch])
+            square = (centred**2).sum(-1)
+            distance = torch.baddbmm(square[:, None, :], centred, centred.transpose(1, 2), alpha=-2)
+            distance = distance.masked_fill(~cloud.pair_mask, math.inf)
+            found, local = distance.topk(min(self.k, cloud.longest), largest=False)
+            flat = (local + cloud.ptr[:-1, None, None]).masked_fill(found.isinf(), -1)
+            return cloud.flatten(flat)
+
+    def forward(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Tensor:
+        """Particle states ``[N, width]``; neighbours are searched unless given."""
+        found = self.neighbours(x, cloud) if neighbours is None else neighbours
+        if self.training and self.edge_dropout > 0:
+            found = found.masked_fill(torch.rand(found.shape, device=x.device) < self.edge_dropout, -1)
+        return self._aggregate(self._hidden(x, found), found >= 0)
+
+    def messages(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Messages:
+        """Take the layer apart at its edges."""
+        found = self.neighbours(x, cloud) if neighbours is None else neighbours
+        hidden, valid = self._hidden(x, found), found >= 0
+        total = self._aggregate(hidden, valid)
+        message = self.conv.nn[2](hidden)
+
+        def contract(gradient: Tensor) -> Tensor:
+            if self.aggregation == "max":
+                best = message.masked_fill(~valid[..., None], -math.inf).argmax(1, keepdim=True)
+                won = torch.zeros_like(message).scatter(1, best, 1.0)
+                share = won * message
+            else:
+                share = message / valid.sum(1).clamp(min=1)[:, None, None]
+            return (share * gradient[:, None]).sum(-1)[valid]
+
+        dst = torch.arange(len(x), device=x.device)[:, None].expand_as(found)
+        return Messages(found[valid], dst[valid], torch.zeros_like(total), total, contract)
+
+    def _hidden(self, x: Tensor, found: Tensor) -> Tensor:
+        """First half of the MLP on every edge ``[N, K, width]``, its linear map done once per particle.
+
+        ``[x_i, x_j - x_i] W = x_i (W_a - W_b) + x_j W_b``.
+        """
+        first = self.conv.nn[0]
+        own, other = first.weight.chunk(2, dim=1)
+        receiver = F.linear(x, own - other, first.bias)
+        sender = F.linear(x, other)
+        sent = sender.index_select(0, found.clamp(min=0).flatten()).view(*found.shape, -1)
+        return F.relu(receiver[:, None] + sent)
+
+    def _aggregate(self, hidden: Tensor, valid: Tensor) -> Tensor:
+        second = self.conv.nn[2]
+        some = valid.any(1, keepdim=True)
+        if self.aggregation == "max":
+            best = second(hidden).masked_fill(~valid[..., None], -math.inf).amax(1)
+            return torch.where(some, best, 0.0)
+        # A mean commutes with a linear map: the second one is done once per particle.
+        share = valid / valid.sum(1, keepdim=True).clamp(min=1)
+        return second((hidden * share[..., None]).sum(1)) * some

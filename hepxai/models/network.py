@@ -1,0 +1,138 @@
+"""The package's own torch models: a network, its card and the schema that it was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hepxai.chunks import chunk_rows, in_order
+from hepxai.events import Events, Schema
+from hepxai.files import read_tensors, write_tensors
+from hepxai.models.base import EdgePath
+from hepxai.models.card import ModelCard
+from hepxai.models.cloud import Cloud
+from hepxai.models.particle_gnn import ParticleGNN
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Freeze dropout and batch statistics, and put every module's own mode back afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@dataclass(frozen=True)
+class NetworkModel:
+    """A particle graph network with everything needed to apply it to events.
+
+    Attributes
+    ----------
+    network : ParticleGNN
+    card : ModelCard
+    schema : Schema
+        Of the events it was trained on; others are refused.
+    outputs : tuple of str
+        One logit for two classes, named after the second class; one per class otherwise.
+    """
+
+    network: ParticleGNN
+    card: ModelCard
+    schema: Schema
+    view: str = "graph"
+
+    @staticmethod
+    def build(card: ModelCard, schema: Schema) -> NetworkModel:
+        """Fresh network; call under a seed."""
+        size = 1 if len(schema.classes) == 2 else len(schema.classes)
+        network = ParticleGNN(card, len(schema.features), size, schema.pair_features)
+        return NetworkModel(network, card, schema)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the logits."""
+        classes = self.schema.classes
+        return classes[1:] if len(classes) == 2 else classes
+
+    @property
+    def edge_layers(self) -> tuple[str, ...]:
+        """Layers whose edges can be weighted."""
+        return self.network.layer_names
+
+    def logits(self, events: Events) -> NDArray[np.float64]:
+        """Logits ``[E, O]``, in chunks of flat memory."""
+        self.check(events)
+        chunks = chunk_rows(events.counts)
+        with torch.inference_mode(), evaluating(self.network):
+            whole = Cloud.of(events)
+            parts = [self.network(whole.take(torch.as_tensor(rows))).double().numpy() for rows in chunks]
+        return in_order(parts, chunks, (0, len(self.outputs)))
+
+    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Tensor] | None = None) -> Tensor:
+        """Logits ``[B, O]``, differentiable, in evaluation mode."""
+        with evaluating(self.network):
+            logits: Tensor = self.network(cloud, neighbours)
+            return logits
+
+    def neighbour_lists(self, cloud: Cloud) -> dict[str, Tensor]:
+        """Neighbours of each dynamic layer."""
+        with torch.no_grad(), evaluating(self.network):
+            return self.network.neighbour_lists(cloud)
+
+    def attention(self, cloud: Cloud) -> dict[str, Tensor]:
+        """α_ij of each attention layer, ``[P, heads]``."""
+        with torch.no_grad(), evaluating(self.network):
+            return self.network.attention(cloud)
+
+    def edge_path(self, cloud: Cloud, layer: str) -> EdgePath:
+        """Cut the network open at the edges of a layer."""
+        with torch.no_grad(), evaluating(self.network):
+            path = self.network.edge_path(cloud, layer)
+
+        def after(state: Tensor, frozen: bool) -> Tensor:
+            with evaluating(self.network):
+                return path.after(state, frozen)
+
+        return EdgePath(path.messages, after)
+
+    def check(self, events: Events) -> None:
+        """Refuse events whose features are not those of the training."""
+        mine, theirs = self.schema, events.schema
+        for what in ("features", "pair_features", "types", "units"):
+            if getattr(mine, what) != getattr(theirs, what):
+                raise ValueError(
+                    f"the model was trained on {what} {getattr(mine, what)}, these events have "
+                    f"{getattr(theirs, what)}; read them with the data-set card of the run"
+                )
+
+    # --- storage -----------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, card and schema to one safetensors file."""
+        state = {k: v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
+        kept = {"card": self.card.model_dump_json(), "schema": json.dumps(dataclasses.asdict(self.schema))}
+        write_tensors(path, state, kept)
+
+    @staticmethod
+    def load(path: str | Path) -> NetworkModel:
+        """Read what `save` wrote. Executes nothing from the file."""
+        tensors, kept = read_tensors(path)
+        if not {"card", "schema"} <= kept.keys():
+            raise ValueError(f"{path} has no hepxai model card in its header; it was not written by hepxai")
+        schema = Schema(**{k: tuple(v) for k, v in json.loads(kept["schema"]).items()})
+        model = NetworkModel.build(ModelCard.model_validate_json(kept["card"]), schema)
+        model.network.load_state_dict({k: torch.as_tensor(v) for k, v in tensors.items()})
+        return model

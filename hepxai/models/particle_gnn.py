@@ -1,0 +1,126 @@
+"""Graph networks on particle clouds: convolutions, mean readout, dense head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from hepxai.models.base import EdgePath
+from hepxai.models.card import Convolution, ModelCard
+from hepxai.models.cloud import Cloud
+from hepxai.models.layers import DynamicEdge, Graph, Transformer
+
+Layer = Transformer | Graph | DynamicEdge
+
+
+class Standardise(nn.Module):
+    """Shift and scale particle features with the mean and spread of the training split."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+
+    def fit(self, x: Tensor) -> None:
+        """Take mean and standard deviation of ``x [N, F]``; flags (only -1, 0, 1) and constants stay."""
+        mean, spread = x.double().mean(0), x.double().std(0, correction=0)
+        plain = (torch.isin(x, x.new_tensor([-1.0, 0.0, 1.0])).all(0)) | (spread < 1e-6)
+        self.mean.copy_(torch.where(plain, 0.0, mean))
+        self.scale.copy_(torch.where(plain, 1.0, spread))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardised features ``[N, F]``."""
+        return (x - self.mean) / self.scale
+
+
+class ParticleGNN(nn.Module):
+    """Convolutions → mean over particles → batch norm → (alpha dropout → dense → SELU)* → logits.
+
+    Accepts a :class:`Cloud` or a PyG ``Batch``. States pass a ReLU after each convolution.
+    """
+
+    def __init__(self, card: ModelCard, inputs: int, outputs: int, pair_names: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.standardise = Standardise(inputs)
+        widths = [inputs, *(c.width for c in card.convolutions)]
+        self.convolutions = nn.ModuleList(
+            _layer(c, size, card.edge_dropout, pair_names)
+            for c, size in zip(card.convolutions, widths, strict=False)
+        )
+        self.head = _head(widths[-1], card.dense, card.alpha_dropout, outputs)
+        self.layer_names = tuple(f"{c.kind}_{i + 1}" for i, c in enumerate(card.convolutions))
+
+    def forward(self, events: Cloud | Data, neighbours: dict[str, Tensor] | None = None) -> Tensor:
+        """Logits ``[B, O]``."""
+        cloud = events if isinstance(events, Cloud) else Cloud.of_batch(events)
+        return self._from(0, self.standardise(cloud.x), cloud, neighbours)
+
+    def neighbour_lists(self, cloud: Cloud) -> dict[str, Tensor]:
+        """Neighbours that each dynamic layer finds, by layer name."""
+        found = {name: layer.neighbours(x, cloud) for name, layer, x in self._inputs(cloud)}
+        return {name: f for name, f in found.items() if f is not None}
+
+    def attention(self, cloud: Cloud) -> dict[str, Tensor]:
+        """α_ij ``[P, heads]`` of each attention layer."""
+        return {
+            name: layer.attention(x, cloud)
+            for name, layer, x in self._inputs(cloud)
+            if isinstance(layer, Transformer)
+        }
+
+    def edge_path(self, cloud: Cloud, layer: str) -> EdgePath:
+        """Cut the network open at the edges of a named convolution."""
+        position = self.layer_names.index(layer)
+        _, module, x = next(item for i, item in enumerate(self._inputs(cloud)) if i == position)
+        lists = self.neighbour_lists(cloud)
+
+        def after(state: Tensor, frozen: bool) -> Tensor:
+            return self._from(position + 1, torch.relu(state), cloud, lists if frozen else None)
+
+        return EdgePath(module.messages(x, cloud, lists.get(layer)), after)
+
+    def _layers(self) -> list[tuple[str, Layer]]:
+        return list(zip(self.layer_names, cast("list[Layer]", self.convolutions), strict=True))
+
+    def _inputs(self, cloud: Cloud) -> Iterator[tuple[str, Layer, Tensor]]:
+        x = self.standardise(cloud.x)
+        for name, layer in self._layers():
+            yield name, layer, x
+            x = torch.relu(layer(x, cloud))
+
+    def _from(self, first: int, x: Tensor, cloud: Cloud, neighbours: dict[str, Tensor] | None) -> Tensor:
+        for name, layer in self._layers()[first:]:
+            x = torch.relu(layer(x, cloud, None if neighbours is None else neighbours.get(name)))
+        logits: Tensor = self.head(cloud.event_mean(x))
+        return logits
+
+
+def _layer(card: Convolution, inputs: int, edge_dropout: float, pair_names: tuple[str, ...]) -> Layer:
+    if card.kind == "transformer":
+        return Transformer(
+            inputs, card.width, heads=card.heads, edge_dropout=edge_dropout, pair_names=pair_names
+        )
+    if card.kind == "graph":
+        return Graph(inputs, card.width)
+    return DynamicEdge(
+        inputs,
+        card.width,
+        neighbours=card.neighbours,
+        aggregation=card.aggregation,
+        edge_dropout=edge_dropout,
+    )
+
+
+def _head(inputs: int, widths: tuple[int, ...], dropout: float, outputs: int) -> nn.Sequential:
+    steps: list[nn.Module] = [nn.BatchNorm1d(inputs)]
+    for width in widths:
+        steps += [nn.AlphaDropout(dropout), nn.Linear(inputs, width), nn.SELU()]
+        inputs = width
+    return nn.Sequential(*steps, nn.Linear(inputs, outputs))

@@ -1,0 +1,104 @@
+"""Signed-weight histograms with errors, and a two-sample test that holds for signed weights."""
+
+from __future__ import annotations
+
+import hist
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.plots.means import bin_of
+
+Array = NDArray[np.float64]
+
+
+def signed_histogram(
+    values: NDArray[np.floating],
+    weight: Array,
+    edges: Array,
+    *,
+    cluster: NDArray[np.int64] | None = None,
+    name: str = "x",
+    label: str = "",
+) -> hist.Hist:
+    """Weighted histogram with Σw² errors. Values beyond the edges are counted in the outermost bins.
+
+    Parameters
+    ----------
+    values, weight : ndarray, shape [N]
+    edges : ndarray
+    cluster : ndarray of int64, shape [N], optional
+        Event of every entry. Entries of one event rise and fall together, so that a bin's variance is
+        Σ_e (Σ w of the event in the bin)².
+    name, label : str
+        Of the axis.
+    """
+    where = bin_of(np.clip(values, edges[0], edges[-1]), edges)
+    bins, used = len(edges) - 1, where >= 0
+    where, weight = where[used], weight[used]
+    owner = np.arange(len(where)) if cluster is None else cluster[used]
+    _, together = np.unique(owner * bins + where, return_inverse=True)
+    sums = np.bincount(together, weights=weight)
+    place = np.zeros(len(sums), dtype=np.int64)
+    place[together] = where
+    filled = hist.Hist(hist.axis.Variable(edges, name=name, label=label), storage=hist.storage.Weight())
+    value = np.bincount(where, weights=weight, minlength=bins)
+    variance = np.bincount(place, weights=sums**2, minlength=bins)
+    filled[...] = np.stack([value, variance], axis=-1)
+    return filled
+
+
+def normalised(filled: hist.Hist) -> tuple[Array, Array, Array]:
+    """Density with its errors, and the bin edges; NaN where the weights sum to zero."""
+    edges = np.asarray(filled.axes[0].edges)
+    total = float(filled.values().sum())
+    norm = np.diff(edges) * (total if total != 0 else np.nan)
+    return filled.values() / norm, np.sqrt(filled.variances()) / abs(norm), edges
+
+
+def robust_edges(values: NDArray[np.floating], bins: int, *, tail: float = 0.002) -> Array:
+    """Equal bins over all but the outermost ``tail`` of the values on each side."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return np.linspace(0.0, 1.0, bins + 1)
+    low, high = np.quantile(finite, [tail, 1 - tail])
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, bins + 1)
+
+
+def signed_ks(
+    first: tuple[Array, Array], second: tuple[Array, Array], *, permutations: int = 300, seed: int = 0
+) -> tuple[float, float]:
+    """Kolmogorov–Smirnov distance of two samples with signed weights, and its p-value.
+
+    The distance is the largest difference of the weighted cumulative distributions. Its tabulated
+    distribution does not hold for weighted events, so the p-value counts how often samples redrawn by
+    permuting (value, weight) between the two are at least as far apart.
+
+    Parameters
+    ----------
+    first, second : tuple of ndarray
+        Values and signed weights.
+
+    Returns
+    -------
+    distance, p_value : float
+        NaN where a sample is empty or its weights sum to nothing positive.
+    """
+    if min(first[1].sum(), second[1].sum()) <= 0:
+        return float("nan"), float("nan")
+    value, weight = (np.concatenate([a, b]) for a, b in zip(first, second, strict=True))
+    order = np.argsort(value, kind="stable")
+    last = np.append(np.diff(value[order]) != 0, True)
+    member = np.arange(len(value)) < len(first[0])
+    rng = np.random.default_rng(seed)
+    seen = _distance(weight[order], member[order], last)
+    redrawn = [_distance(weight[order], rng.permutation(member), last) for _ in range(permutations)]
+    return seen, float((1 + np.sum(np.asarray(redrawn) >= seen)) / (1 + permutations))
+
+
+def _distance(weight: Array, member: NDArray[np.bool_], last: NDArray[np.bool_]) -> float:
+    one, two = np.cumsum(np.where(member, weight, 0.0)), np.cumsum(np.where(member, 0.0, weight))
+    if one[-1] <= 0 or two[-1] <= 0:
+        return 1.0
+    return float(np.max(np.abs(one / one[-1] - two / two[-1])[last]))

@@ -1,0 +1,252 @@
+"""The numbers behind the figures: means of an attribution over groups of a population, with errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution, Pairs
+from hepxai.jagged import row_sum
+
+Groups = Mapping[tuple[int, ...], Attribution]
+
+
+@dataclass(frozen=True)
+class Means:
+    """Weighted means over groups of a population, class by class.
+
+    Attributes
+    ----------
+    axes : tuple of str
+        Names of the axes; the first is "class".
+    labels : tuple of tuple of str
+        Names along each axis.
+    value, error : ndarray of float64
+        NaN where a group is empty.
+    events : ndarray of int64
+        Events that have an entry in the group.
+    entries : ndarray of int64
+        Particles or pairs averaged.
+    """
+
+    axes: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...]
+    value: NDArray[np.float64]
+    error: NDArray[np.float64]
+    events: NDArray[np.int64]
+    entries: NDArray[np.int64]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per group: its names, value, error, events, entries."""
+        kept = ("value", "error", "events", "entries")
+        return [
+            {a: names[i] for a, names, i in zip(self.axes, self.labels, at, strict=True)}
+            | {k: getattr(self, k)[at].item() for k in kept}
+            for at in np.ndindex(*self.value.shape)
+        ]
+
+    def at(self, **names: str) -> tuple[float, float]:
+        """Value and error of one group, by the names along all axes."""
+        where = tuple(
+            labels.index(names[axis]) for axis, labels in zip(self.axes, self.labels, strict=True)
+        )
+        return float(self.value[where]), float(self.error[where])
+
+
+def type_means(attribution: Attribution) -> Means:
+    """Mean per particle of each type ``[class, particle, ...]``; regular axes are kept."""
+    types = attribution.events.schema.types
+    parts = {(i,): attribution.select(particle=t) for i, t in enumerate(types)}
+    return _stack(attribution, ("particle",), (types,), parts)
+
+
+def pair_means(attribution: Attribution) -> Means:
+    """Mean per ordered pair of each combination of types ``[class, receiver, sender, ...]``."""
+    types = attribution.events.schema.types
+    parts = {
+        (i, j): attribution.select(source=sender, destination=receiver)
+        for i, receiver in enumerate(types)
+        for j, sender in enumerate(types)
+    }
+    return _stack(attribution, ("receiver", "sender"), (types, types), parts)
+
+
+def focus_means(attribution: Attribution, focus: tuple[str, str]) -> Means:
+    """Mean over the pairs of the two types in either order, and over all other pairs ``[class, pairs]``."""
+    chosen = in_focus(attribution, focus)
+    parts = {(0,): keep(attribution, chosen), (1,): keep(attribution, ~chosen)}
+    return _stack(attribution, ("pairs",), ((pair_name(focus), "other pairs"),), parts)
+
+
+def profile(attribution: Attribution, observer: NDArray[np.float64], edges: NDArray[np.float64]) -> Means:
+    """Mean in bins of an event-level quantity ``[class, bin]``.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        Without regular axes, for example a selection of pairs.
+    observer : ndarray, shape [E]
+        NaN leaves an event out.
+    edges : ndarray
+        Bin edges; the last bin includes its upper edge.
+    """
+    position = bin_of(observer, edges)
+    names = tuple(f"{a:.5g} to {b:.5g}" for a, b in zip(edges[:-1], edges[1:], strict=True))
+    parts = {(b,): attribution[position == b] for b in range(len(names))}
+    return _stack(attribution, ("bin",), (names,), parts)
+
+
+def bin_of(values: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Bin of every value, -1 outside and for NaN; the last bin includes its upper edge."""
+    position = np.searchsorted(edges, values, side="right") - 1
+    position[values == edges[-1]] = len(edges) - 2
+    outside = ~np.isfinite(values) | (position < 0) | (position > len(edges) - 2)
+    return np.where(outside, -1, position)
+
+
+def equal_bins(values: NDArray[np.floating], bins: int) -> NDArray[np.float64]:
+    """Edges that put about the same number of events into each bin; fewer bins where values repeat."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return np.array([0.0, 1.0])
+    edges = np.unique(np.quantile(finite, np.linspace(0, 1, bins + 1)))
+    return edges if len(edges) > 1 else np.array([edges[0] - 0.5, edges[0] + 0.5])
+
+
+def _stack(
+    attribution: Attribution, axes: Iterable[str], labels: Iterable[tuple[str, ...]], parts: Groups
+) -> Means:
+    classes = attribution.events.schema.classes
+    regular = attribution.values.shape[1:]
+    names = (classes, *labels)
+    shape = (*map(len, names), *regular)
+    value, error = np.full(shape, np.nan), np.full(shape, np.nan)
+    events, entries = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for group, part in parts.items():
+        sizes = np.diff(part.offsets)
+        for c in range(len(classes)):
+            own = part.events.label == c
+            mean = part.population(own)
+            at = (c, *group)
+            value[at], error[at] = mean.value, mean.error
+            events[at], entries[at] = np.count_nonzero(sizes[own]), sizes[own].sum()
+    regular_labels = tuple(_labels(attribution, a) for a in attribution.axes[1:])
+    return Means(
+        ("class", *axes, *attribution.axes[1:]), names + regular_labels, value, error, events, entries
+    )
+
+
+def _labels(attribution: Attribution, axis: str) -> tuple[str, ...]:
+    size = attribution.values.shape[attribution.axis(axis)]
+    return attribution.labels.get(axis) or tuple(f"{axis} {i + 1}" for i in range(size))
+
+
+# --- maps with several axes ------------------------------------------------------------------
+
+
+def single(attribution: Attribution, *, layer: str | None = None, head: str | None = None) -> Attribution:
+    """Reduce to one number per particle or pair.
+
+    A named layer or head is selected; heads, repeats and the like are averaged, features are summed.
+
+    Raises
+    ------
+    ValueError
+        If there are several layers and none was named: their mean has no meaning.
+    """
+    chosen = {"layer": layer, "head": head}
+    named = attribution.replace(labels={a: _labels(attribution, a) for a in attribution.axes[1:]})
+    part = named.select(**{k: v for k, v in chosen.items() if v is not None})
+    for axis in part.axes[1:]:
+        if axis == "layer" and len(part.labels["layer"]) > 1:
+            raise ValueError(f"name one layer of {', '.join(part.labels['layer'])}")
+        part = part.sum(axis) if axis == "feature" else part.mean(axis)
+    return part
+
+
+def layers(attribution: Attribution) -> dict[str, Attribution]:
+    """One number per particle or pair for each layer, heads averaged; "" where there is only one."""
+    names = _labels(attribution, "layer") if "layer" in attribution.axes else ()
+    if len(names) < 2:
+        return {"": single(attribution)}
+    return {name: single(attribution, layer=name) for name in names}
+
+
+# --- attention -------------------------------------------------------------------------------
+
+
+def pairs_of(attribution: Attribution) -> Pairs:
+    """Pairs of a "pair" axis, with an error for any other."""
+    if attribution.axes[0] != "pair" or attribution.pairs is None:
+        raise ValueError(f"needs a pair axis; {attribution.method} has {', '.join(attribution.axes)}")
+    return attribution.pairs
+
+
+def sums_to_one(attribution: Attribution) -> bool:
+    """Whether what each particle receives is non-negative and adds up to one, as attention does."""
+    if attribution.axes[0] != "pair" or len(attribution.values) == 0 or (attribution.values < 0).any():
+        return False
+    flat = attribution.values.reshape(len(attribution.values), -1).mean(axis=1)
+    receiver = pairs_of(attribution).dst
+    total = np.bincount(receiver, weights=flat)[np.unique(receiver)]
+    return bool(np.allclose(total, 1.0, atol=1e-3))
+
+
+def relative_to_uniform(attribution: Attribution) -> Attribution:
+    """Attention times the number of senders that its receiver has.
+
+    A particle that looked at all ``n - 1`` others alike would give each ``1 / (n - 1)``, so attention
+    itself falls with multiplicity. Times ``n - 1`` (the number of neighbours, for a sparse layer) uniform
+    attention is 1 in every event, and the mean over all pairs of an event is exactly 1: events of
+    different multiplicity compare. Call it before any selection of pairs.
+    """
+    receiver = pairs_of(attribution).dst
+    senders = np.bincount(receiver, minlength=attribution.events.n_particles)[receiver]
+    column = (slice(None),) + (None,) * (attribution.values.ndim - 1)
+    return attribution.replace(
+        values=attribution.values * senders[column],
+        settings=dict(attribution.settings) | {"relative_to": "uniform attention"},
+    )
+
+
+def is_relative(attribution: Attribution) -> bool:
+    """Whether the values are attention relative to uniform."""
+    return attribution.settings.get("relative_to") == "uniform attention"
+
+
+def quantity(attribution: Attribution) -> str:
+    """Axis label of the values, with their unit."""
+    if is_relative(attribution):
+        return "attention × (n − 1)"
+    if attribution.method.endswith("attention"):
+        return "attention"
+    return f"attribution to {attribution.target} [{attribution.settings.get('unit', 'logit')}]"
+
+
+# --- pairs in focus --------------------------------------------------------------------------
+
+
+def pair_name(focus: tuple[str, str]) -> str:
+    """``muon–muon pairs``."""
+    return f"{focus[0]}–{focus[1]} pairs"
+
+
+def in_focus(attribution: Attribution, focus: tuple[str, str]) -> NDArray[np.bool_]:
+    """Mask of the pairs of two types, in either order, ``[P]``."""
+    pairs = pairs_of(attribution)
+    a, b = (attribution.events.is_type(t) for t in focus)
+    return np.asarray((a[pairs.src] & b[pairs.dst]) | (b[pairs.src] & a[pairs.dst]))
+
+
+def keep(attribution: Attribution, mask: NDArray[np.bool_]) -> Attribution:
+    """Part of a pair axis; the events stay."""
+    pairs = pairs_of(attribution)
+    counts = row_sum(mask.astype(np.float64), pairs.offsets).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return attribution.replace(
+        values=attribution.values[mask], pairs=Pairs(pairs.src[mask], pairs.dst[mask], offsets)
+    )

@@ -1,0 +1,170 @@
+"""What the classifier's score can do: distributions and the ROC curve, with signed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import hist
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter
+from numpy.typing import NDArray
+
+from hepxai.events import SPLITS, Events
+from hepxai.metrics.classification import rejection, roc
+from hepxai.plots.histograms import Array, normalised, robust_edges, signed_histogram, signed_ks
+from hepxai.plots.style import (
+    INK,
+    SPLIT_COLOURS,
+    axes_or_new,
+    class_look,
+    legend_above,
+    plain,
+    styled,
+)
+from hepxai.plots.text import measured
+
+SIGNAL = 1  # class that a positive score means
+LOGIT = "network output (logit)"
+
+
+def score_histograms(events: Events, scores: Array, bins: int = 40) -> dict[tuple[str, str], hist.Hist]:
+    """Signed-weight histograms of the score for each ``(class, split)`` that has events, common bins."""
+    edges = robust_edges(scores, bins)
+    found = {}
+    for c, name in enumerate(events.schema.classes):
+        for s, split in enumerate(SPLITS):
+            own = (events.label == c) & (events.split == s)
+            if own.any():
+                found[name, split] = signed_histogram(
+                    scores[own], events.weight[own], edges, name="score", label=LOGIT
+                )
+    return found
+
+
+def overtraining(events: Events, scores: Array) -> dict[str, tuple[float, float]]:
+    """Kolmogorov–Smirnov distance of training and test scores, and its p-value, for each class."""
+    found = {}
+    for c, name in enumerate(events.schema.classes):
+        train, test = ((events.label == c) & (events.split == SPLITS.index(s)) for s in ("train", "test"))
+        if train.any() and test.any():
+            found[name] = signed_ks(*((scores[m], events.weight[m]) for m in (train, test)))
+    return found
+
+
+@styled
+def score_distributions(events: Events, scores: Array, *, bins: int = 40, ax: Axes | None = None) -> Axes:
+    """Score of each class, test sample filled, training sample as points; each of unit area.
+
+    Parameters
+    ----------
+    events : Events
+    scores : ndarray, shape [E]
+        Logits.
+    """
+    ax = axes_or_new(ax)
+    filled = score_histograms(events, scores, bins)
+    distances = overtraining(events, scores)
+    for c, name in enumerate(events.schema.classes):
+        if (name, "test") in filled:
+            _area(ax, filled[name, "test"], c, f"{plain(name)}, test")
+        if (name, "train") in filled:
+            _points(ax, filled[name, "train"], c, f"{plain(name)}, training{_distance(distances.get(name))}")
+    ax.axhline(0, color=INK, lw=0.8)
+    ax.set(xlabel=LOGIT, ylabel="events, normalised")
+    ax.margins(x=0)
+    legend_above(ax, columns=2)
+    return ax
+
+
+def _distance(found: tuple[float, float] | None) -> str:
+    if found is None or not np.isfinite(found[0]):
+        return ""
+    return f" (KS {found[0]:.3f}, p = {found[1]:.2g})"
+
+
+def _area(ax: Axes, filled: hist.Hist, index: int, label: str) -> None:
+    density, error, edges = normalised(filled)
+    colour = class_look(index)["color"]
+    ax.stairs(density, edges, fill=True, color=colour, alpha=0.25)
+    ax.stairs(density, edges, color=colour, lw=1.8, label=label)
+    ax.stairs(density + error, edges, baseline=density - error, fill=True, color=colour, alpha=0.3, lw=0)
+
+
+def _points(ax: Axes, filled: hist.Hist, index: int, label: str) -> None:
+    density, error, edges = normalised(filled)
+    used = filled.variances() > 0
+    centre = (edges[1:] + edges[:-1]) / 2
+    look = class_look(index) | {"ls": "", "ms": 4.5, "elinewidth": 1.2, "mec": "white", "mew": 0.5}
+    ax.errorbar(centre[used], density[used], error[used], label=label, **look)
+
+
+# --- ROC -------------------------------------------------------------------------------------
+
+
+def roc_band(
+    score: Array, signal: NDArray[np.bool_], weight: Array, points: int = 48
+) -> tuple[Array, Array, Array]:
+    """Signal efficiencies, background rejections and their errors; only where the rejection is known.
+
+    Points whose relative error exceeds 100 % (almost no background passes) are left out.
+    """
+    efficiency = np.linspace(0.02, 1.0, points)
+    found = [rejection(score, signal, weight, float(e)) for e in efficiency]
+    value, error = (np.array([float(getattr(f, k)) for f in found]) for k in ("value", "error"))
+    known = np.isfinite(value) & (error < value)
+    return efficiency[known], value[known], error[known]
+
+
+@styled
+def roc_curve(
+    events: Events,
+    scores: Array,
+    *,
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Background rejection against signal efficiency for each split, the test sample with its error band.
+
+    Parameters
+    ----------
+    events : Events
+    scores : ndarray, shape [E]
+        Logits of signal.
+    metrics : mapping, optional
+        ``split → name → {"value", "error"}``; "auc" goes to the legend.
+    """
+    ax = axes_or_new(ax)
+    for s, split in enumerate(SPLITS):
+        own = events.split == s
+        signal = events.label[own] == SIGNAL
+        if signal.any() and not signal.all():
+            area = (metrics or {}).get(split, {}).get("auc")
+            _roc_of(ax, split, scores[own], signal, events.weight[own], area)
+    x = np.linspace(0.02, 1, 50)
+    ax.plot(x, 1 / x, color=INK, lw=1, ls=":", label="no separation")
+    ax.set(xlabel="signal efficiency", ylabel="background rejection 1/ε", xlim=(0, 1), yscale="log")
+    ax.set_ylim(bottom=0.9)
+    ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    legend_above(ax, columns=2)
+    return ax
+
+
+def _roc_of(
+    ax: Axes,
+    split: str,
+    score: Array,
+    signal: NDArray[np.bool_],
+    weight: Array,
+    area: Mapping[str, float] | None,
+) -> None:
+    label = split if area is None else f"{split}, AUC {measured(area['value'], area['error'])}"
+    colour = SPLIT_COLOURS[split]
+    if split == "test":
+        x, y, error = roc_band(score, signal, weight)
+        ax.fill_between(x, y - error, y + error, color=colour, alpha=0.25, lw=0)
+        ax.plot(x, y, color=colour, lw=2.2, label=label)
+        return
+    x, background, _ = roc(score, signal, weight)
+    shown = background > 5 / max(np.count_nonzero(~signal), 1)  # beyond, single events draw the curve
+    ax.plot(x[shown], 1 / background[shown], color=colour, lw=1.4, ls="--", label=label)

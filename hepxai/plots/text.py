@@ -1,0 +1,59 @@
+"""Numbers and names as people read them."""
+
+from __future__ import annotations
+
+import math
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+GREEK = {"mumu": "μμ", "tautau": "ττ", "mu": "μ", "tau": "τ", "gamma": "γ", "gammagamma": "γγ"}
+METHODS = {
+    "attention": "attention",
+    "edge_ig": "integrated gradients over pairs",
+    "node_ig": "integrated gradients over particles",
+    "surrogate_edge_ig": "integrated gradients over pairs of the surrogate",
+}
+
+
+def method_name(method: str) -> str:
+    """Name of a method in words."""
+    return METHODS.get(method, method.replace("_", " "))
+
+
+def observer_name(name: str) -> str:
+    """Axis label of an observer: ``mass_mumu`` becomes m(μμ) [GeV]; unknown names stay as they are."""
+    kind, _, what = name.partition("_")
+    if kind not in ("mass", "pt") or not what:
+        return name
+    symbol = "m" if kind == "mass" else "pT"
+    return f"{symbol}({GREEK.get(what, what)}) [GeV]"
+
+
+def decimals(error: float) -> int:
+    """Decimals that show two significant digits of an error."""
+    return 1 - math.floor(math.log10(error))
+
+
+def measured(value: float, error: float = math.nan, *, between: str = " ± ") -> str:
+    """Write a value with its error, two significant digits of the error; an en dash for NaN."""
+    if not math.isfinite(value):
+        return "–"
+    if not (math.isfinite(error) and error > 0):
+        return f"{value:.4g}"
+    places = decimals(error)
+    if places > 5 or abs(value) >= 1e7:
+        power = math.floor(math.log10(max(abs(value), error)))
+        inside = measured(value / 10**power, error / 10**power, between=between)
+        return f"({inside})×10{str(power).translate(SUPERSCRIPT)}"
+    return f"{round(value, places):.{max(places, 0)}f}{between}{round(error, places):.{max(places, 0)}f}"
+
+
+def common_power(largest: float) -> int:
+    """Power of ten, a multiple of three, to take out of a set of numbers; 0 where they read well."""
+    if not (math.isfinite(largest) and largest > 0) or 0.05 <= largest < 1e4:
+        return 0
+    return 3 * math.floor(math.log10(largest) / 3)
+
+
+def scaled(label: str, power: int) -> str:
+    """Axis label that says which power of ten was taken out."""
+    return label if power == 0 else f"{label}  ×10{str(power).translate(SUPERSCRIPT)}"

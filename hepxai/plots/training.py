@@ -1,0 +1,69 @@
+"""Curves of the training history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from hepxai.plots.style import SPLIT_COLOURS, VIOLET, axes_or_new, legend_above, plain, styled
+
+History = Sequence[Mapping[str, float]]
+SAMPLES = {"train": "training", "valid": "validation"}
+NAMES = {"auc": "AUC", "learning_rate": "learning rate", "seconds": "time per epoch [s]"}
+STYLES = {"train": {"ls": "--", "marker": "s"}, "valid": {"ls": "-", "marker": "o"}}
+
+
+def quantities(history: History) -> list[str]:
+    """What the history recorded: "loss" for ``train_loss`` or ``valid_loss``, the loss first."""
+    keys = dict.fromkeys(k for row in history for k in row if k != "epoch")
+    names = dict.fromkeys(_quantity(k) for k in keys)
+    return sorted(names, key=lambda n: (n != "loss", n in ("learning_rate", "seconds")))
+
+
+def _quantity(key: str) -> str:
+    sample, _, rest = key.partition("_")
+    return rest if sample in SAMPLES and rest else key
+
+
+def quantity_name(quantity: str) -> str:
+    """Axis label of a recorded quantity."""
+    return NAMES.get(quantity, quantity.replace("_", " "))
+
+
+@styled
+def training_curve(history: History, quantity: str = "loss", *, ax: Axes | None = None) -> Axes:
+    """A quantity against the epoch, for the training and the validation sample where recorded.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        One row per epoch with "epoch" and columns such as "train_loss", "valid_auc", "learning_rate".
+    quantity : str
+        "loss", "auc", "learning_rate", …
+    """
+    ax = axes_or_new(ax)
+    epochs = [row.get("epoch", i) for i, row in enumerate(history)]
+    size = 4 if len(history) < 60 else 0
+    for sample, name in SAMPLES.items():
+        _curve(ax, epochs, _column(history, f"{sample}_{quantity}"), sample, name, size)
+    alone = _column(history, quantity)
+    if np.isfinite(alone).any():
+        ax.plot(epochs, alone, color=VIOLET, marker="o", ms=size)
+    ax.set(xlabel="epoch", ylabel=plain(quantity_name(quantity)))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.margins(x=0.03, y=0.08)
+    legend_above(ax)
+    return ax
+
+
+def _column(history: History, key: str) -> np.ndarray:
+    return np.array([row.get(key, np.nan) for row in history], dtype=np.float64)
+
+
+def _curve(ax: Axes, epochs: list[float], values: np.ndarray, sample: str, name: str, size: int) -> None:
+    if np.isfinite(values).any():
+        look = STYLES[sample]
+        ax.plot(epochs, values, color=SPLIT_COLOURS[sample], label=name, ms=size, **look)  # type: ignore[arg-type]

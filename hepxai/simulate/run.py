@@ -1,0 +1,183 @@
+"""Simulate samples: Pythia, fast detector, selection, one ROOT file per sample."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from hepxai.simulate.chunk import ChunkTask, load_chunk
+from hepxai.simulate.config import SimulationConfig, load_config
+from hepxai.simulate.output import write_sample
+from hepxai.simulate.progress import Report, track
+from hepxai.simulate.recipe import Recipe, check_output, recipe_of
+from hepxai.simulate.workers import open_executor, run_chunks
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """One simulated sample.
+
+    Attributes
+    ----------
+    path : Path
+        ROOT file with the TTree ``Events``, the histograms ``cutflow`` and ``cutflow_weighted`` and the
+        JSON string ``provenance``.
+    generated, selected : int
+        Number of events.
+    cutflow : dict of str to int
+        Events left after every step.
+    reused : bool
+        The file was there already, made by the same recipe for the same number of events.
+    """
+
+    path: Path
+    generated: int
+    selected: int
+    cutflow: dict[str, int]
+    reused: bool
+
+    @property
+    def efficiency(self) -> float:
+        """Selected over generated events."""
+        return self.selected / self.generated
+
+
+def simulate(
+    config_path: str | Path,
+    out_dir: str | Path,
+    events: int,
+    *,
+    workers: int = 1,
+    samples: Sequence[str] | None = None,
+    seed: int | None = None,
+    progress: bool = True,
+    keep_chunks: bool = False,
+) -> dict[str, SampleResult]:
+    """Simulate samples until each has at least ``events`` selected events.
+
+    The events depend on the settings, the seed and ``events`` alone, not on the number of workers. A run
+    that was stopped in any way goes on where it was when the same call is made again. With several workers
+    the call must sit below ``if __name__ == "__main__":`` in a script, as always with spawned processes.
+
+    Parameters
+    ----------
+    config_path : path
+        ``simulate.yaml`` or the folder that holds it.
+    out_dir : path
+        Gets ``<sample>.root``, and ``.chunks`` while the simulation runs.
+    events : int
+        Selected events wanted; the sample ends with the first whole cycle over its decay channels that
+        reaches this number.
+    workers : int, default 1
+        Processes.
+    samples : sequence of str, optional
+        Names of the samples to make; all by default.
+    seed : int, optional
+        Replaces the seed of the settings.
+    progress : bool, default True
+        Show a progress bar.
+    keep_chunks : bool, default False
+        Keep the chunk files, so that a later call for more events starts from them.
+
+    Returns
+    -------
+    dict of str to SampleResult
+
+    Raises
+    ------
+    ConfigError
+        Settings that are missing or not valid, or that Pythia does not know.
+    OutputExistsError
+        An output file is there that was made in another way.
+    SimulationError
+        A chunk failed; the message names it and its seed.
+    MissingExtraError
+        Without pythia8mc or fastjet.
+    """
+    if events < 1:
+        raise ValueError(f"events must be at least 1, got {events}")
+    config = load_config(config_path, seed=seed)
+    jobs = [_Job(config, recipe_of(config, n), Path(out_dir), events) for n in _chosen(config, samples)]
+    done = {job.recipe.sample: job.existing() for job in jobs}
+    with track(shown=progress) as bars, open_executor(workers) as executor:
+        for job in jobs:
+            name = job.recipe.sample
+            done[name] = done[name] or job.run(executor, workers, bars(name, events), keep_chunks=keep_chunks)
+    return {name: result for name, result in done.items() if result is not None}
+
+
+def _chosen(config: SimulationConfig, samples: Sequence[str] | None) -> list[str]:
+    names = list(config.samples if samples is None else dict.fromkeys(samples))
+    if unknown := [n for n in names if n not in config.samples]:
+        raise ValueError(f"no sample {unknown[0]!r} in the settings; there are {', '.join(config.samples)}")
+    return names
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One sample to make."""
+
+    config: SimulationConfig
+    recipe: Recipe
+    out_dir: Path
+    events: int
+
+    @property
+    def output(self) -> Path:
+        return self.out_dir / f"{self.recipe.sample}.root"
+
+    @property
+    def chunks(self) -> Path:
+        return self.out_dir / ".chunks" / self.recipe.sample
+
+    def task(self, index: int) -> ChunkTask:
+        # The recipe is part of the name: chunks of other settings are never picked up.
+        path = self.chunks / f"{index:06d}-{self.recipe.key[:16]}.safetensors"
+        return ChunkTask(self.config, self.recipe.sample, index, path)
+
+    def existing(self) -> SampleResult | None:
+        found = check_output(self.output, self.recipe, self.events)
+        return None if found is None else self._result(found, reused=True)
+
+    def run(self, executor: Executor, workers: int, report: Report, *, keep_chunks: bool) -> SampleResult:
+        channels = len(self.config.samples[self.recipe.sample].channels)
+        stored = self._stored()
+        needed = run_chunks(self.task, channels, self.events, executor, workers, stored, report)
+        provenance = {
+            **self.recipe.provenance(),
+            "requested": self.events,
+            "chunks": needed,
+            "pythia_seeds": [self.task(0).seed, self.task(needed - 1).seed],
+        }
+        found = write_sample(self.output, (load_chunk(self.task(i)) for i in range(needed)), provenance)
+        if not keep_chunks:
+            self._tidy()
+        return self._result(found, reused=False)
+
+    def _stored(self) -> dict[int, int]:
+        """Selected events of the chunks that an earlier run left."""
+        self.chunks.mkdir(parents=True, exist_ok=True)
+        # Nobody should commit half a simulation.
+        (self.chunks.parent / ".gitignore").write_text("*\n", encoding="utf-8")
+        stored = {}
+        for path in sorted(self.chunks.glob(f"*-{self.recipe.key[:16]}.safetensors")):
+            index = int(path.name.split("-")[0])
+            try:
+                stored[index] = load_chunk(self.task(index)).selected
+            except (SafetensorError, KeyError):
+                path.unlink()  # damaged by the disk, not by us: made again
+        return stored
+
+    def _tidy(self) -> None:
+        shutil.rmtree(self.chunks)
+        if not any(p.is_dir() for p in self.chunks.parent.iterdir()):
+            shutil.rmtree(self.chunks.parent)
+
+    def _result(self, found: dict[str, Any], *, reused: bool) -> SampleResult:
+        return SampleResult(self.output, found["generated"], found["selected"], found["cutflow"], reused)

@@ -1,0 +1,156 @@
+"""Chunks in parallel, in an order and number that do not depend on the number of workers."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from hepxai.simulate.chunk import ChunkTask, store_chunk
+from hepxai.simulate.config import ConfigError
+from hepxai.simulate.generator import MissingExtraError
+
+# After this many cycles over the channels without a single selected event there will be none.
+_HOPELESS_CYCLES = 20
+
+
+class SimulationError(RuntimeError):
+    """A chunk could not be made; the message names it, its seed and how to go on."""
+
+
+class SimulationInterrupted(KeyboardInterrupt):
+    """The user stopped the simulation; finished chunks are kept."""
+
+
+class _Serial(Executor):
+    """Runs every job at once in this process."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def open_executor(workers: int) -> Executor:
+    """Executor with fresh (spawned) processes; with one worker, this process itself."""
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if workers == 1:
+        return _Serial()
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+
+
+def _prepare_worker() -> None:
+    # Ctrl-C reaches every process of the terminal; only the parent decides what happens then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def run_chunks(
+    task: Callable[[int], ChunkTask],
+    channels: int,
+    events: int,
+    executor: Executor,
+    workers: int,
+    selected: dict[int, int],
+    report: Callable[[int], None],
+) -> int:
+    """Make chunks until a whole cycle over the channels brings the selected events to ``events``.
+
+    Parameters
+    ----------
+    task : callable
+        Gives the task of a chunk.
+    channels : int
+        Length of a cycle: every channel gets the same number of generated events.
+    events : int
+        Selected events asked for.
+    executor, workers
+        Where the chunks are made, and how many at a time.
+    selected : dict of int to int
+        Selected events of chunks that are there already; grows.
+    report : callable
+        Told the number of selected events.
+
+    Returns
+    -------
+    int
+        Number of chunks, from the first, that make up the sample.
+    """
+    running: dict[Future[int], ChunkTask] = {}
+    try:
+        while (stop := chunks_needed(selected, channels, events)) is None:
+            busy = {t.index for t in running.values()} | selected.keys()
+            for index in itertools.islice(_missing(busy), workers - len(running)):
+                running[executor.submit(store_chunk, task(index))] = task(index)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                selected[running[future].index] = _outcome(future, running)
+                del running[future]
+            report(sum(selected.values()))
+        return stop
+    except KeyboardInterrupt:
+        raise SimulationInterrupted(_kept("stopped", task(0))) from None
+    finally:
+        # Chunks still under way must not write after the caller has tidied up.
+        for future in running:
+            future.cancel()
+        wait(running)
+
+
+def chunks_needed(selected: Mapping[int, int], channels: int, events: int) -> int | None:
+    """Length of the first unbroken run of whole cycles with enough selected events, if it is there.
+
+    Raises
+    ------
+    SimulationError
+        If many cycles selected nothing at all.
+    """
+    total = 0
+    for index in itertools.takewhile(selected.__contains__, itertools.count()):
+        total += selected[index]
+        cycles, rest = divmod(index + 1, channels)
+        if rest == 0 and total >= events:
+            return index + 1
+        if cycles >= _HOPELESS_CYCLES and total == 0:
+            raise SimulationError(f"no event of the first {index + 1} chunks passed the selection: loosen it")
+    return None
+
+
+def _missing(busy: Iterable[int]) -> Iterator[int]:
+    return itertools.filterfalse(set(busy).__contains__, itertools.count())
+
+
+def _outcome(future: Future[int], running: Mapping[Future[int], ChunkTask]) -> int:
+    try:
+        return future.result()
+    except (ConfigError, MissingExtraError):
+        raise
+    except BrokenProcessPool:
+        lost = "; ".join(t.describe() for t in running.values())
+        raise SimulationError(
+            _kept(f"a worker died (killed, or out of memory) on {lost}", running[future])
+        ) from None
+    except Exception as error:
+        failed = f"{running[future].describe()} failed: {type(error).__name__}: {error}"
+        raise SimulationError(_kept(failed, running[future])) from error
+
+
+def _kept(what: str, task: ChunkTask) -> str:
+    return f"{what}. Finished chunks are kept in {task.path.parent}: the same command goes on from there"

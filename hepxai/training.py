@@ -1,0 +1,311 @@
+"""Train a network: signed weights, class balance, cyclic learning rate, checkpoint after every epoch."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hepxai.events import Events
+from hepxai.files import read_tensors, write_tensors
+from hepxai.metrics import accuracy, auc
+from hepxai.models.card import ModelCard, Training
+from hepxai.models.cloud import Cloud
+from hepxai.models.network import NetworkModel
+from hepxai.progress import track
+
+History = list[dict[str, float]]
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds."""
+
+    model: NetworkModel
+    optimiser: torch.optim.Adam
+    history: History = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_loss: float = math.inf
+    best_epoch: int = -1
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+    def exhausted(self, training: Training) -> bool:
+        """Whether the epochs, or the patience of early stopping, are used up."""
+        patience = training.early_stopping or training.epochs
+        return self.epoch >= training.epochs or self.epoch - 1 - self.best_epoch >= patience
+
+
+def fit(
+    card: ModelCard,
+    events: Events,
+    *,
+    folder: str | Path | None = None,
+    targets: NDArray[np.floating] | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> tuple[NetworkModel, History]:
+    """Train on the "train" split, validate on "valid" after every epoch, return the best epoch's network.
+
+    Parameters
+    ----------
+    card : ModelCard
+    events : Events
+        With both splits.
+    folder : path, optional
+        Where ``checkpoint.safetensors`` is kept. Training continues from there, with the numbers of an
+        uninterrupted run.
+    targets : ndarray, shape [E], optional
+        Probabilities of the second class to learn instead of the labels (a surrogate's relabelling);
+        classes are then not balanced.
+    device : str
+        Torch device of the network and the events.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    model : NetworkModel
+        Weights of the epoch with the lowest validation loss, on the CPU.
+    history : list of dict
+        Per epoch: ``epoch, learning_rate, train_loss, valid_loss, valid_accuracy, valid_auc, seconds``.
+    """
+    training = card.training
+    data = {name: _Sample.of(events, name, training, targets, device) for name in ("train", "valid")}
+    state = _fresh(card, events, device)
+    checkpoint = None if folder is None else Path(folder) / "checkpoint.safetensors"
+    key = _fingerprint(card, events, targets)
+    if checkpoint is not None and checkpoint.exists():
+        _resume(state, checkpoint, key)
+    with track("training", training.epochs, show=progress, done=state.epoch) as advance:
+        while not state.exhausted(training):
+            _epoch(state, data, training)
+            if checkpoint is not None:
+                _save(state, checkpoint, key)
+            advance(1, _status(state.history[-1]))
+    state.model.network.load_state_dict(state.best)
+    state.model.network.to("cpu").eval()
+    return state.model, state.history
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One split on the device: particles, targets, loss weights; and the signed truth for the metrics."""
+
+    cloud: Cloud
+    target: Tensor
+    loss_weight: Tensor
+    label: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        events: Events, split: str, training: Training, targets: NDArray[np.floating] | None, device: str
+    ) -> _Sample:
+        own = events.where(split)
+        if len(own) < 2:
+            raise ValueError(f"the {split} split has {len(own)} events; training needs at least 2")
+        weight = loss_weights(own, training, balance=training.class_balance and targets is None)
+        chosen = own.label if targets is None else targets[events.split == ("train", "valid").index(split)]
+        if split == "train" and training.negative_weights == "drop":
+            own, chosen, weight = own[weight > 0], chosen[weight > 0], weight[weight > 0]
+        return _Sample(
+            Cloud.of(own).to(device),
+            torch.as_tensor(chosen, device=device),
+            torch.as_tensor(weight, dtype=torch.float32, device=device),
+            own.label,
+            own.weight,
+        )
+
+
+def loss_weights(events: Events, training: Training, *, balance: bool) -> NDArray[np.float64]:
+    """Weights in the loss under the card's policy, scaled to a mean magnitude of 1.
+
+    Raises
+    ------
+    ValueError
+        If a class is missing or its weights sum to zero or less where classes are balanced, or if there are
+        negative weights and the policy is "error".
+    """
+    weight = events.weight.copy()
+    if (weight < 0).any():
+        if training.negative_weights == "error":
+            raise ValueError(
+                f"{(weight < 0).sum()} events have negative weights and the model card says "
+                "training.negative_weights: error; choose keep, drop or abs"
+            )
+        weight = {"keep": weight, "drop": weight.clip(min=0), "abs": abs(weight)}[training.negative_weights]
+    if balance:
+        classes = events.schema.classes
+        total = np.bincount(events.label, weights=weight, minlength=len(classes))
+        if (total <= 0).any():
+            missing = classes[int(np.argmax(total <= 0))]
+            raise ValueError(f"class {missing!r} has no events or no positive total weight in this split")
+        weight = weight / total[events.label]
+    return np.asarray(weight / np.abs(weight).mean())
+
+
+def _fresh(card: ModelCard, events: Events, device: str) -> _State:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(card.training.seed)
+        model = NetworkModel.build(card, events.schema)
+    model.network.standardise.fit(torch.as_tensor(events.where("train").particles))
+    model.network.to(device)
+    return _State(model, torch.optim.Adam(model.network.parameters(), lr=card.training.learning_rate))
+
+
+def _epoch(state: _State, data: dict[str, _Sample], training: Training) -> None:
+    start = time.perf_counter()
+    train_loss, rate = _train(state, data["train"], training)
+    logits, valid_loss = _evaluate(state.model, data["valid"])
+    if valid_loss < state.best_loss or not state.best:
+        state.best = copy.deepcopy(state.model.network.state_dict())
+        state.best_loss, state.best_epoch = valid_loss, state.epoch
+    row = {
+        "epoch": state.epoch + 1.0,
+        "learning_rate": rate,
+        "train_loss": train_loss,
+        "valid_loss": valid_loss,
+    }
+    state.history.append(row | _scores(logits, data["valid"]) | {"seconds": time.perf_counter() - start})
+    if not math.isfinite(train_loss):
+        raise FloatingPointError(
+            f"the training loss is {train_loss} in epoch {state.epoch}: lower training.learning_rate, or "
+            "training.negative_weights: abs if negative weights make the loss unbounded"
+        )
+
+
+def _train(state: _State, sample: _Sample, training: Training) -> tuple[float, float]:
+    """One pass. The random numbers hang on seed and epoch alone, so a resumed run repeats them."""
+    devices = [sample.target.device] if sample.target.is_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(training.seed * 1_000_003 + state.epoch)
+        batches = _batches(len(sample.target), training.batch_size, sample.target.device)
+        rates = _learning_rates(training, state.epoch, len(batches))
+        state.model.network.train()
+        total = 0.0
+        for rows, rate in zip(batches, rates, strict=True):
+            state.optimiser.param_groups[0]["lr"] = rate
+            logits = state.model.network(sample.cloud.take(rows))
+            loss = _loss(logits, sample.target[rows], sample.loss_weight[rows]).mean()
+            state.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            state.optimiser.step()
+            total += loss.item() * len(rows)
+    return total / len(sample.target), rate
+
+
+def _batches(n: int, size: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Random batches of nearly equal size: no tiny last one that would upset the batch norm."""
+    return torch.randperm(n).to(device).tensor_split(math.ceil(n / size))
+
+
+def _learning_rates(training: Training, epoch: int, steps: int) -> Iterator[float]:
+    """Triangular cycle (Smith, arXiv:1506.01186), a pure function of the step."""
+    schedule, top = training.schedule, training.learning_rate
+    for step in range(steps):
+        phase = (epoch + step / steps) / schedule.period % 1.0
+        height = 1 - abs(2 * phase - 1) if schedule.kind == "cyclic" else 1.0
+        yield top * (schedule.lowest + (1 - schedule.lowest) * height)
+
+
+def _loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of every event times its weight, ``[B]``."""
+    if logits.shape[1] > 1:
+        return weight * F.cross_entropy(logits, target, reduction="none")
+    return weight * F.binary_cross_entropy_with_logits(
+        logits[:, 0], target.to(logits.dtype), reduction="none"
+    )
+
+
+def _evaluate(model: NetworkModel, sample: _Sample) -> tuple[NDArray[np.float64], float]:
+    model.network.eval()
+    rows = torch.arange(len(sample.target), device=sample.target.device).split(4096)
+    with torch.inference_mode():
+        logits = torch.cat([model.network(sample.cloud.take(r)) for r in rows])
+        loss = _loss(logits, sample.target, sample.loss_weight).mean().item()
+    return logits.double().cpu().numpy(), loss
+
+
+def _scores(logits: NDArray[np.float64], sample: _Sample) -> dict[str, float]:
+    if logits.shape[1] > 1:
+        right = (logits.argmax(1) == sample.label).astype(float)
+        return {"valid_accuracy": float(np.average(right, weights=sample.weight))}
+    score, signal = logits[:, 0], sample.label == 1
+    found = {"valid_accuracy": float(accuracy(score, signal, sample.weight).value)}
+    if signal.any() and not signal.all():
+        found["valid_auc"] = float(auc(score, signal, sample.weight).value)
+    return found
+
+
+def _status(row: dict[str, float]) -> str:
+    shown = {"loss": "train_loss", "valid": "valid_loss", "AUC": "valid_auc"}
+    return "  ".join(f"{name} {row[key]:.4f}" for name, key in shown.items() if key in row)
+
+
+# --- checkpoints -----------------------------------------------------------------------------
+
+
+def _fingerprint(card: ModelCard, events: Events, targets: NDArray[np.floating] | None) -> str:
+    """Hash of all that a training depends on; the number of epochs may be raised on resuming."""
+    shown = card.model_dump(mode="json")
+    shown["training"].pop("epochs")
+    digest = hashlib.sha256(json.dumps([shown, str(events.schema)], sort_keys=True).encode())
+    columns = [events.particles, events.offsets, events.label, events.weight, events.split]
+    for column in [*columns, *([] if targets is None else [targets])]:
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()
+
+
+def _save(state: _State, path: Path, key: str) -> None:
+    moments = state.optimiser.state_dict()["state"]
+    tensors = {f"network.{k}": v for k, v in state.model.network.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    tensors |= {f"adam.{i}.{k}": v for i, found in moments.items() for k, v in found.items()}
+    kept: dict[str, Any] = {"history": state.history, "key": key}
+    kept |= {"best_loss": state.best_loss, "best_epoch": state.best_epoch}
+    arrays = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
+    write_tensors(path, arrays, {"training": json.dumps(kept)})
+
+
+def _resume(state: _State, path: Path, key: str) -> None:
+    tensors, metadata = read_tensors(path)
+    kept = json.loads(metadata["training"])
+    if kept["key"] != key:
+        raise ValueError(
+            f"{path} belongs to another training (card, events, weights or split differ); "
+            "choose another folder or remove the file to start afresh"
+        )
+    device = next(state.model.network.parameters()).device
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "adam": {}}
+    for name, value in tensors.items():
+        group, _, rest = name.partition(".")
+        groups[group][rest] = torch.as_tensor(value, device=device)
+    state.model.network.load_state_dict(groups["network"])
+    state.best = groups["best"]
+    state.history, state.best_loss, state.best_epoch = kept["history"], kept["best_loss"], kept["best_epoch"]
+    _load_moments(state.optimiser, groups["adam"])
+
+
+def _load_moments(optimiser: torch.optim.Adam, flat: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in flat.items():
+        number, _, rest = name.partition(".")
+        # Adam keeps its step counter on the CPU.
+        moments.setdefault(int(number), {})[rest] = value.cpu() if rest == "step" else value
+    whole = optimiser.state_dict()
+    optimiser.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
