@@ -27,12 +27,12 @@ class Attention(Explainer):
 
     needs = HasAttention
 
-    def explain(self, model: HasAttention, events: Events, target: str) -> Attribution:
+    def attribute(self, model: HasAttention, events: Events, target: str) -> Attribution:
         """Coefficients, axes ("pair", "layer", "head")."""
         chunked = Chunked.of(events)
         layers: tuple[str, ...] = ()
         parts = []
-        for cloud in chunked.clouds("attention", progress=self.progress):
+        for cloud in chunked.clouds(self.name, progress=self.progress):
             found = model.attention(cloud)
             if not found:
                 raise CannotExplainError(
@@ -54,8 +54,14 @@ class Attention(Explainer):
             settings=self.settings(),
             labels=labels,
             pairs=pairs,
-            checks={"max_row_deviation": _row_deviation(values, events)},
         )
+
+    def checks(self, found: Attribution) -> dict[str, float]:
+        """Largest |Σ_j α_ij - 1| over receivers that have a sender; pairs come receiver by receiver."""
+        counts = found.events.counts
+        senders = np.repeat(np.maximum(counts - 1, 0), counts)
+        rows = row_sum(found.values, offsets_from_counts(senders))[senders > 0]
+        return {"max_row_deviation": float(np.abs(rows - 1).max(initial=0.0))}
 
 
 def _stack(found: dict[str, Tensor]) -> Tensor:
@@ -63,10 +69,3 @@ def _stack(found: dict[str, Tensor]) -> Tensor:
     if len(set(heads.values())) > 1:
         raise CannotExplainError(f"attention layers differ in heads {heads}: they share no head axis")
     return torch.stack(list(found.values()), dim=1)
-
-
-def _row_deviation(values: np.ndarray, events: Events) -> float:
-    """Largest |Σ_j α_ij - 1| over receivers with a sender; pairs come receiver by receiver."""
-    senders = np.repeat(np.maximum(events.counts - 1, 0), events.counts)
-    rows = row_sum(values, offsets_from_counts(senders))[senders > 0]
-    return float(np.abs(rows - 1).max(initial=0.0))

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ class CannotExplainError(TypeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Explainer(ABC):
-    """Settings of a method; subclasses add fields and `explain`.
+    """Settings of a method. A new method subclasses this, adds its fields and `attribute`.
 
     Attributes
     ----------
@@ -44,14 +44,29 @@ class Explainer(ABC):
     needs: ClassVar[type] = Model
     progress: bool = False
 
+    def prepare(self, model: Any, events: Events, target: str) -> Self:
+        """Copy with everything settled that hangs on the whole population (steps, baseline, surrogate)."""
+        return self
+
     @abstractmethod
+    def attribute(self, model: Any, events: Events, target: str) -> Attribution:
+        """Explain one output on every event, each by itself, with the settings as they are."""
+
+    def checks(self, found: Attribution) -> dict[str, float]:
+        """Figures of merit of a result, stored with it."""
+        return {}
+
     def explain(self, model: Any, events: Events, target: str) -> Attribution:
-        """Explain one output of the model on every event."""
+        """Prepare, attribute, check."""
+        ready = self.prepare(model, events, target)
+        found = ready.attribute(model, events, target)
+        return found.replace(checks=ready.checks(found))
 
     def settings(self) -> dict[str, Any]:
         """JSON-able settings, stored with the result."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "progress"}
-        return {k: v for k, v in fields.items() if isinstance(v, str | int | float | bool | None)}
+        plain = (str, int, float, list, tuple, type(None))
+        return {k: v for k, v in fields.items() if isinstance(v, plain)}
 
 
 EXPLAINERS: dict[str, type[Explainer]] = {}
@@ -145,11 +160,15 @@ class Chunked:
 
     def clouds(self, name: str, *, progress: bool) -> Iterator[Cloud]:
         """Particles of each chunk, with a progress bar over the events."""
-        whole = Cloud.of(self.events)
         with track(name, len(self.events), show=progress) as advance:
-            for rows in self.chunks:
-                yield whole.take(torch.as_tensor(rows))
+            for rows, cloud in zip(self.chunks, self.clouds_of(self.events), strict=True):
+                yield cloud
                 advance(len(rows), "")
+
+    def clouds_of(self, events: Events) -> Iterator[Cloud]:
+        """Particles of each chunk, of events with the same offsets (a baseline, say)."""
+        whole = Cloud.of(events)
+        return (whole.take(torch.as_tensor(rows)) for rows in self.chunks)
 
     def per_event(self, parts: list[Tensor]) -> NDArray[np.float64]:
         """Join per-event results of the chunks."""

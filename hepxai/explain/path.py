@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.attribution import Attribution
+from hepxai.events import Events
+from hepxai.explain.base import Explainer
 
 STEPS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of Gauss-Legendre nodes that are tried in turn."""
@@ -76,29 +80,49 @@ def relative_residual(attribution: Attribution) -> NDArray[np.float64]:
         return np.where(span == 0, np.where(residual == 0, np.nan, np.inf), residual / span)
 
 
-def residual_checks(attribution: Attribution, steps: int) -> dict[str, float]:
-    """Median and 90 % quantile of the relative residual, and the steps they were reached with."""
+def residual_checks(attribution: Attribution) -> dict[str, float]:
+    """Median and 90 % quantile of the relative residual over the events."""
     found = relative_residual(attribution)
     found = found[~np.isnan(found)]
     median, tail = np.quantile(found, [0.5, 0.9]) if len(found) else (0.0, 0.0)
-    return {"median_residual": float(median), "p90_residual": float(tail), "steps": float(steps)}
+    return {"median_residual": float(median), "p90_residual": float(tail)}
 
 
-def choose_steps(attempt: Callable[[int], Attribution], tolerance: float) -> int:
-    """Fewest steps of ``STEPS`` whose median relative residual is within tolerance, else the most.
+@dataclass(frozen=True, kw_only=True)
+class PathExplainer(Explainer):
+    """A method that integrates along a path and promises completeness.
 
-    Parameters
+    Attributes
     ----------
-    attempt : callable
-        Attribution of a sample of the events with a number of steps.
+    steps : int, optional
+        Gauss-Legendre nodes; by default as many as bring the median residual within ``tolerance``.
     tolerance : float
+        Wanted median relative residual.
     """
-    for steps in STEPS[:-1]:
-        if residual_checks(attempt(steps), steps)["median_residual"] <= tolerance:
-            return steps
-    return STEPS[-1]
+
+    steps: int | None = None
+    tolerance: float = 0.01
+
+    def checks(self, found: Attribution) -> dict[str, float]:
+        """Completeness."""
+        return residual_checks(found)
+
+    def with_steps(self, model: Any, events: Events, target: str) -> Self:
+        """Copy with the fewest of ``STEPS`` whose median relative residual is within tolerance.
+
+        Steps that the user gave stay. If none suffices, the most are taken; the residual is stored
+        with the result in any case.
+        """
+        if self.steps is not None:
+            return self
+        sample = probe(events)
+        for steps in STEPS:
+            tried = dataclasses.replace(self, steps=steps, progress=False)
+            if residual_checks(tried.attribute(model, sample, target))["median_residual"] <= self.tolerance:
+                break
+        return dataclasses.replace(self, steps=steps)
 
 
-def probe_rows(n: int, size: int = 256) -> NDArray[np.int64]:
-    """Evenly spread event numbers on which the steps are chosen."""
-    return np.unique(np.linspace(0, max(n - 1, 0), min(n, size)).astype(np.int64))
+def probe(events: Events, size: int = 256) -> Events:
+    """Evenly spread events on which the steps are chosen."""
+    return events[np.unique(np.linspace(0, max(len(events) - 1, 0), min(len(events), size)).astype(np.int64))]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -45,13 +45,22 @@ class Surrogate:
     fidelity: dict[str, dict[str, Estimate]]
     history: History
 
+    @property
+    def agreement(self) -> Estimate:
+        """Fraction of the same decisions on held-out events: the test split, else the validation split."""
+        return (self.fidelity.get("test") or self.fidelity["valid"])["agreement"]
+
+    def figures(self) -> dict[str, float]:
+        """Fidelity as flat numbers, with errors: ``<split>_<figure>`` and ``<split>_<figure>_error``."""
+        rows = [(f"{s}_{k}", e) for s, row in self.fidelity.items() for k, e in row.items()]
+        return {n: float(e.value) for n, e in rows} | {f"{n}_error": float(e.error) for n, e in rows}
+
 
 def fit_surrogate(
     model: Model,
     events: Events,
     *,
     card: ModelCard | None = None,
-    target: str | None = None,
     folder: str | Path | None = None,
     progress: bool = False,
 ) -> Surrogate:
@@ -65,8 +74,6 @@ def fit_surrogate(
         With train, valid and test splits. Their labels are not used.
     card : ModelCard, optional
         The shipped ``graphconv_edgeconv`` by default.
-    target : str, optional
-        Output to imitate, the first by default.
     folder : path, optional
         For checkpoints; see `hepxai.training.fit`.
     progress : bool
@@ -103,34 +110,39 @@ class SurrogateEdgeIG(Explainer):
     minimum_agreement : float
         Below it on the held-out events (test, else valid) a `LowFidelityWarning` is raised, and
         ``checks["fidelity_ok"]`` is 0.
-    steps, neighbours
-        As in "edge_ig".
+    method : EdgeIG
+        How the surrogate is explained.
     """
 
     needs = Model
     trained: Surrogate | None = None
     minimum_agreement: float = 0.85
-    steps: int | None = None
-    neighbours: Any = "frozen"
+    method: EdgeIG = dataclasses.field(default_factory=EdgeIG)
 
-    def explain(self, model: Model, events: Events, target: str) -> Attribution:
-        """Signed attribution of every particle pair, axes ("pair",), with the fidelity as checks."""
-        surrogate = self.trained or fit_surrogate(model, events, target=target, progress=self.progress)
-        inner = EdgeIG(steps=self.steps, neighbours=self.neighbours, progress=self.progress)
-        found = inner.explain(surrogate.model, events, target)
-        checks = {f"{s}_{k}": float(e.value) for s, row in surrogate.fidelity.items() for k, e in row.items()}
-        held_out = surrogate.fidelity.get("test") or surrogate.fidelity["valid"]
-        agreement = held_out["agreement"]
-        good = float(agreement.value) >= self.minimum_agreement
-        if not good:
+    def prepare(self, model: Model, events: Events, target: str) -> SurrogateEdgeIG:
+        """Train the surrogate unless it is given, and settle how it is explained."""
+        trained = self.trained or fit_surrogate(model, events, progress=self.progress)
+        if trained.agreement.value < self.minimum_agreement:
             warnings.warn(
-                f"the surrogate agrees with its original on {agreement:.3f} of held-out events, less than "
-                f"{self.minimum_agreement}: its explanation may not be the original's",
+                f"the surrogate agrees with its original on {trained.agreement:.3f} of held-out events, less "
+                f"than {self.minimum_agreement}: its explanation may not be the original's",
                 LowFidelityWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        return found.replace(
-            method=self.name,
-            settings={**found.settings, **self.settings()},
-            checks={**found.checks, **checks, "fidelity_ok": float(good)},
+        method = dataclasses.replace(self.method, progress=self.progress)
+        return dataclasses.replace(
+            self, trained=trained, method=method.prepare(trained.model, events, target)
         )
+
+    def attribute(self, model: Model, events: Events, target: str) -> Attribution:
+        """Signed attribution of every particle pair, axes ("pair",)."""
+        if self.trained is None:
+            raise ValueError("no surrogate has been trained; call prepare or explain")
+        found = self.method.attribute(self.trained.model, events, target)
+        return found.replace(method=self.name, settings={**found.settings, **self.settings()})
+
+    def checks(self, found: Attribution) -> dict[str, float]:
+        """Completeness on the surrogate, and the surrogate's fidelity on every split."""
+        assert self.trained is not None
+        good = float(self.trained.agreement.value >= self.minimum_agreement)
+        return self.method.checks(found) | self.trained.figures() | {"fidelity_ok": good}
