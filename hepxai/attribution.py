@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,13 +207,15 @@ class Attribution:
         self, particle: str | None, pair: tuple[str, str] | None, source: str | None, destination: str | None
     ) -> NDArray[np.bool_] | None:
         is_type = self.events.is_type
+        asked = {"pair": pair, "source": source, "destination": destination}
+        asked_pairs = {k: v for k, v in asked.items() if v is not None}
+        if asked_pairs:
+            self._need("pair", str(asked_pairs))
         if particle is not None:
             self._need("particle", f"particle={particle!r}")
             return is_type(particle)[self._ends()[0]]
-        asked = {"pair": pair, "source": source, "destination": destination}
-        if all(v is None for v in asked.values()):
+        if not asked_pairs:
             return None
-        self._need("pair", str({k: v for k, v in asked.items() if v is not None}))
         mask = np.ones(len(self.values), dtype=bool)
         src, dst = self._ends()
         if pair is not None:
@@ -253,6 +256,29 @@ class Attribution:
         }
         return self.replace(values=self.values[flat], events=events, pairs=pairs, **per_event)
 
+    @staticmethod
+    def concatenate(parts: Sequence[Attribution]) -> Attribution:
+        """Join the attributions of consecutive parts of a population, made with the same settings."""
+        first = parts[0]
+        if any((p.axes, p.method, p.settings) != (first.axes, first.method, first.settings) for p in parts):
+            raise ValueError("parts differ in method or settings")
+        events = Events.concatenate(p.events for p in parts)
+        start = offsets_from_counts(np.array([p.events.n_particles for p in parts]))
+        pairs = None
+        if all(p.pairs is not None for p in parts):
+            src, dst = (
+                np.concatenate([p._ends()[end] + s for p, s in zip(parts, start[:-1], strict=True)])
+                for end in (0, 1)
+            )
+            pairs = Pairs(src, dst, offsets_from_counts(np.concatenate([np.diff(p.offsets) for p in parts])))
+        return first.replace(
+            values=np.concatenate([p.values for p in parts]),
+            events=events,
+            pairs=pairs,
+            residual=_join([p.residual for p in parts]),
+            span=_join([p.span for p in parts]),
+        )
+
     # --- conversions -------------------------------------------------------------------------
 
     def to_awkward(self) -> ak.Array:
@@ -272,21 +298,33 @@ class Attribution:
         return ak.unflatten(ak.zip(columns, depth_limit=1), np.diff(self.offsets))
 
     def to_pyg(self, event: int) -> Explanation:
-        """PyG ``Explanation`` of one event: ``node_mask`` for particles, ``edge_mask`` for pairs."""
+        """PyG ``Explanation`` of one event: ``node_mask`` for particles, ``edge_mask`` for pairs.
+
+        Particles left out by a selection are 0 in the mask.
+
+        Raises
+        ------
+        ValueError
+            If PyG has no mask for these axes: sum over heads and layers, or select one, first.
+        """
         import torch
         from torch_geometric.explain import Explanation
 
+        if self.axes not in (("pair",), ("particle",), ("particle", "feature")):
+            raise ValueError(f"PyG has no mask for the axes {', '.join(self.axes)}")
         one = self[np.array([event])]
-        value = torch.as_tensor(one.values)
-        graph = one.events.graph()
+        graph, (src, dst) = one.events.graph(), one._ends()
         kept: dict[str, Any] = {"x": graph.x, "edge_index": graph.edge_index, "target": graph.y}
         if one.axes[0] == "pair":
             kept |= {
-                "edge_index": torch.as_tensor(np.stack(one._ends())),
-                "edge_mask": value,
+                "edge_index": torch.as_tensor(np.stack([src, dst])),
+                "edge_mask": torch.as_tensor(one.values),
             }
         else:
-            kept["node_mask"] = value if value.ndim > 1 else value[:, None]
+            table = one.values if one.values.ndim > 1 else one.values[:, None]
+            mask = np.zeros((one.events.n_particles, table.shape[1]), dtype=table.dtype)
+            mask[src] = table
+            kept["node_mask"] = torch.as_tensor(mask)
         return Explanation(**kept)
 
     def to_root(self, folder: str | Path) -> list[Path]:
@@ -302,22 +340,44 @@ class Attribution:
         tensors = {"values": self.values, "residual": self.residual, "span": self.span}
         if self.pairs is not None:
             tensors |= {f"pairs.{f}": getattr(self.pairs, f) for f in ("src", "dst", "offsets")}
-        kept = {"axes": self.axes, "method": self.method, "target": self.target, "labels": dict(self.labels)}
-        kept |= {"settings": dict(self.settings), "checks": dict(self.checks), "n_events": len(self.events)}
+        kept = {name: getattr(self, name) for name in ("axes", "method", "target")}
+        kept |= {name: dict(getattr(self, name)) for name in ("labels", "settings", "checks")}
+        kept["events"] = _fingerprint(self.events)
         known = {k: v for k, v in tensors.items() if v is not None}
         write_tensors(path, known, {"attribution": json.dumps(kept)})
 
     @staticmethod
     def load(path: str | Path, events: Events) -> Attribution:
-        """Read what `save` wrote; ``events`` are those that were explained."""
+        """Read what `save` wrote; ``events`` are those that were explained.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, is something else, or explains other events.
+        """
         stored, metadata = read_tensors(path)
+        if "attribution" not in metadata or "values" not in stored:
+            raise ValueError(f"{path} holds no attribution")
         tensors: dict[str, Any] = dict(stored)
         kept: dict[str, Any] = json.loads(metadata["attribution"])
-        if kept.pop("n_events") != len(events):
-            raise ValueError(f"{path} explains another number of events than the {len(events)} given")
+        if kept.pop("events") != _fingerprint(events):
+            raise ValueError(f"{path} explains other events than the {len(events)} given")
         pairs = None
         if "pairs.src" in tensors:
             pairs = Pairs(*(tensors.pop(f"pairs.{f}") for f in ("src", "dst", "offsets")))
         kept["axes"] = tuple(kept["axes"])
         kept["labels"] = {k: tuple(v) for k, v in kept["labels"].items()}
         return Attribution(events=events, pairs=pairs, **tensors, **kept)
+
+
+def _fingerprint(events: Events) -> str:
+    """Hash of which events these are and how many particles each has."""
+    columns = (events.file, events.entry, events.run, events.event, events.offsets)
+    return hashlib.sha256(
+        b"".join(np.ascontiguousarray(c, dtype=np.int64).tobytes() for c in columns)
+    ).hexdigest()
+
+
+def _join(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+    known = [p for p in parts if p is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None

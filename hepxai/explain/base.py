@@ -62,6 +62,10 @@ class Explainer(ABC):
         found = ready.attribute(model, events, target)
         return found.replace(checks=ready.checks(found))
 
+    def silent(self) -> Self:
+        """Copy that shows no progress bar."""
+        return dataclasses.replace(self, progress=False)
+
     def settings(self) -> dict[str, Any]:
         """JSON-able settings, stored with the result."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "progress"}

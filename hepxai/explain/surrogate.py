@@ -83,6 +83,8 @@ def fit_surrogate(
         raise ValueError(f"a surrogate imitates one logit; the model has {', '.join(model.outputs)}")
     original = model.logits(events)[:, 0]
     found, history = fit(chosen, events, folder=folder, targets=_probability(original), progress=progress)
+    if folder is not None:
+        found.save(Path(folder) / "model.safetensors")
     imitated = found.logits(events)[:, 0]
     splits = {s: events.split == i for i, s in enumerate(SPLITS) if (events.split == i).sum() > 1}
     return Surrogate(
@@ -107,6 +109,8 @@ class SurrogateEdgeIG(Explainer):
     ----------
     trained : Surrogate, optional
         From `fit_surrogate`. Otherwise one is trained on the "train" split of the events explained.
+    folder : str, optional
+        Where the training keeps its checkpoint and the surrogate is saved.
     minimum_agreement : float
         Below it on the held-out events (test, else valid) a `LowFidelityWarning` is raised, and
         ``checks["fidelity_ok"]`` is 0.
@@ -116,12 +120,13 @@ class SurrogateEdgeIG(Explainer):
 
     needs = Model
     trained: Surrogate | None = None
+    folder: str | None = None
     minimum_agreement: float = 0.85
     method: EdgeIG = dataclasses.field(default_factory=EdgeIG)
 
     def prepare(self, model: Model, events: Events, target: str) -> SurrogateEdgeIG:
         """Train the surrogate unless it is given, and settle how it is explained."""
-        trained = self.trained or fit_surrogate(model, events, progress=self.progress)
+        trained = self.trained or fit_surrogate(model, events, folder=self.folder, progress=self.progress)
         if trained.agreement.value < self.minimum_agreement:
             warnings.warn(
                 f"the surrogate agrees with its original on {trained.agreement:.3f} of held-out events, less "

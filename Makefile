@@ -1,0 +1,51 @@
+# `make demo` and `make test` do all set-up on a bare machine with Python 3.11 or newer.
+PYTHON ?= $(firstword $(foreach v,python3.13 python3.12 python3.11 python3,$(shell command -v $(v) 2>/dev/null)))
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+export MPLBACKEND := Agg
+
+.PHONY: demo test test-quick lint bench docs wheel clean help
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.base ## Train on the shipped sample, explain it, write hepxai-demo/report.html
+	$(BIN)/hepxai demo --out hepxai-demo
+
+test: $(VENV)/.dev ## All tests, the slow ones too
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-quick: $(VENV)/.dev ## Tests without the slow ones
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: $(VENV)/.dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev ## Ratios against named peers, one thread
+	$(BIN)/python -m benchmarks
+
+wheel: $(VENV)/.dev ## Build the wheel and try it in a clean environment from an unrelated folder
+	bash .ci/wheel $(BIN)/python
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) hepxai-demo dist build
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hepxai needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.base: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP) --editable .
+	touch $@
+
+# ROOT and the generators have wheels for some platforms only; their tests are skipped where they are missing.
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP) --editable ".[dev]"
+	-$(PIP) --only-binary pythia8mc,fastjet --editable ".[simulate]"
+	-$(PIP) --only-binary root --editable ".[root]"
+	touch $@

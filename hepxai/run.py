@@ -1,0 +1,306 @@
+"""A run: one folder with cards, weights, scores, explanations, friends and the report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.cards import dump_card, load_card
+from hepxai.datasets import DatasetCard, Reading, read
+from hepxai.estimate import Estimate
+from hepxai.events import SPLITS, Events
+from hepxai.explain import EXPLAINERS
+from hepxai.export.friends import write_friends
+from hepxai.files import read_tensors, sha256, write_json, write_tensors, write_text
+from hepxai.metrics import classification_metrics
+from hepxai.models.card import ModelCard
+from hepxai.models.network import NetworkModel
+from hepxai.progress import track
+from hepxai.training import History, fit
+
+MANIFEST = "manifest.json"
+METHODS = ("attention", "edge_ig", "node_ig", "surrogate")
+SHARD = 4096
+"""Events between two saves of an explanation."""
+LIBRARIES = ("hepxai", "torch", "torch-geometric", "uproot", "awkward", "numpy", "scikit-learn")
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One study from ROOT files to an explained population, resumable at every step.
+
+    Attributes
+    ----------
+    folder : Path
+    dataset : DatasetCard
+    card : ModelCard
+    """
+
+    folder: Path
+    dataset: DatasetCard
+    card: ModelCard
+
+    # --- doors -------------------------------------------------------------------------------
+
+    @staticmethod
+    def start(folder: str | Path, dataset: DatasetCard, card: ModelCard) -> Run:
+        """Begin in a new or empty folder, or go on where a run of the same cards stopped.
+
+        Raises
+        ------
+        RunError
+            If the folder holds something else, or a run of other cards.
+        """
+        run = Run(Path(folder), dataset, card)
+        texts = {"dataset.yaml": dump_card(dataset), "model.yaml": dump_card(card)}
+        if (run.folder / MANIFEST).exists():
+            run._verify()
+            run._same_cards(texts)
+            return run
+        if run.folder.exists() and any(run.folder.iterdir()):
+            raise RunError(f"{folder} exists and is no hepxai run; choose another folder or empty this one")
+        for name, text in texts.items():
+            write_text(run.folder / name, text)
+        run._record(*texts)
+        return run
+
+    @staticmethod
+    def open(folder: str | Path) -> Run:
+        """Open a run folder and check every file that the run relies on against its hash.
+
+        Raises
+        ------
+        RunError
+            If it is no run, or if a file is missing or was changed after the run wrote it.
+        """
+        folder = Path(folder)
+        if not (folder / MANIFEST).is_file():
+            raise RunError(f"{folder} is no run folder (no {MANIFEST}); make one with `hepxai run`")
+        dataset = load_card(folder / "dataset.yaml", DatasetCard)
+        run = Run(folder, dataset, load_card(folder / "model.yaml", ModelCard))
+        run._verify()
+        return run
+
+    # --- steps -------------------------------------------------------------------------------
+
+    @cached_property
+    def reading(self) -> Reading:
+        """Events, cut flow and input files; the inputs must still be those of the training."""
+        reading = read(self.dataset, progress=True)
+        provenance = self.folder / "provenance.json"
+        if provenance.exists():
+            known = {f["file"]: f["sha256"] for f in json.loads(provenance.read_text())["inputs"]}
+            for file in reading.files:
+                if known.get(file.path, file.sha256) != file.sha256:
+                    raise RunError(f"{file.path} changed since this run was trained; start a new run")
+        return reading
+
+    @property
+    def events(self) -> Events:
+        """All selected events."""
+        return self.reading.events
+
+    @cached_property
+    def model(self) -> NetworkModel:
+        """The trained network."""
+        return NetworkModel.load(self._made("model.safetensors", "train"))
+
+    @cached_property
+    def scores(self) -> NDArray[np.float64]:
+        """Logits of all events, ``[E, O]``."""
+        return read_tensors(self._made("scores.safetensors", "train"))[0]["logits"]
+
+    def train(self, *, device: str = "cpu") -> None:
+        """Train, score every event and work out the figures of merit. Does nothing if that is done."""
+        if self._has("metrics.json"):
+            return
+        write_json(self.folder / "provenance.json", self._provenance())
+        model, history = fit(self.card, self.events, folder=self.folder, device=device, progress=True)
+        model.save(self.folder / "model.safetensors")
+        logits = model.logits(self.events)
+        identity = {c: getattr(self.events, c) for c in ("file", "entry", "split", "run", "event")}
+        write_tensors(self.folder / "scores.safetensors", identity | {"logits": logits}, {})
+        write_json(self.folder / "history.json", history)
+        metrics = classification_metrics(logits[:, 0], self.events) if logits.shape[1] == 1 else {}
+        write_json(self.folder / "metrics.json", {s: to_json(m) for s, m in metrics.items()})
+        self._record(
+            "provenance.json", "model.safetensors", "scores.safetensors", "history.json", "metrics.json"
+        )
+
+    def explain(
+        self,
+        methods: Sequence[str] = METHODS,
+        *,
+        split: str = "test",
+        maximum: int | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, Attribution]:
+        """Explain a population with each method, saving as it goes.
+
+        Parameters
+        ----------
+        methods : sequence of str
+        split : str
+            Events that did not train the model, by default.
+        maximum : int, optional
+            Explain this many events, evenly spread over the split; all by default.
+        settings : mapping
+            ``method → settings``.
+        """
+        rows = self._population(split, maximum)
+        chosen = settings or {}
+        for method in methods:
+            self._explain(method, rows, dict(chosen.get(method, {})))
+        return self.explained()
+
+    def explained(self) -> dict[str, Attribution]:
+        """All explanations of this run, by method."""
+        rows = self._rows()
+        if rows is None:
+            return {}
+        population = self.events[rows]
+        files = [self.folder / n for n in self._manifest() if n.startswith("explanations/")]
+        return {f.stem: Attribution.load(f, population) for f in sorted(files) if f.stem != "population"}
+
+    def friends(self) -> list[Path]:
+        """Write friend trees with scores and explanations, one per input file."""
+        found = list(self.explained().values())
+        return write_friends(
+            self.folder / "friends", self.events, found, scores=self.scores[:, 0], overwrite=True
+        )
+
+    def history(self) -> History:
+        """Figures of every epoch of the training."""
+        history: History = json.loads(self._made("history.json", "train").read_text())
+        return history
+
+    def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
+        """``split → figure of merit → {value, error}``."""
+        found: dict[str, dict[str, dict[str, float]]]
+        found = json.loads(self._made("metrics.json", "train").read_text())
+        return found
+
+    def provenance(self) -> dict[str, Any]:
+        """Versions, inputs with their hashes, seeds and split."""
+        found: dict[str, Any] = json.loads(self._made("provenance.json", "train").read_text())
+        return found
+
+    # --- explaining --------------------------------------------------------------------------
+
+    def _population(self, split: str, maximum: int | None) -> NDArray[np.int64]:
+        """Rows of the events to explain; all methods of a run share them."""
+        own = np.flatnonzero(self.events.split == SPLITS.index(split))
+        if len(own) == 0:
+            raise RunError(f"the {split} split is empty; there is nothing to explain")
+        if maximum is not None and maximum < len(own):
+            own = own[np.linspace(0, len(own) - 1, maximum).astype(np.int64)]
+        known = self._rows()
+        if known is not None and not np.array_equal(known, own):
+            raise RunError(
+                f"this run explains {len(known)} events already, not the {len(own)} asked for; remove "
+                f"{self.folder / 'explanations'} and its lines in {MANIFEST}, or start another run"
+            )
+        if known is None:
+            write_tensors(self.folder / "explanations" / "population.safetensors", {"rows": own}, {})
+            self._record("explanations/population.safetensors")
+        return own
+
+    def _rows(self) -> NDArray[np.int64] | None:
+        name = "explanations/population.safetensors"
+        return read_tensors(self.folder / name)[0]["rows"] if self._has(name) else None
+
+    def _explain(self, method: str, rows: NDArray[np.int64], settings: dict[str, Any]) -> None:
+        if method not in EXPLAINERS:
+            raise RunError(f"no method {method!r}; there are {', '.join(sorted(EXPLAINERS))}")
+        name = f"explanations/{method}.safetensors"
+        if self._has(name):
+            return
+        if method == "surrogate":
+            settings.setdefault("folder", str(self.folder / "surrogate"))
+        target = self.model.outputs[0]
+        ready = EXPLAINERS[method](**settings, progress=True).prepare(self.model, self.events, target)
+        found = self._in_shards(ready, self.events[rows], target)
+        found.replace(checks=ready.checks(found)).save(self.folder / name)
+        self._record(name)
+        shutil.rmtree(self.folder / "shards" / method)
+
+    def _in_shards(self, ready: Any, events: Events, target: str) -> Attribution:
+        """Explain shard by shard; those that a killed process finished are read, not repeated."""
+        parts = []
+        quiet = ready.silent()
+        with track(ready.name, len(events), show=True) as advance:
+            for first in range(0, len(events), SHARD):
+                own = events[first : first + SHARD]
+                path = self.folder / "shards" / ready.name / f"{first:09d}.safetensors"
+                if not path.exists():
+                    quiet.attribute(self.model, own, target).save(path)
+                parts.append(Attribution.load(path, own))
+                advance(len(own), "")
+        return Attribution.concatenate(parts)
+
+    # --- bookkeeping -------------------------------------------------------------------------
+
+    def _provenance(self) -> dict[str, Any]:
+        events = self.events
+        return {
+            "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+            "platform": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "seed": self.card.training.seed,
+            "inputs": [
+                {"file": f.path, "sha256": f.sha256, "entries": f.entries, "bytes": f.size}
+                for f in self.reading.files
+            ],
+            "split": {s: int((events.split == i).sum()) for i, s in enumerate(SPLITS)},
+            "cards": {n: sha256(self.folder / n) for n in ("dataset.yaml", "model.yaml")},
+        }
+
+    def _made(self, name: str, step: str) -> Path:
+        if not self._has(name):
+            raise RunError(f"{self.folder} has no {name} yet; run `hepxai {step}` first")
+        return self.folder / name
+
+    def _has(self, name: str) -> bool:
+        return name in self._manifest()
+
+    def _manifest(self) -> dict[str, str]:
+        path = self.folder / MANIFEST
+        found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+    def _record(self, *names: str) -> None:
+        write_json(self.folder / MANIFEST, self._manifest() | {n: sha256(self.folder / n) for n in names})
+
+    def _verify(self) -> None:
+        for name, digest in self._manifest().items():
+            path = self.folder / name
+            if not path.is_file():
+                raise RunError(f"{path} is missing; the run is not complete any more, start it afresh")
+            if sha256(path) != digest:
+                raise RunError(f"{path} was changed after the run wrote it; its results cannot be trusted")
+
+    def _same_cards(self, texts: Mapping[str, str]) -> None:
+        for name, text in texts.items():
+            if (self.folder / name).read_text(encoding="utf-8") != text:
+                raise RunError(f"{self.folder} holds a run with another {name}; choose another folder")
+
+
+def to_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
+    """Estimates as ``{value, error}``."""
+    return {name: {"value": float(e.value), "error": float(e.error)} for name, e in figures.items()}
