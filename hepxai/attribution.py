@@ -40,6 +40,10 @@ class Pairs:
     dst: IntArray
     offsets: IntArray
 
+    def __post_init__(self) -> None:
+        if not len(self.src) == len(self.dst) == self.offsets[-1]:
+            raise ValueError(f"{len(self.src)} and {len(self.dst)} rows of ends for {self.offsets[-1]} pairs")
+
     @staticmethod
     def complete(events: Events) -> Pairs:
         """All ordered pairs of different particles of each event."""
@@ -94,6 +98,12 @@ class Attribution:
             raise ValueError(f"the first axis is {self.axes[0]!r}; it must be event, particle or pair")
         if len(self.values) != self.offsets[-1]:
             raise ValueError(f"{len(self.values)} rows for {self.offsets[-1]} {self.axes[0]}s")
+        if len(self.offsets) != len(self.events) + 1:
+            raise ValueError(f"{self.axes[0]}s of {len(self.offsets) - 1} for {len(self.events)} events")
+        for name in ("residual", "span"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.events):
+                raise ValueError(f"{name} has {len(column)} rows for {len(self.events)} events")
         for axis, names in self.labels.items():
             if len(names) != self.values.shape[self.axis(axis)]:
                 raise ValueError(f"{len(names)} labels for axis {axis} of {self.values.shape}")
@@ -151,7 +161,7 @@ class Attribution:
             Shape of the regular axes. Events are the independent units, also where an event has
             many particles or pairs; see `hepxai.estimate.ratio_mean`.
         """
-        finite = np.isfinite(self.values).reshape(len(self.values), -1).all(axis=1)
+        finite = np.isfinite(self.values).all(axis=tuple(range(1, self.values.ndim)))
         column = (slice(None),) + (None,) * (self.values.ndim - 1)
         total = row_sum(np.where(finite[column], self.values, 0.0), self.offsets)
         weight = self.events.weight if where is None else np.where(where, self.events.weight, 0.0)

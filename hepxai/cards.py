@@ -48,6 +48,11 @@ class Source:
         return CardError(f"{self.where(place)}: {key}{message}")
 
 
+def entry_error(text: str, *place: str | int) -> PydanticCustomError:
+    """Error for a card's validators to raise about the entry at ``place`` below what they validate."""
+    return PydanticCustomError("entry", "{text}", {"place": place, "text": text})
+
+
 class Card(BaseModel):
     """Base of all cards and of their parts: frozen, no unknown keys."""
 
@@ -60,8 +65,9 @@ class Card(BaseModel):
         known = [f.alias or n for n, f in cls.model_fields.items()]
         for key in data if isinstance(data, Mapping) else ():
             if key not in known and key not in cls.model_fields:
-                text = f"unknown key{nearest(str(key), known)}; the keys here are {', '.join(known)}"
-                raise PydanticCustomError("unknown_key", "{text}", {"key": key, "text": text})
+                comma = "" if str(key).isidentifier() else " (inside { } text with a comma needs quotes)"
+                text = f"unknown key{nearest(str(key), known)}{comma}; the keys here are {', '.join(known)}"
+                raise entry_error(text, str(key))
         return data
 
     def located(self, folder: Path) -> Self:
@@ -168,6 +174,11 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # Only in double quotes do the rarer line breaks survive.
+        style = '"' if any(c in data for c in "\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
 
 _SCALARS = {
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -180,6 +191,7 @@ _SCALARS = {
     ),
     "merge": (r"<<", "<"),
 }
+_Dumper.add_representer(str, _Dumper.represent_str)
 for _dialect in (_Loader, _Dumper):
     _dialect.yaml_implicit_resolvers = {}
     for _tag, (_pattern, _first) in _SCALARS.items():
@@ -295,14 +307,13 @@ def _index(holder: Any, part: str, where: str, above: Sequence[str | int]) -> st
 def _explain(error: ErrorDetails, data: Any, source: Source) -> str:
     place: list[str | int] = []
     here = data
-    for part in error["loc"]:  # pydantic adds names of union members, which are not in the file
-        if _has(here, part):
+    context = error.get("ctx", {})
+    for part in (*error["loc"], *context.get("place", ())):
+        if _has(here, part):  # pydantic adds names of union members, which are not in the file
             place.append(part)
             here = here[part]
-    context = error.get("ctx", {})
-    missing = error["type"] == "missing"
-    if missing or error["type"] == "unknown_key":
-        place.append(error["loc"][-1] if missing else context["key"])
+    if error["type"] == "missing":
+        place.append(error["loc"][-1])
     return str(source.error(tuple(place), _wording(error, here, context)))
 
 
@@ -315,7 +326,7 @@ def _has(data: Any, part: str | int) -> bool:
 def _wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return "missing; add this key"
-    if error["type"] == "unknown_key":
+    if error["type"] == "entry":
         return str(context["text"])
     if error["type"] == "value_error":
         return str(context["error"])
@@ -323,6 +334,8 @@ def _wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str
         known = re.findall(r"'([^']*)'", context["expected"])
         return f"found {_short(found)}{nearest(str(found), known)}; should be {context['expected']}"
     message = error["msg"].removeprefix("Input ").replace("Input should", "should")
+    if error["type"] in ("model_type", "dict_type"):
+        message = "should be a mapping, `key: value`"
     return f"found {_short(found)}; {message}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,9 @@ Device = Annotated[str, typer.Option(help="Torch device for the training, e.g. c
 def _plain_errors() -> Iterator[None]:
     """Say what a user can mend in one line, without a traceback."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
     except EXPECTED as problem:
         Console(stderr=True).print(
             f"[bold red]error:[/] {_escaped(problem)}", highlight=False, soft_wrap=True
@@ -76,7 +79,13 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def _escaped(problem: Exception) -> str:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    Console(stderr=True).print(
+        f"[bold yellow]warning:[/] {_escaped(message)}", highlight=False, soft_wrap=True
+    )
+
+
+def _escaped(problem: object) -> str:
     return str(problem).replace("[", r"\[")
 
 
@@ -204,7 +213,9 @@ def check(
     """Read a slice of every sample of a data-set card and say what came out."""
     with _plain_errors():
         own = [o.removeprefix("dataset.") for o in overrides or ()]
-        console.print(check_card(load_card(find_card("datasets", dataset), DatasetCard, own), entries))
+        console.print(
+            check_card(load_card(find_card("datasets", dataset), DatasetCard, own), entries=entries)
+        )
 
 
 @app.command()
@@ -224,8 +235,10 @@ def simulate(
         if not settings.is_file():
             raise FileNotFoundError(f"{settings}: this data set has no generator settings")
         folder = out or Path(f"{dataset}-{events}")
-        for path in generate(settings, folder, events, workers=workers, samples=sample, seed=seed):
-            console.print(path)
+        for name, made in generate(
+            settings, folder, events, workers=workers, samples=sample, seed=seed
+        ).items():
+            console.print(f"{name}: {made.selected:,} of {made.generated:,} events selected, {made.path}")
 
 
 @app.command()

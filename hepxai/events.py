@@ -131,8 +131,14 @@ class Events:
         for name, column in self._particle_columns().items():
             if len(column) != self.n_particles:
                 raise ValueError(f"{name} has {len(column)} rows for {self.n_particles} particles")
-        if self.particles.shape[1] != len(self.schema.features):
-            raise ValueError(f"{self.particles.shape[1]} columns for features {self.schema.features}")
+        if self.offsets[0] != 0 or np.any(np.diff(self.offsets) < 0):
+            raise ValueError("offsets must start at 0 and never decrease")
+        if len(self.files) != len(self.file_entries):
+            raise ValueError(f"{len(self.file_entries)} numbers of entries for {len(self.files)} files")
+        tables = {"particles": self.schema.features, "p4": P4, "globals": self.schema.globals}
+        for name, columns in tables.items():
+            if getattr(self, name).shape[1:] != (len(columns),):
+                raise ValueError(f"{name} has shape {getattr(self, name).shape} for the columns {columns}")
 
     # --- size and identity -------------------------------------------------------------------
 
@@ -170,7 +176,7 @@ class Events:
 
     def __getitem__(self, which: slice | NDArray[Any] | Sequence[int]) -> Events:
         """Events at the given positions, or where a boolean mask of length E is true."""
-        rows = np.arange(len(self))[np.asarray(which) if not isinstance(which, slice) else which]
+        rows = np.arange(len(self))[which]
         flat, offsets = take_rows(self.offsets, rows)
         own: dict[str, Any] = {n: c[rows] for n, c in self._event_columns().items() if "." not in n}
         own |= {n: c[flat] for n, c in self._particle_columns().items() if "." not in n}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,13 +13,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+
+class DiskFullError(OSError):
+    """No room for a file; nothing of it was left behind."""
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it on success, remove it on failure."""
+    """Give a temporary path beside ``path``; rename it on success, remove it on failure.
+
+    Raises
+    ------
+    DiskFullError
+        Where the disk or the quota is full.
+    """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     part = final.with_name(f"{final.name}.{os.getpid()}.part")
@@ -27,8 +38,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.replace(final)
+    except (OSError, SafetensorError) as error:
+        if _is_full(error):
+            raise DiskFullError(errno.ENOSPC, "disk full, nothing was written", str(final)) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_full(error: OSError | SafetensorError) -> bool:
+    if isinstance(error, DiskFullError):  # names the right file already
+        return False
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"os error {errno.ENOSPC}" in str(error)  # safetensors keeps the number only in its message
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -62,9 +85,18 @@ def write_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadat
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Tensors and metadata of a safetensors file."""
-    with safe_open(path, framework="numpy") as opened:
-        return {k: opened.get_tensor(k) for k in opened.keys()}, dict(opened.metadata() or {})  # noqa: SIM118
+    """Tensors and metadata of a safetensors file.
+
+    Raises
+    ------
+    ValueError
+        If the file is truncated or is not a safetensors file.
+    """
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            return {k: opened.get_tensor(k) for k in opened.keys()}, dict(opened.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or no safetensors file: {error}") from error
 
 
 def sha256(path: str | Path) -> str:

@@ -31,7 +31,7 @@ def take_rows(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
     """Flat indices of the entries of ``rows``, and the offsets of the result."""
     counts = np.diff(offsets)[rows]
     taken = offsets_from_counts(counts)
-    return np.repeat(offsets[rows] - taken[:-1], counts) + np.arange(taken[-1]), taken
+    return np.repeat(offsets[:-1][rows] - taken[:-1], counts) + np.arange(taken[-1]), taken
 
 
 def all_pairs(offsets: IntArray) -> tuple[IntArray, IntArray, IntArray]:

@@ -21,15 +21,15 @@ def _delta_r(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _mass(a: Tensor, b: Tensor) -> Tensor:
-    # mT1 mT2 cosh Δy written with E and p would cancel badly in float32 for collinear light particles:
-    # m² = m1² + m2² + 2 (E1 E2 - p1·p2) in double precision.
+    # m² = m1² + m2² + 2 (E1 E2 - p1·p2), with E1 E2 - p1·p2 as two sums of positive terms: the difference
+    # itself would cancel for light, collinear particles, even in double precision.
     a, b = a.double(), b.double()
-    energy = [torch.sqrt((p[..., 0] * torch.cosh(p[..., 1])) ** 2 + p[..., 3] ** 2) for p in (a, b)]
-    dot = (
-        a[..., 0] * b[..., 0] * (torch.cos(_delta_phi(a, b)) + torch.sinh(a[..., 1]) * torch.sinh(b[..., 1]))
-    )
-    m2 = a[..., 3] ** 2 + b[..., 3] ** 2 + 2 * (energy[0] * energy[1] - dot)
-    return torch.sqrt(m2.clamp(min=0))
+    p1, p2 = (p[..., 0] * torch.cosh(p[..., 1]) for p in (a, b))
+    m1, m2 = a[..., 3] ** 2, b[..., 3] ** 2
+    product = torch.sqrt((p1**2 + m1) * (p2**2 + m2))
+    slow = (m1 * p2**2 + m2 * p1**2 + m1 * m2) / (product + p1 * p2).clamp(min=1e-300)
+    half = torch.sinh(_delta_eta(a, b) / 2) ** 2 + torch.sin(_delta_phi(a, b) / 2) ** 2
+    return torch.sqrt(m1 + m2 + 2 * (slow + 2 * a[..., 0] * b[..., 0] * half))
 
 
 def _log_mass(a: Tensor, b: Tensor) -> Tensor:
@@ -53,8 +53,8 @@ def pair_features(target: Tensor, source: Tensor, names: Sequence[str]) -> Tenso
     target, source : Tensor, shape [..., 4]
         pt [GeV], eta, phi, mass [GeV]; broadcast against each other.
     names : sequence of str
-        Keys of ``PAIR_FEATURES``: ``delta_eta``, ``delta_phi`` (both target - source, the latter in
-        [-π, π)), ``delta_r``, ``mass`` [GeV] and ``log_mass`` (of GeV, floored at 1 MeV).
+        Keys of ``PAIR_FEATURES``: ``delta_eta``, ``delta_phi`` (both target - source, the latter from
+        -π to π), ``delta_r``, ``mass`` [GeV] and ``log_mass`` (of GeV, floored at 1 MeV).
 
     Returns
     -------

@@ -19,7 +19,7 @@ from rich.progress import (
 def track(name: str, total: int, *, show: bool, done: int = 0) -> Iterator[Callable[[int, str], None]]:
     """Yield a function ``advance(steps, status)``; draws a bar if ``show``."""
     columns = (
-        TextColumn("{task.description:<22}"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -28,4 +28,8 @@ def track(name: str, total: int, *, show: bool, done: int = 0) -> Iterator[Calla
     )
     with Progress(*columns, disable=not show) as bar:
         task = bar.add_task(name, total=total, completed=done, status="")
-        yield lambda steps, status="": bar.update(task, advance=steps, status=status)
+
+        def advance(steps: int, status: str = "") -> None:
+            bar.update(task, advance=steps, status=status)
+
+        yield advance

@@ -107,7 +107,7 @@ class Run:
         if provenance.exists():
             known = {f["file"]: f["sha256"] for f in json.loads(provenance.read_text())["inputs"]}
             for file in reading.files:
-                if known.get(file.path, file.sha256) != file.sha256:
+                if known.get(str(file)) != file.sha256():
                     raise RunError(f"{file.path} changed since this run was trained; start a new run")
         return reading
 
@@ -264,7 +264,7 @@ class Run:
             "threads": torch.get_num_threads(),
             "seed": self.card.training.seed,
             "inputs": [
-                {"file": f.path, "sha256": f.sha256, "entries": f.entries, "bytes": f.size}
+                {"file": str(f), "sha256": f.sha256(), "entries": f.entries, "bytes": f.size}
                 for f in self.reading.files
             ],
             "split": {s: int((events.split == i).sum()) for i, s in enumerate(SPLITS)},

@@ -18,9 +18,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepxai.events import Events
+from hepxai.chunks import chunk_rows
+from hepxai.estimate import ratio_mean
+from hepxai.events import SPLITS, Events
 from hepxai.files import read_tensors, write_tensors
-from hepxai.metrics import accuracy, auc
+from hepxai.metrics import accuracy, auc, both_classes
 from hepxai.models.card import ModelCard, Training
 from hepxai.models.cloud import Cloud
 from hepxai.models.network import NetworkModel
@@ -37,7 +39,7 @@ class _State:
     optimiser: torch.optim.Adam
     history: History = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-    best_loss: float = math.inf
+    best_figure: float = -math.inf
     best_epoch: int = -1
 
     @property
@@ -80,7 +82,7 @@ def fit(
     Returns
     -------
     model : NetworkModel
-        Weights of the epoch with the lowest validation loss, on the CPU.
+        Weights of the best epoch by the card's ``monitor``, on the CPU.
     history : list of dict
         Per epoch: ``epoch, learning_rate, train_loss, valid_loss, valid_accuracy, valid_auc, seconds``.
     """
@@ -104,7 +106,7 @@ def fit(
 
 @dataclass(frozen=True)
 class _Sample:
-    """One split on the device: particles, targets, loss weights; and the signed truth for the metrics."""
+    """One split on the device: particles, targets, loss weights; and decision and signed weight for the metrics."""
 
     cloud: Cloud
     target: Tensor
@@ -116,19 +118,30 @@ class _Sample:
     def of(
         events: Events, split: str, training: Training, targets: NDArray[np.floating] | None, device: str
     ) -> _Sample:
-        own = events.where(split)
-        if len(own) < 2:
-            raise ValueError(f"the {split} split has {len(own)} events; training needs at least 2")
-        weight = loss_weights(own, training, balance=training.class_balance and targets is None)
-        chosen = own.label if targets is None else targets[events.split == ("train", "valid").index(split)]
+        used = events.split == SPLITS.index(split)
         if split == "train" and training.negative_weights == "drop":
-            own, chosen, weight = own[weight > 0], chosen[weight > 0], weight[weight > 0]
+            used &= events.weight >= 0
+        own = events[used]
+        if len(own) < 2:
+            raise ValueError(f"the {split} split has {len(own)} events to use; training needs at least 2")
+        if targets is None:
+            _need_every_class(own, split)
+        weight = loss_weights(own, training, balance=training.class_balance and targets is None)
         return _Sample(
             Cloud.of(own).to(device),
-            torch.as_tensor(chosen, device=device),
+            torch.as_tensor(own.label if targets is None else targets[used], device=device),
             torch.as_tensor(weight, dtype=torch.float32, device=device),
-            own.label,
+            own.label if targets is None else (targets[used] > 0.5).astype(np.int64),
             own.weight,
+        )
+
+
+def _need_every_class(events: Events, split: str) -> None:
+    classes = events.schema.classes
+    missing = [c for i, c in enumerate(classes) if not (events.label == i).any()]
+    if missing:
+        raise ValueError(
+            f"class {missing[0]!r} has no events in the {split} split; there is nothing to tell apart"
         )
 
 
@@ -138,8 +151,8 @@ def loss_weights(events: Events, training: Training, *, balance: bool) -> NDArra
     Raises
     ------
     ValueError
-        If a class is missing or its weights sum to zero or less where classes are balanced, or if there are
-        negative weights and the policy is "error".
+        If the weights of a class sum to zero or less where classes are balanced, if all weights are zero, or
+        if there are negative weights and the policy is "error".
     """
     weight = events.weight.copy()
     if (weight < 0).any():
@@ -153,9 +166,11 @@ def loss_weights(events: Events, training: Training, *, balance: bool) -> NDArra
         classes = events.schema.classes
         total = np.bincount(events.label, weights=weight, minlength=len(classes))
         if (total <= 0).any():
-            missing = classes[int(np.argmax(total <= 0))]
-            raise ValueError(f"class {missing!r} has no events or no positive total weight in this split")
+            empty = classes[int(np.argmax(total <= 0))]
+            raise ValueError(f"class {empty!r} has no positive total weight: the classes cannot be balanced")
         weight = weight / total[events.label]
+    if not weight.any():
+        raise ValueError("all weights are zero: there is nothing to learn from")
     return np.asarray(weight / np.abs(weight).mean())
 
 
@@ -172,16 +187,18 @@ def _epoch(state: _State, data: dict[str, _Sample], training: Training) -> None:
     start = time.perf_counter()
     train_loss, rate = _train(state, data["train"], training)
     logits, valid_loss = _evaluate(state.model, data["valid"])
-    if valid_loss < state.best_loss or not state.best:
-        state.best = copy.deepcopy(state.model.network.state_dict())
-        state.best_loss, state.best_epoch = valid_loss, state.epoch
     row = {
         "epoch": state.epoch + 1.0,
         "learning_rate": rate,
         "train_loss": train_loss,
         "valid_loss": valid_loss,
     }
-    state.history.append(row | _scores(logits, data["valid"]) | {"seconds": time.perf_counter() - start})
+    row |= _scores(logits, data["valid"])
+    figure = row["valid_auc"] if training.monitor == "auc" and "valid_auc" in row else -valid_loss
+    if figure > state.best_figure or not state.best:
+        state.best = copy.deepcopy(state.model.network.state_dict())
+        state.best_figure, state.best_epoch = figure, state.epoch
+    state.history.append(row | {"seconds": time.perf_counter() - start})
     if not math.isfinite(train_loss):
         raise FloatingPointError(
             f"the training loss is {train_loss} in epoch {state.epoch}: lower training.learning_rate, or "
@@ -210,8 +227,8 @@ def _train(state: _State, sample: _Sample, training: Training) -> tuple[float, f
 
 
 def _batches(n: int, size: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Random batches of nearly equal size: no tiny last one that would upset the batch norm."""
-    return torch.randperm(n).to(device).tensor_split(math.ceil(n / size))
+    """Random batches of nearly equal size; at least 2 events each, which the batch norm needs."""
+    return torch.randperm(n).to(device).tensor_split(min(math.ceil(n / size), n // 2))
 
 
 def _learning_rates(training: Training, epoch: int, steps: int) -> Iterator[float]:
@@ -234,20 +251,22 @@ def _loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 def _evaluate(model: NetworkModel, sample: _Sample) -> tuple[NDArray[np.float64], float]:
     model.network.eval()
-    rows = torch.arange(len(sample.target), device=sample.target.device).split(4096)
+    logits = torch.empty(len(sample.target), len(model.outputs), device=sample.target.device)
     with torch.inference_mode():
-        logits = torch.cat([model.network(sample.cloud.take(r)) for r in rows])
+        for chunk in chunk_rows(sample.cloud.counts.cpu().numpy()):
+            rows = torch.as_tensor(chunk, device=logits.device)
+            logits[rows] = model.network(sample.cloud.take(rows))
         loss = _loss(logits, sample.target, sample.loss_weight).mean().item()
     return logits.double().cpu().numpy(), loss
 
 
 def _scores(logits: NDArray[np.float64], sample: _Sample) -> dict[str, float]:
     if logits.shape[1] > 1:
-        right = (logits.argmax(1) == sample.label).astype(float)
-        return {"valid_accuracy": float(np.average(right, weights=sample.weight))}
+        right = (logits.argmax(1) == sample.label).astype(np.float64)
+        return {"valid_accuracy": float(ratio_mean(right, np.ones(len(right)), sample.weight).value)}
     score, signal = logits[:, 0], sample.label == 1
     found = {"valid_accuracy": float(accuracy(score, signal, sample.weight).value)}
-    if signal.any() and not signal.all():
+    if both_classes(signal, sample.weight):
         found["valid_auc"] = float(auc(score, signal, sample.weight).value)
     return found
 
@@ -265,7 +284,7 @@ def _fingerprint(card: ModelCard, events: Events, targets: NDArray[np.floating] 
     shown = card.model_dump(mode="json")
     shown["training"].pop("epochs")
     digest = hashlib.sha256(json.dumps([shown, str(events.schema)], sort_keys=True).encode())
-    columns = [events.particles, events.offsets, events.label, events.weight, events.split]
+    columns = [events.particles, events.p4, events.offsets, events.label, events.weight, events.split]
     for column in [*columns, *([] if targets is None else [targets])]:
         digest.update(np.ascontiguousarray(column).data)
     return digest.hexdigest()
@@ -277,7 +296,7 @@ def _save(state: _State, path: Path, key: str) -> None:
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
     tensors |= {f"adam.{i}.{k}": v for i, found in moments.items() for k, v in found.items()}
     kept: dict[str, Any] = {"history": state.history, "key": key}
-    kept |= {"best_loss": state.best_loss, "best_epoch": state.best_epoch}
+    kept |= {"best_figure": state.best_figure, "best_epoch": state.best_epoch}
     arrays = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
     write_tensors(path, arrays, {"training": json.dumps(kept)})
 
@@ -297,7 +316,8 @@ def _resume(state: _State, path: Path, key: str) -> None:
         groups[group][rest] = torch.as_tensor(value, device=device)
     state.model.network.load_state_dict(groups["network"])
     state.best = groups["best"]
-    state.history, state.best_loss, state.best_epoch = kept["history"], kept["best_loss"], kept["best_epoch"]
+    state.history, state.best_epoch = kept["history"], kept["best_epoch"]
+    state.best_figure = kept["best_figure"]
     _load_moments(state.optimiser, groups["adam"])
 
 

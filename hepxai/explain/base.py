@@ -117,6 +117,8 @@ def explain(
         Unknown method or output.
     CannotExplainError
         The model lacks an ability; the message names the methods that would work.
+    ValueError
+        The model refuses these events, or a setting is wrong.
     """
     if method not in EXPLAINERS:
         raise KeyError(f"no method {method!r}; there are {', '.join(sorted(EXPLAINERS))}")
@@ -126,15 +128,18 @@ def explain(
     known = {f.name for f in dataclasses.fields(chosen)}
     if unknown := settings.keys() - known:
         raise TypeError(f"{method} has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(known))}")
-    return chosen(**settings).explain(model, events, _target(model, target))
+    explainer, output = chosen(**settings), _target(model, target)
+    if len(events):  # scoring one of them is how a model refuses events that it does not know
+        model.logits(events[[int(np.argmax(events.counts))]])
+    return explainer.explain(model, events, output)
 
 
 def _what_works(model: object, method: str, needs: type) -> str:
     works = [name for name, other in sorted(EXPLAINERS.items()) if isinstance(model, other.needs)]
-    lacking = [m for m in getattr(needs, "__protocol_attrs__", ()) if not hasattr(model, m)]
+    lacking = [m for m in dir(needs) if not m.startswith("_") and not hasattr(model, m)]
     advice = f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
     mine = type(model).__name__
-    return f"{method} needs {needs.__name__}; {mine} has no {', '.join(sorted(lacking))}; {advice}"
+    return f"{method} needs {needs.__name__}; {mine} has no {', '.join(lacking)}; {advice}"
 
 
 def _target(model: Model, target: str | None) -> str:

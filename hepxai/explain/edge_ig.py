@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -43,10 +43,11 @@ class EdgeIG(PathExplainer):
     neighbours: Literal["frozen", "dynamic"] = "frozen"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.neighbours not in ("frozen", "dynamic"):
             raise ValueError(f"neighbours={self.neighbours!r}; choose 'frozen' or 'dynamic'")
 
-    def prepare(self, model: HasEdgeWeights, events: Events, target: str) -> EdgeIG:
+    def prepare(self, model: HasEdgeWeights, events: Events, target: str) -> Self:
         """Settle layer and number of steps."""
         named = dataclasses.replace(self, layer=self._layer(model))
         return named.with_steps(model, events, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,8 @@ class NodeIG(PathExplainer):
     ----------
     baseline : str or sequence of float
         "background_mean": each particle starts as the weighted mean particle of its type in the
-        first class of the given events. "zero": all features 0, in physical units. Or F values.
+        first class of the given events (all 0 for a type that this class lacks). "zero": all features 0, in
+        physical units. Or F values.
     baseline_values : sequence of sequences, shape [T, F], optional
         Baseline particle of every type; worked out from ``baseline`` unless given.
     steps, tolerance
@@ -44,13 +46,17 @@ class NodeIG(PathExplainer):
     baseline: str | Sequence[float] = "background_mean"
     baseline_values: Sequence[Sequence[float]] | None = None
 
-    def prepare(self, model: Differentiable, events: Events, target: str) -> NodeIG:
+    def prepare(self, model: Differentiable, events: Events, target: str) -> Self:
         """Settle the baseline particles and the number of steps."""
-        values = self.baseline_values or tuple(map(tuple, self._baseline(events).tolist()))
-        return dataclasses.replace(self, baseline_values=values).with_steps(model, events, target)
+        values = self._baseline(events).tolist()
+        name = self.baseline if isinstance(self.baseline, str) else [float(b) for b in self.baseline]
+        settled = dataclasses.replace(self, baseline=name, baseline_values=values)
+        return settled.with_steps(model, events, target)
 
     def attribute(self, model: Differentiable, events: Events, target: str) -> Attribution:
         """Signed attribution of every particle feature, axes ("particle", "feature")."""
+        if self.baseline_values is None:
+            raise ValueError("no baseline has been worked out; call prepare or explain")
         chunked = Chunked.of(events)
         output = model.outputs.index(target)
         particles = np.asarray(self.baseline_values, dtype=np.float32)
@@ -78,6 +84,11 @@ class NodeIG(PathExplainer):
         """Baseline particle of every type, ``[T, F]``."""
         features = events.schema.features
         shape = (len(events.schema.types), len(features))
+        if self.baseline_values is not None:
+            values = np.asarray(self.baseline_values, dtype=np.float32)
+            if values.shape != shape:
+                raise ValueError(f"baseline_values has shape {values.shape}, not {shape}: types by features")
+            return values
         if isinstance(self.baseline, str):
             if self.baseline not in BASELINES:
                 known = ", ".join(BASELINES)
@@ -103,7 +114,10 @@ def _chunk(
 
 
 def background_mean(events: Events) -> NDArray[np.float32]:
-    """Weighted mean features of each particle type in the first class of the card, ``[T, F]``."""
+    """Weighted mean features of each particle type in the first class of the card, ``[T, F]``.
+
+    0 for a type that this class lacks.
+    """
     own = events.label[events.parent] == 0
     if not own.any():
         raise ValueError(

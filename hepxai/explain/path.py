@@ -84,7 +84,8 @@ def residual_checks(attribution: Attribution) -> dict[str, float]:
     """Median and 90 % quantile of the relative residual over the events."""
     found = relative_residual(attribution)
     found = found[~np.isnan(found)]
-    median, tail = np.quantile(found, [0.5, 0.9]) if len(found) else (0.0, 0.0)
+    # "higher" does not interpolate: some residuals may be infinite.
+    median, tail = np.quantile(found, [0.5, 0.9], method="higher") if len(found) else (0.0, 0.0)
     return {"median_residual": float(median), "p90_residual": float(tail)}
 
 
@@ -102,6 +103,10 @@ class PathExplainer(Explainer):
 
     steps: int | None = None
     tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps={self.steps}; at least 1 is needed")
 
     def checks(self, found: Attribution) -> dict[str, float]:
         """Completeness."""

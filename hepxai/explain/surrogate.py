@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from hepxai.attribution import Attribution
 from hepxai.cards import find_card, load_card
 from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
-from hepxai.explain.base import Explainer, register
+from hepxai.explain.base import register
 from hepxai.explain.edge_ig import EdgeIG
 from hepxai.metrics import fidelity
 from hepxai.models.base import Model
@@ -100,7 +101,7 @@ def _probability(logit: np.ndarray) -> np.ndarray:
 
 @register("surrogate")
 @dataclass(frozen=True, kw_only=True)
-class SurrogateEdgeIG(Explainer):
+class SurrogateEdgeIG(EdgeIG):
     """Edge Integrated Gradients on a surrogate GraphConv network.
 
     For models whose own edges cannot be weighted, or to see whether a simpler mechanism tells the same story.
@@ -114,40 +115,42 @@ class SurrogateEdgeIG(Explainer):
     minimum_agreement : float
         Below it on the held-out events (test, else valid) a `LowFidelityWarning` is raised, and
         ``checks["fidelity_ok"]`` is 0.
-    method : EdgeIG
-        How the surrogate is explained.
+    layer, neighbours, steps, tolerance
+        Of the explanation of the surrogate; see `hepxai.explain.edge_ig.EdgeIG`.
     """
 
     needs = Model
     trained: Surrogate | None = None
     folder: str | None = None
     minimum_agreement: float = 0.85
-    method: EdgeIG = dataclasses.field(default_factory=EdgeIG)
 
-    def prepare(self, model: Model, events: Events, target: str) -> SurrogateEdgeIG:
+    def prepare(self, model: Model, events: Events, target: str) -> Self:
         """Train the surrogate unless it is given, and settle how it is explained."""
         trained = self.trained or fit_surrogate(model, events, folder=self.folder, progress=self.progress)
-        if trained.agreement.value < self.minimum_agreement:
+        trained.model.check(events)
+        ready = dataclasses.replace(self, trained=trained)
+        if not ready._faithful(trained):
             warnings.warn(
                 f"the surrogate agrees with its original on {trained.agreement:.3f} of held-out events, less "
                 f"than {self.minimum_agreement}: its explanation may not be the original's",
                 LowFidelityWarning,
                 stacklevel=4,
             )
-        method = dataclasses.replace(self.method, progress=self.progress)
-        return dataclasses.replace(
-            self, trained=trained, method=method.prepare(trained.model, events, target)
-        )
+        return super(SurrogateEdgeIG, ready).prepare(trained.model, events, target)
 
     def attribute(self, model: Model, events: Events, target: str) -> Attribution:
         """Signed attribution of every particle pair, axes ("pair",)."""
         if self.trained is None:
             raise ValueError("no surrogate has been trained; call prepare or explain")
-        found = self.method.attribute(self.trained.model, events, target)
-        return found.replace(method=self.name, settings={**found.settings, **self.settings()})
+        imitation = self.trained.model  # its only output stands for the target, whatever its name
+        return super().attribute(imitation, events, imitation.outputs[0]).replace(target=target)
 
     def checks(self, found: Attribution) -> dict[str, float]:
         """Completeness on the surrogate, and the surrogate's fidelity on every split."""
         assert self.trained is not None
-        good = float(self.trained.agreement.value >= self.minimum_agreement)
-        return self.method.checks(found) | self.trained.figures() | {"fidelity_ok": good}
+        good = {"fidelity_ok": float(self._faithful(self.trained))}
+        return super().checks(found) | self.trained.figures() | good
+
+    def _faithful(self, trained: Surrogate) -> bool:
+        """Whether the agreement is known and high enough."""
+        return bool(trained.agreement.value >= self.minimum_agreement)

@@ -85,6 +85,7 @@ def friend_branches(
         named += [(f"{PREFIX}{one.name}{suffix}", branch) for suffix, branch in one.branches()]
     named.append((f"{PREFIX}particle", _particles(events, aligned)))
     leaves = Counter(name + leaf for name, branch in named for leaf in branch.leaves())
+    leaves.update(f"n{name}" for name, branch in named if isinstance(branch, Jagged))
     twice = [name for name, times in leaves.items() if times > 1]
     if twice:
         raise ValueError(f"branch {twice[0]} is asked for twice; rename one method with replace(method=…)")
@@ -101,7 +102,7 @@ def _identity(events: Events) -> list[tuple[str, Scalar]]:
         (f"{PREFIX}selected", Scalar(np.ones(len(events), dtype=np.bool_), False)),
         (f"{PREFIX}split", Scalar(events.split.astype(np.int32), NONE)),
         (f"{PREFIX}label", Scalar(events.label.astype(np.int32), NONE)),
-        (f"{PREFIX}weight", Scalar(events.weight, SENTINEL)),
+        (f"{PREFIX}weight", Scalar(events.weight, 0.0)),
     ]
 
 

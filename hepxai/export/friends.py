@@ -32,7 +32,8 @@ def write_friends(
     """Write a friend tree per input file, and ``friends.json`` and ``friends.C`` that open them.
 
     The tree ``hepxai`` has as many entries as the input tree, in its order. At entries that are not
-    in ``events``, ``hepxai_selected`` is false, numbers are -999, labels and splits -1, lists empty.
+    in ``events``, ``hepxai_selected`` is false, the weight 0, other numbers -999, label and split -1,
+    lists empty.
 
     Parameters
     ----------

@@ -18,10 +18,22 @@ def _mean(values: NDArray[np.generic], weight: Array) -> Estimate:
     return ratio_mean(np.asarray(values, dtype=np.float64), np.ones(len(values)), weight)
 
 
-def _need_two_classes(signal: NDArray[np.bool_]) -> None:
+def both_classes(signal: NDArray[np.bool_], weight: Array) -> bool:
+    """Whether signal and background are there, with weights that do not cancel."""
+    return _has_weight(weight[signal]) and _has_weight(weight[~signal])
+
+
+def _has_weight(weight: Array) -> bool:
+    return bool(abs(weight.sum()) > 1e-9 * abs(weight).sum())
+
+
+def _need_two_classes(signal: NDArray[np.bool_], weight: Array) -> None:
     if signal.all() or not signal.any():
         present = "signal" if len(signal) and signal.all() else "background" if len(signal) else "none"
         raise ValueError(f"both classes are needed, present is only: {present}")
+    if not both_classes(signal, weight):
+        empty = "background" if _has_weight(weight[signal]) else "signal"
+        raise ValueError(f"the weights of the {empty} sum to zero")
 
 
 def accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
@@ -43,7 +55,7 @@ def auc(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
     The error is DeLong's (Biometrics 44 (1988) 837): the spread of the placement values of each class,
     generalised to weights. Exact for unweighted events.
     """
-    _need_two_classes(signal)
+    _need_two_classes(signal, weight)
     s, b = score[signal], score[~signal]
     ws, wb = weight[signal], weight[~signal]
     value = _mean(_fraction_below(s, b, wb), ws)
@@ -61,7 +73,7 @@ def roc(score: Array, signal: NDArray[np.bool_], weight: Array) -> tuple[Array, 
     -------
     signal_efficiency, background_efficiency, threshold : ndarray, shape [T]
     """
-    _need_two_classes(signal)
+    _need_two_classes(signal, weight)
     order = np.argsort(-score, kind="stable")
     last = np.append(np.diff(score[order]) != 0, True)
     pass_s, pass_b = (np.cumsum(np.where(c, weight, 0.0)[order])[last] for c in (signal, ~signal))
@@ -105,7 +117,7 @@ def classification_metrics(
     for number, split in enumerate(SPLITS):
         own = events.split == number
         signal, weight, score = events.label[own] == 1, events.weight[own], logit[own]
-        if len(np.unique(signal)) < 2:
+        if not both_classes(signal, weight):
             continue
         result[split] = {"accuracy": accuracy(score, signal, weight), "auc": auc(score, signal, weight)}
         result[split] |= {f"rejection@{e:g}": rejection(score, signal, weight, e) for e in working_points}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hepxai.estimate import Estimate, ratio_mean
-from hepxai.metrics.classification import Array, auc
+from hepxai.metrics.classification import Array, accuracy, auc, both_classes
 
 
 def fidelity(surrogate: Array, original: Array, weight: Array) -> dict[str, Estimate]:
@@ -25,26 +25,26 @@ def fidelity(surrogate: Array, original: Array, weight: Array) -> dict[str, Esti
         correlation, its error linearised event by event; ``auc`` of the surrogate against the
         original's decision (absent if the original decides one way only).
     """
-    same = ((surrogate > 0) == (original > 0)).astype(np.float64)
     result = {
-        "agreement": ratio_mean(same, np.ones(len(same)), weight),
+        "agreement": accuracy(surrogate, original > 0, weight),
         "logit_correlation": _correlation(surrogate, original, weight),
     }
     decided = original > 0
-    if decided.any() and not decided.all():
+    if both_classes(decided, weight):
         result["auc"] = auc(surrogate, decided, weight)
     return result
 
 
 def _correlation(x: Array, y: Array, weight: Array) -> Estimate:
-    norm = weight.sum()
-    dx, dy = (v - np.sum(weight * v) / norm for v in (x, y))
-    vx, vy = (np.sum(weight * d**2) / norm for d in (dx, dy))
+    def mean(values: Array) -> Estimate:
+        return ratio_mean(values, np.ones(len(values)), weight)
+
+    dx, dy = (v - mean(v).value for v in (x, y))
+    vx, vy = (mean(d**2).value for d in (dx, dy))
     if not (vx > 0 and vy > 0):
-        return Estimate(np.asarray(np.nan), np.asarray(np.nan), float(norm**2 / np.sum(weight**2)))
+        return Estimate(np.asarray(np.nan), np.asarray(np.nan), mean(x).n_eff)
     zx, zy = dx / np.sqrt(vx), dy / np.sqrt(vy)
-    value = float(np.sum(weight * zx * zy) / norm)
-    # Influence of one event on Pearson's r (Devlin, Gnanadesikan & Kettenring 1975).
-    influence = zx * zy - 0.5 * value * (zx**2 + zy**2)
-    error = np.sqrt(np.sum((weight * influence) ** 2)) / abs(norm)
-    return Estimate(np.asarray(value), np.asarray(error), float(norm**2 / np.sum(weight**2)))
+    value = mean(zx * zy)
+    # Influence of one event on Pearson's r (Devlin, Gnanadesikan & Kettenring 1975); its mean is 0.
+    influence = mean(zx * zy - 0.5 * value.value * (zx**2 + zy**2))
+    return Estimate(value.value, influence.error, value.n_eff)

@@ -68,8 +68,11 @@ class Training(Card):
         ("abs"), or refuse ("error"). Evaluation is always signed.
     class_balance : bool
         Give every class the same total weight in the loss.
+    monitor : str
+        What makes an epoch the best one on the validation split: "auc" (two classes) or "loss". Strong alpha
+        dropout makes logits too large, so that the loss grows while the ranking still improves.
     early_stopping : int, optional
-        Stop after this many epochs without a better validation loss.
+        Stop after this many epochs without a better one.
     """
 
     epochs: PositiveInt = 30
@@ -78,6 +81,7 @@ class Training(Card):
     schedule: Schedule = Schedule()
     negative_weights: Literal["keep", "drop", "abs", "error"] = "keep"
     class_balance: bool = True
+    monitor: Literal["auc", "loss"] = "auc"
     early_stopping: PositiveInt | None = None
     seed: int = 1
 

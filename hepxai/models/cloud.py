@@ -22,7 +22,7 @@ class Cloud:
     x : Tensor, shape [N, F]
         Particle features, physical values.
     p4 : Tensor, shape [N, 4]
-        pt [GeV], eta, phi, mass [GeV].
+        pt [GeV], eta, phi, mass [GeV]; shape [N, 0] if they are not known.
     ptr : Tensor of int64, shape [B+1]
         Event ``b`` owns the particles ``ptr[b]:ptr[b+1]``.
     """
@@ -33,15 +33,29 @@ class Cloud:
 
     @staticmethod
     def of(events: Events) -> Cloud:
-        """Share the arrays of events."""
-        return Cloud(*(torch.as_tensor(np.asarray(a)) for a in (events.particles, events.p4, events.offsets)))
+        """Share the arrays of events; those that are read-only are copied, torch knows no such tensors."""
+        arrays = (events.particles, events.p4, events.offsets)
+        return Cloud(*(torch.as_tensor(np.require(a, requirements=("C", "W"))) for a in arrays))
 
     @staticmethod
     def of_batch(batch: Data) -> Cloud:
-        """Read a PyG ``Batch`` whose graphs are complete (every ordered pair of particles an edge)."""
-        p4 = batch.p4 if "p4" in batch else batch.x.new_zeros(len(batch.x), 4)
-        ptr = batch.ptr if "ptr" in batch else torch.tensor([0, len(batch.x)])
-        return Cloud(batch.x, p4, ptr)
+        """Read a PyG ``Batch``, or a single graph.
+
+        Raises
+        ------
+        ValueError
+            If not every ordered pair of particles of an event is an edge: all pairs would be used.
+        """
+        p4 = batch.p4 if "p4" in batch else batch.x[:, :0]
+        ptr = batch.ptr if "ptr" in batch else torch.tensor([0, len(batch.x)], device=batch.x.device)
+        cloud = Cloud(batch.x, p4, ptr)
+        pairs = int((cloud.counts * (cloud.counts - 1)).sum())
+        if batch.edge_index is not None and batch.edge_index.shape[1] != pairs:
+            raise ValueError(
+                f"the graphs have {batch.edge_index.shape[1]} edges, not {pairs}: every ordered pair of "
+                "different particles of an event must be one"
+            )
+        return cloud
 
     def take(self, rows: Tensor) -> Cloud:
         """Cloud of some of the events, in the given order."""
@@ -118,7 +132,7 @@ class Cloud:
     def event_sum(self, flat: Tensor) -> Tensor:
         """Sum over the particles of each event, ``[B, D]``."""
         if self.is_regular:
-            return flat.view(len(self), self.longest, -1).sum(1)
+            return flat.view(len(self), self.longest, flat.shape[1]).sum(1)
         return flat.new_zeros(len(self), flat.shape[1]).index_add(0, self.batch, flat)
 
     def event_mean(self, flat: Tensor) -> Tensor:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch_geometric.nn import EdgeConv, GraphConv
 from torch_geometric.nn import TransformerConv as PygTransformerConv
 
@@ -123,6 +125,8 @@ class Transformer(nn.Module):
 
     def _edge(self, cloud: Cloud) -> Tensor:
         """Embedded pair features, ``[B, H, n, n, C]``."""
+        if not cloud.p4.shape[1]:
+            raise ValueError("pair features need the momenta of the particles: give the graphs a p4 [N, 4]")
         p4 = cloud.pad(cloud.p4)
         features = pair_features(p4[:, :, None], p4[:, None, :], self.pair_names)
         features = features.masked_fill(~cloud.pair_mask[..., None], 0.0)
@@ -196,7 +200,7 @@ class DynamicEdge(nn.Module):
             square = (centred**2).sum(-1)
             distance = torch.baddbmm(square[:, None, :], centred, centred.transpose(1, 2), alpha=-2)
             distance = distance.masked_fill(~cloud.pair_mask, math.inf)
-            found, local = distance.topk(min(self.k, cloud.longest), largest=False)
+            found, local = distance.topk(min(self.k, max(cloud.longest - 1, 1)), largest=False)
             flat = (local + cloud.ptr[:-1, None, None]).masked_fill(found.isinf(), -1)
             return cloud.flatten(flat)
 
@@ -205,14 +209,14 @@ class DynamicEdge(nn.Module):
         found = self.neighbours(x, cloud) if neighbours is None else neighbours
         if self.training and self.edge_dropout > 0:
             found = found.masked_fill(torch.rand(found.shape, device=x.device) < self.edge_dropout, -1)
-        return self._aggregate(self._hidden(x, found), found >= 0)
+        return self._aggregate(x, found)
 
     def messages(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Messages:
         """Take the layer apart at its edges."""
         found = self.neighbours(x, cloud) if neighbours is None else neighbours
-        hidden, valid = self._hidden(x, found), found >= 0
-        total = self._aggregate(hidden, valid)
-        message = self.conv.nn[2](hidden)
+        valid = found >= 0
+        total = self._aggregate(x, found)
+        message = self._edge_messages(x, found)
 
         def contract(gradient: Tensor) -> Tensor:
             if self.aggregation == "max":
@@ -226,24 +230,48 @@ class DynamicEdge(nn.Module):
         dst = torch.arange(len(x), device=x.device)[:, None].expand_as(found)
         return Messages(found[valid], dst[valid], torch.zeros_like(total), total, contract)
 
-    def _hidden(self, x: Tensor, found: Tensor) -> Tensor:
-        """First half of the MLP on every edge ``[N, K, width]``, its linear map done once per particle.
-
-        ``[x_i, x_j - x_i] W = x_i (W_a - W_b) + x_j W_b``.
-        """
+    def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The first linear map, once per particle: ``[x_i, x_j - x_i] W = x_i (W_a - W_b) + x_j W_b``."""
         first = self.conv.nn[0]
         own, other = first.weight.chunk(2, dim=1)
-        receiver = F.linear(x, own - other, first.bias)
-        sender = F.linear(x, other)
-        sent = sender.index_select(0, found.clamp(min=0).flatten()).view(*found.shape, -1)
-        return F.relu(receiver[:, None] + sent)
+        return F.linear(x, own - other, first.bias), F.linear(x, other)
 
-    def _aggregate(self, hidden: Tensor, valid: Tensor) -> Tensor:
-        second = self.conv.nn[2]
+    def _edge_messages(self, x: Tensor, found: Tensor) -> Tensor:
+        """MLP on every edge, ``[N, K, width]``; anything where there is no neighbour."""
+        receiver, sender = self._ends(x)
+        return self.conv.nn[2](F.relu(receiver[:, None] + sender[found.clamp(min=0)]))
+
+    def _aggregate(self, x: Tensor, found: Tensor) -> Tensor:
+        valid = found >= 0
         some = valid.any(1, keepdim=True)
         if self.aggregation == "max":
-            best = second(hidden).masked_fill(~valid[..., None], -math.inf).amax(1)
-            return torch.where(some, best, 0.0)
-        # A mean commutes with a linear map: the second one is done once per particle.
-        share = valid / valid.sum(1, keepdim=True).clamp(min=1)
-        return second((hidden * share[..., None]).sum(1)) * some
+            message = self._edge_messages(x, found).masked_fill(~valid[..., None], -math.inf)
+            return torch.where(some, message.amax(1), 0.0)
+        # A mean commutes with a linear map: the second one, too, is done once per particle.
+        total: Tensor = _ReluSum.apply(*self._ends(x), found)  # type: ignore[no-untyped-call]
+        return self.conv.nn[2](total / valid.sum(1, keepdim=True).clamp(min=1)) * some
+
+
+class _ReluSum(torch.autograd.Function):
+    """``Σ_k relu(receiver_i + sender_{found_ik})`` over the neighbours, -1 being none.
+
+    Autograd would keep several arrays of ``[N, K, width]``; here it is one, and fewer passes over it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, receiver: Tensor, sender: Tensor, found: Tensor) -> Tensor:
+        # No neighbour sends -inf, which the ReLU turns into nothing, forwards and backwards.
+        nobody = sender.new_full((1, sender.shape[1]), -math.inf)
+        flat = torch.where(found < 0, len(sender), found).flatten()
+        hidden = torch.cat([sender, nobody]).index_select(0, flat).view(*found.shape, sender.shape[1])
+        hidden.add_(receiver[:, None]).clamp_min_(0)
+        ctx.save_for_backward(hidden, flat)
+        return hidden.sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden, flat = ctx.saved_tensors
+        passed = torch.ops.aten.threshold_backward(gradient[:, None].expand_as(hidden), hidden, 0)
+        sent = gradient.new_zeros(len(gradient) + 1, gradient.shape[1])
+        return passed.sum(1), sent.index_add_(0, flat, passed.flatten(0, 1))[:-1], None

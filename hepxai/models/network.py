@@ -133,6 +133,7 @@ class NetworkModel:
         if not {"card", "schema"} <= kept.keys():
             raise ValueError(f"{path} has no hepxai model card in its header; it was not written by hepxai")
         schema = Schema(**{k: tuple(v) for k, v in json.loads(kept["schema"]).items()})
-        model = NetworkModel.build(ModelCard.model_validate_json(kept["card"]), schema)
+        with torch.random.fork_rng(devices=[]):  # the fresh weights that are replaced cost no random numbers
+            model = NetworkModel.build(ModelCard.model_validate_json(kept["card"]), schema)
         model.network.load_state_dict({k: torch.as_tensor(v) for k, v in tensors.items()})
         return model

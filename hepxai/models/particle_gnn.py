@@ -30,7 +30,8 @@ class Standardise(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """Take mean and standard deviation of ``x [N, F]``; flags (only -1, 0, 1) and constants stay."""
-        mean, spread = x.double().mean(0), x.double().std(0, correction=0)
+        mean = x.double().mean(0)
+        spread = (x - mean).square().mean(0).sqrt()
         plain = (torch.isin(x, x.new_tensor([-1.0, 0.0, 1.0])).all(0)) | (spread < 1e-6)
         self.mean.copy_(torch.where(plain, 0.0, mean))
         self.scale.copy_(torch.where(plain, 1.0, spread))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import hist
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +55,11 @@ def normalised(filled: hist.Hist) -> tuple[Array, Array, Array]:
     total = float(filled.values().sum())
     norm = np.diff(edges) * (total if total != 0 else np.nan)
     return filled.values() / norm, np.sqrt(filled.variances()) / abs(norm), edges
+
+
+def fitting_bins(sizes: Iterable[int], *, least: int = 8, most: int = 40) -> int:
+    """Bins that the smallest of some samples can fill (Rice's rule, 2 n^⅓), within limits."""
+    return int(np.clip(2 * min(sizes, default=0) ** (1 / 3), least, most))
 
 
 def robust_edges(values: NDArray[np.floating], bins: int, *, tail: float = 0.002) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,23 +52,21 @@ class Means:
 
     def at(self, **names: str) -> tuple[float, float]:
         """Value and error of one group, by the names along all axes."""
-        where = tuple(
-            labels.index(names[axis]) for axis, labels in zip(self.axes, self.labels, strict=True)
-        )
+        where = tuple(labels.index(names[axis]) for axis, labels in zip(self.axes, self.labels, strict=True))
         return float(self.value[where]), float(self.error[where])
 
 
 def type_means(attribution: Attribution) -> Means:
     """Mean per particle of each type ``[class, particle, ...]``; regular axes are kept."""
     types = attribution.events.schema.types
-    parts = {(i,): attribution.select(particle=t) for i, t in enumerate(types)}
+    parts: Groups = {(i,): attribution.select(particle=t) for i, t in enumerate(types)}
     return _stack(attribution, ("particle",), (types,), parts)
 
 
 def pair_means(attribution: Attribution) -> Means:
     """Mean per ordered pair of each combination of types ``[class, receiver, sender, ...]``."""
     types = attribution.events.schema.types
-    parts = {
+    parts: Groups = {
         (i, j): attribution.select(source=sender, destination=receiver)
         for i, receiver in enumerate(types)
         for j, sender in enumerate(types)
@@ -78,7 +77,7 @@ def pair_means(attribution: Attribution) -> Means:
 def focus_means(attribution: Attribution, focus: tuple[str, str]) -> Means:
     """Mean over the pairs of the two types in either order, and over all other pairs ``[class, pairs]``."""
     chosen = in_focus(attribution, focus)
-    parts = {(0,): keep(attribution, chosen), (1,): keep(attribution, ~chosen)}
+    parts: Groups = {(0,): keep(attribution, chosen), (1,): keep(attribution, ~chosen)}
     return _stack(attribution, ("pairs",), ((pair_name(focus), "other pairs"),), parts)
 
 
@@ -95,8 +94,8 @@ def profile(attribution: Attribution, observer: NDArray[np.float64], edges: NDAr
         Bin edges; the last bin includes its upper edge.
     """
     position = bin_of(observer, edges)
-    names = tuple(f"{a:.5g} to {b:.5g}" for a, b in zip(edges[:-1], edges[1:], strict=True))
-    parts = {(b,): attribution[position == b] for b in range(len(names))}
+    names = tuple(f"{a:.5g} to {b:.5g}" for a, b in itertools.pairwise(edges))
+    parts: Groups = {(b,): attribution[position == b] for b in range(len(names))}
     return _stack(attribution, ("bin",), (names,), parts)
 
 
@@ -127,6 +126,8 @@ def _stack(
     value, error = np.full(shape, np.nan), np.full(shape, np.nan)
     events, entries = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     for group, part in parts.items():
+        if len(part.values) == 0:
+            continue
         sizes = np.diff(part.offsets)
         for c in range(len(classes)):
             own = part.events.label == c
@@ -134,13 +135,14 @@ def _stack(
             at = (c, *group)
             value[at], error[at] = mean.value, mean.error
             events[at], entries[at] = np.count_nonzero(sizes[own]), sizes[own].sum()
-    regular_labels = tuple(_labels(attribution, a) for a in attribution.axes[1:])
+    regular_labels = tuple(labels_of(attribution, a) for a in attribution.axes[1:])
     return Means(
         ("class", *axes, *attribution.axes[1:]), names + regular_labels, value, error, events, entries
     )
 
 
-def _labels(attribution: Attribution, axis: str) -> tuple[str, ...]:
+def labels_of(attribution: Attribution, axis: str) -> tuple[str, ...]:
+    """Names along a regular axis, numbered where the attribution has none."""
     size = attribution.values.shape[attribution.axis(axis)]
     return attribution.labels.get(axis) or tuple(f"{axis} {i + 1}" for i in range(size))
 
@@ -158,9 +160,9 @@ def single(attribution: Attribution, *, layer: str | None = None, head: str | No
     ValueError
         If there are several layers and none was named: their mean has no meaning.
     """
-    chosen = {"layer": layer, "head": head}
-    named = attribution.replace(labels={a: _labels(attribution, a) for a in attribution.axes[1:]})
-    part = named.select(**{k: v for k, v in chosen.items() if v is not None})
+    part = attribution.replace(labels={a: labels_of(attribution, a) for a in attribution.axes[1:]})
+    part = part if layer is None else part.select(layer=layer)
+    part = part if head is None else part.select(head=head)
     for axis in part.axes[1:]:
         if axis == "layer" and len(part.labels["layer"]) > 1:
             raise ValueError(f"name one layer of {', '.join(part.labels['layer'])}")
@@ -170,7 +172,7 @@ def single(attribution: Attribution, *, layer: str | None = None, head: str | No
 
 def layers(attribution: Attribution) -> dict[str, Attribution]:
     """One number per particle or pair for each layer, heads averaged; "" where there is only one."""
-    names = _labels(attribution, "layer") if "layer" in attribution.axes else ()
+    names = labels_of(attribution, "layer") if "layer" in attribution.axes else ()
     if len(names) < 2:
         return {"": single(attribution)}
     return {name: single(attribution, layer=name) for name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import hist
 import numpy as np
@@ -11,15 +11,15 @@ from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 from hepxai.events import SPLITS, Events
-from hepxai.metrics.classification import rejection, roc
-from hepxai.plots.histograms import Array, normalised, robust_edges, signed_histogram, signed_ks
+from hepxai.metrics.classification import both_classes, rejection, roc
+from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
 from hepxai.plots.style import (
     INK,
     SPLIT_COLOURS,
     axes_or_new,
     class_look,
     legend_above,
-    plain,
+    short,
     styled,
 )
 from hepxai.plots.text import measured
@@ -28,18 +28,24 @@ SIGNAL = 1  # class that a positive score means
 LOGIT = "network output (logit)"
 
 
-def score_histograms(events: Events, scores: Array, bins: int = 40) -> dict[tuple[str, str], hist.Hist]:
+def score_histograms(
+    events: Events, scores: Array, bins: int | None = None
+) -> dict[tuple[str, str], hist.Hist]:
     """Signed-weight histograms of the score for each ``(class, split)`` that has events, common bins."""
-    edges = robust_edges(scores, bins)
-    found = {}
+    groups = dict(_groups(events))
+    edges = robust_edges(scores, bins or fitting_bins(int(own.sum()) for own in groups.values()))
+    return {
+        key: signed_histogram(scores[own], events.weight[own], edges, name="score", label=LOGIT)
+        for key, own in groups.items()
+    }
+
+
+def _groups(events: Events) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]]]:
     for c, name in enumerate(events.schema.classes):
         for s, split in enumerate(SPLITS):
             own = (events.label == c) & (events.split == s)
             if own.any():
-                found[name, split] = signed_histogram(
-                    scores[own], events.weight[own], edges, name="score", label=LOGIT
-                )
-    return found
+                yield (name, split), own
 
 
 def overtraining(events: Events, scores: Array) -> dict[str, tuple[float, float]]:
@@ -53,7 +59,9 @@ def overtraining(events: Events, scores: Array) -> dict[str, tuple[float, float]
 
 
 @styled
-def score_distributions(events: Events, scores: Array, *, bins: int = 40, ax: Axes | None = None) -> Axes:
+def score_distributions(
+    events: Events, scores: Array, *, bins: int | None = None, ax: Axes | None = None
+) -> Axes:
     """Score of each class, test sample filled, training sample as points; each of unit area.
 
     Parameters
@@ -61,15 +69,17 @@ def score_distributions(events: Events, scores: Array, *, bins: int = 40, ax: Ax
     events : Events
     scores : ndarray, shape [E]
         Logits.
+    bins : int, optional
+        As many as the smallest sample fills, by default.
     """
     ax = axes_or_new(ax)
     filled = score_histograms(events, scores, bins)
     distances = overtraining(events, scores)
-    for c, name in enumerate(events.schema.classes):
+    for c, name in reversed(list(enumerate(events.schema.classes))):
         if (name, "test") in filled:
-            _area(ax, filled[name, "test"], c, f"{plain(name)}, test")
+            _area(ax, filled[name, "test"], c, f"{short(name)}, test")
         if (name, "train") in filled:
-            _points(ax, filled[name, "train"], c, f"{plain(name)}, training{_distance(distances.get(name))}")
+            _points(ax, filled[name, "train"], c, f"{short(name)}, training{_distance(distances.get(name))}")
     ax.axhline(0, color=INK, lw=0.8)
     ax.set(xlabel=LOGIT, ylabel="events, normalised")
     ax.margins(x=0)
@@ -86,9 +96,10 @@ def _distance(found: tuple[float, float] | None) -> str:
 def _area(ax: Axes, filled: hist.Hist, index: int, label: str) -> None:
     density, error, edges = normalised(filled)
     colour = class_look(index)["color"]
-    ax.stairs(density, edges, fill=True, color=colour, alpha=0.25)
+    ax.stairs(density, edges, fill=True, color=colour, alpha=0.2)
     ax.stairs(density, edges, color=colour, lw=1.8, label=label)
-    ax.stairs(density + error, edges, baseline=density - error, fill=True, color=colour, alpha=0.3, lw=0)
+    band = {"fill": False, "hatch": "/////", "ec": colour, "lw": 0, "alpha": 0.55}
+    ax.stairs(density + error, edges, baseline=density - error, **band)
 
 
 def _points(ax: Axes, filled: hist.Hist, index: int, label: str) -> None:
@@ -138,12 +149,12 @@ def roc_curve(
     for s, split in enumerate(SPLITS):
         own = events.split == s
         signal = events.label[own] == SIGNAL
-        if signal.any() and not signal.all():
+        if both_classes(signal, events.weight[own]):
             area = (metrics or {}).get(split, {}).get("auc")
             _roc_of(ax, split, scores[own], signal, events.weight[own], area)
     x = np.linspace(0.02, 1, 50)
     ax.plot(x, 1 / x, color=INK, lw=1, ls=":", label="no separation")
-    ax.set(xlabel="signal efficiency", ylabel="background rejection 1/ε", xlim=(0, 1), yscale="log")
+    ax.set(xlabel="signal efficiency", ylabel="background rejection 1/ε(b)", xlim=(0, 1), yscale="log")
     ax.set_ylim(bottom=0.9)
     ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     legend_above(ax, columns=2)
@@ -166,5 +177,6 @@ def _roc_of(
         ax.plot(x, y, color=colour, lw=2.2, label=label)
         return
     x, background, _ = roc(score, signal, weight)
-    shown = background > 5 / max(np.count_nonzero(~signal), 1)  # beyond, single events draw the curve
+    few = 5 / float(np.count_nonzero(~signal))
+    shown = background > few  # beyond, single events draw the curve
     ax.plot(x[shown], 1 / background[shown], color=colour, lw=1.4, ls="--", label=label)

@@ -28,6 +28,7 @@ SPLIT_COLOURS = {"train": GREY, "valid": ORANGE, "test": VIOLET}
 # Particle types avoid red and blue, which carry the sign of an attribution. Okabe & Ito, 2008.
 TYPE_COLOURS = ("#e69f00", "#009e73", "#8c8c8c", "#cc79a7", "#5b3a1d", "#000000", "#b8b000", "#56b4e9")
 TYPE_MARKERS = ("o", "s", "^", "D", "v", "p", "h", "8")
+RISE = {"^": -2.5, "v": 2.5}  # points from the centre of a marker to where a digit inside looks centred
 INK, FAINT = "#222222", "#c8c8c8"
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "YlGnBu"
@@ -38,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "font.size": 14,
     "figure.figsize": (7.0, 5.2),
     "figure.facecolor": "white",
+    "axes.unicode_minus": True,
     "axes.linewidth": 1.2,
     "xtick.major.size": 7,
     "ytick.major.size": 7,
@@ -76,7 +78,9 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float] | None = None) -> Axe
     return ax if ax is not None else plt.subplots(figsize=size, layout="constrained")[1]
 
 
-def canvas(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None) -> tuple[Figure, NDArray[Any]]:
+def canvas(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None
+) -> tuple[Figure, NDArray[Any]]:
     """Make a figure outside pyplot's global list and its axes ``[rows, columns]``; call inside `style`."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
@@ -110,11 +114,17 @@ def _known_characters() -> frozenset[int]:
     return frozenset(font_manager.get_font(str(ours)).get_charmap())
 
 
-def plain(text: object) -> str:
-    """Make a name from a card safe to draw: no formula mark-up, no character that the fonts lack."""
-    known = _known_characters()
-    kept = "".join(c if ord(c) in known else "?" for c in str(text))
-    return kept.replace("$", r"\$")
+def plain(text: object, longest: int = 60) -> str:
+    """Make a text safe to draw: no formula mark-up, no character that the fonts lack, not too long."""
+    known, whole = _known_characters(), str(text)
+    cut = whole if len(whole) <= longest else f"{whole[: longest - 1]}…"
+    kept = "".join(c if ord(c) in known else "?" for c in cut)
+    return kept.replace("$", r"\$").replace("μ", "µ")  # the micro sign of the first font sits closer
+
+
+def short(text: object) -> str:
+    """Name of a class or a particle type in a figure; the tables spell it out."""
+    return plain(text, 20)
 
 
 def colours(values: NDArray[Any], *, low: float | None = None) -> tuple[Colormap, Normalize]:
@@ -134,9 +144,10 @@ def colours(values: NDArray[Any], *, low: float | None = None) -> tuple[Colormap
     return mpl.colormaps[SEQUENTIAL], Normalize(low or 0.0, top)
 
 
-def without_white(scale: Colormap) -> Colormap:
-    """Make the sequential scale dark enough at its foot for a line on white paper."""
-    if scale.name != SEQUENTIAL:
-        return scale
-    steps = [scale(0.25 + 0.75 * i / 32) for i in range(33)]
-    return LinearSegmentedColormap.from_list(f"{SEQUENTIAL}_lines", steps)
+def for_lines(scale: Colormap) -> Colormap:
+    """Make a scale of `colours` dark enough everywhere for a line on white paper."""
+    if scale.name == SEQUENTIAL:
+        steps = [scale(0.25 + 0.75 * i / 32) for i in range(33)]
+    else:
+        steps = [scale(0.0), scale(0.15), mpl.colors.to_rgba(FAINT), scale(0.85), scale(1.0)]
+    return LinearSegmentedColormap.from_list(f"{scale.name}_lines", steps)

@@ -38,13 +38,18 @@ def measured(value: float, error: float = math.nan, *, between: str = " ± ") ->
     if not math.isfinite(value):
         return "–"
     if not (math.isfinite(error) and error > 0):
-        return f"{value:.4g}"
+        return f"{value:.4g}".replace("-", "−")
     places = decimals(error)
     if places > 5 or abs(value) >= 1e7:
         power = math.floor(math.log10(max(abs(value), error)))
         inside = measured(value / 10**power, error / 10**power, between=between)
         return f"({inside})×10{str(power).translate(SUPERSCRIPT)}"
-    return f"{round(value, places):.{max(places, 0)}f}{between}{round(error, places):.{max(places, 0)}f}"
+    return f"{fixed(value, places)}{between}{fixed(error, places)}"
+
+
+def fixed(value: float, places: int) -> str:
+    """Round to a number of decimals, tens and hundreds for negative ones; never a negative zero."""
+    return f"{round(value, places) + 0.0:.{max(places, 0)}f}".replace("-", "−")
 
 
 def common_power(largest: float) -> int:

@@ -50,10 +50,13 @@ class Chunk:
     columns : dict of ndarray
         Event columns by branch name, ``<collection>.counts`` per event and ``<collection>.<column>`` flat.
     cutflow : CutFlow
+    failures : int
+        Hard processes that the generator gave up and replaced.
     """
 
     columns: dict[str, NDArray[Any]]
     cutflow: CutFlow
+    failures: int
 
     @property
     def generated(self) -> int:
@@ -99,7 +102,7 @@ def make_chunk(task: ChunkTask) -> Chunk:
     rng = np.random.default_rng([task.seed, sample.run])
     events = reconstruct(record, config.detector, sample.resonance, rng)
     passed, cutflow = select(events, record.weight, config.selection, config.detector.btag.threshold)
-    return Chunk(_columns(task, record, events, passed), cutflow)
+    return Chunk(_columns(task, record, events, passed), cutflow, record.failures)
 
 
 def _columns(
@@ -135,6 +138,7 @@ def store_chunk(task: ChunkTask) -> int:
         "cutflow.counts": flow.counts,
         "cutflow.sum_weights": flow.sum_weights,
         "cutflow.sum_weights2": flow.sum_weights2,
+        "failures": np.array([chunk.failures]),
     }
     write_tensors(task.path, tensors, {"chunk": task.describe()})
     return chunk.selected
@@ -145,4 +149,5 @@ def load_chunk(task: ChunkTask) -> Chunk:
     columns, _ = read_tensors(task.path)
     flow = [columns.pop(f"cutflow.{key}") for key in ("counts", "sum_weights", "sum_weights2")]
     names = steps(task.config.selection, task.config.detector.btag.threshold)
-    return Chunk(columns, CutFlow(names, *flow))
+    failures = int(columns.pop("failures")[0])
+    return Chunk(columns, CutFlow(names, *flow), failures)

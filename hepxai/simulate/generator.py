@@ -15,6 +15,8 @@ from hepxai.simulate.config import ConfigError, Sample
 
 # Pythia accepts seeds up to this number; equal seeds would repeat events.
 _LARGEST_SEED = 900_000_000
+# Give up when Pythia fails this many times as often as it succeeds.
+_TRIES_PER_EVENT = 10.0
 
 
 class MissingExtraError(ImportError):
@@ -45,6 +47,8 @@ class EventRecord:
         GeV.
     weight : ndarray, shape [E]
         Signed generator weight.
+    failures : int
+        Hard processes that Pythia could not turn into an event and replaced by others.
     """
 
     event: IntArray
@@ -56,6 +60,7 @@ class EventRecord:
     pz: FloatArray
     energy: FloatArray
     weight: FloatArray
+    failures: int
 
     @property
     def n_events(self) -> int:
@@ -94,7 +99,7 @@ def generate(sample: Sample, name: str, channel: int, seed: int, events: int) ->
         If Pythia does not know a setting or cannot start with the settings.
     """
     pythia = _pythia()
-    _configure(pythia, f"{sample.cmnd}", sample.commands.splitlines())
+    _configure(pythia, sample.cmnd, sample.commands.splitlines())
     _configure(
         pythia, f"samples.{name}.channels.{channel} of simulate.yaml", sample.channels[channel].settings
     )
@@ -103,7 +108,9 @@ def generate(sample: Sample, name: str, channel: int, seed: int, events: int) ->
         raise ConfigError(
             f"Pythia cannot start with {sample.cmnd} and channel {sample.channels[channel].name!r}"
         )
-    return _record(pythia.nextBatch(events))
+    batch = pythia.nextBatch(events, _TRIES_PER_EVENT)
+    info = pythia.infoPython()
+    return _record(batch, info.nSelected() - info.nAccepted())
 
 
 def _pythia() -> Any:
@@ -118,7 +125,7 @@ def _configure(pythia: Any, origin: str, lines: list[str] | tuple[str, ...]) -> 
             raise ConfigError(f"{origin}, line {number}: Pythia does not know this setting: {line.strip()!r}")
 
 
-def _record(batch: Any) -> EventRecord:
+def _record(batch: Any, failures: int) -> EventRecord:
     import awkward as ak
 
     particles = ak.flatten(batch.prt)
@@ -135,4 +142,5 @@ def _record(batch: Any) -> EventRecord:
         pz=ak.to_numpy(particles.p.pz),
         energy=ak.to_numpy(particles.p.e),
         weight=ak.to_numpy(batch.info.weights[:, 0]),
+        failures=failures,
     )

@@ -41,22 +41,24 @@ def write_sample(path: Path, chunks: Iterable[Chunk], provenance: dict[str, Any]
         The provenance as stored.
     """
     flows: list[CutFlow] = []
+    failures = 0
     with replacing(path) as part, uproot.recreate(part, compression=uproot.ZLIB(9)) as file:
         tree = file.mktree(TREE, _types(), title=f"{path.stem} events")
         for group in _groups(chunks):
             tree.extend(_branches(group))
             flows += [c.cutflow for c in group]
+            failures += sum(c.failures for c in group)
         total = reduce(add, flows)
         for name, histogram in _histograms(total).items():
             file[name] = histogram
-        stored = {**provenance, **summary(total)}
+        stored = {**provenance, **summary(total), "generator_failures": failures}
         file["provenance"] = json.dumps(stored, indent=1)
     return stored
 
 
 def _types() -> dict[str, Any]:
     records = {
-        name: ak.Array([[{k: kind(0) for k, kind in columns.items()}]]).type.content
+        name: ak.unflatten(ak.zip({k: np.zeros(1, kind) for k, kind in columns.items()}), [1]).type.content
         for name, columns in COLLECTIONS.items()
     }
     return {**{k: np.dtype(kind) for k, kind in EVENT_COLUMNS.items()}, **records}

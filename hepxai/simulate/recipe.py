@@ -7,12 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hepxai import __version__
 from hepxai.files import sha256
 from hepxai.simulate.config import SimulationConfig, digest
 from hepxai.simulate.generator import require
 from hepxai.simulate.output import read_provenance
 
 _PACKAGES = ("pythia8mc", "fastjet", "awkward", "numpy", "scipy")
+# The modules that decide what the events are; a change in another one leaves finished chunks valid.
+_SOURCES = (
+    "chunk",
+    "collection",
+    "generator",
+    "jets",
+    "leptons",
+    "reconstruction",
+    "response",
+    "selection",
+    "truth",
+)
 
 
 class OutputExistsError(FileExistsError):
@@ -51,6 +64,7 @@ class Recipe:
             "sample": self.sample,
             "recipe": self.key,
             "parts": self.parts,
+            "hepxai": __version__,
             "versions": self.versions,
             "settings": self.settings,
         }
@@ -61,8 +75,8 @@ def recipe_of(config: SimulationConfig, sample: str) -> Recipe:
     for package in ("pythia8mc", "fastjet"):
         require(package)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return Recipe(sample, config.settings_of(sample), versions, digest({p.name: sha256(p) for p in sources}))
+    code = {name: sha256(Path(__file__).with_name(f"{name}.py")) for name in _SOURCES}
+    return Recipe(sample, config.settings_of(sample), versions, digest(code))
 
 
 def check_output(path: Path, recipe: Recipe, events: int) -> dict[str, Any] | None:

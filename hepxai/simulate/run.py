@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from hepxai.simulate.chunk import ChunkTask, load_chunk
 from hepxai.simulate.config import SimulationConfig, load_config
 from hepxai.simulate.output import write_sample
@@ -170,7 +168,7 @@ class _Job:
             index = int(path.name.split("-")[0])
             try:
                 stored[index] = load_chunk(self.task(index)).selected
-            except (SafetensorError, KeyError):
+            except (ValueError, KeyError):
                 path.unlink()  # damaged by the disk, not by us: made again
         return stored
 

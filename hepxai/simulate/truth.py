@@ -58,7 +58,7 @@ def w_quarks(record: EventRecord) -> IntArray:
 
 
 def visible(record: EventRecord, seen: Constituent) -> IntArray:
-    """Stable particles other than neutrinos in the detector's reach, and muons of any direction."""
+    """Stable particles other than neutrinos in the detector's reach."""
     stable = np.flatnonzero((record.status > 0) & ~np.isin(np.abs(record.id), _NEUTRINOS))
     pt = np.hypot(record.px[stable], record.py[stable])
     inside = (pt > seen.pt_min) & (np.abs(record.pz[stable]) < pt * np.sinh(seen.abs_eta_max))

@@ -97,13 +97,14 @@ def run_chunks(
     running: dict[Future[int], ChunkTask] = {}
     try:
         while (stop := chunks_needed(selected, channels, events)) is None:
+            report(sum(selected.values()))
             busy = {t.index for t in running.values()} | selected.keys()
             for index in itertools.islice(_missing(busy), workers - len(running)):
                 running[executor.submit(store_chunk, task(index))] = task(index)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 selected[running[future].index] = _outcome(future, running)
                 del running[future]
-            report(sum(selected.values()))
+        report(sum(selected.values()))
         return stop
     except KeyboardInterrupt:
         raise SimulationInterrupted(_kept("stopped", task(0))) from None

@@ -1,0 +1,26 @@
+"""Data sets: cards, expressions, reading ROOT files, splits, and reports on what is in a file."""
+
+from hepxai.datasets.card import DatasetCard
+from hepxai.datasets.checking import CheckReport, check_card
+from hepxai.datasets.columns import ReadError
+from hepxai.datasets.cutflow import CutFlow
+from hepxai.datasets.drafting import draft_card
+from hepxai.datasets.inspection import FileReport, inspect_file
+from hepxai.datasets.reading import Ledger, Reading, iterate, read
+from hepxai.datasets.sources import FileInfo
+
+__all__ = [
+    "CheckReport",
+    "CutFlow",
+    "DatasetCard",
+    "FileInfo",
+    "FileReport",
+    "Ledger",
+    "ReadError",
+    "Reading",
+    "check_card",
+    "draft_card",
+    "inspect_file",
+    "iterate",
+    "read",
+]

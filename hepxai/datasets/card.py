@@ -1,0 +1,276 @@
+"""DatasetCard: which branches become which particles, features, labels, weights, observers and splits."""
+
+from __future__ import annotations
+
+import keyword
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
+
+from hepxai.cards import Card, entry_error, nearest
+from hepxai.datasets.expressions import Expression
+from hepxai.datasets.vocabulary import FUNCTIONS
+
+KINEMATICS = ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
+NODE_FEATURES = ("energy", "px", "py", "pz", "pt", "log_pt", "eta", "phi", "sin_phi", "cos_phi", "mass")
+#: Units of the node features that have one; momenta are in GeV whatever the file holds.
+FEATURE_UNITS = dict.fromkeys(("energy", "px", "py", "pz", "pt", "mass"), "GeV") | {"phi": "rad"}
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str | Mapping) else value
+
+
+def _steps(value: Any) -> Any:
+    if isinstance(value, str):
+        return {value: value}
+    return {str(v): v for v in value} if isinstance(value, list | tuple) else value
+
+
+def _by_sample(value: Any) -> Any:
+    return dict.fromkeys(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _labels(value: dict[str, str | None]) -> Any:
+    return value if any(value.values()) else list(value)
+
+
+#: A cut, a list of cuts, or named cuts.
+Steps = Annotated[dict[str, Expression], BeforeValidator(_steps)]
+#: Class names (the samples say which), or a condition for each class.
+Labels = Annotated[dict[str, Expression | None], BeforeValidator(_by_sample), PlainSerializer(_labels)]
+
+
+class Quantity(Card):
+    """A named expression with units."""
+
+    expression: Expression
+    units: str = ""
+
+
+def _quantity(value: Any) -> Any:
+    return value if isinstance(value, Mapping | Quantity) else {"expression": value}
+
+
+#: An expression, or a mapping of `expression` and `units`.
+Feature = Annotated[Quantity, BeforeValidator(_quantity)]
+
+
+class Sample(Card):
+    """Files of one kind of events."""
+
+    name: str
+    files: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+    class_: str | None = Field(default=None, alias="class")
+    weight: Expression = "1"
+
+
+class Identity(Card):
+    """Branches that number events; none given: NanoAOD's names where the file has them."""
+
+    run: str | None = None
+    luminosity_block: str | None = None
+    event: str | None = None
+
+
+class Missing(Card):
+    """Values of a branch that mean "missing", and what stands for them."""
+
+    values: Annotated[tuple[float, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else [v])]
+    replace: float = 0.0
+
+    @field_validator("values")
+    @classmethod
+    def _one_nan(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(math.nan if math.isnan(v) else v for v in values)  # one object: equal cards are equal
+
+
+class Split(Card):
+    """Shares of training, validation and test, or k-fold, by a hash of the event's numbers."""
+
+    train: float = Field(default=6, ge=0)
+    valid: float = Field(default=3, ge=0)
+    test: float = Field(default=1, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    folds: int | None = Field(default=None, ge=2)
+    fold: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.train + self.valid <= 0:
+            raise ValueError("train and valid are both 0; give train a share, as in train: 6")
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds}; folds are numbered 0 to {self.folds - 1}")
+        return self
+
+
+class Particle(Card):
+    """One particle type: where its momenta are, which are kept, in which order, and what else is known."""
+
+    branches: Annotated[tuple[str | dict[str, Expression], ...], BeforeValidator(_listed)]
+    mass: float | None = Field(default=None, ge=0)
+    cuts: Steps = Field(default_factory=dict)
+    order_by: Expression = "-pt"
+    max: int | None = Field(default=None, ge=1)
+    features: dict[str, Feature] = Field(default_factory=dict)
+    truth: dict[str, Expression] = Field(default_factory=dict)
+
+    @field_validator("branches")
+    @classmethod
+    def _patterns(cls, sets: tuple[str | dict[str, str], ...]) -> tuple[str | dict[str, str], ...]:
+        if not sets:
+            raise ValueError("no branches; write a pattern such as Muon_{}")
+        for one in sets:
+            if isinstance(one, str) and one.count("{}") != 1:
+                raise ValueError(f"found {one!r}; a pattern has one {{}} for pt, eta ..., such as Muon_{{}}")
+        return sets
+
+    @field_validator("features", "truth")
+    @classmethod
+    def _names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            if name in (*KINEMATICS, *NODE_FEATURES, "type", "index"):
+                raise entry_error(f"{name!r} is computed from the momenta; choose another name", name)
+            _identifier(name)
+        return named
+
+
+class Focus(Card):
+    """What the physics question is about; the report looks there first."""
+
+    pair: tuple[str, str]
+    observer: str | None = None
+
+
+class DatasetCard(Card):
+    """What to read from ROOT files and what it means. See `docs/dataset_card.md` for every key."""
+
+    name: str
+    description: str = ""
+    folder: str = "."
+    tree: str = "Events"
+    units: Literal["GeV", "MeV"] = "GeV"
+    samples: Annotated[tuple[Sample, ...], Field(min_length=1)]
+    labels: Labels
+    weights: Expression = "1"
+    identity: Identity = Identity()
+    duplicates: Literal["refuse", "allow"] = "refuse"
+    missing: dict[str, Missing] = Field(default_factory=dict)
+    new_variables: dict[str, Expression] = Field(default_factory=dict)
+    particles: Annotated[dict[str, Particle], Field(min_length=1)]
+    selection: Steps = Field(default_factory=dict)
+    features: Annotated[tuple[str, ...], Field(min_length=1)]
+    pair_features: tuple[str, ...] = ()
+    globals: dict[str, Feature] = Field(default_factory=dict)
+    observers: dict[str, Expression] = Field(default_factory=dict)
+    focus: Focus | None = None
+    split: Split = Split()
+
+    def located(self, folder: Path) -> Self:
+        """Card whose files are found from anywhere."""
+        return self.model_copy(update={"folder": str((folder / self.folder).resolve())})
+
+    @property
+    def by_sample(self) -> bool:
+        """Whether the class of an event is that of its sample."""
+        return not any(self.labels.values())
+
+    @property
+    def node_features(self) -> tuple[str, ...]:
+        """Features with `type` spelled out: one ``is_<type>`` per particle type."""
+        one_hot = tuple(f"is_{t}" for t in self.particles)
+        return tuple(n for f in self.features for n in (one_hot if f == "type" else (f,)))
+
+    @field_validator("labels")
+    @classmethod
+    def _one_way_of_labels(cls, labels: dict[str, str | None]) -> dict[str, str | None]:
+        if not labels:
+            raise ValueError("no classes; write for example [background, signal]")
+        for name, how in labels.items():
+            if how is None and any(labels.values()):
+                raise entry_error(
+                    "no condition, but other classes have one; give all a condition, or none", name
+                )
+        return labels
+
+    @field_validator("particles", "new_variables")
+    @classmethod
+    def _particle_names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            _identifier(name)
+            if name in FUNCTIONS:
+                raise entry_error(f"{name!r} is a function of expressions; choose another name", name)
+        return named
+
+    @field_validator("pair_features")
+    @classmethod
+    def _known_pair_features(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from hepxai.pairs import PAIR_FEATURES  # torch: only where a card needs it
+
+        for i, name in enumerate(names):
+            if name not in PAIR_FEATURES:
+                raise entry_error(_unknown("pair feature", name, PAIR_FEATURES), i)
+        return names
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        self._check_samples()
+        self._check_features()
+        self._check_focus()
+        clash = sorted(set(self.particles) & set(self.new_variables))
+        if clash:
+            raise entry_error(
+                f"{clash[0]!r} is also a particle type; choose another name", "new_variables", clash[0]
+            )
+        return self
+
+    def _check_samples(self) -> None:
+        names = [s.name for s in self.samples]
+        for i, sample in enumerate(self.samples):
+            if sample.name in names[:i]:
+                raise entry_error(f"two samples are called {sample.name!r}; rename one", "samples", i, "name")
+            if self.by_sample and sample.class_ is None:
+                raise entry_error(f"no class; write class: and one of {', '.join(self.labels)}", "samples", i)
+            if not self.by_sample and sample.class_ is not None:
+                raise entry_error(
+                    "labels are conditions, so samples have no class; leave it out", "samples", i, "class"
+                )
+            if self.by_sample and sample.class_ not in self.labels:
+                raise entry_error(_unknown("class", str(sample.class_), self.labels), "samples", i, "class")
+        for name in self.labels if self.by_sample else ():
+            if name not in {s.class_ for s in self.samples}:
+                raise entry_error(
+                    f"no sample has the class {name!r}; add one, or take the class out", "labels", name
+                )
+
+    def _check_focus(self) -> None:
+        if self.focus is None:
+            return
+        for i, name in enumerate(self.focus.pair):
+            if name not in self.particles:
+                raise entry_error(_unknown("particle type", name, self.particles), "focus", "pair", i)
+        if self.focus.observer is not None and self.focus.observer not in self.observers:
+            found = _unknown("observer", self.focus.observer, self.observers)
+            raise entry_error(found, "focus", "observer")
+
+    def _check_features(self) -> None:
+        extra = {f for p in self.particles.values() for f in p.features}
+        known = [*NODE_FEATURES, *sorted(extra), "type", *(f"is_{t}" for t in self.particles)]
+        for i, name in enumerate(self.features):
+            if name not in known:
+                raise entry_error(_unknown("feature", name, known), "features", i)
+        for name in self.node_features:
+            if self.node_features.count(name) > 1:
+                raise entry_error(f"{name!r} is listed twice; list it once", "features", name)
+
+
+def _unknown(what: str, name: str, known: Any) -> str:
+    return f"no {what} {name!r}{nearest(name, known)}; there are {', '.join(known)}"
+
+
+def _identifier(name: str) -> None:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise entry_error(f"{name!r} is not a name; use letters, digits and _", name)

@@ -1,0 +1,183 @@
+"""A card tried on the first entries of every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from hepxai.datasets.card import NODE_FEATURES, DatasetCard
+from hepxai.datasets.inspection import suspicious
+from hepxai.datasets.reading import Ledger, iterate
+from hepxai.events import SPLITS, Events
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a card makes of the first entries of every sample.
+
+    Attributes
+    ----------
+    name : str
+    entries : int
+        Entries looked at per sample.
+    events : Events
+        What was selected; may be empty.
+    ledger : Ledger
+        Cut flow, files and notes.
+    warnings : tuple of str
+    """
+
+    name: str
+    entries: int
+    events: Events
+    ledger: Ledger
+    warnings: tuple[str, ...]
+
+    def __rich__(self) -> Group:
+        parts: list[Any] = [
+            Text(f"{self.name}: first {self.entries:,} entries of each sample"),
+            self.ledger.cutflow,
+        ]
+        if self.ledger.cutflow.particle_rows:
+            parts.append(_cuts(self))
+        if len(self.events):
+            parts += [_classes(self.events), _multiplicities(self.events), _ranges(self.events)]
+        parts += [Text(f"warning: {w}", style="yellow") for w in self.warnings]
+        return Group(*parts)
+
+
+def check_card(card: DatasetCard, *, entries: int = 1000) -> CheckReport:
+    """Read the first entries of every sample and report what came out, and what looks wrong.
+
+    Parameters
+    ----------
+    card : DatasetCard
+    entries : int
+        Per sample.
+
+    Raises
+    ------
+    CardError, ReadError
+        As `read`, but an empty selection or class is a warning here.
+    """
+    ledger = Ledger()
+    events = Events.concatenate(iterate(card, limit=entries, ledger=ledger))
+    return CheckReport(card.name, entries, events, ledger, tuple(_warnings(card, events, ledger)))
+
+
+# --- what looks wrong ----------------------------------------------------------------------------
+
+
+def _warnings(card: DatasetCard, events: Events, ledger: Ledger) -> Iterator[str]:
+    yield from ledger.notes
+    if not len(events):
+        yield "nothing is selected: loosen selection:, or look at more entries"
+        return
+    yield from _class_warnings(events)
+    yield from _particle_warnings(card, events)
+    for name, values in events.observers.items():
+        if (share := float(np.isnan(values).mean())) > 0.5:
+            yield f"observer {name} is NaN in {share:.0%} of the events"
+
+
+def _class_warnings(events: Events) -> Iterator[str]:
+    counts = np.bincount(events.label, minlength=len(events.schema.classes))
+    for name, n in zip(events.schema.classes, counts, strict=True):
+        if not n:
+            yield f"no event of class {name!r}"
+    if len(counts) == 1:
+        yield f"the only class is {events.schema.classes[0]!r}: nothing can be learned to tell apart"
+    if (negative := float((events.weight < 0).mean())) > 0:
+        yield f"{negative:.1%} of the selected events have negative weights"
+    if not events.weight.any():
+        yield "all weights are 0"
+
+
+def _particle_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
+    if (lonely := float((events.counts < 2).mean())) > 0:
+        yield f"{lonely:.1%} of the selected events have fewer than two particles, so no pairs"
+    for name, particle in card.particles.items():
+        own = events.is_type(name)
+        if not own.any():
+            yield f"no {name} in any selected event"
+            continue
+        median = float(np.median(events.p4[own, 0]))
+        if not 0.5 < median < 3000:
+            yield f"the median pt of {name} is {median:.4g} GeV: is units: {card.units} right?"
+        for feature in (f for f in particle.features if f in events.schema.features):
+            for value, n in suspicious(events.values_of(feature)[own]):
+                yield (
+                    f"{feature} of {name} is {value:g} for {n} of {own.sum()}: if that means missing, say so "
+                    "under missing:"
+                )
+    for feature in events.schema.features:
+        values = events.values_of(feature)
+        if (
+            len(values)
+            and values.min() == values.max()
+            and (feature in NODE_FEATURES or len(card.particles) > 1)
+        ):
+            yield f"feature {feature} is {values[0]:g} everywhere"
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    return table
+
+
+def _cuts(report: CheckReport) -> Table:
+    table = _table("Cuts on particles", "particle", "cut", "before", "after", "kept")
+    for kind, cut, before, after in report.ledger.cutflow.particle_rows:
+        share = f"{after / before:.1%}" if before else ""
+        table.add_row(kind, cut, f"{before:,}", f"{after:,}", share)
+    return table
+
+
+def _classes(events: Events) -> Table:
+    table = _table("Classes", "class", "events", "Σ weight", "negative", *SPLITS)
+    for code, name in enumerate(events.schema.classes):
+        own = events.label == code
+        weight = events.weight[own]
+        splits = np.bincount(events.split[own], minlength=len(SPLITS))
+        total = f"{weight.sum():.5g} ± {np.sqrt(np.square(weight).sum()):.2g}"
+        negative = f"{(weight < 0).mean():.1%}" if own.any() else ""
+        table.add_row(name, f"{own.sum():,}", total, negative, *(f"{n:,}" for n in splits))
+    return table
+
+
+def _multiplicities(events: Events) -> Table:
+    table = _table("Particles per event", "particle", "fewest", "mean", "most")
+    for name in events.schema.types:
+        n = np.bincount(events.parent[events.is_type(name)], minlength=len(events))
+        table.add_row(name, str(n.min()), f"{n.mean():.2f}", str(n.max()))
+    table.add_row("all", str(events.counts.min()), f"{events.counts.mean():.2f}", str(events.counts.max()))
+    return table
+
+
+def _ranges(events: Events) -> Table:
+    schema = events.schema
+    table = _table("Features and observers", "name", "units", "lowest", "mean", "highest")
+    for name, units in zip(schema.features, schema.units, strict=True):
+        _add_range(table, name, units, events.values_of(name))
+    for name, units, values in zip(schema.globals, schema.global_units, events.globals.T, strict=True):
+        _add_range(table, name, units, values)
+    for name, observed in events.observers.items():
+        _add_range(table, f"{name} (observer)", "", observed[np.isfinite(observed)])
+    return table
+
+
+def _add_range(table: Table, name: str, units: str, values: NDArray[np.floating]) -> None:
+    ends = [values.min(), values.mean(), values.max()] if len(values) else []
+    table.add_row(name, units, *(f"{v:.4g}" for v in ends))

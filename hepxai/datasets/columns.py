@@ -1,0 +1,143 @@
+"""Columns of a chunk of entries: numpy where there is one value per event, awkward where there are many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.jagged import IntArray, take_rows
+
+Array = NDArray[Any]
+
+
+class ReadError(ValueError):
+    """Data that cannot be used; the text names file, tree, branch and entry, and what to do."""
+
+
+def jagged(content: Array, offsets: IntArray) -> ak.Array:
+    """Awkward array of flat values and offsets, without a copy."""
+    index = ak.index.Index64(offsets)
+    return ak.Array(ak.contents.ListOffsetArray(index, ak.contents.NumpyArray(content)))
+
+
+def flatten(values: ak.Array) -> tuple[Array, IntArray]:
+    """Flat values and offsets (from 0) of a jagged array of numbers."""
+    layout = values.layout.to_ListOffsetArray64(True)
+    offsets = np.asarray(layout.offsets.data)
+    return np.asarray(ak.to_numpy(layout.content[: offsets[-1]], allow_missing=False)), offsets
+
+
+def records(fields: Mapping[str, Array], offsets: IntArray) -> ak.Array:
+    """Jagged records from flat values and offsets, without a copy."""
+    contents = [ak.contents.NumpyArray(v) for v in fields.values()]
+    rows = ak.contents.RecordArray(contents, list(fields), length=int(offsets[-1]))
+    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), rows))
+
+
+def simplest(value: Any) -> Any:
+    """An ndarray where there is one number per event, whatever computed it."""
+    per_event = isinstance(value, ak.Array) and value.layout.purelist_depth == 1
+    return ak.to_numpy(value) if per_event and value.layout.is_numpy else value
+
+
+def take(values: Any, rows: IntArray) -> Any:
+    """Values of some events; a number is the same for all."""
+    if not isinstance(values, ak.Array):
+        return values[rows] if np.ndim(values) else values
+    if not _is_plain(values.layout):
+        return values[rows]
+    content, offsets = flatten(values)
+    chosen, taken = take_rows(offsets, rows)
+    return jagged(content[chosen], taken)
+
+
+def _is_plain(layout: Any) -> bool:
+    text = layout.parameters.get("__array__") is not None
+    return bool(layout.is_list and not text and layout.content.is_numpy and not layout.content.parameters)
+
+
+def column(array: ak.Array) -> Any:
+    """Column in its simplest form; whole numbers as int64, so that differences cannot wrap around.
+
+    Raises
+    ------
+    OverflowError
+        If an unsigned number does not fit; the argument is its position.
+    """
+    if "?" in str(array.type):
+        array = ak.fill_none(array, np.nan, axis=-1)  # a value that is not there
+    layout = array.layout
+    if layout.is_numpy and layout.purelist_depth == 1:
+        return _widened(np.asarray(layout.data))
+    if layout.is_regular or layout.is_numpy:
+        layout = ak.from_regular(array, axis=1).layout
+    if not _is_plain(layout):
+        return ak.Array(layout)
+    content, offsets = flatten(ak.Array(layout))
+    return jagged(_widened(content), offsets)
+
+
+def _widened(content: Array) -> Array:
+    if content.dtype == np.uint64 and content.size and content.max() > np.iinfo(np.int64).max:
+        raise OverflowError(int(np.argmax(content)))
+    return content.astype(np.int64, copy=False) if content.dtype.kind in "iu" else content
+
+
+class Branches:
+    """Branches of a chunk, loaded when first asked for; ``used`` names those that were.
+
+    Parameters
+    ----------
+    load : callable
+        Awkward array of a branch.
+    known : collection of str
+        Names of all branches.
+    replace : mapping of str to callable
+        What to do with the flat values of some branches (missing values).
+    where : str
+        ``path:tree``, for messages.
+    start : int
+        Entry number of the first row.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], ak.Array],
+        *,
+        known: frozenset[str],
+        replace: Mapping[str, Callable[[Array], Array]],
+        where: str,
+        start: int = 0,
+    ) -> None:
+        self._load, self._replace, self.known = load, replace, known
+        self.where, self.start = where, start
+        self._cache: dict[str, Any] = {}
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the branches that were asked for."""
+        return tuple(self._cache)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._cache:
+            try:
+                value = column(self._load(name))
+            except OverflowError as row:
+                raise ReadError(
+                    f"{self.where}: branch {name}, entry {self.start + row.args[0]}: the number does not fit "
+                    "into a signed 64-bit integer; mask it in a new variable or leave the branch out"
+                ) from None
+            self._cache[name] = self._replaced(name, value)
+        return self._cache[name]
+
+    def _replaced(self, name: str, value: Any) -> Any:
+        if name not in self._replace:
+            return value
+        if not isinstance(value, ak.Array):
+            return self._replace[name](value)
+        content, offsets = flatten(value)
+        return jagged(self._replace[name](content), offsets)

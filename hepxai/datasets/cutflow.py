@@ -1,0 +1,80 @@
+"""How many events, and how much weight, each step of the selection kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+ALL = "all entries"
+
+
+@dataclass(frozen=True)
+class CutFlowRow:
+    """Events that one sample has left after a step.
+
+    Attributes
+    ----------
+    sample, step : str
+    entries : int
+    weight, error : float
+        Signed sum of weights, and its statistical error √Σw².
+    efficiency : float
+        Share of the weight of all entries; NaN where those sum to 0.
+    """
+
+    sample: str
+    step: str
+    entries: int
+    weight: float
+    error: float
+    efficiency: float
+
+
+@dataclass
+class CutFlow:
+    """Counts and signed sums of weights per sample and step; grows while files are read."""
+
+    _sums: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)
+    _particles: dict[tuple[str, str], NDArray[np.int64]] = field(default_factory=dict)
+
+    def add_particles(self, kind: str, cut: str, before: int, after: int) -> None:
+        """Count particles before and after a cut on them."""
+        sums = self._particles.setdefault((kind, cut), np.zeros(2, dtype=np.int64))
+        sums += (before, after)
+
+    @property
+    def particle_rows(self) -> tuple[tuple[str, str, int, int], ...]:
+        """``(type, cut, before, after)`` of every cut on particles, in the events that were looked at."""
+        return tuple((*key, int(n[0]), int(n[1])) for key, n in self._particles.items())
+
+    def add(self, sample: str, step: str, weight: NDArray[np.float64]) -> None:
+        """Count events that passed a step."""
+        sums = self._sums.setdefault((sample, step), np.zeros(3))
+        sums += (len(weight), weight.sum(), np.square(weight).sum())
+
+    @property
+    def rows(self) -> tuple[CutFlowRow, ...]:
+        """One row per sample and step, in order."""
+        return tuple(self._row(*key) for key in self._sums)
+
+    def _row(self, sample: str, step: str) -> CutFlowRow:
+        n, weight, squares = map(float, self._sums[sample, step])
+        total = float(self._sums[sample, ALL][1])
+        share = weight / total if total else float("nan")
+        return CutFlowRow(sample, step, int(n), weight, squares**0.5, share)
+
+    def of(self, sample: str) -> tuple[CutFlowRow, ...]:
+        """Rows of one sample."""
+        return tuple(row for row in self.rows if row.sample == sample)
+
+    def __rich__(self) -> Table:
+        table = Table("sample", "step", title="Cut flow")
+        for name in ("entries", "Σ weight", "share"):
+            table.add_column(name, justify="right")
+        for row in self.rows:
+            weight = f"{row.weight:.5g} ± {row.error:.2g}"
+            table.add_row(row.sample, row.step, f"{row.entries:,}", weight, f"{row.efficiency:.1%}")
+        return table

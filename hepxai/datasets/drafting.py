@@ -1,0 +1,220 @@
+"""A first card for a file that somebody else made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import yaml
+
+from hepxai.datasets.inspection import FileReport, Shape, TreeReport
+from hepxai.datasets.kinematics import SPELLINGS, convention
+from hepxai.datasets.vocabulary import FUNCTIONS
+
+_NOT_MEASURED = re.compile(r"^(gen|mc|lhe|truth|hlt|trig|l1|sv|sub|corr|soft|fsr)", re.IGNORECASE)
+_USUAL = re.compile(r"^(e|el|ele|electron|mu|muon|lep|lepton|tau|ph|photon|gamma|jet|jets|particle)s?$")
+_MASSES = {"muon": 0.105658, "mu": 0.105658, "electron": 0.000511, "ele": 0.000511, "tau": 1.77686}
+_WEIGHTS = re.compile(r"^(gen_?weight|event_?weight|mc_?(event_?)?weight|weight|w)$", re.IGNORECASE)
+_NUMBERS = {
+    "run": re.compile(r"^run(_?number)?$", re.IGNORECASE),
+    "luminosity_block": re.compile(r"^(lumi(nosity)?_?(block)?|ls)$", re.IGNORECASE),
+    "event": re.compile(r"^(event|evt)(_?number|num|_?id)?$", re.IGNORECASE),
+}
+#: Median momentum above which a file is taken to be in MeV.
+_MEV = 3000.0
+
+
+@dataclass
+class _Group:
+    """Branches that look like one particle type."""
+
+    name: str
+    patterns: list[str]
+    components: tuple[str, ...]
+    has: set[str] = field(default_factory=set)
+
+
+def draft_card(report: FileReport) -> str:
+    """YAML of a card for a file: what looks like particles, weights, event numbers and missing values.
+
+    It loads as it is; samples, labels and cuts are for its author to fill in.
+    """
+    if not report.trees:
+        raise ValueError(f"{report.path} has no TTree and no RNTuple to draft a card for")
+    tree = next((t for t in report.trees if t.name == "Events" and t.entries), report.trees[0])
+    groups, others = _groups(tree)
+    if not groups:
+        raise ValueError(
+            f"{report.path}:{tree.name} has no branches that look like pt, eta, phi or px, py, pz "
+            "of particles; write the card by hand"
+        )
+    blocks = [_head(report, tree, groups), _particles(tree, groups, others), _tail(tree, groups)]
+    return "\n".join(line for block in blocks for line in block) + "\n"
+
+
+# --- what looks like particles -----------------------------------------------------------------
+
+
+def _groups(tree: TreeReport) -> tuple[list[_Group], list[str]]:
+    lists = [_Group(_name(p), [p], c, h) for p, c, h in _kinematic(tree.names("per particle")) if len(c) == 3]
+    single = list(_kinematic(tree.names("per event")))
+    flat = _numbered([(p, c, h) for p, c, h in single if len(c) == 3])
+    missing = [_Group(_name(p), [p], c, h) for p, c, h in single if len(c) == 2 and _is_missing(p)]
+    found = [g for g in lists + flat if not _NOT_MEASURED.match(g.patterns[0])]
+    usual = [g for g in found if _USUAL.match(g.name)] or found
+    chosen = usual + sorted(missing, key=_preference)[:1]
+    return _distinct(chosen), [g.patterns[0] for g in lists + flat + missing if g not in chosen]
+
+
+def _kinematic(names: Iterable[str]) -> Iterable[tuple[str, tuple[str, ...], set[str]]]:
+    """Patterns such as ``Muon_{}`` under which the branches have the components of momenta."""
+    found: dict[str, set[str]] = {}
+    for name in names:
+        for component, spellings in SPELLINGS.items():
+            for spelled in spellings:
+                if name.endswith(spelled):
+                    found.setdefault(f"{name[: -len(spelled)]}{{}}", set()).add(component)
+                if name.startswith(spelled):
+                    found.setdefault(f"{{}}{name[len(spelled) :]}", set()).add(component)
+    for pattern, have in found.items():
+        components = convention(have)
+        if components is not None:
+            yield pattern, components, have
+
+
+def _numbered(single: list[tuple[str, tuple[str, ...], set[str]]]) -> list[_Group]:
+    """``{}1`` and ``{}2`` are two particles of one type."""
+    groups: dict[str, _Group] = {}
+    for pattern, components, has in single:
+        key = re.sub(r"\d+", "#", pattern)
+        groups.setdefault(key, _Group(_name(pattern), [], components, has)).patterns.append(pattern)
+    return list(groups.values())
+
+
+def _is_missing(pattern: str) -> bool:
+    return re.search(r"met|miss", pattern, re.IGNORECASE) is not None and not _NOT_MEASURED.match(pattern)
+
+
+def _preference(group: _Group) -> tuple[bool, int]:
+    return group.name not in ("met", "puppimet", "pfmet"), len(group.name)
+
+
+def _name(pattern: str) -> str:
+    name = re.sub(r"\W|\d", "", pattern.replace("{}", "")).strip("_").lower()
+    return "particle" if not name or name in FUNCTIONS else name
+
+
+def _distinct(groups: list[_Group]) -> list[_Group]:
+    for i, group in enumerate(groups):
+        if group.name in {g.name for g in groups[:i]}:
+            group.name = f"{group.name}_{i}"
+    return groups
+
+
+# --- the text ------------------------------------------------------------------------------------
+
+
+def _head(report: FileReport, tree: TreeReport, groups: list[_Group]) -> list[str]:
+    weights = [b for b in tree.names("per event") if _WEIGHTS.match(b)]
+    units = _units(tree, groups)
+    return [
+        f"# Drafted from {report.path}: look at every line, then run `hepxai check` on it.",
+        "name: draft",
+        f"tree: {_quoted(tree.name)}",
+        f"units: {units} # what the file is in; guessed from the size of the momenta",
+        "samples:",
+        f"  - {{name: signal, files: [{_quoted(report.path)}], class: signal}}",
+        "  # - {name: background, files: [...], class: background}",
+        "labels: [signal] # e.g. [background, signal]",
+        *([f"weights: {weights[0]} # signed"] if weights else ["# weights: genWeight"]),
+        *_identity(tree),
+    ]
+
+
+def _units(tree: TreeReport, groups: list[_Group]) -> str:
+    sizes = [
+        max(abs(branch.median), abs(branch.high) / 10)
+        for group in groups
+        for component in ("pt", "energy")
+        if (name := _branch(tree, group.patterns[0], component))
+        and not np.isnan((branch := tree.branch(name)).median)
+    ]
+    return "MeV" if sizes and float(np.median(sizes)) > _MEV else "GeV"
+
+
+def _branch(tree: TreeReport, pattern: str, component: str) -> str | None:
+    names = {b.name for b in tree.branches}
+    return next((n for s in SPELLINGS[component] if (n := pattern.format(s)) in names), None)
+
+
+def _identity(tree: TreeReport) -> list[str]:
+    whole = [b.name for b in tree.branches if b.shape == "per event" and "int" in b.type.lower()]
+    found = {k: n for k, r in _NUMBERS.items() for n in whole if r.match(n)}
+    if "event" not in found:
+        return ["# identity: {run: run, event: event} # no event numbers found: numbered by file and entry"]
+    if {"run", "luminosityBlock", "event"} <= set(whole):
+        return []
+    return [f"identity: {{{', '.join(f'{k}: {n}' for k, n in found.items())}}}"]
+
+
+def _particles(tree: TreeReport, groups: list[_Group], others: list[str]) -> list[str]:
+    lines = ["particles:"]
+    for group in groups:
+        lines += [f"  {group.name}:", f"    branches: {_source(tree, group)}"]
+        if len(group.components) == 3 and not group.has & {"mass", "energy"}:
+            lines.append(f"    mass: {_MASSES.get(group.name, 0.0)} # GeV; the file has none")
+        if extra := _extra(tree, group):
+            lines.append(f"    features: {{{', '.join(f'{k}: {n}' for k, n in extra.items())}}}")
+    if others:
+        lines.append(f"  # not used: {', '.join(others)}")
+    return lines + _missing(tree, groups)
+
+
+def _source(tree: TreeReport, group: _Group) -> str:
+    if len(group.components) == 2:
+        pairs = [f"{c}: {_branch(tree, group.patterns[0], c)}" for c in group.components]
+        return f"{{{', '.join(pairs)}}}"
+    texts = [_quoted(p) for p in group.patterns]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+
+
+def _extra(tree: TreeReport, group: _Group) -> dict[str, str]:
+    """Short names of charge and b-tag branches, where the file has them."""
+    shape: Shape = "per event" if len(group.patterns) > 1 else "per particle"
+    before, after = group.patterns[0].split("{}")
+    short = [
+        n[len(before) : len(n) - len(after)]
+        for n in tree.names(shape)
+        if n.startswith(before) and n.endswith(after)
+    ]
+    charge = [s for s in short if s.lower() in ("charge", "q")]
+    btag = sorted((s for s in short if "btag" in s.lower()), key=lambda s: "DeepFlavB" not in s)
+    return {k: found[0] for k, found in (("charge", charge), ("btag", btag)) if found}
+
+
+def _missing(tree: TreeReport, groups: list[_Group]) -> list[str]:
+    used = [p.format(n) for g in groups for p in g.patterns for n in _extra(tree, g).values()]
+    lines = []
+    for branch in (b for b in tree.branches if b.name in used and (b.sentinels or b.nan)):
+        values = [f"{v:g}" for v, _ in branch.sentinels] + [".nan"] * bool(branch.nan)
+        lines.append(f"  {branch.name}: {{values: [{', '.join(values)}], replace: 0}}")
+    return ["missing: # values that stand for `not measured`", *lines] if lines else []
+
+
+def _tail(tree: TreeReport, groups: list[_Group]) -> list[str]:
+    extra = dict.fromkeys(name for g in groups for name in _extra(tree, g))
+    lists = [g.name for g in groups if len(g.components) == 3]
+    return [
+        f"# selection: [count({lists[0] if lists else 'muon'}) >= 2]",
+        f"features: [{', '.join(['energy', 'px', 'py', 'pz', *extra, 'type'])}]",
+        "observers: # carried along, never learned from",
+        *[f"  n_{name}: count({name})" for name in lists],
+        "split: {train: 6, valid: 3, test: 1}",
+    ]
+
+
+def _quoted(text: str) -> str:
+    """Text as a YAML scalar, in quotes where it needs them."""
+    return yaml.safe_dump(text, default_flow_style=True, width=10_000).removesuffix("...\n").strip()

@@ -1,0 +1,75 @@
+"""Momenta from whichever of their components an ntuple holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+#: Value of another quantity of the same particles.
+Quantities = Callable[[str], Array]
+
+#: How ntuples spell the components in branch names.
+SPELLINGS = {
+    "pt": ("pt", "Pt", "PT", "pT"),
+    "eta": ("eta", "Eta"),
+    "phi": ("phi", "Phi"),
+    "mass": ("mass", "Mass", "m", "M"),
+    "energy": ("energy", "Energy", "E", "e"),
+    "px": ("px", "Px", "PX"),
+    "py": ("py", "Py", "PY"),
+    "pz": ("pz", "Pz", "PZ"),
+}
+#: Components in units of momentum.
+MOMENTA = ("pt", "mass", "energy", "px", "py", "pz")
+
+
+def convention(have: Collection[str]) -> tuple[str, ...] | None:
+    """Components to read: pt, eta, phi or px, py, pz, without eta or pz for transverse momentum."""
+    for components in (("pt", "eta", "phi"), ("px", "py", "pz"), ("pt", "phi"), ("px", "py")):
+        if set(components) <= set(have):
+            return components
+    return None
+
+
+def _momentum2(q: Quantities, *, polar: bool) -> Array:
+    """Squared momentum in double precision: it is about to be subtracted from E²."""
+    if polar:
+        return np.asarray(np.square(q("pt") * np.cosh(q("eta"), dtype=np.float64)))
+    squares = [np.square(q(n), dtype=np.float64) for n in ("px", "py", "pz")]
+    return np.asarray(squares[0] + squares[1] + squares[2])
+
+
+def mass_from_energy(q: Quantities, *, polar: bool) -> Array:
+    """√(E² - p²), 0 where rounding makes it imaginary."""
+    energy = np.asarray(q("energy"), dtype=np.float64)
+    mass: Array = np.sqrt(np.maximum(energy**2 - _momentum2(q, polar=polar), 0))
+    return mass.astype(np.float32)
+
+
+def energy_from_mass(q: Quantities) -> Array:
+    """√(p² + m²)."""
+    return np.asarray(np.hypot(q("pt") * np.cosh(q("eta")), q("mass")))
+
+
+#: Quantities that follow from others, for particles stored as pt, eta, phi ...
+FROM_POLAR: dict[str, Callable[[Quantities], Array]] = {
+    "px": lambda q: q("pt") * np.cos(q("phi")),
+    "py": lambda q: q("pt") * np.sin(q("phi")),
+    "pz": lambda q: q("pt") * np.sinh(q("eta")),
+}
+#: ... and for those stored as px, py, pz.
+FROM_CARTESIAN: dict[str, Callable[[Quantities], Array]] = {
+    "pt": lambda q: np.hypot(q("px"), q("py")),
+    "eta": lambda q: np.arcsinh(q("pz") / q("pt")),
+    "phi": lambda q: np.arctan2(q("py"), q("px")),
+}
+#: Features that follow from the momenta.
+DERIVED: dict[str, Callable[[Quantities], Array]] = {
+    "log_pt": lambda q: np.log(q("pt")),
+    "sin_phi": lambda q: np.sin(q("phi")),
+    "cos_phi": lambda q: np.cos(q("phi")),
+}

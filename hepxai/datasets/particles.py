@@ -1,0 +1,312 @@
+"""The particles of one type in a chunk: cut, ordered, and asked for their quantities by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import awkward as ak
+import numpy as np
+
+from hepxai.datasets.card import Particle
+from hepxai.datasets.columns import Array, ReadError, flatten, jagged, records, take
+from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
+from hepxai.datasets.kinematics import (
+    DERIVED,
+    FROM_CARTESIAN,
+    FROM_POLAR,
+    MOMENTA,
+    SPELLINGS,
+    convention,
+    energy_from_mass,
+    mass_from_energy,
+)
+from hepxai.events import P4
+from hepxai.jagged import IntArray, local_index, offsets_from_counts, parents, take_rows
+
+if TYPE_CHECKING:
+    from hepxai.datasets.scope import Scope
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the names of a particle's own quantities become branches or expressions."""
+
+    pattern: str | Mapping[str, str]
+    events: Scope
+
+    def own(self, name: str) -> str | None:
+        """Branch or expression of a quantity, None where there is none."""
+        if not isinstance(self.pattern, str):
+            return self.pattern.get(name) or (self.pattern.get("E") if name == "energy" else None)
+        spelled = (self.pattern.format(s) for s in SPELLINGS.get(name, (name,)))
+        return next((s for s in spelled if s in self.events.known), None)
+
+    def values(self, name: str) -> Any:
+        """Column of a quantity."""
+        source = self.own(name)
+        if source is None:
+            raise ExpressionError(f"{self.events.where} has no {name} for {self.pattern}")
+        return self.events.branch(source) if isinstance(self.pattern, str) else evaluate(source, self.events)
+
+    @cached_property
+    def components(self) -> tuple[str, ...]:
+        """Components of momentum to read."""
+        found = [n for n in SPELLINGS if self.own(n)]
+        components = convention(found)
+        if components is None:
+            raise ExpressionError(
+                f"found {', '.join(found) or 'no momenta'} for {self.pattern} in {self.events.where}; "
+                "needs pt, eta, phi or px, py, pz (without eta or pz for transverse momentum)"
+            )
+        return components
+
+
+def collection_name(card: Particle, name: str) -> str:
+    """Prefix of the branches that a particle type is read from; its own name where they share none."""
+    if len(card.branches) > 1:
+        return name
+    one = card.branches[0]
+    text = one.partition("{}")[0] if isinstance(one, str) else next(iter(one.values())).rpartition("_")[0]
+    return text.rstrip("_.") or name
+
+
+class Particles:
+    """Particles of one type; a view that computes what it is asked for.
+
+    ``rows`` are positions in ``root``, which holds all particles of the collection; ``events`` are
+    positions of the events in those of ``root``. None stands for all.
+    """
+
+    def __init__(self, name: str, card: Particle, events: Scope, scale: float) -> None:
+        self.name, self.card, self.names, self.scale = name, card, events, scale
+        self.sets = [Naming(p, events) for p in card.branches]
+        self.components = self.sets[0].components
+        self.root: Particles = self
+        self.rows: IntArray | None = None
+        self.events: IntArray | None = None
+        self._cache: dict[str, Array] = {}
+        self._active: set[str] = set()
+        first = self.sets[0].values(self.components[0])
+        self.scalar = not isinstance(first, ak.Array)
+        self.offsets = np.arange(len(events) + 1) * len(self.sets) if self.scalar else flatten(first)[1]
+        self._refuse_impossible()
+
+    def _refuse_impossible(self) -> None:
+        if not self.scalar and len(self.sets) > 1:
+            raise ExpressionError(
+                "a list of branches is for branches with one value per event; these have many"
+            )
+        if not self.scalar and self.transverse:
+            found = " and ".join(self.components)
+            raise ExpressionError(
+                f"found only {found} in {self.names.where}; particles need eta or pz as well"
+            )
+
+    @property
+    def transverse(self) -> bool:
+        """Whether only transverse momentum is known (missing momentum)."""
+        return len(self.components) == 2
+
+    @property
+    def one_each(self) -> bool:
+        """Whether every event has exactly one."""
+        return self.scalar and len(self.sets) == 1 and self.rows is None
+
+    @property
+    def n(self) -> int:
+        """Number of particles."""
+        return int(self.offsets[-1])
+
+    # --- subsets -----------------------------------------------------------------------------
+
+    def _view(self, rows: IntArray, offsets: IntArray, events: IntArray | None) -> Self:
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view.rows = rows if self.rows is None else self.rows[rows]
+        view.offsets, view.events = offsets, events
+        view._cache, view._active = {}, set()
+        return view
+
+    def of_events(self, events: IntArray) -> Self:
+        """The particles of some events."""
+        rows, offsets = take_rows(self.offsets, events)
+        return self._view(rows, offsets, events if self.events is None else self.events[events])
+
+    def where(self, keep: Array) -> Self:
+        """The particles where a mask is true."""
+        if keep.all():
+            return self
+        counts = np.diff(np.concatenate([[0], np.cumsum(keep)])[self.offsets])
+        return self._view(np.flatnonzero(keep), offsets_from_counts(counts), self.events)
+
+    def ordered(self, key: Array) -> Self:
+        """By increasing key inside each event, ties in file order; only events out of order are sorted."""
+        step_back = ~(key[:-1] <= key[1:])
+        step_back[self.offsets[1:-1][(self.offsets[1:-1] > 0) & (self.offsets[1:-1] < self.n)] - 1] = False
+        if not step_back.any():
+            return self
+        parent = parents(self.offsets)
+        disordered = np.unique(parent[:-1][step_back])
+        unsorted, _ = take_rows(self.offsets, disordered)
+        rows = np.arange(self.n)
+        rows[unsorted] = unsorted[np.lexsort((key[unsorted], parent[unsorted]))]
+        return self._view(rows, self.offsets, self.events)
+
+    def leading(self, maximum: int) -> Self:
+        """The first ``maximum`` of every event."""
+        if np.diff(self.offsets).max(initial=0) <= maximum:
+            return self
+        return self.where(local_index(self.offsets) < maximum)
+
+    # --- quantities --------------------------------------------------------------------------
+
+    def __call__(self, name: str) -> Any:
+        """Value of a name in an expression about these particles."""
+        if name == "self":
+            return self.record()
+        if self._has(name):
+            return jagged(self.flat(name), self.offsets)
+        value = self._event_value(name)
+        if isinstance(value, ak.Array) and not self.names.is_type(name.partition(".")[0]):
+            flat = self._aligned(value, self.root.offsets, name)
+            return jagged(flat if self.rows is None else flat[self.rows], self.offsets)
+        return value if self.events is None else take(value, self.events)
+
+    def _has(self, name: str) -> bool:
+        declared = name in self.card.features or name in self.card.truth
+        computed = name == "index" or name in SPELLINGS or name in DERIVED
+        return computed or (declared and name not in self._active) or self.sets[0].own(name) is not None
+
+    def _event_value(self, name: str) -> Any:
+        try:
+            return self.names(name)
+        except UnknownNameError as problem:
+            raise problem.among(self._own_names()) from None
+
+    def _own_names(self) -> list[str]:
+        pattern = self.sets[0].pattern
+        if not isinstance(pattern, str):
+            return [*pattern, *self.card.features]
+        before, after = pattern.split("{}")
+        ours = [b for b in self.names.known if b.startswith(before) and b.endswith(after)]
+        return [b[len(before) : len(b) - len(after)] for b in ours] + list(self.card.features)
+
+    def flat(self, name: str) -> Array:
+        """Values of a quantity, ``[n]``."""
+        if name not in self._cache:
+            known = self.root._cache.get(name)
+            with np.errstate(all="ignore"):  # what is not finite is refused later, with file and entry
+                self._cache[name] = self._compute(name) if known is None else self._rows_of(known)
+        return self._cache[name]
+
+    def _rows_of(self, values: Array) -> Array:
+        return values if self.rows is None else values[self.rows]
+
+    def _compute(self, name: str) -> Array:
+        if name == "index":
+            position = local_index(self.root.offsets)
+            return np.full(self.n, -1) if self.transverse else self._rows_of(position)
+        if name in DERIVED:
+            return DERIVED[name](self.flat)
+        if name in SPELLINGS:
+            return self._kinematic(name)
+        if name in self._active:  # `charge: charge` means the branch
+            return self._rows_of(self.root.stored(name))
+        if name in self.card.features:
+            return self._declared("features", name, self.card.features[name].expression)
+        if name in self.card.truth:
+            return self._declared("truth", name, self.card.truth[name])
+        return self._rows_of(self.root.stored(name))
+
+    def _declared(self, kind: str, name: str, expression: str) -> Array:
+        self._active.add(name)
+        try:
+            with self.names.at("particles", self.name, kind, name):
+                return self.spread(evaluate(expression, self))
+        finally:
+            self._active.discard(name)
+
+    def spread(self, value: Any) -> Array:
+        """One value per particle from a value per particle, per event, or for all."""
+        if isinstance(value, ak.Array):
+            return self._aligned(value, self.offsets, "the expression")
+        return np.repeat(np.broadcast_to(value, len(self.offsets) - 1), np.diff(self.offsets))
+
+    def stored(self, name: str) -> Array:
+        """Values of a quantity as the file has them; of all particles."""
+        sets = [self._numbers(s, name) for s in self.sets]
+        return sets[0] if len(sets) == 1 else np.stack(sets, axis=1).ravel()
+
+    def _numbers(self, naming: Naming, name: str) -> Array:
+        value = naming.values(name)
+        if isinstance(value, ak.Array):
+            return self._aligned(value, self.offsets, str(naming.own(name)))
+        each = np.diff(self.offsets) // len(self.sets)
+        return np.repeat(np.broadcast_to(value, len(each)), each)
+
+    def _aligned(self, value: ak.Array, offsets: IntArray, what: str) -> Array:
+        if value.ndim != 2 or value.fields or not hasattr(value.layout.content, "dtype"):
+            kind = value.type.content
+            raise ExpressionError(f"{what} in {self.names.where} holds {kind}, not one number per particle")
+        flat, own = flatten(value)
+        if not np.array_equal(own, offsets):
+            row = int(np.argmax(np.diff(own) != np.diff(offsets)))
+            reference = self.sets[0].own(self.components[0])
+            raise ReadError(
+                f"{self.names.where}: entry {self.names.entry(row)}: {what} has {np.diff(own)[row]} values, "
+                f"{reference} has {np.diff(offsets)[row]}; branches of one particle type need the same length"
+            )
+        return flat
+
+    def record(self) -> ak.Array:
+        """All that is declared about the particles, as records."""
+        names = (*P4, "index", *self.card.features, *self.card.truth)
+        return records({n: self.flat(n) for n in names}, self.offsets)
+
+    # --- momenta -----------------------------------------------------------------------------
+
+    def _kinematic(self, name: str) -> Array:
+        polar = self.components[0] == "pt"
+        if name in self.components:
+            return self._component(name)
+        if name == "mass":
+            return self._mass(polar=polar)
+        if name == "energy":
+            stored = not polar and self.card.mass is None and self.sets[0].own("energy")
+            return self._component("energy") if stored else energy_from_mass(self.flat)
+        if self.transverse and name in ("eta", "pz"):
+            return np.zeros(self.n, dtype=np.float32)
+        return (FROM_POLAR if polar else FROM_CARTESIAN)[name](self.flat)
+
+    def _component(self, name: str) -> Array:
+        values = self._rows_of(self.root.stored(name))
+        if values.dtype.kind != "f":
+            values = values.astype(np.float64)
+        return values / self.scale if name in MOMENTA and self.scale != 1 else values
+
+    def _mass(self, *, polar: bool) -> Array:
+        if self.card.mass is not None:
+            return np.full(self.n, self.card.mass, dtype=np.float32)
+        if self.sets[0].own("mass"):
+            return self._component("mass")
+        if self.sets[0].own("energy"):
+            return mass_from_energy(
+                lambda n: self._component(n) if n == "energy" else self.flat(n), polar=polar
+            )
+        if self.transverse:
+            return np.zeros(self.n, dtype=np.float32)
+        raise ExpressionError(
+            f"{self.names.where} has neither mass nor energy; write mass: and a number in GeV"
+        )
+
+    def origin(self, name: str) -> tuple[str, ...]:
+        """Branches or expressions that a quantity comes from, for messages."""
+        naming = self.sets[0]
+        if name in self.card.features:
+            text = self.card.features[name].expression
+            return (naming.own(text) or text,)
+        own = naming.own(name)
+        return (own,) if own else tuple(str(naming.own(c)) for c in self.components)

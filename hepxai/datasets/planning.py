@@ -1,0 +1,133 @@
+"""One look at every file before the first event is read: entries, and which branches the card needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from hepxai.datasets.card import DatasetCard, Missing
+from hepxai.datasets.columns import Array, Branches, ReadError
+from hepxai.datasets.cutflow import CutFlow
+from hepxai.datasets.scope import Scope
+from hepxai.datasets.selecting import Selector
+from hepxai.datasets.sources import FileInfo, find_files, is_remote, opened, readable
+
+_NANOAOD = {"run": "run", "luminosity_block": "luminosityBlock", "event": "event"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One file, and what the card needs from it.
+
+    Attributes
+    ----------
+    info : FileInfo
+    known, needed : frozenset of str
+        Names of all branches, and of those to read.
+    identity : mapping of str to str
+        Branches of run, luminosity_block and event; empty where there are none.
+    """
+
+    info: FileInfo
+    known: frozenset[str]
+    needed: frozenset[str]
+    identity: Mapping[str, str]
+
+    def scope(self, card: DatasetCard, arrays: Any, start: int) -> Scope:
+        """Names of the card's expressions, for a chunk."""
+        branches = _branches(card, self, lambda name: arrays[name], start)
+        return Scope(card, branches, len(arrays))
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result should know."""
+        if not self.info.entries:
+            return [f"{self.info} has no entries"]
+        if self.identity:
+            return []
+        return [
+            f"{self.info} has no event numbers: events are numbered by file and entry, and the split changes "
+            "if entries move (identity: on the card names the branches)"
+        ]
+
+
+def plan_files(card: DatasetCard) -> list[Plan]:
+    """Plans of all files of a card, checked against it.
+
+    Raises
+    ------
+    CardError, ReadError
+        What is wrong with any file, or a sample without entries.
+    """
+    probed: dict[Any, frozenset[str]] = {}
+    plans = [_plan_file(card, probed, *found) for found in find_files(card)]
+    for sample in card.samples:
+        ours = [p.info for p in plans if p.info.sample == sample.name]
+        if not any(info.entries for info in ours):
+            raise ReadError(
+                f"sample {sample.name!r} has no entries ({', '.join(map(str, ours))}); "
+                "take it off the card or give other files"
+            )
+    return plans
+
+
+def _plan_file(
+    card: DatasetCard, probed: dict[Any, frozenset[str]], path: str, tree: str, sample: str
+) -> Plan:
+    with opened(path, tree) as found:
+        with readable(f"{path}:{tree}"):
+            size = None if is_remote(path) else Path(path).stat().st_size
+            info = FileInfo(path, tree, sample, int(found.num_entries), size)
+            known = frozenset(found.keys(recursive=True, full_paths=False))
+        plan = Plan(info, known, frozenset(), _identity(card, known))
+        if not info.entries:
+            return plan
+        key = (next(s.weight for s in card.samples if s.name == sample), known)
+        needed = probed.get(key)
+        if needed is None or _types(found, needed) not in probed:
+            needed = _probe(card, plan, found)
+            probed[key] = probed[_types(found, needed)] = needed
+    return replace(plan, needed=needed)
+
+
+def _types(tree: Any, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((n, str(tree[n].typename)) for n in sorted(names))
+
+
+def _identity(card: DatasetCard, known: frozenset[str]) -> dict[str, str]:
+    given = card.identity.model_dump(exclude_none=True)
+    if given:
+        return given
+    return {k: n for k, n in _NANOAOD.items() if n in known} if _NANOAOD["event"] in known else {}
+
+
+def _probe(card: DatasetCard, plan: Plan, tree: Any) -> frozenset[str]:
+    """Branches that the card asks for, found by evaluating it on none of the entries."""
+
+    def load(name: str) -> ak.Array:
+        with readable(f"{plan.info}: branch {name}"):
+            return tree[name].array(entry_stop=0, library="ak")
+
+    branches = _branches(card, plan, load, 0)
+    Selector(card, (plan.info,), CutFlow()).events(Scope(card, branches, 0), 0, plan.identity)
+    return frozenset(branches.used)
+
+
+def _branches(card: DatasetCard, plan: Plan, load: Callable[[str], ak.Array], start: int) -> Branches:
+    replaced = {name: partial(_replaced, missing) for name, missing in card.missing.items()}
+    return Branches(load, known=plan.known, replace=replaced, where=str(plan.info), start=start)
+
+
+def _replaced(missing: Missing, content: Array) -> Array:
+    """Content with the values that mean "missing" replaced; NaN means NaN."""
+    marked = np.isin(content, [v for v in missing.values if not math.isnan(v)])
+    if any(map(math.isnan, missing.values)) and content.dtype.kind == "f":
+        marked |= np.isnan(content)
+    return np.where(marked, np.asarray(missing.replace, dtype=np.float64).astype(content.dtype), content)

@@ -1,0 +1,162 @@
+"""Reading ROOT files into `Events`: chunk by chunk, columnar, nothing skipped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import awkward as ak
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hepxai.datasets.card import DatasetCard
+from hepxai.datasets.columns import ReadError
+from hepxai.datasets.cutflow import CutFlow
+from hepxai.datasets.planning import Plan, plan_files
+from hepxai.datasets.selecting import Selector
+from hepxai.datasets.sources import FileInfo, opened, readable
+from hepxai.events import Events
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read.
+
+    Attributes
+    ----------
+    events : Events
+    cutflow : CutFlow
+    files : tuple of FileInfo
+    notes : tuple of str
+        What a reader of the result should know: files without entries, events numbered by entry.
+    """
+
+    events: Events
+    cutflow: CutFlow
+    files: tuple[FileInfo, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class Ledger:
+    """What reading finds out on the way."""
+
+    cutflow: CutFlow = field(default_factory=CutFlow)
+    files: tuple[FileInfo, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+def read(
+    card: DatasetCard,
+    *,
+    limit: int | None = None,
+    chunk: str | int = "50 MB",
+    progress: bool = False,
+) -> Reading:
+    """Read all events that a card selects.
+
+    Parameters
+    ----------
+    card : DatasetCard
+    limit : int, optional
+        Entries to look at in each sample; all by default.
+    chunk : str or int
+        Memory ("50 MB") or entries to read at a time. The result does not depend on it.
+    progress : bool
+        Draw a progress bar.
+
+    Raises
+    ------
+    CardError
+        If the card names what the files do not have.
+    ReadError
+        If a file cannot be read whole, holds values that cannot be used, or nothing is selected.
+    """
+    ledger = Ledger()
+    chunks = list(iterate(card, limit=limit, chunk=chunk, progress=progress, ledger=ledger))
+    events = Events.concatenate(chunks)
+    _require_events(card, events, ledger.cutflow)
+    return Reading(events, ledger.cutflow, ledger.files, tuple(ledger.notes))
+
+
+def iterate(
+    card: DatasetCard,
+    *,
+    limit: int | None = None,
+    chunk: str | int = "50 MB",
+    progress: bool = False,
+    ledger: Ledger | None = None,
+) -> Iterator[Events]:
+    """Read chunk by chunk with flat memory; see `read`.
+
+    The cut flow, the files and the notes are collected in ``ledger``. Chunks in which nothing is
+    selected are `Events` of length 0.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; it should be at least 1, or None for all entries")
+    ledger = ledger or Ledger()
+    plans = plan_files(card)
+    ledger.files = tuple(p.info for p in plans)
+    ledger.notes += [note for p in plans for note in p.notes]
+    selector = Selector(card, ledger.files, ledger.cutflow)
+    stops = _stops(plans, limit)
+    with _progress(sum(stops), show=progress) as advance:
+        for number, (plan, stop) in enumerate(zip(plans, stops, strict=True)):
+            for start, arrays in _chunks(plan, stop, chunk):
+                yield selector.events(plan.scope(card, arrays, start), number, plan.identity)
+                advance(len(arrays))
+    selector.refuse_duplicates()
+
+
+def _stops(plans: list[Plan], limit: int | None) -> list[int]:
+    """Entries to read of every file, ``limit`` in each sample."""
+    left: dict[str, float] = {}
+    stops = []
+    for info in (p.info for p in plans):
+        room = left.get(info.sample, math.inf if limit is None else limit)
+        stops.append(int(min(room, info.entries)))
+        left[info.sample] = room - stops[-1]
+    return stops
+
+
+def _require_events(card: DatasetCard, events: Events, cutflow: CutFlow) -> None:
+    """Refuse an empty selection, and classes in which nothing is left."""
+    if not len(events):
+        steps = "; ".join(f"{r.sample}, {r.step}: {r.entries}" for r in cutflow.rows)
+        raise ReadError(
+            f"no event passes the selection of {card.name} ({steps}); loosen selection: on the card"
+        )
+    filled = np.bincount(events.label, minlength=len(card.labels))
+    empty = [name for name, n in zip(card.labels, filled, strict=True) if not n]
+    if empty:
+        have = ", ".join(f"{n} of {name}" for name, n in zip(card.labels, filled, strict=True) if n)
+        raise ReadError(
+            f"no event of class {empty[0]!r} is left, only {have}; loosen selection:, check labels:, "
+            "or take the class off the card"
+        )
+
+
+@contextmanager
+def _progress(total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+        task = bar.add_task("reading", total=total)
+        yield lambda entries: bar.advance(task, entries)
+
+
+def _chunks(plan: Plan, stop: int, chunk: str | int) -> Iterator[tuple[int, ak.Array]]:
+    """First entry and columns of every chunk."""
+    if not stop:
+        return
+    start = 0
+    with opened(plan.info.path, plan.info.tree) as tree:
+        with readable(str(plan.info)):
+            steps = tree.iterate(sorted(plan.needed), step_size=chunk, entry_stop=stop)
+        while start < stop:
+            with readable(str(plan.info)):
+                arrays = next(steps)
+            yield start, arrays
+            start += len(arrays)

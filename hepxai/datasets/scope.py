@@ -1,0 +1,181 @@
+"""What the names in a card's expressions stand for, in one chunk of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.cards import Place
+from hepxai.datasets.card import DatasetCard
+from hepxai.datasets.columns import Branches, take
+from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
+from hepxai.datasets.particles import Particles
+from hepxai.datasets.vocabulary import attribute, condition
+from hepxai.jagged import IntArray
+
+_PER_GEV = {"GeV": 1.0, "MeV": 1000.0}
+
+
+class Scope:
+    """Branches, new variables and particle types of a chunk; values are computed when asked for.
+
+    ``take`` gives the same for some of its events; what was computed before is not computed again.
+    ``cuts`` counts the particles before and after each cut.
+    """
+
+    def __init__(self, card: DatasetCard, branches: Branches, entries: int) -> None:
+        self.card, self.branches = card, branches
+        self.entries: IntArray = np.arange(branches.start, branches.start + entries)
+        self._parent: Self | None = None
+        self._rows: IntArray = np.arange(0)
+        self._variables: dict[str, Any] = {}
+        self._types: dict[str, Particles] = {}
+        self._active: list[str] = []
+        self.cuts: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def where(self) -> str:
+        """``path:tree``, for messages."""
+        return self.branches.where
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Names of all branches."""
+        return self.branches.known
+
+    def entry(self, row: int) -> int:
+        """Entry number of an event."""
+        return int(self.entries[row])
+
+    def take(self, rows: IntArray) -> Scope:
+        """The same names for some of the events."""
+        view = Scope(self.card, self.branches, 0)
+        view.entries, view._parent, view._rows = self.entries[rows], self, rows
+        view.cuts = self.cuts
+        return view
+
+    # --- names -------------------------------------------------------------------------------
+
+    def __call__(self, name: str) -> Any:
+        """Value of a name in an expression."""
+        head, *attributes = name.split(".")
+        if head in self.card.particles:
+            return self._of_type(head, attributes)
+        if head not in self.card.new_variables:
+            return self.branch(name)
+        value = self.variable(head)
+        for one in attributes:
+            value = attribute(value, one)
+        return value
+
+    def _of_type(self, name: str, attributes: list[str]) -> Any:
+        found = self.particles(name)
+        if not attributes:
+            return found.record()
+        return found.flat(attributes[0]) if found.one_each else found(attributes[0])
+
+    def is_type(self, name: str) -> bool:
+        """Whether a name is a particle type."""
+        return name in self.card.particles
+
+    def branch(self, name: str) -> Any:
+        """Column of a branch."""
+        if self._parent is not None:
+            return take(self._parent.branch(name), self._rows)
+        if name not in self.known:
+            names = (*self.card.new_variables, *self.card.particles, *self.known)
+            raise UnknownNameError(name, self.where, names)
+        return self.branches[name]
+
+    def variable(self, name: str) -> Any:
+        """Value of a new variable."""
+        if name not in self._variables:
+            parent = self._parent
+            if parent is not None and name in parent._variables:
+                self._variables[name] = take(parent._variables[name], self._rows)
+            else:
+                self._variables[name] = self._new(name)
+        return self._variables[name]
+
+    def _new(self, name: str) -> Any:
+        place = ("new_variables", name)
+        with self._once(name, place):
+            return self.value(self.card.new_variables[name], place)
+
+    def particles(self, name: str) -> Particles:
+        """Particles of a type, cut, ordered and limited as the card says."""
+        if name not in self._types:
+            parent = self._parent
+            if parent is not None and name in parent._types:
+                self._types[name] = parent._types[name].of_events(self._rows)
+            else:
+                with self._once(name, ("particles", name)):
+                    self._types[name] = self._built(name)
+        return self._types[name]
+
+    def _built(self, name: str) -> Particles:
+        card = self.card.particles[name]
+        with self.at("particles", name, "branches"):
+            found = Particles(name, card, self, _PER_GEV[self.card.units])
+        for step, cut in card.cuts.items():
+            with self.at("particles", name, "cuts", step):
+                kept = found.where(condition(found.spread(evaluate(cut, found))))
+            self.cuts[name, step] = (found.n, kept.n)
+            found = kept
+        with self.at("particles", name, "order_by"):
+            found = found.ordered(found.spread(evaluate(card.order_by, found)))
+        return found if card.max is None else found.leading(card.max)
+
+    # --- values ------------------------------------------------------------------------------
+
+    @contextmanager
+    def at(self, *place: str | int) -> Iterator[None]:
+        """Errors of expressions inside are about this entry of the card."""
+        try:
+            yield
+        except (ExpressionError, TypeError) as problem:
+            raise self.card.error(place, str(problem)) from problem
+
+    @contextmanager
+    def _once(self, name: str, place: Place) -> Iterator[None]:
+        if name in self._active:
+            raise self.card.error(
+                place, f"needs itself: {' -> '.join([*self._active, name])}; break the circle"
+            )
+        self._active.append(name)
+        try:
+            yield
+        finally:
+            self._active.pop()
+
+    def value(self, expression: str, place: Place) -> Any:
+        """Value of an expression of the card."""
+        with self.at(*place):
+            return evaluate(expression, self)
+
+    def per_event(self, expression: str, place: Place) -> NDArray[np.float64]:
+        """Value of an expression that has one number per event, ``[E]``."""
+        return self._column(expression, place).astype(np.float64)
+
+    def mask(self, expression: str, place: Place) -> NDArray[np.bool_]:
+        """Value of a condition on events, ``[E]``."""
+        with self.at(*place):
+            return np.asarray(condition(self._column(expression, place)))
+
+    def _column(self, expression: str, place: Place) -> NDArray[Any]:
+        value = self.value(expression, place)
+        if isinstance(value, ak.Array):
+            what = "text" if ak.parameters(value).get("__array__") == "string" else "one value per particle"
+            raise self.card.error(
+                place,
+                f"{expression!r} is {what}, not one number per event; use sum(), max(), first(), any() ...",
+            )
+        return np.broadcast_to(np.asarray(value), len(self))

@@ -1,0 +1,170 @@
+"""Files of a card: found, opened, and named in every error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import uproot
+
+from hepxai.cards import nearest
+from hepxai.datasets.card import DatasetCard
+from hepxai.datasets.columns import ReadError
+from hepxai.files import sha256
+
+_WITH_TREE = re.compile(r"^(?P<path>.+\.root):(?P<tree>[^:]+)$")
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One tree of one file.
+
+    Attributes
+    ----------
+    path, tree, sample : str
+    entries : int
+    size : int or None
+        Bytes; None for remote files.
+    """
+
+    path: str
+    tree: str
+    sample: str
+    entries: int
+    size: int | None
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.tree}"
+
+    def sha256(self) -> str | None:
+        """Hash of the content; None for remote files, which would have to be fetched whole."""
+        return sha256(self.path) if self.size is not None else None
+
+
+def split_path(text: str, tree: str) -> tuple[str, str]:
+    """Path and tree of ``file.root:Tree``; ``tree`` where it is not given."""
+    found = _WITH_TREE.match(text)
+    return (found["path"], found["tree"]) if found else (text, tree)
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL."""
+    return "://" in path
+
+
+def find_files(card: DatasetCard) -> list[tuple[str, str, str]]:
+    """``(path, tree, sample)`` of every file, in the order of the card and sorted inside a glob.
+
+    Raises
+    ------
+    CardError
+        If nothing matches, or a file is listed twice.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for i, sample in enumerate(card.samples):
+        for j, text in enumerate(sample.files):
+            pattern, tree = split_path(text, card.tree)
+            for path in _matches(card, pattern, ("samples", i, "files", j)):
+                if (path, tree) in found:
+                    raise card.error(
+                        ("samples", i, "files", j),
+                        f"{path}:{tree} is listed twice (also in sample {found[path, tree]!r}); list it once",
+                    )
+                found[path, tree] = sample.name
+    return [(path, tree, sample) for (path, tree), sample in found.items()]
+
+
+def _matches(card: DatasetCard, pattern: str, place: tuple[str | int, ...]) -> list[str]:
+    is_glob = any(c in pattern for c in "*?[")
+    if is_remote(pattern):
+        return _remote_matches(pattern) if is_glob else [pattern]
+    path = Path(card.folder) / Path(pattern).expanduser()
+    if not is_glob or path.is_file():
+        return [str(path)]
+    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    if not found:
+        raise card.error(place, f"no file matches {path}; check the folder and the pattern")
+    return [str(p) for p in found]
+
+
+def _remote_matches(pattern: str) -> list[str]:
+    filesystem, path = fsspec.core.url_to_fs(pattern)
+    found = sorted(filesystem.glob(path))
+    if not found:
+        raise ReadError(f"no file matches {pattern}; check the folder and the pattern")
+    return [filesystem.unstrip_protocol(f) for f in found]
+
+
+@contextmanager
+def readable(where: str) -> Iterator[None]:
+    """Turn whatever uproot raises on broken data into a `ReadError` that names the file."""
+    try:
+        yield
+    except ReadError:
+        raise
+    except Exception as problem:  # zlib, struct, assertions ...: a broken file can fail anywhere
+        reason = " ".join(str(problem).split())[:200]
+        raise ReadError(
+            f"{where}: cannot be read ({type(problem).__name__}: {reason}); "
+            "the file is truncated or damaged, copy it again or take it off the card"
+        ) from problem
+
+
+@contextmanager
+def opened(path: str, tree: str) -> Iterator[Any]:
+    """A tree (TTree or RNTuple), open.
+
+    Raises
+    ------
+    ReadError
+        If the file is missing, truncated or not ROOT, or the tree is not in it.
+    """
+    with open_root(path) as file:
+        yield _tree(file, path, tree)
+
+
+@contextmanager
+def open_root(path: str) -> Iterator[Any]:
+    """A ROOT file, open."""
+    if not is_remote(path):
+        _require_root(path)
+    with readable(path):
+        file = uproot.open(path)
+    with file:
+        yield file
+
+
+def _require_root(path: str) -> None:
+    local = Path(path)
+    if not local.is_file():
+        what = "is a folder" if local.is_dir() else "does not exist"
+        names = [p.name for p in local.parent.iterdir()] if local.parent.is_dir() else []
+        raise ReadError(f"{path}: {what}{nearest(local.name, names)}; check samples: files: on the card")
+    with local.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"root":
+        what = f"starts with {magic!r}" if magic else "is empty"
+        raise ReadError(f"{path}: not a ROOT file ({what}); give a file made by ROOT or uproot")
+
+
+def trees_of(file: Any) -> dict[str, str]:
+    """Name and kind (TTree or RNTuple) of every tree of a file, in folders too."""
+    kinds = {"TTree": "TTree", "TNtuple": "TTree", "TNtupleD": "TTree", "ROOT::RNTuple": "RNTuple"}
+    return {k: kinds[c] for k, c in file.classnames(cycle=False).items() if c in kinds}
+
+
+def _tree(file: Any, path: str, tree: str) -> Any:
+    with readable(path):
+        trees = trees_of(file)
+    if tree not in trees:
+        have = ", ".join(trees) or "none"
+        raise ReadError(
+            f"{path}: no tree {tree!r}{nearest(tree, trees)}; it has {have}; write tree: on the card"
+        )
+    with readable(f"{path}:{tree}"):
+        return file[tree]

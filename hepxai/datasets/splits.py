@@ -1,0 +1,56 @@
+"""Training, validation and test: a deterministic function of what numbers the event."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.datasets.card import Split
+from hepxai.events import SPLITS
+from hepxai.jagged import IntArray
+
+UInt64Array = NDArray[np.uint64]
+
+
+def splitmix64(values: UInt64Array) -> UInt64Array:
+    """Well mixed 64 bits of every value [Steele, Lea, Flood, OOPSLA 2014]; the same everywhere, for ever."""
+    z = values + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def event_hash(*numbers: IntArray, seed: int = 0) -> UInt64Array:
+    """Hash of the numbers of an event (run, luminosity block, event), ``[E]``."""
+    mixed = splitmix64(np.full(len(numbers[0]), seed, dtype=np.uint64))
+    for column in numbers:
+        mixed = splitmix64(mixed ^ column.astype(np.int64).view(np.uint64))
+    return mixed
+
+
+def text_hash(text: str) -> int:
+    """Non-negative number below 2**63 that stands for a text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def assign_split(split: Split, *numbers: IntArray) -> IntArray:
+    """Split of every event, an index into ``SPLITS``, shape [E].
+
+    With ``folds``, the test sample is fold ``fold`` of k; the k test samples are disjoint and cover
+    everything, and train and valid share the rest by their weights.
+    """
+    uniform = _uniform(event_hash(*numbers, seed=split.seed))
+    if split.folds is None:
+        shares = np.cumsum([split.train, split.valid, split.test])
+        return np.searchsorted(shares[:-1] / shares[-1], uniform, side="right")
+    fold = (uniform * split.folds).astype(np.int64)
+    rest = _uniform(event_hash(*numbers, seed=split.seed + 1))
+    valid = rest >= split.train / (split.train + split.valid)
+    return np.where(fold == split.fold, SPLITS.index("test"), valid.astype(np.int64))
+
+
+def _uniform(mixed: UInt64Array) -> NDArray[np.float64]:
+    """Top 53 bits as a number in [0, 1)."""
+    return np.asarray((mixed >> np.uint64(11)) * 2.0**-53, dtype=np.float64)

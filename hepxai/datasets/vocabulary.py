@@ -1,0 +1,208 @@
+"""What expressions on cards can say: functions of columns, particles and pairs of particles.
+
+A value is a number, one number per event (ndarray ``[E]``), one per particle (awkward array
+``[E, var]``), or records: particles (fields pt, eta, phi, mass and more) and pairs (fields first,
+second). Where an event has no such particle, the answer is NaN (-1 for argmin and argmax).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import awkward as ak
+import numpy as np
+import vector
+from numpy.typing import NDArray
+
+from hepxai.datasets.columns import flatten, simplest
+from hepxai.events import P4
+
+MOMENTUM = ("energy", "px", "py", "pz", "pt", "eta", "phi", "mass", "rapidity", "mt")
+_SEPARATION = {"delta_r": "deltaR", "delta_phi": "deltaphi", "delta_eta": "deltaeta"}
+
+
+class Function(NamedTuple):
+    """A function of the vocabulary; ``arity`` is (least, most), None for no limit."""
+
+    compute: Callable[..., Any]
+    arity: tuple[int, int | None]
+    help: str
+
+
+def condition(value: Any) -> Any:
+    """Value as true or false; whole numbers are true where they are not 0."""
+    kind = _kind(value)
+    if kind == "b":
+        return np.bool_(value) if isinstance(value, bool) else value
+    if kind in "iu":
+        return value != 0
+    raise TypeError("should be true or false, not a number; compare it with something")
+
+
+def attribute(value: Any, name: str) -> Any:
+    """A field of particles or pairs, or a kinematic quantity that follows from their four-momenta."""
+    fields = value.fields if isinstance(value, ak.Array) else []
+    if name in fields:
+        return value[name]
+    if fields[:2] == ["first", "second"]:
+        return _of_pair(value, name)
+    if name in MOMENTUM and set(P4) <= set(fields):
+        return simplest(getattr(four_momentum(value), name))
+    have = ", ".join(dict.fromkeys([*fields, *(MOMENTUM if fields else ())])) or "none: it is a number"
+    raise AttributeError(f"no attribute {name!r}; there are {have}")
+
+
+def _of_pair(pair: Any, name: str) -> Any:
+    first, second = four_momentum(pair["first"]), four_momentum(pair["second"])
+    if name in _SEPARATION:
+        return simplest(getattr(first, _SEPARATION[name])(second))
+    if name in MOMENTUM:
+        return simplest(getattr(first + second, name))
+    known = ", ".join(("first", "second", *_SEPARATION, *MOMENTUM))
+    raise AttributeError(f"pairs have no attribute {name!r}; there are {known}")
+
+
+def four_momentum(particles: Any) -> Any:
+    """Four-momenta in double precision, with the behaviour of `vector`."""
+    if not isinstance(particles, ak.Array) or not set(P4) <= set(particles.fields):
+        raise TypeError("needs particles, such as muon or first(muon)")
+    return vector.zip({n: ak.values_astype(particles[n], np.float64) for n in P4})
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, ak.Array):
+        dtype = getattr(_leaf(value.layout), "dtype", None)
+        return dtype.kind if dtype is not None else "O"
+    return np.asarray(value).dtype.kind
+
+
+def _leaf(layout: Any) -> Any:
+    while hasattr(layout, "content"):
+        layout = layout.content
+    return layout
+
+
+# --- over the particles of an event --------------------------------------------------------------
+
+
+def _reduction(reduce: Callable[..., Any], empty: float | None = None) -> Callable[[Any], Any]:
+    def reduced(values: Any) -> Any:
+        _per_particle(values)
+        if empty is None:
+            return ak.to_numpy(reduce(values, axis=1))
+        return ak.to_numpy(ak.fill_none(reduce(values, axis=1), empty))
+
+    return reduced
+
+
+def _per_particle(values: Any) -> None:
+    if not isinstance(values, ak.Array) or values.ndim < 2:
+        raise TypeError("needs one value per particle; this has one per event")
+
+
+def _count(values: Any) -> Any:
+    """Number of particles, or how many meet a condition."""
+    _per_particle(values)
+    if not values.fields and _kind(values) == "b":
+        return ak.to_numpy(ak.sum(values, axis=1))
+    return ak.to_numpy(ak.num(values, axis=1))
+
+
+def nth(values: Any, number: Any) -> Any:
+    """The particle (or value) at a position in each event; NaN where there is none."""
+    _per_particle(values)
+    if values.fields:
+        return ak.zip({n: nth(values[n], number) for n in values.fields})
+    content, offsets = flatten(values)
+    counts = np.diff(offsets)
+    position = np.broadcast_to(np.asarray(number, dtype=np.int64), counts.shape)
+    there = (position >= 0) & (position < counts)
+    found = np.full(len(counts), np.nan)
+    found[there] = content[(offsets[:-1] + position)[there]]
+    return found
+
+
+def _pairs(a: Any, b: Any = None) -> Any:
+    for side in (a, b):
+        if side is not None and not (isinstance(side, ak.Array) and side.fields and side.ndim == 2):
+            raise TypeError("pairs() needs particles, such as muon")
+    if b is None:
+        return ak.combinations(a, 2, fields=["first", "second"])
+    return ak.cartesian({"first": a, "second": b})
+
+
+def _system(*parts: Any) -> Any:
+    momenta = [four_momentum(p) for p in parts]
+    total = [sum(_summed(getattr(p, axis)) for p in momenta) for axis in ("px", "py", "pz", "energy")]
+    whole = vector.zip(dict(zip(("px", "py", "pz", "energy"), total, strict=True)))
+    return ak.zip({n: simplest(getattr(whole, n)) for n in P4})
+
+
+def _summed(values: Any) -> NDArray[np.float64]:
+    return np.asarray(ak.to_numpy(ak.sum(values, axis=1) if values.ndim > 1 else values))
+
+
+def _between(name: str) -> Callable[[Any, Any], Any]:
+    return lambda a, b: simplest(getattr(four_momentum(a), _SEPARATION[name])(four_momentum(b)))
+
+
+def _transverse_mass(a: Any, b: Any) -> Any:
+    one, other = four_momentum(a), four_momentum(b)
+    return simplest(np.sqrt(2 * one.pt * other.pt * (1 - np.cos(one.deltaphi(other)))))
+
+
+def _nearest(a: Any, b: Any) -> Any:
+    one, other = ak.unzip(ak.cartesian([four_momentum(a), four_momentum(b)], nested=True))
+    return ak.fill_none(ak.min(one.deltaR(other), axis=2), np.inf)
+
+
+def _isin(value: Any, *known: float) -> Any:
+    found = value == known[0]
+    for one in known[1:]:
+        found = found | (value == one)
+    return found
+
+
+def _where(mask: Any, yes: Any, no: Any) -> Any:
+    jagged_args = any(isinstance(x, ak.Array) for x in (mask, yes, no))
+    return ak.where(condition(mask), yes, no) if jagged_args else np.where(condition(mask), yes, no)
+
+
+def _clip(value: Any, low: Any, high: Any) -> Any:
+    return np.minimum(np.maximum(value, low), high)
+
+
+_ELEMENTWISE = (
+    *("sqrt", "exp", "log", "log10", "log1p", "floor", "ceil", "sign", "isfinite", "isnan"),
+    *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh"),
+)
+FUNCTIONS: dict[str, Function] = {
+    **{n: Function(getattr(np, n), (1, 1), f"{n} of every value") for n in _ELEMENTWISE},
+    "abs": Function(np.abs, (1, 1), "absolute value"),
+    "arctan2": Function(np.arctan2, (2, 2), "angle of (x, y) given as arctan2(y, x)"),
+    "hypot": Function(np.hypot, (2, 2), "sqrt(x² + y²)"),
+    "minimum": Function(np.minimum, (2, 2), "the smaller of two values"),
+    "maximum": Function(np.maximum, (2, 2), "the larger of two values"),
+    "clip": Function(_clip, (3, 3), "clip(x, low, high)"),
+    "where": Function(_where, (3, 3), "where(condition, a, b)"),
+    "isin": Function(_isin, (2, None), "isin(x, 1, 2): is x one of the numbers"),
+    "sum": Function(_reduction(ak.sum), (1, 1), "sum over particles, 0 if none"),
+    "count": Function(_count, (1, 1), "number of particles, or how many meet a condition"),
+    "any": Function(_reduction(ak.any), (1, 1), "does any particle meet the condition"),
+    "all": Function(_reduction(ak.all), (1, 1), "do all particles meet the condition (true if none)"),
+    "min": Function(_reduction(ak.min, np.nan), (1, 1), "smallest over particles, NaN if none"),
+    "max": Function(_reduction(ak.max, np.nan), (1, 1), "largest over particles, NaN if none"),
+    "mean": Function(_reduction(ak.mean, np.nan), (1, 1), "mean over particles, NaN if none"),
+    "argmin": Function(_reduction(ak.argmin, -1), (1, 1), "position of the smallest, -1 if none"),
+    "argmax": Function(_reduction(ak.argmax, -1), (1, 1), "position of the largest, -1 if none"),
+    "first": Function(lambda x: nth(x, 0), (1, 1), "the first particle or value, NaN if none"),
+    "nth": Function(nth, (2, 2), "nth(x, i): the one at position i (from 0), NaN if none"),
+    "pairs": Function(_pairs, (1, 2), "pairs(a): unordered pairs; pairs(a, b): each a with each b"),
+    "system": Function(_system, (1, None), "four-momentum sum of all given particles"),
+    "delta_r": Function(_between("delta_r"), (2, 2), "ΔR between particles"),
+    "delta_phi": Function(_between("delta_phi"), (2, 2), "Δφ between particles, in [-π, π]"),
+    "delta_eta": Function(_between("delta_eta"), (2, 2), "Δη between particles"),
+    "transverse_mass": Function(_transverse_mass, (2, 2), "√(2 pT1 pT2 (1 - cos Δφ))"),
+    "nearest": Function(_nearest, (2, 2), "nearest(a, b): ΔR from each a to the closest b, inf if none"),
+}

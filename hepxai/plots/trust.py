@@ -1,0 +1,100 @@
+"""How far the explanation can be trusted: completeness residuals and the fidelity of a surrogate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.plots.style import CLASS_COLOURS, INK, SPLIT_COLOURS, axes_or_new, legend_above, plain, styled
+from hepxai.plots.text import method_name
+
+STEPS = ("-", "--", "-.", ":")
+FIGURES = {
+    "agreement": "same decision",
+    "logit_correlation": "correlation of logits",
+    "auc": "AUC against original",
+}
+
+
+def relative_residual(attribution: Attribution) -> NDArray[np.float64]:
+    """|residual| / |span| of every event ``[E]``; 0 where both vanish.
+
+    The residual is the sum of the attributions minus the change of the output that they should add up to
+    (the span).
+
+    Raises
+    ------
+    ValueError
+        If the method promises no completeness.
+    """
+    if attribution.residual is None or attribution.span is None:
+        raise ValueError(f"{attribution.method} has no completeness residual")
+    residual, span = abs(attribution.residual), abs(attribution.span)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(residual == 0, 0.0, residual / span)
+
+
+@styled
+def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None) -> Axes:
+    """Distribution of the relative completeness residual per event, one line per method.
+
+    Parameters
+    ----------
+    attributions : mapping of str to Attribution
+        Those without a residual are left out.
+    """
+    ax = axes_or_new(ax)
+    found = {k: relative_residual(a) for k, a in attributions.items() if a.residual is not None}
+    edges = _decades(np.concatenate([*found.values(), np.array([1e-4, 1e-1])]))
+    for i, (method, values) in enumerate(found.items()):
+        filled, _ = np.histogram(np.clip(values[~np.isnan(values)], edges[0], edges[-1]), bins=edges)
+        colour = (CLASS_COLOURS[3], CLASS_COLOURS[2], CLASS_COLOURS[4], CLASS_COLOURS[5])[i % 4]
+        ax.stairs(filled, edges, lw=2, ls=STEPS[i % 4], color=colour, label=plain(method_name(method)))
+        ax.axvline(float(np.nanmedian(values)) if len(values) else 1.0, color=colour, lw=1, ls=":")
+    ax.set(
+        xlabel="|residual| / |change of output|", ylabel="events", xscale="log", xlim=(edges[0], edges[-1])
+    )
+    ax.set_ylim(bottom=0)
+    legend_above(ax, columns=1)
+    return ax
+
+
+def _decades(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    shown = values[np.isfinite(values) & (values > 0)]
+    low, high = np.floor(np.log10(shown.min())), np.ceil(np.log10(shown.max()))
+    low, high = max(low, -7), min(high, 2)
+    return np.logspace(low, high, int(8 * (high - low)) + 1)
+
+
+@styled
+def fidelity_points(
+    fidelity: Mapping[str, Mapping[str, Mapping[str, float]]], *, ax: Axes | None = None
+) -> Axes:
+    """Figures of merit of a surrogate for each split, with errors.
+
+    Parameters
+    ----------
+    fidelity : mapping
+        ``split → name → {"value", "error"}``.
+    """
+    names = list(dict.fromkeys(n for row in fidelity.values() for n in row))
+    ax = axes_or_new(ax, (7.0, 1.8 + 0.7 * len(names)))
+    for s, (split, row) in enumerate(fidelity.items()):
+        known = [i for i, n in enumerate(names) if n in row]
+        shift = (0.5 * (len(fidelity) - 1) - s) * 0.2
+        value, error = (np.array([row[names[i]][k] for i in known], dtype=float) for k in ("value", "error"))
+        look: dict[str, Any] = {"color": SPLIT_COLOURS.get(split, INK), "marker": "s^o"[s % 3]}
+        y = len(names) - 1 - np.array(known, dtype=float) + shift
+        ax.errorbar(value, y, xerr=np.nan_to_num(error), ls="", ms=7, label=plain(split), **look)
+    ax.axvline(1, color=INK, lw=1, ls=":")
+    ax.set_yticks(range(len(names)), [plain(FIGURES.get(n, n)) for n in reversed(names)])
+    ax.tick_params(axis="y", which="both", length=0)
+    ax.set(xlabel="surrogate against the model (1 = identical)", ylim=(-0.6, len(names) - 0.4))
+    ax.margins(x=0.08)
+    legend_above(ax, columns=max(len(fidelity), 1))
+    return ax

@@ -1,0 +1,105 @@
+"""What a report is made from: one frozen record, checked before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.events import Events
+from hepxai.jagged import IntArray
+
+Number = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """All that a report shows. Empty mappings and sequences are fine: their sections say what to run.
+
+    Attributes
+    ----------
+    title : str
+    provenance : mapping of str to Any
+        Hashes, versions, seeds, paths: whatever a reader needs to trust or repeat the run.
+    cards : mapping of str to str
+        Name and YAML text.
+    cutflow : sequence of mapping
+        Rows with sample, step, entries, weighted, error.
+    history : sequence of mapping
+        One row per epoch: epoch and any of train_loss, valid_loss, valid_auc, learning_rate, …
+    metrics : mapping
+        ``split → name → {"value", "error"}``: accuracy, auc, rejection@0.5, …
+    events : Events
+        The whole population.
+    scores : ndarray of float64, shape [E]
+        Logit of class 1 for every event.
+    explained : mapping of str to Attribution
+        ``method → attribution``; each carries the events that it explains.
+    focus : tuple of two str
+        Particle types of the pair that the physics question is about.
+    observer : str, optional
+        Name in ``events.observers``, for example of the mass of the pair in focus.
+    warnings : sequence of str
+        Shown at the top, and beside the products of a method that the text names.
+    fidelity : mapping
+        ``split → name → {"value", "error"}`` of a surrogate: agreement, logit_correlation, auc.
+    names : mapping of str to str
+        Axis labels with units for observers and the like, where the built-in ones do not do.
+    """
+
+    title: str
+    provenance: Mapping[str, Any]
+    cards: Mapping[str, str]
+    cutflow: Sequence[Mapping[str, Any]]
+    history: Sequence[Number]
+    metrics: Mapping[str, Mapping[str, Number]]
+    events: Events
+    scores: NDArray[np.float64]
+    explained: Mapping[str, Attribution]
+    focus: tuple[str, str]
+    observer: str | None = None
+    warnings: Sequence[str] = ()
+    fidelity: Mapping[str, Mapping[str, Number]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if np.shape(self.scores) != (len(self.events),):
+            raise ValueError(f"scores have shape {np.shape(self.scores)} for {len(self.events)} events")
+        if bad := int(np.count_nonzero(~np.isfinite(self.scores))):
+            raise ValueError(f"{bad} of {len(self.scores)} scores are NaN or infinite; no event is left out")
+        for particle in self.focus:
+            self.events.schema.code(particle)
+        if self.observer is not None and self.observer not in self.events.observers:
+            known = ", ".join(self.events.observers) or "none"
+            raise KeyError(f"no observer {self.observer!r}; the events have {known}")
+        for method, attribution in self.explained.items():
+            if attribution.events.schema != self.events.schema:
+                raise ValueError(f"{method} explains events of another schema")
+            if not self._known(attribution.events).all():
+                raise ValueError(f"{method} explains an event that is not among those of the report")
+
+    def scores_of(self, events: Events) -> NDArray[np.float64]:
+        """Scores of part of the population, found by file and entry."""
+        return np.asarray(self.scores)[self._rows(events)]
+
+    def _rows(self, events: Events) -> IntArray:
+        order = np.lexsort((self.events.entry, self.events.file))
+        known, asked = self._key(self.events)[order], self._key(events)
+        return order[np.minimum(np.searchsorted(known, asked), max(len(known) - 1, 0))]
+
+    def _known(self, events: Events) -> NDArray[np.bool_]:
+        return np.isin(self._key(events), self._key(self.events))
+
+    def _key(self, events: Events) -> IntArray:
+        entries = int(self.events.entry.max(initial=0)) + 1
+        # An entry beyond those known would wrap into the next file: give it a key that nothing has.
+        return np.where(events.entry < entries, events.file * entries + events.entry, -1)
+
+    def warnings_about(self, method: str) -> tuple[str, ...]:
+        """Those warnings that name a method, or the surrogate that it stands on."""
+        words = {method.lower()} | ({"surrogate"} if method.startswith("surrogate") else set())
+        return tuple(w for w in self.warnings if any(word in w.lower() for word in words))

@@ -1,0 +1,112 @@
+"""Event displays: which events to show, and the figure that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hepxai.events import Events
+from hepxai.plots.display import display_scale, eta_limit, event_display, strongest_pairs, type_legend
+from hepxai.plots.means import quantity
+from hepxai.plots.scores import SIGNAL
+from hepxai.plots.style import canvas, plain, style
+from hepxai.report.content import ReportContent
+from hepxai.report.maps import Map
+from hepxai.report.section import Drawn
+
+Chosen = dict[tuple[str, str], int]
+ROLES = ("typical", "best", "worst")
+NUMBER = 8
+
+
+def chosen_events(events: Events, scores: NDArray[np.float64]) -> Chosen:
+    """Rows to show for each ``(class, role)``, from the scores alone.
+
+    Best: the most confident right one; worst: the most confident wrong one (the least confident right one
+    where none is wrong); typical: nearest to the median score of its class. Events without a pair are not
+    shown.
+    """
+    found: Chosen = {}
+    for c, name in enumerate(events.schema.classes):
+        rows = np.flatnonzero((events.label == c) & (events.counts > 1))
+        if len(rows):
+            right = scores[rows] if c == SIGNAL else -scores[rows]
+            away = abs(right - np.median(right))
+            picks = (away.argmin(), right.argmax(), right.argmin())
+            found |= {(name, role): int(rows[at]) for role, at in zip(ROLES, picks, strict=True)}
+    return found
+
+
+def display_figure(content: ReportContent, found: Map) -> Drawn | None:
+    """Typical, best and worst event of each class, one scale; None if no event has a pair."""
+    events = found.plain.events
+    scores = content.scores_of(events)
+    chosen = chosen_events(events, scores)
+    if not chosen:
+        return None
+    truth = next(iter(events.truth), None)
+    with style():
+        figure = _grid(content, found, chosen, truth)
+    return Drawn(f"{found.key}_displays", figure, _caption(found, truth), wide=True)
+
+
+def _grid(content: ReportContent, found: Map, chosen: Chosen, truth: str | None) -> Figure:
+    events = found.plain.events
+    classes, rows = list(dict.fromkeys(c for c, _ in chosen))[::-1], list(chosen.values())
+    figure, axes = canvas(len(ROLES), len(classes), (5.3 * len(classes), 14.2))
+    scores = content.scores_of(events)
+    shared: dict[str, Any] = {"observer": content.observer, "truth": truth, "number": NUMBER}
+    shared |= {"scale": display_scale(found.plain, rows, NUMBER), "limit": eta_limit(events[np.array(rows)])}
+    for (name, role), row in chosen.items():
+        ax = axes[ROLES.index(role), classes.index(name)]
+        event_display(found.plain, row, name=f"{role} {name}", score=float(scores[row]), ax=ax, **shared)
+    type_legend(figure, events, truth=truth)
+    scale, norm = shared["scale"]
+    bar = figure.colorbar(
+        ScalarMappable(norm, scale), ax=axes, location="bottom", aspect=50, shrink=0.7, pad=0.01
+    )
+    uniform = "  (uniform = 1)" if found.relative else ""
+    bar.set_label(plain(quantity(found.plain)) + uniform, loc="center")
+    return figure
+
+
+def _caption(found: Map, truth: str | None) -> str:
+    ring = f" A black ring marks particles of the truth “{truth}”." if truth else ""
+    return (
+        f"Events in the η–φ plane with their {NUMBER} strongest ordered pairs: arrows run from sender to "
+        "receiver, width and colour give the attribution, on one scale for all. Typical: nearest to the "
+        "median score of its class; best: the most confident right one; worst: the most confident wrong one "
+        "(the least confident right one if none is wrong). Marker area grows with pT; numbers count the "
+        "particles of a type. Arrows across φ = ±π leave on one side and come back on the other. Missing "
+        f"momentum has no η: it stands in the margin, and a dashed line marks its φ.{ring} Title: "
+        "run:lumi:event."
+    )
+
+
+def display_numbers(content: ReportContent, found: Map) -> list[dict[str, Any]]:
+    """Identity, score and strongest pairs of the events shown."""
+    scores = content.scores_of(found.plain.events)
+    chosen = chosen_events(found.plain.events, scores)
+    return [
+        {"class": name, "role": role, "row": row, "score": float(scores[row])} | _event(content, found, row)
+        for (name, role), row in chosen.items()
+    ]
+
+
+def _event(content: ReportContent, found: Map, row: int) -> dict[str, Any]:
+    event = found.plain.events[np.array([row])]
+    identity = {k: int(getattr(event, k)[0]) for k in ("run", "luminosity_block", "event", "file", "entry")}
+    observed = {content.observer: float(event.observers[content.observer][0])} if content.observer else {}
+    return identity | {"observers": observed, "pairs": list(_pairs(found, event, row))}
+
+
+def _pairs(found: Map, event: Events, row: int) -> Iterator[dict[str, Any]]:
+    names = event.labels_of_particles()
+    best = strongest_pairs(found.plain, row, NUMBER)
+    for a, b, value in zip(best.src, best.dst, best.value, strict=True):
+        yield {"sender": names[a], "receiver": names[b], "value": float(value)}

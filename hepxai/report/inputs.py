@@ -1,0 +1,145 @@
+"""Sections on what went in: samples, weights, cut flow, training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from hepxai.events import SPLITS, Events
+from hepxai.plots.style import canvas, style
+from hepxai.plots.text import measured
+from hepxai.plots.training import quantities, quantity_name, training_curve
+from hepxai.report.content import ReportContent
+from hepxai.report.section import Drawn, Section, Table, percent
+
+SUMS = "Σw ± √Σw²"
+
+
+def samples_section(content: ReportContent) -> Section:
+    """Events, signed weight sums and negative fractions by class and split, and by file."""
+    rows, files = list(_groups(content.events)), list(_files(content.events))
+    shown = [[r["class"], r["split"], *_cells(r), f"{r['particles_per_event']:.2f}"] for r in rows]
+    listed = [[r["file"], f"{r['entries']:,}", *_cells(r)] for r in files]
+    columns = ["class", "split", "events", SUMS, "negative weights", "particles per event"]
+    tables = [
+        Table("Selected events by class and split. Weights are signed.", columns, shown, words=2),
+        Table(
+            f"Input files ({len(files)})",
+            ["file", "entries", "selected", SUMS, "negative weights"],
+            listed,
+            folded=True,
+        ),
+    ]
+    return Section(
+        "samples", "Samples", tables=tables, numbers={"by_class_and_split": rows, "by_file": files}
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{row['events']:,}",
+        measured(row["weighted"], row["error"]),
+        percent(row["negative_fraction"]),
+    ]
+
+
+def _groups(events: Events) -> Iterator[dict[str, Any]]:
+    for c, name in enumerate(events.schema.classes):
+        for s, split in enumerate((*SPLITS, "all")):
+            own = (events.label == c) & ((events.split == s) | (split == "all"))
+            particles = float(events.counts[own].mean()) if own.any() else np.nan
+            yield {"class": name, "split": split} | _sums(events, own) | {"particles_per_event": particles}
+
+
+def _files(events: Events) -> Iterator[dict[str, Any]]:
+    for f, (name, entries) in enumerate(zip(events.files, events.file_entries, strict=True)):
+        yield {"file": name, "entries": entries} | _sums(events, events.file == f)
+
+
+def _sums(events: Events, own: np.ndarray) -> dict[str, Any]:
+    weight = events.weight[own]
+    return {
+        "events": len(weight),
+        "weighted": float(weight.sum()),
+        "error": float(np.sqrt(np.sum(weight**2))),
+        "negative_fraction": float(np.mean(weight < 0)) if len(weight) else np.nan,
+    }
+
+
+# --- cut flow --------------------------------------------------------------------------------
+
+
+def cutflow_section(content: ReportContent) -> Section:
+    """What each step of the selection kept, sample by sample."""
+    rows = list(_with_efficiencies(content.cutflow))
+    if not rows:
+        text = ["The run recorded no cut flow. A data-set card with a selection records one."]
+        return Section("cutflow", "Cut flow", text=text)
+    shown = [
+        [
+            str(r["sample"]),
+            str(r["step"]),
+            f"{int(r['entries']):,}",
+            measured(float(r["weighted"]), float(r.get("error", np.nan))),
+            percent(r["of_previous"]),
+            percent(r["of_first"]),
+        ]
+        for r in rows
+    ]
+    header = ("sample", "step", "entries", SUMS, "of previous", "of first")
+    caption = "Entries and signed weight sums after each step; the fractions are of the weight sums."
+    return Section("cutflow", "Cut flow", tables=[Table(caption, header, shown, words=2)], numbers=rows)
+
+
+def _with_efficiencies(cutflow: Any) -> Iterator[dict[str, Any]]:
+    first: dict[str, float] = {}
+    previous: dict[str, float] = {}
+    for row in cutflow:
+        sample, now = str(row["sample"]), float(row["weighted"])
+        first.setdefault(sample, now)
+        before = previous.get(sample, now)
+        yield dict(row) | {"of_previous": _ratio(now, before), "of_first": _ratio(now, first[sample])}
+        previous[sample] = now
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole != 0 else float("nan")
+
+
+# --- training --------------------------------------------------------------------------------
+
+
+def training_section(content: ReportContent) -> Section:
+    """Every recorded quantity against the epoch."""
+    shown = [q for q in quantities(content.history) if q != "seconds"]
+    if not shown:
+        text = ["There is no training history: the model was not trained in this run."]
+        return Section("training", "Training", text=text)
+    columns = list(dict.fromkeys(k for row in content.history for k in row))
+    cells = [[f"{row.get(k, np.nan):.5g}" for k in columns] for row in content.history]
+    caption = (
+        f"Training history, {len(content.history)} epochs: "
+        + ", ".join(quantity_name(q) for q in shown)
+        + ". Dashed: training sample; full: validation sample. Weights are signed; no errors are drawn."
+    )
+    return Section(
+        "training",
+        "Training",
+        tables=[Table("All numbers by epoch", columns, cells, folded=True)],
+        figures=[_history_figure(content, shown, caption)],
+        numbers=[dict(row) for row in content.history],
+    )
+
+
+def _history_figure(content: ReportContent, shown: list[str], caption: str) -> Drawn:
+    columns = min(len(shown), 2)
+    lines = -(-len(shown) // columns)
+    with style():
+        figure, axes = canvas(lines, columns, (5.6 * columns, 3.9 * lines))
+        for ax, quantity in zip(axes.flat, shown, strict=False):
+            training_curve(content.history, quantity, ax=ax)
+        for ax in axes.flat[len(shown) :]:
+            ax.remove()
+    return Drawn("training", figure, caption, wide=columns > 1)

@@ -1,0 +1,74 @@
+"""The maps that a report shows: one number per particle or pair, for each method and layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hepxai.attribution import Attribution
+from hepxai.plots.means import labels_of, layers, relative_to_uniform, single, sums_to_one
+from hepxai.plots.text import method_name
+from hepxai.report.content import ReportContent
+from hepxai.report.section import ERRORS, population, splits_of
+
+
+@dataclass(frozen=True)
+class Map:
+    """One number per particle or pair, and where it came from.
+
+    Attributes
+    ----------
+    method, layer : str
+        ``layer`` is "" where there is only one.
+    plain : Attribution
+        Reduced; attention relative to uniform.
+    full : Attribution
+        As explained.
+    relative : bool
+        Whether the method gave attention, so that ``plain`` is relative to uniform.
+    """
+
+    method: str
+    layer: str
+    plain: Attribution
+    full: Attribution
+    relative: bool
+
+    @property
+    def key(self) -> str:
+        """Anchor and file name."""
+        text = f"{self.method} {self.layer}".strip().lower()
+        return "".join(c if c.isalnum() and c.isascii() else "_" for c in text)
+
+    @property
+    def name(self) -> str:
+        """Method and layer in words."""
+        return method_name(self.method) + (f", {self.layer}" if self.layer else "")
+
+    @property
+    def about(self) -> str:
+        """End of every caption: which events, and what the errors are."""
+        events = self.plain.events
+        return f"{population(events)} of the {splits_of(events)} sample. {ERRORS}"
+
+    def raw(self) -> Attribution:
+        """One number per particle or pair, not relative to anything."""
+        return layers(self.full)[self.layer]
+
+    def heads(self) -> dict[str, Attribution]:
+        """The map of every head, relative like ``plain``; empty where there are none to tell apart."""
+        names = labels_of(self.full, "head") if "head" in self.full.axes else ()
+        if len(names) < 2:
+            return {}
+        full = relative_to_uniform(self.full) if self.relative else self.full
+        return {head: single(full, layer=self.layer or None, head=head) for head in names}
+
+
+def maps(content: ReportContent, axis: str | None = None) -> Iterator[Map]:
+    """Every method and layer, optionally only those that run over "particle" or "pair"."""
+    for method, full in content.explained.items():
+        if full.axes[0] in ("particle", "pair") and axis in (None, full.axes[0]):
+            relative = sums_to_one(full)
+            shown = relative_to_uniform(full) if relative else full
+            for layer, plain in layers(shown).items():
+                yield Map(method, layer, plain, full, relative)

@@ -1,0 +1,168 @@
+"""Parts of a report: sections with text, tables, figures, and the numbers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import hist
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hepxai.events import SPLITS, Events
+from hepxai.plots.means import Means
+from hepxai.plots.style import canvas, style
+from hepxai.plots.text import measured
+
+ERRORS = "Errors are statistical: events are the independent units, weights are signed."
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its caption.
+
+    Attributes
+    ----------
+    name : str
+        File name without ending, unique in a report.
+    figure : Figure
+    caption : str
+    wide : bool
+        Keeps a minimum width on a narrow screen, where it scrolls.
+    """
+
+    name: str
+    figure: Figure
+    caption: str
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells.
+
+    Attributes
+    ----------
+    caption : str
+    header : sequence of str
+    rows : sequence of sequence of str
+    words : int
+        Leading columns of words; numbers follow.
+    folded : bool
+        Shown only when asked for.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report.
+
+    Attributes
+    ----------
+    key : str
+        Anchor, and the key in ``numbers.json``.
+    title : str
+    text, warnings : sequence of str
+    tables, figures : sequence
+    numbers : mapping
+        JSON values: every number shown.
+    histograms : mapping of str to hist.Hist
+        For ``histograms.root``, by path.
+    level : int
+        Depth of the heading, 2 or 3.
+    """
+
+    key: str
+    title: str
+    text: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Drawn] = ()
+    numbers: Mapping[str, Any] | Sequence[Any] = field(default_factory=dict)
+    histograms: Mapping[str, hist.Hist] = field(default_factory=dict)
+    level: int = 2
+
+
+def drawn(
+    name: str, caption: str, draw: Callable[[Axes], object], size: tuple[float, float] | None = None
+) -> Drawn:
+    """Figure of one frame in the house style."""
+    with style():
+        figure, axes = canvas(size=size)
+        draw(axes[0, 0])
+    return Drawn(name, figure, caption)
+
+
+def means_table(caption: str, means: Means) -> Table:
+    """Means by class, and the events behind them; the last class, usually signal, first."""
+    classes, names = means.labels[:2]
+    header = (means.axes[1], *reversed(classes), *(f"events, {c}" for c in reversed(classes)))
+    rows = []
+    for i, name in enumerate(names):
+        order = range(len(classes))[::-1]
+        values = [measured(float(means.value[c, i]), float(means.error[c, i])) for c in order]
+        rows.append([name, *values, *(f"{means.events[c, i]:,}" for c in order)])
+    return Table(caption, header, rows)
+
+
+def capital(text: str) -> str:
+    """Text with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
+def number(entry: Mapping[str, float]) -> str:
+    """``{"value", "error"}`` as text."""
+    return measured(float(entry["value"]), float(entry.get("error", np.nan)))
+
+
+def population(events: Events) -> str:
+    """``3,104 events (10.2 % with negative weight)``."""
+    negative = float(np.mean(events.weight < 0)) if len(events) else 0.0
+    return f"{len(events):,} events ({100 * negative:.1f} % with negative weight)"
+
+
+def splits_of(events: Events) -> str:
+    """Names of the splits that occur, for captions."""
+    return " + ".join(s for i, s in enumerate(SPLITS) if (events.split == i).any()) or "no"
+
+
+def percent(value: float) -> str:
+    """Fraction as a percentage."""
+    return f"{100 * value:.1f} %" if np.isfinite(value) else "–"
+
+
+def matrix_histogram(
+    value: NDArray[np.float64],
+    error: NDArray[np.float64],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    names: tuple[str, str],
+) -> hist.Hist:
+    """Means and their errors as a two-dimensional histogram with labelled bins; empty groups are 0 ± 0."""
+    return _labelled(value, error, [_category(rows, names[0]), _category(columns, names[1])])
+
+
+def row_histogram(
+    value: NDArray[np.float64], error: NDArray[np.float64], rows: Sequence[str], name: str
+) -> hist.Hist:
+    """Means and their errors as a histogram with labelled bins; empty groups are 0 ± 0."""
+    return _labelled(value, error, [_category(rows, name)])
+
+
+def _category(labels: Sequence[str], name: str) -> Any:
+    return hist.axis.StrCategory(list(labels), name=name, label=name)
+
+
+def _labelled(value: NDArray[np.float64], error: NDArray[np.float64], axes: list[Any]) -> hist.Hist:
+    filled = hist.Hist(*axes, storage=hist.storage.Weight())
+    filled[...] = np.nan_to_num(np.stack([value, error**2], axis=-1))
+    return filled

@@ -1,0 +1,70 @@
+"""What a run has to say, gathered for its report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from hepxai.attribution import Attribution
+from hepxai.events import SPLITS
+from hepxai.report import ReportContent
+from hepxai.run import Run
+
+
+def report_content(run: Run) -> ReportContent:
+    """Collect cards, cut flow, figures of merit and explanations of a run."""
+    explained = run.explained()
+    focus = run.dataset.focus
+    first = run.events.schema.types[0]
+    return ReportContent(
+        title=f"{run.dataset.name}: why {' / '.join(run.model.outputs)}?",
+        provenance=run.provenance(),
+        cards={n: (run.folder / n).read_text(encoding="utf-8") for n in ("dataset.yaml", "model.yaml")},
+        cutflow=[_cut(row) for row in map(dataclasses.asdict, run.reading.cutflow.rows)],
+        history=run.history(),
+        metrics=run.metrics(),
+        events=run.events,
+        scores=run.scores[:, 0],
+        explained=explained,
+        focus=(first, first) if focus is None else focus.pair,
+        observer=None if focus is None else focus.observer,
+        warnings=(*run.reading.notes, *_warnings(explained)),
+        fidelity=_fidelity(explained),
+    )
+
+
+def _cut(row: dict[str, float | str]) -> dict[str, float | str]:
+    return {k: row[k] for k in ("sample", "step", "entries", "error")} | {"weighted": row["weight"]}
+
+
+def _warnings(explained: Mapping[str, Attribution]) -> list[str]:
+    """What a reader must know before believing a map."""
+    found = []
+    for method, attribution in explained.items():
+        checks, wanted = attribution.checks, attribution.settings.get("tolerance", 0.01)
+        if checks.get("median_residual", 0.0) > wanted:
+            found.append(
+                f"{method}: the median completeness residual is {checks['median_residual']:.1%}, "
+                f"more than the {wanted:.0%} asked for"
+            )
+        if checks.get("fidelity_ok", 1.0) == 0.0:
+            found.append(
+                f"{method}: the surrogate agrees with its original on {checks['test_agreement']:.1%} of the "
+                f"test events, less than {attribution.settings['minimum_agreement']:.0%}: it may not tell "
+                "the same story"
+            )
+    return found
+
+
+def _fidelity(explained: Mapping[str, Attribution]) -> dict[str, dict[str, dict[str, float]]]:
+    """Fidelity of the surrogate from its flat checks, ``split → figure → {value, error}``."""
+    checks = explained["surrogate"].checks if "surrogate" in explained else {}
+    return {
+        split: {
+            name.removeprefix(f"{split}_"): {"value": value, "error": checks[f"{name}_error"]}
+            for name, value in checks.items()
+            if name.startswith(f"{split}_") and not name.endswith("_error")
+        }
+        for split in SPLITS
+        if f"{split}_agreement" in checks
+    }

@@ -1,0 +1,313 @@
+"""Bad input: every case with its message. Nothing is lost in silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+from ntuples import CARD, make_columns, write_rntuple, write_ttree
+
+from hepxai.cards import CardError, load_card
+from hepxai.datasets import DatasetCard, ReadError, read
+
+
+def load(folder: Path, *overrides: str) -> DatasetCard:
+    return load_card(folder / "card.yaml", DatasetCard, overrides)
+
+
+def message(folder: Path, *overrides: str, kind: type[ValueError] = ReadError) -> str:
+    with pytest.raises(kind) as error:
+        read(load(folder, *overrides))
+    return str(error.value).replace(f"{folder}/", "")
+
+
+def line_of(folder: Path, text: str) -> int:
+    lines = (folder / "card.yaml").read_text().splitlines()
+    return next(i for i, line in enumerate(lines, start=1) if text in line)
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+
+def test_missing_file(small: Path) -> None:
+    text = message(small, "samples.1.files=singal.root")
+    assert text == "singal.root: does not exist (did you mean 'signal.root'?); check samples: files: on the card"
+
+
+def test_a_folder_is_not_a_file(small: Path) -> None:
+    (small / "data.root").mkdir()
+    assert message(small, "samples.1.files=data.root").startswith("data.root: is a folder")
+
+
+def test_glob_without_match(small: Path) -> None:
+    text = message(small, "samples.1.files=[signal.root, more_*.root]", kind=CardError)
+    assert "samples.1.files.1: no file matches more_*.root; check the folder and the pattern" in text
+
+
+def test_not_root(small: Path) -> None:
+    (small / "signal.root").write_text("pt,eta,phi\n")
+    expected = "signal.root: not a ROOT file (starts with b'pt,e'); give a file made by ROOT or uproot"
+    assert message(small) == expected
+    (small / "signal.root").write_bytes(b"")
+    assert message(small).startswith("signal.root: not a ROOT file (is empty)")
+
+
+@pytest.mark.parametrize("write", [write_ttree, write_rntuple])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.8, 0.99])
+def test_truncated_file(small: Path, write: Callable[..., Path], share: float) -> None:
+    path = write(small / "signal.root", make_columns(200, seed=1))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    card = load(small, "observers={}", "selection=count(muon) > 0")
+    with pytest.raises(ReadError, match=r"signal\.root.*cannot be read .*truncated or damaged, copy it again"):
+        read(card)
+
+
+def test_damaged_bytes_in_the_middle(small: Path) -> None:
+    whole = bytearray((small / "signal.root").read_bytes())
+    whole[2000:3000] = bytes(1000)
+    (small / "signal.root").write_bytes(whole)
+    with pytest.raises(ReadError, match=r"signal\.root.*cannot be read"):
+        read(load(small))
+
+
+def test_wrong_tree(small: Path) -> None:
+    expected = "signal.root: no tree 'events' (did you mean 'Events'?); it has Events; write tree: on the card"
+    assert message(small, "samples.1.files=signal.root:events") == expected
+
+
+def test_empty_tree(small: Path) -> None:
+    write_ttree(small / "signal.root", make_columns(0))
+    expected = "sample 'tt' has no entries (signal.root:Events); take it off the card or give other files"
+    assert message(small) == expected
+
+
+def test_one_empty_file_among_others_is_noted(small: Path) -> None:
+    write_ttree(small / "empty.root", make_columns(0))
+    reading = read(load(small, "samples.1.files=[empty.root, signal.root]"))
+    assert reading.notes == (f"{small}/empty.root:Events has no entries",)
+
+
+def test_a_file_listed_twice(small: Path) -> None:
+    text = message(small, "samples.1.files=[signal.root, '*.root']", kind=CardError)
+    assert "background.root:Events is listed twice (also in sample 'dy'); list it once" in text
+
+
+# --- branches --------------------------------------------------------------------------------------
+
+
+def test_missing_branch(small: Path) -> None:
+    text = message(small, "weights=genWieght", kind=CardError)
+    assert text.endswith(
+        "weights: no branch or variable 'genWieght' in background.root:Events (did you mean 'genWeight'?)"
+    )
+
+
+def test_missing_branch_points_at_its_line(small: Path) -> None:
+    card = small / "card.yaml"
+    card.write_text(CARD.replace("first(opposite.mass)", "first(oposite.mass)"))
+    line = line_of(small, "oposite")
+    text = message(small, kind=CardError)
+    assert text.startswith(f"card.yaml:{line}: observers.mass_mumu: no branch or variable 'oposite.mass'")
+    assert text.endswith("(did you mean 'opposite'?)")
+
+
+def test_missing_quantity_of_a_particle(small: Path) -> None:
+    text = message(small, "particles.muon.cuts={good: relIso < 0.2}", kind=CardError)
+    assert "particles.muon.cuts.good: no branch or variable 'relIso'" in text
+    assert "(did you mean 'pfRelIso'?)" in text
+
+
+def test_missing_momenta(small: Path) -> None:
+    text = message(small, "particles.muon.branches='Moun_{}'", kind=CardError)
+    assert "particles.muon.branches: found no momenta for Moun_{} in background.root:Events" in text
+    assert "needs pt, eta, phi or px, py, pz" in text
+
+
+def test_missing_mass(tmp_path: Path, small: Path) -> None:
+    columns = make_columns(20)
+    del columns["Muon_mass"]
+    write_ttree(small / "background.root", columns)
+    text = message(small, kind=CardError)
+    assert text.endswith("background.root:Events has neither mass nor energy; write mass: and a number in GeV")
+
+
+def test_lists_with_transverse_momentum_only(small: Path) -> None:
+    columns = make_columns(20)
+    del columns["Muon_eta"]
+    write_ttree(small / "background.root", columns)
+    text = message(small, kind=CardError)
+    assert "particles.muon.branches: found only pt and phi in background.root:Events; particles need eta" in text
+
+
+def test_a_branch_that_only_the_second_file_lacks(small: Path) -> None:
+    columns = make_columns(20)
+    del columns["genWeight"]
+    write_ttree(small / "signal.root", columns)
+    assert "no branch or variable 'genWeight' in signal.root:Events" in message(small, kind=CardError)
+
+
+@pytest.mark.parametrize("write", [write_ttree, write_rntuple])
+def test_string_branch_as_feature(small: Path, write: Callable[..., Path]) -> None:
+    write(small / "background.root", make_columns(40) | {"kind": ak.Array(["GG", "TT"] * 20)})
+    text = message(small, "particles.muon.features.charge=kind", "observers={}", kind=CardError)
+    expected = "particles.muon.features.charge: kind in background.root:Events holds string, not one number per"
+    assert expected in text
+    text = message(small, "globals.ht=kind", "observers={}", kind=CardError)
+    assert "globals.ht.expression: 'kind' is text, not one number per event" in text
+
+
+def test_wrong_type(small: Path) -> None:
+    text = message(small, "weights=Muon_pt", kind=CardError)
+    assert "weights: 'Muon_pt' is one value per particle, not one number per event; use sum(), max()" in text
+    text = message(small, "identity={run: run, event: MET_pt}")
+    expected = "background.root:Events: branch MET_pt holds float32; identity: event needs whole numbers"
+    assert text == expected
+    text = message(small, "selection={met: MET_pt}", kind=CardError)
+    assert "selection.met: should be true or false, not a number; compare it with something" in text
+
+
+def test_unequal_lists(small: Path) -> None:
+    columns = make_columns(60, seed=2)
+    pt = columns["Muon_pt"].to_list()
+    pt[41] = [*pt[41], 50.0]
+    columns["Muon_pt"] = ak.values_astype(ak.Array(pt), np.float32)
+    columns["nJet"] = columns["run"]
+    write_rntuple(small / "background.root", columns)
+    text = message(small)
+    n = len(pt[41])
+    assert re.match(
+        rf"background\.root:Events: entry 41: Muon_\w+ has {n - 1} values, Muon_pt has {n}; "
+        r"branches of one particle type need the same length",
+        text,
+    )
+
+
+def test_event_numbers_beyond_63_bits(small: Path) -> None:
+    columns = make_columns(60, seed=2)
+    columns["event"][50] = 2**63 + 5
+    write_ttree(small / "background.root", columns)
+    assert message(small).startswith(
+        "background.root:Events: branch event, entry 50: the number does not fit into a signed 64-bit integer"
+    )
+
+
+# --- values ----------------------------------------------------------------------------------------
+
+
+def spoil(columns: dict[str, Any], name: str, entry: int, value: float) -> None:
+    values = columns[name].to_list()
+    values[entry] = [value] * max(1, len(values[entry]))
+    columns[name] = ak.values_astype(ak.Array(values), np.float32)
+
+
+@pytest.mark.parametrize(("value", "text"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
+def test_nan_and_infinity_in_features(small: Path, value: float, text: str) -> None:
+    columns = make_columns(60, seed=2)
+    entry = int(np.flatnonzero(ak.num(columns["Jet_pt"]) > 0)[-1])
+    spoil(columns, "Jet_btag", entry, value)
+    write_ttree(small / "background.root", columns)
+    found = message(small, "selection={}", "particles.jet.cuts={}", "particles.jet.order_by=index")
+    assert found.startswith(f"background.root:Events: entry {entry}: btag of jet is {text} (")
+    assert f"missing: {{Jet_btag: {{values: [{text.replace('nan', '.nan').replace('inf', '.inf')}]" in found
+
+
+def test_momenta_that_are_not_numbers(small: Path) -> None:
+    columns = make_columns(60, seed=2)
+    entry = int(np.flatnonzero(ak.num(columns["Jet_pt"]) > 0)[-1])
+    spoil(columns, "Jet_phi", entry, np.nan)
+    write_ttree(small / "background.root", columns)
+    found = message(small, "selection={}", "particles.jet.cuts={}")
+    assert found.startswith(f"background.root:Events: entry {entry}: phi of jet is nan")
+
+
+def test_infinity_that_follows_from_something_else(small: Path) -> None:
+    found = message(small, "particles.met.branches={px: 0 * MET_pt, py: 0 * MET_pt}", "selection={}")
+    assert "log_pt of met is -inf" in found
+    assert "it follows from 0 * MET_pt, 0 * MET_pt, or cut such particles away" in found
+
+
+def test_nan_in_weights(small: Path) -> None:
+    columns = make_columns(60, seed=2)
+    columns["genWeight"][17] = np.nan
+    write_ttree(small / "background.root", columns)
+    text = message(small)
+    assert text.startswith(
+        "background.root:Events: entry 17: the weight (genWeight times 0.5) is nan, 1 such values in this chunk;"
+    )
+    assert "missing: on the card" in text
+
+
+def test_nan_in_globals(small: Path) -> None:
+    text = message(small, "globals.best=max(jet.btag)")
+    assert "globals: best (max(jet.btag)) is nan" in text
+
+
+def test_nan_is_allowed_in_observers(small: Path) -> None:
+    assert np.isnan(read(load(small)).events.observers["mass_mumu"]).any()
+
+
+def test_nan_of_particles_that_are_cut_away(small: Path) -> None:
+    columns = make_columns(90, seed=2)
+    eta = np.where(columns["Jet_eta"] > 2, np.nan, columns["Jet_eta"])
+    columns["Jet_eta"] = ak.values_astype(eta, np.float32)
+    write_ttree(small / "background.root", columns)
+    assert np.isfinite(read(load(small)).events.particles).all()
+
+
+# --- events ----------------------------------------------------------------------------------------
+
+
+def test_duplicate_event_numbers(small: Path) -> None:
+    columns = make_columns(90, seed=2)
+    columns["event"][70], columns["luminosityBlock"][70] = columns["event"][5], columns["luminosityBlock"][5]
+    write_ttree(small / "background.root", columns)
+    assert message(small) == (
+        "sample 'dy': 1 duplicate event numbers, first background.root:Events entry 5 and background.root:Events "
+        "entry 70; remove the copy, set identity: on the card, or write duplicates: allow"
+    )
+    assert len(read(load(small, "duplicates=allow")).events)
+
+
+def test_duplicates_in_two_files_of_a_sample(small: Path) -> None:
+    write_ttree(small / "copy.root", make_columns(130, seed=1))
+    text = message(small, "samples.1.files=[signal.root, copy.root]")
+    assert "sample 'tt': 130 duplicate event numbers, first " in text
+    assert "signal.root:Events entry" in text
+    assert "copy.root:Events entry" in text
+
+
+def test_empty_selection(small: Path) -> None:
+    assert message(small, "selection={many: count(muon) > 100}") == (
+        "no event passes the selection of small (dy, all entries: 90; dy, many: 0; tt, all entries: 130; "
+        "tt, many: 0); loosen selection: on the card"
+    )
+
+
+def test_one_class_only(small: Path) -> None:
+    text = message(small, "selection={one file: event < 1500}")
+    assert re.fullmatch(
+        r"no event of class 'background' is left, only \d+ of signal; loosen selection:, check labels:, "
+        "or take the class off the card",
+        text,
+    )
+
+
+def test_events_in_no_class_and_in_two(small: Path) -> None:
+    text = CARD.replace(", class: background", "").replace(", class: signal", "")
+    (small / "card.yaml").write_text(text.replace("[background, signal]", "{a: nJet > 1, b: nJet > 2}"))
+    found = message(small, kind=CardError)
+    assert re.match(r"card.yaml:6: labels: background.root:Events: entry \d+ belongs to (no class|a and b)", found)
+    assert "make the conditions exclude each other" in found
+
+
+def test_variables_in_a_circle(small: Path) -> None:
+    text = message(small, "new_variables={a: b + 1, b: a + 1}", "weights=a", kind=CardError)
+    assert "new_variables.a: needs itself: a -> b -> a; break the circle" in text
+    text = message(small, "particles.muon.cuts=count(jet) > 0", "particles.jet.cuts=count(muon) > 0", kind=CardError)
+    assert "particles.muon: needs itself: muon -> jet -> muon; break the circle" in text

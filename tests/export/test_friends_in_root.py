@@ -1,0 +1,202 @@
+"""Friend trees opened by ROOT itself: RDataFrame, Draw, TTreeReader and the C++ macro."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+import vector
+
+from hepxai.export.friends import write_friends
+
+with warnings.catch_warnings():  # the wheel calls itself an alpha on import
+    warnings.simplefilter("ignore")
+    ROOT = pytest.importorskip("ROOT", reason="needs ROOT: pip install 'hepxai[root]'", exc_type=ImportError)
+
+ROOT.gROOT.SetBatch(True)
+
+
+@pytest.fixture(scope="module")
+def friends(nano, explain, tmp_path_factory) -> Path:
+    """Folder of friends: attention of all events, edge_ig of the signal only."""
+    folder, events = tmp_path_factory.mktemp("friends"), nano.events
+    made = [
+        explain["attention"](events),
+        explain["edge_ig"](events[events.label == 1]),
+        explain["node_ig"](events),
+    ]
+    write_friends(folder, events, made, scores=np.linspace(-4, 4, len(events)))
+    return folder
+
+
+@pytest.fixture(params=[False, True], ids=["one thread", "threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[bool]:
+    if request.param:
+        ROOT.EnableImplicitMT(2)
+    yield request.param
+    if request.param:
+        ROOT.DisableImplicitMT()
+
+
+def chains(nano: Any, folder: Path) -> tuple[Any, Any]:
+    """Chain of the inputs with the chain of friends, joined by hand."""
+    chain, friend = ROOT.TChain(), ROOT.TChain()
+    for source, path in zip(nano.events.files, sorted(folder.glob("*.root")), strict=True):
+        name, _, tree = source.rpartition(":")
+        chain.AddFile(name, ROOT.TTree.kMaxEntries, tree)
+        friend.AddFile(str(path), ROOT.TTree.kMaxEntries, "hepxai")
+    chain.AddFriend(friend, "hepxai")
+    return chain, friend
+
+
+def in_entry_order(nano: Any) -> Iterator[tuple[dict[str, Any], int | None]]:
+    """(collections, event or None) of all entries of the chain."""
+    events = nano.events
+    at = {(f, e): i for i, (f, e) in enumerate(zip(events.file, events.entry, strict=True))}
+    for f, entries in enumerate(nano.content):
+        for e, collections in enumerate(entries):
+            yield collections, at.get((f, e))
+
+
+def muon_pairs(nano: Any, attribution: Any, element: tuple[int, ...]) -> list[tuple[float, float, float]]:
+    """(mass, value, weight) of all ordered muon pairs, from the inputs alone."""
+    found, events = [], attribution.events
+    for event in range(len(events)):
+        muons = nano.content[events.file[event]][events.entry[event]]["Muon"]
+        p4 = [vector.obj(pt=m[0], eta=m[1], phi=m[2], mass=m[3]) for m in muons.astype(float)]
+        for p in range(attribution.offsets[event], attribution.offsets[event + 1]):
+            src, dst = attribution.pairs.src[p], attribution.pairs.dst[p]
+            if events.type[src] == events.type[dst] == 1:
+                mass = (p4[events.index[src]] + p4[events.index[dst]]).mass
+                found.append((mass, attribution.values[(p, *element)], events.weight[event]))
+    return found
+
+
+def frame_of(nano: Any, folder: Path, how: str) -> tuple[Any, Any]:
+    """RDataFrame, and what must outlive it."""
+    if how == "FromSpec":
+        return ROOT.RDF.Experimental.FromSpec(str(folder / "friends.json")), None
+    held = chains(nano, folder)
+    return ROOT.RDataFrame(held[0]), held
+
+
+@pytest.mark.parametrize("how", ["FromSpec", "AddFriend"])
+def test_rows_are_aligned(nano, friends, threads, how):
+    frame, _held = frame_of(nano, friends, how)
+    names = ["event", "Muon_pt", "hepxai_selected", "hepxai_score", "hepxai_label", "hepxai_particle_type"]
+    names += ["hepxai_particle_index", "hepxai_edge_ig_value"]
+    columns = frame.AsNumpy(names)
+    score = np.linspace(-4, 4, len(nano.events))
+    in_order = np.argsort(columns["event"])  # threads finish in any order
+    for place, (collections, event) in zip(in_order, in_entry_order(nano), strict=True):
+        row = {name: columns[name][place] for name in names}
+        assert np.array_equal(row["Muon_pt"], collections["Muon"][:, 0])
+        assert bool(row["hepxai_selected"]) == (event is not None)
+        assert row["hepxai_score"] == pytest.approx(-999 if event is None else score[event])
+        assert row["hepxai_label"] == (-1 if event is None else nano.events.label[event])
+        own = slice(*nano.events.offsets[event : event + 2]) if event is not None else slice(0)
+        assert list(row["hepxai_particle_type"]) == nano.events.type[own].tolist()
+        assert list(row["hepxai_particle_index"]) == nano.events.index[own].tolist()
+        n = own.stop - (own.start or 0)
+        signal = event is not None and nano.events.label[event] == 1
+        assert len(row["hepxai_edge_ig_value"]) == (n * (n - 1) if signal else 0)
+
+
+MASS = """
+ROOT::RVec<std::size_t> a = {0}_src[muons], b = {0}_dst[muons];
+return InvariantMasses(Take(Muon_pt, a), Take(Muon_eta, a), Take(Muon_phi, a), Take(Muon_mass, a),
+                       Take(Muon_pt, b), Take(Muon_eta, b), Take(Muon_phi, b), Take(Muon_mass, b));
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "column", "element"), [("attention", "value_conv_2_head1", (1, 1)), ("edge_ig", "value", ())]
+)
+def test_values_of_the_muon_pair_against_its_mass(nano, explain, friends, threads, method, column, element):
+    frame, _ = frame_of(nano, friends, "FromSpec")
+    name = f"hepxai_{method}"
+    drawn = (
+        frame.Filter("hepxai_selected")
+        .Define("muons", f"{name}_src_type == 1 && {name}_dst_type == 1")
+        .Define("mass", MASS.format(name))
+        .Define("value", f"{name}_{column}[muons]")
+        .Histo2D(("h", "", 20, 0.0, 200.0, 10, -1.0, 1.0), "mass", "value", "hepxai_weight")
+    )
+    events = nano.events if method == "attention" else nano.events[nano.events.label == 1]
+    pairs = muon_pairs(nano, explain[method](events), element)
+    assert len(pairs) > 50
+    x, y, w = np.array(pairs).T
+    expected, _, _ = np.histogram2d(x, y, bins=(np.linspace(0, 200, 21), np.linspace(-1, 1, 11)), weights=w)
+    found = [[drawn.GetBinContent(i + 1, j + 1) for j in range(10)] for i in range(20)]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_draw(nano, friends):
+    chain, _friend = chains(nano, friends)
+    n = chain.Draw("event:hepxai_score", "hepxai_selected", "goff")
+    order, score = np.argsort(nano.events.event), np.linspace(-4, 4, len(nano.events))
+    assert [chain.GetV1()[i] for i in range(n)] == nano.events.event[order].tolist()
+    assert [chain.GetV2()[i] for i in range(n)] == pytest.approx(score[order])
+    n = chain.Draw("Muon_pt[hepxai_edge_ig_src]", "hepxai_edge_ig_src_type == 1", "goff")
+    types, signal = nano.events.type, nano.events.label == 1
+    muons = [np.sum(types[slice(*nano.events.offsets[e : e + 2])] == 1) for e in np.flatnonzero(signal)]
+    assert n == np.sum(muons * (nano.events.counts[signal] - 1))
+
+
+def test_tree_reader(nano, friends):
+    chain, _friend = chains(nano, friends)
+    reader = ROOT.TTreeReader(chain)
+    pt = ROOT.TTreeReaderArray["float"](reader, "Muon_pt")
+    selected = ROOT.TTreeReaderValue["bool"](reader, "hepxai_selected")
+    kind = ROOT.TTreeReaderArray["int"](reader, "hepxai.hepxai_particle_type")
+    index = ROOT.TTreeReaderArray["int"](reader, "hepxai.hepxai_particle_index")
+    for collections, event in in_entry_order(nano):
+        assert reader.Next()
+        assert bool(selected.Get()[0]) == (event is not None)
+        found = [pt[i] for t, i in zip(kind, index, strict=True) if t == 1]
+        kept = -np.sort(-collections["Muon"][:, 0]) if event is not None else np.zeros(0)
+        assert found == kept[kept > 8].tolist()
+    assert not reader.Next()
+
+
+def run_macro(folder: Path, where: Path, particle: str = "") -> subprocess.CompletedProcess[str]:
+    program = shutil.which("root", path=str(Path(sys.executable).parent)) or shutil.which("root")
+    if program is None:
+        pytest.skip("the root program is not on the path")
+    call = f'{folder / "friends.C"}("{particle}")'
+    command = [program, "-l", "-b", "-q", call]
+    return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_macro_draws_from_a_moved_folder(nano, explain, friends, tmp_path: Path):
+    moved = shutil.copytree(friends, tmp_path / "moved")
+    done = run_macro(moved, tmp_path)
+    assert done.returncode == 0, done.stderr
+    drawn = uproot.open(tmp_path / "friends_plots.root")
+    signal = nano.events.label == 1
+    total = drawn["hepxai_probability_of_signal"].values(flow=True).sum()
+    assert total == pytest.approx(nano.events.weight[signal].sum())
+    for name, events, element in (
+        ("attention_value_conv_1_head0", nano.events, (0, 0)),
+        ("edge_ig_value", nano.events[signal], ()),
+    ):
+        histogram = drawn[f"hepxai_{name}"]
+        pairs = muon_pairs(nano, explain[name.partition("_value")[0]](events), element)
+        x, y, w = np.array(pairs).T
+        edges = [axis.edges() for axis in histogram.axes]
+        expected, _, _ = np.histogram2d(x, y, bins=edges, weights=w)
+        assert histogram.values(flow=True).sum() == pytest.approx(w.sum())
+        # masses are single precision there: a few pairs fall on the other side of a bin edge
+        assert np.abs(histogram.values() - expected).sum() < 0.05 * np.abs(w).sum()
+
+
+def test_the_macro_names_a_type_that_is_not_there(friends, tmp_path: Path):
+    assert "no particle type tau here" in run_macro(friends, tmp_path, "tau").stderr

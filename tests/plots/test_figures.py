@@ -1,0 +1,203 @@
+"""Every figure: what it shows, that nothing is clipped, that legends keep off the data."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from hepxai import plots
+from hepxai.plots.display import _wrapped, eta_limit, strongest_pairs, without_eta
+from hepxai.plots.means import pair_means, relative_to_uniform, single
+from hepxai.plots.style import plain
+from hepxai.plots.text import common_power, measured, observer_name
+from hepxai.plots.trust import relative_residual
+
+HISTORY = [
+    {"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 1.1 / (i + 1), "learning_rate": 0.1}
+    for i in range(4)
+]
+FIDELITY = {
+    s: {"agreement": {"value": 0.9, "error": 0.01}, "auc": {"value": 0.95, "error": 0.02}}
+    for s in ("train", "test")
+}
+
+
+def every_figure(events, pair_map, node_map, attention):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(events.label, 1.0)
+    pair, node = pair_map(events), node_map(events)
+    row = int(np.flatnonzero(events.counts > 2)[0])
+    yield plots.training_curve(HISTORY)
+    yield plots.training_curve(HISTORY, "learning_rate")
+    yield plots.score_distributions(events, scores)
+    yield plots.roc_curve(events, scores, metrics={"test": {"auc": {"value": 0.7, "error": 0.01}}})
+    yield plots.particle_types(node)
+    yield plots.feature_matrix(node, "signal")
+    yield plots.pair_types(pair, "signal")
+    yield plots.pair_types(relative_to_uniform(attention(events)), "background")
+    yield plots.focus_distribution(pair, ("muon", "jet"))
+    yield plots.focus_profile(pair, ("muon", "jet"), "mass_mumu")
+    yield plots.residuals({"node_ig": node})
+    yield plots.fidelity_points(FIDELITY)
+    yield plots.event_display(pair, row, score=1.5, observer="mass_mumu", truth="fromA")
+
+
+def test_nothing_is_clipped_and_no_legend_is_on_the_data(toy, pair_map, node_map, attention):
+    for ax in every_figure(toy(300), pair_map, node_map, attention):
+        figure = ax.figure
+        figure.draw_without_rendering()
+        inside = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+        assert inside.x0 > -2, ax.get_xlabel()
+        assert inside.y0 > -2, ax.get_xlabel()
+        assert inside.x1 < figure.bbox.x1 + 2, ax.get_xlabel()
+        assert inside.y1 < figure.bbox.y1 + 2, ax.get_xlabel()
+        legend = ax.get_legend()
+        assert legend is None or legend.get_window_extent().y0 >= ax.bbox.y1 - 1
+        assert ax.get_xlabel()
+        assert ax.get_ylabel() or ax.get_yticklabels()
+
+
+def test_figures_use_the_given_axes_and_leave_settings_alone(toy):
+    before = dict(mpl.rcParams)
+    _, ax = plt.subplots()
+    assert plots.score_distributions(toy(50), np.zeros(50), ax=ax) is ax
+    assert plots.training_curve(HISTORY).figure is not ax.figure
+    assert dict(mpl.rcParams) == before
+
+
+def test_matrix_shows_the_population_means(toy, pair_map):
+    found = pair_map(toy(200))
+    ax = plots.pair_types(found, "signal")
+    means = pair_means(found)
+    np.testing.assert_array_equal(ax.images[0].get_array(), means.value[1])
+    best = np.unravel_index(np.nanargmax(np.abs(means.value[1])), means.value[1].shape)
+    text = {(t.get_position()[1], t.get_position()[0]): t.get_text() for t in ax.texts}[best]
+    shown = float(text.split("\n")[0].replace("−", "-"))
+    np.testing.assert_allclose(shown, means.value[1][best], rtol=0.02)
+
+
+def test_signed_matrix_is_centred_at_zero_and_attention_is_sequential(toy, pair_map, attention):
+    signed = plots.pair_types(pair_map(toy(60)), "signal").images[0].norm
+    assert signed.vmin == -signed.vmax
+    assert plots.pair_types(attention(toy(60)), "signal").images[0].norm.vmin == 0
+
+
+def test_particle_types_are_the_means_of_feature_sums(toy, node_map):
+    found = node_map(toy(100))
+    ax = plots.particle_types(found)
+    slow = single(found).select(particle="electron").population(found.events.label == 1)
+    points = ax.containers[1].lines[0]  # the bars come first
+    np.testing.assert_allclose(points.get_xdata()[0], slow.value)
+
+
+def test_one_class_and_negative_weights(toy, pair_map):
+    events = toy(60)
+    one = events.replace(label=np.zeros(60, dtype=np.int64), weight=np.where(np.arange(60) % 3, 1.0, -0.9))
+    scores = np.random.default_rng(0).normal(size=60)
+    assert len(plots.roc_curve(one, scores).lines) == 1  # only "no separation"
+    plots.score_distributions(one, scores)
+    ax = plots.focus_distribution(pair_map(one), ("muon", "jet"))
+    ax.figure.canvas.draw()
+
+
+def test_empty_population_draws_empty_frames(toy, pair_map, node_map):
+    events = toy(0)
+    pair = pair_map(events)
+    for ax in (
+        plots.pair_types(pair, "signal"),
+        plots.focus_distribution(pair, ("muon", "jet")),
+        plots.focus_profile(pair, ("muon", "jet"), "mass_mumu"),
+        plots.particle_types(node_map(events)),
+        plots.residuals({"node_ig": node_map(events)}),
+        plots.score_distributions(events, np.empty(0)),
+        plots.fidelity_points({}),
+        plots.training_curve([]),
+    ):
+        ax.figure.canvas.draw()
+
+
+# --- event displays --------------------------------------------------------------------------
+
+
+def test_strongest_pairs_are_per_event_and_signed(toy, pair_map):
+    found = pair_map(toy(20))
+    row = int(np.flatnonzero(found.events.counts > 3)[0])
+    own = found.values[found.pairs.offsets[row] : found.pairs.offsets[row + 1]]
+    best = strongest_pairs(found, row, 5)
+    np.testing.assert_array_equal(abs(best.value), np.sort(abs(own))[::-1][:5])
+    assert best.src.max() < found.events.counts[row]
+
+
+def test_edges_take_the_short_way_around():
+    assert _wrapped((0.0, 1.0), (1.0, -1.0)) == [((0.0, 1.0), (1.0, -1.0))]
+    (a, b), (c, d) = _wrapped((0.0, 3.0), (1.0, -3.0))
+    assert a == (0.0, 3.0)
+    assert d == (1.0, -3.0)
+    np.testing.assert_allclose([b[1], c[1]], [-3 + 2 * np.pi, 3 - 2 * np.pi])
+
+
+def test_events_with_no_or_one_particle(toy, pair_map):
+    events = toy(30, smallest=0, largest=1)
+    for row in (int(np.argmin(events.counts)), int(np.argmax(events.counts))):
+        plots.event_display(pair_map(events), row).figure.canvas.draw()
+
+
+def test_missing_momentum_stands_in_the_margin(toy):
+    events = toy(20)
+    lost = without_eta(events)
+    assert lost.any()
+    assert (events.schema.code("met") == events.type[lost]).all()
+    assert eta_limit(events) >= abs(events.p4[~lost, 1]).max()
+
+
+def test_display_title_names_the_event(toy, pair_map):
+    events = toy(20)
+    row = int(np.argmax(events.counts))
+    title = plots.event_display(pair_map(events), row, score=-2.5, observer="mass_mumu").get_title(loc="left")
+    assert f"1:1:{row}" in title
+    assert "logit −2.50" in title
+    assert f"m(µµ) = {events.observers['mass_mumu'][row]:.1f} GeV" in title
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.91234, 0.0105, "0.912 ± 0.011"),
+        (2121.4, 54.0, "2121 ± 54"),
+        (42240.0, 240.0, "42240 ± 240"),
+        (-0.00001, 0.001, "0.0000 ± 0.0010"),
+        (-1.5, 0.25, "−1.50 ± 0.25"),
+        (1.5e-7, 2e-8, "(1.50 ± 0.20)×10⁻⁷"),
+        (np.nan, 1.0, "–"),
+        (0.5, np.nan, "0.5"),
+        (np.inf, np.inf, "–"),
+    ],
+)
+def test_two_digits_of_the_error(value, error, text):
+    assert measured(value, error) == text
+
+
+def test_powers_and_names():
+    assert [common_power(v) for v in (0.0, 1.0, 3e-5, 2e5, np.nan)] == [0, 0, -6, 3, 0]
+    assert observer_name("mass_mumu") == "m(μμ) [GeV]"
+    assert observer_name("njet") == "njet"
+
+
+def test_names_from_cards_are_drawn_as_they_are():
+    assert plain("a$b$") == r"a\$b\$"
+    assert plain("中") == "?"
+    _, ax = plt.subplots()
+    ax.set_title(plain(r"$\frac{$ 中"))
+    ax.figure.canvas.draw()
+
+
+def test_residual_of_a_method_without_completeness(toy, pair_map, node_map):
+    with pytest.raises(ValueError, match="no completeness residual"):
+        relative_residual(pair_map(toy(3)))
+    zero = node_map(toy(2)).replace(residual=np.array([0.0, 1.0]), span=np.zeros(2))
+    np.testing.assert_array_equal(relative_residual(zero), [0, np.inf])

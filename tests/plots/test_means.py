@@ -1,0 +1,119 @@
+"""The numbers behind the figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hepxai.attribution import Attribution, Pairs
+from hepxai.plots.means import (
+    bin_of,
+    equal_bins,
+    focus_means,
+    in_focus,
+    layers,
+    pair_means,
+    profile,
+    quantity,
+    relative_to_uniform,
+    single,
+    sums_to_one,
+    type_means,
+)
+
+
+def test_pair_means_are_selected_populations(toy, pair_map):
+    found = pair_map(toy(60))
+    means = pair_means(found)
+    for row in means.rows():
+        own = found.events.label == found.events.schema.classes.index(row["class"])
+        chosen = found.select(source=row["sender"], destination=row["receiver"])
+        slow = chosen.population(own)
+        np.testing.assert_equal([row["value"], row["error"]], [slow.value, slow.error])
+        sizes = np.diff(chosen.offsets)[own]
+        assert (row["entries"], row["events"]) == (sizes.sum(), np.count_nonzero(sizes))
+    assert means.axes == ("class", "receiver", "sender")
+
+
+def test_type_means_keep_features(toy):
+    events = toy(30)
+    values = np.random.default_rng(1).normal(size=(events.n_particles, 2))
+    found = Attribution(
+        values, ("particle", "feature"), events, "node_ig", "signal", labels={"feature": ("a", "b")}
+    )
+    means = type_means(found)
+    assert means.labels[2] == ("a", "b")
+    slow = found.select(particle="jet", feature="b").population(events.label == 1)
+    np.testing.assert_allclose(
+        means.at(**{"class": "signal", "particle": "jet", "feature": "b"}), [slow.value, slow.error]
+    )
+
+
+def test_focus_and_the_rest_are_everything(toy, pair_map):
+    found = pair_map(toy(40))
+    means = focus_means(found, ("jet", "muon"))
+    assert means.entries.sum() == len(found.values)
+    slow = found.select(pair=("muon", "jet")).population(found.events.label == 1)
+    assert means.at(**{"class": "signal", "pairs": "jet–muon pairs"}) == (slow.value, slow.error)
+
+
+def test_relative_attention_is_one_on_average_in_every_event(toy, pair_map, attention):
+    found = attention(toy(40, smallest=2))
+    assert sums_to_one(found)
+    relative = single(relative_to_uniform(found))
+    np.testing.assert_allclose(relative.mean("pair").values, 1.0)
+    assert quantity(relative) == "attention × (n − 1)"
+    assert not sums_to_one(pair_map(toy(10)))
+
+
+def test_relative_attention_counts_the_neighbours_of_a_sparse_layer(toy, attention):
+    events = toy(1, smallest=4, largest=4)
+    pairs = Pairs(np.array([1, 2, 3]), np.array([0, 0, 1]), np.array([0, 3]))
+    found = Attribution(np.array([0.5, 0.5, 1.0]), ("pair",), events, "attention", "signal", pairs=pairs)
+    np.testing.assert_allclose(relative_to_uniform(found).values, 1.0)
+
+
+def test_single_averages_heads_and_asks_for_a_layer(toy, pair_map):
+    found = pair_map(toy(10), heads=3)
+    np.testing.assert_allclose(single(found).values, found.values.mean(axis=(1, 2)))
+    np.testing.assert_allclose(single(found, head="head 2").values, found.values[:, 0, 1])
+    two = found.replace(values=np.concatenate([found.values, -found.values], axis=1))
+    with pytest.raises(ValueError, match="name one layer of layer 1, layer 2"):
+        single(two)
+    assert list(layers(two)) == ["layer 1", "layer 2"]
+    np.testing.assert_allclose(single(two, layer="layer 2").values, -found.values.mean(axis=(1, 2)))
+
+
+def test_profile_leaves_nan_out(toy, pair_map):
+    found = pair_map(toy(40))
+    observer = found.events.observers["mass_mumu"].copy()
+    observer[::4] = np.nan
+    edges = equal_bins(observer, 4)
+    means = profile(found, observer, edges)
+    inside = (observer >= edges[1]) & (observer < edges[2]) & (found.events.label == 0)
+    slow = found.population(inside)
+    assert (means.value[0, 1], means.error[0, 1]) == (slow.value, slow.error)
+    known = np.isin(np.repeat(np.arange(40), np.diff(found.offsets)), np.flatnonzero(np.isfinite(observer)))
+    assert means.entries.sum() == known.sum()
+
+
+def test_bins_include_the_last_edge_and_nothing_beyond():
+    edges = np.array([0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(
+        bin_of(np.array([-0.1, 0, 1, 2, 2.1, np.nan]), edges), [-1, 0, 1, 1, -1, -1]
+    )
+    assert len(equal_bins(np.array([3.0, 3.0]), 5)) == 2
+    assert len(equal_bins(np.array([np.nan]), 5)) == 2
+
+
+def test_maps_over_particles_have_no_pairs(toy):
+    events = toy(5)
+    found = Attribution(np.ones(events.n_particles), ("particle",), events, "node_ig", "signal")
+    with pytest.raises(ValueError, match="needs a pair axis"):
+        in_focus(found, ("muon", "muon"))
+
+
+def test_empty_population(toy, pair_map):
+    found = pair_map(toy(0))
+    assert np.isnan(pair_means(found).value).all()
+    assert (focus_means(found, ("muon", "muon")).events == 0).all()

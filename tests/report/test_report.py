@@ -1,0 +1,308 @@
+"""The report: self-contained, escaped, and every number where it should be."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import numpy as np
+import pytest
+import uproot
+from scipy.stats import spearmanr
+
+from hepxai.attribution import Attribution, Pairs
+from hepxai.plots.means import focus_means, pair_means, relative_to_uniform, single
+from hepxai.report import write_report
+from hepxai.report.displays import chosen_events
+from hepxai.report.summary import summary
+from hepxai.report.trust import rank_correlation
+from hepxai.report.write import sections
+
+NOTHING = {
+    "explained": {},
+    "fidelity": {},
+    "cutflow": [],
+    "history": [],
+    "metrics": {},
+    "cards": {},
+    "warnings": [],
+}
+
+
+@pytest.fixture(scope="module")
+def written(make_content, tmp_path_factory):
+    content = make_content(600)
+    kept = {k: content.explained[k] for k in ("attention", "node_ig", "surrogate_edge_ig")}
+    content = make_content(600, explained=kept, cards={"model.yaml": "url: https://example.org/card\n"})
+    page = write_report(content, tmp_path_factory.mktemp("run"))
+    return content, page
+
+
+def by_key(content):
+    return {section.key: section for section in sections(content)}
+
+
+def test_page_needs_no_other_file_and_no_network(written):
+    html = written[1].read_text()
+    addresses = re.findall(r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']([^"']*)""", html)
+    assert addresses
+    assert all(a.startswith(("data:image/svg+xml;base64,", "#")) for a in addresses)
+    assert not re.search(r"@import|url\(|<script|<link|<iframe", html)
+    outside = html.replace("https://example.org/card", "")  # text of a card, not an address
+    assert "://" not in outside
+    anchors = [a[1:] for a in addresses if a.startswith("#")]
+    assert all(f'id="{a}"' in html for a in anchors)
+
+
+def test_embedded_figures_need_nothing_either(written):
+    for found in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", written[1].read_text()):
+        svg = base64.b64decode(found).decode()
+        assert not re.search(r"""href\s*=\s*["'](?!#|data:)""", svg)
+        assert "<script" not in svg
+        assert "@import" not in svg
+
+
+def test_every_figure_has_its_files_and_a_caption_with_events_and_errors(written):
+    content, page = written
+    names = []
+    for section in sections(content):
+        for drawn in section.figures:
+            names.append(drawn.name)
+            for ending in ("png", "pdf"):
+                assert (page.parent / "figures" / f"{drawn.name}.{ending}").stat().st_size > 1000
+            assert len(drawn.caption) > 60
+    assert len(set(names)) == len(names) >= 12
+    html = page.read_text()
+    assert html.count("<figcaption>") > len(names)
+    assert re.search(r"\d+ events \(\d+\.\d % with negative weight\) of the test sample", html)
+
+
+def test_numbers_agree_with_the_content(written):
+    content, page = written
+    numbers = json.loads((page.parent / "numbers.json").read_text())
+    assert numbers["summary"] in page.read_text().replace("&#39;", "'")
+    found = numbers["sections"]
+    assert found["roc"]["metrics"]["test"]["auc"] == content.metrics["test"]["auc"]
+    plain = single(relative_to_uniform(content.explained["attention"]))
+    assert found["attention"]["unit"] == "attention × (n − 1)"
+    assert found["attention"]["focus"]["means"] == focus_means(plain, content.focus).rows()
+    shown = {(r["class"], r["receiver"], r["sender"]): r for r in found["attention"]["type_pairs"]}
+    means = pair_means(plain)
+    value, error = means.at(**{"class": "signal", "receiver": "muon", "sender": "jet"})
+    assert (shown["signal", "muon", "jet"]["value"], shown["signal", "muon", "jet"]["error"]) == (
+        value,
+        error,
+    )
+    assert shown["signal", "met", "met"]["value"] is None
+    raw = focus_means(single(content.explained["attention"]), content.focus)
+    assert found["attention"]["focus"]["attention"] == raw.rows()
+    assert found["fidelity"]["test"]["agreement"] == content.fidelity["test"]["agreement"]
+    assert {d["role"] for d in found["attention"]["displays"]} == {"typical", "best", "worst"}
+
+
+def test_histograms_hold_the_signed_sums(written):
+    content, page = written
+    events = content.events
+    with uproot.open(page.parent / "histograms.root") as opened:
+        for c, name in enumerate(events.schema.classes):
+            own = (events.label == c) & (events.split == 2)
+            found = opened[f"scores/{name}_test"]
+            np.testing.assert_allclose(found.values(flow=True).sum(), events.weight[own].sum())
+            np.testing.assert_allclose(found.variances().sum(), np.sum(events.weight[own] ** 2))
+            explained = content.explained["attention"]
+            muons = explained.select(pair=("muon", "muon"))
+            per_event = np.diff(muons.offsets) * (explained.events.label == c)
+            total = opened[f"attention/focus_{name}"].values().sum()
+            np.testing.assert_allclose(total, np.sum(per_event * explained.events.weight))
+        matrix = opened["attention/pairs_signal"]
+        assert matrix.classname == "TH2D"
+        assert matrix.axis(0).labels() == list(events.schema.types)
+        means = pair_means(single(relative_to_uniform(content.explained["attention"])))
+        np.testing.assert_allclose(matrix.values(), np.nan_to_num(means.value[1]))
+        np.testing.assert_allclose(np.sqrt(matrix.variances()), np.nan_to_num(means.error[1]))
+
+
+def test_warning_is_at_the_top_and_beside_its_products(written):
+    content, page = written
+    html = page.read_text()
+    (warning,) = content.warnings
+    assert html.index(warning) < html.index("<nav")
+    assert html.count(warning) == 3  # top, the surrogate's map, fidelity
+    part = html[html.index('id="surrogate_edge_ig"') :]
+    assert part.index(warning) < part.index("<img")
+    assert warning not in html[html.index('id="attention"') : html.index('id="node_ig"')]
+
+
+def test_summary_is_built_from_numbers(written):
+    text = summary(written[0])
+    assert re.match(r"On the test split \(\d+ events\) the model reaches AUC 0\.\d+ ± 0\.\d+", text)
+    assert "muon–muon pairs receive" in text
+    assert "Mind the warning below." in text
+
+
+def test_empty_run_says_what_to_do(make_content, tmp_path):
+    content = make_content(60, **NOTHING, provenance={}, observer=None)
+    html = write_report(content, tmp_path).read_text()
+    for text in (
+        "hepxai explain",
+        "no cut flow",
+        "no training history",
+        "No surrogate",
+        "The run holds no result",
+    ):
+        assert text in html
+    assert json.loads((tmp_path / "numbers.json").read_text())["observer"] is None
+
+
+def test_same_numbers_give_the_same_files(make_content, tmp_path):
+    content = make_content(60, **NOTHING)
+    pages = [write_report(content, tmp_path / n) for n in "ab"]
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+    first, second = ((p.parent / "figures" / "scores.pdf").read_bytes() for p in pages)
+    assert first == second
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_names_are_escaped_everywhere(make_content, tmp_path):
+    bad = "<script>alert('x')</script>$\\frac{$"
+    row = {"sample": bad, "step": bad, "entries": 1, "weighted": 1.0, "error": 1.0}
+    content = make_content(60)
+    schema = content.events.schema.__class__(
+        **vars(content.events.schema)
+        | {"classes": ("background", bad), "types": (*content.events.schema.types[:4], bad)}
+    )
+    events = content.events.replace(schema=schema)
+    attention = content.explained["attention"]
+    attention = attention.replace(events=attention.events.replace(schema=schema))
+    content = make_content(
+        60,
+        events=events,
+        title=bad,
+        cutflow=[row],
+        cards={bad: bad},
+        provenance={bad: {bad: [bad]}},
+        warnings=[bad],
+        explained={"attention": attention},
+        focus=("muon", bad),
+    )
+    html = write_report(content, tmp_path).read_text()
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    with uproot.open(tmp_path / "histograms.root") as opened:
+        assert any(k.startswith("scores/_script_") for k in opened.keys())  # noqa: SIM118
+
+
+def test_one_class_only(make_content, make_population):
+    events = make_population(80)
+    events = events.replace(label=np.ones(80, dtype=np.int64))
+    content = make_content(80, events=events, metrics={})
+    found = by_key(content)
+    assert "both classes" in found["roc"].text[0]
+    assert "(background)" not in summary(content)
+    assert all(d["class"] == "signal" for d in found["attention"].numbers["displays"])
+
+
+def test_weights_that_sum_to_nothing(make_content, make_population):
+    events = make_population(80)
+    events = events.replace(weight=np.where(np.arange(80) % 2, 1.0, -1.0))
+    assert by_key(make_content(80, events=events, metrics={}))["scores"].figures
+
+
+def test_events_with_no_or_one_particle(make_content, toy):
+    events = toy(40, smallest=0, largest=1)
+    found = by_key(make_content(40, events=events, metrics={}, focus=("muon", "jet")))
+    assert "No explained event has muon–jet pairs." in found["edge_ig"].text
+    assert "nothing to display" in found["edge_ig"].text[-1]
+    assert "displays" not in found["edge_ig"].numbers
+
+
+def test_no_event_was_explained(make_content):
+    content = make_content(60)
+    none = {k: a[np.zeros(len(a.events), dtype=bool)] for k, a in content.explained.items()}
+    found = by_key(make_content(60, explained=none))
+    assert "promises completeness" in found["residuals"].text[0]
+
+
+def test_heads_and_layers_are_named(make_content):
+    content = make_content(100)
+    one = content.explained["attention"]
+    two = one.replace(
+        values=np.concatenate([one.values, one.values], axis=1),
+        labels=dict(one.labels) | {"layer": ("first", "second")},
+    )
+    found = by_key(make_content(100, explained={"attention": two}))
+    assert {"attention_first", "attention_second"} <= set(found)
+    assert found["attention_first"].title == "Attention, first"
+    assert [r["head"] for r in found["attention_first"].numbers["heads"][::4]] == [
+        f"head {h}" for h in (1, 2, 3, 4)
+    ]
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+def test_scores_must_be_finite_and_fit(make_content):
+    for bad in (np.nan, np.inf):
+        scores = np.zeros(30)
+        scores[3] = bad
+        with pytest.raises(ValueError, match="1 of 30 scores are NaN or infinite"):
+            make_content(30, scores=scores)
+    with pytest.raises(ValueError, match=r"shape \(4,\) for 30 events"):
+        make_content(30, scores=np.zeros(4))
+
+
+def test_unknown_names_are_refused(make_content):
+    with pytest.raises(KeyError, match="no particle type 'tau'"):
+        make_content(30, focus=("tau", "muon"))
+    with pytest.raises(KeyError, match="no observer 'mass'; the events have mass_mumu"):
+        make_content(30, observer="mass")
+
+
+def test_explained_events_must_be_known(make_content):
+    content = make_content(60)
+    alien = content.explained["edge_ig"]
+    alien = alien.replace(events=alien.events.replace(entry=alien.events.entry + 1000))
+    with pytest.raises(ValueError, match="edge_ig explains an event that is not among"):
+        make_content(60, explained={"edge_ig": alien})
+
+
+# --- choices and numbers ---------------------------------------------------------------------
+
+
+def test_scores_are_found_by_file_and_entry(make_content):
+    content = make_content(50)
+    order = np.random.default_rng(0).permutation(50)[:20]
+    np.testing.assert_array_equal(content.scores_of(content.events[order]), content.scores[order])
+
+
+def test_typical_best_and_worst(make_population):
+    events = make_population(200)
+    scores = np.random.default_rng(1).normal(size=200)
+    chosen = chosen_events(events, scores)
+    signal, background = events.label == 1, events.label == 0
+    assert scores[chosen["signal", "best"]] == scores[signal].max()
+    assert scores[chosen["signal", "worst"]] == scores[signal].min()
+    assert scores[chosen["background", "best"]] == scores[background].min()
+    assert scores[chosen["background", "worst"]] == scores[background].max()
+    assert abs(scores[chosen["signal", "typical"]] - np.median(scores[signal])) < 0.05
+
+
+def test_rank_correlation_is_the_mean_of_spearman(toy):
+    events = toy(15, smallest=3)
+    events = events.replace(weight=np.ones(15))
+    pairs = Pairs.complete(events)
+    rng = np.random.default_rng(2)
+    one, two = (
+        Attribution(
+            np.round(rng.normal(size=len(pairs.src)), 1), ("pair",), events, "m", "signal", pairs=pairs
+        )
+        for _ in range(2)
+    )
+    slow = [
+        spearmanr(one.values[a:b], two.values[a:b]).statistic
+        for a, b in zip(pairs.offsets[:-1], pairs.offsets[1:], strict=True)
+    ]
+    found = rank_correlation(one, two)
+    np.testing.assert_allclose(found.value, np.mean(slow))
+    np.testing.assert_allclose(found.error, np.std(slow, ddof=1) / np.sqrt(15))
