@@ -308,10 +308,11 @@ def _explain(error: ErrorDetails, data: Any, source: Source) -> str:
     place: list[str | int] = []
     here = data
     context = error.get("ctx", {})
-    for part in (*error["loc"], *context.get("place", ())):
+    for part in error["loc"]:
         if _has(here, part):  # pydantic adds names of union members, which are not in the file
             place.append(part)
             here = here[part]
+    place += context.get("place", ())
     if error["type"] == "missing":
         place.append(error["loc"][-1])
     return str(source.error(tuple(place), _wording(error, here, context)))

@@ -106,7 +106,7 @@ def fit(
 
 @dataclass(frozen=True)
 class _Sample:
-    """One split on the device: particles, targets, loss weights; and decision and signed weight for the metrics."""
+    """One split on the device: particles, targets, loss weights; labels and signed weights for metrics."""
 
     cloud: Cloud
     target: Tensor

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import yaml
 
+from hepxai.datasets.columns import ReadError
 from hepxai.datasets.inspection import FileReport, Shape, TreeReport
 from hepxai.datasets.kinematics import SPELLINGS, convention
 from hepxai.datasets.vocabulary import FUNCTIONS
@@ -42,11 +43,11 @@ def draft_card(report: FileReport) -> str:
     It loads as it is; samples, labels and cuts are for its author to fill in.
     """
     if not report.trees:
-        raise ValueError(f"{report.path} has no TTree and no RNTuple to draft a card for")
+        raise ReadError(f"{report.path} has no TTree and no RNTuple to draft a card for")
     tree = next((t for t in report.trees if t.name == "Events" and t.entries), report.trees[0])
     groups, others = _groups(tree)
     if not groups:
-        raise ValueError(
+        raise ReadError(
             f"{report.path}:{tree.name} has no branches that look like pt, eta, phi or px, py, pz "
             "of particles; write the card by hand"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class EdgeIG(PathExplainer):
         See `hepxai.explain.path.PathExplainer`.
     """
 
-    needs = HasEdgeWeights
+    needs: ClassVar[type] = HasEdgeWeights
     layer: str | None = None
     neighbours: Literal["frozen", "dynamic"] = "frozen"
 

@@ -122,7 +122,7 @@ class SurrogateEdgeIG(EdgeIG):
     needs = Model
     trained: Surrogate | None = None
     folder: str | None = None
-    minimum_agreement: float = 0.85
+    minimum_agreement: float = 0.8
 
     def prepare(self, model: Model, events: Events, target: str) -> Self:
         """Train the surrogate unless it is given, and settle how it is explained."""

@@ -1,4 +1,4 @@
-"""Figures: every function takes numbers and an ``ax``, and returns the ``ax``. Nothing is computed twice."""
+"""Figures: every function takes numbers and an ``ax``, and returns the ``ax``."""
 
 from hepxai.plots.display import event_display
 from hepxai.plots.focus import focus_distribution, focus_profile

@@ -108,9 +108,9 @@ def _density_scale(ax: Axes, densities: list[Array]) -> None:
     if len(negative) == 0:
         ax.set(yscale="log", ylim=(0.4 * positive.min(), 2.5 * positive.max()))
         return
-    linear = max(float(-negative.min()), float(positive.min()))
-    ax.set_yscale("symlog", linthresh=linear, linscale=0.5)
-    ax.set_ylim(-2 * linear, 2.5 * positive.max())
+    linear = 10.0 ** np.ceil(np.log10(max(-negative.min(), positive.min())))  # a tick of its own
+    ax.set_yscale("symlog", linthresh=linear, linscale=0.6)
+    ax.set_ylim(-1.2 * linear, 2.5 * positive.max())
     ax.axhline(0, color=INK, lw=0.8)
 
 

@@ -46,6 +46,7 @@ SETTINGS: dict[str, Any] = {
     "xtick.minor.size": 3.5,
     "ytick.minor.size": 3.5,
     "lines.linewidth": 1.8,
+    "legend.handlelength": 2.0,
     "errorbar.capsize": 0,
     "pdf.fonttype": 42,
     "svg.fonttype": "path",

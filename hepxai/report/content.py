@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,4 +103,5 @@ class ReportContent:
     def warnings_about(self, method: str) -> tuple[str, ...]:
         """Those warnings that name a method, or the surrogate that it stands on."""
         words = {method.lower()} | ({"surrogate"} if method.startswith("surrogate") else set())
-        return tuple(w for w in self.warnings if any(word in w.lower() for word in words))
+        named = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in words), re.IGNORECASE)
+        return tuple(w for w in self.warnings if named.search(w))

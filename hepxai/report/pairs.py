@@ -117,8 +117,9 @@ def _focus(content: ReportContent, found: Map) -> Section:
 def _focus_figure(content: ReportContent, found: Map) -> Drawn:
     caption = (
         f"{capital(pair_name(content.focus))} (full lines, with errors) and all other pairs (dashed), each "
-        f"of unit area; {found.about} Pairs of one event are treated as correlated. Bins may be negative. "
-        "The outermost bins hold what lies beyond."
+        f"of unit area; {found.about} Pairs of one event are treated as correlated. The axis turns "
+        "linear around zero where signed weights leave negative bins. The outermost bins hold what lies "
+        "beyond."
     )
     return drawn(
         f"{found.key}_focus",

@@ -38,7 +38,7 @@ def _performance(content: ReportContent) -> Iterator[str]:
     known = [f"{n} {number(row[k])}" for k, n in (("auc", "AUC"), ("accuracy", "accuracy")) if k in row]
     if known:
         yield f"On the {split} split{events} the model reaches {' and '.join(known)}."
-    if "rejection@0.5" in row:
+    if "rejection@0.5" in row and np.isfinite(row["rejection@0.5"]["value"]):
         yield f"At 50 % signal efficiency it rejects background by a factor {number(row['rejection@0.5'])}."
 
 

@@ -36,7 +36,9 @@ def line_of(folder: Path, text: str) -> int:
 
 def test_missing_file(small: Path) -> None:
     text = message(small, "samples.1.files=singal.root")
-    assert text == "singal.root: does not exist (did you mean 'signal.root'?); check samples: files: on the card"
+    assert (
+        text == "singal.root: does not exist (did you mean 'signal.root'?); check samples: files: on the card"
+    )
 
 
 def test_a_folder_is_not_a_file(small: Path) -> None:
@@ -64,7 +66,9 @@ def test_truncated_file(small: Path, write: Callable[..., Path], share: float) -
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     card = load(small, "observers={}", "selection=count(muon) > 0")
-    with pytest.raises(ReadError, match=r"signal\.root.*cannot be read .*truncated or damaged, copy it again"):
+    with pytest.raises(
+        ReadError, match=r"signal\.root.*cannot be read .*truncated or damaged, copy it again"
+    ):
         read(card)
 
 
@@ -77,7 +81,9 @@ def test_damaged_bytes_in_the_middle(small: Path) -> None:
 
 
 def test_wrong_tree(small: Path) -> None:
-    expected = "signal.root: no tree 'events' (did you mean 'Events'?); it has Events; write tree: on the card"
+    expected = (
+        "signal.root: no tree 'events' (did you mean 'Events'?); it has Events; write tree: on the card"
+    )
     assert message(small, "samples.1.files=signal.root:events") == expected
 
 
@@ -134,7 +140,9 @@ def test_missing_mass(tmp_path: Path, small: Path) -> None:
     del columns["Muon_mass"]
     write_ttree(small / "background.root", columns)
     text = message(small, kind=CardError)
-    assert text.endswith("background.root:Events has neither mass nor energy; write mass: and a number in GeV")
+    assert text.endswith(
+        "background.root:Events has neither mass nor energy; write mass: and a number in GeV"
+    )
 
 
 def test_lists_with_transverse_momentum_only(small: Path) -> None:
@@ -142,7 +150,9 @@ def test_lists_with_transverse_momentum_only(small: Path) -> None:
     del columns["Muon_eta"]
     write_ttree(small / "background.root", columns)
     text = message(small, kind=CardError)
-    assert "particles.muon.branches: found only pt and phi in background.root:Events; particles need eta" in text
+    assert (
+        "particles.muon.branches: found only pt and phi in background.root:Events; particles need eta" in text
+    )
 
 
 def test_a_branch_that_only_the_second_file_lacks(small: Path) -> None:
@@ -156,7 +166,9 @@ def test_a_branch_that_only_the_second_file_lacks(small: Path) -> None:
 def test_string_branch_as_feature(small: Path, write: Callable[..., Path]) -> None:
     write(small / "background.root", make_columns(40) | {"kind": ak.Array(["GG", "TT"] * 20)})
     text = message(small, "particles.muon.features.charge=kind", "observers={}", kind=CardError)
-    expected = "particles.muon.features.charge: kind in background.root:Events holds string, not one number per"
+    expected = (
+        "particles.muon.features.charge: kind in background.root:Events holds string, not one number per"
+    )
     assert expected in text
     text = message(small, "globals.ht=kind", "observers={}", kind=CardError)
     assert "globals.ht.expression: 'kind' is text, not one number per event" in text
@@ -238,7 +250,7 @@ def test_nan_in_weights(small: Path) -> None:
     write_ttree(small / "background.root", columns)
     text = message(small)
     assert text.startswith(
-        "background.root:Events: entry 17: the weight (genWeight times 0.5) is nan, 1 such values in this chunk;"
+        "background.root:Events: entry 17: the weight (genWeight times 0.5) is nan, 1 such values in this"
     )
     assert "missing: on the card" in text
 
@@ -268,8 +280,9 @@ def test_duplicate_event_numbers(small: Path) -> None:
     columns["event"][70], columns["luminosityBlock"][70] = columns["event"][5], columns["luminosityBlock"][5]
     write_ttree(small / "background.root", columns)
     assert message(small) == (
-        "sample 'dy': 1 duplicate event numbers, first background.root:Events entry 5 and background.root:Events "
-        "entry 70; remove the copy, set identity: on the card, or write duplicates: allow"
+        "sample 'dy': 1 duplicate event numbers, first background.root:Events entry 5 and "
+        "background.root:Events entry 70; remove the copy, set identity: on the card, "
+        "or write duplicates: allow"
     )
     assert len(read(load(small, "duplicates=allow")).events)
 
@@ -302,12 +315,16 @@ def test_events_in_no_class_and_in_two(small: Path) -> None:
     text = CARD.replace(", class: background", "").replace(", class: signal", "")
     (small / "card.yaml").write_text(text.replace("[background, signal]", "{a: nJet > 1, b: nJet > 2}"))
     found = message(small, kind=CardError)
-    assert re.match(r"card.yaml:6: labels: background.root:Events: entry \d+ belongs to (no class|a and b)", found)
+    assert re.match(
+        r"card.yaml:6: labels: background.root:Events: entry \d+ belongs to (no class|a and b)", found
+    )
     assert "make the conditions exclude each other" in found
 
 
 def test_variables_in_a_circle(small: Path) -> None:
     text = message(small, "new_variables={a: b + 1, b: a + 1}", "weights=a", kind=CardError)
     assert "new_variables.a: needs itself: a -> b -> a; break the circle" in text
-    text = message(small, "particles.muon.cuts=count(jet) > 0", "particles.jet.cuts=count(muon) > 0", kind=CardError)
+    text = message(
+        small, "particles.muon.cuts=count(jet) > 0", "particles.jet.cuts=count(muon) > 0", kind=CardError
+    )
     assert "particles.muon: needs itself: muon -> jet -> muon; break the circle" in text

@@ -134,6 +134,14 @@ def test_warning_is_at_the_top_and_beside_its_products(written):
     assert warning not in html[html.index('id="attention"') : html.index('id="node_ig"')]
 
 
+def test_warnings_go_to_the_method_they_name(make_content):
+    texts = ["edge_ig: residual 2 %", "surrogate_edge_ig: residual 3 %", "the Surrogate is poor", "12 sentinels"]
+    content = make_content(30, warnings=texts)
+    assert content.warnings_about("edge_ig") == (texts[0],)
+    assert content.warnings_about("surrogate_edge_ig") == tuple(texts[1:3])
+    assert content.warnings_about("node_ig") == ()
+
+
 def test_summary_is_built_from_numbers(written):
     text = summary(written[0])
     assert re.match(r"On the test split \(\d+ events\) the model reaches AUC 0\.\d+ ± 0\.\d+", text)

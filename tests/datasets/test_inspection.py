@@ -1,0 +1,212 @@
+"""Inspecting a file nobody has seen before, drafting a card for it, and checking the card."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from ntuples import jagged, make_columns, write_rntuple, write_ttree
+from rich.console import Console
+
+from hepxai.cards import load_card
+from hepxai.datasets import DatasetCard, ReadError, check_card, draft_card, inspect_file, read
+from hepxai.datasets.inspection import suspicious
+
+
+def printed(report: Any) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(report)
+    return console.export_text()
+
+
+def drafted(path: Path, *overrides: str) -> DatasetCard:
+    card = path.with_suffix(".yaml")
+    card.write_text(draft_card(inspect_file(path)))
+    return load_card(card, DatasetCard, overrides)
+
+
+@pytest.mark.parametrize("write", [write_ttree, write_rntuple])
+def test_report(tmp_path: Path, write: Callable[..., Path]) -> None:
+    columns = make_columns(60)
+    columns["genWeight"][3], columns["genWeight"][4] = np.nan, np.inf
+    columns["MET_phi"][7] = -999
+    columns["kind"] = ak.Array(["GG", "TT"] * 30)
+    report = inspect_file(write(tmp_path / "f.root", columns))
+    (tree,) = report.trees
+    assert (tree.name, tree.entries) == ("Events", 60)
+    assert tree.kind == ("TTree" if write is write_ttree else "RNTuple")
+    btag = tree.branch("Jet_btag")
+    flat = ak.to_numpy(ak.flatten(columns["Jet_btag"]))
+    assert (btag.shape, btag.count) == ("per particle", len(flat))
+    assert btag.sentinels == ((-1.0, int((flat == -1).sum())),)
+    assert (btag.low, btag.high) == (flat[flat != -1].min(), flat.max())
+    assert tree.branch("kind").shape == "text"
+    assert (tree.branch("genWeight").nan, tree.branch("genWeight").inf) == (1, 1)
+    assert tree.branch("MET_phi").sentinels == ((-999.0, 1),)
+    assert tree.branch("trigger").sentinels == tree.branch("Muon_charge").sentinels == ()
+    text = printed(report)
+    assert "1 NaN, 1 infinite" in text
+    assert "1 × -999" in text
+
+
+def test_entries_can_be_limited(tmp_path: Path) -> None:
+    report = inspect_file(write_ttree(tmp_path / "f.root", make_columns(60)), entries=10)
+    assert (report.trees[0].entries, report.trees[0].branch("event").count) == (60, 10)
+
+
+def test_branches_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
+    columns = {"x": np.arange(3.0), "deep": ak.Array([[[1.0]], [], [[2.0, 3.0], []]])}
+    report = inspect_file(write_rntuple(tmp_path / "f.root", columns))
+    assert report.trees[0].branch("deep").shape == "other"
+    assert report.trees[0].branch("x").high == 2
+
+
+def test_files_without_trees(tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "f.root") as file:
+        file["h"] = np.histogram([1.0, 2.0])
+    report = inspect_file(tmp_path / "f.root")
+    assert report.trees == ()
+    assert "has no TTree and no RNTuple" in printed(report)
+    with pytest.raises(ReadError, match="has no TTree and no RNTuple to draft a card for"):
+        draft_card(report)
+
+
+def test_files_without_particles(tmp_path: Path) -> None:
+    write_ttree(tmp_path / "f.root", {"x": np.arange(3.0)})
+    with pytest.raises(ReadError, match="no branches that look like pt, eta, phi or px, py, pz"):
+        draft_card(inspect_file(tmp_path / "f.root"))
+
+
+def test_missing_files_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"gone.root: does not exist"):
+        inspect_file(tmp_path / "gone.root")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.1, 0.2, 0.3, -1, -1], [(-1.0, 2)]),
+        ([0.1, 0.2, 0.3, -999, -3000], [(-3000.0, 1), (-999.0, 1)]),
+        ([-0.5, 0.2, 0.3, -1, -1], []),
+        ([1.0, -1, -1, 1], []),
+        ([0.1, 0.2, 999.0], [(999.0, 1)]),
+        ([], []),
+    ],
+)
+def test_suspicious(values: list[float], expected: list[tuple[float, int]]) -> None:
+    assert list(suspicious(np.array(values, dtype=np.float32))) == expected
+
+
+def test_positive_whole_numbers_are_not_suspicious() -> None:
+    assert suspicious(np.array([999, 9999, -99])) == ((-99.0, 1),)
+
+
+# --- drafts ----------------------------------------------------------------------------------------
+
+
+def test_draft_of_nanoaod(tmp_path: Path) -> None:
+    columns = make_columns(60)
+    columns |= {f"GenPart_{k}": columns[f"Jet_{k}"] for k in ("pt", "eta", "phi", "mass")}
+    card = drafted(write_ttree(tmp_path / "f.root", columns))
+    assert list(card.particles) == ["muon", "jet", "met"]
+    assert card.particles["muon"].branches == ("Muon_{}",)
+    assert card.particles["met"].branches == ({"pt": "MET_pt", "phi": "MET_phi"},)
+    assert card.weights == "genWeight"
+    assert card.missing["Jet_btag"].values == (-1.0,)
+    assert {"charge", "btag", "type"} <= set(card.features)
+    assert card.units == "GeV"
+    assert len(read(card).events) == 60
+    assert "not used: GenPart_{}" in (tmp_path / "f.yaml").read_text()
+
+
+def test_draft_of_flat_cartesian_mev(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    columns = {f"{k}{i}": rng.normal(0, 40_000, 50) for i in (1, 2) for k in ("px", "py", "pz")}
+    columns |= {f"E{i}": np.sqrt(sum(columns[f"{k}{i}"] ** 2 for k in ("px", "py", "pz"))) for i in (1, 2)}
+    columns |= {f"Q{i}": rng.choice([-1, 1], 50) for i in (1, 2)} | {"RunNumber": np.ones(50, dtype=np.int32)}
+    columns |= {"EventNumber": np.arange(50), "mcEventWeight": np.ones(50)}
+    card = drafted(write_ttree(tmp_path / "f.root", columns, tree="nominal"))
+    assert (card.tree, card.units, card.weights) == ("nominal", "MeV", "mcEventWeight")
+    assert card.particles["particle"].branches == ("{}1", "{}2")
+    assert (card.identity.run, card.identity.event) == ("RunNumber", "EventNumber")
+    events = read(card).events
+    assert events.counts.tolist() == [2] * 50
+    assert events.particles[0, 0] == pytest.approx(max(columns["E1"][0], columns["E2"][0]) / 1000, rel=0.9)
+
+
+def test_draft_without_mass_or_numbers(tmp_path: Path) -> None:
+    columns = make_columns(30)
+    keep = ("Muon_pt", "Muon_eta", "Muon_phi", "MET_pt", "MET_phi")
+    card = drafted(write_ttree(tmp_path / "f.root", {k: columns[k] for k in keep}))
+    assert card.particles["muon"].mass == pytest.approx(0.105658)
+    assert "no event numbers" in read(card).notes[0]
+
+
+def test_draft_of_an_empty_file(tmp_path: Path) -> None:
+    card = drafted(write_ttree(tmp_path / "f.root", make_columns(0)))
+    assert list(card.particles) == ["muon", "jet", "met"]
+    with pytest.raises(ReadError, match="sample 'signal' has no entries"):
+        read(card)
+
+
+# --- checks ----------------------------------------------------------------------------------------
+
+
+def test_check(small: Path) -> None:
+    report = check_card(load_card(small / "card.yaml", DatasetCard), entries=50)
+    assert report.entries == 50
+    assert len(report.events) == sum(r.entries for r in report.ledger.cutflow.rows if r.step == "met")
+    text = printed(report)
+    for expected in (
+        "Cut flow",
+        "some muon",
+        "Cuts on particles",
+        "isolated",
+        "mass_mumu (observer)",
+        "train",
+    ):
+        assert expected in text
+    assert any("have negative weights" in w for w in report.warnings)
+    assert any("observer mass_mumu is NaN in" in w for w in report.warnings)
+
+
+def warnings_of(small: Path, *overrides: str) -> str:
+    return "\n".join(check_card(load_card(small / "card.yaml", DatasetCard, overrides)).warnings)
+
+
+def test_check_warns(small: Path) -> None:
+    assert "the median pt of muon is" in warnings_of(
+        small, "units=MeV", "particles.muon.cuts={}", "selection={}"
+    )
+    assert "btag of jet is -1 for" in warnings_of(small, "missing={}", "particles.jet.max=20")
+    assert "feature charge is 0 everywhere" in warnings_of(small, "particles.muon.features.charge=0 * pt")
+    assert "no muon in any selected event" in warnings_of(small, "particles.muon.cuts=pt < 0", "selection={}")
+    assert "fewer than two particles" in warnings_of(small, "particles.muon.cuts=pt < 0", "selection={}")
+    assert "no event of class 'signal'" in warnings_of(small, "selection=event > 1500")
+    assert "all weights are 0" in warnings_of(small, "weights=0")
+    one = warnings_of(small, "labels=[signal]", "samples.0.class=signal")
+    assert "the only class is 'signal'" in one
+
+
+def test_check_of_an_empty_selection_is_a_warning(small: Path) -> None:
+    report = check_card(load_card(small / "card.yaml", DatasetCard, ["selection=count(muon) > 50"]))
+    assert "nothing is selected" in report.warnings[-1]
+    assert "0.0%" in printed(report)
+
+
+def test_events_numbered_by_entry_are_noted(tmp_path: Path, card_of: Callable[..., DatasetCard]) -> None:
+    values = jagged(np.array([1, 2]), np.array([1.0, 2.0, 3.0]))
+    write_ttree(tmp_path / "f.root", {f"Jet_{k}": values for k in ("pt", "eta", "phi", "mass")})
+    text = "name: x\nsamples: [{name: s, files: f.root, class: a}]\nlabels: [a]\n"
+    card = card_of(text + "particles: {jet: {branches: 'Jet_{}'}}\nfeatures: [pt]\n")
+    reading = read(card)
+    assert reading.notes[0].startswith(
+        f"{tmp_path}/f.root:Events has no event numbers: events are numbered by file"
+    )
+    assert (reading.events.run.tolist(), reading.events.event.tolist()) == ([0, 0], [0, 1])

@@ -1,0 +1,126 @@
+"""Explaining leaves nothing behind on the model, nor in the world, also when it breaks in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch_geometric.nn import MessagePassing
+
+from hepxai.events import Events
+from hepxai.explain import EXPLAINERS, explain
+from hepxai.explain.surrogate import fit_surrogate
+from hepxai.models.network import NetworkModel
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+MASKS = ("explain", "_edge_mask", "_loop_mask", "_apply_sigmoid")
+
+
+@pytest.fixture
+def model(model: NetworkModel) -> NetworkModel:
+    """In a mixed mode: what an explanation changes must come back module by module."""
+    model.network.train()
+    model.network.head.eval()
+    model.network.convolutions[1].eval()
+    return model
+
+
+@pytest.fixture(params=sorted(EXPLAINERS))
+def method(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def settings_of(method: str, trained: Any) -> dict[str, Any]:
+    return {"trained": trained.surrogate} if method == "surrogate" else {}
+
+
+def snapshot(network: nn.Module) -> dict[str, Any]:
+    """All that could be left behind."""
+    modules = dict(network.named_modules())
+    convolutions = {n: m for n, m in modules.items() if isinstance(m, MessagePassing)}
+    return {
+        "modes": {n: m.training for n, m in modules.items()},
+        "hooks": {n: [len(getattr(m, h)) for h in HOOKS] for n, m in modules.items()},
+        "masks": {n: [getattr(m, a) for a in MASKS] for n, m in convolutions.items()},
+        "attributes": {n: sorted(vars(m)) for n, m in modules.items()},
+        "gradients": {n: (p.requires_grad, p.grad is None) for n, p in network.named_parameters()},
+        "values": {n: v.numpy().tobytes() for n, v in network.state_dict().items()},
+        "random numbers": torch.random.get_rng_state().numpy().tobytes(),
+        "numpy": np.random.get_state()[1].tobytes(),  # noqa: NPY002
+        "gradients on": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def columns(events: Events) -> dict[str, bytes]:
+    return {
+        n: getattr(events, n).tobytes() for n in ("particles", "p4", "offsets", "type", "weight", "label")
+    }
+
+
+def test_nothing_is_left(method: str, trained: Any, model: NetworkModel, events: Events) -> None:
+    before, given = snapshot(model.network), columns(events)
+    explain(model, events, method, **settings_of(method, trained))
+    after = snapshot(model.network)
+    for what, value in before.items():
+        assert after[what] == value, what
+    assert columns(events) == given
+
+
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_nothing_is_left_after_an_error(
+    method: str,
+    trained: Any,
+    model: NetworkModel,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+    calls: int,
+) -> None:
+    """The network breaks at the first, second or fourth use of its first layer."""
+    broken = trained.surrogate.model if method == "surrogate" else model
+    before = snapshot(broken.network), snapshot(model.network)
+    left = iter(range(calls))
+    layer = type(broken.network.convolutions[0])
+    whole = layer._alpha_and_value if hasattr(layer, "_alpha_and_value") else layer._total
+
+    def breaking(*arguments: Any) -> Any:
+        if next(left, None) is None:
+            raise RuntimeError("the power is out")
+        return whole(*arguments)
+
+    def several() -> None:
+        for _ in range(4):
+            explain(model, events, method, **settings_of(method, trained))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layer, whole.__name__, breaking)
+        with pytest.raises(RuntimeError, match="the power is out"):
+            several()
+    assert (snapshot(broken.network), snapshot(model.network)) == before
+
+
+def test_training_a_surrogate_leaves_the_original(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = snapshot(trained.model.network)
+    card = trained.surrogate_card
+    short = card.model_copy(update={"training": card.training.model_copy(update={"epochs": 1})})
+    fit_surrogate(trained.model, trained.events, card=short)
+    assert snapshot(trained.model.network) == before
+
+
+def test_explanations_repeat_themselves(
+    method: str, trained: Any, model: NetworkModel, events: Events, toy: Callable[..., Events]
+) -> None:
+    """Bit by bit, whatever was explained in between."""
+    settings = settings_of(method, trained)
+    first = explain(model, events, method, **settings)
+    for other in sorted(EXPLAINERS):
+        explain(model, toy(20, seed=9), other, **settings_of(other, trained))
+    again = explain(model, events, method, **settings)
+    assert np.array_equal(first.values, again.values)
+    assert first.settings == again.settings
+    assert first.checks == again.checks

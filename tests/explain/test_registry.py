@@ -1,0 +1,279 @@
+"""What every explainer must keep, whoever registered it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from slow_reference import shuffle
+
+from hepxai import chunks
+from hepxai.attribution import Attribution
+from hepxai.events import Events
+from hepxai.explain import EXPLAINERS, CannotExplainError, Explainer, explain, register
+from hepxai.explain import base as module
+from hepxai.explain.path import relative_residual
+from hepxai.models.network import NetworkModel
+
+REGULAR = ("feature", "row", "column", "neuron", "head", "layer", "repeat")
+CLOSE = {"rtol": 2e-4, "atol": 2e-6}
+"""Of results in single precision whose sums run in another order."""
+
+
+@pytest.fixture(params=sorted(EXPLAINERS))
+def method(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def settings(method: str, trained: Any) -> dict[str, Any]:
+    """Few steps, so that this stays quick; a new method that needs nothing special needs no entry here."""
+    quick = {"edge_ig": {"steps": 4}, "node_ig": {"steps": 4}}
+    quick["surrogate"] = {"steps": 4, "trained": trained.surrogate}
+    return quick.get(method, {})
+
+
+@pytest.fixture
+def ready(method: str, settings: dict[str, Any], model: NetworkModel, events: Events) -> Explainer:
+    """The method with all settled that hangs on the population."""
+    return EXPLAINERS[method](**settings).prepare(model, events, "signal")
+
+
+def by_name(found: Attribution, place: np.ndarray | None = None) -> dict[Any, np.ndarray]:
+    """Values by event, particle or pair of particles; ``place`` renames the particles."""
+    name = np.arange(found.events.n_particles) if place is None else place
+    if found.axes[0] == "event":
+        return dict(enumerate(found.values))
+    if found.axes[0] == "particle":
+        return {int(name[p]): v for p, v in enumerate(found.values)}
+    ends = zip(found.pairs.src, found.pairs.dst, found.values, strict=True)
+    return {(int(name[s]), int(name[d])): v for s, d, v in ends}
+
+
+def assert_same(found: dict[Any, np.ndarray], expected: dict[Any, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, **CLOSE, err_msg=str(key))
+
+
+# --- form ------------------------------------------------------------------------------------------
+
+
+def test_axes_and_rows(ready: Explainer, method: str, model: NetworkModel, events: Events) -> None:
+    found = ready.attribute(model, events, "signal")
+    assert found.events is events
+    assert (found.method, found.target) == (method, "signal")
+    assert set(found.axes[1:]) <= set(REGULAR)
+    assert found.values.shape == tuple(
+        found.offsets[-1] if i == 0 else len(found.labels[a]) for i, a in enumerate(found.axes)
+    )
+    assert np.isfinite(found.values).all()
+    assert found.values.any()
+    if found.axes[0] == "particle":
+        assert found.offsets is events.offsets
+    if found.axes[0] == "pair":
+        src, dst = found.pairs.src, found.pairs.dst
+        event = np.repeat(np.arange(len(events)), np.diff(found.offsets))
+        assert (src != dst).all()
+        assert (events.parent[src] == event).all()
+        assert (events.parent[dst] == event).all()
+        assert len(by_name(found)) == len(found.values)
+
+
+def test_settings_and_checks_are_json(
+    method: str, settings: dict[str, Any], model: NetworkModel, events: Events
+) -> None:
+    found = explain(model, events, method, **settings)
+    kept = json.loads(json.dumps(found.settings, allow_nan=False))
+    assert all(isinstance(v, float) for v in found.checks.values())
+    json.dumps(found.checks, allow_nan=False)
+    assert "progress" not in kept
+    fields = {f.name for f in dataclasses.fields(EXPLAINERS[method])}
+    again = explain(model, events, method, **settings | {k: v for k, v in kept.items() if k in fields})
+    assert np.array_equal(again.values, found.values)
+    assert json.loads(json.dumps(again.settings)) == kept
+
+
+def test_save_and_load(ready: Explainer, model: NetworkModel, events: Events, tmp_path: Any) -> None:
+    found = ready.attribute(model, events, "signal")
+    found.save(tmp_path / "map.safetensors")
+    again = Attribution.load(tmp_path / "map.safetensors", events)
+    assert np.array_equal(again.values, found.values)
+    assert (again.axes, again.labels, again.method) == (found.axes, found.labels, found.method)
+
+
+# --- completeness ----------------------------------------------------------------------------------
+
+
+def test_residual_is_what_it_says(ready: Explainer, model: NetworkModel, events: Events) -> None:
+    """Sum of an event's attributions minus the change that they should add up to."""
+    found = ready.attribute(model, events, "signal")
+    if found.residual is None:
+        assert found.span is None
+        assert "median_residual" not in ready.checks(found)
+        return
+    for e in range(len(events)):
+        own = found.values[found.offsets[e] : found.offsets[e + 1]]
+        assert found.residual[e] == pytest.approx(float(own.sum()) - found.span[e], abs=1e-5)
+    relative = relative_residual(found)
+    assert np.isfinite(found.residual).all()
+    assert ready.checks(found)["median_residual"] == pytest.approx(
+        np.nanquantile(relative, 0.5, method="higher")
+    )
+
+
+def test_completeness_by_default(
+    method: str, settings: dict[str, Any], model: NetworkModel, events: Events
+) -> None:
+    """Left to itself, a method that promises completeness keeps it for the median event."""
+    found = explain(model, events, method, **{k: v for k, v in settings.items() if k != "steps"})
+    if found.residual is not None:
+        assert found.checks["median_residual"] <= 0.01
+
+
+# --- events by themselves ----------------------------------------------------------------------------
+
+
+def test_order_of_particles(ready: Explainer, model: NetworkModel, events: Events) -> None:
+    """Permuting particles permutes the attribution."""
+    shuffled, old = shuffle(events)
+    found = ready.attribute(model, shuffled, "signal")
+    assert_same(by_name(found, old), by_name(ready.attribute(model, events, "signal")))
+
+
+def test_alone_as_in_the_batch(ready: Explainer, model: NetworkModel, events: Events) -> None:
+    whole = ready.attribute(model, events, "signal")
+    for e in range(len(events)):
+        found = ready.attribute(model, events[[e]], "signal")
+        assert_same(by_name(found), by_name(whole[np.array([e])]))
+        if whole.residual is not None:
+            assert found.span == pytest.approx(whole.span[e], rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("budget", [1, 60, 200])
+def test_chunks_do_not_matter(
+    ready: Explainer,
+    model: NetworkModel,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+    budget: int,
+) -> None:
+    whole = ready.attribute(model, events, "signal")
+    cut = chunks.chunk_rows
+    assert len(cut(events.counts, budget)) > 1
+    monkeypatch.setattr(module, "chunk_rows", lambda counts: cut(counts, budget))
+    found = ready.attribute(model, events, "signal")
+    assert_same(by_name(found), by_name(whole))
+    if whole.residual is not None:
+        np.testing.assert_allclose(found.span, whole.span, rtol=1e-3, atol=1e-5)
+
+
+def test_the_same_event_again_and_again(ready: Explainer, model: NetworkModel, events: Events) -> None:
+    rows = np.array([7, 3, 7, 7])
+    found = ready.attribute(model, events[rows], "signal")
+    one = by_name(found[np.array([0])])
+    assert len(one) > 0
+    for copy in (2, 3):
+        assert_same(by_name(found[np.array([copy])]), one)
+
+
+def test_empty_and_lonely_events(ready: Explainer, model: NetworkModel, toy: Callable[..., Events]) -> None:
+    lonely = toy(12, largest=1)
+    found = ready.attribute(model, lonely, "signal")
+    assert np.isfinite(found.values).all()
+    if found.axes[0] == "pair":
+        assert len(found.values) == 0
+    if found.residual is not None:
+        assert np.isfinite(found.residual).all()
+        np.testing.assert_allclose(found.residual[lonely.counts == 0], 0, atol=1e-6)
+    nobody = ready.attribute(model, toy(5, largest=0), "signal")
+    assert nobody.values.shape[0] == (5 if found.axes[0] == "event" else 0)
+    nothing = ready.attribute(model, lonely[:0], "signal")
+    assert len(nothing.values) == 0
+    json.dumps(ready.checks(nothing) | ready.checks(nobody), allow_nan=False)
+
+
+# --- the one verb ------------------------------------------------------------------------------------
+
+
+class Bare:
+    """Scores events and nothing else."""
+
+    view = "table"
+    outputs = ("score", "other")
+
+    def logits(self, events: Events) -> np.ndarray:
+        return np.zeros((len(events), 2))
+
+
+def test_unknown_method(model: NetworkModel, events: Events) -> None:
+    with pytest.raises(KeyError, match="no method 'edgeig'; there are attention, edge_ig, node_ig"):
+        explain(model, events, "edgeig")
+
+
+def test_unknown_target(method: str, settings: dict[str, Any], model: NetworkModel, events: Events) -> None:
+    with pytest.raises(KeyError, match=r"target 'background' is not an output .*choose one of signal"):
+        explain(model, events, method, target="background", **settings)
+
+
+def test_target_must_be_said_where_there_are_several(events: Events) -> None:
+    with pytest.raises(KeyError, match="choose one of score, other"):
+        explain(Bare(), events, "surrogate")
+
+
+def test_unknown_setting(method: str, model: NetworkModel, events: Events) -> None:
+    with pytest.raises(TypeError, match=f"{method} has no setting 'step'; it has .*progress"):
+        explain(model, events, method, step=3)
+
+
+def test_model_that_lacks_the_ability_says_what_works(events: Events) -> None:
+    for name, missing in (
+        ("attention", "attention"),
+        ("edge_ig", "edge_layers, edge_path"),
+        ("node_ig", "forward_cloud, neighbour_lists"),
+    ):
+        message = f"{name} needs .*; Bare has no {missing}; these methods work on it: surrogate"
+        with pytest.raises(CannotExplainError, match=message):
+            explain(Bare(), events, name)
+    with pytest.raises(CannotExplainError, match="no logits, outputs, view; no registered method works"):
+        explain(object(), events, "surrogate")
+
+
+def test_foreign_events_are_refused(
+    method: str, settings: dict[str, Any], model: NetworkModel, events: Events
+) -> None:
+    """Same number of features, other meaning: nothing would crash, all would be wrong."""
+    mev = dataclasses.replace(events.schema, units=("MeV", "", "rad", "", ""))
+    with pytest.raises(ValueError, match="trained on units"):
+        explain(model, events.replace(schema=mev), method, **settings)
+
+
+def test_names_are_unique() -> None:
+    with pytest.raises(ValueError, match="an explainer named 'edge_ig' exists"):
+        register("edge_ig")(EXPLAINERS["edge_ig"])
+
+
+def test_explainers_are_settings(method: str) -> None:
+    explainer = EXPLAINERS[method]
+    assert explainer.name == method
+    assert dataclasses.is_dataclass(explainer)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        explainer().progress = True  # type: ignore[misc]
+    assert explainer(progress=True).silent() == explainer()
+
+
+def test_progress_is_shown(
+    method: str,
+    settings: dict[str, Any],
+    model: NetworkModel,
+    events: Events,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    explain(model, events, method, **settings)
+    assert capsys.readouterr().out == ""
+    explain(model, events, method, progress=True, **settings)
+    assert f"{len(events)}/{len(events)}" in capsys.readouterr().out

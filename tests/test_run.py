@@ -1,0 +1,205 @@
+"""The run folder: resumable, checked on opening, never mixing two studies."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+import hepxai.run
+from hepxai.cards import find_card, load_card
+from hepxai.datasets import DatasetCard
+from hepxai.files import sha256, write_json
+from hepxai.models.card import ModelCard
+from hepxai.run import MANIFEST, Run, RunError
+from hepxai.summary import report_content
+
+EPOCHS = ["training.epochs=2", "convolutions.0.width=8", "convolutions.1.width=8", "convolutions.2.width=8"]
+
+
+def cards(*overrides: str) -> tuple[DatasetCard, ModelCard]:
+    data = load_card(find_card("datasets", "charged_higgs"), DatasetCard)
+    return data, load_card(find_card("models", "transformer_edgeconv"), ModelCard, [*EPOCHS, *overrides])
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained and explained run; tests that change it copy it first."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    run = Run.start(folder, *cards())
+    run.train()
+    run.explain(["attention", "edge_ig"], maximum=150)
+    run.friends()
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def test_rows_in_are_rows_out(finished: Path) -> None:
+    run = Run.open(finished)
+    assert run.scores.shape == (len(run.events), 1)
+    explained = run.explained()
+    assert set(explained) == {"attention", "edge_ig"}
+    assert all(len(a.events) == 150 and (a.events.split == 2).all() for a in explained.values())
+    friends = sorted((finished / "friends").glob("*.root"))
+    assert len(friends) == 2
+    for i, path in enumerate(friends):
+        tree = uproot.open(path)["hepxai"]
+        assert tree.num_entries == run.events.file_entries[i]
+        own = run.events.file == i
+        found = tree["hepxai_score"].array(library="np")[run.events.entry[own]]
+        np.testing.assert_allclose(found, run.scores[own, 0], rtol=1e-6)
+
+
+def test_opening_again_gives_the_same_events_and_scores(finished: Path) -> None:
+    run = Run.open(finished)
+    np.testing.assert_array_equal(run.model.logits(run.events), run.scores)
+
+
+def test_done_steps_are_not_repeated(copied: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in copied.rglob("*.safetensors")}
+    run = Run.start(copied, *cards())
+    run.train()
+    run.explain(["attention", "edge_ig"], maximum=150)
+    assert {p: p.stat().st_mtime_ns for p in copied.rglob("*.safetensors")} == before
+
+
+def test_other_cards_are_refused(copied: Path) -> None:
+    with pytest.raises(RunError, match=r"holds a run with another model\.yaml; choose another folder"):
+        Run.start(copied, *cards("edge_dropout=0.4"))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("do not lose me")
+    with pytest.raises(RunError, match="exists and is no hepxai run"):
+        Run.start(tmp_path, *cards())
+    with pytest.raises(RunError, match="is no run folder"):
+        Run.open(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "dataset.yaml", "explanations/edge_ig.safetensors"])
+def test_tampering_is_noticed(copied: Path, name: str) -> None:
+    path = copied / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunError, match="was changed after the run wrote it"):
+        Run.open(copied)
+
+
+def test_a_missing_file_is_noticed(copied: Path) -> None:
+    (copied / "scores.safetensors").unlink()
+    with pytest.raises(RunError, match=r"scores\.safetensors is missing"):
+        Run.open(copied)
+
+
+def test_foreign_weights_execute_nothing(copied: Path) -> None:
+    """Even if the manifest is forged: what is not safetensors is not read."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {copied / 'exploded'}",)
+
+    path = copied / "model.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    manifest = json.loads((copied / MANIFEST).read_text())
+    write_json(copied / MANIFEST, manifest | {"model.safetensors": sha256(path)})
+    run = Run.open(copied)
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        _ = run.model
+    assert not (copied / "exploded").exists()
+
+
+def test_changed_input_is_noticed(tmp_path: Path) -> None:
+    source = find_card("datasets", "charged_higgs").parent
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("card.yaml", "signal.root", "background.root"):
+        shutil.copy(source / name, data / name)
+    card = load_card(data / "card.yaml", DatasetCard)
+    run = Run.start(tmp_path / "run", card, cards()[1])
+    run.train()
+    shutil.copy(data / "background.root", data / "signal.root")
+    with pytest.raises(RunError, match=r"signal\.root changed since this run was trained; start a new run"):
+        _ = Run.open(tmp_path / "run").events
+
+
+def test_another_population_is_refused(copied: Path) -> None:
+    with pytest.raises(RunError, match="explains 150 events already, not the 20 asked for"):
+        Run.open(copied).explain(["attention"], maximum=20)
+
+
+def test_steps_in_the_wrong_order_say_what_to_do(tmp_path: Path) -> None:
+    run = Run.start(tmp_path / "run", *cards())
+    with pytest.raises(RunError, match="run `hepxai train` first"):
+        _ = run.model
+    with pytest.raises(RunError, match="no method 'gnnexplainer'"):
+        run._explain("gnnexplainer", np.arange(3), {})
+
+
+def test_shards_give_the_result_of_one_piece(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Run.open(copied).explained()["edge_ig"]
+    _forget(copied, "edge_ig")
+    monkeypatch.setattr(hepxai.run, "SHARD", 37)
+    pieces = Run.open(copied).explain(["edge_ig"], maximum=150)["edge_ig"]
+    np.testing.assert_allclose(pieces.values, whole.values, atol=1e-6)
+    np.testing.assert_array_equal(pieces.pairs.src, whole.pairs.src)
+    assert pieces.settings == whole.settings
+    assert not list((copied / "shards").rglob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_killed_while_explaining_goes_on(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL after the first shards; the rest is done in another process, with the same numbers."""
+    _forget(copied, "edge_ig")
+    script = (
+        "import sys, torch, hepxai.run as r; torch.set_num_threads(1); r.SHARD = 10; "
+        "r.Run.open(sys.argv[1]).explain(['edge_ig'], maximum=150)"
+    )
+    other = Path(shutil.copytree(copied, copied.with_name("uninterrupted")))
+    subprocess.run([sys.executable, "-c", script, str(other)], check=True, capture_output=True)
+    process = subprocess.Popen([sys.executable, "-c", script, str(copied)], stdout=subprocess.DEVNULL)
+    shards = copied / "shards" / "edge_ig"
+    until = time.monotonic() + 120
+    while len(list(shards.glob("*.safetensors"))) < 2 and time.monotonic() < until:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = {p: p.stat().st_mtime_ns for p in shards.glob("*.safetensors")}
+    assert 2 <= len(done) < 15
+    subprocess.run([sys.executable, "-c", script, str(copied)], check=True, capture_output=True)
+    one, two = (Run.open(f).explained()["edge_ig"] for f in (copied, other))
+    np.testing.assert_array_equal(one.values, two.values)
+    np.testing.assert_array_equal(one.residual, two.residual)
+    assert one.checks == two.checks
+
+
+def test_report_content_carries_what_was_measured(finished: Path) -> None:
+    run = Run.open(finished)
+    content = report_content(run)
+    assert content.focus == ("muon", "muon")
+    assert content.observer == "mass_mumu"
+    assert {row["sample"] for row in content.cutflow} == {"signal", "background"}
+    assert content.metrics["test"]["auc"]["value"] == run.metrics()["test"]["auc"]["value"]
+    assert content.provenance["inputs"][0]["sha256"] == sha256(run.reading.files[0].path)
+
+
+def _forget(folder: Path, method: str) -> None:
+    name = f"explanations/{method}.safetensors"
+    manifest = json.loads((folder / MANIFEST).read_text())
+    write_json(folder / MANIFEST, {k: v for k, v in manifest.items() if k != name})
+    (folder / name).unlink()
