@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,10 @@ from rich.table import Table
 
 from hepxai import __version__
 from hepxai.cards import CardError, dump_card, find_card, list_cards, load_card
-from hepxai.datasets import DatasetCard, ReadError, check_card, draft_card, inspect_file
-from hepxai.explain import EXPLAINERS, CannotExplainError
+from hepxai.datasets import DatasetCard, check_card, draft_card, inspect_file
+from hepxai.explain import EXPLAINERS
 from hepxai.models.card import ModelCard
-from hepxai.run import METHODS, Run, RunError
+from hepxai.run import METHODS, Run
 
 app = typer.Typer(
     help="Explain machine learning on high-energy-physics events: why does a network call an event signal?",
@@ -27,15 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console()
-EXPECTED = (
-    CardError,
-    ReadError,
-    RunError,
-    CannotExplainError,
-    FileExistsError,
-    FileNotFoundError,
-    ImportError,
-)
+EXPECTED = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RuntimeError, ImportError)
+"""What the package raises about its input; with HEPXAI_TRACEBACK set the traceback is shown all the same."""
 
 DATASET, MODEL = "charged_higgs", "transformer_edgeconv"
 Dataset = Annotated[str, typer.Argument(help="Data-set card: a name of `hepxai cards`, or a path.")]
@@ -73,6 +67,8 @@ def _plain_errors() -> Iterator[None]:
             warnings.showwarning = _show_warning
             yield
     except EXPECTED as problem:
+        if os.environ.get("HEPXAI_TRACEBACK"):
+            raise
         Console(stderr=True).print(
             f"[bold red]error:[/] {_escaped(problem)}", highlight=False, soft_wrap=True
         )
@@ -86,7 +82,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _escaped(problem: object) -> str:
-    return str(problem).replace("[", r"\[")
+    text = problem.args[0] if isinstance(problem, KeyError) and problem.args else problem
+    return str(text).replace("[", r"\[")
 
 
 def _cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[DatasetCard, ModelCard]:

@@ -21,7 +21,7 @@ from hepxai.cards import dump_card, load_card
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
-from hepxai.explain import EXPLAINERS
+from hepxai.explain.base import Explainer, build
 from hepxai.export.friends import write_friends
 from hepxai.files import read_tensors, sha256, write_json, write_tensors, write_text
 from hepxai.metrics import classification_metrics
@@ -226,21 +226,21 @@ class Run:
         return read_tensors(self.folder / name)[0]["rows"] if self._has(name) else None
 
     def _explain(self, method: str, rows: NDArray[np.int64], settings: dict[str, Any]) -> None:
-        if method not in EXPLAINERS:
-            raise RunError(f"no method {method!r}; there are {', '.join(sorted(EXPLAINERS))}")
         name = f"explanations/{method}.safetensors"
         if self._has(name):
             return
         if method == "surrogate":
             settings.setdefault("folder", str(self.folder / "surrogate"))
         target = self.model.outputs[0]
-        ready = EXPLAINERS[method](**settings, progress=True).prepare(self.model, self.events, target)
+        ready = build(method, self.model, settings | {"progress": True}).prepare(
+            self.model, self.events, target
+        )
         found = self._in_shards(ready, self.events[rows], target)
         found.replace(checks=ready.checks(found)).save(self.folder / name)
         self._record(name)
         shutil.rmtree(self.folder / "shards" / method)
 
-    def _in_shards(self, ready: Any, events: Events, target: str) -> Attribution:
+    def _in_shards(self, ready: Explainer, events: Events, target: str) -> Attribution:
         """Explain shard by shard; those that a killed process finished are read, not repeated."""
         parts = []
         quiet = ready.silent()

@@ -147,8 +147,14 @@ def test_steps_in_the_wrong_order_say_what_to_do(tmp_path: Path) -> None:
     run = Run.start(tmp_path / "run", *cards())
     with pytest.raises(RunError, match="run `hepxai train` first"):
         _ = run.model
-    with pytest.raises(RunError, match="no method 'gnnexplainer'"):
-        run._explain("gnnexplainer", np.arange(3), {})
+
+
+def test_unknown_methods_and_settings_are_refused(copied: Path) -> None:
+    run = Run.open(copied)
+    with pytest.raises(KeyError, match="no method 'gnnexplainer'; there are attention, edge_ig"):
+        run.explain(["gnnexplainer"], maximum=150)
+    with pytest.raises(TypeError, match="node_ig has no setting 'step'"):
+        run.explain(["node_ig"], maximum=150, settings={"node_ig": {"step": 3}})
 
 
 def test_shards_give_the_result_of_one_piece(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

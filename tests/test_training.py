@@ -107,6 +107,17 @@ def test_returns_the_best_epoch(toy: ToyEvents) -> None:
     assert min(losses) == pytest.approx(expected, rel=1e-5)
 
 
+def test_returns_the_epoch_of_the_best_ranking(toy: ToyEvents) -> None:
+    """By default, the one of the highest validation AUC."""
+    noise = toy(200, seed=1, smallest=1)
+    model, history = fit(make_card(epochs=12, learning_rate=0.03, negative_weights="abs"), noise)
+    areas = [row["valid_auc"] for row in history]
+    assert areas[-1] < max(areas)
+    assert np.argmax(areas) != np.argmin([row["valid_loss"] for row in history])
+    own = noise.where("valid")
+    assert auc(model.logits(own)[:, 0], own.label == 1, own.weight).value == pytest.approx(max(areas))
+
+
 def test_early_stopping(toy: ToyEvents) -> None:
     noise = toy(200, smallest=1)
     _, history = fit(make_card(epochs=40, learning_rate=0.05, early_stopping=3, monitor="loss"), noise)

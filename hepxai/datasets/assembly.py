@@ -12,7 +12,7 @@ from hepxai.datasets.columns import ReadError
 from hepxai.datasets.particles import Particles, collection_name
 from hepxai.datasets.scope import Scope
 from hepxai.events import P4, Schema
-from hepxai.jagged import IntArray, offsets_from_counts
+from hepxai.jagged import IntArray, offsets_from_counts, take_rows
 
 FloatArray = NDArray[np.float32]
 
@@ -50,44 +50,44 @@ def assemble(scope: Scope) -> Assembled:
     """Particles of all types of every event, in the order of the card."""
     card = scope.card
     types = [scope.particles(name) for name in card.particles]
-    counts = np.stack([np.diff(t.offsets) for t in types])
-    offsets = offsets_from_counts(counts.sum(axis=0))
-    starts = offsets[:-1] + np.cumsum(counts, axis=0) - counts
-    size = int(offsets[-1])
+    order, rows = _interleaved(types, len(scope))
     truth_names = dict.fromkeys(n for p in card.particles.values() for n in p.truth)
-    out = Assembled(
-        offsets=offsets,
-        particles=np.empty((size, len(card.node_features)), dtype=np.float32),
-        p4=np.empty((size, len(P4)), dtype=np.float32),
-        type=np.empty(size, dtype=np.int64),
-        index=np.empty(size, dtype=np.int64),
-        truth={n: np.zeros(size, dtype=np.bool_) for n in truth_names},
+    return Assembled(
+        offsets=rows[:: len(types)],
+        particles=np.take(_block(types, card.node_features), order, axis=0),
+        p4=np.take(_block(types, P4), order, axis=0),
+        type=np.repeat(np.tile(np.arange(len(types)), len(scope)), np.diff(rows)),
+        index=np.concatenate([t.flat("index") for t in types])[order],
+        truth={n: np.concatenate([_truth(t, n) for t in types])[order] for n in truth_names},
     )
-    for code, (particles, start) in enumerate(zip(types, starts, strict=True)):
-        _place(out, code, particles, start, card)
-    return out
 
 
-def _place(out: Assembled, code: int, particles: Particles, start: IntArray, card: DatasetCard) -> None:
-    rows = np.repeat(start - particles.offsets[:-1], np.diff(particles.offsets)) + np.arange(particles.n)
-    out.p4[rows] = _block(particles, P4, card)
-    out.particles[rows] = _block(particles, card.node_features, card)
-    out.type[rows] = code
-    out.index[rows] = particles.flat("index")
-    for name in particles.card.truth:
-        out.truth[name][rows] = particles.flat(name) != 0
+def _interleaved(types: list[Particles], events: int) -> tuple[IntArray, IntArray]:
+    """Where each particle of the events is in type after type, and offsets of every (event, type)."""
+    by_type = offsets_from_counts(np.concatenate([np.diff(t.offsets) for t in types]))
+    event_first = np.arange(len(types) * events).reshape(len(types), events).T
+    return take_rows(by_type, event_first.ravel())
 
 
-def _block(particles: Particles, names: tuple[str, ...], card: DatasetCard) -> FloatArray:
-    """Columns of one type, ``[n, len(names)]``; 0 for features that the type does not have."""
-    block = np.zeros((particles.n, len(names)), dtype=np.float32)
-    for i, name in enumerate(names):
-        if name == f"is_{particles.name}":
-            block[:, i] = 1
-        elif name in NODE_FEATURES or name in P4 or name in particles.card.features:
-            block[:, i] = particles.flat(name)
-    if not np.isfinite(block.sum()):  # one cheap look; which one is only asked when something is there
-        _refuse(particles, names, block)
+def _truth(particles: Particles, name: str) -> NDArray[np.bool_]:
+    known = name in particles.card.truth
+    return particles.flat(name) != 0 if known else np.zeros(particles.n, dtype=np.bool_)
+
+
+def _block(types: list[Particles], names: tuple[str, ...]) -> FloatArray:
+    """Columns of all types, one after the other, ``[N, len(names)]``; 0 where a type has no such feature."""
+    block = np.zeros((sum(t.n for t in types), len(names)), dtype=np.float32)
+    start = 0
+    for particles in types:
+        own = block[start : start + particles.n]
+        for i, name in enumerate(names):
+            if name == f"is_{particles.name}":
+                own[:, i] = 1
+            elif name in NODE_FEATURES or name in P4 or name in particles.card.features:
+                own[:, i] = particles.flat(name)
+        if not np.isfinite(own.sum()):  # one cheap look; where it is, is only asked when something is there
+            _refuse(particles, names, own)
+        start += particles.n
     return block
 
 

@@ -113,11 +113,19 @@ def _probe(card: DatasetCard, plan: Plan, tree: Any) -> frozenset[str]:
 
     def load(name: str) -> ak.Array:
         with readable(f"{plan.info}: branch {name}"):
-            return tree[name].array(entry_stop=0, library="ak")
+            return _empty(tree[name])
 
     branches = _branches(card, plan, load, 0)
     Selector(card, (plan.info,), CutFlow()).events(Scope(card, branches, 0), 0, plan.identity)
     return frozenset(branches.used)
+
+
+def _empty(branch: Any) -> ak.Array:
+    """No values of a branch, with their type. An RNTuple would decompress a cluster to give none."""
+    if not hasattr(branch, "to_akform"):
+        return branch.array(entry_stop=0, library="ak")
+    form, (name,) = branch.to_akform()
+    return ak.Array(form.length_zero_array())[name]
 
 
 def _branches(card: DatasetCard, plan: Plan, load: Callable[[str], ak.Array], start: int) -> Branches:

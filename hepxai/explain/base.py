@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -120,6 +120,14 @@ def explain(
     ValueError
         The model refuses these events, or a setting is wrong.
     """
+    explainer, output = build(method, model, settings), _target(model, target)
+    if len(events):  # scoring one of them is how a model refuses events that it does not know
+        model.logits(events[[int(np.argmax(events.counts))]])
+    return explainer.explain(model, events, output)
+
+
+def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
+    """Explainer of a registered name, if the model can do what it needs; see `explain` for what is raised."""
     if method not in EXPLAINERS:
         raise KeyError(f"no method {method!r}; there are {', '.join(sorted(EXPLAINERS))}")
     chosen = EXPLAINERS[method]
@@ -128,10 +136,7 @@ def explain(
     known = {f.name for f in dataclasses.fields(chosen)}
     if unknown := settings.keys() - known:
         raise TypeError(f"{method} has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(known))}")
-    explainer, output = chosen(**settings), _target(model, target)
-    if len(events):  # scoring one of them is how a model refuses events that it does not know
-        model.logits(events[[int(np.argmax(events.counts))]])
-    return explainer.explain(model, events, output)
+    return chosen(**settings)
 
 
 def _what_works(model: object, method: str, needs: type) -> str:

@@ -10,6 +10,7 @@ METHODS = {
     "attention": "attention",
     "edge_ig": "integrated gradients over pairs",
     "node_ig": "integrated gradients over particles",
+    "surrogate": "integrated gradients over pairs of the surrogate",
     "surrogate_edge_ig": "integrated gradients over pairs of the surrogate",
 }
 

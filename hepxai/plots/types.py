@@ -48,6 +48,7 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     for c, name in reversed(list(enumerate(means.labels[0]))):
         _bars(ax, means, c, short(name), rows, 10.0**-power)
     ax.axvline(0, color=INK, lw=1)
+    ax.use_sticky_edges = False  # bars of one sign would end on the frame
     ax.set_yticks(rows, [short(t) for t in means.labels[1]])
     ax.tick_params(axis="y", which="both", length=0)
     ax.set(xlabel=plain(scaled(f"mean {quantity(attribution)} per particle", power)))
@@ -142,6 +143,8 @@ def _matrix(ax: Axes, means: Means, class_name: str) -> None:
 
 def _cell_text(value: float, error: float, places: int) -> str:
     """Value over error, all cells with the same decimals; the tables hold more."""
+    if value == 0 and error == 0:
+        return "0"
     shown = fixed(error, places) if error >= 0.5 * 10.0**-places else f"<{10.0**-places:.{places}f}"
     return fixed(value, places) + (f"\n± {shown}" if np.isfinite(error) else "")
 

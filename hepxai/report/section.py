@@ -127,7 +127,8 @@ def number(entry: Mapping[str, float]) -> str:
 def population(events: Events) -> str:
     """``3,104 events (10.2 % with negative weight)``."""
     negative = float(np.mean(events.weight < 0)) if len(events) else 0.0
-    return f"{len(events):,} events ({100 * negative:.1f} % with negative weight)"
+    share = f"{100 * negative:.1f} % with negative weight" if negative else "no negative weights"
+    return f"{len(events):,} events ({share})"
 
 
 def splits_of(events: Events) -> str:

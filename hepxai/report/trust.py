@@ -72,7 +72,7 @@ def fidelity_section(content: ReportContent) -> Section:
     """How well the surrogate repeats the model."""
     warnings = content.warnings_about("surrogate")
     if not content.fidelity:
-        text = ["No surrogate was trained. `hepxai explain --method surrogate_edge_ig` trains one."]
+        text = ["No surrogate was trained: explain the run with a surrogate method to train one."]
         return Section("fidelity", "Fidelity of the surrogate", text=text, warnings=warnings)
     names = list(dict.fromkeys(n for row in content.fidelity.values() for n in row))
     rows = [

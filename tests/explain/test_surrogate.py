@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from hepxai.events import SPLITS, Events
 from hepxai.explain import explain
-from hepxai.explain.surrogate import LowFidelityWarning, fit_surrogate
+from hepxai.explain.surrogate import LowFidelityWarning, SurrogateEdgeIG, fit_surrogate
 from hepxai.models.network import NetworkModel
 
 
@@ -71,14 +71,14 @@ def test_settings_of_the_explanation(trained: Any) -> None:
     direct = explain(trained.surrogate.model, test, "edge_ig", **settings)
     assert np.array_equal(found.values, direct.values)
     assert {k: found.settings[k] for k in direct.settings} == direct.settings
-    assert found.settings["minimum_agreement"] == 0.85
+    assert found.settings["minimum_agreement"] == SurrogateEdgeIG.minimum_agreement
 
 
 def test_low_fidelity_warns(trained: Any) -> None:
     bad = dataclasses.replace(trained.surrogate.agreement, value=np.asarray(0.4))
     low = dataclasses.replace(trained.surrogate, fidelity={"test": {"agreement": bad}})
     with pytest.warns(
-        LowFidelityWarning, match=r"agrees with its original on 0.400 ± .* less than 0.85"
+        LowFidelityWarning, match=r"agrees with its original on 0.400 ± .* less than 0.8:"
     ) as w:
         found = explain(trained.model, trained.events[:20], "surrogate", trained=low)
     assert w[0].filename == __file__

@@ -135,7 +135,12 @@ def test_warning_is_at_the_top_and_beside_its_products(written):
 
 
 def test_warnings_go_to_the_method_they_name(make_content):
-    texts = ["edge_ig: residual 2 %", "surrogate_edge_ig: residual 3 %", "the Surrogate is poor", "12 sentinels"]
+    texts = [
+        "edge_ig: residual 2 %",
+        "surrogate_edge_ig: residual 3 %",
+        "the Surrogate is poor",
+        "12 sentinels",
+    ]
     content = make_content(30, warnings=texts)
     assert content.warnings_about("edge_ig") == (texts[0],)
     assert content.warnings_about("surrogate_edge_ig") == tuple(texts[1:3])
