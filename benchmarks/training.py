@@ -1,4 +1,4 @@
-"""One epoch of training and validation against the same network in plain PyG layers fed by PyG's DataLoader."""
+"""An epoch of training and validation against the same network in plain PyG layers and a DataLoader."""
 
 from __future__ import annotations
 

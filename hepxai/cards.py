@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
@@ -57,6 +57,7 @@ class Card(BaseModel):
     """Base of all cards and of their parts: frozen, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    shelf: ClassVar[Kind | None] = None
     _source: Source = PrivateAttr(default_factory=Source)
 
     @model_validator(mode="before")
@@ -69,6 +70,13 @@ class Card(BaseModel):
                 text = f"unknown key{nearest(str(key), known)}{comma}; the keys here are {', '.join(known)}"
                 raise entry_error(text, str(key))
         return data
+
+    @classmethod
+    def find(cls, name_or_path: str | Path, overrides: Sequence[str] = ()) -> Self:
+        """Load a card by the name of a packaged one, or by path; see `find_card` and `load_card`."""
+        if cls.shelf is None:
+            raise TypeError(f"{cls.__name__} is a part of a card")
+        return load_card(find_card(cls.shelf, name_or_path), cls, overrides)
 
     def located(self, folder: Path) -> Self:
         """Card with its relative paths resolved; ``folder`` is where its file lies."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 import yaml
 from rich.console import Console
@@ -22,7 +23,6 @@ from hepxai.models.card import ModelCard
 from hepxai.run import METHODS, Run
 
 app = typer.Typer(
-    help="Explain machine learning on high-energy-physics events: why does a network call an event signal?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -94,8 +94,8 @@ def _cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[D
             raise CardError(f"--set {override}: expected dataset.KEY=VALUE or model.KEY=VALUE")
         groups[kind].append(rest)
     return (
-        load_card(find_card("datasets", dataset), DatasetCard, groups["dataset"]),
-        load_card(find_card("models", model), ModelCard, groups["model"]),
+        DatasetCard.find(dataset, groups["dataset"]),
+        ModelCard.find(model, groups["model"]),
     )
 
 
@@ -210,9 +210,7 @@ def check(
     """Read a slice of every sample of a data-set card and say what came out."""
     with _plain_errors():
         own = [o.removeprefix("dataset.") for o in overrides or ()]
-        console.print(
-            check_card(load_card(find_card("datasets", dataset), DatasetCard, own), entries=entries)
-        )
+        console.print(check_card(DatasetCard.find(dataset, own), entries=entries))
 
 
 @app.command()
@@ -256,7 +254,7 @@ def cards(
 
 def _card_text(name: str) -> str:
     if name in list_cards("models"):
-        return dump_card(load_card(find_card("models", name), ModelCard))
+        return dump_card(ModelCard.find(name))
     return find_card("datasets", name).read_text(encoding="utf-8")
 
 
@@ -271,5 +269,10 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of torch; small networks gain little from more.")
+    ] = 1,
 ) -> None:
-    """Explain machine learning on high-energy-physics events."""
+    """Explain machine learning on high-energy-physics events: why does a network call an event signal?"""  # noqa: D400
+    # Pinned: sums in another order are other numbers, and idle threads that spin slow each other down.
+    torch.set_num_threads(threads)

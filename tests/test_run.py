@@ -28,8 +28,8 @@ EPOCHS = ["training.epochs=2", "convolutions.0.width=8", "convolutions.1.width=8
 
 
 def cards(*overrides: str) -> tuple[DatasetCard, ModelCard]:
-    data = load_card(find_card("datasets", "charged_higgs"), DatasetCard)
-    return data, load_card(find_card("models", "transformer_edgeconv"), ModelCard, [*EPOCHS, *overrides])
+    data = DatasetCard.find("charged_higgs")
+    return data, ModelCard.find("transformer_edgeconv", [*EPOCHS, *overrides])
 
 
 @pytest.fixture(scope="session")

@@ -51,11 +51,12 @@ def assemble(scope: Scope) -> Assembled:
     card = scope.card
     types = [scope.particles(name) for name in card.particles]
     order, rows = _interleaved(types, len(scope))
+    p4 = _block(types, P4)  # before what follows from it: errors name the cause
     truth_names = dict.fromkeys(n for p in card.particles.values() for n in p.truth)
     return Assembled(
         offsets=rows[:: len(types)],
         particles=np.take(_block(types, card.node_features), order, axis=0),
-        p4=np.take(_block(types, P4), order, axis=0),
+        p4=np.take(p4, order, axis=0),
         type=np.repeat(np.tile(np.arange(len(types)), len(scope)), np.diff(rows)),
         index=np.concatenate([t.flat("index") for t in types])[order],
         truth={n: np.concatenate([_truth(t, n) for t in types])[order] for n in truth_names},

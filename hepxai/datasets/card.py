@@ -6,7 +6,7 @@ import keyword
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
@@ -148,6 +148,7 @@ class Focus(Card):
 class DatasetCard(Card):
     """What to read from ROOT files and what it means. See `docs/dataset_card.md` for every key."""
 
+    shelf: ClassVar[Literal["datasets"]] = "datasets"
     name: str
     description: str = ""
     folder: str = "."

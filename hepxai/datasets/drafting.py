@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import yaml
@@ -12,6 +13,7 @@ import yaml
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.inspection import FileReport, Shape, TreeReport
 from hepxai.datasets.kinematics import SPELLINGS, convention
+from hepxai.datasets.sources import is_remote
 from hepxai.datasets.vocabulary import FUNCTIONS
 
 _NOT_MEASURED = re.compile(r"^(gen|mc|lhe|truth|hlt|trig|l1|sv|sub|corr|soft|fsr)", re.IGNORECASE)
@@ -120,13 +122,14 @@ def _distinct(groups: list[_Group]) -> list[_Group]:
 def _head(report: FileReport, tree: TreeReport, groups: list[_Group]) -> list[str]:
     weights = [b for b in tree.names("per event") if _WEIGHTS.match(b)]
     units = _units(tree, groups)
+    path = report.path if is_remote(report.path) else str(Path(report.path).resolve())
     return [
-        f"# Drafted from {report.path}: look at every line, then run `hepxai check` on it.",
+        f"# Drafted from {path}: look at every line, then run `hepxai check` on it.",
         "name: draft",
         f"tree: {_quoted(tree.name)}",
         f"units: {units} # what the file is in; guessed from the size of the momenta",
         "samples:",
-        f"  - {{name: signal, files: [{_quoted(report.path)}], class: signal}}",
+        f"  - {{name: signal, files: [{_quoted(path)}], class: signal}}",
         "  # - {name: background, files: [...], class: background}",
         "labels: [signal] # e.g. [background, signal]",
         *([f"weights: {weights[0]} # signed"] if weights else ["# weights: genWeight"]),

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hepxai.datasets.columns import Array, flatten
-from hepxai.datasets.sources import open_root, readable, trees_of
+from hepxai.datasets.sources import branch_names, field_of, open_root, readable, trees_of
 
 Shape = Literal["per event", "per particle", "text", "other"]
 #: Numbers that stand for "missing" in files of the field, whatever else a branch holds.
@@ -123,7 +123,7 @@ def inspect_file(path: str | Path, *, entries: int = 10_000) -> FileReport:
 
 
 def _tree(tree: Any, name: str, kind: str, entries: int) -> TreeReport:
-    names = list(dict.fromkeys(tree.keys(recursive=False)))
+    names = list(dict.fromkeys(branch_names(tree)))
     stop = min(entries, int(tree.num_entries))
     reports: list[BranchReport] = []
     for i in range(0, len(names), _BATCH):
@@ -134,7 +134,7 @@ def _tree(tree: Any, name: str, kind: str, entries: int) -> TreeReport:
 def _branches(tree: Any, names: list[str], stop: int) -> list[BranchReport]:
     try:
         arrays = tree.arrays(names, entry_stop=stop)
-        columns = {n: arrays[n] for n in names}
+        columns = {n: field_of(arrays, n) for n in names}
     except Exception:  # some branch has a type that uproot cannot read: find out which
         columns = {n: _column(tree, n, stop) for n in names}
     return [_report(n, str(tree[n].typename), columns[n]) for n in names]

@@ -28,11 +28,16 @@ MOMENTA = ("pt", "mass", "energy", "px", "py", "pz")
 
 
 def convention(have: Collection[str]) -> tuple[str, ...] | None:
-    """Components to read: pt, eta, phi or px, py, pz, without eta or pz for transverse momentum."""
-    for components in (("pt", "eta", "phi"), ("px", "py", "pz"), ("pt", "phi"), ("px", "py")):
+    """Components to read: pt, eta, phi or px, py, pz, without eta or pz for transverse momentum.
+
+    Where a file has both, the complete one: energy goes with px, py, pz; mass with pt, eta, phi.
+    """
+    polar, cartesian = ("pt", "eta", "phi"), ("px", "py", "pz")
+    by_energy = "energy" in have and "mass" not in have
+    for components in (cartesian, polar) if by_energy else (polar, cartesian):
         if set(components) <= set(have):
             return components
-    return None
+    return next((c for c in (("pt", "phi"), ("px", "py")) if set(c) <= set(have)), None)
 
 
 def _momentum2(q: Quantities, *, polar: bool) -> Array:

@@ -233,7 +233,7 @@ class Particles:
         """One value per particle from a value per particle, per event, or for all."""
         if isinstance(value, ak.Array):
             return self._aligned(value, self.offsets, "the expression")
-        return np.repeat(np.broadcast_to(value, len(self.offsets) - 1), np.diff(self.offsets))
+        return _repeated(value, np.diff(self.offsets))
 
     def stored(self, name: str) -> Array:
         """Values of a quantity as the file has them; of all particles."""
@@ -244,8 +244,7 @@ class Particles:
         value = naming.values(name)
         if isinstance(value, ak.Array):
             return self._aligned(value, self.offsets, str(naming.own(name)))
-        each = np.diff(self.offsets) // len(self.sets)
-        return np.repeat(np.broadcast_to(value, len(each)), each)
+        return _repeated(value, np.diff(self.offsets) // len(self.sets))
 
     def _aligned(self, value: ak.Array, offsets: IntArray, what: str) -> Array:
         if value.ndim != 2 or value.fields or not hasattr(value.layout.content, "dtype"):
@@ -310,3 +309,9 @@ class Particles:
             return (naming.own(text) or text,)
         own = naming.own(name)
         return (own,) if own else tuple(str(naming.own(c)) for c in self.components)
+
+
+def _repeated(value: Any, counts: IntArray) -> Array:
+    """A value per event (or one for all), for each of its particles."""
+    each = np.broadcast_to(value, len(counts))
+    return each if (counts == 1).all() else np.repeat(each, counts)

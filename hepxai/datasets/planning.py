@@ -12,12 +12,23 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from hepxai.cards import nearest
 from hepxai.datasets.card import DatasetCard, Missing
 from hepxai.datasets.columns import Array, Branches, ReadError
 from hepxai.datasets.cutflow import CutFlow
+from hepxai.datasets.expressions import ExpressionError
 from hepxai.datasets.scope import Scope
 from hepxai.datasets.selecting import Selector
-from hepxai.datasets.sources import FileInfo, find_files, is_remote, opened, readable
+from hepxai.datasets.sources import (
+    FileInfo,
+    branch_names,
+    field_of,
+    find_files,
+    is_remote,
+    is_rntuple,
+    opened,
+    readable,
+)
 
 _NANOAOD = {"run": "run", "luminosity_block": "luminosityBlock", "event": "event"}
 
@@ -42,7 +53,7 @@ class Plan:
 
     def scope(self, card: DatasetCard, arrays: Any, start: int) -> Scope:
         """Names of the card's expressions, for a chunk."""
-        branches = _branches(card, self, lambda name: arrays[name], start)
+        branches = _branches(card, self, lambda name: field_of(arrays, name), start)
         return Scope(card, branches, len(arrays))
 
     @property
@@ -85,10 +96,12 @@ def _plan_file(
         with readable(f"{path}:{tree}"):
             size = None if is_remote(path) else Path(path).stat().st_size
             info = FileInfo(path, tree, sample, int(found.num_entries), size)
-            known = frozenset(found.keys(recursive=True, full_paths=False))
+            known = frozenset(branch_names(found))
         plan = Plan(info, known, frozenset(), _identity(card, known))
         if not info.entries:
             return plan
+        for name in card.missing.keys() - known:
+            raise card.error(("missing", name), f"no branch {name!r} in {info}{nearest(name, known)}")
         key = (next(s.weight for s in card.samples if s.name == sample), known)
         needed = probed.get(key)
         if needed is None or _types(found, needed) not in probed:
@@ -112,20 +125,22 @@ def _probe(card: DatasetCard, plan: Plan, tree: Any) -> frozenset[str]:
     """Branches that the card asks for, found by evaluating it on none of the entries."""
 
     def load(name: str) -> ak.Array:
-        with readable(f"{plan.info}: branch {name}"):
-            return _empty(tree[name])
+        try:
+            return field_of(ak.Array(_form(tree, name).length_zero_array()), name)
+        except Exception as problem:  # uproot says in many ways that a C++ type has no columns
+            kind = tree[name].typename
+            raise ExpressionError(f"branch {name} of {plan.info} has type {kind}, not numbers") from problem
 
     branches = _branches(card, plan, load, 0)
     Selector(card, (plan.info,), CutFlow()).events(Scope(card, branches, 0), 0, plan.identity)
     return frozenset(branches.used)
 
 
-def _empty(branch: Any) -> ak.Array:
-    """No values of a branch, with their type. An RNTuple would decompress a cluster to give none."""
-    if not hasattr(branch, "to_akform"):
-        return branch.array(entry_stop=0, library="ak")
-    form, (name,) = branch.to_akform()
-    return ak.Array(form.length_zero_array())[name]
+def _form(tree: Any, name: str) -> ak.forms.Form:
+    """Type of a branch as a record of one field, without reading any of it."""
+    if is_rntuple(tree):
+        return tree[name].to_akform()[0]
+    return ak.forms.RecordForm([tree[name].interpretation.awkward_form(tree.file)], [name])
 
 
 def _branches(card: DatasetCard, plan: Plan, load: Callable[[str], ak.Array], start: int) -> Branches:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import fsspec
 import uproot
 
@@ -109,9 +110,10 @@ def readable(where: str) -> Iterator[None]:
         raise
     except Exception as problem:  # zlib, struct, assertions ...: a broken file can fail anywhere
         reason = " ".join(str(problem).split())[:200]
+        damaged = "the file is truncated or damaged, copy it again or take it off the card"
+        remedy = "check the address and the network" if is_remote(where) else damaged
         raise ReadError(
-            f"{where}: cannot be read ({type(problem).__name__}: {reason}); "
-            "the file is truncated or damaged, copy it again or take it off the card"
+            f"{where}: cannot be read ({type(problem).__name__}: {reason}); {remedy}"
         ) from problem
 
 
@@ -156,6 +158,29 @@ def trees_of(file: Any) -> dict[str, str]:
     """Name and kind (TTree or RNTuple) of every tree of a file, in folders too."""
     kinds = {"TTree": "TTree", "TNtuple": "TTree", "TNtupleD": "TTree", "ROOT::RNTuple": "RNTuple"}
     return {k: kinds[c] for k, c in file.classnames(cycle=False).items() if c in kinds}
+
+
+def is_rntuple(tree: Any) -> bool:
+    """Whether an open tree is an RNTuple."""
+    return hasattr(tree, "to_akform")
+
+
+def branch_names(tree: Any) -> list[str]:
+    """Names of everything that holds values.
+
+    Names inside an RNTuple's records have dots; those inside a TTree's branches are their own. The
+    ``_collection0`` of converted RNTuples is what their other fields already show.
+    """
+    if not is_rntuple(tree):
+        return list(tree.keys(full_paths=False, filter_branch=lambda b: not b.branches))
+    names = tree.keys()
+    records = {n.rpartition(".")[0] for n in names}
+    return [n for n in names if n not in records and not n.startswith("_")]
+
+
+def field_of(arrays: ak.Array, name: str) -> ak.Array:
+    """Branch of what was read of a tree."""
+    return arrays[name] if name in arrays.fields else arrays[tuple(name.split("."))]
 
 
 def _tree(file: Any, path: str, tree: str) -> Any:

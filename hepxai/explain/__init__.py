@@ -1,5 +1,10 @@
 """Explanation methods: one verb, one file per method."""
 
+import sys
+from types import ModuleType
+from typing import Any
+
+from hepxai.attribution import Attribution
 from hepxai.explain import attention, edge_ig, node_ig, surrogate
 from hepxai.explain.base import EXPLAINERS, CannotExplainError, Explainer, explain, register
 
@@ -14,3 +19,13 @@ __all__ = [
     "register",
     "surrogate",
 ]
+
+
+class _Verb(ModuleType):
+    """Lets ``hepxai.explain(model, events, …)`` be the verb although it names this package, too."""
+
+    def __call__(self, *args: Any, **settings: Any) -> Attribution:
+        return explain(*args, **settings)
+
+
+sys.modules[__name__].__class__ = _Verb

@@ -88,7 +88,7 @@ class EdgeIG(PathExplainer):
         path = model.edge_path(cloud, self._layer(model))
         messages, frozen = path.messages, self.neighbours == "frozen"
         found = integrate(
-            lambda h: path.after(h, frozen)[:, output], messages.base, messages.total, self.steps or 1
+            lambda h: path.after(h, frozen)[:, output], messages.base, messages.total, self.nodes()
         )
         with torch.no_grad():
             return messages.src, messages.dst, messages.contract(found.gradient), found.span

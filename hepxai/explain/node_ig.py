@@ -63,7 +63,7 @@ class NodeIG(PathExplainer):
         values, changes = [], []
         starts = chunked.clouds_of(events.replace(particles=particles[events.type]))
         for cloud, start in zip(chunked.clouds(self.name, progress=self.progress), starts, strict=True):
-            value, change = _chunk(model, cloud, start.x, output, self.steps or 1)
+            value, change = _chunk(model, cloud, start.x, output, self.nodes())
             values.append(value)
             changes.append(change)
         attribution = chunked.per_particle(values).reshape(-1, len(events.schema.features))

@@ -108,6 +108,12 @@ class PathExplainer(Explainer):
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps={self.steps}; at least 1 is needed")
 
+    def nodes(self) -> int:
+        """Steps, once they are settled."""
+        if self.steps is None:
+            raise ValueError("the number of steps is not settled; call prepare or explain")
+        return self.steps
+
     def checks(self, found: Attribution) -> dict[str, float]:
         """Completeness."""
         return residual_checks(found)

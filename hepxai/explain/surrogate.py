@@ -11,7 +11,6 @@ from typing import Self
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.cards import find_card, load_card
 from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
 from hepxai.explain.base import register
@@ -79,7 +78,7 @@ def fit_surrogate(
         For checkpoints; see `hepxai.training.fit`.
     progress : bool
     """
-    chosen = load_card(find_card("models", CARD), ModelCard) if card is None else card
+    chosen = ModelCard.find(CARD) if card is None else card
     if len(model.outputs) > 1:
         raise ValueError(f"a surrogate imitates one logit; the model has {', '.join(model.outputs)}")
     original = model.logits(events)[:, 0]

@@ -86,8 +86,10 @@ def rejection(score: Array, signal: NDArray[np.bool_], weight: Array, efficiency
     The error adds the background's count at fixed threshold and the threshold's own error from the finite
     signal sample, through the slope of the ROC curve. Infinite if no background passes.
     """
+    if not 0 < efficiency <= 1:
+        raise ValueError(f"efficiency={efficiency}; it must be above 0 and at most 1")
     eff_s, eff_b, threshold = roc(score, signal, weight)
-    cut = threshold[min(int(np.argmax(eff_s >= efficiency)), len(threshold) - 1)]
+    cut = threshold[np.argmax(eff_s >= efficiency)]
     passed = _mean(score[~signal] >= cut, weight[~signal])
     signal_error = _mean(score[signal] >= cut, weight[signal]).error
     error = np.hypot(passed.error, _slope(eff_s, eff_b, efficiency, float(signal_error)) * signal_error)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
-from hepxai.cards import Card
+from hepxai.cards import Card, entry_error
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -34,6 +34,12 @@ class Convolution(Card):
     heads: PositiveInt = 1
     neighbours: PositiveInt = 4
     aggregation: Literal["mean", "max"] = "mean"
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise entry_error(f"{self.heads} heads cannot share width {self.width}; it must divide", "heads")
+        return self
 
 
 class Schedule(Card):
@@ -106,6 +112,7 @@ class ModelCard(Card):
     training : Training
     """
 
+    shelf: ClassVar[Literal["models"]] = "models"
     kind: Literal["particle_gnn"] = "particle_gnn"
     description: str = ""
     convolutions: Annotated[tuple[Convolution, ...], Field(min_length=1)]

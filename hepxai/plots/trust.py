@@ -49,13 +49,15 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
         Those without a residual are left out.
     """
     ax = axes_or_new(ax)
-    found = {k: relative_residual(a) for k, a in attributions.items() if a.residual is not None}
-    edges = _decades(np.concatenate([*found.values(), np.array([1e-4, 1e-1])]))
+    complete = {k: a for k, a in attributions.items() if a.residual is not None and a.span is not None}
+    found = {k: v[~np.isnan(v)] for k, v in ((k, relative_residual(a)) for k, a in complete.items())}
+    edges = _decades(np.concatenate([*found.values(), np.array([1e-3, 1e-2])]))
     for i, (method, values) in enumerate(found.items()):
-        filled, _ = np.histogram(np.clip(values[~np.isnan(values)], edges[0], edges[-1]), bins=edges)
+        filled, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
         colour = (CLASS_COLOURS[3], CLASS_COLOURS[2], CLASS_COLOURS[4], CLASS_COLOURS[5])[i % 4]
         ax.stairs(filled, edges, lw=2, ls=STEPS[i % 4], color=colour, label=plain(method_name(method)))
-        ax.axvline(float(np.nanmedian(values)) if len(values) else 1.0, color=colour, lw=1, ls=":")
+        if len(values):
+            ax.axvline(float(np.median(values)), color=colour, lw=1, ls=":")
     ax.set(
         xlabel="|residual| / |change of output|", ylabel="events", xscale="log", xlim=(edges[0], edges[-1])
     )
@@ -66,8 +68,9 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
 
 def _decades(values: NDArray[np.float64]) -> NDArray[np.float64]:
     shown = values[np.isfinite(values) & (values > 0)]
-    low, high = np.floor(np.log10(shown.min())), np.ceil(np.log10(shown.max()))
-    low, high = max(low, -7), min(high, 2)
+    ends = np.log10(np.quantile(shown, [0.003, 0.997]))  # single events do not set the range
+    low = float(np.clip(np.floor(ends[0]), -7, 1))
+    high = float(np.clip(np.ceil(ends[1]), low + 1, 2))
     return np.logspace(low, high, int(8 * (high - low)) + 1)
 
 

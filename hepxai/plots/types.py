@@ -137,7 +137,8 @@ def _matrix(ax: Axes, means: Means, class_name: str) -> None:
     ax.set_yticks(range(len(rows)), [short(t) for t in rows])
     ax.tick_params(which="both", length=0)
     if max(map(len, columns)) > 9 or len(columns) > 7:
-        ax.tick_params(axis="x", rotation=35)
+        for text in ax.get_xticklabels():
+            text.set(rotation=35, ha="right", rotation_mode="anchor")
     ax.set_title(short(class_name), loc="left", fontsize="medium")
 
 

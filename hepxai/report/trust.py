@@ -34,7 +34,8 @@ def residuals_section(content: ReportContent) -> Section:
     caption = (
         "Completeness: how far the attributions of an event miss the change of the output that they should "
         "add up to, relative to that change. Events are not weighted: this is a property of the numerical "
-        f"integral. Dotted lines: medians. {', '.join(population(a.events) for a in found.values())}."
+        "integral. Dotted lines: medians; the outermost bins hold what lies beyond. "
+        f"{', '.join(population(a.events) for a in found.values())}."
     )
     figure = drawn("residuals", caption, lambda ax: residuals(found, ax=ax), (7.2, 5.0))
     return Section(

@@ -51,6 +51,14 @@ def test_glob_without_match(small: Path) -> None:
     assert "samples.1.files.1: no file matches more_*.root; check the folder and the pattern" in text
 
 
+def test_address_that_leads_nowhere(small: Path) -> None:
+    text = message(small, f"samples.1.files=file://{small}/gone.root")
+    assert "gone.root: cannot be read (FileNotFoundError: " in text
+    assert text.endswith("check the address and the network")
+    text = message(small, f"samples.1.files=file://{small}/gone_*.root")
+    assert text.endswith("gone_*.root; check the folder and the pattern")
+
+
 def test_not_root(small: Path) -> None:
     (small / "signal.root").write_text("pt,eta,phi\n")
     expected = "signal.root: not a ROOT file (starts with b'pt,e'); give a file made by ROOT or uproot"
@@ -127,6 +135,13 @@ def test_missing_quantity_of_a_particle(small: Path) -> None:
     text = message(small, "particles.muon.cuts={good: relIso < 0.2}", kind=CardError)
     assert "particles.muon.cuts.good: no branch or variable 'relIso'" in text
     assert "(did you mean 'pfRelIso'?)" in text
+
+
+def test_missing_values_of_a_branch_that_is_not_there(small: Path) -> None:
+    text = message(small, "missing.Jet_btga={values: -2}", kind=CardError)
+    assert text.endswith(
+        "Jet_btga: no branch 'Jet_btga' in background.root:Events (did you mean 'Jet_btag'?)"
+    )
 
 
 def test_missing_momenta(small: Path) -> None:

@@ -125,6 +125,16 @@ def test_draft_of_nanoaod(tmp_path: Path) -> None:
     assert "not used: GenPart_{}" in (tmp_path / "f.yaml").read_text()
 
 
+def test_draft_of_records(tmp_path: Path) -> None:
+    columns = make_columns(40)
+    names = ("pt", "eta", "phi", "mass", "charge")
+    with uproot.recreate(tmp_path / "f.root") as file:
+        file.mkrntuple("Events", {"muon": ak.zip({k: columns[f"Muon_{k}"] for k in names})})
+    card = drafted(tmp_path / "f.root")
+    assert card.particles["muon"].branches == ("muon.{}",)
+    assert read(card).events.n_particles == len(ak.flatten(columns["Muon_pt"]))
+
+
 def test_draft_of_flat_cartesian_mev(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     columns = {f"{k}{i}": rng.normal(0, 40_000, 50) for i in (1, 2) for k in ("px", "py", "pz")}

@@ -8,6 +8,7 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ntuples import CARD, jagged, make_columns, write_rntuple, write_ttree
@@ -196,6 +197,19 @@ def test_energy_instead_of_mass(tmp_path: Path, card_of: CardOf) -> None:
     assert_same(both, read(card_of(muons("energy.root", FROM_PATTERN))).events, rtol=1e-3, ignore=("files",))
 
 
+def test_both_conventions_in_one_file(tmp_path: Path, card_of: CardOf) -> None:
+    columns = make_columns(60)
+    both = cartesian(columns)
+    both["Muon_pt"] = columns["Muon_pt"] * np.float32(1.1)  # seen in the wild: they disagree
+    others = {
+        k: columns[k] for k in ("Muon_eta", "Muon_phi", "Muon_charge", "run", "event", "luminosityBlock")
+    }
+    write_ttree(tmp_path / "both.root", both | others)
+    write_ttree(tmp_path / "right.root", columns)
+    expected = read(card_of(muons("right.root", FROM_PATTERN))).events
+    assert_same(expected, read(card_of(muons("both.root", FROM_PATTERN))).events, rtol=1e-4)
+
+
 FLAT_PATTERNS = """
     branches: ["{}1", "{}2"]
     features: {charge: Q}
@@ -326,6 +340,17 @@ def test_names_with_dots_are_branches(tmp_path: Path, card_of: CardOf) -> None:
         text = muons("f.root", f"{{branches: {quoted}, features: {{charge: Jet.Q}}}}")
         events = read(card_of(text + "selection: max(Jet.PT) > 2.5\n")).events
         assert events.p4[:, 0].tolist() == [3]
+
+
+def test_records_of_an_rntuple(tmp_path: Path, card_of: CardOf) -> None:
+    columns = make_columns(60)
+    write_ttree(tmp_path / "branches.root", columns)
+    names = ("pt", "eta", "phi", "mass", "charge")
+    numbers = {k: columns[k] for k in ("run", "luminosityBlock", "event")}
+    with uproot.recreate(tmp_path / "records.root") as file:
+        file.mkrntuple("Events", numbers | {"Muon": ak.zip({k: columns[f"Muon_{k}"] for k in names})})
+    expected = read(card_of(muons("branches.root", FROM_PATTERN))).events
+    assert_same(expected, read(card_of(muons("records.root", FROM_PATTERN.replace("Muon_", "Muon.")))).events)
 
 
 def test_progress_bar_is_drawn_to_stderr(small: Path, capsys: pytest.CaptureFixture[str]) -> None:

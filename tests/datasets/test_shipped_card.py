@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hepxai.cards import find_card, load_card
 from hepxai.datasets import DatasetCard, read
 from hepxai.events import Events
 
 
 @pytest.fixture(scope="module")
 def events() -> Events:
-    return read(load_card(find_card("datasets", "charged_higgs"), DatasetCard)).events
+    return read(DatasetCard.find("charged_higgs")).events
 
 
 def test_enough_events_of_both_classes(events: Events) -> None:

@@ -15,7 +15,7 @@ from torch_geometric.explain import CaptumExplainer, Explainer, ModelConfig
 from torch_geometric.nn import GraphConv, TransformerConv, global_mean_pool
 
 from hepxai.events import Events
-from hepxai.explain import explain
+from hepxai.explain import EXPLAINERS, explain
 from hepxai.explain.path import STEPS, integrate, relative_residual
 from hepxai.models.network import NetworkModel
 
@@ -213,6 +213,11 @@ def test_explains_the_target(toy: Callable[..., Events], make_model: Callable[..
     with pytest.raises(KeyError, match="choose one of ttZ, ttH, HpHm"):
         explain(model, events, "edge_ig")
     assert logits.shape == (10, 3)
+
+
+def test_needs_to_be_prepared(model: NetworkModel, events: Events) -> None:
+    with pytest.raises(ValueError, match="number of steps is not settled; call prepare or explain"):
+        EXPLAINERS["edge_ig"]().attribute(model, events, "signal")
 
 
 @pytest.mark.parametrize(

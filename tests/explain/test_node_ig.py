@@ -159,5 +159,6 @@ def test_wrong_settings(
 
 
 def test_needs_to_be_prepared(model: NetworkModel, events: Events) -> None:
-    with pytest.raises(ValueError, match="call prepare or explain"):
-        EXPLAINERS["node_ig"](steps=3).attribute(model, events, "signal")
+    for settings in ({"steps": 3}, {"baseline_values": background_mean(events)}):
+        with pytest.raises(ValueError, match="call prepare or explain"):
+            EXPLAINERS["node_ig"](**settings).attribute(model, events, "signal")

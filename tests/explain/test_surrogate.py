@@ -119,7 +119,7 @@ def test_trains_the_shipped_card_if_none_is_given(trained: Any, tmp_path: Path) 
     from hepxai.explain import surrogate as module
 
     card = trained.surrogate_card
-    shipped = module.load_card(module.find_card("models", module.CARD), type(card))
+    shipped = type(card).find(module.CARD)
     assert [c.kind for c in shipped.convolutions] == ["graph", "dynamic_edge", "dynamic_edge"]
     assert shipped.edge_dropout == 0
     again = fit_surrogate(trained.model, trained.events, card=card, folder=tmp_path)

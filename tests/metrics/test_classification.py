@@ -213,6 +213,20 @@ def test_a_class_whose_weights_cancel(figure: Callable[..., Estimate], weight: l
         figure(np.arange(4.0), signal, np.array(weight, dtype=float))
 
 
+@pytest.mark.parametrize("efficiency", [0.0, 1.1, -0.5, float("nan")])
+def test_impossible_efficiencies(efficiency: float) -> None:
+    with pytest.raises(ValueError, match="it must be above 0 and at most 1"):
+        rejection(*sample(20, 0), efficiency)
+
+
+def test_everything_passes_at_full_efficiency() -> None:
+    score, signal, weight = sample(60, 12, "signed")
+    passing = score >= score[signal].min()
+    assert rejection(score, signal, abs(weight), 1.0).value == pytest.approx(
+        abs(weight)[~signal].sum() / abs(weight)[passing & ~signal].sum()
+    )
+
+
 def test_table_of_figures(toy: Callable[..., Events]) -> None:
     events = toy(200)
     score = np.random.default_rng(0).normal(size=200)

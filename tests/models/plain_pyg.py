@@ -43,7 +43,7 @@ def complete(ptr: Tensor) -> Tensor:
 
 def nearest(x: Tensor, ptr: Tensor, k: int) -> Tensor:
     """The k nearest others of every particle, by brute force: ``edge_index [2, P]``."""
-    edges = []
+    edges, x = [], x.detach()
     for first, last in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True):
         for i in range(first, last):
             others = [j for j in range(first, last) if j != i]

@@ -124,6 +124,6 @@ def test_scoring_leaves_no_state(model: NetworkModel, events: Events) -> None:
 
 def test_evaluating_restores_after_an_error() -> None:
     network = nn.Sequential(nn.Dropout(), nn.Linear(2, 2).eval())
-    with pytest.raises(RuntimeError, match="size mismatch|shapes"), evaluating(network):
+    with pytest.raises(RuntimeError, match="shapes"), evaluating(network):
         network(torch.zeros(3, 7))
     assert [m.training for m in network.modules()] == [True, True, False]

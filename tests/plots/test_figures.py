@@ -196,6 +196,14 @@ def test_names_from_cards_are_drawn_as_they_are():
     ax.figure.canvas.draw()
 
 
+def test_residuals_of_any_size(toy, node_map):
+    found = node_map(toy(40))
+    for scale in (1e-2, 1e5, np.nan, 0.0):
+        ax = plots.residuals({"node_ig": found.replace(residual=np.full(40, scale))})
+        shown = sum(p.get_data().values.sum() for p in ax.patches)
+        assert shown == (0 if np.isnan(scale) else 40)
+
+
 def test_residual_of_a_method_without_completeness(toy, pair_map, node_map):
     with pytest.raises(ValueError, match="no completeness residual"):
         relative_residual(pair_map(toy(3)))

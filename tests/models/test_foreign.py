@@ -1,0 +1,204 @@
+"""Modules that a user brings: scored and explained as the same weights in the package's own network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from plain_pyg import PlainGNN, settle, shuffle
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.nn import GATConv, GCNConv, SAGEConv, TransformerConv, global_mean_pool
+
+from hepxai.attribution import Attribution
+from hepxai.events import Events
+from hepxai.explain import CannotExplainError, explain
+from hepxai.models import PygModel
+from hepxai.models.base import Differentiable, HasAttention, HasEdgeWeights
+from hepxai.models.card import ModelCard
+from hepxai.models.network import NetworkModel
+
+CARD = ModelCard.model_validate(
+    {
+        "convolutions": [
+            {"kind": "transformer", "width": 8, "heads": 2},
+            {"kind": "dynamic_edge", "width": 8, "neighbours": 3},
+            {"kind": "graph", "width": 6},
+            {"kind": "dynamic_edge", "width": 8, "neighbours": 2, "aggregation": "max"},
+        ],
+        "dense": [6],
+    }
+)
+CLOSE = {"rtol": 2e-3, "atol": 1e-5}
+
+
+def apply(module: nn.Module, batch: Batch) -> Tensor:
+    logits: Tensor = module(batch.x, batch.p4, batch.ptr)
+    return logits
+
+
+@pytest.fixture
+def events(toy: Callable[..., Events]) -> Events:
+    return toy(12, seed=4, largest=6)
+
+
+@pytest.fixture
+def own(events: Events) -> NetworkModel:
+    torch.manual_seed(6)
+    model = NetworkModel.build(CARD, events.schema)
+    settle(model.network, events)
+    return model
+
+
+@pytest.fixture
+def foreign(own: NetworkModel) -> PygModel:
+    return PygModel(PlainGNN(CARD, own.network), ("signal",), call=apply)
+
+
+def by_pair(found: Attribution) -> dict[tuple[int, int], np.ndarray]:
+    ends = zip(found.pairs.src.tolist(), found.pairs.dst.tolist(), strict=True)
+    return dict(zip(ends, found.values, strict=True))
+
+
+def assert_same(found: Attribution, expected: Attribution) -> None:
+    mine, theirs = by_pair(found), by_pair(expected)
+    assert mine.keys() == theirs.keys()
+    for pair, value in theirs.items():
+        np.testing.assert_allclose(mine[pair], value, **CLOSE, err_msg=str(pair))
+
+
+def test_abilities(foreign: PygModel) -> None:
+    for ability in (Differentiable, HasAttention, HasEdgeWeights):
+        assert isinstance(foreign, ability)
+    assert foreign.edge_layers == tuple(f"convolutions.{i}" for i in range(4))
+
+
+def test_logits(own: NetworkModel, foreign: PygModel, events: Events) -> None:
+    np.testing.assert_allclose(foreign.logits(events), own.logits(events), rtol=1e-4, atol=1e-5)
+    assert foreign.logits(events[:0]).shape == (0, 1)
+
+
+@pytest.mark.parametrize("layer", range(4))
+def test_edge_ig(own: NetworkModel, foreign: PygModel, events: Events, layer: int) -> None:
+    """The module searches its neighbours again along the path, as ours does with "dynamic"."""
+    found = explain(foreign, events, "edge_ig", layer=foreign.edge_layers[layer], steps=4)
+    settings = {"layer": own.edge_layers[layer], "steps": 4, "neighbours": "dynamic"}
+    expected = explain(own, events, "edge_ig", **settings)
+    assert_same(found, expected)
+    np.testing.assert_allclose(found.span, expected.span, **CLOSE)
+
+
+def test_attention(own: NetworkModel, foreign: PygModel, events: Events) -> None:
+    found = explain(foreign, events, "attention")
+    assert found.labels["layer"] == ("convolutions.0",)
+    assert_same(found, explain(own, events, "attention"))
+    assert found.checks["max_row_deviation"] < 1e-5
+
+
+# --- modules of all sorts --------------------------------------------------------------------------
+
+
+class Plain(nn.Module):
+    """What a user writes in the morning."""
+
+    def __init__(self, convolution: Callable[..., nn.Module], **settings: Any) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        self.one, self.two = convolution(5, 6, **settings), SAGEConv(6, 6)
+        self.norm, self.drop, self.last = nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        h = torch.tanh(self.one(batch.x / 50, batch.edge_index))  # smooth: few steps integrate it exactly
+        h = torch.tanh(self.two(h, batch.edge_index))
+        pooled = global_mean_pool(h, batch.batch, size=batch.num_graphs)
+        return self.last(self.drop(self.norm(pooled)))[:, 0]
+
+
+LAYERS = {
+    "GCN": (GCNConv, {"add_self_loops": False}),
+    "SAGE": (SAGEConv, {}),
+    "GAT": (GATConv, {"add_self_loops": False}),
+    "transformer": (TransformerConv, {}),
+}
+
+
+@pytest.fixture(params=LAYERS)
+def plain(request: pytest.FixtureRequest) -> PygModel:
+    layer, settings = LAYERS[request.param]
+    return PygModel(Plain(layer, **settings), ("signal",))
+
+
+@pytest.mark.parametrize("layer", ["one", "two"])
+def test_edge_ig_is_complete(plain: PygModel, events: Events, layer: str) -> None:
+    found = explain(plain, events, "edge_ig", layer=layer, steps=12)
+    assert np.abs(found.values).max() > 1e-4
+    np.testing.assert_allclose(found.residual, 0, atol=2e-6)
+    assert np.abs(found.span).max() > 1e-2
+    complete, _, _ = events.pairs()
+    assert len(found.values) == len(complete)
+
+
+def test_particles_of_one_event_only(plain: PygModel, events: Events) -> None:
+    """Alone as in the batch, in any order of the particles."""
+    for method in ("edge_ig", "node_ig"):
+        settings = {"baseline": "zero"} if method == "node_ig" else {}
+        whole = explain(plain, events, method, steps=4, **settings)
+        shuffled, old = shuffle(events)
+        permuted = explain(plain, shuffled, method, steps=4, **settings)
+        if method == "node_ig":
+            np.testing.assert_allclose(permuted.values, whole.values[old], **CLOSE)
+        else:
+            renamed = {(old[s], old[d]): v for (s, d), v in by_pair(permuted).items()}
+            for pair, value in by_pair(whole).items():
+                np.testing.assert_allclose(renamed[pair], value, **CLOSE)
+        for e in range(len(events)):
+            alone = explain(plain, events[[e]], method, steps=4, **settings)
+            np.testing.assert_allclose(alone.values, whole[np.array([e])].values, **CLOSE)
+
+
+def test_the_module_stays_as_it_was(plain: PygModel, events: Events) -> None:
+    module = plain.module.train()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    attributes = [sorted(vars(m)) for m in module.modules()]
+    hooks = [{k: len(v) for k, v in vars(m).items() if k.endswith("hooks")} for m in module.modules()]
+    plain.logits(events)
+    for method in ("edge_ig", "node_ig"):
+        explain(plain, events, method, steps=2)
+    assert all(m.training for m in module.modules())
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    assert all(p.grad is None for p in module.parameters())
+    assert attributes == [sorted(vars(m)) for m in module.modules()]
+    assert hooks == [{k: len(v) for k, v in vars(m).items() if k.endswith("hooks")} for m in module.modules()]
+
+
+def test_lonely_particles(plain: PygModel, toy: Callable[..., Events]) -> None:
+    lonely = toy(8, largest=1)
+    assert np.isfinite(plain.logits(lonely)).all()
+    found = explain(plain, lonely, "edge_ig", steps=2)
+    assert len(found.values) == 0
+    assert not found.residual.any()
+
+
+# --- what cannot be done ---------------------------------------------------------------------------
+
+
+def test_no_attention(events: Events) -> None:
+    model = PygModel(Plain(SAGEConv), ("signal",))
+    with pytest.raises(CannotExplainError, match="no attention layer"):
+        explain(model, events, "attention")
+
+
+def test_wrong_number_of_outputs(events: Events) -> None:
+    model = PygModel(Plain(SAGEConv), ("background", "signal"))
+    with pytest.raises(ValueError, match=r"returned .* for \d+ events and \('background', 'signal'\)"):
+        model.logits(events)
+
+
+def test_self_loops_are_not_pairs(events: Events) -> None:
+    """GAT's own default: its attention is spread over the particle itself, too."""
+    model = PygModel(Plain(GATConv), ("signal",))
+    with pytest.raises(ValueError, match="layer one attends over other edges than the pairs of particles"):
+        explain(model, events, "attention")

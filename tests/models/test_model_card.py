@@ -1,0 +1,73 @@
+"""Model cards: the shipped ones, and what is refused with the line it stands on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hepxai.cards import CardError, dump_card, list_cards, load_card
+from hepxai.events import Schema
+from hepxai.models.card import ModelCard
+from hepxai.models.network import NetworkModel
+
+CARD = """\
+kind: particle_gnn
+convolutions:
+  - {kind: transformer, width: 8, heads: 2}
+  - {kind: dynamic_edge, width: 8}
+training:
+  epochs: 3
+"""
+SCHEMA = Schema(("pt", "eta"), ("GeV", ""), ("muon",), ("background", "signal"))
+
+
+@pytest.mark.parametrize("name", list_cards("models"))
+def test_shipped_cards_make_networks(name: str, tmp_path: Path) -> None:
+    card = ModelCard.find(name)
+    torch.manual_seed(0)
+    model = NetworkModel.build(card, SCHEMA)
+    assert len(model.edge_layers) == len(card.convolutions) == 3
+    (tmp_path / "again.yaml").write_text(dump_card(card))
+    assert load_card(tmp_path / "again.yaml", ModelCard) == card
+
+
+def test_the_shipped_network_is_the_studys() -> None:
+    card = ModelCard.find("transformer_edgeconv")
+    assert [(c.kind, c.width) for c in card.convolutions] == [
+        ("transformer", 64),
+        ("dynamic_edge", 64),
+        ("dynamic_edge", 64),
+    ]
+    assert (card.alpha_dropout, card.dense) == (0.4, (64, 64))
+    assert (card.training.learning_rate, card.training.epochs) == (0.002, 30)
+    assert card.training.schedule.kind == "cyclic"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("heads: 2", "heads: 3", r"card.yaml:3: convolutions.0.heads: 3 heads cannot share width 8"),
+        ("width: 8}", "width: 0}", r"card.yaml:4: convolutions.1.width: found 0; should be greater than 0"),
+        ("dynamic_edge", "dynamic_egde", r"card.yaml:4: .*'dynamic_egde' \(did you mean 'dynamic_edge'\?\)"),
+        ("epochs: 3", "epoch: 3", r"card.yaml:6: training.epoch: unknown key \(did you mean 'epochs'\?\)"),
+        ("epochs: 3", "monitor: accuracy", r"card.yaml:6: training.monitor: found 'accuracy'"),
+        ("epochs: 3", "negative_weights: skip", r"card.yaml:6: training.negative_weights: .*'keep', 'drop'"),
+        ("kind: particle_gnn", "edge_dropout: 1.0", r"card.yaml:1: edge_dropout: found 1.0; should be less"),
+    ],
+)
+def test_refused_cards(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(CARD)
+    load_card(path, ModelCard)
+    path.write_text(CARD.replace(old, new, 1))
+    with pytest.raises(CardError, match=message):
+        load_card(path, ModelCard)
+
+
+def test_a_network_without_convolutions(tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text("convolutions: []\n")
+    with pytest.raises(CardError, match=r"card.yaml:1: convolutions: .*at least 1 item"):
+        load_card(path, ModelCard)
