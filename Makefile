@@ -1,5 +1,8 @@
 # `make demo` and `make test` do all set-up on a bare machine with Python 3.11 or newer.
-PYTHON ?= $(firstword $(foreach v,python3.13 python3.12 python3.11 python3,$(shell command -v $(v) 2>/dev/null)))
+# The first of these that runs and is new enough; `make PYTHON=/path/to/python3 …` for another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -35,7 +38,7 @@ clean: ## Remove what the other targets made
 	rm -rf $(VENV) hepxai-demo dist build
 
 $(VENV)/.venv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hepxai needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'
+	@test -n "$(PYTHON)" || { echo "hepxai needs Python 3.11 or newer: make PYTHON=/path/to/python3 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 

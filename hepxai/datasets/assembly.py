@@ -98,10 +98,9 @@ def _refuse(particles: Particles, names: tuple[str, ...], block: FloatArray) -> 
         return
     row, column = bad[0]
     event = int(np.searchsorted(particles.offsets, row, side="right") - 1)
-    scope, name, value = particles.names, names[column], float(block[row, column])
-    entry = scope.entry(event if particles.events is None else int(particles.events[event]))
+    name, value = names[column], float(block[row, column])
     raise ReadError(
-        f"{scope.where}: entry {entry}: {name} of {particles.name} is {value} ({len(bad)} such in this "
+        f"{particles.names.where}: entry {particles.entry(event)}: {name} of {particles.name} is {value} ({len(bad)} such in this "
         f"chunk); {_remedy(particles.origin(name), value)}, or cut such particles away"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -49,7 +50,8 @@ class Naming:
         source = self.own(name)
         if source is None:
             raise ExpressionError(f"{self.events.where} has no {name} for {self.pattern}")
-        return self.events.branch(source) if isinstance(self.pattern, str) else evaluate(source, self.events)
+        known = source in self.events.known  # a branch may be called like its particle type
+        return self.events.branch(source) if known else evaluate(source, self.events)
 
     @cached_property
     def components(self) -> tuple[str, ...]:
@@ -62,6 +64,9 @@ class Naming:
                 "needs pt, eta, phi or px, py, pz (without eta or pz for transverse momentum)"
             )
         return components
+
+
+_OF_ONE_PARTICLE = frozenset(["index", *SPELLINGS, *DERIVED])
 
 
 def collection_name(card: Particle, name: str) -> str:
@@ -112,8 +117,8 @@ class Particles:
 
     @property
     def one_each(self) -> bool:
-        """Whether every event has exactly one."""
-        return self.scalar and len(self.sets) == 1 and self.rows is None
+        """Whether every event has exactly one, whatever is in the file."""
+        return self.scalar and len(self.sets) == 1 and not self.card.cuts
 
     @property
     def n(self) -> int:
@@ -123,8 +128,7 @@ class Particles:
     # --- subsets -----------------------------------------------------------------------------
 
     def _view(self, rows: IntArray, offsets: IntArray, events: IntArray | None) -> Self:
-        view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__)
+        view = copy(self)
         view.rows = rows if self.rows is None else self.rows[rows]
         view.offsets, view.events = offsets, events
         view._cache, view._active = {}, set()
@@ -170,15 +174,17 @@ class Particles:
         if self._has(name):
             return jagged(self.flat(name), self.offsets)
         value = self._event_value(name)
-        if isinstance(value, ak.Array) and not self.names.is_type(name.partition(".")[0]):
-            flat = self._aligned(value, self.root.offsets, name)
-            return jagged(flat if self.rows is None else flat[self.rows], self.offsets)
+        if isinstance(value, ak.Array) and name in self.names.known:
+            return jagged(self._rows_of(self.root.aligned(value, name)), self.offsets)
         return value if self.events is None else take(value, self.events)
 
     def _has(self, name: str) -> bool:
         declared = name in self.card.features or name in self.card.truth
-        computed = name == "index" or name in SPELLINGS or name in DERIVED
-        return computed or (declared and name not in self._active) or self.sets[0].own(name) is not None
+        return (
+            name in _OF_ONE_PARTICLE
+            or (declared and name not in self._active)
+            or self.sets[0].own(name) is not None
+        )
 
     def _event_value(self, name: str) -> Any:
         try:
@@ -197,7 +203,8 @@ class Particles:
     def flat(self, name: str) -> Array:
         """Values of a quantity, ``[n]``."""
         if name not in self._cache:
-            known = self.root._cache.get(name)
+            # Declared features may sum over the particles that are left, so each view has its own.
+            known = self.root._cache.get(name) if name in _OF_ONE_PARTICLE else None
             with np.errstate(all="ignore"):  # what is not finite is refused later, with file and entry
                 self._cache[name] = self._compute(name) if known is None else self._rows_of(known)
         return self._cache[name]
@@ -232,7 +239,7 @@ class Particles:
     def spread(self, value: Any) -> Array:
         """One value per particle from a value per particle, per event, or for all."""
         if isinstance(value, ak.Array):
-            return self._aligned(value, self.offsets, "the expression")
+            return self.aligned(value, "the expression")
         return _repeated(value, np.diff(self.offsets))
 
     def stored(self, name: str) -> Array:
@@ -243,22 +250,27 @@ class Particles:
     def _numbers(self, naming: Naming, name: str) -> Array:
         value = naming.values(name)
         if isinstance(value, ak.Array):
-            return self._aligned(value, self.offsets, str(naming.own(name)))
+            return self.aligned(value, str(naming.own(name)))
         return _repeated(value, np.diff(self.offsets) // len(self.sets))
 
-    def _aligned(self, value: ak.Array, offsets: IntArray, what: str) -> Array:
+    def aligned(self, value: ak.Array, what: str) -> Array:
+        """Flat values of lists that have to be as long as those of the particles."""
         if value.ndim != 2 or value.fields or not hasattr(value.layout.content, "dtype"):
             kind = value.type.content
             raise ExpressionError(f"{what} in {self.names.where} holds {kind}, not one number per particle")
-        flat, own = flatten(value)
-        if not np.array_equal(own, offsets):
-            row = int(np.argmax(np.diff(own) != np.diff(offsets)))
+        flat, offsets = flatten(value)
+        if not np.array_equal(offsets, self.offsets):
+            row = int(np.argmax(np.diff(offsets) != np.diff(self.offsets)))
             reference = self.sets[0].own(self.components[0])
             raise ReadError(
-                f"{self.names.where}: entry {self.names.entry(row)}: {what} has {np.diff(own)[row]} values, "
-                f"{reference} has {np.diff(offsets)[row]}; branches of one particle type need the same length"
+                f"{self.names.where}: entry {self.entry(row)}: {what} has {np.diff(offsets)[row]} values, {reference} "
+                f"has {np.diff(self.offsets)[row]}; branches of one particle type need the same length"
             )
         return flat
+
+    def entry(self, row: int) -> int:
+        """Entry number of an event."""
+        return self.names.entry(row if self.events is None else int(self.events[row]))
 
     def record(self) -> ak.Array:
         """All that is declared about the particles, as records."""

@@ -100,14 +100,20 @@ def _plan_file(
         plan = Plan(info, known, frozenset(), _identity(card, known))
         if not info.entries:
             return plan
-        for name in card.missing.keys() - known:
-            raise card.error(("missing", name), f"no branch {name!r} in {info}{nearest(name, known)}")
+        _refuse_names(card, info, known)
         key = (next(s.weight for s in card.samples if s.name == sample), known)
         needed = probed.get(key)
         if needed is None or _types(found, needed) not in probed:
             needed = _probe(card, plan, found)
             probed[key] = probed[_types(found, needed)] = needed
     return replace(plan, needed=needed)
+
+
+def _refuse_names(card: DatasetCard, info: FileInfo, known: frozenset[str]) -> None:
+    for name in card.missing.keys() - known:
+        raise card.error(("missing", name), f"no branch {name!r} in {info}{nearest(name, known)}")
+    for name in card.new_variables.keys() & known:
+        raise card.error(("new_variables", name), f"{name!r} is a branch of {info}; choose another name")
 
 
 def _types(tree: Any, names: frozenset[str]) -> tuple[tuple[str, str], ...]:

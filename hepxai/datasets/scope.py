@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any, Self
 
 import awkward as ak
@@ -71,20 +72,14 @@ class Scope:
             return self._of_type(head, attributes)
         if head not in self.card.new_variables:
             return self.branch(name)
-        value = self.variable(head)
-        for one in attributes:
-            value = attribute(value, one)
-        return value
+        return reduce(attribute, attributes, self.variable(head))
 
     def _of_type(self, name: str, attributes: list[str]) -> Any:
         found = self.particles(name)
         if not attributes:
             return found.record()
-        return found.flat(attributes[0]) if found.one_each else found(attributes[0])
-
-    def is_type(self, name: str) -> bool:
-        """Whether a name is a particle type."""
-        return name in self.card.particles
+        value = found.flat(attributes[0]) if found.one_each else found(attributes[0])
+        return reduce(attribute, attributes[1:], value)
 
     def branch(self, name: str) -> Any:
         """Column of a branch."""

@@ -336,6 +336,13 @@ def test_events_in_no_class_and_in_two(small: Path) -> None:
     assert "make the conditions exclude each other" in found
 
 
+def test_variables_that_hide_a_branch(small: Path) -> None:
+    text = message(small, "new_variables.MET_pt=MET_pt * 2", kind=CardError)
+    assert text.endswith(
+        "new_variables.MET_pt: 'MET_pt' is a branch of background.root:Events; choose another name"
+    )
+
+
 def test_variables_in_a_circle(small: Path) -> None:
     text = message(small, "new_variables={a: b + 1, b: a + 1}", "weights=a", kind=CardError)
     assert "new_variables.a: needs itself: a -> b -> a; break the circle" in text

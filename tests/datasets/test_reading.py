@@ -280,6 +280,43 @@ def test_cuts_that_look_at_other_particles(small: Path) -> None:
     assert jet.sum() < before.is_type("jet").sum()
 
 
+def test_features_that_sum_over_the_particles_left(small: Path) -> None:
+    share = "particles.jet.features.share=pt / sum(pt)"
+    names = "features=[pt, share]"
+    for cut in ("particles.jet.cuts=pt > 20", "particles.jet.cuts=pt > 20 and share < 2"):
+        events = read(load(small, share, names, cut)).events
+        jets = events.is_type("jet")
+        total = np.bincount(
+            events.parent[jets], weights=events.values_of("share")[jets], minlength=len(events)
+        )
+        np.testing.assert_allclose(total[total > 0], 1, rtol=1e-5)
+
+
+def test_particle_expressions_see_events_and_pairs(small: Path) -> None:
+    more = ["particles.jet.features={btag: btag, n: count(opposite), away: 'nearest(self, opposite.first)'}"]
+    more += ["particles.jet.cuts={far: abs(phi - met.phi) > 0.3 and count(self) < 9}", "features=[n, phi]"]
+    events = read(load(small, *more)).events
+    jets, met = events.is_type("jet"), events.is_type("met")
+    apart = events.p4[jets, 2] - events.p4[met, 2][events.parent[jets]]
+    assert (np.abs(apart) > 0.299).all()
+    has_pair = np.isfinite(events.observers["mass_mumu"])[events.parent[jets]]
+    assert ((events.values_of("n")[jets] > 0) == has_pair).all()
+
+
+def test_one_value_per_event_with_cuts_is_a_list(small: Path) -> None:
+    cut = "particles.met.cuts=pt > 20"
+    events = read(load(small, cut, "selection=any(met.pt > 0)", "observers.m=first(met.pt)"), chunk=7).events
+    assert (events.observers["m"] > 20).all()
+
+
+def test_a_branch_called_like_its_type(tmp_path: Path, card_of: CardOf) -> None:
+    columns = make_columns(20)
+    write_ttree(tmp_path / "f.root", {"muon": columns["MET_pt"], "muon_phi": columns["MET_phi"]})
+    text = muons("f.root", "{branches: {pt: muon, phi: muon_phi}}").replace(", charge", "")
+    events = read(card_of(text + "selection: muon.pt > 10\n")).events
+    assert len(events) == (columns["MET_pt"] > 10).sum()
+
+
 def test_particle_cuts_are_counted(small: Path) -> None:
     rows = read(load(small)).cutflow.particle_rows
     assert [r[:2] for r in rows] == [("muon", "hard"), ("muon", "isolated"), ("jet", "abs(eta) < 2.4")]
