@@ -113,13 +113,21 @@ class PlainGNN(nn.Module):
         self.head = network.head
 
     def forward(
-        self, x: Tensor, edge_index: Tensor, batch: Tensor, size: int, complete: bool = False
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor,
+        size: int,
+        frozen: Sequence[Tensor] | None = None,
+        found: list[Tensor] | None = None,
     ) -> Tensor:
-        """Logits ``[B]``; ``complete``: all pairs are neighbours, so the edges stay."""
+        """Logits ``[B]``; neighbours from ``frozen`` if given; those used are appended to ``found``."""
         h = torch.relu(self.attend(self.standardise(x), edge_index))
-        for conv in self.edges:
-            found = edge_index if complete else nearest(h, batch, size, self.k)
-            h = torch.relu(conv(h, found))
+        for layer, conv in enumerate(self.edges):
+            edges = nearest(h, batch, size, self.k) if frozen is None else frozen[layer]
+            if found is not None:
+                found.append(edges)
+            h = torch.relu(conv(h, edges))
         total = h.new_zeros(size, h.shape[1]).index_add(0, batch, h)
         return self.head(total / torch.bincount(batch, minlength=size)[:, None])[:, 0]
 

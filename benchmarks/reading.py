@@ -141,7 +141,7 @@ def main() -> None:
             }
             if kind == "TTree":
                 times["PyG Data, event by event"] = cpu_seconds(lambda path=path: looped(path), 1) / LOOPED
-            rows = [(n, f"{1e6 * t:.2f}", f"{base / t:.2f}") for n, t in times.items()]
+            rows = [(n, f"{1e6 * t:.2f}", f"{base / t:.2g}") for n, t in times.items()]
             show(f"Reading {EVENTS:,} events, {kind}", ("", "CPU µs / event", "throughput / raw"), rows)
 
 

@@ -336,6 +336,29 @@ def test_trains_with_negative_weights(events: Events, policy: str) -> None:
     assert max(row["valid_auc"] for row in history) > 0.85
 
 
+@pytest.mark.parametrize("policy", ["keep", "drop", "abs"])
+@pytest.mark.parametrize("balance", [False, True])
+def test_loss_is_the_weighted_cross_entropy(events: Events, policy: str, balance: bool) -> None:
+    """One batch, nothing dropped out: the first loss can be worked out by hand."""
+    events = events.replace(weight=np.where(np.arange(300) % 4 == 0, -1.5, 1.0))
+    card = make_card(epochs=1, batch_size=1000, negative_weights=policy, class_balance=balance)
+    card = card.model_copy(update={"edge_dropout": 0.0, "alpha_dropout": 0.0})
+    _, history = fit(card, events)
+    train = events.where("train")
+    torch.manual_seed(card.training.seed)
+    network = NetworkModel.build(card, events.schema).network
+    network.standardise.fit(torch.as_tensor(train.particles))
+    used = train[train.weight > 0] if policy == "drop" else train
+    with torch.no_grad():
+        z = network.train()(used.graph())[:, 0].double().numpy()
+    weight = abs(used.weight) if policy == "abs" else used.weight.copy()
+    if balance:
+        for c in (0, 1):
+            weight[used.label == c] /= weight[used.label == c].sum()
+    expected = np.sum(weight * (np.logaddexp(0, z) - used.label * z)) / abs(weight).sum()
+    assert history[0]["train_loss"] == pytest.approx(expected, rel=1e-4)
+
+
 # --- what cannot be learned ----------------------------------------------------------------------
 
 

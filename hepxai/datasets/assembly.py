@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +52,17 @@ def assemble(scope: Scope) -> Assembled:
     card = scope.card
     types = [scope.particles(name) for name in card.particles]
     order, rows = _interleaved(types, len(scope))
+    for particles, name in product(types, P4):
+        with scope.at("particles", particles.name, "branches"):
+            particles.flat(name)  # asked for again and again
     p4 = _block(types, P4)  # before what follows from it: errors name the cause
     truth_names = dict.fromkeys(n for p in card.particles.values() for n in p.truth)
     return Assembled(
-        offsets=rows[:: len(types)],
+        offsets=np.ascontiguousarray(rows[:: len(types)]),
         particles=np.take(_block(types, card.node_features), order, axis=0),
         p4=np.take(p4, order, axis=0),
         type=np.repeat(np.tile(np.arange(len(types)), len(scope)), np.diff(rows)),
-        index=np.concatenate([t.flat("index") for t in types])[order],
+        index=np.concatenate([t.once("index") for t in types])[order],
         truth={n: np.concatenate([_truth(t, n) for t in types])[order] for n in truth_names},
     )
 
@@ -72,7 +76,7 @@ def _interleaved(types: list[Particles], events: int) -> tuple[IntArray, IntArra
 
 def _truth(particles: Particles, name: str) -> NDArray[np.bool_]:
     known = name in particles.card.truth
-    return particles.flat(name) != 0 if known else np.zeros(particles.n, dtype=np.bool_)
+    return particles.once(name) != 0 if known else np.zeros(particles.n, dtype=np.bool_)
 
 
 def _block(types: list[Particles], names: tuple[str, ...]) -> FloatArray:
@@ -85,7 +89,7 @@ def _block(types: list[Particles], names: tuple[str, ...]) -> FloatArray:
             if name == f"is_{particles.name}":
                 own[:, i] = 1
             elif name in NODE_FEATURES or name in P4 or name in particles.card.features:
-                own[:, i] = particles.flat(name)
+                own[:, i] = particles.once(name)
         if not np.isfinite(own.sum()):  # one cheap look; where it is, is only asked when something is there
             _refuse(particles, names, own)
         start += particles.n
@@ -99,9 +103,10 @@ def _refuse(particles: Particles, names: tuple[str, ...], block: FloatArray) -> 
     row, column = bad[0]
     event = int(np.searchsorted(particles.offsets, row, side="right") - 1)
     name, value = names[column], float(block[row, column])
+    remedy = _remedy(particles.origin(name), value)
     raise ReadError(
-        f"{particles.names.where}: entry {particles.entry(event)}: {name} of {particles.name} is {value} ({len(bad)} such in this "
-        f"chunk); {_remedy(particles.origin(name), value)}, or cut such particles away"
+        f"{particles.names.where}: entry {particles.entry(event)}: {name} of {particles.name} is {value} "
+        f"({len(bad)} such in this chunk); {remedy}, or cut such particles away"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import awkward as ak
@@ -36,6 +37,19 @@ def records(fields: Mapping[str, Array], offsets: IntArray) -> ak.Array:
     contents = [ak.contents.NumpyArray(v) for v in fields.values()]
     rows = ak.contents.RecordArray(contents, list(fields), length=int(offsets[-1]))
     return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), rows))
+
+
+@dataclass(frozen=True)
+class Records:
+    """Particles whose fields are computed when somebody asks for more than how many there are."""
+
+    offsets: IntArray
+    compute: Callable[[], ak.Array]
+
+
+def spelled_out(value: Any) -> Any:
+    """Particles with their fields; anything else as it is."""
+    return value.compute() if isinstance(value, Records) else value
 
 
 def simplest(value: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator
 
 from hepxai.cards import CardError, nearest
-from hepxai.datasets.columns import ReadError, simplest
+from hepxai.datasets.columns import ReadError, simplest, spelled_out
 from hepxai.datasets.vocabulary import FUNCTIONS, attribute, condition
 
 Lookup = Callable[[str], Any]
@@ -169,7 +169,7 @@ def evaluate(text: str, lookup: Lookup) -> Any:
     number, ndarray (one value per event) or awkward array (one value per particle, or records)
     """
     with np.errstate(all="ignore"):  # NaN and inf are reported where they matter, with file and entry
-        return _value(parse(text), lookup)
+        return spelled_out(_value(parse(text), lookup))
 
 
 def _value(node: ast.expr, lookup: Lookup) -> Any:
@@ -198,11 +198,14 @@ def _compute(node: ast.expr, lookup: Lookup) -> Any:
         case ast.Compare():
             return _comparison(node, lookup)
         case ast.Call(func=ast.Name(id=name), args=args):
-            return FUNCTIONS[name].compute(*[_value(a, lookup) for a in args])
+            values = [_value(a, lookup) for a in args]
+            if name != "count":  # which needs no fields
+                values = [spelled_out(v) for v in values]
+            return FUNCTIONS[name].compute(*values)
         case ast.Attribute(value=value, attr=name):
             return attribute(_value(value, lookup), name)
         case ast.Subscript(value=value, slice=mask):
-            return _masked(_value(value, lookup), _value(mask, lookup))
+            return _masked(spelled_out(_value(value, lookup)), _value(mask, lookup))
     raise ExpressionError(f"{ast.unparse(node)!r} is not allowed")
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import awkward as ak
 import numpy as np
 
 from hepxai.datasets.card import Particle
-from hepxai.datasets.columns import Array, ReadError, flatten, jagged, records, take
+from hepxai.datasets.columns import Array, ReadError, Records, flatten, jagged, records, spelled_out, take
 from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
 from hepxai.datasets.kinematics import (
     DERIVED,
@@ -25,7 +26,7 @@ from hepxai.datasets.kinematics import (
     mass_from_energy,
 )
 from hepxai.events import P4
-from hepxai.jagged import IntArray, local_index, offsets_from_counts, parents, take_rows
+from hepxai.jagged import IntArray, local_index, parents, take_rows
 
 if TYPE_CHECKING:
     from hepxai.datasets.scope import Scope
@@ -86,10 +87,12 @@ class Particles:
     """
 
     def __init__(self, name: str, card: Particle, events: Scope, scale: float) -> None:
-        self.name, self.card, self.names, self.scale = name, card, events, scale
-        self.sets = [Naming(p, events) for p in card.branches]
+        self.name, self.card, self.scale = name, card, scale
+        # The events own their particles: a circle of references would keep chunks until garbage is collected.
+        self.names = cast("Scope", weakref.proxy(events))
+        self.sets = [Naming(p, self.names) for p in card.branches]
         self.components = self.sets[0].components
-        self.root: Particles = self
+        self._root: Particles | None = None
         self.rows: IntArray | None = None
         self.events: IntArray | None = None
         self._cache: dict[str, Array] = {}
@@ -111,6 +114,11 @@ class Particles:
             )
 
     @property
+    def root(self) -> Particles:
+        """All particles of the collection."""
+        return self if self._root is None else self._root
+
+    @property
     def transverse(self) -> bool:
         """Whether only transverse momentum is known (missing momentum)."""
         return len(self.components) == 2
@@ -129,6 +137,7 @@ class Particles:
 
     def _view(self, rows: IntArray, offsets: IntArray, events: IntArray | None) -> Self:
         view = copy(self)
+        view._root = self.root
         view.rows = rows if self.rows is None else self.rows[rows]
         view.offsets, view.events = offsets, events
         view._cache, view._active = {}, set()
@@ -143,8 +152,9 @@ class Particles:
         """The particles where a mask is true."""
         if keep.all():
             return self
-        counts = np.diff(np.concatenate([[0], np.cumsum(keep)])[self.offsets])
-        return self._view(np.flatnonzero(keep), offsets_from_counts(counts), self.events)
+        kept_before = np.zeros(self.n + 1, dtype=np.int64)
+        np.cumsum(keep, out=kept_before[1:])
+        return self._view(np.flatnonzero(keep), kept_before[self.offsets], self.events)
 
     def ordered(self, key: Array) -> Self:
         """By increasing key inside each event, ties in file order; only events out of order are sorted."""
@@ -170,10 +180,10 @@ class Particles:
     def __call__(self, name: str) -> Any:
         """Value of a name in an expression about these particles."""
         if name == "self":
-            return self.record()
+            return self.records()
         if self._has(name):
             return jagged(self.flat(name), self.offsets)
-        value = self._event_value(name)
+        value = spelled_out(self._event_value(name))
         if isinstance(value, ak.Array) and name in self.names.known:
             return jagged(self._rows_of(self.root.aligned(value, name)), self.offsets)
         return value if self.events is None else take(value, self.events)
@@ -201,21 +211,26 @@ class Particles:
         return [b[len(before) : len(b) - len(after)] for b in ours] + list(self.card.features)
 
     def flat(self, name: str) -> Array:
-        """Values of a quantity, ``[n]``."""
+        """Values of a quantity, ``[n]``; kept, for it may be asked for again."""
         if name not in self._cache:
-            # Declared features may sum over the particles that are left, so each view has its own.
-            known = self.root._cache.get(name) if name in _OF_ONE_PARTICLE else None
-            with np.errstate(all="ignore"):  # what is not finite is refused later, with file and entry
-                self._cache[name] = self._compute(name) if known is None else self._rows_of(known)
+            self._cache[name] = self.once(name)
         return self._cache[name]
+
+    def once(self, name: str) -> Array:
+        """Values of a quantity, ``[n]``, not kept."""
+        if name in self._cache:
+            return self._cache[name]
+        # Declared features may sum over the particles that are left, so each view has its own.
+        known = self.root._cache.get(name) if name in _OF_ONE_PARTICLE else None
+        with np.errstate(all="ignore"):  # what is not finite is refused later, with file and entry
+            return self._compute(name) if known is None else self._rows_of(known)
 
     def _rows_of(self, values: Array) -> Array:
         return values if self.rows is None else values[self.rows]
 
     def _compute(self, name: str) -> Array:
         if name == "index":
-            position = local_index(self.root.offsets)
-            return np.full(self.n, -1) if self.transverse else self._rows_of(position)
+            return self._index()
         if name in DERIVED:
             return DERIVED[name](self.flat)
         if name in SPELLINGS:
@@ -227,6 +242,14 @@ class Particles:
         if name in self.card.truth:
             return self._declared("truth", name, self.card.truth[name])
         return self._rows_of(self.root.stored(name))
+
+    def _index(self) -> Array:
+        if self.transverse:
+            return np.full(self.n, -1)
+        if self.rows is None:
+            return local_index(self.offsets)
+        starts = self.root.offsets[:-1] if self.events is None else self.root.offsets[self.events]
+        return self.rows - np.repeat(starts, np.diff(self.offsets))
 
     def _declared(self, kind: str, name: str, expression: str) -> Array:
         self._active.add(name)
@@ -261,10 +284,11 @@ class Particles:
         flat, offsets = flatten(value)
         if not np.array_equal(offsets, self.offsets):
             row = int(np.argmax(np.diff(offsets) != np.diff(self.offsets)))
+            found, expected = np.diff(offsets)[row], np.diff(self.offsets)[row]
             reference = self.sets[0].own(self.components[0])
             raise ReadError(
-                f"{self.names.where}: entry {self.entry(row)}: {what} has {np.diff(offsets)[row]} values, {reference} "
-                f"has {np.diff(self.offsets)[row]}; branches of one particle type need the same length"
+                f"{self.names.where}: entry {self.entry(row)}: {what} has {found} values, {reference} has "
+                f"{expected}; branches of one particle type need the same length"
             )
         return flat
 
@@ -272,10 +296,11 @@ class Particles:
         """Entry number of an event."""
         return self.names.entry(row if self.events is None else int(self.events[row]))
 
-    def record(self) -> ak.Array:
-        """All that is declared about the particles, as records."""
+    def records(self) -> Records:
+        """All that is declared about the particles."""
         names = (*P4, "index", *self.card.features, *self.card.truth)
-        return records({n: self.flat(n) for n in names}, self.offsets)
+        named = [n for n in names if n not in self._active]
+        return Records(self.offsets, lambda: records({n: self.flat(n) for n in named}, self.offsets))
 
     # --- momenta -----------------------------------------------------------------------------
 

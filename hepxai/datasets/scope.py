@@ -77,7 +77,7 @@ class Scope:
     def _of_type(self, name: str, attributes: list[str]) -> Any:
         found = self.particles(name)
         if not attributes:
-            return found.record()
+            return found.records()
         value = found.flat(attributes[0]) if found.one_each else found(attributes[0])
         return reduce(attribute, attributes[1:], value)
 

@@ -15,7 +15,7 @@ import numpy as np
 import vector
 from numpy.typing import NDArray
 
-from hepxai.datasets.columns import flatten, simplest
+from hepxai.datasets.columns import Records, flatten, simplest
 from hepxai.events import P4
 
 MOMENTUM = ("energy", "px", "py", "pz", "pt", "eta", "phi", "mass", "rapidity", "mt")
@@ -103,6 +103,8 @@ def _per_particle(values: Any) -> None:
 
 def _count(values: Any) -> Any:
     """Number of particles, or how many meet a condition."""
+    if isinstance(values, Records):
+        return np.diff(values.offsets)
     _per_particle(values)
     if not values.fields and _kind(values) == "b":
         return ak.to_numpy(ak.sum(values, axis=1))

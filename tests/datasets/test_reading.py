@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,6 +129,19 @@ def test_iterate_gives_what_read_gives(small: Path) -> None:
     reading = read(load(small))
     assert_same(Events.concatenate(chunks), reading.events)
     assert ledger.cutflow.rows == reading.cutflow.rows
+
+
+def test_memory_is_flat(small: Path) -> None:
+    def peak(entries: int) -> int:
+        write_ttree(small / "signal.root", make_columns(entries, seed=1), chunk=2000)
+        tracemalloc.start()
+        for events in iterate(load(small), chunk=2000):
+            del events
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(16_000) < 1.25 * peak(4_000)
 
 
 def test_limit_is_per_sample(small: Path) -> None:

@@ -35,7 +35,9 @@ def method(request: pytest.FixtureRequest) -> str:
 
 
 def settings_of(method: str, trained: Any) -> dict[str, Any]:
-    return {"trained": trained.surrogate} if method == "surrogate" else {}
+    few = {"steps": 6}
+    settings = {"edge_ig": few, "node_ig": few, "surrogate": few | {"trained": trained.surrogate}}
+    return settings.get(method, {})
 
 
 def snapshot(network: nn.Module) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from slow_reference import shuffle
 
+import hepxai
 from hepxai import chunks
 from hepxai.attribution import Attribution
 from hepxai.events import Events
@@ -208,6 +209,12 @@ class Bare:
 
     def logits(self, events: Events) -> np.ndarray:
         return np.zeros((len(events), 2))
+
+
+def test_the_package_is_the_verb(model: NetworkModel, events: Events) -> None:
+    found = hepxai.explain(model, events, "attention")
+    assert np.array_equal(found.values, explain(model, events, "attention").values)
+    assert hepxai.explain.EXPLAINERS is EXPLAINERS
 
 
 def test_unknown_method(model: NetworkModel, events: Events) -> None:
