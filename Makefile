@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-quick lint bench docs wheel clean help
+.PHONY: demo test test-quick lint bench wheel clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -20,7 +20,7 @@ from hepxai.cards import CardError, dump_card, find_card, list_cards, load_card
 from hepxai.datasets import DatasetCard, check_card, draft_card, inspect_file
 from hepxai.explain import EXPLAINERS
 from hepxai.models.card import ModelCard
-from hepxai.run import METHODS, Run
+from hepxai.run import METHODS, Run, configured
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +46,11 @@ Set = Annotated[
 ]
 Method = Annotated[
     list[str] | None,
-    typer.Option("--method", "-m", help=f"One of {', '.join(EXPLAINERS)}; may be repeated. All by default."),
+    typer.Option(
+        "--method",
+        "-m",
+        help=f"One of {', '.join(EXPLAINERS)}; may be repeated. Default: {', '.join(METHODS)}.",
+    ),
 ]
 Option = Annotated[
     list[str] | None,
@@ -143,9 +147,11 @@ def run_all(
 ) -> None:
     """Do everything: read, train, explain, write friend trees and the report."""
     with _plain_errors():
+        settings = _settings(options)
+        configured(method, settings)
         run = Run.start(out, *_cards(dataset, model, overrides))
         run.train(device=device)
-        run.explain(method or METHODS, split=split, maximum=events, settings=_settings(options))
+        run.explain(method, split=split, maximum=events, settings=settings)
         _finish(run)
 
 
@@ -171,7 +177,7 @@ def explain(
     """Explain the events of a trained run, with one or more methods."""
     with _plain_errors():
         run = Run.open(folder)
-        found = run.explain(method or METHODS, split=split, maximum=events, settings=_settings(options))
+        found = run.explain(method, split=split, maximum=events, settings=_settings(options))
         run.friends()
         for name, attribution in found.items():
             checks = "  ".join(f"{k} {v:.3g}" for k, v in attribution.checks.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,8 @@ from hepxai.cards import dump_card, load_card
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
-from hepxai.explain.base import Explainer, build
+from hepxai.explain import CannotExplainError, Explainer
+from hepxai.explain.base import build, configure
 from hepxai.export.friends import write_friends
 from hepxai.files import read_tensors, sha256, write_json, write_tensors, write_text
 from hepxai.metrics import classification_metrics
@@ -67,6 +69,11 @@ class Run:
         RunError
             If the folder holds something else, or a run of other cards.
         """
+        if len(dataset.labels) != 2:
+            raise RunError(
+                f"a run tells two classes apart, the card has labels {', '.join(dataset.labels)}; list "
+                "background first, then signal (hepxai.fit and hepxai.explain take more classes)"
+            )
         run = Run(Path(folder), dataset, card)
         texts = {"dataset.yaml": dump_card(dataset), "model.yaml": dump_card(card)}
         if (run.folder / MANIFEST).exists():
@@ -145,7 +152,7 @@ class Run:
 
     def explain(
         self,
-        methods: Sequence[str] = METHODS,
+        methods: Sequence[str] | None = None,
         *,
         split: str = "test",
         maximum: int | None = None,
@@ -155,7 +162,8 @@ class Run:
 
         Parameters
         ----------
-        methods : sequence of str
+        methods : sequence of str, optional
+            By default those of ``METHODS`` that the model is able to.
         split : str
             Events that did not train the model, by default.
         maximum : int, optional
@@ -163,10 +171,15 @@ class Run:
         settings : mapping
             ``method → settings``.
         """
+        chosen = configured(methods, settings or {})
         rows = self._population(split, maximum)
-        chosen = settings or {}
-        for method in methods:
-            self._explain(method, rows, dict(chosen.get(method, {})))
+        for method, own in chosen.items():
+            try:
+                self._explain(method, rows, own)
+            except CannotExplainError as problem:
+                if methods is not None:
+                    raise
+                warnings.warn(f"{method} is left out: {problem}", stacklevel=2)
         return self.explained()
 
     def explained(self) -> dict[str, Attribution]:
@@ -213,12 +226,9 @@ class Run:
         known = self._rows()
         if known is not None and not np.array_equal(known, own):
             raise RunError(
-                f"this run explains {len(known)} events already, not the {len(own)} asked for; remove "
-                f"{self.folder / 'explanations'} and its lines in {MANIFEST}, or start another run"
+                f"this run explains {len(known)} events already, not the {len(own)} asked for; ask for "
+                "the same split and number, or start another run"
             )
-        if known is None:
-            write_tensors(self.folder / "explanations" / "population.safetensors", {"rows": own}, {})
-            self._record("explanations/population.safetensors")
         return own
 
     def _rows(self) -> NDArray[np.int64] | None:
@@ -228,17 +238,28 @@ class Run:
     def _explain(self, method: str, rows: NDArray[np.int64], settings: dict[str, Any]) -> None:
         name = f"explanations/{method}.safetensors"
         if self._has(name):
+            self._same_settings(method, settings)
             return
         if method == "surrogate":
             settings.setdefault("folder", str(self.folder / "surrogate"))
         target = self.model.outputs[0]
-        ready = build(method, self.model, settings | {"progress": True}).prepare(
-            self.model, self.events, target
-        )
+        explainer = build(method, self.model, settings | {"progress": True})
+        ready = explainer.prepare(self.model, self.events, target)
         found = self._in_shards(ready, self.events[rows], target)
+        population = "explanations/population.safetensors"
+        write_tensors(self.folder / population, {"rows": rows}, {})
         found.replace(checks=ready.checks(found)).save(self.folder / name)
-        self._record(name)
-        shutil.rmtree(self.folder / "shards" / method)
+        self._record(population, name)
+        shutil.rmtree(self.folder / "shards")
+
+    def _same_settings(self, method: str, settings: Mapping[str, Any]) -> None:
+        known = self.explained()[method].settings
+        for key, value in settings.items():
+            if known.get(key) != value:
+                raise RunError(
+                    f"{method} was done with {key}={known.get(key)!r} in this run, not {value!r}; "
+                    "start another run to compare"
+                )
 
     def _in_shards(self, ready: Explainer, events: Events, target: str) -> Attribution:
         """Explain shard by shard; those that a killed process finished are read, not repeated."""
@@ -299,6 +320,20 @@ class Run:
         for name, text in texts.items():
             if (self.folder / name).read_text(encoding="utf-8") != text:
                 raise RunError(f"{self.folder} holds a run with another {name}; choose another folder")
+
+
+def configured(
+    methods: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Settings of each method, all of them checked: before the training, not after it."""
+    names = METHODS if methods is None else methods
+    if idle := settings.keys() - set(names):
+        raise ValueError(
+            f"settings for {sorted(idle)[0]!r}, which is not among the methods {', '.join(names)}"
+        )
+    for name in names:
+        configure(name, settings.get(name, {}))
+    return {name: dict(settings.get(name, {})) for name in names}
 
 
 def to_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
+
 from hepxai.attribution import Attribution
 from hepxai.events import SPLITS
 from hepxai.report import ReportContent
@@ -49,9 +51,10 @@ def _warnings(explained: Mapping[str, Attribution]) -> list[str]:
             )
         if checks.get("fidelity_ok", 1.0) == 0.0:
             found.append(
-                f"{method}: the surrogate agrees with its original on {checks['test_agreement']:.1%} of the "
-                f"test events, less than {attribution.settings['minimum_agreement']:.0%}: it may not tell "
-                "the same story"
+                f"{method}: on the test events the surrogate agrees with its original in "
+                f"{checks.get('test_agreement', np.nan):.1%} of the decisions, correlation of the logits "
+                f"{checks.get('test_logit_correlation', np.nan):.2f}; less than asked for: it may not "
+                "tell the same story"
             )
     return found
 

@@ -19,6 +19,7 @@ import uproot
 import hepxai.run
 from hepxai.cards import find_card, load_card
 from hepxai.datasets import DatasetCard
+from hepxai.explain import CannotExplainError
 from hepxai.files import sha256, write_json
 from hepxai.models.card import ModelCard
 from hepxai.run import MANIFEST, Run, RunError
@@ -155,6 +156,43 @@ def test_unknown_methods_and_settings_are_refused(copied: Path) -> None:
         run.explain(["gnnexplainer"], maximum=150)
     with pytest.raises(TypeError, match="node_ig has no setting 'step'"):
         run.explain(["node_ig"], maximum=150, settings={"node_ig": {"step": 3}})
+
+
+def test_settings_are_checked_before_anything_is_done(copied: Path) -> None:
+    run = Run.open(copied)
+    with pytest.raises(ValueError, match="settings for 'node_ig', which is not among the methods edge_ig"):
+        run.explain(["edge_ig"], maximum=150, settings={"node_ig": {"steps": 3}})
+    done = run.explained()["edge_ig"].settings["steps"]
+    with pytest.raises(RunError, match=f"edge_ig was done with steps={done} in this run, not 3"):
+        run.explain(["edge_ig"], maximum=150, settings={"edge_ig": {"steps": 3}})
+
+
+def test_a_failed_method_leaves_the_population_open(tmp_path: Path) -> None:
+    run = Run.start(tmp_path / "run", *cards())
+    run.train()
+    with pytest.raises(KeyError, match="no layer 'conv'"):
+        run.explain(["edge_ig"], maximum=20, settings={"edge_ig": {"layer": "conv"}})
+    assert len(run.explain(["attention"], maximum=30)["attention"].events) == 30
+
+
+def test_default_methods_are_those_the_model_can_do(tmp_path: Path) -> None:
+    data, _ = cards()
+    card = ModelCard.find("graphconv_edgeconv", ["training.epochs=1"])
+    run = Run.start(tmp_path / "run", data, card)
+    run.train()
+    with pytest.warns(UserWarning, match=r"attention is left out|surrogate agrees") as seen:
+        found = run.explain(maximum=10)
+    assert any("attention is left out: the model has no attention layer" in str(w.message) for w in seen)
+    assert set(found) == {"edge_ig", "node_ig", "surrogate"}
+    with pytest.raises(CannotExplainError, match="no attention layer"):
+        run.explain(["attention"], maximum=10)
+
+
+def test_a_run_needs_two_classes(tmp_path: Path) -> None:
+    data, card = cards()
+    alone = data.model_copy(update={"labels": {"signal": None}})
+    with pytest.raises(RunError, match="a run tells two classes apart, the card has labels signal"):
+        Run.start(tmp_path / "run", alone, card)
 
 
 def test_shards_give_the_result_of_one_piece(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,17 +126,22 @@ def explain(
     return explainer.explain(model, events, output)
 
 
-def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
-    """Explainer of a registered name, if the model can do what it needs; see `explain` for what is raised."""
+def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
+    """Explainer of a registered name with these settings; see `explain` for what is raised."""
     if method not in EXPLAINERS:
         raise KeyError(f"no method {method!r}; there are {', '.join(sorted(EXPLAINERS))}")
-    chosen = EXPLAINERS[method]
-    if not isinstance(model, chosen.needs):
-        raise CannotExplainError(_what_works(model, method, chosen.needs))
-    known = {f.name for f in dataclasses.fields(chosen)}
+    known = {f.name for f in dataclasses.fields(EXPLAINERS[method])}
     if unknown := settings.keys() - known:
         raise TypeError(f"{method} has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(known))}")
-    return chosen(**settings)
+    return EXPLAINERS[method](**settings)
+
+
+def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
+    """Configure an explainer for a model that can do what it needs; see `explain` for what is raised."""
+    explainer = configure(method, settings)
+    if not isinstance(model, explainer.needs):
+        raise CannotExplainError(_what_works(model, method, explainer.needs))
+    return explainer
 
 
 def _what_works(model: object, method: str, needs: type) -> str:

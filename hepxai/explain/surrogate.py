@@ -46,9 +46,9 @@ class Surrogate:
     history: History
 
     @property
-    def agreement(self) -> Estimate:
-        """Fraction of the same decisions on held-out events: the test split, else the validation split."""
-        return (self.fidelity.get("test") or self.fidelity["valid"])["agreement"]
+    def held_out(self) -> dict[str, Estimate]:
+        """Fidelity on events that it was not trained on: the test split, else the validation split."""
+        return self.fidelity.get("test") or self.fidelity["valid"]
 
     def figures(self) -> dict[str, float]:
         """Fidelity as flat numbers, with errors: ``<split>_<figure>`` and ``<split>_<figure>_error``."""
@@ -111,9 +111,10 @@ class SurrogateEdgeIG(EdgeIG):
         From `fit_surrogate`. Otherwise one is trained on the "train" split of the events explained.
     folder : str, optional
         Where the training keeps its checkpoint and the surrogate is saved.
-    minimum_agreement : float
-        Below it on the held-out events (test, else valid) a `LowFidelityWarning` is raised, and
-        ``checks["fidelity_ok"]`` is 0.
+    minimum_agreement, minimum_correlation : float
+        Agreement and correlation of the logits wanted on the held-out events (test, else valid). Below either
+        a `LowFidelityWarning` is raised, and ``checks["fidelity_ok"]`` is 0. Agreement alone is cheap where
+        the original nearly always decides the same.
     layer, neighbours, steps, tolerance
         Of the explanation of the surrogate; see `hepxai.explain.edge_ig.EdgeIG`.
     """
@@ -122,6 +123,7 @@ class SurrogateEdgeIG(EdgeIG):
     trained: Surrogate | None = None
     folder: str | None = None
     minimum_agreement: float = 0.8
+    minimum_correlation: float = 0.6
 
     def prepare(self, model: Model, events: Events, target: str) -> Self:
         """Train the surrogate unless it is given, and settle how it is explained."""
@@ -129,9 +131,11 @@ class SurrogateEdgeIG(EdgeIG):
         trained.model.check(events)
         ready = dataclasses.replace(self, trained=trained)
         if not ready._faithful(trained):
+            agreement, correlation = (trained.held_out[k] for k in ("agreement", "logit_correlation"))
             warnings.warn(
-                f"the surrogate agrees with its original on {trained.agreement:.3f} of held-out events, less "
-                f"than {self.minimum_agreement}: its explanation may not be the original's",
+                f"on held-out events the surrogate agrees with its original in {agreement:.3f} of the "
+                f"decisions (wanted: {self.minimum_agreement}), correlation of the logits {correlation:.3f} "
+                f"(wanted: {self.minimum_correlation}): its explanation may not be the original's",
                 LowFidelityWarning,
                 stacklevel=4,
             )
@@ -151,5 +155,6 @@ class SurrogateEdgeIG(EdgeIG):
         return super().checks(found) | self.trained.figures() | good
 
     def _faithful(self, trained: Surrogate) -> bool:
-        """Whether the agreement is known and high enough."""
-        return bool(trained.agreement.value >= self.minimum_agreement)
+        """Whether agreement and correlation are known and high enough."""
+        agreement, correlation = (trained.held_out[k].value for k in ("agreement", "logit_correlation"))
+        return bool(agreement >= self.minimum_agreement and correlation >= self.minimum_correlation)

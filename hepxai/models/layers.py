@@ -243,13 +243,14 @@ class DynamicEdge(nn.Module):
 
     def _aggregate(self, x: Tensor, found: Tensor) -> Tensor:
         valid = found >= 0
-        some = valid.any(1, keepdim=True)
+        count = valid.sum(1, keepdim=True)
         if self.aggregation == "max":
             message = self._edge_messages(x, found).masked_fill(~valid[..., None], -math.inf)
-            return torch.where(some, message.amax(1), 0.0)
+            return torch.where(count > 0, message.amax(1), 0.0)
         # A mean commutes with a linear map: the second one, too, is done once per particle.
         total: Tensor = _ReluSum.apply(*self._ends(x), found)  # type: ignore[no-untyped-call]
-        return self.conv.nn[2](total / valid.sum(1, keepdim=True).clamp(min=1)) * some
+        mean = self.conv.nn[2](total / count.clamp(min=1))
+        return mean if valid[:, 0].all() else torch.where(count > 0, mean, 0.0)
 
 
 class _ReluSum(torch.autograd.Function):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,15 @@ from hepxai.models.cloud import Cloud
 from hepxai.models.layers import DynamicEdge, Graph, Transformer
 
 Layer = Transformer | Graph | DynamicEdge
+
+
+class _Step(NamedTuple):
+    """One convolution of a pass: its input ``x [N, F]`` and the neighbours it found, if it looks for any."""
+
+    name: str
+    layer: Layer
+    x: Tensor
+    neighbours: Tensor | None
 
 
 class Standardise(nn.Module):
@@ -65,36 +74,35 @@ class ParticleGNN(nn.Module):
 
     def neighbour_lists(self, cloud: Cloud) -> dict[str, Tensor]:
         """Neighbours that each dynamic layer finds, by layer name."""
-        found = {name: layer.neighbours(x, cloud) for name, layer, x in self._inputs(cloud)}
-        return {name: f for name, f in found.items() if f is not None}
+        return {s.name: s.neighbours for s in self._trace(cloud) if s.neighbours is not None}
 
     def attention(self, cloud: Cloud) -> dict[str, Tensor]:
         """α_ij ``[P, heads]`` of each attention layer."""
-        return {
-            name: layer.attention(x, cloud)
-            for name, layer, x in self._inputs(cloud)
-            if isinstance(layer, Transformer)
-        }
+        steps = ((s.name, s.layer, s.x) for s in self._trace(cloud))
+        return {n: layer.attention(x, cloud) for n, layer, x in steps if isinstance(layer, Transformer)}
 
     def edge_path(self, cloud: Cloud, layer: str) -> EdgePath:
         """Cut the network open at the edges of a named convolution."""
+        steps = list(self._trace(cloud))
         position = self.layer_names.index(layer)
-        _, module, x = next(item for i, item in enumerate(self._inputs(cloud)) if i == position)
-        lists = self.neighbour_lists(cloud)
+        lists = {s.name: s.neighbours for s in steps if s.neighbours is not None}
 
         def after(state: Tensor, frozen: bool) -> Tensor:
             return self._from(position + 1, torch.relu(state), cloud, lists if frozen else None)
 
-        return EdgePath(module.messages(x, cloud, lists.get(layer)), after)
+        cut = steps[position]
+        return EdgePath(cut.layer.messages(cut.x, cloud, cut.neighbours), after)
 
     def _layers(self) -> list[tuple[str, Layer]]:
         return list(zip(self.layer_names, cast("list[Layer]", self.convolutions), strict=True))
 
-    def _inputs(self, cloud: Cloud) -> Iterator[tuple[str, Layer, Tensor]]:
+    def _trace(self, cloud: Cloud) -> Iterator[_Step]:
+        """Input and neighbours of each convolution, worked out once."""
         x = self.standardise(cloud.x)
         for name, layer in self._layers():
-            yield name, layer, x
-            x = torch.relu(layer(x, cloud))
+            found = layer.neighbours(x, cloud)
+            yield _Step(name, layer, x, found)
+            x = torch.relu(layer(x, cloud, found))
 
     def _from(self, first: int, x: Tensor, cloud: Cloud, neighbours: dict[str, Tensor] | None) -> Tensor:
         for name, layer in self._layers()[first:]:
