@@ -1,7 +1,7 @@
 """Edge Integrated Gradients against PyG + Captum, looped and on one Batch, at equal residual.
 
 Twice: with the shipped four neighbours, whose lists the peers are given frozen (PyG has no means to find them
-itself, nor to hold them), and with all neighbours, where PyG's own CaptumExplainer gives a defined answer, too.
+itself, nor to hold them), and with all neighbours, where PyG's own CaptumExplainer has a defined answer, too.
 Each method takes the fewest steps that bring its own median relative residual to 1 %.
 """
 
