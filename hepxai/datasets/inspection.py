@@ -71,12 +71,14 @@ class TreeReport:
     def __rich__(self) -> Table:
         table = Table(title=f"{self.name} ({self.kind}, {self.entries:,} entries)", title_justify="left")
         for column in ("branch", "type", "values", "lowest", "median", "highest", "look out for"):
+            left = column in ("branch", "type", "look out for")
+            # Names are there to be copied: they are never cut.
             table.add_column(
-                column, justify="left" if column in ("branch", "type", "look out for") else "right"
+                column, justify="left" if left else "right", no_wrap=column in ("branch", "type")
             )
         for b in self.branches:
             numbers = [_short(v) for v in (b.low, b.median, b.high)]
-            table.add_row(b.name, f"{b.type} {b.shape}", f"{b.count:,}", *numbers, _warning(b))
+            table.add_row(b.name, b.type, f"{b.count:,}", *numbers, _warning(b))
         return table
 
 
