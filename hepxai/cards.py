@@ -280,10 +280,7 @@ def _apply(override: str, data: dict[str, Any], lines: dict[Place, str]) -> None
     where = f"override {override!r}"
     if not equals or not all(parts := key.strip().split(".")):
         raise CardError(f"{where}: not of the form dotted.key=value; write for example split.seed=3")
-    try:
-        value = _Reader(where, text).read() if text.strip() else None
-    except yaml.YAMLError:
-        raise CardError(f"{where}: {text!r} is not valid YAML; quote it") from None
+    value = parse_value(text, where)
     holder: Any = data
     place: list[str | int] = []
     for part in parts:
@@ -296,6 +293,14 @@ def _apply(override: str, data: dict[str, Any], lines: dict[Place, str]) -> None
     for old in [p for p in lines if p[: len(place)] == tuple(place)]:
         del lines[old]
     lines[tuple(place)] = where
+
+
+def parse_value(text: str, where: str) -> Any:
+    """Value that a user typed, by the rules of cards (YAML 1.2: 1e-3 is a number)."""
+    try:
+        return _Reader(where, text).read() if text.strip() else None
+    except yaml.YAMLError:
+        raise CardError(f"{where}: {text!r} is not valid YAML; quote it") from None
 
 
 def _index(holder: Any, part: str, where: str, above: Sequence[str | int]) -> str | int:

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hepxai import __version__
-from hepxai.cards import CardError, dump_card, find_card, list_cards, load_card
+from hepxai.cards import CardError, dump_card, find_card, list_cards, load_card, parse_value
 from hepxai.datasets import DatasetCard, check_card, draft_card, inspect_file
 from hepxai.explain import EXPLAINERS
 from hepxai.models.card import ModelCard
@@ -87,7 +87,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _escaped(problem: object) -> str:
     text = problem.args[0] if isinstance(problem, KeyError) and problem.args else problem
-    return str(text).replace("[", r"\[")
+    return escape(str(text))
 
 
 def _cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[DatasetCard, ModelCard]:
@@ -110,7 +110,7 @@ def _settings(options: Sequence[str] | None) -> dict[str, dict[str, Any]]:
         method, dot, key = path.partition(".")
         if not (equal and dot):
             raise CardError(f"--with {option}: expected METHOD.SETTING=VALUE")
-        found.setdefault(method, {})[key] = yaml.safe_load(value)
+        found.setdefault(method, {})[key] = parse_value(value, f"--with {option}")
     return found
 
 
@@ -127,9 +127,7 @@ def _finish(run: Run) -> None:
 @app.command()
 def demo(out: Folder = Path("hepxai-demo")) -> None:
     """Train on the shipped charged-Higgs sample, explain the test events, write the report."""
-    console.print(
-        "Charged Higgs → W A(μμ) against a stand-in for tt̄Z, on the shipped sample of 9,000 events."
-    )
+    console.print("Charged Higgs → W A(μμ) against a stand-in for tt̄Z, on the shipped sample.")
     run_all(DATASET, MODEL, out)
 
 
@@ -148,7 +146,7 @@ def run_all(
     """Do everything: read, train, explain, write friend trees and the report."""
     with _plain_errors():
         settings = _settings(options)
-        configured(method, settings)
+        configured(method, settings, split=split, maximum=events)
         run = Run.start(out, *_cards(dataset, model, overrides))
         run.train(device=device)
         run.explain(method, split=split, maximum=events, settings=settings)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import platform
 import shutil
 import warnings
@@ -26,21 +28,18 @@ from hepxai.explain import CannotExplainError, Explainer
 from hepxai.explain.base import build, configure
 from hepxai.export.friends import write_friends
 from hepxai.files import read_tensors, sha256, write_json, write_tensors, write_text
+from hepxai.manifest import Manifest, RunError
 from hepxai.metrics import classification_metrics
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 from hepxai.progress import track
 from hepxai.training import History, fit
 
-MANIFEST = "manifest.json"
 METHODS = ("attention", "edge_ig", "node_ig", "surrogate")
 SHARD = 4096
 """Events between two saves of an explanation."""
-LIBRARIES = ("hepxai", "torch", "torch-geometric", "uproot", "awkward", "numpy", "scikit-learn")
-
-
-class RunError(RuntimeError):
-    """A run folder that cannot be used; the message says why and what to do."""
+IDENTITY = ("file", "entry", "split", "run", "luminosity_block", "event", "label")
+LIBRARIES = ("hepxai", "torch", "torch-geometric", "uproot", "awkward", "numpy")
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,15 @@ class Run:
             )
         run = Run(Path(folder), dataset, card)
         texts = {"dataset.yaml": dump_card(dataset), "model.yaml": dump_card(card)}
-        if (run.folder / MANIFEST).exists():
-            run._verify()
+        if run.manifest.exists():
+            run.manifest.verify()
             run._same_cards(texts)
             return run
         if run.folder.exists() and any(run.folder.iterdir()):
             raise RunError(f"{folder} exists and is no hepxai run; choose another folder or empty this one")
         for name, text in texts.items():
             write_text(run.folder / name, text)
-        run._record(*texts)
+        run.manifest.record(*texts)
         return run
 
     @staticmethod
@@ -97,25 +96,31 @@ class Run:
             If it is no run, or if a file is missing or was changed after the run wrote it.
         """
         folder = Path(folder)
-        if not (folder / MANIFEST).is_file():
-            raise RunError(f"{folder} is no run folder (no {MANIFEST}); make one with `hepxai run`")
+        manifest = Manifest(folder)
+        if not manifest.exists():
+            raise RunError(f"{folder} is no run folder; make one with `hepxai run`")
+        manifest.verify()
         dataset = load_card(folder / "dataset.yaml", DatasetCard)
-        run = Run(folder, dataset, load_card(folder / "model.yaml", ModelCard))
-        run._verify()
-        return run
+        return Run(folder, dataset, load_card(folder / "model.yaml", ModelCard))
 
     # --- steps -------------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> Manifest:
+        """Finished files and their hashes."""
+        return Manifest(self.folder)
 
     @cached_property
     def reading(self) -> Reading:
         """Events, cut flow and input files; the inputs must still be those of the training."""
         reading = read(self.dataset, progress=True)
-        provenance = self.folder / "provenance.json"
-        if provenance.exists():
-            known = {f["file"]: f["sha256"] for f in json.loads(provenance.read_text())["inputs"]}
-            for file in reading.files:
-                if known.get(str(file)) != file.sha256():
-                    raise RunError(f"{file.path} changed since this run was trained; start a new run")
+        if "provenance.json" in self.manifest.names():
+            known = {f["file"]: (f["sha256"], f["entries"]) for f in self.provenance()["inputs"]}
+            found = {str(f): (f.sha256(), f.entries) for f in reading.files}
+            for file in sorted(known.keys() | found.keys()):
+                if known.get(file) != found.get(file):
+                    what = "is gone" if file not in found else "changed" if file in known else "is new"
+                    raise RunError(f"{file} {what} since this run was trained; start a new run")
         return reading
 
     @property
@@ -130,23 +135,33 @@ class Run:
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
-        """Logits of all events, ``[E, O]``."""
-        return read_tensors(self._made("scores.safetensors", "train"))[0]["logits"]
+        """Logits of all events, ``[E, O]``; the events must still be those that were scored."""
+        stored = read_tensors(self._made("scores.safetensors", "train"))[0]
+        for column in IDENTITY:
+            if not np.array_equal(stored[column], getattr(self.events, column)):
+                raise RunError(
+                    f"the {column} of the events is not that of the events scored in {self.folder}: another "
+                    "version of hepxai reads them differently; start a new run"
+                )
+        return stored["logits"]
 
     def train(self, *, device: str = "cpu") -> None:
         """Train, score every event and work out the figures of merit. Does nothing if that is done."""
-        if self._has("metrics.json"):
-            return
+        with self.manifest.locked():
+            if "metrics.json" not in self.manifest.names():
+                self._train(device)
+
+    def _train(self, device: str) -> None:
         write_json(self.folder / "provenance.json", self._provenance())
         model, history = fit(self.card, self.events, folder=self.folder, device=device, progress=True)
         model.save(self.folder / "model.safetensors")
         logits = model.logits(self.events)
-        identity = {c: getattr(self.events, c) for c in ("file", "entry", "split", "run", "event")}
+        identity = {c: getattr(self.events, c) for c in IDENTITY}
         write_tensors(self.folder / "scores.safetensors", identity | {"logits": logits}, {})
         write_json(self.folder / "history.json", history)
-        metrics = classification_metrics(logits[:, 0], self.events) if logits.shape[1] == 1 else {}
+        metrics = classification_metrics(logits[:, 0], self.events)
         write_json(self.folder / "metrics.json", {s: to_json(m) for s, m in metrics.items()})
-        self._record(
+        self.manifest.record(
             "provenance.json", "model.safetensors", "scores.safetensors", "history.json", "metrics.json"
         )
 
@@ -171,11 +186,12 @@ class Run:
         settings : mapping
             ``method → settings``.
         """
-        chosen = configured(methods, settings or {})
+        chosen = configured(methods, settings or {}, split=split, maximum=maximum)
         rows = self._population(split, maximum)
         for method, own in chosen.items():
             try:
-                self._explain(method, rows, own)
+                with self.manifest.locked():
+                    self._explain(method, rows, own)
             except CannotExplainError as problem:
                 if methods is not None:
                     raise
@@ -188,7 +204,7 @@ class Run:
         if rows is None:
             return {}
         population = self.events[rows]
-        files = [self.folder / n for n in self._manifest() if n.startswith("explanations/")]
+        files = [self.folder / n for n in self.manifest.names() if n.startswith("explanations/")]
         return {f.stem: Attribution.load(f, population) for f in sorted(files) if f.stem != "population"}
 
     def friends(self) -> list[Path]:
@@ -200,13 +216,12 @@ class Run:
 
     def history(self) -> History:
         """Figures of every epoch of the training."""
-        history: History = json.loads(self._made("history.json", "train").read_text())
+        history: History = from_json(self._made("history.json", "train"))
         return history
 
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
         """``split → figure of merit → {value, error}``."""
-        found: dict[str, dict[str, dict[str, float]]]
-        found = json.loads(self._made("metrics.json", "train").read_text())
+        found: dict[str, dict[str, dict[str, float]]] = from_json(self._made("metrics.json", "train"))
         return found
 
     def provenance(self) -> dict[str, Any]:
@@ -233,11 +248,11 @@ class Run:
 
     def _rows(self) -> NDArray[np.int64] | None:
         name = "explanations/population.safetensors"
-        return read_tensors(self.folder / name)[0]["rows"] if self._has(name) else None
+        return read_tensors(self.folder / name)[0]["rows"] if name in self.manifest.names() else None
 
     def _explain(self, method: str, rows: NDArray[np.int64], settings: dict[str, Any]) -> None:
         name = f"explanations/{method}.safetensors"
-        if self._has(name):
+        if name in self.manifest.names():
             self._same_settings(method, settings)
             return
         if method == "surrogate":
@@ -245,12 +260,21 @@ class Run:
         target = self.model.outputs[0]
         explainer = build(method, self.model, settings | {"progress": True})
         ready = explainer.prepare(self.model, self.events, target)
-        found = self._in_shards(ready, self.events[rows], target)
+        shards = self.folder / "shards" / f"{method}-{self._key(ready, rows)}"
+        ready.checked(self._in_shards(ready, self.events[rows], target, shards)).save(self.folder / name)
         population = "explanations/population.safetensors"
         write_tensors(self.folder / population, {"rows": rows}, {})
-        found.replace(checks=ready.checks(found)).save(self.folder / name)
-        self._record(population, name)
-        shutil.rmtree(self.folder / "shards")
+        self.manifest.record(population, name)
+        for old in (self.folder / "shards").glob(f"{method}-*"):
+            shutil.rmtree(old)
+
+    def _key(self, ready: Explainer, rows: NDArray[np.int64]) -> str:
+        """Hash of all that an explanation depends on: other settings never meet these shards."""
+        known = self.manifest.names()["model.safetensors"]
+        text = json.dumps(
+            [ready.name, ready.settings(), known, version("hepxai")], sort_keys=True, default=str
+        )
+        return hashlib.sha256(text.encode() + rows.tobytes()).hexdigest()[:16]
 
     def _same_settings(self, method: str, settings: Mapping[str, Any]) -> None:
         known = self.explained()[method].settings
@@ -261,14 +285,14 @@ class Run:
                     "start another run to compare"
                 )
 
-    def _in_shards(self, ready: Explainer, events: Events, target: str) -> Attribution:
+    def _in_shards(self, ready: Explainer, events: Events, target: str, folder: Path) -> Attribution:
         """Explain shard by shard; those that a killed process finished are read, not repeated."""
         parts = []
         quiet = ready.silent()
         with track(ready.name, len(events), show=True) as advance:
             for first in range(0, len(events), SHARD):
                 own = events[first : first + SHARD]
-                path = self.folder / "shards" / ready.name / f"{first:09d}.safetensors"
+                path = folder / f"{first:09d}-{len(own)}.safetensors"
                 if not path.exists():
                     quiet.attribute(self.model, own, target).save(path)
                 parts.append(Attribution.load(path, own))
@@ -293,28 +317,9 @@ class Run:
         }
 
     def _made(self, name: str, step: str) -> Path:
-        if not self._has(name):
+        if name not in self.manifest.names():
             raise RunError(f"{self.folder} has no {name} yet; run `hepxai {step}` first")
         return self.folder / name
-
-    def _has(self, name: str) -> bool:
-        return name in self._manifest()
-
-    def _manifest(self) -> dict[str, str]:
-        path = self.folder / MANIFEST
-        found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-        return found
-
-    def _record(self, *names: str) -> None:
-        write_json(self.folder / MANIFEST, self._manifest() | {n: sha256(self.folder / n) for n in names})
-
-    def _verify(self) -> None:
-        for name, digest in self._manifest().items():
-            path = self.folder / name
-            if not path.is_file():
-                raise RunError(f"{path} is missing; the run is not complete any more, start it afresh")
-            if sha256(path) != digest:
-                raise RunError(f"{path} was changed after the run wrote it; its results cannot be trusted")
 
     def _same_cards(self, texts: Mapping[str, str]) -> None:
         for name, text in texts.items():
@@ -323,10 +328,18 @@ class Run:
 
 
 def configured(
-    methods: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]
+    methods: Sequence[str] | None,
+    settings: Mapping[str, Mapping[str, Any]],
+    *,
+    split: str = "test",
+    maximum: int | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Settings of each method, all of them checked: before the training, not after it."""
+    """Settings of each method. Everything a user can get wrong is checked: before the training, not after."""
     names = METHODS if methods is None else methods
+    if split not in SPLITS:
+        raise ValueError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if maximum is not None and maximum < 1:
+        raise ValueError(f"{maximum} events to explain; at least 1 is needed")
     if idle := settings.keys() - set(names):
         raise ValueError(
             f"settings for {sorted(idle)[0]!r}, which is not among the methods {', '.join(names)}"
@@ -339,3 +352,16 @@ def configured(
 def to_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
     """Estimates as ``{value, error}``."""
     return {name: {"value": float(e.value), "error": float(e.error)} for name, e in figures.items()}
+
+
+def from_json(path: Path) -> Any:
+    """Numbers of a JSON file; null, which stands for what JSON cannot write, is NaN."""
+    return _numbers(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return math.nan if value is None else value

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import numpy as np
-
 from hepxai.attribution import Attribution
 from hepxai.events import SPLITS
 from hepxai.report import ReportContent
@@ -46,15 +44,16 @@ def _warnings(explained: Mapping[str, Attribution]) -> list[str]:
         checks, wanted = attribution.checks, attribution.settings.get("tolerance", 0.01)
         if checks.get("median_residual", 0.0) > wanted:
             found.append(
-                f"{method}: the median completeness residual is {checks['median_residual']:.1%}, "
-                f"more than the {wanted:.0%} asked for"
+                f"{method}: the median completeness residual is {checks['median_residual']:.2g}, "
+                f"more than the {wanted:.2g} asked for"
             )
         if checks.get("fidelity_ok", 1.0) == 0.0:
+            split = "test" if "test_agreement" in checks else "valid"
             found.append(
-                f"{method}: on the test events the surrogate agrees with its original in "
-                f"{checks.get('test_agreement', np.nan):.1%} of the decisions, correlation of the logits "
-                f"{checks.get('test_logit_correlation', np.nan):.2f}; less than asked for: it may not "
-                "tell the same story"
+                f"{method}: on the {split} events the surrogate agrees with its original in "
+                f"{checks[f'{split}_agreement']:.1%} of the decisions, correlation of the logits "
+                f"{checks[f'{split}_logit_correlation']:.2f}; less than asked for: it may not tell "
+                "the same story"
             )
     return found
 

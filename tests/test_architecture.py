@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
     {"cards", "estimate", "files", "jagged", "pairs", "progress"},
-    {"chunks", "events"},
+    {"chunks", "events", "manifest"},
     {"attribution"},
     {"datasets", "metrics", "models", "simulate"},
     {"training"},

@@ -11,18 +11,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import uproot
 
+import hepxai
+import hepxai.explain.edge_ig
 import hepxai.run
 from hepxai.cards import find_card, load_card
 from hepxai.datasets import DatasetCard
 from hepxai.explain import CannotExplainError
 from hepxai.files import sha256, write_json
+from hepxai.manifest import NAME as MANIFEST
+from hepxai.manifest import RunError
 from hepxai.models.card import ModelCard
-from hepxai.run import MANIFEST, Run, RunError
+from hepxai.run import Run, configured
 from hepxai.summary import report_content
 
 EPOCHS = ["training.epochs=2", "convolutions.0.width=8", "convolutions.1.width=8", "convolutions.2.width=8"]
@@ -135,8 +140,68 @@ def test_changed_input_is_noticed(tmp_path: Path) -> None:
     run = Run.start(tmp_path / "run", card, cards()[1])
     run.train()
     shutil.copy(data / "background.root", data / "signal.root")
-    with pytest.raises(RunError, match=r"signal\.root changed since this run was trained; start a new run"):
+    with pytest.raises(
+        RunError, match=r"signal\.root:Events changed since this run was trained; start a new run"
+    ):
         _ = Run.open(tmp_path / "run").events
+
+
+def test_an_input_that_went_from_a_glob_is_noticed(tmp_path: Path) -> None:
+    source = find_card("datasets", "charged_higgs").parent
+    for name in ("signal", "background"):
+        shutil.copy(source / f"{name}.root", tmp_path / f"{name}.root")
+    shutil.copy(source / "background.root", tmp_path / "background_2.root")
+    text = (source / "card.yaml").read_text().replace("files: background.root", "files: background*.root")
+    (tmp_path / "card.yaml").write_text(text.replace("weights:", "duplicates: allow\nweights:"))
+    run = Run.start(tmp_path / "run", load_card(tmp_path / "card.yaml", DatasetCard), cards()[1])
+    run.train()
+    (tmp_path / "background_2.root").unlink()
+    with pytest.raises(RunError, match=r"background_2\.root:Events is gone since this run was trained"):
+        _ = Run.open(tmp_path / "run").events
+
+
+def test_events_read_in_another_way_are_noticed(copied: Path) -> None:
+    run = Run.open(copied)
+    turned = run.reading.events[np.arange(len(run.events))[::-1]]
+    object.__setattr__(run.reading, "events", turned)
+    with pytest.raises(RunError, match="the file of the events is not that of the events scored"):
+        _ = run.scores
+
+
+def test_a_manifest_cannot_point_outside(copied: Path) -> None:
+    (copied.parent / "secret").write_text("x")
+    manifest = json.loads((copied / MANIFEST).read_text())
+    write_json(copied / MANIFEST, manifest | {"../secret": sha256(copied.parent / "secret")})
+    with pytest.raises(RunError, match="which is not inside the run folder"):
+        Run.open(copied)
+
+
+def test_one_process_at_a_time(copied: Path) -> None:
+    run = Run.open(copied)
+    with run.manifest.locked(), pytest.raises(RunError, match="another process works on"):
+        run.explain(["edge_ig"], maximum=150)
+
+
+def test_figures_without_a_number_come_back_as_nan(copied: Path) -> None:
+    """JSON has no infinity: a rejection without any background left is null there."""
+    metrics = {"test": {"rejection@0.3": {"value": np.inf, "error": np.inf}}}
+    write_json(copied / "metrics.json", metrics)
+    Run(copied, *cards()).manifest.record("metrics.json")
+    assert np.isnan(Run.open(copied).metrics()["test"]["rejection@0.3"]["value"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "training"}, "no split 'training'; choose one of train, valid, test"),
+        ({"maximum": 0}, "at least 1 is needed"),
+        ({"settings": {"edge_ig": {"tolerance": "small"}}}, "tolerance='small'; a number"),
+        ({"settings": {"edge_ig": {"steps": 2.5}}}, "steps=2.5; at least 1"),
+    ],
+)
+def test_mistakes_are_found_before_the_training(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        configured(None, arguments.pop("settings", {}), **arguments)
 
 
 def test_another_population_is_refused(copied: Path) -> None:
@@ -206,26 +271,48 @@ def test_shards_give_the_result_of_one_piece(copied: Path, monkeypatch: pytest.M
     assert not list((copied / "shards").rglob("*.safetensors"))
 
 
+def test_shards_of_other_settings_are_never_used(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _forget(copied, "edge_ig")
+    run = Run.open(copied)
+    with monkeypatch.context() as killed:
+        killed.setattr(hepxai.explain.edge_ig.EdgeIG, "checked", _die)
+        with pytest.raises(KeyboardInterrupt):
+            run.explain(["edge_ig"], maximum=150, settings={"edge_ig": {"steps": 2}})
+    assert list((copied / "shards").rglob("*.safetensors"))
+    found = run.explain(
+        ["edge_ig"], maximum=150, settings={"edge_ig": {"layer": "dynamic_edge_2", "steps": 4}}
+    )
+    direct = hepxai.explain(run.model, found["edge_ig"].events, "edge_ig", layer="dynamic_edge_2", steps=4)
+    np.testing.assert_allclose(found["edge_ig"].values, direct.values, atol=1e-6)
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.slow
 def test_killed_while_explaining_goes_on(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL after the first shards; the rest is done in another process, with the same numbers."""
     _forget(copied, "edge_ig")
     script = (
-        "import sys, torch, hepxai.run as r; torch.set_num_threads(1); r.SHARD = 10; "
+        "import sys, time, torch, hepxai.run as r; torch.set_num_threads(1); r.SHARD = 10\n"
+        "from hepxai.explain.edge_ig import EdgeIG as E\n"
+        "plain = E.attribute\n"
+        "E.attribute = lambda *a: (time.sleep(float(sys.argv[2])), plain(*a))[1]\n"
         "r.Run.open(sys.argv[1]).explain(['edge_ig'], maximum=150)"
     )
     other = Path(shutil.copytree(copied, copied.with_name("uninterrupted")))
-    subprocess.run([sys.executable, "-c", script, str(other)], check=True, capture_output=True)
-    process = subprocess.Popen([sys.executable, "-c", script, str(copied)], stdout=subprocess.DEVNULL)
-    shards = copied / "shards" / "edge_ig"
+    subprocess.run([sys.executable, "-c", script, str(other), "0"], check=True, capture_output=True)
+    process = subprocess.Popen([sys.executable, "-c", script, str(copied), "0.3"], stdout=subprocess.DEVNULL)
+    shards = copied / "shards"
     until = time.monotonic() + 120
-    while len(list(shards.glob("*.safetensors"))) < 2 and time.monotonic() < until:
+    while len(list(shards.rglob("*.safetensors"))) < 2 and time.monotonic() < until:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = {p: p.stat().st_mtime_ns for p in shards.glob("*.safetensors")}
+    done = {p: p.stat().st_mtime_ns for p in shards.rglob("*.safetensors")}
     assert 2 <= len(done) < 15
-    subprocess.run([sys.executable, "-c", script, str(copied)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", script, str(copied), "0"], check=True, capture_output=True)
     one, two = (Run.open(f).explained()["edge_ig"] for f in (copied, other))
     np.testing.assert_array_equal(one.values, two.values)
     np.testing.assert_array_equal(one.residual, two.residual)

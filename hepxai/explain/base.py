@@ -59,8 +59,22 @@ class Explainer(ABC):
     def explain(self, model: Any, events: Events, target: str) -> Attribution:
         """Prepare, attribute, check."""
         ready = self.prepare(model, events, target)
-        found = ready.attribute(model, events, target)
-        return found.replace(checks=ready.checks(found))
+        return ready.checked(ready.attribute(model, events, target))
+
+    def checked(self, found: Attribution) -> Attribution:
+        """Result with its checks stored.
+
+        Raises
+        ------
+        FloatingPointError
+            If the model gave values that are not finite: a mean over the rest would hide it.
+        """
+        if bad := int(np.count_nonzero(~np.isfinite(found.values))):
+            raise FloatingPointError(
+                f"{self.name}: {bad} of {found.values.size} values are not finite; look for extreme inputs "
+                "(`hepxai check`) or a training that diverged"
+            )
+        return found.replace(checks=self.checks(found))
 
     def silent(self) -> Self:
         """Copy that shows no progress bar."""

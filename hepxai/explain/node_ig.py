@@ -95,7 +95,7 @@ class NodeIG(PathExplainer):
                 raise ValueError(
                     f"baseline {self.baseline!r}; choose {known} or give {len(features)} numbers"
                 )
-            return np.zeros(shape, np.float32) if self.baseline == "zero" else background_mean(events)
+            return np.zeros(shape, np.float32) if self.baseline == "zero" else background_mean(_known(events))
         given = np.asarray(self.baseline, dtype=np.float32)
         if given.shape != shape[1:]:
             raise ValueError(f"baseline has shape {given.shape}; the events have features {features}")
@@ -111,6 +111,12 @@ def _chunk(
         lambda x: model.forward_cloud(cloud.with_features(x), lists)[:, output], start, change, steps
     )
     return change * found.gradient, found.span
+
+
+def _known(events: Events) -> Events:
+    """Training events where there are any of the first class: those the model has learned from."""
+    train = events.where("train")
+    return train if (train.label == 0).any() else events
 
 
 def background_mean(events: Events) -> NDArray[np.float32]:

@@ -105,8 +105,12 @@ class PathExplainer(Explainer):
     tolerance: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps={self.steps}; at least 1 is needed")
+        steps: Any = self.steps  # from a command line it may be anything
+        tolerance: Any = self.tolerance
+        if steps is not None and not (isinstance(steps, int) and steps >= 1):
+            raise ValueError(f"steps={steps!r}; at least 1 is needed, and a whole number")
+        if not (isinstance(tolerance, int | float) and tolerance >= 0):
+            raise ValueError(f"tolerance={tolerance!r}; a number is needed")
 
     def nodes(self) -> int:
         """Steps, once they are settled."""

@@ -101,8 +101,11 @@ def rejection(score: Array, signal: NDArray[np.bool_], weight: Array, efficiency
 def _slope(eff_s: Array, eff_b: Array, efficiency: float, width: float) -> float:
     """dε_b/dε_s around a working point, over a window as wide as the efficiency's own error."""
     width = max(width, 0.01)
-    low, high = (np.interp(efficiency + d, eff_s, eff_b) for d in (-width, width))
-    return float((high - low) / (2 * width))
+    # Signed weights can make the curve turn back; interpolation needs it not to.
+    rising = np.maximum.accumulate(eff_s)
+    low, high = max(efficiency - width, 0.0), min(efficiency + width, 1.0)
+    below, above = (np.interp(e, rising, eff_b) for e in (low, high))
+    return float((above - below) / (high - low))
 
 
 def classification_metrics(

@@ -99,9 +99,10 @@ class PygModel:
             self.forward_cloud(cloud)
         src, dst = complete_edges(cloud)
         for name, record in seen.items():
-            alpha, order = record.get("alpha"), _event_order(record["edge_index"], cloud)
-            if alpha is None:
+            if record.get("alpha") is None:
                 continue
+            _require_one_call(name, record)
+            alpha, order = record["alpha"], _event_order(record["edge_index"], cloud)
             if not torch.equal(record["edge_index"][:, order], torch.stack([src, dst])):
                 raise ValueError(f"layer {name} attends over other edges than the pairs of particles")
             found[name] = alpha.reshape(len(src), -1)[order]
@@ -112,6 +113,7 @@ class PygModel:
         module = self._layer(layer)
         with torch.no_grad(), _watching(module) as record:
             self.forward_cloud(cloud)
+        _require_one_call(layer, record)
         message, total, aggregation = record["message"], record["total"], record["aggregation"]
         order = _event_order(record["edge_index"], cloud)
 
@@ -137,6 +139,15 @@ class PygModel:
         return module
 
 
+def _require_one_call(layer: str, record: dict[str, Any]) -> None:
+    """A layer that is used twice has two sets of edges: one map could not tell them apart."""
+    if record["calls"] != 1:
+        raise ValueError(
+            f"the model calls layer {layer} {record['calls']} times for one batch, and its edges can be "
+            "explained if it is called once: give each use a layer of its own (they may share parameters)"
+        )
+
+
 def _event_order(edge_index: Tensor, cloud: Cloud) -> Tensor:
     """Order of edges by receiver, then sender: events stay together."""
     src, dst = edge_index
@@ -154,9 +165,10 @@ def _hooked(handle: Any) -> Iterator[None]:
 @contextmanager
 def _watching(module: MessagePassing) -> Iterator[dict[str, Any]]:
     """Record edges, messages, attention and aggregation of one pass."""
-    record: dict[str, Any] = {}
+    record: dict[str, Any] = {"calls": 0}
 
     def on_edges(_: Any, inputs: Any) -> None:
+        record["calls"] += 1
         record["edge_index"] = inputs[0]
 
     def on_message(_: Any, inputs: Any, output: Tensor) -> None:

@@ -202,3 +202,26 @@ def test_self_loops_are_not_pairs(events: Events) -> None:
     model = PygModel(Plain(GATConv), ("signal",))
     with pytest.raises(ValueError, match="layer one attends over other edges than the pairs of particles"):
         explain(model, events, "attention")
+
+
+class Twice(nn.Module):
+    """One layer used twice, and one that is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.idle, self.out = GCNConv(5, 5), SAGEConv(5, 5), nn.Linear(5, 1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        h = self.shared(torch.tanh(self.shared(batch.x / 50, batch.edge_index)), batch.edge_index)
+        return self.out(global_mean_pool(h, batch.batch, len(batch.ptr) - 1))
+
+
+def test_a_layer_must_be_called_once(events: Events) -> None:
+    """The map of the last call would look complete and be wrong."""
+    model = PygModel(Twice().eval(), ("signal",))
+    with pytest.raises(ValueError, match="calls layer shared 2 times for one batch"):
+        explain(model, events, "edge_ig", layer="shared")
+    with pytest.raises(ValueError, match="calls layer idle 0 times for one batch"):
+        explain(model, events, "edge_ig", layer="idle")
+    with pytest.raises(CannotExplainError, match="no attention layer"):
+        explain(model, events, "attention")
