@@ -124,8 +124,11 @@ class Particle(Card):
         if not sets:
             raise ValueError("no branches; write a pattern such as Muon_{}")
         for one in sets:
-            if isinstance(one, str) and one.count("{}") != 1:
-                raise ValueError(f"found {one!r}; a pattern has one {{}} for pt, eta ..., such as Muon_{{}}")
+            if isinstance(one, str) and not (one.count("{") == one.count("}") == one.count("{}") == 1):
+                raise ValueError(
+                    f"found {one!r}; a pattern has one {{}} for pt, eta ..., such as Muon_{{}}, "
+                    "and no other braces"
+                )
         return sets
 
     @field_validator("features", "truth")

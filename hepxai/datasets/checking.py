@@ -141,7 +141,7 @@ def _cuts(report: CheckReport) -> Table:
     table = _table("Cuts on particles", "particle", "cut", "before", "after", "kept")
     for kind, cut, before, after in report.ledger.cutflow.particle_rows:
         share = f"{after / before:.1%}" if before else ""
-        table.add_row(kind, cut, f"{before:,}", f"{after:,}", share)
+        table.add_row(Text(kind), Text(cut), f"{before:,}", f"{after:,}", share)
     return table
 
 
@@ -153,7 +153,7 @@ def _classes(events: Events) -> Table:
         splits = np.bincount(events.split[own], minlength=len(SPLITS))
         total = f"{weight.sum():.5g} ± {np.sqrt(np.square(weight).sum()):.2g}"
         negative = f"{(weight < 0).mean():.1%}" if own.any() else ""
-        table.add_row(name, f"{own.sum():,}", total, negative, *(f"{n:,}" for n in splits))
+        table.add_row(Text(name), f"{own.sum():,}", total, negative, *(f"{n:,}" for n in splits))
     return table
 
 
@@ -161,7 +161,7 @@ def _multiplicities(events: Events) -> Table:
     table = _table("Particles per event", "particle", "fewest", "mean", "most")
     for name in events.schema.types:
         n = np.bincount(events.parent[events.is_type(name)], minlength=len(events))
-        table.add_row(name, str(n.min()), f"{n.mean():.2f}", str(n.max()))
+        table.add_row(Text(name), str(n.min()), f"{n.mean():.2f}", str(n.max()))
     table.add_row("all", str(events.counts.min()), f"{events.counts.mean():.2f}", str(events.counts.max()))
     return table
 
@@ -180,4 +180,4 @@ def _ranges(events: Events) -> Table:
 
 def _add_range(table: Table, name: str, units: str, values: NDArray[np.floating]) -> None:
     ends = [values.min(), values.mean(), values.max()] if len(values) else []
-    table.add_row(name, units, *(f"{v:.4g}" for v in ends))
+    table.add_row(Text(name), Text(units), *(f"{v:.4g}" for v in ends))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 ALL = "all entries"
 
@@ -76,5 +77,7 @@ class CutFlow:
             table.add_column(name, justify="right")
         for row in self.rows:
             weight = f"{row.weight:.5g} ± {row.error:.2g}"
-            table.add_row(row.sample, row.step, f"{row.entries:,}", weight, f"{row.efficiency:.1%}")
+            table.add_row(
+                Text(row.sample), Text(row.step), f"{row.entries:,}", weight, f"{row.efficiency:.1%}"
+            )
         return table

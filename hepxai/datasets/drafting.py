@@ -74,7 +74,7 @@ def _groups(tree: TreeReport) -> tuple[list[_Group], list[str]]:
 def _kinematic(names: Iterable[str]) -> Iterable[tuple[str, tuple[str, ...], set[str]]]:
     """Patterns such as ``Muon_{}`` under which the branches have the components of momenta."""
     found: dict[str, set[str]] = {}
-    for name in names:
+    for name in (n for n in names if not {*n} & {*"{}"}):  # no pattern can stand for those
         for component, spellings in SPELLINGS.items():
             for spelled in spellings:
                 if name.endswith(spelled):
@@ -150,7 +150,7 @@ def _units(tree: TreeReport, groups: list[_Group]) -> str:
 
 def _branch(tree: TreeReport, pattern: str, component: str) -> str | None:
     names = {b.name for b in tree.branches}
-    return next((n for s in SPELLINGS[component] if (n := pattern.format(s)) in names), None)
+    return next((n for s in SPELLINGS[component] if (n := pattern.replace("{}", s)) in names), None)
 
 
 def _identity(tree: TreeReport) -> list[str]:
@@ -199,7 +199,7 @@ def _extra(tree: TreeReport, group: _Group) -> dict[str, str]:
 
 
 def _missing(tree: TreeReport, groups: list[_Group]) -> list[str]:
-    used = [p.format(n) for g in groups for p in g.patterns for n in _extra(tree, g).values()]
+    used = [p.replace("{}", n) for g in groups for p in g.patterns for n in _extra(tree, g).values()]
     lines = []
     for branch in (b for b in tree.branches if b.name in used and (b.sentinels or b.nan)):
         values = [f"{v:g}" for v, _ in branch.sentinels] + [".nan"] * bool(branch.nan)

@@ -22,6 +22,19 @@ from hepxai.datasets.vocabulary import FUNCTIONS, attribute, condition
 
 Lookup = Callable[[str], Any]
 
+_WHOLE = 2**63  # whole numbers are of 64 bits, as those of branches
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """Power; a whole number that would not fit into 64 bits is a float instead."""
+    if isinstance(base, int) and isinstance(exponent, int) and exponent * (abs(base).bit_length() - 1) > 63:
+        base = float(base)
+    result = base**exponent
+    if isinstance(result, complex):
+        raise ValueError("the result is not a real number")
+    return result
+
+
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -29,7 +42,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: _power,
     ast.BitAnd: operator.and_,
     ast.BitOr: operator.or_,
 }
@@ -49,6 +62,9 @@ _INSTEAD: dict[type[ast.AST], str] = {
     ast.Is: "write ==",
     ast.IsNot: "write !=",
 }
+
+_TEXT = "text has no arithmetic; compare it, as in kind == 'GG'"
+_REFUSED = (TypeError, ValueError, IndexError, AttributeError, NotImplementedError, ZeroDivisionError)
 
 
 class ExpressionError(ValueError):
@@ -109,8 +125,12 @@ def _permit(node: ast.AST, text: str) -> None:
             _permit_call(node, text)
         case ast.Compare():
             _permit_compare(node, text)
+        case ast.Constant(value=int(number)) if number >= _WHOLE:
+            raise ExpressionError(f"in {_short(text)!r}: whole numbers have 64 bits; write 1e20, say")
         case ast.Constant(value=bool() | int() | float() | str()):
             pass
+        case ast.BinOp(left=ast.Constant(value=str())) | ast.BinOp(right=ast.Constant(value=str())):
+            raise ExpressionError(f"in {_short(text)!r}: {_TEXT}")
         case ast.BoolOp() | ast.BinOp() | ast.UnaryOp() | ast.Name() | ast.Attribute() | ast.Subscript():
             pass
         case ast.boolop() | ast.unaryop() | ast.expr_context():
@@ -123,6 +143,10 @@ def _permit(node: ast.AST, text: str) -> None:
             found = ast.get_source_segment(text, node) if isinstance(node, ast.expr) else type(node).__name__
             instead = _INSTEAD.get(type(node), "use arithmetic, comparisons, and/or/not and functions")
             raise ExpressionError(f"in {text!r}: {found!r} is not allowed; {instead}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _permit_call(node: ast.Call, text: str) -> None:
@@ -181,7 +205,9 @@ def _value(node: ast.expr, lookup: Lookup) -> Any:
         return simplest(_compute(node, lookup))
     except (ExpressionError, CardError, ReadError):
         raise
-    except (TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as problem:
+    except OverflowError as problem:
+        raise ExpressionError(f"in {ast.unparse(node)!r}: the number is too large") from problem
+    except _REFUSED as problem:
         reason = str(problem).strip().split("\n")[0]
         raise ExpressionError(f"in {ast.unparse(node)!r}: {reason}") from problem
 
@@ -194,7 +220,7 @@ def _compute(node: ast.expr, lookup: Lookup) -> Any:
         case ast.UnaryOp(op=op, operand=operand):
             return _unary(op, _value(operand, lookup))
         case ast.BinOp(left=left, op=op, right=right):
-            return _BINARY[type(op)](_value(left, lookup), _value(right, lookup))
+            return _binary(op, _value(left, lookup), _value(right, lookup))
         case ast.Compare():
             return _comparison(node, lookup)
         case ast.Call(func=ast.Name(id=name), args=args):
@@ -207,6 +233,14 @@ def _compute(node: ast.expr, lookup: Lookup) -> Any:
         case ast.Subscript(value=value, slice=mask):
             return _masked(spelled_out(_value(value, lookup)), _value(mask, lookup))
     raise ExpressionError(f"{ast.unparse(node)!r} is not allowed")
+
+
+def _binary(op: ast.operator, left: Any, right: Any) -> Any:
+    if isinstance(left, str) or isinstance(right, str):
+        raise TypeError(_TEXT)
+    result = _BINARY[type(op)](left, right)
+    too_long = isinstance(result, int) and not -_WHOLE <= result < _WHOLE
+    return float(result) if too_long else result
 
 
 def _unary(op: ast.unaryop, value: Any) -> Any:

@@ -69,7 +69,8 @@ class TreeReport:
         return next(b for b in self.branches if b.name == name)
 
     def __rich__(self) -> Table:
-        table = Table(title=f"{self.name} ({self.kind}, {self.entries:,} entries)", title_justify="left")
+        title = Text(f"{self.name} ({self.kind}, {self.entries:,} entries)")
+        table = Table(title=title, title_justify="left")
         for column in ("branch", "type", "values", "lowest", "median", "highest", "look out for"):
             left = column in ("branch", "type", "look out for")
             # Names are there to be copied: they are never cut.
@@ -78,7 +79,7 @@ class TreeReport:
             )
         for b in self.branches:
             numbers = [_short(v) for v in (b.low, b.median, b.high)]
-            table.add_row(b.name, b.type, f"{b.count:,}", *numbers, _warning(b))
+            table.add_row(Text(b.name), Text(b.type), f"{b.count:,}", *numbers, _warning(b))
         return table
 
 
@@ -137,6 +138,8 @@ def _branches(tree: Any, names: list[str], stop: int) -> list[BranchReport]:
     try:
         arrays = tree.arrays(names, entry_stop=stop)
         columns = {n: field_of(arrays, n) for n in names}
+    except MemoryError:
+        raise
     except Exception:  # some branch has a type that uproot cannot read: find out which
         columns = {n: _column(tree, n, stop) for n in names}
     return [_report(n, str(tree[n].typename), columns[n]) for n in names]
@@ -145,6 +148,8 @@ def _branches(tree: Any, names: list[str], stop: int) -> list[BranchReport]:
 def _column(tree: Any, name: str, stop: int) -> ak.Array | None:
     try:
         return tree[name].array(entry_stop=stop)
+    except MemoryError:
+        raise
     except Exception:  # reported as "other", with its type
         return None
 

@@ -43,7 +43,7 @@ class Naming:
         """Branch or expression of a quantity, None where there is none."""
         if not isinstance(self.pattern, str):
             return self.pattern.get(name) or (self.pattern.get("E") if name == "energy" else None)
-        spelled = (self.pattern.format(s) for s in SPELLINGS.get(name, (name,)))
+        spelled = (self.pattern.replace("{}", s) for s in SPELLINGS.get(name, (name,)))
         return next((s for s in spelled if s in self.events.known), None)
 
     def values(self, name: str) -> Any:

@@ -13,7 +13,7 @@ import awkward as ak
 import numpy as np
 
 from hepxai.cards import nearest
-from hepxai.datasets.card import DatasetCard, Missing
+from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import Array, Branches, ReadError
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.expressions import ExpressionError
@@ -133,6 +133,8 @@ def _probe(card: DatasetCard, plan: Plan, tree: Any) -> frozenset[str]:
     def load(name: str) -> ak.Array:
         try:
             return field_of(ak.Array(_form(tree, name).length_zero_array()), name)
+        except MemoryError:
+            raise
         except Exception as problem:  # uproot says in many ways that a C++ type has no columns
             kind = tree[name].typename
             raise ExpressionError(f"branch {name} of {plan.info} has type {kind}, not numbers") from problem
@@ -150,13 +152,42 @@ def _form(tree: Any, name: str) -> ak.forms.Form:
 
 
 def _branches(card: DatasetCard, plan: Plan, load: Callable[[str], ak.Array], start: int) -> Branches:
-    replaced = {name: partial(_replaced, missing) for name, missing in card.missing.items()}
+    replaced = {name: partial(_replaced, card, name, str(plan.info)) for name in card.missing}
     return Branches(load, known=plan.known, replace=replaced, where=str(plan.info), start=start)
 
 
-def _replaced(missing: Missing, content: Array) -> Array:
-    """Content with the values that mean "missing" replaced; NaN means NaN."""
-    marked = np.isin(content, [v for v in missing.values if not math.isnan(v)])
-    if any(map(math.isnan, missing.values)) and content.dtype.kind == "f":
+def _replaced(card: DatasetCard, name: str, where: str, content: Array) -> Array:
+    """Content with the values that mean "missing" replaced; NaN means NaN.
+
+    Values are compared as the branch holds them: -999.9 of a card is the float32 nearest to it.
+    """
+    missing = card.missing[name]
+    _refuse_unfit(card, name, where, content.dtype)
+    values = np.array(missing.values, dtype=np.float64).astype(content.dtype)
+    marked = np.isin(content, values)
+    if content.dtype.kind == "f" and np.isnan(values).any():
         marked |= np.isnan(content)
-    return np.where(marked, np.asarray(missing.replace, dtype=np.float64).astype(content.dtype), content)
+    return np.where(marked, np.float64(missing.replace).astype(content.dtype), content)
+
+
+def _refuse_unfit(card: DatasetCard, name: str, where: str, dtype: np.dtype[Any]) -> None:
+    """Refuse numbers that the branch cannot hold: they would be missed, or written as others."""
+    missing = card.missing[name]
+    numbers = [(("values", i), v) for i, v in enumerate(missing.values)]
+    for place, number in [*numbers, (("replace",), missing.replace)]:
+        if not _fits(number, dtype):
+            kinds = {"f": f"{dtype.name} numbers", "b": "true and false (1 and 0)"}
+            holds = kinds.get(dtype.kind, "whole numbers of 64 bits")
+            raise card.error(
+                ("missing", name, *place),
+                f"{number} does not fit: {name} of {where} holds {holds}; write one that it can hold",
+            )
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether a branch of a type can hold a number."""
+    if dtype.kind == "f":
+        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    if dtype.kind == "b":
+        return value in (0, 1)
+    return value.is_integer() and -(2.0**63) <= value < 2.0**63

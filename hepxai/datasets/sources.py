@@ -106,7 +106,7 @@ def readable(where: str) -> Iterator[None]:
     """Turn whatever uproot raises on broken data into a `ReadError` that names the file."""
     try:
         yield
-    except ReadError:
+    except (ReadError, MemoryError):  # too little memory is not the file's fault
         raise
     except Exception as problem:  # zlib, struct, assertions ...: a broken file can fail anywhere
         reason = " ".join(str(problem).split())[:200]

@@ -13,7 +13,8 @@ import pytest
 from ntuples import CARD, make_columns, write_rntuple, write_ttree
 
 from hepxai.cards import CardError, load_card
-from hepxai.datasets import DatasetCard, ReadError, read
+from hepxai.datasets import DatasetCard, ReadError, inspect_file, read
+from hepxai.datasets.sources import readable
 
 
 def load(folder: Path, *overrides: str) -> DatasetCard:
@@ -350,3 +351,62 @@ def test_variables_in_a_circle(small: Path) -> None:
         small, "particles.muon.cuts=count(jet) > 0", "particles.jet.cuts=count(muon) > 0", kind=CardError
     )
     assert "particles.muon: needs itself: muon -> jet -> muon; break the circle" in text
+
+
+# --- missing values --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("branch", "missing", "place", "found", "holds"),
+    [
+        ("Muon_charge", "{values: [-1, -9.99]}", "values.1", "-9.99", "whole numbers of 64 bits"),
+        ("Muon_charge", "{values: .nan}", "values.0", "nan", "whole numbers of 64 bits"),
+        ("Muon_charge", "{values: 1.0e+19}", "values.0", "1e+19", "whole numbers of 64 bits"),
+        ("Muon_charge", "{values: -1, replace: 2.5}", "replace", "2.5", "whole numbers of 64 bits"),
+        ("Muon_charge", "{values: -1, replace: .nan}", "replace", "nan", "whole numbers of 64 bits"),
+        ("Muon_fromA", "{values: 1, replace: 2}", "replace", "2.0", "true and false (1 and 0)"),
+        ("Jet_btag", "{values: -1.0e+300}", "values.0", "-1e+300", "float32 numbers"),
+        (
+            "Jet_btag",
+            "{values: -1, replace: 1.0e+300}",
+            "replace",
+            "1e+300",
+            "float32 numbers",
+        ),
+    ],
+)
+def test_missing_values_that_a_branch_cannot_hold(
+    small: Path, branch: str, missing: str, place: str, found: str, holds: str
+) -> None:
+    card = small / "card.yaml"
+    card.write_text(
+        CARD.replace("missing:\n", f"missing:\n  {branch}: {missing}\n").replace(
+            "  Jet_btag: {values: [-1], replace: 0}\n", ""
+        )
+    )
+    text = message(small, kind=CardError)
+    assert text.startswith(
+        f"card.yaml:{line_of(small, branch)}: missing.{branch}.{place}: {found} does not fit"
+    )
+    assert f"{branch} of background.root:Events holds {holds}; write one that" in text
+
+
+# --- memory ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", [MemoryError, KeyboardInterrupt])
+def test_too_little_memory_is_not_a_damaged_file(problem: type[BaseException]) -> None:
+    with pytest.raises(problem), readable("signal.root"):
+        raise problem
+
+
+def test_too_little_memory_is_not_an_unknown_type(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("hepxai.datasets.planning._form", exhausted)
+    with pytest.raises(MemoryError):
+        read(load(small))
+    monkeypatch.setattr("hepxai.datasets.inspection.field_of", exhausted)
+    with pytest.raises(MemoryError):
+        inspect_file(small / "signal.root")

@@ -149,3 +149,9 @@ def test_a_dumped_card_comes_back_equal(card_of: CardOf, tmp_path: Path, changes
     card = DatasetCard.model_validate(card.model_dump(by_alias=True) | changes).located(tmp_path)
     (tmp_path / "dumped.yaml").write_text(dump_card(card), encoding="utf-8", newline="")
     assert load_card(tmp_path / "dumped.yaml", DatasetCard) == card
+
+
+@pytest.mark.parametrize("pattern", ["Muon_{}{foo}", "Muon_{}}", "{Muon_{}", "Muon_{{}}", "{0}_{}", "{}{}"])
+def test_patterns_have_no_other_braces(pattern: str, card_of: Callable[..., DatasetCard]) -> None:
+    with pytest.raises(CardError, match=r"particles\.muon\.branches: found .* and no other braces"):
+        card_of(CARD.replace("Muon_{}", f"'{pattern}'"))

@@ -80,6 +80,10 @@ def value(text: str) -> Any:
         ("x[x > 1]", [[], [], [3, 4], [7]]),
         ("lep[lep.charge > 0].pt", [[40], [], [50, 20], []]),
         ("count(pairs(lep))", [1, 0, 3, 0]),
+        ("n & 2**1", [0, 0, 2, 2]),
+        ("a * 10**20 / 10**20", [1, 2, 3, 4]),
+        ("9223372036854775807 + 1 == 2.0**63", True),
+        ("1**999999999 + (-1)**3 + 2**-1", 0.5),
         ("count(pairs(lep, lep))", [4, 0, 9, 1]),
         ("pairs(lep).first.charge", [[1], [], [1, 1, 1], []]),
         ("abs(-2) + maximum(1, 2) + sqrt(16)", 8.0),
@@ -169,6 +173,11 @@ def test_systems_and_separations_against_loops() -> None:
         ("f'{a}'", "is not allowed"),
         ("1j", "'1j' is not allowed"),
         ("[e for e in x]", "is not allowed"),
+        ("'a' * 3000000000", "text has no arithmetic; compare it, as in kind == 'GG'"),
+        ("9 * 'a'", "text has no arithmetic"),
+        ("'%3000000000d' % 1", "text has no arithmetic"),
+        ("9223372036854775808", "whole numbers have 64 bits; write 1e20"),
+        ("9" * 1000, "9...': whole numbers have 64 bits"),
     ],
 )
 def test_what_is_refused_before_anything_is_read(text: str, message: str) -> None:
@@ -191,6 +200,15 @@ def test_what_is_refused_before_anything_is_read(text: str, message: str) -> Non
         ("kind + 1", "in 'kind + 1': "),
         ("a & 1", "in 'a & 1': "),
         ("system(x)", "needs particles, such as muon or first(muon)"),
+        ("where(ok, 'a', 'b') + 9**9**9", "in '9 ** 9 ** 9': the number is too large"),
+        ("9**9**9", "in '9 ** 9 ** 9': the number is too large"),
+        ("a * (-9)**999999999", "the number is too large"),
+        ("10**300 * 10**300 - 10**999", "in '10 ** 999': the number is too large"),
+        ("0**-1", "in '0 ** (-1)': "),
+        ("1 / 0", "in '1 / 0': division by zero"),
+        ("(-1)**0.5", "the result is not a real number"),
+        ("where(ok, 'a', 'b') * 3", "in \"where(ok, 'a', 'b') * 3\": "),
+        ("(where(1 == 1, 'a', 'b') + where(1 == 1, 'c', 'd')) * 3", "text has no arithmetic"),
     ],
 )
 def test_what_is_refused_when_the_types_are_known(text: str, message: str) -> None:

@@ -11,12 +11,12 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from ntuples import jagged, make_columns, write_rntuple, write_ttree
+from ntuples import CARD, jagged, make_columns, write_rntuple, write_ttree
 from rich.console import Console
 
 from hepxai.cards import load_card
 from hepxai.datasets import DatasetCard, ReadError, check_card, draft_card, inspect_file, read
-from hepxai.datasets.inspection import suspicious
+from hepxai.datasets.inspection import BranchReport, FileReport, TreeReport, suspicious
 
 
 def printed(report: Any) -> str:
@@ -220,3 +220,50 @@ def test_events_numbered_by_entry_are_noted(tmp_path: Path, card_of: Callable[..
         f"{tmp_path}/f.root:Events has no event numbers: events are numbered by file"
     )
     assert (reading.events.run.tolist(), reading.events.event.tolist()) == ([0, 0], [0, 1])
+
+
+FOREIGN = ("[/b]x", "[red]y", ":smile:", "\\\\[z]")
+
+
+def test_names_of_a_file_are_not_markup(tmp_path: Path) -> None:
+    reports = tuple(BranchReport(name, f"{name}<t>", "per event") for name in FOREIGN)
+    for tree in FOREIGN:
+        text = printed(FileReport(f"{tree}.root", 1, (TreeReport(tree, "TTree", 1, reports),)))
+        assert f"{tree} (TTree, 1 entries)" in text
+        assert f"{tree}.root" in text
+        assert all(f"{name}<t>" in text and f" {name} " in text for name in FOREIGN)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_names_of_a_card_are_not_markup(small: Path, name: str) -> None:
+    quoted = f"'{name}'"
+    text = (
+        CARD.replace("name: dy", f"name: {quoted}")
+        .replace("some muon", quoted)
+        .replace("hard:", f"{quoted}:")
+    )
+    text = text.replace("class: signal", f"class: {quoted}").replace(
+        "background, signal]", f"background, {quoted}]"
+    )
+    text = text.replace("n_raw", quoted).replace("units: GeV", f"units: {quoted}")
+    (small / "card.yaml").write_text(text)
+    report = printed(check_card(load_card(small / "card.yaml", DatasetCard)))
+    assert report.count(name) >= 7
+
+
+def test_no_draft_with_braces_of_a_file(tmp_path: Path) -> None:
+    columns = make_columns(60)
+    columns |= {f"Mu{{x}}on_{c}": columns[f"Jet_{c}"] for c in ("pt", "eta", "phi", "mass")}
+    names = list(columns)
+    tree = TreeReport(
+        "Events",
+        "TTree",
+        60,
+        tuple(
+            BranchReport(n, "float", "per particle" if isinstance(columns[n], ak.Array) else "per event")
+            for n in names
+        ),
+    )
+    text = draft_card(FileReport(str(tmp_path / "f.root"), 60, (tree,)))
+    assert "Jet_{}" in text
+    assert "Mu{x}on" not in text

@@ -347,6 +347,25 @@ def test_missing_values_are_replaced(small: Path) -> None:
     assert not (btag == -1).any()
 
 
+@pytest.mark.parametrize("sentinel", [-999.9, -9.99, -3000])
+def test_missing_values_are_compared_as_the_branch_holds_them(small: Path, sentinel: float) -> None:
+    for name, seed in (("signal", 1), ("background", 2)):
+        columns = make_columns(100, seed=seed)
+        columns["MET_pt"][::4] = sentinel
+        write_ttree(small / f"{name}.root", columns)
+    card = load(small, f"missing.MET_pt={{values: [{sentinel}], replace: 7}}", "observers={met: MET_pt}")
+    values = read(card).events.observers["met"]
+    assert (values == 7).sum() > 10
+    assert (values > 0).all()
+
+
+def test_missing_values_of_whole_numbers_and_conditions(small: Path) -> None:
+    missing = ["missing.Muon_charge={values: -1, replace: 5}", "missing.trigger={values: 0, replace: 1}"]
+    events = read(load(small, *missing, "observers={fired: trigger * 1}")).events
+    assert set(events.values_of("charge")[events.is_type("muon")].tolist()) == {1, 5}
+    assert (events.observers["fired"] == 1).all()
+
+
 def test_labels_by_condition(small: Path) -> None:
     text = CARD.replace(", class: background", "").replace(", class: signal", "")
     condition = "{few: count(jet) < 2, many: count(jet) >= 2}"
