@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from hepxai.attribution import Attribution
 from hepxai.events import SPLITS, Events
 from hepxai.export.branches import NONE, Branches, Jagged, entry_key, friend_branches
 from hepxai.export.rootspec import TREE, friend_names, macro, specification
-from hepxai.files import replacing, write_json, write_text
+from hepxai.files import replacing
 from hepxai.jagged import IntArray
 
 _CHUNK = 1_000_000  # rows, particles and pairs in one cluster of a tree: some 30 MB of memory
@@ -38,7 +41,7 @@ def write_friends(
     Parameters
     ----------
     folder : path
-        Created where missing. All files are written or, on any failure, none.
+        Created where missing. All files are written or, on any failure, none: what was there stays.
     events : Events
     attributions : iterable of Attribution
         Each becomes branches ``hepxai_<method>…`` or, for particles, ``hepxai_particle_<method>…``. It may
@@ -61,17 +64,50 @@ def write_friends(
         If events, attributions and scores do not line up, or ask twice for one branch.
     """
     folder, order = Path(folder), _in_entry_order(events)
-    branches = friend_branches(events, attributions, scores)
-    names = friend_names(events.files)
-    outputs = [folder / name for name in names]
-    _refuse([*outputs, folder / "friends.json", folder / "friends.C"], overwrite)
+    attributions = list(attributions)
+    branches, title = friend_branches(events, attributions, scores), _title(events, attributions)
+    outputs = [folder / name for name in friend_names(events.files)]
+    texts = {
+        folder / "friends.json": json.dumps(specification(folder, events.files), indent=1) + "\n",
+        folder / "friends.C": macro(events, branches),
+    }
+    _refuse([*outputs, *texts], overwrite)
     with ExitStack() as all_or_none:
+        for output in (*outputs, *texts):
+            all_or_none.enter_context(_restoring(output))
         for number, output in enumerate(outputs):
             part = all_or_none.enter_context(replacing(output))
-            _write_tree(part, branches, _stretches(events, branches, order, number), _title(events))
-        write_json(folder / "friends.json", specification(folder, events.files))
-        write_text(folder / "friends.C", macro(events, branches))
+            _write_tree(part, branches, _stretches(events, branches, order, number), title)
+        for output, text in texts.items():
+            all_or_none.enter_context(replacing(output)).write_text(text, encoding="utf-8")
     return outputs
+
+
+@contextmanager
+def _restoring(output: Path) -> Iterator[None]:
+    """On failure put back what was there, or nothing: renames of many files may stop halfway."""
+    before = output.with_name(f"{output.name}.{os.getpid()}.before")
+    there = output.exists()
+    try:
+        if there:
+            _second_name(output, before)
+        yield
+    except BaseException:
+        if before.exists():
+            before.replace(output)
+        elif not there:
+            output.unlink(missing_ok=True)
+        raise
+    finally:
+        before.unlink(missing_ok=True)
+
+
+def _second_name(output: Path, before: Path) -> None:
+    """Hard link, which takes no room; a copy where the file system has none."""
+    try:
+        before.hardlink_to(output)
+    except OSError:
+        shutil.copy2(output, before)
 
 
 def _refuse(outputs: Sequence[Path], overwrite: bool) -> None:
@@ -80,10 +116,12 @@ def _refuse(outputs: Sequence[Path], overwrite: bool) -> None:
         raise FileExistsError(f"{there[0]} exists already; choose another folder or overwrite")
 
 
-def _title(events: Events) -> str:
-    """What the integer codes mean, for ``TTree::GetTitle``."""
+def _title(events: Events, attributions: Iterable[Attribution]) -> str:
+    """What the integer codes mean, and which method is not to be trusted, for ``TTree::GetTitle``."""
     codes = {"type": events.schema.types, "label": events.schema.classes, "split": SPLITS}
-    return "; ".join(f"{k} " + " ".join(f"{i}={n}" for i, n in enumerate(v)) for k, v in codes.items())
+    parts = [f"{k} " + " ".join(f"{i}={n}" for i, n in enumerate(v)) for k, v in codes.items()]
+    poor = [a.method for a in attributions if a.checks.get("fidelity_ok", 1.0) == 0.0]
+    return "; ".join([*(f"{method}: surrogate below stated fidelity" for method in poor), *parts])
 
 
 def _write_tree(path: Path, branches: Branches, stretches: Iterator[IntArray], title: str) -> None:

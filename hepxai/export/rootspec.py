@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -53,6 +52,8 @@ def macro(events: Events, branches: Branches) -> str:
     """C++ macro that chains inputs and friends and draws scores, and values of pairs against their mass."""
     inputs = [split_tree(s) for s in events.files]
     collections = events.schema.collections or ("",) * len(events.schema.types)
+    # ROOT compiles the prefix as part of an expression: without a plain name the macro looks nothing up.
+    prefixes = (c if re.fullmatch(r"[A-Za-z_]\w*", c, re.ASCII) else "" for c in collections)
     pairs = [
         (name, leaf[1:]) for name, b in branches.items() for leaf in b.leaves() if leaf.startswith("_value")
     ]
@@ -62,7 +63,7 @@ def macro(events: Events, branches: Branches) -> str:
         inputs=_rows(
             (*source, name) for source, name in zip(inputs, friend_names(events.files), strict=True)
         ),
-        particles=_rows(zip(events.schema.types, collections, strict=True)),
+        particles=_rows(zip(events.schema.types, prefixes, strict=True)),
         classes=_rows((c,) for c in events.schema.classes),
         scores=_rows((s,) for s in _drawn_scores(branches)),
         pairs=_rows(pairs),
@@ -77,6 +78,18 @@ def _drawn_scores(branches: Branches) -> list[str]:
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:
     """C++ initialisers, one a line."""
-    return "".join(
-        "\n   {" + ", ".join(json.dumps(v, ensure_ascii=False) for v in row) + "}," for row in rows
-    )
+    return "".join("\n   {" + ", ".join(map(literal, row)) + "}," for row in rows)
+
+
+def literal(text: str) -> str:
+    """C++ string literal with the bytes of a text, on one line whatever the text holds."""
+    return '"' + "".join(map(_in_literal, text)) + '"'
+
+
+def _in_literal(character: str) -> str:
+    if character in '"\\?':  # a question mark may begin a trigraph
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    # Three octal digits, never more; surrogates stand for bytes of a path that are no UTF-8.
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -18,8 +18,19 @@ from hepxai.attribution import Attribution
 from hepxai.events import SPLITS, Events
 from hepxai.jagged import IntArray
 from hepxai.plots.means import pairs_of, single
-from hepxai.plots.style import INK, RISE, axes_or_new, colours, for_lines, plain, short, styled, type_look
-from hepxai.plots.text import observer_name
+from hepxai.plots.style import (
+    INK,
+    RISE,
+    axes_or_new,
+    colours,
+    for_lines,
+    noted,
+    plain,
+    short,
+    styled,
+    type_look,
+)
+from hepxai.plots.text import caveat, observer_name
 
 Places = dict[int, tuple[float, float]]
 MARGIN = 1.16  # where particles without η stand, in units of the half width
@@ -117,6 +128,7 @@ def event_display(
     _nodes(ax, event, places, truth)
     _frame(ax, event, half)
     ax.set_title(_title(event, score, observer, name), loc="left", fontsize="small", pad=11)
+    noted(ax, caveat(attribution))
     return ax
 
 

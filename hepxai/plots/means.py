@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution, Pairs
-from hepxai.jagged import row_sum
+from hepxai.jagged import offsets_from_counts, row_sum
 
 Groups = Mapping[tuple[int, ...], Attribution]
 
@@ -248,7 +248,5 @@ def keep(attribution: Attribution, mask: NDArray[np.bool_]) -> Attribution:
     """Part of a pair axis; the events stay."""
     pairs = pairs_of(attribution)
     counts = row_sum(mask.astype(np.float64), pairs.offsets).astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return attribution.replace(
-        values=attribution.values[mask], pairs=Pairs(pairs.src[mask], pairs.dst[mask], offsets)
-    )
+    kept = Pairs(pairs.src[mask], pairs.dst[mask], offsets_from_counts(counts))
+    return attribution.replace(values=attribution.values[mask], pairs=kept)

@@ -132,7 +132,7 @@ def roc_curve(
     events: Events,
     scores: Array,
     *,
-    metrics: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Background rejection against signal efficiency for each split, the test sample with its error band.
@@ -167,9 +167,9 @@ def _roc_of(
     score: Array,
     signal: NDArray[np.bool_],
     weight: Array,
-    area: Mapping[str, float] | None,
+    area: Mapping[str, float | None] | None,
 ) -> None:
-    label = split if area is None else f"{split}, AUC {measured(area['value'], area['error'])}"
+    label = split if area is None else f"{split}, AUC {measured(area.get('value'), area.get('error'))}"
     colour = SPLIT_COLOURS[split]
     if split == "test":
         x, y, error = roc_band(score, signal, weight)

@@ -96,6 +96,14 @@ def legend_above(ax: Axes, columns: int = 2, **options: Any) -> None:
     ax.legend(**({"handles": handles, "labels": labels} | chosen | {"ncols": columns} | options))
 
 
+def noted(ax: Axes, text: str | None) -> None:
+    """Write a line at the foot of the whole figure, once for all its frames; nothing for None."""
+    figure = ax.figure
+    before = figure.get_supxlabel()
+    if text is not None and text not in before:
+        figure.supxlabel("\n".join(filter(None, (before, text))), color=RED, fontsize="small")
+
+
 def class_look(index: int) -> dict[str, Any]:
     """Colour and marker of a class."""
     return {

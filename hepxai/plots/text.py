@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from hepxai.attribution import Attribution
+
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 GREEK = {"mumu": "μμ", "tautau": "ττ", "mu": "μ", "tau": "τ", "gamma": "γ", "gammagamma": "γγ"}
 METHODS = {
@@ -20,6 +22,13 @@ def method_name(method: str) -> str:
     return METHODS.get(method, method.replace("_", " "))
 
 
+def caveat(attribution: Attribution) -> str | None:
+    """What every product of an attribution must say beside it; None where there is nothing to say."""
+    if attribution.checks.get("fidelity_ok", 1.0) == 0.0:
+        return "surrogate below stated fidelity"
+    return None
+
+
 def observer_name(name: str) -> str:
     """Axis label of an observer: ``mass_mumu`` becomes m(μμ) [GeV]; unknown names stay as they are."""
     kind, _, what = name.partition("_")
@@ -34,12 +43,25 @@ def decimals(error: float) -> int:
     return 1 - math.floor(math.log10(error))
 
 
-def measured(value: float, error: float = math.nan, *, between: str = " ± ") -> str:
-    """Write a value with its error, two significant digits of the error; an en dash for NaN."""
-    if not math.isfinite(value):
+def real(value: float | None) -> float:
+    """Return a number as read from JSON, which writes NaN and infinity as null: NaN for None."""
+    return math.nan if value is None else float(value)
+
+
+def general(value: float | None, digits: int = 4) -> str:
+    """Write a number with some significant digits; an en dash for None and NaN, ∞ for infinity."""
+    value = real(value)
+    if math.isnan(value):
         return "–"
-    if not (math.isfinite(error) and error > 0):
-        return f"{value:.4g}".replace("-", "−")
+    shown = f"{value:.{digits}g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
+    return shown.replace("-", "−")
+
+
+def measured(value: float | None, error: float | None = None, *, between: str = " ± ") -> str:
+    """Write a value with its error, two significant digits of the error; see `general` for the others."""
+    value, error = real(value), real(error)
+    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+        return general(value)
     places = decimals(error)
     if places > 5 or abs(value) >= 1e7:
         power = math.floor(math.log10(max(abs(value), error)))

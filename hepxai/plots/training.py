@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from hepxai.plots.style import SPLIT_COLOURS, VIOLET, axes_or_new, legend_above, plain, styled
+from hepxai.plots.text import real
 
-History = Sequence[Mapping[str, float]]
+History = Sequence[Mapping[str, float | None]]
 SAMPLES = {"train": "training", "valid": "validation"}
 NAMES = {"auc": "AUC", "learning_rate": "learning rate", "seconds": "time per epoch [s]"}
 STYLES = {"train": {"ls": "--", "marker": "s"}, "valid": {"ls": "-", "marker": "o"}}
@@ -40,12 +41,13 @@ def training_curve(history: History, quantity: str = "loss", *, ax: Axes | None 
     Parameters
     ----------
     history : sequence of mapping
-        One row per epoch with "epoch" and columns such as "train_loss", "valid_auc", "learning_rate".
+        One row per epoch with "epoch" and columns such as "train_loss", "valid_auc", "learning_rate"; None
+        and numbers that are not finite leave a gap.
     quantity : str
         "loss", "auc", "learning_rate", …
     """
     ax = axes_or_new(ax)
-    epochs = [row.get("epoch", i) for i, row in enumerate(history)]
+    epochs = [float(i if row.get("epoch") is None else real(row["epoch"])) for i, row in enumerate(history)]
     size = 4 if len(history) < 60 else 0
     for sample, name in SAMPLES.items():
         _curve(ax, epochs, _column(history, f"{sample}_{quantity}"), sample, name, size)
@@ -60,7 +62,8 @@ def training_curve(history: History, quantity: str = "loss", *, ax: Axes | None 
 
 
 def _column(history: History, key: str) -> np.ndarray:
-    return np.array([row.get(key, np.nan) for row in history], dtype=np.float64)
+    values = np.array([real(row.get(key)) for row in history], dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _curve(ax: Axes, epochs: list[float], values: np.ndarray, sample: str, name: str, size: int) -> None:

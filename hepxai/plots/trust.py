@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,18 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.plots.style import CLASS_COLOURS, INK, SPLIT_COLOURS, axes_or_new, legend_above, plain, styled
-from hepxai.plots.text import method_name
+from hepxai.explain.path import relative_residual, residual_checks
+from hepxai.plots.style import (
+    CLASS_COLOURS,
+    INK,
+    SPLIT_COLOURS,
+    axes_or_new,
+    legend_above,
+    noted,
+    plain,
+    styled,
+)
+from hepxai.plots.text import caveat, method_name, real
 
 STEPS = ("-", "--", "-.", ":")
 FIGURES = {
@@ -21,24 +31,6 @@ FIGURES = {
 }
 
 
-def relative_residual(attribution: Attribution) -> NDArray[np.float64]:
-    """|residual| / |span| of every event ``[E]``; 0 where both vanish.
-
-    The residual is the sum of the attributions minus the change of the output that they should add up to
-    (the span).
-
-    Raises
-    ------
-    ValueError
-        If the method promises no completeness.
-    """
-    if attribution.residual is None or attribution.span is None:
-        raise ValueError(f"{attribution.method} has no completeness residual")
-    residual, span = abs(attribution.residual), abs(attribution.span)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(residual == 0, 0.0, residual / span)
-
-
 @styled
 def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None) -> Axes:
     """Distribution of the relative completeness residual per event, one line per method.
@@ -46,7 +38,7 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
     Parameters
     ----------
     attributions : mapping of str to Attribution
-        Those without a residual are left out.
+        Those without a residual are left out, and so are events whose output does not change at all.
     """
     ax = axes_or_new(ax)
     complete = {k: a for k, a in attributions.items() if a.residual is not None and a.span is not None}
@@ -56,8 +48,10 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
         filled, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
         colour = (CLASS_COLOURS[3], CLASS_COLOURS[2], CLASS_COLOURS[4], CLASS_COLOURS[5])[i % 4]
         ax.stairs(filled, edges, lw=2, ls=STEPS[i % 4], color=colour, label=plain(method_name(method)))
-        if len(values):
-            ax.axvline(float(np.median(values)), color=colour, lw=1, ls=":")
+        median = residual_checks(complete[method])["median_residual"]
+        if len(values) and np.isfinite(median):
+            ax.axvline(median, color=colour, lw=1, ls=":")
+        noted(ax, caveat(complete[method]))
     ax.set(
         xlabel="|residual| / |change of output|", ylabel="events", xscale="log", xlim=(edges[0], edges[-1])
     )
@@ -76,7 +70,7 @@ def _decades(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @styled
 def fidelity_points(
-    fidelity: Mapping[str, Mapping[str, Mapping[str, float]]], *, ax: Axes | None = None
+    fidelity: Mapping[str, Mapping[str, Mapping[str, float | None]]], *, ax: Axes | None = None
 ) -> Axes:
     """Figures of merit of a surrogate for each split, with errors.
 
@@ -90,7 +84,7 @@ def fidelity_points(
     for s, (split, row) in enumerate(fidelity.items()):
         known = [i for i, n in enumerate(names) if n in row]
         shift = (0.5 * (len(fidelity) - 1) - s) * 0.2
-        value, error = (np.array([row[names[i]][k] for i in known], dtype=float) for k in ("value", "error"))
+        value, error = (_finite([row[names[i]].get(k) for i in known]) for k in ("value", "error"))
         look: dict[str, Any] = {"color": SPLIT_COLOURS.get(split, INK), "marker": "s^o"[s % 3]}
         y = len(names) - 1 - np.array(known, dtype=float) + shift
         ax.errorbar(value, y, xerr=np.nan_to_num(error), ls="", ms=7, label=plain(split), **look)
@@ -101,3 +95,8 @@ def fidelity_points(
     ax.margins(x=0.08)
     legend_above(ax, columns=max(len(fidelity), 1))
     return ax
+
+
+def _finite(values: Iterable[float | None]) -> NDArray[np.float64]:
+    found = np.array([real(v) for v in values], dtype=np.float64)
+    return np.where(np.isfinite(found), found, np.nan)

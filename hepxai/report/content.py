@@ -14,7 +14,7 @@ from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.jagged import IntArray
 
-Number = Mapping[str, float]
+Number = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class ReportContent:
     ----------
     title : str
     provenance : mapping of str to Any
-        Hashes, versions, seeds, paths: whatever a reader needs to trust or repeat the run.
+        Hashes, versions, seeds, paths as text: whatever JSON holds and a reader needs to trust or repeat
+        the run.
     cards : mapping of str to str
         Name and YAML text.
     cutflow : sequence of mapping
@@ -33,7 +34,8 @@ class ReportContent:
     history : sequence of mapping
         One row per epoch: epoch and any of train_loss, valid_loss, valid_auc, learning_rate, …
     metrics : mapping
-        ``split → name → {"value", "error"}``: accuracy, auc, rejection@0.5, …
+        ``split → name → {"value", "error"}``: accuracy, auc, rejection@0.5, … Infinity, NaN and None (the
+        null that JSON holds for both) are shown as such.
     events : Events
         The whole population.
     scores : ndarray of float64, shape [E]

@@ -52,7 +52,7 @@ def display_figure(content: ReportContent, found: Map) -> Drawn | None:
     truth = next(iter(events.truth), None)
     with style():
         figure = _grid(content, found, chosen, truth)
-    return Drawn(f"{found.key}_displays", figure, _caption(found, truth), wide=True)
+    return Drawn(f"{found.key}_displays", figure, _caption(truth), wide=True)
 
 
 def _grid(content: ReportContent, found: Map, chosen: Chosen, truth: str | None) -> Figure:
@@ -75,7 +75,7 @@ def _grid(content: ReportContent, found: Map, chosen: Chosen, truth: str | None)
     return figure
 
 
-def _caption(found: Map, truth: str | None) -> str:
+def _caption(truth: str | None) -> str:
     ring = f" A black ring marks particles of the truth “{truth}”." if truth else ""
     return (
         f"Events in the η–φ plane with their {NUMBER} strongest ordered pairs: arrows run from sender to "

@@ -9,7 +9,7 @@ import numpy as np
 
 from hepxai.events import SPLITS, Events
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import measured
+from hepxai.plots.text import general, measured
 from hepxai.plots.training import quantities, quantity_name, training_curve
 from hepxai.report.content import ReportContent
 from hepxai.report.section import Drawn, Section, Table, percent
@@ -118,7 +118,7 @@ def training_section(content: ReportContent) -> Section:
         text = ["There is no training history: the model was not trained in this run."]
         return Section("training", "Training", text=text)
     columns = list(dict.fromkeys(k for row in content.history for k in row))
-    cells = [[f"{row.get(k, np.nan):.5g}" for k in columns] for row in content.history]
+    cells = [[general(row.get(k), 5) for k in columns] for row in content.history]
     caption = (
         f"Training history, {len(content.history)} epochs: "
         + ", ".join(quantity_name(q) for q in shown)

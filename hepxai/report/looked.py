@@ -12,7 +12,7 @@ from hepxai.plots.types import feature_matrix, matrix_bar, particle_types
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map, maps
 from hepxai.report.pairs import pair_section
-from hepxai.report.section import Drawn, Section, capital, drawn, means_table, row_histogram
+from hepxai.report.section import Drawn, Section, capital, drawn, means_table, row_histogram, titled
 
 SIGNED = "Positive values push the output up (towards signal), negative ones down."
 NOTHING = "Nothing was explained yet: run `hepxai explain` on this run folder."
@@ -43,7 +43,7 @@ def particle_section(content: ReportContent, found: Map) -> Section:
         tables=[means_table("Mean per particle", means)],
         figures=figures,
         numbers=numbers,
-        histograms=_histograms(found, means),
+        histograms={k: titled(h, found.full) for k, h in _histograms(found, means).items()},
         level=3,
     )
 

@@ -14,7 +14,7 @@ from hepxai.plots.types import matrix_bar, pair_types
 from hepxai.report.content import ReportContent
 from hepxai.report.displays import display_figure, display_numbers
 from hepxai.report.maps import Map
-from hepxai.report.section import Drawn, Section, Table, capital, drawn, matrix_histogram, means_table
+from hepxai.report.section import Drawn, Section, Table, capital, drawn, matrix_histogram, means_table, titled
 
 RELATIVE = (
     "A particle that looked at all n − 1 others alike would give each an attention of 1/(n − 1), less in "
@@ -39,7 +39,7 @@ def pair_section(content: ReportContent, found: Map) -> Section:
         tables=[t for part in parts for t in part.tables],
         figures=[f for part in parts for f in part.figures],
         numbers={"unit": quantity(found.plain)} | {part.key: part.numbers for part in parts if part.numbers},
-        histograms={k: h for part in parts for k, h in part.histograms.items()},
+        histograms={k: titled(h, found.full) for part in parts for k, h in part.histograms.items()},
         level=3,
     )
 

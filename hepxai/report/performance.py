@@ -14,6 +14,7 @@ from hepxai.plots.scores import (
     score_distributions,
     score_histograms,
 )
+from hepxai.plots.text import real
 from hepxai.report.content import ReportContent
 from hepxai.report.section import ERRORS, Section, Table, drawn, number, population
 
@@ -90,7 +91,15 @@ def _metrics_table(content: ReportContent) -> Table:
     rows = [
         [_merit(n), *(number(row[n]) if n in row else "–" for row in content.metrics.values())] for n in names
     ]
-    return Table(f"Figures of merit by split. {ERRORS}", ("", *content.metrics), rows)
+    return Table(f"Figures of merit by split. {ERRORS}{_unbounded(content)}", ("", *content.metrics), rows)
+
+
+def _unbounded(content: ReportContent) -> str:
+    """What a rejection without a number means, if there is one."""
+    found = [v for row in content.metrics.values() for n, v in row.items() if n.startswith("rejection")]
+    if all(np.isfinite(real(v.get("value"))) for v in found):
+        return ""
+    return " A rejection of ∞ or –: the background that passes has no positive weight, so there is no number."
 
 
 def _merit(name: str) -> str:

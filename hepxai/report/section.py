@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from hepxai.attribution import Attribution
 from hepxai.events import SPLITS, Events
 from hepxai.plots.means import Means
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import measured
+from hepxai.plots.text import caveat, measured
 
 ERRORS = "Errors are statistical: events are the independent units, weights are signed."
 
@@ -119,9 +120,9 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def number(entry: Mapping[str, float]) -> str:
+def number(entry: Mapping[str, float | None]) -> str:
     """``{"value", "error"}`` as text."""
-    return measured(float(entry["value"]), float(entry.get("error", np.nan)))
+    return measured(entry.get("value"), entry.get("error"))
 
 
 def population(events: Events) -> str:
@@ -157,6 +158,12 @@ def row_histogram(
 ) -> hist.Hist:
     """Means and their errors as a histogram with labelled bins; empty groups are 0 ± 0."""
     return _labelled(value, error, [_category(rows, name)])
+
+
+def titled(filled: hist.Hist, attribution: Attribution) -> hist.Hist:
+    """Histogram whose title in ROOT says what must be said beside an attribution, if anything."""
+    filled.name = caveat(attribution) or filled.name  # what uproot writes as the title
+    return filled
 
 
 def _category(labels: Sequence[str], name: str) -> Any:

@@ -8,11 +8,11 @@ import numpy as np
 
 from hepxai.events import SPLITS
 from hepxai.plots.means import focus_means, pair_name
-from hepxai.plots.text import measured, method_name
-from hepxai.plots.trust import relative_residual
+from hepxai.plots.text import measured, method_name, real
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map, maps
 from hepxai.report.section import capital, number
+from hepxai.report.trust import complete, relative, residual_numbers
 
 
 def summary(content: ReportContent) -> str:
@@ -38,7 +38,7 @@ def _performance(content: ReportContent) -> Iterator[str]:
     known = [f"{n} {number(row[k])}" for k, n in (("auc", "AUC"), ("accuracy", "accuracy")) if k in row]
     if known:
         yield f"On the {split} split{events} the model reaches {' and '.join(known)}."
-    if "rejection@0.5" in row and np.isfinite(row["rejection@0.5"]["value"]):
+    if "rejection@0.5" in row and np.isfinite(real(row["rejection@0.5"].get("value"))):
         yield f"At 50 % signal efficiency it rejects background by a factor {number(row['rejection@0.5'])}."
 
 
@@ -70,10 +70,11 @@ def _sentence(pairs: str, mine: str, other: str, found: Map) -> str:
 
 
 def _completeness(content: ReportContent) -> Iterator[str]:
+    found = {m: residual_numbers(a) for m, a in complete(content).items()}
     medians = [
-        f"{100 * float(np.nanmedian(relative_residual(a))):.2g} % ({method_name(m)})"
-        for m, a in content.explained.items()
-        if a.residual is not None and a.span is not None and np.isfinite(relative_residual(a)).any()
+        f"{relative(n['median'])} ({method_name(m)})"
+        for m, n in found.items()
+        if n["undefined"] < n["events"]
     ]
     if medians:
         yield f"Median completeness residuals: {', '.join(medians)}."
@@ -83,5 +84,8 @@ def _surrogate(content: ReportContent) -> Iterator[str]:
     split = _main_split(dict(content.fidelity))
     if split is not None and "agreement" in content.fidelity[split]:
         same = content.fidelity[split]["agreement"]
-        text = measured(100 * float(same["value"]), 100 * float(same["error"]))
-        yield f"The surrogate decides like the model in ({text}) % of the {split} events."
+        value, error = (100 * real(same.get(k)) for k in ("value", "error"))
+        if np.isfinite(value):
+            yield (
+                f"The surrogate decides like the model in ({measured(value, error)}) % of the {split} events."
+            )

@@ -12,29 +12,32 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.estimate import Estimate, ratio_mean
+from hepxai.explain.path import relative_residual, residual_checks
 from hepxai.jagged import IntArray, parents, row_sum
-from hepxai.plots.text import measured, method_name
-from hepxai.plots.trust import FIGURES, fidelity_points, relative_residual, residuals
+from hepxai.plots.text import general, measured, method_name
+from hepxai.plots.trust import FIGURES, fidelity_points, residuals
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import maps
-from hepxai.report.section import ERRORS, Section, Table, drawn, number, population
+from hepxai.report.section import ERRORS, Section, Table, drawn, number, population, titled
 
 
 def residuals_section(content: ReportContent) -> Section:
     """Relative completeness residuals: median and 90 % quantile of every path method."""
-    found = {k: a for k, a in content.explained.items() if a.residual is not None and a.span is not None}
+    found = complete(content)
     if not any(len(a.events) for a in found.values()):
         text = [
             "No method that promises completeness was run. `hepxai explain` with edge_ig or node_ig does."
         ]
         return Section("residuals", "Completeness", text=text)
-    numbers = {method: _quantiles(a) for method, a in found.items()}
+    numbers = {method: residual_numbers(a) for method, a in found.items()}
     rows = [[method_name(m), *_shown(n)] for m, n in numbers.items()]
-    header = ("method", "events", "median", "90 % quantile", "undefined")
+    header = ("method", "events", "median", "90 % quantile", "infinite", "undefined")
     caption = (
         "Completeness: how far the attributions of an event miss the change of the output that they should "
         "add up to, relative to that change. Events are not weighted: this is a property of the numerical "
-        "integral. Dotted lines: medians; the outermost bins hold what lies beyond. "
+        "integral. Dotted lines: medians; the outermost bins hold what lies beyond, also infinite residuals: "
+        "events with a residual though their output does not change. Undefined, and left out: events without "
+        "either. "
         f"{', '.join(population(a.events) for a in found.values())}."
     )
     figure = drawn("residuals", caption, lambda ax: residuals(found, ax=ax), (7.2, 5.0))
@@ -44,20 +47,38 @@ def residuals_section(content: ReportContent) -> Section:
         tables=[Table("Relative completeness residual per event", header, rows)],
         figures=[figure],
         numbers=numbers,
-        histograms={f"residuals/{m}": _residual_histogram(a) for m, a in found.items()},
+        histograms={f"residuals/{m}": titled(_residual_histogram(a), a) for m, a in found.items()},
     )
 
 
-def _quantiles(attribution: Attribution) -> dict[str, float]:
-    values = relative_residual(attribution)
-    known = values[~np.isnan(values)]
-    half, most = np.quantile(known, [0.5, 0.9]) if len(known) else (np.nan, np.nan)
-    return {"events": len(values), "median": half, "quantile_90": most, "undefined": len(values) - len(known)}
+def complete(content: ReportContent) -> dict[str, Attribution]:
+    """Those explanations that promise completeness."""
+    return {k: a for k, a in content.explained.items() if a.residual is not None and a.span is not None}
+
+
+def residual_numbers(attribution: Attribution) -> dict[str, float]:
+    """Events, median and 90 % quantile of their relative residual, and how many have an infinite or none."""
+    values, checks = relative_residual(attribution), residual_checks(attribution)
+    undefined = int(np.isnan(values).sum())
+    known = undefined < len(values)
+    return {
+        "events": len(values),
+        "median": checks["median_residual"] if known else np.nan,
+        "quantile_90": checks["p90_residual"] if known else np.nan,
+        "infinite": int(np.isinf(values).sum()),
+        "undefined": undefined,
+    }
+
+
+def relative(residual: float) -> str:
+    """Relative residual as a percentage."""
+    return f"{general(100 * residual, 2)} %" if np.isfinite(residual) else general(residual)
 
 
 def _shown(numbers: Mapping[str, float]) -> list[str]:
-    quantiles = [f"{100 * numbers[k]:.2g} %" for k in ("median", "quantile_90")]
-    return [f"{numbers['events']:,}", *quantiles, f"{numbers['undefined']:,}"]
+    counts = {k: f"{numbers[k]:,}" for k in ("events", "infinite", "undefined")}
+    quantiles = [relative(numbers[k]) for k in ("median", "quantile_90")]
+    return [counts["events"], *quantiles, counts["infinite"], counts["undefined"]]
 
 
 def _residual_histogram(attribution: Attribution) -> hist.Hist:

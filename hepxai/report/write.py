@@ -11,7 +11,6 @@ from typing import Any
 
 import hist
 import jinja2
-import numpy as np
 import uproot
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -134,17 +133,9 @@ def _numbers(content: ReportContent, parts: list[Section], text: str) -> dict[st
         "observer": content.observer,
         "units": {"momenta, masses": "GeV", "attributions": "as stated by each unit entry"},
         "errors": "statistical, one standard deviation; events are the independent units; weights are signed",
-        "provenance": _jsonable(content.provenance),
+        "provenance": content.provenance,
         "sections": {part.key: part.numbers for part in parts if part.numbers},
     }
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(v) for v in value]
-    return value if isinstance(value, str | int | float | np.generic | None) else str(value)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

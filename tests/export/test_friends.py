@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +20,7 @@ from uproot.sink.file import FileSink
 
 from hepxai.export import friends
 from hepxai.export.friends import write_friends
-from hepxai.export.rootspec import friend_names, split_tree
+from hepxai.export.rootspec import friend_names, literal, macro, split_tree
 from hepxai.files import DiskFullError
 
 
@@ -160,6 +164,16 @@ def test_the_title_explains_the_codes(written):
     assert [t.title for t in written[1]] == [title] * 3
 
 
+def test_the_title_names_a_poor_surrogate(nano, explain, tmp_path: Path):
+    good = explain["edge_ig"](nano.events).replace(checks={"fidelity_ok": 1.0})
+    poor = explain["attention"](nano.events).replace(method="surrogate", checks={"fidelity_ok": 0.0})
+    paths = write_friends(tmp_path, nano.events, iter([good, poor]))
+    for path in paths:
+        title = uproot.open(path)["hepxai"].title
+        assert title.startswith("surrogate: surrogate below stated fidelity; type 0=electron")
+        assert "edge_ig" not in title
+
+
 def test_small_chunks_write_the_same(nano, explain, tmp_path: Path, monkeypatch):
     made = [explain["attention"](nano.events), explain["node_ig"](nano.events)]
     whole = write_friends(tmp_path / "whole", nano.events, made)
@@ -256,18 +270,55 @@ def test_a_full_disk_leaves_nothing(nano, tmp_path: Path, monkeypatch, allowed):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_keeps_the_earlier_friends(nano, tmp_path: Path, monkeypatch):
-    write_friends(tmp_path, nano.events)
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(friends, "write_text", full)
-    with pytest.raises(OSError, match=r"disk full|No space"):
+@pytest.mark.parametrize("name", ["friends.json", "friends.C"])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_full_disk_keeps_the_earlier_friends(nano, tmp_path: Path, monkeypatch, name, earlier):
+    if earlier:
+        write_friends(tmp_path, nano.events)
+    before, write = contents(tmp_path), Path.write_text
+
+    def full(self: Path, *args: Any, **kwargs: Any) -> int:
+        if self.name.startswith(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(DiskFullError, match=rf"nothing was written: '.*{name}'"):
         write_friends(tmp_path, nano.events, scores=np.zeros(len(nano.events)), overwrite=True)
-    kept = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.suffix == ".root"}
-    assert kept == {name: content for name, content in before.items() if name.endswith(".root")}
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("earlier", ["nothing", "linked", "copied"])
+def test_a_failing_rename_keeps_the_earlier_friends(nano, tmp_path: Path, monkeypatch, number, earlier):
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    if earlier != "nothing":
+        write_friends(tmp_path, nano.events)
+    if earlier == "copied":
+        monkeypatch.setattr(Path, "hardlink_to", unsupported)
+    before, rename, calls = contents(tmp_path), Path.replace, iter(range(100))
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.suffix == ".part" and next(calls) == number:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(PermissionError):
+        write_friends(tmp_path, nano.events, scores=np.zeros(len(nano.events)), overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_nothing_stays_beside_the_friends(nano, tmp_path: Path):
+    for _ in range(2):
+        write_friends(tmp_path, nano.events, overwrite=True)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".root", ".json", ".C"}
 
 
 def _twice(events):
@@ -353,3 +404,57 @@ def test_the_specification_names_one_sample_per_input(nano, written):
     samples, chain = specification["samples"], specification["friends"]["hepxai"]
     assert [f"{s['files'][0]}:{s['trees'][0]}" for s in samples.values()] == list(nano.events.files)
     assert chain == {"trees": ["hepxai"] * 3, "files": [str(p) for p in paths]}
+
+
+ODD = [
+    "",
+    "a b",
+    'say "hi"',
+    "back\\slash",
+    "what??/",
+    "new\nline\r\ttab",
+    "\0001",
+    "\x1b[0m\x7f",
+    "\udcff7",
+    "μé",
+]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_literals_hold_the_bytes_of_any_text(text):
+    written = literal(text)
+    assert written.isprintable()
+    assert "??" not in written
+    inside = re.fullmatch(r'"((?:[^"\\]|\\["\\?]|\\[0-7]{3})*)"', written).group(1)
+    found = re.sub(
+        rb"\\(?:([0-7]{3})|(.))",
+        lambda m: bytes([int(m[1], 8)]) if m[1] else m[2],
+        inside.encode(),
+    )
+    assert found == text.encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiler_reads_the_same_literals(tmp_path: Path):
+    rows = "".join(f"{{{literal(text)}, {len(text.encode('utf-8', 'surrogateescape'))}}},\n" for text in ODD)
+    (tmp_path / "a.cpp").write_text(
+        "#include <cstdio>\nstruct Row { const char *text; unsigned long size; };\n"
+        f"const Row rows[] = {{{rows}}};\n"
+        "int main() { for (auto &r : rows) { std::fwrite(r.text, 1, r.size, stdout); } }\n"
+    )
+    subprocess.run(["g++", "-std=c++14", "a.cpp", "-o", "a"], cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "a"], capture_output=True, check=True)
+    assert done.stdout == b"".join(text.encode("utf-8", "surrogateescape") for text in ODD)
+
+
+@pytest.mark.parametrize(
+    "prefix", ['Muon_pt, gSystem->Exec("x")); //', "Muon pt", "1Muon", "Müon", "Muon\n", "a-b"]
+)
+def test_only_plain_prefixes_are_compiled(nano, prefix):
+    schema = replace(nano.events.schema, collections=("Electron", prefix, "Jet_2", "MET"))
+    text = macro(nano.events.replace(schema=schema), {})
+    rows = text[text.index("const Rows particles = {") : text.index("const Rows classes")]
+    assert '{"muon", ""},' in rows
+    assert '{"electron", "Electron"},' in rows
+    assert '{"jet", "Jet_2"},' in rows
+    assert prefix not in text

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,18 @@ def test_the_macro_draws_from_a_moved_folder(nano, explain, friends, tmp_path: P
 
 def test_the_macro_names_a_type_that_is_not_there(friends, tmp_path: Path):
     assert "no particle type tau here" in run_macro(friends, tmp_path, "tau").stderr
+
+
+def test_the_macro_compiles_whatever_the_names_hold(nano, explain, tmp_path: Path):
+    bad = 'Muon_pt, a) + gSystem->Exec("touch owned"); //'
+    schema = replace(
+        nano.events.schema,
+        types=('m"u\x01\n??/', "lepton", "jet", "met"),  # without muons the first type is drawn
+        collections=(bad, "Muon", "Jet", "MET"),
+    )
+    events = nano.events.replace(schema=schema)
+    write_friends(tmp_path / "odd", events, [explain["edge_ig"](events)])
+    done = run_macro(tmp_path / "odd", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "owned").exists()
+    assert uproot.open(tmp_path / "friends_plots.root").classnames() == {"hepxai_edge_ig_value;1": "TH1D"}

@@ -11,8 +11,7 @@ from hepxai import plots
 from hepxai.plots.display import _wrapped, eta_limit, strongest_pairs, without_eta
 from hepxai.plots.means import pair_means, relative_to_uniform, single
 from hepxai.plots.style import plain
-from hepxai.plots.text import common_power, measured, observer_name
-from hepxai.plots.trust import relative_residual
+from hepxai.plots.text import caveat, common_power, measured, observer_name
 
 HISTORY = [
     {"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 1.1 / (i + 1), "learning_rate": 0.1}
@@ -175,7 +174,10 @@ def test_display_title_names_the_event(toy, pair_map):
         (1.5e-7, 2e-8, "(1.50 ± 0.20)×10⁻⁷"),
         (np.nan, 1.0, "–"),
         (0.5, np.nan, "0.5"),
-        (np.inf, np.inf, "–"),
+        (np.inf, np.inf, "∞"),
+        (-np.inf, 1.0, "−∞"),
+        (None, None, "–"),
+        (0.5, None, "0.5"),
     ],
 )
 def test_two_digits_of_the_error(value, error, text):
@@ -204,8 +206,80 @@ def test_residuals_of_any_size(toy, node_map):
         assert shown == (0 if np.isnan(scale) else 40)
 
 
-def test_residual_of_a_method_without_completeness(toy, pair_map, node_map):
-    with pytest.raises(ValueError, match="no completeness residual"):
-        relative_residual(pair_map(toy(3)))
-    zero = node_map(toy(2)).replace(residual=np.array([0.0, 1.0]), span=np.zeros(2))
-    np.testing.assert_array_equal(relative_residual(zero), [0, np.inf])
+def test_there_is_one_relative_residual(toy, node_map):
+    from hepxai.explain import path
+    from hepxai.plots import trust
+
+    assert trust.relative_residual is path.relative_residual
+    found = node_map(toy(5)).replace(
+        residual=np.array([0.0, 0.0, 0.1, 0.2, 1.0]), span=np.array([0, 0, 1, 1, 0])
+    )
+    ax = plots.residuals({"node_ig": found})
+    assert sum(p.get_data().values.sum() for p in ax.patches) == 3  # infinite in, undefined out
+    assert [line.get_xdata()[0] for line in ax.lines] == [path.residual_checks(found)["median_residual"]]
+    none = found.replace(residual=np.ones(5), span=np.zeros(5))
+    assert not plots.residuals({"node_ig": none}).lines  # an infinite median has no place on the axis
+
+
+# --- figures that do not exist ---------------------------------------------------------------
+
+
+def test_figures_of_merit_that_are_missing_or_infinite():
+    for value in (None, np.nan, np.inf):
+        missing = {"value": value, "error": value}
+        known = {"value": 0.9, "error": 0.01}
+        plots.fidelity_points({"test": {"auc": missing, "agreement": known}}).figure.canvas.draw()
+        history = [{"epoch": 0, "valid_loss": value}, {"epoch": None, "valid_loss": 0.5}]
+        ax = plots.training_curve(history)
+        ax.figure.canvas.draw()
+        np.testing.assert_array_equal(ax.lines[0].get_ydata(), [np.nan, 0.5])
+        np.testing.assert_array_equal(ax.lines[0].get_xdata(), [0, 1])
+
+
+def test_a_separable_score_has_its_figures(toy):
+    events = toy(200)
+    scores = np.where(events.label == 1, 5.0, -5.0)
+    for value in (None, np.inf):
+        area = {"test": {"auc": {"value": 1.0, "error": value}}}
+        plots.roc_curve(events, scores, metrics=area).figure.canvas.draw()
+    plots.score_distributions(events, scores).figure.canvas.draw()
+
+
+# --- caveats ---------------------------------------------------------------------------------
+
+POOR = "surrogate below stated fidelity"
+
+
+def attribution_figures(pair, node, row):
+    yield plots.particle_types(node)
+    yield plots.feature_matrix(node, "signal")
+    yield plots.pair_types(pair, "signal")
+    yield plots.focus_distribution(pair, ("muon", "jet"))
+    yield plots.focus_profile(pair, ("muon", "jet"), "mass_mumu")
+    yield plots.event_display(pair, row)
+    yield plots.residuals({"surrogate": node})
+
+
+@pytest.mark.parametrize(
+    ("checks", "text"), [({"fidelity_ok": 0.0}, POOR), ({"fidelity_ok": 1.0}, ""), ({}, "")]
+)
+def test_every_figure_of_a_poor_surrogate_says_so(toy, pair_map, node_map, checks, text):
+    events = toy(60)
+    pair, node = (m(events).replace(checks=checks) for m in (pair_map, node_map))
+    assert caveat(pair) == (text or None)
+    for ax in attribution_figures(pair, node, int(np.argmax(events.counts))):
+        ax.figure.draw_without_rendering()
+        assert ax.figure.get_supxlabel() == text
+        if text:
+            foot = ax.figure._supxlabel.get_window_extent()
+            assert foot.y1 <= ax.xaxis.label.get_window_extent().y0 + 1
+            assert 0 <= foot.x0 < foot.x1 <= ax.figure.bbox.x1
+
+
+def test_a_caveat_is_written_once_and_leaves_the_text_of_others(toy, pair_map):
+    poor = pair_map(toy(60)).replace(checks={"fidelity_ok": 0.0})
+    figure, axes = plt.subplots(1, 2, layout="constrained")
+    figure.supxlabel("mine")
+    for ax, name in zip(axes, ("signal", "background"), strict=True):
+        plots.pair_types(poor, name, ax=ax)
+    assert figure.get_supxlabel() == f"mine\n{POOR}"

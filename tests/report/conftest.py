@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,7 +165,7 @@ def make_content(n: int = 400, seed: int = 0, **changes: Any) -> ReportContent:
             "hepxai": "0.1.0",
             "versions": {"python": "3.11.2", "torch": "2.13.0", "uproot": "5.7.7"},
             "seed": 1,
-            "folder": Path("runs/first"),
+            "folder": "runs/first",
             "inputs": {
                 "signal.root": "b1946ac92492d2347c6235b4d2611184",
                 "background.root": "591785b794601e212b26",

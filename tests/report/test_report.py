@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import re
 
@@ -12,6 +13,9 @@ import uproot
 from scipy.stats import spearmanr
 
 from hepxai.attribution import Attribution, Pairs
+from hepxai.explain.path import residual_checks
+from hepxai.files import write_json
+from hepxai.metrics import classification_metrics
 from hepxai.plots.means import focus_means, pair_means, relative_to_uniform, single
 from hepxai.report import write_report
 from hepxai.report.displays import chosen_events
@@ -319,3 +323,103 @@ def test_rank_correlation_is_the_mean_of_spearman(toy):
     found = rank_correlation(one, two)
     np.testing.assert_allclose(found.value, np.mean(slow))
     np.testing.assert_allclose(found.error, np.std(slow, ddof=1) / np.sqrt(15))
+
+
+# --- numbers that are not there --------------------------------------------------------------
+
+
+def test_the_headline_residual_is_the_stored_one(make_content):
+    content = make_content(200)
+    found = content.explained["edge_ig"]
+    n = len(found.events)
+    residual, span = np.full(n, 0.1), np.ones(n)
+    residual[:9], span[: n // 2 + 9] = 0.0, 0.0  # 9 undefined, about half infinite
+    found = found.replace(residual=residual, span=span)
+    content = make_content(200, explained={"edge_ig": found})
+    section = by_key(content)["residuals"]
+    numbers, checks = section.numbers["edge_ig"], residual_checks(found)
+    assert (numbers["median"], numbers["quantile_90"]) == (
+        checks["median_residual"],
+        checks["p90_residual"],
+    )
+    assert (numbers["undefined"], numbers["infinite"]) == (9, n // 2)
+    assert section.tables[0].header[-2:] == ("infinite", "undefined")
+    assert section.tables[0].rows[0][1:] == (
+        [f"{n}", "10 %" if np.isfinite(checks["median_residual"]) else "∞", "∞", f"{n // 2}", "9"]
+    )
+    mild = found.replace(span=np.ones(n))
+    assert "10 % (integrated" in summary(make_content(200, explained={"edge_ig": mild}))
+
+
+def test_no_event_with_a_defined_residual(make_content):
+    found = make_content(60).explained["edge_ig"]
+    none = np.zeros(len(found.events))
+    content = make_content(60, explained={"edge_ig": found.replace(residual=none, span=none)})
+    assert by_key(content)["residuals"].tables[0].rows[0][2:4] == ["–", "–"]
+    assert "completeness" not in summary(content)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_separable_score_makes_a_report(make_content, make_population, tmp_path, stored):
+    events = make_population(200)
+    events = events.replace(weight=np.ones(200))
+    scores = np.where(events.label == 1, 5.0, -5.0)
+    metrics = {
+        s: {k: {"value": float(v.value), "error": float(v.error)} for k, v in row.items()}
+        for s, row in classification_metrics(scores, events).items()
+    }
+    assert metrics["test"]["rejection@0.5"] == {"value": np.inf, "error": np.inf}
+    if stored:
+        write_json(tmp_path / "metrics.json", metrics)
+        metrics = json.loads((tmp_path / "metrics.json").read_text())
+        assert metrics["test"]["rejection@0.5"] == {"value": None, "error": None}
+    content = make_content(200, **NOTHING | {"metrics": metrics}, events=events)
+    content = dataclasses.replace(content, scores=scores)
+    write_report(content, tmp_path)
+    table = by_key(content)["roc"].tables[0]
+    (row,) = (r for r in table.rows if "at 50 %" in r[0])
+    assert set(row[1:]) == {"–" if stored else "∞"}
+    assert "no positive weight" in table.caption
+    assert "rejects" not in summary(content)
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["sections"]["roc"]["metrics"]["test"]["rejection@0.5"]["value"] is None
+
+
+@pytest.mark.parametrize("value", [None, np.nan, np.inf])
+def test_missing_figures_everywhere(make_content, tmp_path, value):
+    missing = {"value": value, "error": value}
+    history = [{"epoch": 0, "valid_loss": value, "valid_auc": 0.5}, {"epoch": 1, "valid_loss": 0.3}]
+    changes = {
+        "metrics": {"test": {"auc": missing, "accuracy": {"value": 0.9, "error": value}}},
+        "fidelity": {"test": {"agreement": missing, "auc": missing}},
+        "history": history,
+    }
+    content = make_content(60, **NOTHING | changes)
+    html = write_report(content, tmp_path).read_text()
+    shown = "∞" if value == np.inf else "–"
+    assert f"AUC {shown} and accuracy 0.9." in summary(content)
+    assert "decides like" not in summary(content)
+    found = by_key(content)
+    assert found["training"].tables[0].rows == [["0", shown, "0.5"], ["1", "0.3", "–"]]
+    assert "nan" not in re.sub(r'src="[^"]*"', "", html).lower().replace("provenance", "")
+
+
+# --- surrogates that are not good enough -----------------------------------------------------
+
+
+def test_a_poor_surrogate_is_named_in_figures_and_histograms(make_content, tmp_path):
+    content = make_content(100)
+    poor = {"fidelity_ok": 0.0, "test_agreement": 0.6}
+    explained = {k: content.explained[k] for k in ("edge_ig", "node_ig")}
+    explained["surrogate"] = explained["edge_ig"].replace(method="surrogate", checks=poor)
+    explained["surrogate_node"] = explained["node_ig"].replace(method="surrogate_node", checks=poor)
+    content = make_content(100, explained=explained)
+    for section in (s for s in sections(content) if s.level == 3):
+        wanted = "surrogate below stated fidelity" if section.key.startswith("surrogate") else ""
+        assert section.figures
+        assert {d.figure.get_supxlabel() for d in section.figures} == {wanted}
+    write_report(content, tmp_path)
+    with uproot.open(tmp_path / "histograms.root") as opened:
+        for key in ("surrogate/focus_signal", "surrogate_node/types_signal", "residuals/surrogate"):
+            assert opened[key].title == "surrogate below stated fidelity"
+        assert opened["edge_ig/focus_signal"].title == ""
