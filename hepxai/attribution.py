@@ -108,6 +108,11 @@ class Attribution:
             if len(names) != self.values.shape[self.axis(axis)]:
                 raise ValueError(f"{len(names)} labels for axis {axis} of {self.values.shape}")
 
+    @property
+    def caveat(self) -> str | None:
+        """What every product made from this must say beside it; None where there is nothing to say."""
+        return "surrogate below stated fidelity" if self.checks.get("fidelity_ok", 1.0) == 0.0 else None
+
     # --- axes --------------------------------------------------------------------------------
 
     @property

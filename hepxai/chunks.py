@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from hepxai.jagged import IntArray, offsets_from_counts, take_rows
 
-BUDGET = 16_384
-"""Particle pairs (diagonal and padding included) in a chunk: 4 MB for 64 floats each, which caches hold."""
+BUDGET = 24_576
+"""Particle pairs (diagonal and padding included) in a chunk: 6 MB for 64 floats each, which caches hold."""
 
 
 def chunk_rows(counts: IntArray, budget: int = BUDGET) -> list[IntArray]:

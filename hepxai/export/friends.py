@@ -120,8 +120,8 @@ def _title(events: Events, attributions: Iterable[Attribution]) -> str:
     """What the integer codes mean, and which method is not to be trusted, for ``TTree::GetTitle``."""
     codes = {"type": events.schema.types, "label": events.schema.classes, "split": SPLITS}
     parts = [f"{k} " + " ".join(f"{i}={n}" for i, n in enumerate(v)) for k, v in codes.items()]
-    poor = [a.method for a in attributions if a.checks.get("fidelity_ok", 1.0) == 0.0]
-    return "; ".join([*(f"{method}: surrogate below stated fidelity" for method in poor), *parts])
+    caveats = [f"{a.method}: {a.caveat}" for a in attributions if a.caveat]
+    return "; ".join([*caveats, *parts])
 
 
 def _write_tree(path: Path, branches: Branches, stretches: Iterator[IntArray], title: str) -> None:

@@ -230,15 +230,18 @@ class DynamicEdge(nn.Module):
         dst = torch.arange(len(x), device=x.device)[:, None].expand_as(found)
         return Messages(found[valid], dst[valid], torch.zeros_like(total), total, contract)
 
-    def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The first linear map, once per particle: ``[x_i, x_j - x_i] W = x_i (W_a - W_b) + x_j W_b``."""
+    def _ends(self, x: Tensor) -> Tensor:
+        """The first linear map, once per particle, for it as receiver and as sender, ``[N, 2 width]``.
+
+        ``[x_i, x_j - x_i] W = x_i (W_a - W_b) + x_j W_b``.
+        """
         first = self.conv.nn[0]
         own, other = first.weight.chunk(2, dim=1)
-        return F.linear(x, own - other, first.bias), F.linear(x, other)
+        return F.linear(x, torch.cat([own - other, other]), F.pad(first.bias, (0, len(first.bias))))
 
     def _edge_messages(self, x: Tensor, found: Tensor) -> Tensor:
         """MLP on every edge, ``[N, K, width]``; anything where there is no neighbour."""
-        receiver, sender = self._ends(x)
+        receiver, sender = self._ends(x).chunk(2, dim=1)
         return self.conv.nn[2](F.relu(receiver[:, None] + sender[found.clamp(min=0)]))
 
     def _aggregate(self, x: Tensor, found: Tensor) -> Tensor:
@@ -248,7 +251,7 @@ class DynamicEdge(nn.Module):
             message = self._edge_messages(x, found).masked_fill(~valid[..., None], -math.inf)
             return torch.where(count > 0, message.amax(1), 0.0)
         # A mean commutes with a linear map: the second one, too, is done once per particle.
-        total: Tensor = _ReluSum.apply(*self._ends(x), found)  # type: ignore[no-untyped-call]
+        total: Tensor = _ReluSum.apply(self._ends(x), found)  # type: ignore[no-untyped-call]
         mean = self.conv.nn[2](total / count.clamp(min=1))
         return mean if valid[:, 0].all() else torch.where(count > 0, mean, 0.0)
 
@@ -260,7 +263,8 @@ class _ReluSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, receiver: Tensor, sender: Tensor, found: Tensor) -> Tensor:
+    def forward(ctx: Any, ends: Tensor, found: Tensor) -> Tensor:
+        receiver, sender = ends.chunk(2, dim=1)
         # No neighbour sends -inf, which the ReLU turns into nothing, forwards and backwards.
         nobody = sender.new_full((1, sender.shape[1]), -math.inf)
         flat = torch.where(found < 0, len(sender), found).flatten()
@@ -271,8 +275,9 @@ class _ReluSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         hidden, flat = ctx.saved_tensors
         passed = torch.ops.aten.threshold_backward(gradient[:, None].expand_as(hidden), hidden, 0)
         sent = gradient.new_zeros(len(gradient) + 1, gradient.shape[1])
-        return passed.sum(1), sent.index_add_(0, flat, passed.flatten(0, 1))[:-1], None
+        sent.index_add_(0, flat, passed.flatten(0, 1))
+        return torch.cat([passed.sum(1), sent[:-1]], dim=1), None

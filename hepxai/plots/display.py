@@ -30,7 +30,7 @@ from hepxai.plots.style import (
     styled,
     type_look,
 )
-from hepxai.plots.text import caveat, observer_name
+from hepxai.plots.text import observer_name
 
 Places = dict[int, tuple[float, float]]
 MARGIN = 1.16  # where particles without η stand, in units of the half width
@@ -128,7 +128,7 @@ def event_display(
     _nodes(ax, event, places, truth)
     _frame(ax, event, half)
     ax.set_title(_title(event, score, observer, name), loc="left", fontsize="small", pad=11)
-    noted(ax, caveat(attribution))
+    noted(ax, attribution.caveat)
     return ax
 
 

@@ -26,7 +26,7 @@ from hepxai.plots.means import (
     single,
 )
 from hepxai.plots.style import INK, axes_or_new, class_look, legend_above, noted, plain, short, styled
-from hepxai.plots.text import caveat, common_power, observer_name, scaled
+from hepxai.plots.text import common_power, observer_name, scaled
 
 Key = tuple[str, str]
 Mask = NDArray[np.bool_]
@@ -96,7 +96,7 @@ def focus_distribution(
     _density_scale(ax, [normalised(h)[0] for h in found.values()])
     ax.margins(x=0)
     legend_above(ax, columns=2)
-    noted(ax, caveat(attribution))
+    noted(ax, attribution.caveat)
     return ax
 
 
@@ -203,7 +203,7 @@ def focus_profile(
     )
     ax.margins(y=0.12)
     legend_above(ax, title=plain(pair_name(focus), 40), alignment="left", title_fontsize="small")
-    noted(ax, caveat(attribution))
+    noted(ax, attribution.caveat)
     return ax
 
 

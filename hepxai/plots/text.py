@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from hepxai.attribution import Attribution
-
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 GREEK = {"mumu": "μμ", "tautau": "ττ", "mu": "μ", "tau": "τ", "gamma": "γ", "gammagamma": "γγ"}
 METHODS = {
@@ -20,13 +18,6 @@ METHODS = {
 def method_name(method: str) -> str:
     """Name of a method in words."""
     return METHODS.get(method, method.replace("_", " "))
-
-
-def caveat(attribution: Attribution) -> str | None:
-    """What every product of an attribution must say beside it; None where there is nothing to say."""
-    if attribution.checks.get("fidelity_ok", 1.0) == 0.0:
-        return "surrogate below stated fidelity"
-    return None
 
 
 def observer_name(name: str) -> str:

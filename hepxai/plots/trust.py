@@ -21,7 +21,7 @@ from hepxai.plots.style import (
     plain,
     styled,
 )
-from hepxai.plots.text import caveat, method_name, real
+from hepxai.plots.text import method_name, real
 
 STEPS = ("-", "--", "-.", ":")
 FIGURES = {
@@ -51,7 +51,7 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
         median = residual_checks(complete[method])["median_residual"]
         if len(values) and np.isfinite(median):
             ax.axvline(median, color=colour, lw=1, ls=":")
-        noted(ax, caveat(complete[method]))
+        noted(ax, complete[method].caveat)
     ax.set(
         xlabel="|residual| / |change of output|", ylabel="events", xscale="log", xlim=(edges[0], edges[-1])
     )

@@ -30,7 +30,7 @@ from hepxai.plots.style import (
     short,
     styled,
 )
-from hepxai.plots.text import caveat, common_power, fixed, scaled
+from hepxai.plots.text import common_power, fixed, scaled
 
 
 @styled
@@ -56,7 +56,7 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.margins(x=0.08)
     legend_above(ax)
-    noted(ax, caveat(attribution))
+    noted(ax, attribution.caveat)
     return ax
 
 
@@ -100,7 +100,7 @@ def pair_types(
     ax = axes_or_new(ax, (6.4, 5.6))
     _matrix(ax, means, class_name)
     ax.set(xlabel="sender", ylabel="receiver")
-    noted(ax, caveat(attribution))
+    noted(ax, attribution.caveat)
     return ax
 
 
@@ -122,7 +122,7 @@ def feature_matrix(
     ax = axes_or_new(ax, (2.2 + 1.1 * len(means.labels[2]), 1.6 + 0.8 * len(means.labels[1])))
     _matrix(ax, means, class_name)
     ax.set(xlabel="feature", ylabel="particle")
-    noted(ax, caveat(attribution))
+    noted(ax, attribution.caveat)
     return ax
 
 

@@ -16,7 +16,7 @@ from hepxai.attribution import Attribution
 from hepxai.events import SPLITS, Events
 from hepxai.plots.means import Means
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import caveat, measured
+from hepxai.plots.text import measured
 
 ERRORS = "Errors are statistical: events are the independent units, weights are signed."
 
@@ -162,7 +162,7 @@ def row_histogram(
 
 def titled(filled: hist.Hist, attribution: Attribution) -> hist.Hist:
     """Histogram whose title in ROOT says what must be said beside an attribution, if anything."""
-    filled.name = caveat(attribution) or filled.name  # what uproot writes as the title
+    filled.name = attribution.caveat or filled.name  # what uproot writes as the title
     return filled
 
 

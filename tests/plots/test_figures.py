@@ -11,7 +11,7 @@ from hepxai import plots
 from hepxai.plots.display import _wrapped, eta_limit, strongest_pairs, without_eta
 from hepxai.plots.means import pair_means, relative_to_uniform, single
 from hepxai.plots.style import plain
-from hepxai.plots.text import caveat, common_power, measured, observer_name
+from hepxai.plots.text import common_power, measured, observer_name
 
 HISTORY = [
     {"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 1.1 / (i + 1), "learning_rate": 0.1}
@@ -266,7 +266,7 @@ def attribution_figures(pair, node, row):
 def test_every_figure_of_a_poor_surrogate_says_so(toy, pair_map, node_map, checks, text):
     events = toy(60)
     pair, node = (m(events).replace(checks=checks) for m in (pair_map, node_map))
-    assert caveat(pair) == (text or None)
+    assert pair.caveat == (text or None)
     for ax in attribution_figures(pair, node, int(np.argmax(events.counts))):
         ax.figure.draw_without_rendering()
         assert ax.figure.get_supxlabel() == text
