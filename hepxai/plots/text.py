@@ -54,6 +54,8 @@ def measured(value: float | None, error: float | None = None, *, between: str = 
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
         return general(value)
     places = decimals(error)
+    if places > 5 and 1e-3 <= abs(value) < 1e7:  # an error of rounding, beside a number that reads well
+        return f"{general(value, 6)}{between}{general(error, 2)}"
     if places > 5 or abs(value) >= 1e7:
         power = math.floor(math.log10(max(abs(value), error)))
         inside = measured(value / 10**power, error / 10**power, between=between)
