@@ -277,7 +277,9 @@ class _ReluSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         hidden, flat = ctx.saved_tensors
-        passed = torch.ops.aten.threshold_backward(gradient[:, None].expand_as(hidden), hidden, 0)
+        # In place of what was saved: nobody needs it again, and a second backward pass is refused by autograd.
+        spread = gradient[:, None].expand_as(hidden)
+        passed = torch.ops.aten.threshold_backward.grad_input(spread, hidden, 0, grad_input=hidden)
         sent = gradient.new_zeros(len(gradient) + 1, gradient.shape[1])
         sent.index_add_(0, flat, passed.flatten(0, 1))
         return torch.cat([passed.sum(1), sent[:-1]], dim=1), None
