@@ -277,7 +277,7 @@ class _ReluSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         hidden, flat = ctx.saved_tensors
-        # In place of what was saved: nobody needs it again, and a second backward pass is refused by autograd.
+        # In place of what was saved: it has served, and autograd refuses a second backward pass.
         spread = gradient[:, None].expand_as(hidden)
         passed = torch.ops.aten.threshold_backward.grad_input(spread, hidden, 0, grad_input=hidden)
         sent = gradient.new_zeros(len(gradient) + 1, gradient.shape[1])
