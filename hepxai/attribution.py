@@ -108,6 +108,10 @@ class Attribution:
             if len(names) != self.values.shape[self.axis(axis)]:
                 raise ValueError(f"{len(names)} labels for axis {axis} of {self.values.shape}")
 
+    def __repr__(self) -> str:
+        axes = " x ".join(f"{a} {n:,}" for a, n in zip(self.axes, self.values.shape, strict=True))
+        return f"<Attribution: {self.method} of {self.target}, {axes}, in {len(self.events):,} events>"
+
     @property
     def caveat(self) -> str | None:
         """What every product made from this must say beside it; None where there is nothing to say."""

@@ -177,7 +177,8 @@ def explain(
         run = Run.open(folder)
         found = run.explain(method, split=split, maximum=events, settings=_settings(options))
         run.friends()
-        for name, attribution in found.items():
+        for name in method or found:
+            attribution = found[name]
             checks = "  ".join(f"{k} {v:.3g}" for k, v in attribution.checks.items())
             console.print(f"{name}: {len(attribution.events)} events  {checks}", highlight=False)
 

@@ -140,6 +140,11 @@ class Events:
             if getattr(self, name).shape[1:] != (len(columns),):
                 raise ValueError(f"{name} has shape {getattr(self, name).shape} for the columns {columns}")
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.schema.classes)
+        size = f"{len(self):,} events ({names}), {self.n_particles:,} particles"
+        return f"<Events: {size}, {len(self.files)} files>"
+
     # --- size and identity -------------------------------------------------------------------
 
     def __len__(self) -> int:

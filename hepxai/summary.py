@@ -44,8 +44,8 @@ def _warnings(explained: Mapping[str, Attribution]) -> list[str]:
         checks, wanted = attribution.checks, attribution.settings.get("tolerance", 0.01)
         if checks.get("median_residual", 0.0) > wanted:
             found.append(
-                f"{method}: the median completeness residual is {checks['median_residual']:.2g}, "
-                f"more than the {wanted:.2g} asked for"
+                f"{method}: the median completeness residual is {checks['median_residual']:.2%}, "
+                f"more than the {wanted:.2%} asked for"
             )
         if checks.get("fidelity_ok", 1.0) == 0.0:
             split = "test" if "test_agreement" in checks else "valid"

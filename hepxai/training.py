@@ -86,6 +86,8 @@ def fit(
     history : list of dict
         Per epoch: ``epoch, learning_rate, train_loss, valid_loss, valid_accuracy, valid_auc, seconds``.
     """
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
     training = card.training
     data = {name: _Sample.of(events, name, training, targets, device) for name in ("train", "valid")}
     state = _fresh(card, events, device)

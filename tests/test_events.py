@@ -39,6 +39,12 @@ def one_by_one(events: Events) -> list[slice]:
 # --- schema and checks ---------------------------------------------------------------------------
 
 
+def test_repr_is_one_line(toy):
+    shown = repr(toy(3))
+    assert shown.startswith("<Events: 3 events (background, signal), ")
+    assert len(shown) < 120
+
+
 def test_unknown_names_are_answered_with_the_known_ones(toy):
     schema = toy().schema
     with pytest.raises(KeyError, match="no particle type 'tau'; the card has electron, muon, jet, met"):

@@ -392,3 +392,10 @@ def test_weights_that_leave_nothing(events: Events) -> None:
 def test_a_loss_that_runs_away(events: Events) -> None:
     with pytest.raises(FloatingPointError, match=r"training loss is .* in epoch 1: lower training.learning_"):
         fit(make_card(epochs=3, learning_rate=1e30), events)
+
+
+def test_a_missing_device_is_said_at_once(events: Events) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ValueError, match="torch sees no CUDA device here; use cpu"):
+        fit(make_card(), events, device="cuda")

@@ -136,7 +136,7 @@ class Selector:
             raise self.card.error(
                 ("labels",),
                 f"{scope.where}: entry {scope.entry(row)} belongs to {' and '.join(names) or 'no class'}; "
-                "make the conditions exclude each other, or select such events away",
+                "make the conditions exclude each other and cover all events, or select such events away",
             )
         return np.asarray(classes.argmax(axis=0))
 

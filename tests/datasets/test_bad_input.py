@@ -334,7 +334,7 @@ def test_events_in_no_class_and_in_two(small: Path) -> None:
     assert re.match(
         r"card.yaml:6: labels: background.root:Events: entry \d+ belongs to (no class|a and b)", found
     )
-    assert "make the conditions exclude each other" in found
+    assert "make the conditions exclude each other and cover all events" in found
 
 
 def test_variables_that_hide_a_branch(small: Path) -> None:
