@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from hepxai.attribution import Attribution
@@ -28,13 +29,32 @@ def report_content(run: Run) -> ReportContent:
         explained=explained,
         focus=(first, first) if focus is None else focus.pair,
         observer=None if focus is None else focus.observer,
-        warnings=(*run.reading.notes, *_warnings(explained)),
+        warnings=(*run.reading.notes, *_doubts(run.metrics()), *_warnings(explained)),
         fidelity=_fidelity(explained),
     )
 
 
 def _cut(row: dict[str, float | str]) -> dict[str, float | str]:
     return {k: row[k] for k in ("sample", "step", "entries", "error")} | {"weighted": row["weight"]}
+
+
+def _doubts(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """What the figures of merit say against explaining this model at all, beyond three standard errors."""
+    if not {"train", "test"} <= metrics.keys():
+        return []
+    train, test = (metrics[s]["auc"] for s in ("train", "test"))
+    found = []
+    if train["value"] - test["value"] > 3 * math.hypot(train["error"], test["error"]):
+        found.append(
+            f"the model is overtrained: AUC {train['value']:.3f} on the events it learned from, "
+            f"{test['value']:.3f} ± {test['error']:.3f} on the test events; part of what it looks at is noise"
+        )
+    if not abs(test["value"] - 0.5) > 3 * test["error"]:
+        found.append(
+            f"the model does not separate the classes (test AUC {test['value']:.3f} ± {test['error']:.3f}): "
+            "explanations of it describe noise"
+        )
+    return found
 
 
 def _warnings(explained: Mapping[str, Attribution]) -> list[str]:

@@ -28,7 +28,7 @@ from hepxai.manifest import NAME as MANIFEST
 from hepxai.manifest import RunError
 from hepxai.models.card import ModelCard
 from hepxai.run import Run, configured
-from hepxai.summary import report_content
+from hepxai.summary import _doubts, report_content
 
 EPOCHS = ["training.epochs=2", "convolutions.0.width=8", "convolutions.1.width=8", "convolutions.2.width=8"]
 
@@ -334,3 +334,26 @@ def _forget(folder: Path, method: str) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     write_json(folder / MANIFEST, {k: v for k, v in manifest.items() if k != name})
     (folder / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "error", "words"),
+    [
+        (0.88, 0.78, 0.015, ["overtrained"]),
+        (0.80, 0.78, 0.015, []),
+        (0.53, 0.52, 0.04, ["does not separate"]),
+        (0.9, 0.52, 0.04, ["overtrained", "does not separate"]),
+        (0.9, 0.5, np.nan, ["does not separate"]),
+    ],
+)
+def test_a_model_not_worth_explaining_is_doubted(
+    train: float, test: float, error: float, words: list[str]
+) -> None:
+    metrics = {
+        "train": {"auc": {"value": train, "error": 0.005}},
+        "test": {"auc": {"value": test, "error": error}},
+    }
+    found = _doubts(metrics)
+    assert len(found) == len(words)
+    assert all(w in f for w, f in zip(words, found, strict=True))
+    assert _doubts({"train": metrics["train"]}) == []
