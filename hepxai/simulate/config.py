@@ -60,15 +60,12 @@ def _ascending(bins: tuple[Resolution, ...]) -> tuple[Resolution, ...]:
     return bins
 
 
-class Lepton(Settings):
-    """Acceptance, efficiency, resolution and isolation of electrons or muons."""
+class Smeared(Settings):
+    """What is measured: acceptance, and relative resolutions that cover it in rising bins of |eta|."""
 
     pt_min: Positive
     abs_eta_max: Positive
-    efficiency: Efficiency
     resolution: tuple[Resolution, ...] = Field(min_length=1)
-    dressing_cone: NonNegative
-    isolation: Isolation
     _ascending = field_validator("resolution")(_ascending)
 
     @model_validator(mode="after")
@@ -76,6 +73,14 @@ class Lepton(Settings):
         if self.resolution[-1].abs_eta_max < self.abs_eta_max:
             raise ValueError(f"the resolution bins end below abs_eta_max = {self.abs_eta_max}")
         return self
+
+
+class Lepton(Smeared):
+    """Acceptance, efficiency, resolution and isolation of electrons or muons."""
+
+    efficiency: Efficiency
+    dressing_cone: NonNegative
+    isolation: Isolation
 
 
 class Constituent(Settings):
@@ -85,23 +90,13 @@ class Constituent(Settings):
     abs_eta_max: Positive
 
 
-class Jet(Settings):
+class Jet(Smeared):
     """Anti-kt jets: radius, acceptance, resolution, distance from leptons."""
 
     radius: Positive
-    pt_min: Positive
-    abs_eta_max: Positive
-    resolution: tuple[Resolution, ...] = Field(min_length=1)
     angular_resolution: NonNegative
     constituent: Constituent
     lepton_distance: NonNegative
-    _ascending = field_validator("resolution")(_ascending)
-
-    @model_validator(mode="after")
-    def _covered(self) -> Self:
-        if self.resolution[-1].abs_eta_max < self.abs_eta_max:
-            raise ValueError(f"the resolution bins end below abs_eta_max = {self.abs_eta_max}")
-        return self
 
 
 class TagShape(Settings):
