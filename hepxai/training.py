@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from hepxai.metrics import accuracy, auc, both_classes
 from hepxai.models.card import ModelCard, Training
 from hepxai.models.cloud import Cloud
 from hepxai.models.network import NetworkModel
+from hepxai.models.symmetries import check_symmetries, transformed
 from hepxai.progress import track
 
 History = list[dict[str, float]]
@@ -60,6 +61,7 @@ def fit(
     targets: NDArray[np.floating] | None = None,
     device: str = "cpu",
     progress: bool = False,
+    after_epoch: Callable[[History], None] | None = None,
 ) -> tuple[NetworkModel, History]:
     """Train on the "train" split, validate on "valid" after every epoch, return the best epoch's network.
 
@@ -78,18 +80,23 @@ def fit(
         Torch device of the network and the events.
     progress : bool
         Show a progress bar.
+    after_epoch : callable, optional
+        Told the history so far whenever another epoch is to follow, also on resuming. What it raises
+        stops the training, which can be continued from its checkpoint.
 
     Returns
     -------
     model : NetworkModel
-        Weights of the best epoch by the card's ``monitor``, on the CPU.
+        Weights of the best epoch by the card's ``monitor``, calibrated where the card says so, on the CPU.
     history : list of dict
-        Per epoch: ``epoch, learning_rate, train_loss, valid_loss, valid_accuracy, valid_auc, seconds``.
+        Per epoch: ``epoch, learning_rate, train_loss, valid_loss, valid_accuracy, valid_auc, seconds``, all
+        before the calibration.
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
     training = card.training
     data = {name: _Sample.of(events, name, training, targets, device) for name in ("train", "valid")}
+    check_symmetries(events.schema.features, training.symmetries)
     state = _fresh(card, events, device)
     checkpoint = None if folder is None else Path(folder) / "checkpoint.safetensors"
     key = _fingerprint(card, events, targets)
@@ -97,11 +104,15 @@ def fit(
         _resume(state, checkpoint, key)
     with track("training", training.epochs, show=progress, done=state.epoch) as advance:
         while not state.exhausted(training):
+            if after_epoch is not None and state.history:
+                after_epoch(state.history)
             _epoch(state, data, training)
             if checkpoint is not None:
                 _save(state, checkpoint, key)
             advance(1, _status(state.history[-1]))
     state.model.network.load_state_dict(state.best)
+    if training.calibrate:
+        _calibrate(state.model, data["valid"])
     state.model.network.to("cpu").eval()
     return state.model, state.history
 
@@ -219,7 +230,8 @@ def _train(state: _State, sample: _Sample, training: Training) -> tuple[float, f
         total = 0.0
         for rows, rate in zip(batches, rates, strict=True):
             state.optimiser.param_groups[0]["lr"] = rate
-            logits = state.model.network(sample.cloud.take(rows))
+            cloud = transformed(sample.cloud.take(rows), state.model.schema.features, training.symmetries)
+            logits = state.model.network(cloud)
             loss = _loss(logits, sample.target[rows], sample.loss_weight[rows]).mean()
             state.optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -242,13 +254,12 @@ def _learning_rates(training: Training, epoch: int, steps: int) -> Iterator[floa
         yield top * (schedule.lowest + (1 - schedule.lowest) * height)
 
 
-def _loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def _loss(logits: Tensor, target: Tensor, weight: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of every event times its weight, ``[B]``."""
     if logits.shape[1] > 1:
-        return weight * F.cross_entropy(logits, target, reduction="none")
-    return weight * F.binary_cross_entropy_with_logits(
-        logits[:, 0], target.to(logits.dtype), reduction="none"
-    )
+        return weight * F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+    soft = smoothing + (1 - 2 * smoothing) * target.to(logits.dtype)
+    return weight * F.binary_cross_entropy_with_logits(logits[:, 0], soft, reduction="none")
 
 
 def _evaluate(model: NetworkModel, sample: _Sample) -> tuple[NDArray[np.float64], float]:
@@ -260,6 +271,35 @@ def _evaluate(model: NetworkModel, sample: _Sample) -> tuple[NDArray[np.float64]
             logits[rows] = model.network(sample.cloud.take(rows))
         loss = _loss(logits, sample.target, sample.loss_weight).mean().item()
     return logits.double().cpu().numpy(), loss
+
+
+def _calibrate(model: NetworkModel, sample: _Sample) -> None:
+    """Fold the scale and shifts of the logits that fit the validation split best into the last layer.
+
+    Platt scaling (Platt 1999; Guo et al., arXiv:1706.04599): the ranking stays, the logits become log-odds
+    under the weights of the loss. Targets keep a distance of 1 / (N + 2) from certainty, as Platt's do, so
+    that a perfect separation has an answer too.
+    """
+    logits = torch.as_tensor(_evaluate(model, sample)[0])
+    target, weight = sample.target.cpu(), sample.loss_weight.double().cpu()
+    doubt = 1 / (len(target) + 2)
+    log_scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    shift = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_scale, shift], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        fitted = log_scale.clamp(-3, 3).exp() * logits + shift
+        found = _loss(fitted, target, weight, smoothing=doubt).mean()
+        found.backward()
+        return found.detach()
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    last = model.network.head[-1]
+    with torch.no_grad():
+        scale = log_scale.clamp(-3, 3).exp().to(last.weight)
+        last.weight.mul_(scale)
+        last.bias.mul_(scale).add_(shift.to(last.bias))
 
 
 def _scores(logits: NDArray[np.float64], sample: _Sample) -> dict[str, float]:

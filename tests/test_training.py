@@ -96,7 +96,8 @@ def test_returns_the_best_epoch(toy: ToyEvents) -> None:
     """Labels at random, a high learning rate: later epochs only get worse."""
     noise = toy(200, seed=1, smallest=1)
     model, history = fit(
-        make_card(epochs=25, learning_rate=0.03, negative_weights="abs", monitor="loss"), noise
+        make_card(epochs=25, learning_rate=0.03, negative_weights="abs", monitor="loss", calibrate=False),
+        noise,
     )
     losses = [row["valid_loss"] for row in history]
     assert losses[-1] > min(losses)
@@ -116,6 +117,62 @@ def test_returns_the_epoch_of_the_best_ranking(toy: ToyEvents) -> None:
     assert np.argmax(areas) != np.argmin([row["valid_loss"] for row in history])
     own = noise.where("valid")
     assert auc(model.logits(own)[:, 0], own.label == 1, own.weight).value == pytest.approx(max(areas))
+
+
+def weighted_loss(model: NetworkModel, events: Events) -> float:
+    weight = loss_weights(events, make_card().training, balance=True)
+    z = model.logits(events)[:, 0]
+    return float(np.mean(weight * (np.logaddexp(0, z) - events.label * z)))
+
+
+def test_calibration_fits_the_validation_split_and_keeps_the_ranking(events: Events) -> None:
+    raw, _ = fit(make_card(epochs=12, calibrate=False), events)
+    calibrated, _ = fit(make_card(epochs=12), events)
+    z, fitted = (m.logits(events)[:, 0] for m in (raw, calibrated))
+    scale, shift = np.polyfit(z, fitted, 1)
+    assert scale > 0
+    np.testing.assert_allclose(fitted, scale * z + shift, atol=1e-4)
+    valid = events.where("valid")
+    assert weighted_loss(calibrated, valid) < weighted_loss(raw, valid)
+    # No other scale or shift does better: the reference of the fit.
+    weight, z = loss_weights(valid, make_card().training, balance=True), calibrated.logits(valid)[:, 0]
+    doubt = 1 / (len(valid) + 2)
+    target = doubt + (1 - 2 * doubt) * valid.label
+    best = np.mean(weight * (np.logaddexp(0, z) - target * z))
+    for a, b in ((0.97, 0), (1.03, 0), (1, -0.03), (1, 0.03)):
+        other = a * z + b
+        assert np.mean(weight * (np.logaddexp(0, other) - target * other)) > best
+
+
+def test_calibration_of_many_classes(toy: ToyEvents) -> None:
+    events = toy(300, smallest=1)
+    schema = dataclasses.replace(events.schema, classes=("a", "b", "c"))
+    three = events.replace(schema=schema, label=np.arange(300) % 3, weight=np.ones(300))
+    three = three.replace(split=np.arange(300) // 3 % 3)
+    card = {"epochs": 3, "learning_rate": 0.05}
+    raw, calibrated = (fit(make_card(calibrate=c, **card), three)[0] for c in (False, True))
+    valid = three.where("valid")
+    losses = []
+    for model in (raw, calibrated):
+        z = model.logits(valid)
+        losses.append(np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), valid.label]))
+    assert losses[1] <= losses[0]
+
+
+def test_symmetries_change_the_training_and_resume(events: Events, tmp_path: Path) -> None:
+    px, py = events.p4[:, 0] * np.cos(events.p4[:, 2]), events.p4[:, 0] * np.sin(events.p4[:, 2])
+    schema = dataclasses.replace(events.schema, features=("px", "py", "pz", "charge", "btag"))
+    turned = events.replace(schema=schema, particles=np.column_stack([px, py, events.particles[:, 2:]]))
+    names = ["rotation", "mirror", "forward_backward"]
+    plain, _ = fit(make_card(), turned)
+    whole, _ = fit(make_card(symmetries=names), turned)
+    fit(make_card(symmetries=names, epochs=2), turned, folder=tmp_path)
+    resumed, _ = fit(make_card(symmetries=names), turned, folder=tmp_path)
+    assert not same(plain, whole)
+    assert same(resumed, whole)
+    lonely = turned.replace(schema=dataclasses.replace(schema, features=("px", "y", "pz", "charge", "btag")))
+    with pytest.raises(ValueError, match=r"training.symmetries: rotation needs py beside px"):
+        fit(make_card(symmetries=names), lonely)
 
 
 def test_early_stopping(toy: ToyEvents) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from hepxai.cards import Card, entry_error
 
+Symmetry = Literal["rotation", "mirror", "forward_backward"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -79,6 +80,12 @@ class Training(Card):
         dropout makes logits too large, so that the loss grows while the ranking still improves.
     early_stopping : int, optional
         Stop after this many epochs without a better one.
+    symmetries : tuple of str
+        Every batch is seen under random "rotation" about the beam, "mirror" reflection in a plane through it
+        and "forward_backward" exchange of the beam directions; against overtraining. Features other than
+        momenta and directions must not change under them.
+    calibrate : bool
+        Scale and shift the logits so that they are log-odds on the validation split.
     """
 
     epochs: PositiveInt = 30
@@ -89,6 +96,8 @@ class Training(Card):
     class_balance: bool = True
     monitor: Literal["auc", "loss"] = "auc"
     early_stopping: PositiveInt | None = None
+    symmetries: tuple[Symmetry, ...] = ()
+    calibrate: bool = True
     seed: int = 1
 
 
