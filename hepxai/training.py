@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from hepxai.chunks import chunk_rows
 from hepxai.estimate import ratio_mean
@@ -294,8 +294,8 @@ def _calibrate(model: NetworkModel, sample: _Sample) -> None:
         found.backward()
         return found.detach()
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
-    last = model.network.head[-1]
+    optimiser.step(loss)
+    last = cast(nn.Linear, model.network.head[-1])
     with torch.no_grad():
         scale = log_scale.clamp(-3, 3).exp().to(last.weight)
         last.weight.mul_(scale)
