@@ -41,7 +41,7 @@ def accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate
     return _mean((score > 0) == signal, weight)
 
 
-def _fraction_below(score: Array, reference: Array, weight: Array) -> Array:
+def fraction_below(score: Array, reference: Array, weight: Array) -> Array:
     """Weighted fraction of ``reference`` below each score, ties counted half."""
     order = np.argsort(reference, kind="stable")
     total = np.concatenate([[0.0], np.cumsum(weight[order])])
@@ -58,8 +58,8 @@ def auc(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
     _need_two_classes(signal, weight)
     s, b = score[signal], score[~signal]
     ws, wb = weight[signal], weight[~signal]
-    value = _mean(_fraction_below(s, b, wb), ws)
-    other = _mean(1 - _fraction_below(b, s, ws), wb)
+    value = _mean(fraction_below(s, b, wb), ws)
+    other = _mean(1 - fraction_below(b, s, ws), wb)
     n = float(weight.sum() ** 2 / np.sum(weight**2))
     return Estimate(value.value, np.hypot(value.error, other.error), n)
 

@@ -1,0 +1,77 @@
+"""What figures of merit of a map start from: one number per pair, pairs of two types, edges by their ends."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution, Pairs
+from hepxai.jagged import IntArray
+
+Array = NDArray[np.float64]
+
+
+def labels_of(attribution: Attribution, axis: str) -> tuple[str, ...]:
+    """Names along a regular axis, numbered where the attribution has none."""
+    size = attribution.values.shape[attribution.axis(axis)]
+    return attribution.labels.get(axis) or tuple(f"{axis} {i + 1}" for i in range(size))
+
+
+def single(attribution: Attribution, *, layer: str | None = None, head: str | None = None) -> Attribution:
+    """Reduce to one number per particle or pair.
+
+    A named layer or head is selected; heads, repeats and the like are averaged, features are summed.
+
+    Raises
+    ------
+    ValueError
+        If there are several layers and none was named: their mean has no meaning.
+    """
+    part = attribution.replace(labels={a: labels_of(attribution, a) for a in attribution.axes[1:]})
+    part = part if layer is None else part.select(layer=layer)
+    part = part if head is None else part.select(head=head)
+    for axis in part.axes[1:]:
+        if axis == "layer" and len(part.labels["layer"]) > 1:
+            raise ValueError(f"name one layer of {', '.join(part.labels['layer'])}")
+        part = part.sum(axis) if axis == "feature" else part.mean(axis)
+    return part
+
+
+def pairs_of(attribution: Attribution) -> Pairs:
+    """Pairs of a "pair" axis, with an error for any other."""
+    if attribution.axes[0] != "pair" or attribution.pairs is None:
+        raise ValueError(f"needs a pair axis; {attribution.method} has {', '.join(attribution.axes)}")
+    return attribution.pairs
+
+
+def in_focus(attribution: Attribution, focus: tuple[str, str]) -> NDArray[np.bool_]:
+    """Mask of the pairs of two types, in either order, ``[P]``."""
+    pairs = pairs_of(attribution)
+    a, b = (attribution.events.is_type(t) for t in focus)
+    return np.asarray((a[pairs.src] & b[pairs.dst]) | (b[pairs.src] & a[pairs.dst]))
+
+
+def finite(attribution: Attribution) -> Array:
+    """Values in double precision, with an error if one is not finite: it would have no place in an order."""
+    values = np.asarray(attribution.values, dtype=np.float64)
+    if bad := int(np.count_nonzero(~np.isfinite(values))):
+        raise ValueError(f"{bad} of {values.size} values of {attribution.method} are not finite")
+    return values
+
+
+def edge_keys(src: IntArray, dst: IntArray, particles: int) -> IntArray:
+    """One number for each ordered pair of flat particle indices, sorted as ``(dst, src)``."""
+    return dst * particles + src
+
+
+def at_edges(attribution: Attribution, src: IntArray, dst: IntArray) -> Array:
+    """Values of a map over pairs at given edges; 0 where the map has no such edge."""
+    pairs, size = pairs_of(attribution), attribution.events.n_particles
+    own = edge_keys(pairs.src, pairs.dst, size)
+    order = np.argsort(own, kind="stable")
+    asked = edge_keys(src, dst, size)
+    place = np.minimum(np.searchsorted(own[order], asked), max(len(own) - 1, 0))
+    if len(own) == 0:
+        return np.zeros(len(asked))
+    found = order[place]
+    return np.where(own[found] == asked, attribution.values[found], 0.0).astype(np.float64)

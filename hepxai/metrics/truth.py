@@ -1,0 +1,216 @@
+"""Whether a method finds the particles, or the pair, that made the event what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.estimate import Estimate, ratio_mean
+from hepxai.events import Events
+from hepxai.jagged import IntArray, parents, row_sum
+from hepxai.metrics.binning import bin_of
+from hepxai.metrics.maps import Array, finite, single
+from hepxai.metrics.pooled import pooled_auroc, pooled_by_chance, pooled_precision
+from hepxai.metrics.ranking import Places
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TruthFinding:
+    """How well the strongest entries of a map are the true ones.
+
+    Attributes
+    ----------
+    auroc, average_precision : Estimate
+        Of each event by itself, weighted mean over events.
+    chance_precision : Estimate
+        What ``average_precision`` would be for entries in random order. For AUROC that is ½.
+    pooled_auroc, pooled_average_precision : Estimate
+        Of all entries of all events together, errors with events as independent units.
+    chance_pooled_auroc, chance_pooled_precision : float
+        What the two would be if the true entries were drawn by lot inside each event. More than ½ and than
+        the prevalence where events with a larger share of true entries have larger values.
+    prevalence : Estimate
+        Weighted fraction of true entries.
+    events : int
+        Events used.
+    without_truth, all_true : int
+        Events left out: with no true entry, or with nothing else.
+    caveat : str, optional
+        What must be said beside these numbers; that of the map.
+    """
+
+    auroc: Estimate
+    average_precision: Estimate
+    chance_precision: Estimate
+    pooled_auroc: Estimate
+    pooled_average_precision: Estimate
+    chance_pooled_auroc: float
+    chance_pooled_precision: float
+    prevalence: Estimate
+    events: int
+    without_truth: int
+    all_true: int
+    caveat: str | None = None
+
+
+def find_truth(attribution: Attribution, truth: str) -> TruthFinding:
+    """AUROC and average precision with which a map finds the true pairs, or the true particles.
+
+    An entry counts by its absolute value. A pair is true if both particles are; of an ordered map, both
+    messages of a true pair are. Definitions:
+
+    - AUROC of an event: probability that a true entry has a larger value than another, ties ½.
+    - Average precision: Σ_t (R_t - R_{t-1}) P_t over falling thresholds t, recall R, precision P, as in
+      scikit-learn. T true of n entries in random order have Σ_k ((k - 1)(T - 1)/(n - 1) + 1) / (n k) for
+      k = 1 … n on average [Bestgen, J. Quant. Linguist. 22 (2015) 161], more than their fraction T / n.
+    - Pooled: all entries ranked together, each with the signed weight of its event. Attention falls with
+      multiplicity, so that pooled numbers also see from how large an event an entry comes: compare them
+      with their own values by chance.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        With a "pair" or a "particle" axis and at most one layer; heads are averaged, features summed.
+    truth : str
+        A key of ``events.truth``.
+
+    Raises
+    ------
+    KeyError
+        If the events have no such truth.
+    ValueError
+        If the map is per event, has values that are not finite.
+    """
+    plain = single(attribution)
+    true, offsets = true_entries(plain, truth), plain.offsets
+    number, size = row_sum(true, offsets), np.diff(offsets).astype(np.float64)
+    used = (number > 0) & (number < size)
+    kept = used[parents(offsets)]
+    value = np.abs(finite(plain))[kept]
+    entries = _Entries(value, true[kept], plain[used].offsets, plain.events.weight[used])
+    all_true = np.count_nonzero((number > 0) & (number == size))
+    left_out = (int(np.count_nonzero(number == 0)), int(all_true))
+    return _found(entries, left_out, attribution.caveat)
+
+
+def true_entries(attribution: Attribution, truth: str) -> Flags:
+    """Entries of a map that are true: particles that are, pairs of two that are."""
+    flags, pairs = _flags(attribution.events, truth), attribution.pairs
+    if attribution.axes[0] == "event":
+        raise ValueError(f"truth is about particles and pairs; {attribution.method} has one value per event")
+    return np.asarray(flags if pairs is None else flags[pairs.src] & flags[pairs.dst])
+
+
+def _flags(events: Events, truth: str) -> Flags:
+    if truth not in events.truth:
+        there = ", ".join(events.truth) or "none: the card names it under `particles: … truth:`"
+        raise KeyError(f"the events have no truth {truth!r}; there is {there}")
+    return events.truth[truth]
+
+
+def true_pt(events: Events, truth: str) -> Array:
+    """Transverse momentum of all true particles of an event together [GeV], ``[E]``; NaN without one."""
+    flags = _flags(events, truth)
+    pt, phi = (np.where(flags, events.values_of(n), 0.0).astype(np.float64) for n in ("pt", "phi"))
+    x, y = (row_sum(pt * turn(phi), events.offsets) for turn in (np.cos, np.sin))
+    return np.where(row_sum(flags, events.offsets) > 0, np.hypot(x, y), np.nan)
+
+
+@dataclass(frozen=True)
+class TruthSlices:
+    """`find_truth` in bins of an event quantity.
+
+    Attributes
+    ----------
+    edges : ndarray, shape [B+1]
+    found : tuple of TruthFinding, length B
+    outside : int
+        Events in no bin, or without the quantity.
+    """
+
+    edges: Array
+    found: tuple[TruthFinding, ...]
+    outside: int
+
+
+def find_truth_in_slices(
+    attribution: Attribution, truth: str, quantity: NDArray[np.number], edges: Array
+) -> TruthSlices:
+    """How well a map finds the truth in bins of an event quantity.
+
+    Parameters
+    ----------
+    attribution, truth
+        See `find_truth`.
+    quantity : ndarray, shape [E]
+        ``events.counts``, `true_pt`, an observer …; NaN leaves an event out.
+    edges : ndarray
+        Increasing; the last bin includes its upper edge. See `hepxai.metrics.binning.equal_bins`.
+    """
+    position = bin_of(np.asarray(quantity, dtype=np.float64), edges)
+    found = tuple(find_truth(attribution[position == b], truth) for b in range(len(edges) - 1))
+    return TruthSlices(edges, found, int(np.count_nonzero(position < 0)))
+
+
+# --- one event by itself -------------------------------------------------------------------------
+
+
+def event_auroc(places: Places, true: Flags) -> Array:
+    """AUROC of each row, from the ranks of its true entries (Mann and Whitney)."""
+    number, size = row_sum(true, places.offsets), np.diff(places.offsets)
+    ranks = row_sum(np.where(true, places.rank, 0.0), places.offsets)
+    return np.asarray((ranks - number * (number + 1) / 2) / (number * (size - number)))
+
+
+def event_precision(places: Places, true: Flags) -> Array:
+    """Average precision of each row: the precision at each true entry, averaged."""
+    precision = places.at_least(true) / (places.above + places.ties)
+    return np.asarray(row_sum(np.where(true, precision, 0.0), places.offsets) / row_sum(true, places.offsets))
+
+
+def expected_precision(number: Array, size: Array) -> Array:
+    """Mean average precision of ``number`` true of ``size`` > 1 entries over all orders of the entries."""
+    # Σ 1/k up to n, for every n that occurs.
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, size.max(initial=1) + 1))])
+    others = (number - 1) / (size - 1)
+    return np.asarray(others + (1 - others) * harmonic[size.astype(np.int64)] / size)
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """Entries of the events that have a true and another one."""
+
+    value: Array
+    true: Flags
+    offsets: IntArray
+    weight: Array
+
+
+def _found(entries: _Entries, left_out: tuple[int, int], caveat: str | None) -> TruthFinding:
+    true, offsets, weight = entries.true, entries.offsets, entries.weight
+    places, owner = Places.of(entries.value, offsets), parents(offsets)
+    number, size = row_sum(true, offsets), np.diff(offsets).astype(np.float64)
+    chance = pooled_by_chance(entries.value, number / size, weight, owner)
+
+    def mean(values: Array) -> Estimate:
+        return ratio_mean(values, np.ones(len(values)), weight)
+
+    return TruthFinding(
+        auroc=mean(event_auroc(places, true)),
+        average_precision=mean(event_precision(places, true)),
+        chance_precision=mean(expected_precision(number, size)),
+        pooled_auroc=pooled_auroc(entries.value, true, weight, owner),
+        pooled_average_precision=pooled_precision(entries.value, true, weight, owner),
+        chance_pooled_auroc=chance[0],
+        chance_pooled_precision=chance[1],
+        prevalence=ratio_mean(number, size, weight),
+        events=len(weight),
+        without_truth=left_out[0],
+        all_true=left_out[1],
+        caveat=caveat,
+    )

@@ -1,0 +1,114 @@
+"""How well each method finds the true particles or pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from hepxai.estimate import Estimate
+from hepxai.metrics.truth import TruthFinding, TruthSlices
+from hepxai.plots.style import INK, axes_or_new, class_look, legend_above, noted, plain, styled
+from hepxai.plots.text import short_method
+
+Measure = Literal["auroc", "average_precision"]
+NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
+
+
+@styled
+def truth_finding(
+    found: Mapping[str, TruthFinding], *, measure: Measure = "auroc", ax: Axes | None = None
+) -> Axes:
+    """Figure of merit of each method, per event and pooled, with errors and what chance gives.
+
+    Parameters
+    ----------
+    found : mapping
+        ``method → TruthFinding``.
+    measure : str
+        "auroc" or "average_precision".
+    """
+    ax = axes_or_new(ax, (7.0, 1.9 + 0.7 * len(found)))
+    rows = np.arange(len(found))[::-1]
+    for shift, kind in ((0.13, "per event"), (-0.13, "pooled")):
+        points = [_measured(f, measure, kind) for f in found.values()]
+        _points(ax, points, rows + shift, kind)
+    ax.set_yticks(rows, [plain(short_method(m), 28) for m in found])
+    ax.tick_params(axis="y", which="both", length=0)
+    ax.set(xlabel=f"{NAMES[measure]} for the truth", ylim=(-0.6, max(len(found), 1) - 0.4))
+    ax.margins(x=0.08)
+    legend_above(ax, columns=3)
+    _note(ax, found.values())
+    return ax
+
+
+def _points(ax: Axes, points: list[tuple[Estimate, float]], y: np.ndarray, kind: str) -> None:
+    index = ("per event", "pooled").index(kind)
+    look = class_look(index)
+    value, error = (np.array([float(getattr(p, k)) for p, _ in points]) for k in ("value", "error"))
+    chance = [c for _, c in points]
+    ax.errorbar(value, y, xerr=np.nan_to_num(error), ls="", ms=7, label=kind, **look)
+    label = "chance" if index == 0 else None
+    ax.plot(chance, y, ls="", marker="|", ms=14, mew=2, color=INK, label=label)
+
+
+def _measured(found: TruthFinding, measure: Measure, kind: str) -> tuple[Estimate, float]:
+    """Figure of merit and its value by chance."""
+    if measure == "auroc":
+        per_event, pooled = (found.auroc, 0.5), (found.pooled_auroc, found.chance_pooled_auroc)
+    else:
+        per_event = found.average_precision, float(found.chance_precision.value)
+        pooled = found.pooled_average_precision, found.chance_pooled_precision
+    return pooled if kind == "pooled" else per_event
+
+
+@styled
+def truth_slices(
+    found: Mapping[str, TruthSlices],
+    *,
+    xlabel: str,
+    measure: Measure = "auroc",
+    ax: Axes | None = None,
+) -> Axes:
+    """Figure of merit per event of each method in bins of an event quantity, with errors.
+
+    Parameters
+    ----------
+    found : mapping
+        ``method → TruthSlices``, all with the same edges.
+    xlabel : str
+        What was sliced in, with its unit.
+    measure : str
+        "auroc" or "average_precision".
+    """
+    ax = axes_or_new(ax)
+    for i, (method, slices) in enumerate(found.items()):
+        shift = 0.1 * np.diff(slices.edges).min() * (i - 0.5 * (len(found) - 1))
+        _slice_points(ax, slices, measure, shift, class_look(i) | {"label": plain(short_method(method))})
+    ax.plot([], [], color=INK, lw=1, ls=":", label="chance")
+    ax.set(xlabel=plain(xlabel), ylabel=f"{NAMES[measure]}, mean over events")
+    ax.margins(x=0, y=0.12)
+    legend_above(ax, columns=1)
+    _note(ax, (f for slices in found.values() for f in slices.found))
+    return ax
+
+
+def _slice_points(
+    ax: Axes, slices: TruthSlices, measure: Measure, shift: float, look: dict[str, Any]
+) -> None:
+    points = [_measured(f, measure, "per event") for f in slices.found]
+    value, error = (np.array([float(getattr(p, k)) for p, _ in points]) for k in ("value", "error"))
+    edges, known = slices.edges, np.isfinite(value)
+    x = (0.5 * (edges[1:] + edges[:-1]) + shift)[known]
+    wide = np.stack([x - edges[:-1][known], edges[1:][known] - x])
+    ax.errorbar(
+        x, value[known], np.nan_to_num(error[known]), xerr=wide, ls="", ms=5.5, elinewidth=1.3, **look
+    )
+    ax.stairs([c for _, c in points], edges, baseline=None, color=look["color"], lw=1, ls=":")
+
+
+def _note(ax: Axes, found: Iterable[TruthFinding]) -> None:
+    for one in found:
+        noted(ax, one.caveat)
