@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hepxai.explain import explain
     from hepxai.models import ModelCard, NetworkModel, PygModel
     from hepxai.run import Run
+    from hepxai.scan import Scan
     from hepxai.training import fit
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "NetworkModel",
     "PygModel",
     "Run",
+    "Scan",
     "explain",
     "fit",
     "read",
@@ -45,6 +47,7 @@ _HOMES = {
     "NetworkModel": "models",
     "PygModel": "models",
     "Run": "run",
+    "Scan": "scan",
     "fit": "training",
     "read": "datasets",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +24,13 @@ class CardError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the most similar known name, or nothing."""
-    lower = {k.lower(): k for k in known}
+    """`` (did you mean 'x'?)`` for the most similar other name that is known, or nothing."""
+    lower = {k.lower(): k for k in known if k != name}
     close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
-    return f" (did you mean {lower[close[0]]!r}?)" if close else ""
+    if not close:
+        return ""
+    same = close[0] == name.lower()
+    return f" (did you mean {lower[close[0]]!r}?{' Names are case-sensitive' if same else ''})"
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,17 @@ class Card(BaseModel):
         for key in data if isinstance(data, Mapping) else ():
             if key not in known and key not in cls.model_fields:
                 comma = "" if str(key).isidentifier() else " (inside { } text with a comma needs quotes)"
-                text = f"unknown key{nearest(str(key), known)}{comma}; the keys here are {', '.join(known)}"
+                hint = nearest(str(key), known) or cls._deeper(str(key))
+                text = f"unknown key{hint}{comma}; the keys here are {', '.join(known)}"
                 raise entry_error(text, str(key))
         return data
+
+    @classmethod
+    def _deeper(cls, key: str) -> str:
+        """`` (did you mean part.key?)`` for a key that is one of a part of the card."""
+        parts = {n: f.annotation for n, f in cls.model_fields.items() if isinstance(f.annotation, type)}
+        owners = [n for n, part in parts.items() if issubclass(part, Card) and key in part.model_fields]
+        return f" (did you mean {owners[0]}.{key}?)" if owners else ""
 
     @classmethod
     def find(cls, name_or_path: str | Path, overrides: Sequence[str] = ()) -> Self:
@@ -147,20 +159,37 @@ def list_cards(kind: Kind) -> dict[str, Path]:
 
 
 def find_card(kind: Kind, name_or_path: str | Path) -> Path:
-    """Path of a card: a file, or a folder with a ``card.yaml``, wins over the name of a packaged one."""
+    """Path of a card: a file, or a folder with a ``card.yaml``, wins over the name of a packaged one.
+
+    Where a bare name (no ``/``, no ``.yaml``) is also that of a packaged card, only a folder with a card
+    wins, and a warning says so.
+
+    Raises
+    ------
+    CardError
+        If there is none.
+    """
     if kind not in get_args(Kind):
         raise CardError(f"no kind of card {kind!r}; there are {', '.join(get_args(Kind))}")
-    path = Path(name_or_path)
-    for candidate in (path, path / "card.yaml"):
-        if candidate.is_file():
-            return candidate
-    cards = list_cards(kind)
-    if str(name_or_path) in cards:
-        return cards[str(name_or_path)]
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise CardError(f"{path}: no such file; give the path of a card, or one of {', '.join(cards)}")
-    hint = nearest(str(name_or_path), cards)
-    raise CardError(f"no card {str(name_or_path)!r} in {kind}{hint}; there are {', '.join(cards) or 'none'}")
+    name, cards = str(name_or_path), list_cards(kind)
+    candidates = (Path(name, "card.yaml"),) if name in cards else (Path(name), Path(name, "card.yaml"))
+    found = next((c for c in candidates if c.is_file()), cards.get(name))
+    if found is None:
+        raise _no_card(kind, name, cards)
+    if name in cards and not found.samefile(cards[name]):
+        warnings.warn(
+            f"{found} in the working folder is used, not the card {name!r} that comes with hepxai; "
+            f"give ./{name} to mean it, or rename the folder",
+            stacklevel=2,
+        )
+    return found
+
+
+def _no_card(kind: Kind, name: str, cards: Iterable[str]) -> CardError:
+    have = ", ".join(cards) or "none"
+    if Path(name).suffix in (".yaml", ".yml") or len(Path(name).parts) > 1:
+        return CardError(f"{name}: no such file; give the path of a card, or one of {have}")
+    return CardError(f"no card {name!r} in {kind}{nearest(name, cards)}; there are {have}")
 
 
 def _roots(kind: Kind) -> list[Path]:
@@ -285,10 +314,11 @@ def _apply(override: str, data: dict[str, Any], lines: dict[Place, str]) -> None
     place: list[str | int] = []
     for part in parts:
         parent, index = holder, _index(holder, part, where, place)
+        place.append(index)
         if isinstance(parent, dict) and parent.get(part) is None:
             parent[part] = {}
+            lines[tuple(place)] = where
         holder = parent[index]
-        place.append(index)
     parent[index] = value
     for old in [p for p in lines if p[: len(place)] == tuple(place)]:
         del lines[old]
@@ -328,7 +358,18 @@ def _explain(error: ErrorDetails, data: Any, source: Source) -> str:
     place += context.get("place", ())
     if error["type"] == "missing":
         place.append(error["loc"][-1])
+        return str(source.error(tuple(place), f"missing; add this key{_misspelt(data, place, source)}"))
     return str(source.error(tuple(place), _wording(error, here, context)))
+
+
+def _misspelt(data: Any, place: Sequence[str | int], source: Source) -> str:
+    """Hint at the entry that an override may have meant, where it made a new one that lacks something."""
+    if len(place) < 2 or not source.where(tuple(place)).startswith("override '"):
+        return ""
+    *above, name, _ = place
+    for part in above:
+        data = data[part]
+    return nearest(str(name), map(str, data)) if isinstance(data, dict) else ""
 
 
 def _has(data: Any, part: str | int) -> bool:
@@ -338,8 +379,6 @@ def _has(data: Any, part: str | int) -> bool:
 
 
 def _wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str:
-    if error["type"] == "missing":
-        return "missing; add this key"
     if error["type"] == "entry":
         return str(context["text"])
     if error["type"] == "value_error":
@@ -347,12 +386,12 @@ def _wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str
     if error["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"])
         return f"found {_short(found)}{nearest(str(found), known)}; should be {context['expected']}"
-    message = error["msg"].removeprefix("Input ").replace("Input should", "should")
+    message = error["msg"].removeprefix("Input ").replace("Input should", "should").partition(", unable")[0]
     if error["type"] in ("model_type", "dict_type"):
         message = "should be a mapping, `key: value`"
     return f"found {_short(found)}; {message}"
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -7,20 +7,23 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperCommand, TyperOption
 
 from hepxai import __version__
-from hepxai.cards import CardError, dump_card, find_card, list_cards, load_card, parse_value
+from hepxai.cards import Card, CardError, dump_card, find_card, list_cards, load_card, nearest, parse_value
 from hepxai.datasets import DatasetCard, check_card, draft_card, inspect_file
-from hepxai.explain import EXPLAINERS
+from hepxai.files import write_text
 from hepxai.models.card import ModelCard
-from hepxai.run import METHODS, Run, configured
+from hepxai.progress import say
+
+if TYPE_CHECKING:
+    from hepxai.run import Run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,7 +52,7 @@ Method = Annotated[
     typer.Option(
         "--method",
         "-m",
-        help=f"One of {', '.join(EXPLAINERS)}; may be repeated. Default: {', '.join(METHODS)}.",
+        help="One of {methods}; may be repeated. Default: {default}.",
     ),
 ]
 Option = Annotated[
@@ -58,14 +61,14 @@ Option = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="Events to explain: train, valid or test.")]
 Events = Annotated[
-    int | None, typer.Option("--events", "-n", help="Explain this many events; all by default.")
+    int | None, typer.Option("--events", "-n", help="How many to explain; default: as before, or all.")
 ]
 Device = Annotated[str, typer.Option(help="Torch device for the training, e.g. cpu or cuda.")]
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Say what a user can mend in one line, without a traceback."""
+def _plain_errors(goes_on: str = "") -> Iterator[None]:
+    """Say what a user can mend in one line, without a traceback; and what follows on Ctrl-C."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -73,21 +76,50 @@ def _plain_errors() -> Iterator[None]:
     except EXPECTED as problem:
         if os.environ.get("HEPXAI_TRACEBACK"):
             raise
-        Console(stderr=True).print(
-            f"[bold red]error:[/] {_escaped(problem)}", highlight=False, soft_wrap=True
-        )
+        _tell("[bold red]error:[/]", problem)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        say(f"stopped{goes_on}")
+        raise typer.Exit(130) from None
+
+
+def _from(folder: Path) -> str:
+    return f"; the same command goes on from what is finished in {folder}"
+
+
+class _Network(TyperCommand):
+    """A command that uses torch: imported here and not above, for that takes seconds."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Pin the threads: sums in another order are other numbers, and idle ones that spin slow all down."""
+        with _plain_errors():
+            import torch
+
+            torch.set_num_threads(ctx.find_root().params["threads"])
+        return super().invoke(ctx)
+
+
+class _Explaining(_Network):
+    """A command with ``--method``; its help names the methods, looked up when somebody asks."""
+
+    def format_help(self, *args: Any) -> None:
+        from hepxai.explain import EXPLAINERS
+        from hepxai.run import METHODS
+
+        names = {"methods": ", ".join(EXPLAINERS), "default": ", ".join(METHODS)}
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.name == "method":
+                option.help = str(option.help).format_map(names)
+        super().format_help(*args)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    Console(stderr=True).print(
-        f"[bold yellow]warning:[/] {_escaped(message)}", highlight=False, soft_wrap=True
-    )
+    _tell("[bold yellow]warning:[/]", message)
 
 
-def _escaped(problem: object) -> str:
+def _tell(label: str, problem: object) -> None:
     text = problem.args[0] if isinstance(problem, KeyError) and problem.args else problem
-    return escape(str(text))
+    Console(stderr=True).print(f"{label} {escape(str(text))}", highlight=False, soft_wrap=True)
 
 
 def _cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[DatasetCard, ModelCard]:
@@ -95,12 +127,21 @@ def _cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[D
     for override in overrides or ():
         kind, _, rest = override.partition(".")
         if kind not in groups or "=" not in rest:
-            raise CardError(f"--set {override}: expected dataset.KEY=VALUE or model.KEY=VALUE")
+            wanted = "expected dataset.KEY=VALUE or model.KEY=VALUE"
+            raise CardError(f"--set {override}: {wanted}{_meant(override)}")
         groups[kind].append(rest)
     return (
         DatasetCard.find(dataset, groups["dataset"]),
         ModelCard.find(model, groups["model"]),
     )
+
+
+def _meant(override: str) -> str:
+    """Hint for an override that does not say of which card it is."""
+    kinds: dict[str, type[Card]] = {"dataset": DatasetCard, "model": ModelCard}
+    head = override.partition("=")[0].partition(".")[0]
+    owners = [k for k, card in kinds.items() if head in card.model_fields]
+    return f" (did you mean {owners[0]}.{override}?)" if len(owners) == 1 else nearest(head, kinds)
 
 
 def _settings(options: Sequence[str] | None) -> dict[str, dict[str, Any]]:
@@ -119,19 +160,19 @@ def _finish(run: Run) -> None:
     from hepxai.summary import report_content
 
     run.friends()
-    report = write_report(report_content(run), run.folder)
+    report = write_report(report_content(run), run.folder, progress=True)
     console.print(f"friend trees: {run.folder / 'friends'}")
     console.print(f"[bold green]report:[/] {report.resolve()}")
 
 
-@app.command()
+@app.command(cls=_Network)
 def demo(out: Folder = Path("hepxai-demo")) -> None:
     """Train on the shipped charged-Higgs sample, explain the test events, write the report."""
     console.print("Charged Higgs → W A(μμ) against a stand-in for tt̄Z, on the shipped sample.")
     run_all(DATASET, MODEL, out)
 
 
-@app.command("run")
+@app.command("run", cls=_Explaining)
 def run_all(
     dataset: Dataset,
     model: Model,
@@ -144,7 +185,9 @@ def run_all(
     device: Device = "cpu",
 ) -> None:
     """Do everything: read, train, explain, write friend trees and the report."""
-    with _plain_errors():
+    with _plain_errors(_from(out)):
+        from hepxai.run import Run, configured
+
         settings = _settings(options)
         configured(method, settings, split=split, maximum=events)
         run = Run.start(out, *_cards(dataset, model, overrides))
@@ -153,10 +196,12 @@ def run_all(
         _finish(run)
 
 
-@app.command()
+@app.command(cls=_Network)
 def train(dataset: Dataset, model: Model, out: Folder, overrides: Set = None, device: Device = "cpu") -> None:
     """Train a model and score every event."""
-    with _plain_errors():
+    with _plain_errors(_from(out)):
+        from hepxai.run import Run
+
         run = Run.start(out, *_cards(dataset, model, overrides))
         run.train(device=device)
         for name, row in run.metrics().items():
@@ -164,7 +209,7 @@ def train(dataset: Dataset, model: Model, out: Folder, overrides: Set = None, de
             console.print(f"{name:>6}: {figures}", highlight=False)
 
 
-@app.command()
+@app.command(cls=_Explaining)
 def explain(
     folder: RunFolder,
     method: Method = None,
@@ -173,7 +218,9 @@ def explain(
     events: Events = None,
 ) -> None:
     """Explain the events of a trained run, with one or more methods."""
-    with _plain_errors():
+    with _plain_errors(_from(folder)):
+        from hepxai.run import Run
+
         run = Run.open(folder)
         found = run.explain(method, split=split, maximum=events, settings=_settings(options))
         run.friends()
@@ -183,11 +230,73 @@ def explain(
             console.print(f"{name}: {len(attribution.events)} events  {checks}", highlight=False)
 
 
-@app.command()
+@app.command(cls=_Network)
 def report(folder: RunFolder) -> None:
-    """Write friend trees and the report of a run anew."""
-    with _plain_errors():
+    """Write friend trees and the report of a run anew, or the page of a scan."""
+    with _plain_errors("; the same command writes the report from the start"):
+        if (folder / "scan.json").is_file():
+            _draw_scan(folder)
+            return
+        from hepxai.run import Run
+
         _finish(Run.open(folder))
+
+
+@app.command(cls=_Network)
+def scan(
+    dataset: Dataset,
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; an interrupted scan goes on there.")],
+    over: Annotated[
+        list[str],
+        typer.Option(
+            help="KEY=VALUE,VALUE,… or, for random and tpe, KEY=LOW..HIGH or KEY=LOW..HIGH:log; KEY is an "
+            "entry of the model card, or dataset.KEY. May be repeated."
+        ),
+    ],
+    seeds: Annotated[int, typer.Option(help="Trainings of every point, with seeds 1, 2, …")] = 1,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(help="What is best: valid_auc (default), pair_attention, …, NAME:min. May be repeated."),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="grid, random or tpe.")] = "grid",
+    trials: Annotated[int | None, typer.Option(help="Points to try, for random and tpe.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; more may join from other machines.")] = 1,
+    prune: Annotated[bool, typer.Option("--prune", help="Stop trainings that are below the median.")] = False,
+    overrides: Set = None,
+    events: Annotated[
+        int, typer.Option("--events", "-n", help="Explain this many validation events.")
+    ] = 5000,
+    device: Device = "cpu",
+) -> None:
+    """Train over values of card entries; say which is best, and how sure that is (extra `scan`)."""
+    with _plain_errors(_from(out)):
+        from hepxai.scan import Scan
+
+        Scan.start(
+            out,
+            *_cards(dataset, model, overrides),
+            over,
+            seeds=seeds,
+            objectives=objective or ("valid_auc",),
+            sampler=sampler,
+            trials=trials,
+            explain=events,
+            prune=prune,
+        ).run(workers=workers, device=device)
+        _draw_scan(out)
+
+
+def _draw_scan(folder: Path) -> None:
+    from hepxai.scan import Scan, advice, write_scan
+
+    found = Scan.open(folder)
+    page = write_scan(found, progress=True)
+    for about, sentences in advice(found.table(), found.dataset).items():
+        console.print(f"[bold]{escape(about)}[/]")
+        for sentence in sentences:
+            console.print(f"  {sentence}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"[bold green]scan:[/] {escape(str(page.resolve()))}")
 
 
 @app.command()
@@ -197,20 +306,28 @@ def inspect(
 ) -> None:
     """Show the trees and branches of a ROOT file, and draft a card for it."""
     with _plain_errors():
+        if draft is not None:
+            _require_new(draft)
         found = inspect_file(file)
         console.print(found)
         if draft is not None:
-            if draft.exists():
-                raise FileExistsError(f"{draft} exists; choose another name")
-            draft.write_text(draft_card(found), encoding="utf-8")
-            console.print(f"card written to {draft}; look through it, then `hepxai check {draft}`")
+            write_text(draft, draft_card(found))
+            text = f"card written to {draft}; look through it, then `hepxai check {draft}`"
+            console.print(text, markup=False, soft_wrap=True)
+
+
+def _require_new(path: Path) -> None:
+    if path.exists():
+        raise FileExistsError(f"{path} exists; choose another name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is no folder; make it first, or choose another place")
 
 
 @app.command()
 def check(
     dataset: Dataset,
     overrides: Set = None,
-    entries: Annotated[int, typer.Option(help="Entries to read from each sample.")] = 1000,
+    entries: Annotated[int, typer.Option(min=1, help="Entries to read from each sample.")] = 1000,
 ) -> None:
     """Read a slice of every sample of a data-set card and say what came out."""
     with _plain_errors():
@@ -228,13 +345,13 @@ def simulate(
     seed: Annotated[int | None, typer.Option(help="Other seed than that of simulate.yaml.")] = None,
 ) -> None:
     """Generate events with Pythia and the fast detector (extra `simulate`). Goes on where it was stopped."""
-    with _plain_errors():
+    folder = out or Path(f"{dataset}-{events}")
+    with _plain_errors(_from(folder)):
         from hepxai.simulate import simulate as generate
 
         settings = find_card("datasets", dataset).with_name("simulate.yaml")
         if not settings.is_file():
             raise FileNotFoundError(f"{settings}: this data set has no generator settings")
-        folder = out or Path(f"{dataset}-{events}")
         for name, made in generate(
             settings, folder, events, workers=workers, samples=sample, seed=seed
         ).items():
@@ -279,5 +396,3 @@ def _main(
     ] = 1,
 ) -> None:
     """Explain machine learning on high-energy-physics events: why does a network call an event signal?"""  # noqa: D400
-    # Pinned: sums in another order are other numbers, and idle threads that spin slow each other down.
-    torch.set_num_threads(threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +64,19 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON, complete or not at all; NaN and infinity become null (JSON has none)."""
     write_text(path, json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Content of a JSON file; null, which stands for what JSON cannot write, is NaN."""
+    return _numbers(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return math.nan if value is None else value
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shlex
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +14,9 @@ from filelock import FileLock, Timeout
 from hepxai.files import sha256, write_json
 
 NAME = "manifest.json"
+EXPLAINED, POPULATION = "explanations", "population"
+"""Folder of the explanations, and the file in it that says which events they are of."""
+MISSING = "is missing"
 
 
 class RunError(RuntimeError):
@@ -45,18 +50,50 @@ class Manifest:
     def verify(self) -> None:
         """Check that every file is inside the folder, there, and as it was entered.
 
+        An explanation may be missing, which is a warning: nothing else relies on it.
+
         Raises
         ------
         RunError
+            The message says how to mend it, or how to start afresh.
         """
-        for name, digest in self.names().items():
-            path = self.folder / name
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise RunError(f"{self.folder / NAME} lists {name!r}, which is not inside the run folder")
-            if not path.is_file():
-                raise RunError(f"{path} is missing; the run is not complete any more, start it afresh")
-            if sha256(path) != digest:
-                raise RunError(f"{path} was changed after the run wrote it; its results cannot be trusted")
+        listed = self.names()
+        problems = {name: what for name, digest in listed.items() if (what := self._problem(name, digest))}
+        for name, what in problems.items():
+            if PurePosixPath(name).parent.name != EXPLAINED:
+                text = f"{self.folder / name} {what}, and the rest of the run relies on it"
+                raise RunError(f"{text}; {self._afresh(problems)}")
+        self._verify_explanations(problems, others=listed.keys() - problems.keys())
+
+    def _problem(self, name: str, digest: str) -> str | None:
+        path = self.folder / name
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise RunError(f"{self.folder / NAME} lists {name!r}, which is not inside the run folder")
+        if not path.is_file():
+            return MISSING
+        return None if sha256(path) == digest else "was changed after the run wrote it"
+
+    def _afresh(self, problems: Collection[str]) -> str:
+        cards = ("dataset.yaml", "model.yaml")
+        other = f"{self.folder}-again"
+        if set(cards) & set(problems):
+            return f"start afresh with the command that made it and another folder, such as --out {other}"
+        words = ["hepxai", "run", *(str(self.folder / card) for card in cards), "--out", other]
+        return f"to start afresh: `{shlex.join(words)}`"
+
+    def _verify_explanations(self, problems: Mapping[str, str], others: Collection[str]) -> None:
+        again = f"`hepxai explain {shlex.quote(str(self.folder))}"
+        for name, what in problems.items():
+            path, method = self.folder / name, PurePosixPath(name).stem
+            alone = not any(PurePosixPath(n).parent.name == EXPLAINED for n in others)
+            if method == POPULATION and not (alone and what == MISSING):
+                text = f"{path} {what}, and the explanations beside it rely on it"
+                raise RunError(f"{text}; remove the folder {path.parent}, and {again}` works them out again")
+            if what != MISSING:
+                text = f"{path} {what}; its results cannot be trusted"
+                raise RunError(f"{text}: remove it, and {again} --method {method}` works it out again")
+            if method != POPULATION:
+                warnings.warn(f"{path} {what}; {again} --method {method}` works it out again", stacklevel=4)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

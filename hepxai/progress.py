@@ -1,9 +1,10 @@
-"""Progress bars for everything that takes its time."""
+"""Progress bars, and lines about what is done or taken over, for everything that takes its time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -16,21 +17,37 @@ from rich.progress import (
 )
 
 
+class Advance(Protocol):
+    """Tells a bar that so many steps are done, and what to show beside it."""
+
+    def __call__(self, steps: int, status: str = "") -> None:
+        """Move on."""
+
+
 @contextmanager
-def track(name: str, total: int, *, show: bool, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+def track(name: str, total: int, *, show: bool, done: int = 0) -> Iterator[Advance]:
     """Yield a function ``advance(steps, status)``; draws a bar if ``show``."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
+        TextColumn("{task.fields[status]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
+    with Progress(*columns, console=_console(), disable=not show) as bar:
         task = bar.add_task(name, total=total, completed=done, status="")
 
         def advance(steps: int, status: str = "") -> None:
             bar.update(task, advance=steps, status=status)
 
         yield advance
+
+
+def say(text: str) -> None:
+    """Write a line where the bars are."""
+    _console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    return Console(stderr=True)

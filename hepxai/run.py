@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,12 @@ from hepxai.events import SPLITS, Events
 from hepxai.explain import CannotExplainError, Explainer
 from hepxai.explain.base import build, configure
 from hepxai.export.friends import write_friends
-from hepxai.files import read_tensors, sha256, write_json, write_tensors, write_text
-from hepxai.manifest import Manifest, RunError
+from hepxai.files import read_json, read_tensors, sha256, write_json, write_tensors, write_text
+from hepxai.manifest import EXPLAINED, POPULATION, Manifest, RunError
 from hepxai.metrics import classification_metrics
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
-from hepxai.progress import track
+from hepxai.progress import say, track
 from hepxai.training import History, fit
 
 METHODS = ("attention", "edge_ig", "node_ig", "surrogate")
@@ -90,6 +90,8 @@ class Run:
     def open(folder: str | Path) -> Run:
         """Open a run folder and check every file that the run relies on against its hash.
 
+        An explanation that is missing is no error, but a warning: it can be worked out again.
+
         Raises
         ------
         RunError
@@ -113,7 +115,15 @@ class Run:
     @cached_property
     def reading(self) -> Reading:
         """Events, cut flow and input files; the inputs must still be those of the training."""
-        reading = read(self.dataset, progress=True)
+        return self._checked(read(self.dataset, progress=True))
+
+    def on(self, reading: Reading) -> Run:
+        """Return the same run on inputs that were read already, for example by another run."""
+        run = Run(self.folder, self.dataset, self.card)
+        run.__dict__["reading"] = run._checked(reading)  # where cached_property keeps it
+        return run
+
+    def _checked(self, reading: Reading) -> Reading:
         if "provenance.json" in self.manifest.names():
             known = {f["file"]: (f["sha256"], f["entries"]) for f in self.provenance()["inputs"]}
             found = {str(f): (f.sha256(), f.entries) for f in reading.files}
@@ -145,15 +155,24 @@ class Run:
                 )
         return stored["logits"]
 
-    def train(self, *, device: str = "cpu") -> None:
-        """Train, score every event and work out the figures of merit. Does nothing if that is done."""
+    def train(
+        self,
+        *,
+        device: str = "cpu",
+        progress: bool = True,
+        after_epoch: Callable[[History], None] | None = None,
+    ) -> None:
+        """Train, score every event and work out the figures of merit. Does nothing if that is done.
+
+        See `hepxai.training.fit` for ``after_epoch``.
+        """
         with self.manifest.locked():
             if "metrics.json" not in self.manifest.names():
-                self._train(device)
+                self._train(device=device, progress=progress, after_epoch=after_epoch)
 
-    def _train(self, device: str) -> None:
+    def _train(self, **options: Any) -> None:
         write_json(self.folder / "provenance.json", self._provenance())
-        model, history = fit(self.card, self.events, folder=self.folder, device=device, progress=True)
+        model, history = fit(self.card, self.events, folder=self.folder, **options)
         model.save(self.folder / "model.safetensors")
         logits = model.logits(self.events)
         identity = {c: getattr(self.events, c) for c in IDENTITY}
@@ -182,7 +201,8 @@ class Run:
         split : str
             Events that did not train the model, by default.
         maximum : int, optional
-            Explain this many events, evenly spread over the split; all by default.
+            Explain this many events, evenly spread over the split. By default those that the run has
+            explanations of, or all.
         settings : mapping
             ``method → settings``.
         """
@@ -203,9 +223,8 @@ class Run:
         rows = self._rows()
         if rows is None:
             return {}
-        population = self.events[rows]
-        files = [self.folder / n for n in self.manifest.names() if n.startswith("explanations/")]
-        return {f.stem: Attribution.load(f, population) for f in sorted(files) if f.stem != "population"}
+        population, files = self.events[rows], sorted(self._stored().items())
+        return {name: Attribution.load(f, population) for name, f in files if name != POPULATION}
 
     def friends(self) -> list[Path]:
         """Write friend trees with scores and explanations, one per input file."""
@@ -216,12 +235,12 @@ class Run:
 
     def history(self) -> History:
         """Figures of every epoch of the training."""
-        history: History = from_json(self._made("history.json", "train"))
+        history: History = read_json(self._made("history.json", "train"))
         return history
 
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
         """``split → figure of merit → {value, error}``."""
-        found: dict[str, dict[str, dict[str, float]]] = from_json(self._made("metrics.json", "train"))
+        found: dict[str, dict[str, dict[str, float]]] = read_json(self._made("metrics.json", "train"))
         return found
 
     def provenance(self) -> dict[str, Any]:
@@ -239,20 +258,28 @@ class Run:
         if maximum is not None and maximum < len(own):
             own = own[np.linspace(0, len(own) - 1, maximum).astype(np.int64)]
         known = self._rows()
+        if known is not None and maximum is None and len(known) < len(own) and np.isin(known, own).all():
+            say(f"{len(known)} of the {len(own)} {split} events, as for the other explanations of this run")
+            return known
         if known is not None and not np.array_equal(known, own):
             raise RunError(
                 f"this run explains {len(known)} events already, not the {len(own)} asked for; ask for "
-                "the same split and number, or start another run"
+                f"the same split and number, start another run, or remove {self.folder / EXPLAINED}"
             )
         return own
 
     def _rows(self) -> NDArray[np.int64] | None:
-        name = "explanations/population.safetensors"
-        return read_tensors(self.folder / name)[0]["rows"] if name in self.manifest.names() else None
+        file = self._stored().get(POPULATION)
+        return None if file is None else read_tensors(file)[0]["rows"]
+
+    def _stored(self) -> dict[str, Path]:
+        """Explanations that are there, by method, and the population that they are of."""
+        files = (self.folder / n for n in self.manifest.names() if n.startswith(f"{EXPLAINED}/"))
+        return {f.stem: f for f in files if f.is_file()}
 
     def _explain(self, method: str, rows: NDArray[np.int64], settings: dict[str, Any]) -> None:
-        name = f"explanations/{method}.safetensors"
-        if name in self.manifest.names():
+        name, population = (f"{EXPLAINED}/{n}.safetensors" for n in (method, POPULATION))
+        if method in self._stored():
             self._same_settings(method, settings)
             return
         if method == "surrogate":
@@ -262,7 +289,6 @@ class Run:
         ready = explainer.prepare(self.model, self.events, target)
         shards = self.folder / "shards" / f"{method}-{self._key(ready, rows)}"
         ready.checked(self._in_shards(ready, self.events[rows], target, shards)).save(self.folder / name)
-        population = "explanations/population.safetensors"
         write_tensors(self.folder / population, {"rows": rows}, {})
         self.manifest.record(population, name)
         for old in (self.folder / "shards").glob(f"{method}-*"):
@@ -282,8 +308,10 @@ class Run:
             if known.get(key) != value:
                 raise RunError(
                     f"{method} was done with {key}={known.get(key)!r} in this run, not {value!r}; "
-                    "start another run to compare"
+                    f"start another run to compare, or remove {self._stored()[method]} to do it anew"
                 )
+        done = ", ".join(f"{k}={v}" for k, v in known.items())
+        say(f"{method}: done already{' with ' if done else ''}{shorten(done, 200)}, kept")
 
     def _in_shards(self, ready: Explainer, events: Events, target: str, folder: Path) -> Attribution:
         """Explain shard by shard; those that a killed process finished are read, not repeated."""
@@ -323,8 +351,12 @@ class Run:
 
     def _same_cards(self, texts: Mapping[str, str]) -> None:
         for name, text in texts.items():
-            if (self.folder / name).read_text(encoding="utf-8") != text:
-                raise RunError(f"{self.folder} holds a run with another {name}; choose another folder")
+            stored = (self.folder / name).read_text(encoding="utf-8")
+            if stored != text:
+                lines = zip(stored.splitlines(), text.splitlines(), strict=False)
+                old, new = next(((a, b) for a, b in lines if a != b), ("less", "more"))
+                text = f"{self.folder} holds a run with another {name}"
+                raise RunError(f"{text} (there {old.strip()}, here {new.strip()}); choose another folder")
 
 
 def configured(
@@ -352,16 +384,3 @@ def configured(
 def to_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
     """Estimates as ``{value, error}``."""
     return {name: {"value": float(e.value), "error": float(e.error)} for name, e in figures.items()}
-
-
-def from_json(path: Path) -> Any:
-    """Numbers of a JSON file; null, which stands for what JSON cannot write, is NaN."""
-    return _numbers(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _numbers(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_numbers(v) for v in value]
-    return math.nan if value is None else value

@@ -6,10 +6,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from hepxai.attribution import Attribution
 from hepxai.events import SPLITS
+from hepxai.plots.text import measured
 from hepxai.report import ReportContent
 from hepxai.run import Run
+from hepxai.training import History
 
 
 def report_content(run: Run) -> ReportContent:
@@ -18,7 +22,7 @@ def report_content(run: Run) -> ReportContent:
     focus = run.dataset.focus
     first = run.events.schema.types[0]
     return ReportContent(
-        title=f"{run.dataset.name}: why {' / '.join(run.model.outputs)}?",
+        title=f"{run.dataset.name}: what makes the model say {' / '.join(run.model.outputs)}?",
         provenance=run.provenance(),
         cards={n: (run.folder / n).read_text(encoding="utf-8") for n in ("dataset.yaml", "model.yaml")},
         cutflow=[_cut(row) for row in map(dataclasses.asdict, run.reading.cutflow.rows)],
@@ -31,7 +35,25 @@ def report_content(run: Run) -> ReportContent:
         observer=None if focus is None else focus.observer,
         warnings=(*run.reading.notes, *_doubts(run.metrics()), *_warnings(explained)),
         fidelity=_fidelity(explained),
+        about=_about(run),
+        best_epoch=best_epoch(run.history(), run.card.training.monitor),
     )
+
+
+def _about(run: Run) -> list[str]:
+    """What the cards say about the data and the model."""
+    named = (("Data", run.dataset.description), ("Model", run.card.description))
+    return [f"{what}: {' '.join(text.split())}" for what, text in named if text.strip()]
+
+
+def best_epoch(history: History, monitor: str) -> float | None:
+    """Epoch whose weights `hepxai.training.fit` returns: the first of the best by the card's monitor."""
+    if not history:
+        return None
+    figures = [
+        row["valid_auc"] if monitor == "auc" and "valid_auc" in row else -row["valid_loss"] for row in history
+    ]
+    return history[int(np.argmax(np.nan_to_num(figures, nan=-np.inf)))]["epoch"]
 
 
 def _cut(row: dict[str, float | str]) -> dict[str, float | str]:
@@ -43,16 +65,16 @@ def _doubts(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[st
     if not {"train", "test"} <= metrics.keys():
         return []
     train, test = (metrics[s]["auc"] for s in ("train", "test"))
-    found = []
+    found, shown = [], [measured(m["value"], m["error"]) for m in (train, test)]
     if train["value"] - test["value"] > 3 * math.hypot(train["error"], test["error"]):
         found.append(
-            f"the model is overtrained: AUC {train['value']:.3f} on the events it learned from, "
-            f"{test['value']:.3f} ± {test['error']:.3f} on the test events; part of what it looks at is noise"
+            f"The model is overtrained: AUC {shown[0]} on the events it learned from, {shown[1]} on the test "
+            "events. Part of what it looks at is noise."
         )
     if not abs(test["value"] - 0.5) > 3 * test["error"]:
         found.append(
-            f"the model does not separate the classes (test AUC {test['value']:.3f} ± {test['error']:.3f}): "
-            "explanations of it describe noise"
+            f"The model does not separate the classes (test AUC {shown[1]}): explanations of it describe "
+            "noise."
         )
     return found
 
@@ -63,19 +85,32 @@ def _warnings(explained: Mapping[str, Attribution]) -> list[str]:
     for method, attribution in explained.items():
         checks, wanted = attribution.checks, attribution.settings.get("tolerance", 0.01)
         if checks.get("median_residual", 0.0) > wanted:
+            median, limit = told_apart(100 * checks["median_residual"], 100 * wanted)
             found.append(
-                f"{method}: the median completeness residual is {checks['median_residual']:.2%}, "
-                f"more than the {wanted:.2%} asked for"
+                f"{method}: the median completeness residual is {median} %, more than the {limit} % asked "
+                "for."
             )
         if checks.get("fidelity_ok", 1.0) == 0.0:
             split = "test" if "test_agreement" in checks else "valid"
+            agreement, correlation = (
+                measured(checks[f"{split}_{k}"], checks.get(f"{split}_{k}_error"))
+                for k in ("agreement", "logit_correlation")
+            )
             found.append(
-                f"{method}: on the {split} events the surrogate agrees with its original in "
-                f"{checks[f'{split}_agreement']:.1%} of the decisions, correlation of the logits "
-                f"{checks[f'{split}_logit_correlation']:.2f}; less than asked for: it may not tell "
-                "the same story"
+                f"{method}: on the {split} events the surrogate makes the decision of its original for a "
+                f"share of {agreement}, and their logits have a correlation of {correlation}. That is "
+                "less than asked for: it may not tell the same story."
             )
     return found
+
+
+def told_apart(first: float, second: float) -> tuple[str, str]:
+    """Two different numbers with as few decimals, at least two, as show which is larger."""
+    for places in range(2, 18):
+        shown = f"{first:.{places}f}", f"{second:.{places}f}"
+        if shown[0] != shown[1]:
+            break
+    return shown
 
 
 def _fidelity(explained: Mapping[str, Attribution]) -> dict[str, dict[str, dict[str, float]]]:

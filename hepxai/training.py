@@ -27,7 +27,7 @@ from hepxai.models.card import ModelCard, Training
 from hepxai.models.cloud import Cloud
 from hepxai.models.network import NetworkModel
 from hepxai.models.symmetries import check_symmetries, transformed
-from hepxai.progress import track
+from hepxai.progress import say, track
 
 History = list[dict[str, float]]
 
@@ -102,6 +102,8 @@ def fit(
     key = _fingerprint(card, events, targets)
     if checkpoint is not None and checkpoint.exists():
         _resume(state, checkpoint, key)
+        if progress and not state.exhausted(training):
+            say(f"training goes on from epoch {state.epoch + 1} of {training.epochs}")
     with track("training", training.epochs, show=progress, done=state.epoch) as advance:
         while not state.exhausted(training):
             if after_epoch is not None and state.history:

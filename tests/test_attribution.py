@@ -154,6 +154,35 @@ def test_what_cannot_be_selected_says_why(toy, make, asked, message):
         make(toy()).select(**asked)
 
 
+@given(st.integers(0, 1000), st.sampled_from([of_pairs, of_particles]))
+@several_seeds
+def test_what_a_mask_keeps_stays_with_its_event(toy, seed, make):
+    whole = make(toy(12, seed), seed)
+    mask = np.random.default_rng(seed).random(len(whole.values)) < 0.4
+    part = whole.keep(mask)
+    rows = [[i for i in range(s.start, s.stop) if mask[i]] for s in slices(whole.offsets)]
+    assert len(part.events) == len(whole.events)
+    assert np.diff(part.offsets).tolist() == [len(r) for r in rows]
+    np.testing.assert_array_equal(part.values, whole.values[[i for row in rows for i in row]])
+    ends = [whole._ends(), part._ends()]
+    for before, after in zip(*ends, strict=True):
+        np.testing.assert_array_equal(after, before[mask])
+    np.testing.assert_array_equal(part.keep(np.zeros(len(part.values), dtype=bool)).offsets, 0)
+
+
+def test_a_mask_over_events_keeps_events(toy):
+    whole = of_events(toy())
+    part = whole.keep(whole.events.label == 1)
+    np.testing.assert_array_equal(part.values, whole.values[whole.events.label == 1])
+    assert (part.events.label == 1).all()
+
+
+@pytest.mark.parametrize("mask", [np.ones(3, dtype=bool), np.arange(2), np.ones((40, 1), dtype=bool)])
+def test_a_mask_that_does_not_fit_is_refused(toy, mask):
+    with pytest.raises(ValueError, match=r"a mask of .* for 40 events; one bool for each is needed"):
+        of_events(toy()).keep(mask)
+
+
 # --- reductions ----------------------------------------------------------------------------------
 
 
@@ -364,3 +393,31 @@ def test_other_and_damaged_files_are_refused(toy, tmp_path: Path):
         Attribution.load(path, events)
     with pytest.raises(FileNotFoundError):
         Attribution.load(tmp_path / "absent", events)
+
+
+def test_errors_follow_their_values(toy, tmp_path: Path):
+    events = toy(8)
+    error = np.arange(events.n_particles, dtype=np.float64)
+    whole = of_particles(events).sum("feature").replace(error=error)
+    jets = whole.select(particle="jet")
+    assert np.array_equal(jets.error, error[events.is_type("jet")])
+    rows = np.array([5, 2, 2])
+    flat = np.concatenate([error[slices(events.offsets)[r]] for r in rows])
+    assert np.array_equal(whole[rows].error, flat)
+    joined = Attribution.concatenate([whole[:3], whole[3:]])
+    assert np.array_equal(joined.error, error)
+    assert whole.to_awkward().error[2].to_list() == error[slices(events.offsets)[2]].tolist()
+    whole.save(tmp_path / "map.safetensors")
+    assert np.array_equal(Attribution.load(tmp_path / "map.safetensors", events).error, error)
+
+
+def test_other_values_have_no_error(toy):
+    """What was done to the values would have to be done to their errors, too."""
+    events = toy(8)
+    whole = of_particles(events).sum("feature").replace(error=np.ones(events.n_particles))
+    assert whole.replace(method="renamed").error is not None
+    assert whole.replace(values=2 * whole.values).error is None
+    assert whole.sum("particle").error is None
+    assert whole.mean("particle").error is None
+    with pytest.raises(ValueError, match=r"error has shape \(3,\) for values of"):
+        whole.replace(error=np.ones(3))

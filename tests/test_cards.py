@@ -122,6 +122,8 @@ def test_overrides_replace_entries(path: Path) -> None:
         ("layers.2.width=1", "layers has no item '2'; items are numbered 0 to 1"),
         ("rate.x=1", "rate is 0.001; it has no entry 'x'"),
         ("rate=[1", "'[1' is not valid YAML; quote it"),
+        ("rate=", "override 'rate=': rate: found nothing; should be a valid number"),
+        ("width=3", "override 'width=3': width: unknown key (did you mean first.width?); the keys here"),
     ],
 )
 def test_errors_of_overrides_name_them(path: Path, override: str, message: str) -> None:
@@ -157,12 +159,30 @@ def test_texts_that_look_like_something_else_stay_texts(tmp_path: Path, text: st
     assert load_card(tmp_path / "dumped.yaml", Model).note == text
 
 
-def test_a_path_wins_over_a_packaged_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_with_a_card_wins_over_a_packaged_one_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_card("datasets", "charged_higgs") == list_cards("datasets")["charged_higgs"]
+    shipped = list_cards("datasets")["charged_higgs"]
     (tmp_path / "charged_higgs").mkdir()
+    assert find_card("datasets", "charged_higgs") == shipped
     (tmp_path / "charged_higgs" / "card.yaml").write_text("name: mine\n")
-    assert find_card("datasets", "charged_higgs") == Path("charged_higgs/card.yaml")
+    with pytest.warns(
+        UserWarning, match=r"charged_higgs/card\.yaml in the working folder is used, not the card"
+    ):
+        assert find_card("datasets", "charged_higgs") == Path("charged_higgs/card.yaml")
+    assert find_card("datasets", "./charged_higgs") == Path("charged_higgs/card.yaml")
+    monkeypatch.chdir(shipped.parents[1])  # where the folder of that name holds the packaged card itself
+    assert find_card("datasets", "charged_higgs").samefile(shipped)
+
+
+def test_a_stray_file_is_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind, name in (("datasets", "charged_higgs"), ("models", "transformer_edgeconv")):
+        (tmp_path / name).write_text("some notes\n")
+        assert find_card(kind, name) == list_cards(kind)[name]
+    (tmp_path / "mine").write_text("name: mine\n")
+    assert find_card("datasets", "mine") == Path("mine")
 
 
 def test_unknown_cards_are_listed() -> None:
@@ -172,6 +192,15 @@ def test_unknown_cards_are_listed() -> None:
         find_card("datasets", "there/card.yaml")
 
 
-def test_nearest_ignores_case() -> None:
-    assert nearest("muon_PT", ["Muon_pt", "Jet_pt"]) == " (did you mean 'Muon_pt'?)"
-    assert nearest("x", ["Muon_pt"]) == ""
+@pytest.mark.parametrize(
+    ("name", "known", "hint"),
+    [
+        ("muon_PTT", ["Muon_pt", "Jet_pt"], " (did you mean 'Muon_pt'?)"),
+        ("charge", ["Charge", "mass"], " (did you mean 'Charge'? Names are case-sensitive)"),
+        ("charge", ["Charge", "charge"], " (did you mean 'Charge'? Names are case-sensitive)"),
+        ("charge", ["charge"], ""),
+        ("x", ["Muon_pt"], ""),
+    ],
+)
+def test_nearest_ignores_case_and_never_repeats_the_name(name: str, known: list[str], hint: str) -> None:
+    assert nearest(name, known) == hint

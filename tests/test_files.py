@@ -15,7 +15,16 @@ import pytest
 from safetensors import SafetensorError
 
 from hepxai import files
-from hepxai.files import DiskFullError, read_tensors, replacing, sha256, write_json, write_tensors, write_text
+from hepxai.files import (
+    DiskFullError,
+    read_json,
+    read_tensors,
+    replacing,
+    sha256,
+    write_json,
+    write_tensors,
+    write_text,
+)
 
 TENSORS = {"a": np.arange(6.0).reshape(2, 3), "b": np.zeros((0, 4), dtype=np.float32)}
 
@@ -122,6 +131,14 @@ def test_json_keeps_numbers_and_has_no_nan(tmp_path: Path):
     write_json(tmp_path / "x.json", value)
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
     assert json.loads(text) == {"a": 0.5, "b": [1.0, None, None], "3": [2, True, None, "é"]}
+
+
+def test_null_is_read_as_nan(tmp_path: Path):
+    value = {"a": [{"value": 0.25, "error": np.inf}], "b": np.nan, "c": "é", "d": True}
+    write_json(tmp_path / "x.json", value)
+    found = read_json(tmp_path / "x.json")
+    assert (found["a"][0]["value"], found["c"], found["d"]) == (0.25, "é", True)
+    assert np.isnan([found["a"][0]["error"], found["b"]]).all()
 
 
 def test_a_value_that_json_cannot_hold_leaves_no_file(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -84,7 +85,10 @@ def test_done_steps_are_not_repeated(copied: Path) -> None:
 
 
 def test_other_cards_are_refused(copied: Path) -> None:
-    with pytest.raises(RunError, match=r"holds a run with another model\.yaml; choose another folder"):
+    with pytest.raises(
+        RunError,
+        match=r"another model\.yaml \(there edge_dropout: 0\.2, here edge_dropout: 0\.4\); choose another",
+    ):
         Run.start(copied, *cards("edge_dropout=0.4"))
 
 
@@ -107,10 +111,73 @@ def test_tampering_is_noticed(copied: Path, name: str) -> None:
         Run.open(copied)
 
 
-def test_a_missing_file_is_noticed(copied: Path) -> None:
-    (copied / "scores.safetensors").unlink()
-    with pytest.raises(RunError, match=r"scores\.safetensors is missing"):
+@pytest.mark.parametrize("name", ["scores.safetensors", "model.safetensors", "metrics.json"])
+def test_a_missing_file_is_noticed_with_the_way_to_start_afresh(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+    with pytest.raises(RunError) as error:
         Run.open(copied)
+    text, _, command = str(error.value).rstrip("`").partition("`")
+    assert text == f"{copied / name} is missing, and the rest of the run relies on it; to start afresh: "
+    program, verb, dataset, model, out, folder = command.split()
+    assert (program, verb, out, folder) == ("hepxai", "run", "--out", f"{copied}-again")
+    assert DatasetCard.find(dataset) == cards()[0]
+    assert ModelCard.find(model) == cards()[1]
+
+
+def test_a_missing_card_leaves_the_first_command(copied: Path) -> None:
+    (copied / "model.yaml").unlink()
+    with pytest.raises(
+        RunError, match="start afresh with the command that made it and another folder, such as"
+    ):
+        Run.open(copied)
+
+
+def test_a_missing_explanation_is_worked_out_again(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Run.open(copied).explained()["edge_ig"]
+    path = copied / "explanations" / "edge_ig.safetensors"
+    path.unlink()
+    again = f"edge_ig.safetensors is missing; `hepxai explain {copied} --method edge_ig` works it out again"
+    with pytest.warns(UserWarning, match=re.escape(again)):
+        run = Run.open(copied)
+    assert set(run.explained()) == {"attention"}
+    assert len(run.friends()) == 2
+    with pytest.warns(UserWarning, match="works it out again"):
+        run = Run.start(copied, *cards())  # what the same `hepxai run` does
+    found = run.explain(["attention", "edge_ig"], maximum=150)["edge_ig"]
+    np.testing.assert_array_equal(found.values, before.values)
+    assert found.settings == before.settings
+    assert "attention: done already" in capsys.readouterr().err
+    assert set(Run.open(copied).explained()) == {"attention", "edge_ig"}
+
+
+def test_explanations_of_another_population_once_all_are_gone(copied: Path) -> None:
+    shutil.rmtree(copied / "explanations")
+    with pytest.warns(UserWarning, match="works it out again") as seen:
+        run = Run.open(copied)
+    assert len(seen) == 2
+    assert run.explained() == {}
+    assert len(run.explain(["attention"], maximum=20)["attention"].events) == 20
+
+
+def test_explanations_need_their_population(copied: Path) -> None:
+    (copied / "explanations" / "population.safetensors").unlink()
+    with pytest.raises(RunError) as error:
+        Run.open(copied)
+    assert str(error.value).endswith(
+        "population.safetensors is missing, and the explanations beside it rely on it; remove the folder "
+        f"{copied}/explanations, and `hepxai explain {copied}` works them out again"
+    )
+
+
+def test_a_changed_explanation_can_be_removed(copied: Path) -> None:
+    path = copied / "explanations" / "edge_ig.safetensors"
+    path.write_bytes(b"")
+    with pytest.raises(RunError) as error:
+        Run.open(copied)
+    assert str(error.value).endswith(
+        "its results cannot be trusted: remove it, and "
+        f"`hepxai explain {copied} --method edge_ig` works it out again"
+    )
 
 
 def test_foreign_weights_execute_nothing(copied: Path) -> None:
@@ -207,6 +274,18 @@ def test_mistakes_are_found_before_the_training(arguments: dict[str, Any], messa
 def test_another_population_is_refused(copied: Path) -> None:
     with pytest.raises(RunError, match="explains 150 events already, not the 20 asked for"):
         Run.open(copied).explain(["attention"], maximum=20)
+    with pytest.raises(RunError, match="explains 150 events already, not the"):
+        Run.open(copied).explain(["attention"], split="valid")
+
+
+def test_the_population_of_before_is_the_default(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that the command by which a lost explanation is worked out again is as short as the hint says."""
+    run = Run.open(copied)
+    assert len(run.explain(["attention"])["attention"].events) == 150
+    told = (
+        f"150 of the {len(run.events.where('test'))} test events, as for the other explanations of this run"
+    )
+    assert told in capsys.readouterr().err
 
 
 def test_steps_in_the_wrong_order_say_what_to_do(tmp_path: Path) -> None:
@@ -228,8 +307,18 @@ def test_settings_are_checked_before_anything_is_done(copied: Path) -> None:
     with pytest.raises(ValueError, match="settings for 'node_ig', which is not among the methods edge_ig"):
         run.explain(["edge_ig"], maximum=150, settings={"node_ig": {"steps": 3}})
     done = run.explained()["edge_ig"].settings["steps"]
-    with pytest.raises(RunError, match=f"edge_ig was done with steps={done} in this run, not 3"):
+    with pytest.raises(RunError, match=f"edge_ig was done with steps={done} in this run, not 3") as error:
         run.explain(["edge_ig"], maximum=150, settings={"edge_ig": {"steps": 3}})
+    assert f"or remove {copied}/explanations/edge_ig.safetensors to do it anew" in str(error.value)
+
+
+def test_settings_that_are_kept_are_told(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run.open(copied)
+    done = run.explained()["edge_ig"].settings["steps"]
+    run.explain(["edge_ig"], maximum=150)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("edge_ig: "))
+    assert line.startswith(f"edge_ig: done already with steps={done}, ")
+    assert line.endswith(", kept")
 
 
 def test_a_failed_method_leaves_the_population_open(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from hepxai.datasets.vocabulary import FUNCTIONS
 
 KINEMATICS = ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
 NODE_FEATURES = ("energy", "px", "py", "pz", "pt", "log_pt", "eta", "phi", "sin_phi", "cos_phi", "mass")
+#: Those of `hepxai.pairs`, which needs torch: a card is read in a moment, torch takes seconds.
+PAIR_FEATURES = ("delta_eta", "delta_phi", "delta_r", "mass", "log_mass")
 #: Units of the node features that have one; momenta are in GeV whatever the file holds.
 FEATURE_UNITS = dict.fromkeys(("energy", "px", "py", "pz", "pt", "mass"), "GeV") | {"phi": "rad"}
 
@@ -212,8 +214,6 @@ class DatasetCard(Card):
     @field_validator("pair_features")
     @classmethod
     def _known_pair_features(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        from hepxai.pairs import PAIR_FEATURES  # torch: only where a card needs it
-
         for i, name in enumerate(names):
             if name not in PAIR_FEATURES:
                 raise entry_error(_unknown("pair feature", name, PAIR_FEATURES), i)

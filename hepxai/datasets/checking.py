@@ -103,20 +103,29 @@ def _class_warnings(events: Events) -> Iterator[str]:
 def _particle_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
     if (lonely := float((events.counts < 2).mean())) > 0:
         yield f"{lonely:.1%} of the selected events have fewer than two particles, so no pairs"
+    yield from _unit_warnings(card, events)
     for name, particle in card.particles.items():
         own = events.is_type(name)
         if not own.any():
             yield f"no {name} in any selected event"
-            continue
-        median = float(np.median(events.p4[own, 0]))
-        if not 0.5 < median < 3000:
-            yield f"the median pt of {name} is {median:.4g} GeV: is units: {card.units} right?"
         for feature in (f for f in particle.features if f in events.schema.features):
             for value, n in suspicious(events.values_of(feature)[own]):
                 yield (
                     f"{feature} of {name} is {value:g} for {n} of {own.sum()}: if that means missing, say so "
                     "under missing:"
                 )
+    yield from _constant_warnings(card, events)
+
+
+def _unit_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
+    """One warning for all types: units are those of the card."""
+    pt = {n: events.p4[own, 0] for n in card.particles if (own := events.is_type(n)).any()}
+    medians = {n: float(np.median(values)) for n, values in pt.items()}
+    if odd := [f"{m:.4g} GeV for {n}" for n, m in medians.items() if not 0.5 < m < 3000]:
+        yield f"the median pt is {', '.join(odd)}: is units: {card.units} right?"
+
+
+def _constant_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
     for feature in events.schema.features:
         values = events.values_of(feature)
         if (

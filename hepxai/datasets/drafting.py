@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import yaml
 
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.inspection import FileReport, Shape, TreeReport
-from hepxai.datasets.kinematics import SPELLINGS, convention
+from hepxai.datasets.kinematics import SPELLINGS, convention, patterns
 from hepxai.datasets.sources import is_remote
 from hepxai.datasets.vocabulary import FUNCTIONS
 
@@ -20,6 +19,7 @@ _NOT_MEASURED = re.compile(r"^(gen|mc|lhe|truth|hlt|trig|l1|sv|sub|corr|soft|fsr
 _USUAL = re.compile(r"^(e|el|ele|electron|mu|muon|lep|lepton|tau|ph|photon|gamma|jet|jets|particle)s?$")
 _MASSES = {"muon": 0.105658, "mu": 0.105658, "electron": 0.000511, "ele": 0.000511, "tau": 1.77686}
 _WEIGHTS = re.compile(r"^(gen_?weight|event_?weight|mc_?(event_?)?weight|weight|w)$", re.IGNORECASE)
+_LABELS = re.compile(r"^((is_?)?sig(nal)?|(truth_?|event_?|class_?)?label|target|class)$", re.IGNORECASE)
 _NUMBERS = {
     "run": re.compile(r"^run(_?number)?$", re.IGNORECASE),
     "luminosity_block": re.compile(r"^(lumi(nosity)?_?(block)?|ls)$", re.IGNORECASE),
@@ -27,6 +27,10 @@ _NUMBERS = {
 }
 #: Median momentum above which a file is taken to be in MeV.
 _MEV = 3000.0
+
+
+#: Pattern, components of momentum to read, components that are there.
+_Found = tuple[str, tuple[str, ...], set[str]]
 
 
 @dataclass
@@ -61,8 +65,8 @@ def draft_card(report: FileReport) -> str:
 
 
 def _groups(tree: TreeReport) -> tuple[list[_Group], list[str]]:
-    lists = [_Group(_name(p), [p], c, h) for p, c, h in _kinematic(tree.names("per particle")) if len(c) == 3]
-    single = list(_kinematic(tree.names("per event")))
+    lists = [_Group(_name(p), [p], c, h) for p, c, h in _kinematic(tree, "per particle") if len(c) == 3]
+    single = _kinematic(tree, "per event")
     flat = _numbered([(p, c, h) for p, c, h in single if len(c) == 3])
     missing = [_Group(_name(p), [p], c, h) for p, c, h in single if len(c) == 2 and _is_missing(p)]
     found = [g for g in lists + flat if not _NOT_MEASURED.match(g.patterns[0])]
@@ -71,23 +75,12 @@ def _groups(tree: TreeReport) -> tuple[list[_Group], list[str]]:
     return _distinct(chosen), [g.patterns[0] for g in lists + flat + missing if g not in chosen]
 
 
-def _kinematic(names: Iterable[str]) -> Iterable[tuple[str, tuple[str, ...], set[str]]]:
-    """Patterns such as ``Muon_{}`` under which the branches have the components of momenta."""
-    found: dict[str, set[str]] = {}
-    for name in (n for n in names if not {*n} & {*"{}"}):  # no pattern can stand for those
-        for component, spellings in SPELLINGS.items():
-            for spelled in spellings:
-                if name.endswith(spelled):
-                    found.setdefault(f"{name[: -len(spelled)]}{{}}", set()).add(component)
-                if name.startswith(spelled):
-                    found.setdefault(f"{{}}{name[len(spelled) :]}", set()).add(component)
-    for pattern, have in found.items():
-        components = convention(have)
-        if components is not None:
-            yield pattern, components, have
+def _kinematic(tree: TreeReport, shape: Shape) -> list[_Found]:
+    found = patterns(tree.names(shape))
+    return [(pattern, convention(have) or (), have) for pattern, have in found.items()]
 
 
-def _numbered(single: list[tuple[str, tuple[str, ...], set[str]]]) -> list[_Group]:
+def _numbered(single: list[_Found]) -> list[_Group]:
     """``{}1`` and ``{}2`` are two particles of one type."""
     groups: dict[str, _Group] = {}
     for pattern, components, has in single:
@@ -131,9 +124,20 @@ def _head(report: FileReport, tree: TreeReport, groups: list[_Group]) -> list[st
         "samples:",
         f"  - {{name: signal, files: [{_quoted(path)}], class: signal}}",
         "  # - {name: background, files: [...], class: background}",
-        "labels: [signal] # e.g. [background, signal]",
+        *_labels(tree),
         *([f"weights: {weights[0]} # signed"] if weights else ["# weights: genWeight"]),
         *_identity(tree),
+    ]
+
+
+def _labels(tree: TreeReport) -> list[str]:
+    """Class of the sample; and how to tell two classes of one file apart, by a branch that looks like it."""
+    there = [b.name for b in tree.branches if b.shape == "per event" and _LABELS.match(b.name)]
+    name, hint = (there[0], "") if there else ("isSignal", " # isSignal: a branch or variable of yours")
+    return [
+        "labels: [signal] # e.g. [background, signal], each the class: of a sample",
+        "# Both classes in one file? Then a condition for each, and no class: in samples:",
+        f"# labels: {{background: {name} == 0, signal: {name} == 1}}{hint}",
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache, reduce
 from typing import Annotated, Any
@@ -111,6 +112,8 @@ def _syntax(text: str, problem: Exception) -> str:
     for wrong, right in (("&&", "and"), ("||", "or"), ("!", "not")):
         if wrong in text.replace("!=", ""):
             return f"in {text!r}: found {wrong!r}; write {right!r}"
+    if re.search(r"(?<![=<>!])=(?!=)", text):
+        return f"in {text!r}: found '='; write '=='"
     column = getattr(problem, "offset", None)
     at = f" at {text[column - 1 :][:20]!r}" if column and column <= len(text) else ""
     comma = (
@@ -152,13 +155,14 @@ def _short(text: str) -> str:
 def _permit_call(node: ast.Call, text: str) -> None:
     if not isinstance(node.func, ast.Name) or node.keywords:
         called = ast.get_source_segment(text, node)
-        raise ExpressionError(f"in {text!r}: {called!r} is not allowed; write function(a, b)")
+        last = getattr(node.func, "attr", "")  # of np.sqrt(x) or muon.pt.sum()
+        instead = f"{last}(...)" if last in FUNCTIONS else "function(a, b)"
+        raise ExpressionError(f"in {text!r}: {called!r} is not allowed; write {instead}")
     name = node.func.id
     if name not in FUNCTIONS:
         known = ", ".join(sorted(FUNCTIONS))
-        raise ExpressionError(
-            f"in {text!r}: no function {name!r}{nearest(name, FUNCTIONS)}; there are {known}"
-        )
+        hint = " (did you mean 'count'?)" if name in ("len", "num", "size") else nearest(name, FUNCTIONS)
+        raise ExpressionError(f"in {text!r}: no function {name!r}{hint}; there are {known}")
     least, most = FUNCTIONS[name].arity
     if not least <= len(node.args) <= (most or len(node.args)):
         expected = least if most == least else f"{least} to {most}" if most else f"at least {least}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,19 @@ def convention(have: Collection[str]) -> tuple[str, ...] | None:
         if set(components) <= set(have):
             return components
     return next((c for c in (("pt", "phi"), ("px", "py")) if set(c) <= set(have)), None)
+
+
+def patterns(names: Iterable[str]) -> Mapping[str, set[str]]:
+    """Patterns such as ``Muon_{}``, and the components that branches of these names have under each."""
+    found: dict[str, set[str]] = {}
+    for name in (n for n in names if not {*n} & {*"{}"}):  # no pattern can stand for those
+        for component, spellings in SPELLINGS.items():
+            for spelled in spellings:
+                if name.endswith(spelled):
+                    found.setdefault(f"{name[: -len(spelled)]}{{}}", set()).add(component)
+                if name.startswith(spelled):
+                    found.setdefault(f"{{}}{name[len(spelled) :]}", set()).add(component)
+    return {pattern: have for pattern, have in found.items() if convention(have)}
 
 
 def _momentum2(q: Quantities, *, polar: bool) -> Array:

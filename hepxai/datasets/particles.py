@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import awkward as ak
 import numpy as np
 
+from hepxai.cards import nearest
 from hepxai.datasets.card import Particle
 from hepxai.datasets.columns import Array, ReadError, Records, flatten, jagged, records, spelled_out, take
 from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
@@ -24,6 +25,7 @@ from hepxai.datasets.kinematics import (
     convention,
     energy_from_mass,
     mass_from_energy,
+    patterns,
 )
 from hepxai.events import P4
 from hepxai.jagged import IntArray, local_index, parents, take_rows
@@ -60,11 +62,15 @@ class Naming:
         found = [n for n in SPELLINGS if self.own(n)]
         components = convention(found)
         if components is None:
+            have = ", ".join(found) or "no momenta"
             raise ExpressionError(
-                f"found {', '.join(found) or 'no momenta'} for {self.pattern} in {self.events.where}; "
-                "needs pt, eta, phi or px, py, pz (without eta or pz for transverse momentum)"
+                f"found {have} for {self.pattern} in {self.events.where}{self._hint()}; needs pt, eta, phi "
+                "or px, py, pz (without eta or pz for transverse momentum)"
             )
         return components
+
+    def _hint(self) -> str:
+        return nearest(self.pattern, patterns(self.events.known)) if isinstance(self.pattern, str) else ""
 
 
 _OF_ONE_PARTICLE = frozenset(["index", *SPELLINGS, *DERIVED])

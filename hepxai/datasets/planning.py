@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from hepxai.datasets.scope import Scope
 from hepxai.datasets.selecting import Selector
 from hepxai.datasets.sources import (
     FileInfo,
+    Listed,
+    NoTreeError,
     branch_names,
     field_of,
     find_files,
@@ -78,7 +81,7 @@ def plan_files(card: DatasetCard) -> list[Plan]:
         What is wrong with any file, or a sample without entries.
     """
     probed: dict[Any, frozenset[str]] = {}
-    plans = [_plan_file(card, probed, *found) for found in find_files(card)]
+    plans = [_plan_file(card, probed, listed) for listed in find_files(card)]
     for sample in card.samples:
         ours = [p.info for p in plans if p.info.sample == sample.name]
         if not any(info.entries for info in ours):
@@ -89,10 +92,9 @@ def plan_files(card: DatasetCard) -> list[Plan]:
     return plans
 
 
-def _plan_file(
-    card: DatasetCard, probed: dict[Any, frozenset[str]], path: str, tree: str, sample: str
-) -> Plan:
-    with opened(path, tree) as found:
+def _plan_file(card: DatasetCard, probed: dict[Any, frozenset[str]], listed: Listed) -> Plan:
+    path, tree, sample = listed[:3]
+    with _opened(card, listed) as found:
         with readable(f"{path}:{tree}"):
             size = None if is_remote(path) else Path(path).stat().st_size
             info = FileInfo(path, tree, sample, int(found.num_entries), size)
@@ -107,6 +109,18 @@ def _plan_file(
             needed = _probe(card, plan, found)
             probed[key] = probed[_types(found, needed)] = needed
     return replace(plan, needed=needed)
+
+
+@contextmanager
+def _opened(card: DatasetCard, listed: Listed) -> Iterator[Any]:
+    """A tree that the card lists, open; where that fails, the error has the line of the card."""
+    with ExitStack() as stack:
+        try:
+            tree = stack.enter_context(opened(listed.path, listed.tree))
+        except ReadError as problem:
+            place = listed.tree_place if isinstance(problem, NoTreeError) else listed.place
+            raise type(problem)(str(card.error(place, str(problem)))) from problem
+        yield tree
 
 
 def _refuse_names(card: DatasetCard, info: FileInfo, known: frozenset[str]) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import awkward as ak
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
@@ -19,6 +16,7 @@ from hepxai.datasets.planning import Plan, plan_files
 from hepxai.datasets.selecting import Selector
 from hepxai.datasets.sources import FileInfo, opened, readable
 from hepxai.events import Events
+from hepxai.progress import track
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def iterate(
     ledger.notes += [note for p in plans for note in p.notes]
     selector = Selector(card, ledger.files, ledger.cutflow)
     stops = _stops(plans, limit)
-    with _progress(sum(stops), show=progress) as advance:
+    with track("reading", sum(stops), show=progress) as advance:
         for number, (plan, stop) in enumerate(zip(plans, stops, strict=True)):
             for start, arrays in _chunks(plan, stop, chunk):
                 yield selector.events(plan.scope(card, arrays, start), number, plan.identity)
@@ -137,14 +135,6 @@ def _require_events(card: DatasetCard, events: Events, cutflow: CutFlow) -> None
             f"no event of class {empty[0]!r} is left, only {have}; loosen selection:, check labels:, "
             "or take the class off the card"
         )
-
-
-@contextmanager
-def _progress(total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task("reading", total=total)
-        yield lambda entries: bar.advance(task, entries)
 
 
 def _chunks(plan: Plan, stop: int, chunk: str | int) -> Iterator[tuple[int, ak.Array]]:

@@ -7,18 +7,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import awkward as ak
 import fsspec
 import uproot
 
-from hepxai.cards import nearest
+from hepxai.cards import Place, nearest
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
 from hepxai.files import sha256
 
 _WITH_TREE = re.compile(r"^(?P<path>.+\.root):(?P<tree>[^:]+)$")
+
+
+class NoTreeError(ReadError):
+    """A tree that is not in its file."""
+
+
+class Listed(NamedTuple):
+    """A file that a card lists, and the entries of the card that name it and its tree."""
+
+    path: str
+    tree: str
+    sample: str
+    place: Place
+    tree_place: Place
 
 
 @dataclass(frozen=True)
@@ -58,47 +72,47 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def find_files(card: DatasetCard) -> list[tuple[str, str, str]]:
-    """``(path, tree, sample)`` of every file, in the order of the card and sorted inside a glob.
+def find_files(card: DatasetCard) -> list[Listed]:
+    """Every file, in the order of the card and sorted inside a glob.
 
     Raises
     ------
     CardError
         If nothing matches, or a file is listed twice.
     """
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], Listed] = {}
     for i, sample in enumerate(card.samples):
         for j, text in enumerate(sample.files):
+            place: Place = ("samples", i, "files", j)
             pattern, tree = split_path(text, card.tree)
-            for path in _matches(card, pattern, ("samples", i, "files", j)):
+            for path in _matches(card, pattern, place):
                 if (path, tree) in found:
+                    other = found[path, tree].sample
                     raise card.error(
-                        ("samples", i, "files", j),
-                        f"{path}:{tree} is listed twice (also in sample {found[path, tree]!r}); list it once",
+                        place, f"{path}:{tree} is listed twice (also in sample {other!r}); list it once"
                     )
-                found[path, tree] = sample.name
-    return [(path, tree, sample) for (path, tree), sample in found.items()]
+                tree_place = ("tree",) if pattern == text else place
+                found[path, tree] = Listed(path, tree, sample.name, place, tree_place)
+    return list(found.values())
 
 
-def _matches(card: DatasetCard, pattern: str, place: tuple[str | int, ...]) -> list[str]:
-    is_glob = any(c in pattern for c in "*?[")
-    if is_remote(pattern):
-        return _remote_matches(pattern) if is_glob else [pattern]
-    path = Path(card.folder) / Path(pattern).expanduser()
-    if not is_glob or path.is_file():
-        return [str(path)]
-    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+def _matches(card: DatasetCard, pattern: str, place: Place) -> list[str]:
+    path = pattern if is_remote(pattern) else str(Path(card.folder) / Path(pattern).expanduser())
+    if not any(c in pattern for c in "*?[") or Path(path).is_file():
+        return [path]
+    found = _remote_matches(path) if is_remote(path) else _local_matches(Path(path))
     if not found:
         raise card.error(place, f"no file matches {path}; check the folder and the pattern")
-    return [str(p) for p in found]
+    return found
+
+
+def _local_matches(path: Path) -> list[str]:
+    return [str(p) for p in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))]
 
 
 def _remote_matches(pattern: str) -> list[str]:
     filesystem, path = fsspec.core.url_to_fs(pattern)
-    found = sorted(filesystem.glob(path))
-    if not found:
-        raise ReadError(f"no file matches {pattern}; check the folder and the pattern")
-    return [filesystem.unstrip_protocol(f) for f in found]
+    return [filesystem.unstrip_protocol(f) for f in sorted(filesystem.glob(path))]
 
 
 @contextmanager
@@ -143,10 +157,11 @@ def open_root(path: str) -> Iterator[Any]:
 
 def _require_root(path: str) -> None:
     local = Path(path)
+    if local.is_dir():
+        raise ReadError(f"{path}: is a folder; give the path of a ROOT file")
     if not local.is_file():
-        what = "is a folder" if local.is_dir() else "does not exist"
         names = [p.name for p in local.parent.iterdir()] if local.parent.is_dir() else []
-        raise ReadError(f"{path}: {what}{nearest(local.name, names)}; check samples: files: on the card")
+        raise ReadError(f"{path}: does not exist{nearest(local.name, names)}; give the path of a ROOT file")
     with local.open("rb") as file:
         magic = file.read(4)
     if magic != b"root":
@@ -188,8 +203,6 @@ def _tree(file: Any, path: str, tree: str) -> Any:
         trees = trees_of(file)
     if tree not in trees:
         have = ", ".join(trees) or "none"
-        raise ReadError(
-            f"{path}: no tree {tree!r}{nearest(tree, trees)}; it has {have}; write tree: on the card"
-        )
+        raise NoTreeError(f"{path}: no tree {tree!r}{nearest(tree, trees)}; it has {have}")
     with readable(f"{path}:{tree}"):
         return file[tree]

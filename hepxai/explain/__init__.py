@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any
 
 from hepxai.attribution import Attribution
-from hepxai.explain import attention, edge_ig, node_ig, surrogate
+from hepxai.explain import attention, edge_ig, node_ig, shapley, surrogate
 from hepxai.explain.base import EXPLAINERS, CannotExplainError, Explainer, explain, register
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "explain",
     "node_ig",
     "register",
+    "shapley",
     "surrogate",
 ]
 

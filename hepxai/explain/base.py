@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.attribution import Attribution, Pairs
+from hepxai.cards import nearest
 from hepxai.chunks import chunk_rows, in_order, jagged_in_order
 from hepxai.events import Events
 from hepxai.jagged import IntArray, offsets_from_counts, parents
@@ -115,7 +116,7 @@ def explain(
         One of the package's, or one of yours with the protocols of `hepxai.models.base`.
     events : Events
     method : str
-        A key of ``EXPLAINERS``, e.g. "attention", "edge_ig", "node_ig", "surrogate".
+        A key of ``EXPLAINERS``, e.g. "attention", "edge_ig", "node_ig", "shapley", "surrogate".
     target : str, optional
         Name of the output to explain, as a logit. May be left out if the model has only one.
     **settings
@@ -143,10 +144,12 @@ def explain(
 def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
     """Explainer of a registered name with these settings; see `explain` for what is raised."""
     if method not in EXPLAINERS:
-        raise KeyError(f"no method {method!r}; there are {', '.join(sorted(EXPLAINERS))}")
+        hint = nearest(method, EXPLAINERS)
+        raise KeyError(f"no method {method!r}{hint}; there are {', '.join(sorted(EXPLAINERS))}")
     known = {f.name for f in dataclasses.fields(EXPLAINERS[method])}
-    if unknown := settings.keys() - known:
-        raise TypeError(f"{method} has no setting {sorted(unknown)[0]!r}; it has {', '.join(sorted(known))}")
+    for name in sorted(settings.keys() - known):
+        hint = nearest(name, known)
+        raise TypeError(f"{method} has no setting {name!r}{hint}; it has {', '.join(sorted(known))}")
     return EXPLAINERS[method](**settings)
 
 
@@ -159,10 +162,13 @@ def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
 
 
 def _what_works(model: object, method: str, needs: type) -> str:
+    mine = type(model).__name__
+    if isinstance(model, torch.nn.Module) and not isinstance(model, Model):
+        wrapped = "hepxai.PygModel(net, outputs=('signal',))"
+        return f"{mine} is a bare torch module; wrap it, as in {wrapped}, and explain that"
     works = [name for name, other in sorted(EXPLAINERS.items()) if isinstance(model, other.needs)]
     lacking = [m for m in dir(needs) if not m.startswith("_") and not hasattr(model, m)]
     advice = f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
-    mine = type(model).__name__
     return f"{method} needs {needs.__name__}; {mine} has no {', '.join(lacking)}; {advice}"
 
 

@@ -119,7 +119,7 @@ def _scores(events: Events, scores: NDArray[np.floating] | None) -> Iterator[tup
         tables["probability"] = expit(logits) if outputs == 1 else softmax(logits, axis=1)
     for name, table in tables.items():
         for k in range(outputs):
-            suffix = "" if outputs == 1 else f"_{_word(labels[k])}"
+            suffix = "" if outputs == 1 else f"_{word(labels[k])}"
             yield f"{PREFIX}{name}{suffix}", Scalar(table[:, k].astype(np.float32), SENTINEL)
 
 
@@ -151,12 +151,14 @@ class _Aligned:
 
     def __init__(self, attribution: Attribution, events: Events) -> None:
         self.attribution, self.events = attribution, events
-        self.name = _word(attribution.method)
+        self.name = word(attribution.method)
         self.at = _positions(attribution, events)
         self.row = np.full(len(events), NONE, dtype=np.int64)
         self.row[self.at] = np.arange(len(self.at))
         self.columns = _column_names(attribution)
-        self.values = attribution.values.reshape(len(attribution.values), len(self.columns))
+        self.tables = {"value": attribution.values.reshape(len(attribution.values), len(self.columns))}
+        if attribution.error is not None:
+            self.tables["error"] = attribution.error.reshape(self.tables["value"].shape)
 
     def branches(self) -> Iterator[tuple[str, Scalar | Jagged]]:
         """Branches of its own, by suffix; values of particles go into the list of particles."""
@@ -167,7 +169,7 @@ class _Aligned:
                 yield f"_{name}", self._per_event(values)
         if self.attribution.axes[0] == "event":
             for k, column in enumerate(self.columns):
-                yield column, self._per_event(self.values[:, k])
+                yield column, self._per_event(self.tables["value"][:, k])
         if self.attribution.axes[0] == "pair":
             yield "", Jagged(self.attribution.offsets, self.row, self._pair_fields())
 
@@ -176,9 +178,13 @@ class _Aligned:
         flat, _ = take_rows(self.events.offsets, self.at)
         pairs = self.attribution.pairs
         chosen = flat if pairs is None else flat[pairs.src]
-        table = np.full((self.events.n_particles, len(self.columns)), SENTINEL, dtype=np.float32)
-        table[chosen] = self.values
-        return {self.name + column: table[:, k] for k, column in enumerate(self.columns)}
+        found: dict[str, NDArray[np.float32]] = {}
+        for what, own in self.tables.items():
+            table = np.full((self.events.n_particles, len(self.columns)), SENTINEL, dtype=np.float32)
+            table[chosen] = own
+            suffix = "" if what == "value" else f"_{what}"
+            found |= {self.name + column + suffix: table[:, k] for k, column in enumerate(self.columns)}
+        return found
 
     def _per_event(self, values: NDArray[np.floating]) -> Scalar:
         column = np.full(len(self.events), SENTINEL, dtype=np.float32)
@@ -196,9 +202,12 @@ class _Aligned:
         ends = {"dst": pairs.dst, "src": pairs.src}
 
         def fields(flat: IntArray) -> dict[str, NDArray[Any]]:
+            known: dict[str, NDArray[Any]]
             known = {end + k: v[ends[end][flat]] for end in ends for k, v in of_particle.items()}
-            values = self.values[flat].astype(np.float32)
-            return known | {"value" + column: values[:, k] for k, column in enumerate(self.columns)}
+            for what, own in self.tables.items():
+                values = own[flat].astype(np.float32)
+                known |= {what + column: values[:, k] for k, column in enumerate(self.columns)}
+            return known
 
         return fields
 
@@ -234,11 +243,12 @@ def _column_names(attribution: Attribution) -> list[str]:
         attribution.labels.get(a, tuple(map(str, range(k)))) for a, k in zip(axes[1:], shape, strict=True)
     ]
     words = [
-        [f"_{axis}{name}" if name.isdigit() else f"_{_word(name)}" for name in names]
+        [f"_{axis}{name}" if name.isdigit() else f"_{word(name)}" for name in names]
         for axis, names in zip(axes[1:], labels, strict=True)
     ]
     return ["".join(combination) for combination in itertools.product(*words)]
 
 
-def _word(name: str) -> str:
+def word(name: str) -> str:
+    """Name that ROOT and its prompt take for one."""
     return re.sub(r"\W", "_", name, flags=re.ASCII)

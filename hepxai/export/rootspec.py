@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from hepxai.events import Events
-from hepxai.export.branches import PREFIX, Branches, Jagged
+from hepxai.export.branches import PREFIX, Branches, Jagged, word
 
 TREE = "hepxai"
 
@@ -64,10 +64,16 @@ def macro(events: Events, branches: Branches) -> str:
             (*source, name) for source, name in zip(inputs, friend_names(events.files), strict=True)
         ),
         particles=_rows(zip(events.schema.types, prefixes, strict=True)),
-        classes=_rows((c,) for c in events.schema.classes),
+        classes=_rows(zip(events.schema.classes, _words(events.schema.classes), strict=True)),
         scores=_rows((s,) for s in _drawn_scores(branches)),
         pairs=_rows(pairs),
     )
+
+
+def _words(names: Sequence[str]) -> list[str]:
+    """Words for names of histograms, numbered where two would be the same."""
+    found = [word(name) for name in names]
+    return [f"{w}_{i}" if found.count(w) > 1 else w for i, w in enumerate(found)]
 
 
 def _drawn_scores(branches: Branches) -> list[str]:

@@ -23,7 +23,7 @@ class Convolution(Card):
     width : int
         Size of the particle states it returns.
     heads : int
-        Attention heads; they share the width.
+        Attention heads of "transformer"; they share the width.
     neighbours : int
         k of "dynamic_edge".
     aggregation : str
@@ -35,6 +35,15 @@ class Convolution(Card):
     heads: PositiveInt = 1
     neighbours: PositiveInt = 4
     aggregation: Literal["mean", "max"] = "mean"
+
+    @model_validator(mode="after")
+    def _of_this_kind(self) -> Self:
+        """Refuse what would be ignored; a default is no wish, and written cards spell all of them out."""
+        owners = {"heads": "transformer", "neighbours": "dynamic_edge", "aggregation": "dynamic_edge"}
+        for key, owner in owners.items():
+            if self.kind != owner and getattr(self, key) != type(self).model_fields[key].default:
+                raise entry_error(f"only {owner!r} has {key}, this is {self.kind!r}; leave it out", key)
+        return self
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:

@@ -66,6 +66,12 @@ class Cloud:
         )
         return Cloud(self.x[flat], self.p4[flat], ptr)
 
+    def regroup(self, members: Tensor) -> Cloud:
+        """Events of the same size from particles ``members [B, n]``, flat indices; one may be in many."""
+        flat = members.flatten()
+        ptr = torch.arange(len(members) + 1, device=flat.device) * members.shape[1]
+        return Cloud(self.x.index_select(0, flat), self.p4.index_select(0, flat), ptr)
+
     def with_features(self, x: Tensor) -> Cloud:
         """Same particles, other features."""
         return replace(self, x=x)

@@ -15,11 +15,11 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import MessagePassing
 
 from hepxai.chunks import chunk_rows, in_order
-from hepxai.events import Events
+from hepxai.events import Events, Schema
 from hepxai.models.base import EdgePath
 from hepxai.models.cloud import Cloud
 from hepxai.models.layers import Messages, complete_edges
-from hepxai.models.network import evaluating
+from hepxai.models.network import evaluating, same_inputs
 
 
 def call_with_batch(module: nn.Module, batch: Batch) -> Tensor:
@@ -43,6 +43,9 @@ class PygModel:
     call : callable
         ``(module, batch) -> logits``; give one if ``forward`` takes something else than a ``Batch``, e.g.
         ``lambda m, b: m(b.x, b.edge_index, b.batch)``.
+    schema : Schema, optional
+        Of the events that the module was trained on (``events.schema``). Events with other features, units or
+        particle types are refused; without it, only those that the module itself cannot take.
 
     Notes
     -----
@@ -53,6 +56,7 @@ class PygModel:
     module: nn.Module
     outputs: tuple[str, ...]
     call: Callable[[nn.Module, Batch], Tensor] = call_with_batch
+    schema: Schema | None = None
     view: str = field(default="graph", init=False)
 
     @property
@@ -62,9 +66,11 @@ class PygModel:
 
     def logits(self, events: Events) -> NDArray[np.float64]:
         """Logits ``[E, O]``."""
+        if self.schema is not None:
+            same_inputs(self.schema, events.schema)
         chunks = chunk_rows(events.counts)
         whole = Cloud.of(events)
-        with torch.no_grad():
+        with torch.no_grad(), _naming_features(events.schema):
             parts = [self.forward_cloud(whole.take(torch.as_tensor(r))).double().numpy() for r in chunks]
         return in_order(parts, chunks, (0, len(self.outputs)))
 
@@ -137,6 +143,19 @@ class PygModel:
         if module.flow != "source_to_target":
             raise ValueError(f"layer {name} has flow {module.flow}; source_to_target is supported")
         return module
+
+
+@contextmanager
+def _naming_features(schema: Schema) -> Iterator[None]:
+    """Torch speaks of matrix sizes where the events are not those of the module's training."""
+    try:
+        yield
+    except RuntimeError as problem:
+        names = ", ".join(schema.features)
+        raise ValueError(
+            f"the module failed on events with {len(schema.features)} features ({names}): {problem}; "
+            "are these what it was trained on, in this order?"
+        ) from problem
 
 
 def _require_one_call(layer: str, record: dict[str, Any]) -> None:

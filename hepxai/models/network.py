@@ -35,6 +35,22 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def same_inputs(mine: Schema, theirs: Schema) -> None:
+    """Refuse events that mean something else than those of a model's training.
+
+    Raises
+    ------
+    ValueError
+        If features, pair features, particle types or units are not the same, in the same order.
+    """
+    for what in ("features", "pair_features", "types", "units"):
+        if getattr(mine, what) != getattr(theirs, what):
+            raise ValueError(
+                f"the model was trained on {what} {getattr(mine, what)}, these events have "
+                f"{getattr(theirs, what)}; read them with the data-set card of the training"
+            )
+
+
 @dataclass(frozen=True)
 class NetworkModel:
     """A particle graph network with everything needed to apply it to events.
@@ -110,13 +126,7 @@ class NetworkModel:
 
     def check(self, events: Events) -> None:
         """Refuse events whose features are not those of the training."""
-        mine, theirs = self.schema, events.schema
-        for what in ("features", "pair_features", "types", "units"):
-            if getattr(mine, what) != getattr(theirs, what):
-                raise ValueError(
-                    f"the model was trained on {what} {getattr(mine, what)}, these events have "
-                    f"{getattr(theirs, what)}; read them with the data-set card of the run"
-                )
+        same_inputs(self.schema, events.schema)
 
     # --- storage -----------------------------------------------------------------------------
 

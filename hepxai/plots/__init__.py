@@ -1,12 +1,16 @@
 """Figures: every function takes numbers and an ``ax``, and returns the ``ax``."""
 
+from hepxai.metrics.maps import single
+from hepxai.plots.agreement import method_agreement
 from hepxai.plots.display import event_display
 from hepxai.plots.focus import focus_distribution, focus_profile
-from hepxai.plots.means import relative_to_uniform, single
-from hepxai.plots.scores import roc_curve, score_distributions
+from hepxai.plots.means import relative_to_uniform
+from hepxai.plots.scores import roc_curve, score_distributions, score_ratio
+from hepxai.plots.sculpting import mass_shapes, score_profile, shape_ratios, shapes
 from hepxai.plots.style import style
 from hepxai.plots.training import training_curve
 from hepxai.plots.trust import fidelity_points, residuals
+from hepxai.plots.truth import truth_finding, truth_slices
 from hepxai.plots.types import feature_matrix, pair_types, particle_types
 
 __all__ = [
@@ -15,13 +19,21 @@ __all__ = [
     "fidelity_points",
     "focus_distribution",
     "focus_profile",
+    "mass_shapes",
+    "method_agreement",
     "pair_types",
     "particle_types",
     "relative_to_uniform",
     "residuals",
     "roc_curve",
     "score_distributions",
+    "score_profile",
+    "score_ratio",
+    "shape_ratios",
+    "shapes",
     "single",
     "style",
     "training_curve",
+    "truth_finding",
+    "truth_slices",
 ]

@@ -1,70 +1,72 @@
-"""η–φ event displays: particles by type, the strongest pairs drawn between them."""
+"""η–φ event displays: particles by type with their pt, the strongest pairs drawn between them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.events import SPLITS, Events
 from hepxai.jagged import IntArray
-from hepxai.plots.means import pairs_of, single
-from hepxai.plots.style import (
-    INK,
-    RISE,
-    axes_or_new,
-    colours,
-    for_lines,
-    noted,
-    plain,
-    short,
-    styled,
-    type_look,
-)
-from hepxai.plots.text import observer_name
+from hepxai.metrics.maps import pairs_of, single
+from hepxai.plots.labels import label_centres
+from hepxai.plots.means import is_relative, quantity, scale_of
+from hepxai.plots.style import FAINT, INK, axes_or_new, for_lines, noted, plain, short, styled, type_look
+from hepxai.plots.text import observer_name, symbol
 
-Places = dict[int, tuple[float, float]]
+Place = tuple[float, float]
 MARGIN = 1.16  # where particles without η stand, in units of the half width
-CURVE = "arc3,rad=0.12"  # the two directions of a pair side by side
+SEAM = 0.42  # what is shown beyond φ = ±π, so that no marker is on the frame
+NEAR = 36.0  # points between two particles below which arrows between them swing out
+TAGGED = 0.5  # b-tag score from which it is written beside the jet
 
 
 @dataclass(frozen=True)
 class Strongest:
-    """The strongest pairs of one event, strongest first: local indices of its particles, and values."""
+    """Pairs of one event, strongest first: local indices of its particles, and values."""
 
     src: IntArray
     dst: IntArray
     value: NDArray[np.float64]
 
+    def __getitem__(self, which: slice | NDArray[Any]) -> Strongest:
+        return Strongest(self.src[which], self.dst[which], self.value[which])
 
-def strongest_pairs(attribution: Attribution, row: int, number: int = 8) -> Strongest:
-    """Pairs of one event with the largest magnitude; pairs at zero are never among them."""
+
+def all_pairs(attribution: Attribution, row: int) -> Strongest:
+    """All pairs of one event, those with the largest magnitude first."""
     pairs = pairs_of(attribution)
     own = slice(int(pairs.offsets[row]), int(pairs.offsets[row + 1]))
     value = np.asarray(attribution.values[own], dtype=np.float64)
-    size = np.nan_to_num(abs(value))
-    order = np.argsort(-size, kind="stable")[:number]
-    order = order[size[order] > 0]
+    order = np.argsort(-np.nan_to_num(abs(value)), kind="stable")
     first = attribution.events.offsets[row]
-    return Strongest(pairs.src[own][order] - first, pairs.dst[own][order] - first, value[order])
+    return Strongest(pairs.src[own] - first, pairs.dst[own] - first, value)[order]
 
 
-def display_scale(
-    attribution: Attribution, rows: Sequence[int], number: int = 8
-) -> tuple[Colormap, Normalize]:
-    """Colour scale that the displays of several events share."""
-    shown = [strongest_pairs(attribution, row, number).value for row in rows]
-    scale, norm = colours(np.concatenate([np.zeros(1), *shown]))
-    return for_lines(scale), norm
+def strongest_pairs(attribution: Attribution, row: int, number: int = 8) -> Strongest:
+    """Pairs of one event with the largest magnitude; pairs at zero are never among them."""
+    found = all_pairs(attribution, row)[:number]
+    return found[np.nan_to_num(abs(found.value)) > 0]
+
+
+def between(found: Strongest, event: Events, focus: tuple[str, str] | None) -> NDArray[np.bool_]:
+    """Mask of the pairs of two types in either order; of none without focus."""
+    if focus is None:
+        return np.zeros(len(found.value), dtype=bool)
+    a, b = (event.is_type(t) for t in focus)
+    return np.asarray((a[found.src] & b[found.dst]) | (b[found.src] & a[found.dst]))
 
 
 def without_eta(events: Events) -> NDArray[np.bool_]:
@@ -87,17 +89,18 @@ def event_display(
     score: float | None = None,
     observer: str | None = None,
     truth: str | None = None,
+    focus: tuple[str, str] | None = None,
     name: str | None = None,
     number: int = 8,
-    scale: tuple[Colormap, Normalize] | None = None,
     limit: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """One event in the η–φ plane with its strongest pairs, arrows from sender to receiver.
 
-    Marker and colour give the particle type, the area grows with pt, numbers count inside a type. An edge
-    across φ = ±π leaves the frame on one side and comes back on the other. Missing momentum has no η: a
-    dashed line marks its φ, and its node stands in the margin on the right.
+    Marker and colour give the particle type, the area grows with pt, which is written beside it. The colour
+    scale is the event's own, around equal attention or zero. Pairs in focus are always drawn and outlined in
+    black; other pairs are hairlines. An edge across φ = ±π leaves the frame on one side and comes back on the
+    other. Missing momentum has no η: a dashed line marks its φ, and it stands in the margin on the right.
 
     Parameters
     ----------
@@ -109,55 +112,93 @@ def event_display(
         Shown in the title.
     truth : str, optional
         Particles of this truth mask get a black ring.
+    focus : tuple of two str, optional
+        Particle types of the pairs to outline; the title gives their values and ranks.
     name : str, optional
         First words of the title, the class by default.
     number : int
-        How many pairs to draw.
-    scale : tuple of Colormap and Normalize, optional
-        See `display_scale`; that of the event by default.
+        How many pairs to draw as arrows.
     limit : float, optional
         Half width in η; see `eta_limit`.
     """
-    ax = axes_or_new(ax, (6.4, 5.6))
+    ax = axes_or_new(ax, (7.2, 6.2))
     plain_map = single(attribution)
     event = plain_map.events[np.array([row])]
     half = eta_limit(event) if limit is None else limit
-    places = _places(event, half)
-    best = strongest_pairs(plain_map, row, number)
-    _edges(ax, best, places, scale or display_scale(plain_map, [row], number))
-    _nodes(ax, event, places, truth)
     _frame(ax, event, half)
-    ax.set_title(_title(event, score, observer, name), loc="left", fontsize="small", pad=11)
+    found = all_pairs(plain_map, row)
+    chosen = between(found, event, focus)
+    scale, norm = scale_of(plain_map, found.value)
+    places = _places(event, half)
+    _faint(ax, found, places)
+    _arrows(ax, found, chosen, number, places, (for_lines(scale), norm))
+    _nodes(ax, event, places, truth)
+    _bar(ax, plain_map, (for_lines(scale), norm))
+    ax.tick_params(left=True, bottom=True, labelleft=True, labelbottom=True)  # networkx switched them off
+    title = [*_title(event, score, observer, name), *_focus_line(plain_map, found, chosen, focus)]
+    ax.set_title("\n".join(title), loc="left", fontsize="small", pad=8)
     noted(ax, attribution.caveat)
     return ax
 
 
-def _places(event: Events, half: float) -> Places:
+def _places(event: Events, half: float) -> NDArray[np.float64]:
     eta = np.where(without_eta(event), half * MARGIN, event.p4[:, 1])
-    return {i: (float(x), float(y)) for i, (x, y) in enumerate(zip(eta, event.p4[:, 2], strict=True))}
+    return np.stack([eta, event.p4[:, 2]], axis=1).astype(np.float64)
 
 
-def _edges(ax: Axes, best: Strongest, places: Places, scale: tuple[Colormap, Normalize]) -> None:
+# --- pairs -----------------------------------------------------------------------------------
+
+
+def _faint(ax: Axes, found: Strongest, places: NDArray[np.float64]) -> None:
+    once = {(min(p), max(p)) for p in zip(found.src.tolist(), found.dst.tolist(), strict=True)}
+    lines = [ends for a, b in sorted(once) for ends in _wrapped(tuple(places[a]), tuple(places[b]))]
+    ax.add_collection(LineCollection(lines, colors=FAINT, linewidths=0.5, zorder=0.5), autolim=False)
+
+
+def _arrows(
+    ax: Axes,
+    found: Strongest,
+    chosen: NDArray[np.bool_],
+    number: int,
+    places: NDArray[np.float64],
+    scale: tuple[Colormap, Normalize],
+) -> None:
     colour_map, norm = scale
-    top = max(abs(float(norm.vmax or 1.0)), 1e-30)
-    for a, b, value in reversed(list(zip(best.src, best.dst, best.value, strict=True))):
-        for start, end in _wrapped(places[int(a)], places[int(b)]):
-            graph = nx.DiGraph([(0, 1)])
-            nx.draw_networkx_edges(
-                graph,
-                {0: start, 1: end},
-                ax=ax,
-                width=1.0 + 4.0 * min(abs(value) / top, 1.0),
-                edge_color=[colour_map(norm(value))],
-                arrowsize=14,
-                node_size=160,
-                connectionstyle=CURVE,
-            )
-    for patch in ax.patches:
-        patch.set_clip_on(True)
+    shown = (np.arange(len(found.value)) < number) & (np.nan_to_num(found.value) != 0)
+    top = float(np.nan_to_num(abs(found.value)).max(initial=0.0)) or 1.0
+    for i in np.flatnonzero(shown | chosen)[::-1]:  # the strongest on top
+        value = float(np.nan_to_num(found.value[i]))
+        width = 0.8 + 2.6 * abs(value) / top
+        look = {"width": width, "edge_color": [colour_map(norm(value))], "arrowsize": 8 + 2 * width}
+        _arrow(ax, places[found.src[i]], places[found.dst[i]], look, outlined=bool(chosen[i]))
 
 
-def _wrapped(a: tuple[float, float], b: tuple[float, float]) -> list[tuple[tuple[float, float], ...]]:
+def _arrow(
+    ax: Axes, start: NDArray[np.float64], end: NDArray[np.float64], look: dict[str, Any], *, outlined: bool
+) -> None:
+    for a, b in _wrapped(tuple(start), tuple(end)):
+        bend = 0.55 if _distance(ax, a, b) < NEAR else 0.14  # the two directions of a pair side by side
+        drawn = nx.draw_networkx_edges(
+            nx.DiGraph([(0, 1)]),
+            {0: a, 1: b},
+            ax=ax,
+            node_size=110,
+            connectionstyle=f"arc3,rad={bend}",
+            **look,
+        )
+        for patch in drawn:
+            patch.set(clip_on=True, zorder=3 if outlined else 2, joinstyle="miter")
+            if outlined:
+                patch.set_path_effects([withStroke(linewidth=look["width"] + 2.2, foreground=INK)])
+
+
+def _distance(ax: Axes, a: Place, b: Place) -> float:
+    """Distance on paper, in points."""
+    (xa, ya), (xb, yb) = ax.transData.transform([a, b])
+    return float(np.hypot(xb - xa, yb - ya)) * 72 / float(ax.figure.dpi)
+
+
+def _wrapped(a: Place, b: Place) -> list[tuple[Place, Place]]:
     """The shortest line between two places in φ; twice, once per side, where it crosses ±π."""
     turn = -2 * np.pi * np.round((b[1] - a[1]) / (2 * np.pi))
     if turn == 0:
@@ -165,58 +206,108 @@ def _wrapped(a: tuple[float, float], b: tuple[float, float]) -> list[tuple[tuple
     return [(a, (b[0], b[1] + turn)), ((a[0], a[1] - turn), b)]
 
 
-def _nodes(ax: Axes, event: Events, places: Places, truth: str | None) -> None:
+def _bar(ax: Axes, attribution: Attribution, scale: tuple[Colormap, Normalize]) -> None:
+    colour_map, norm = scale
+    bar = ax.figure.colorbar(ScalarMappable(norm, colour_map), ax=ax, aspect=32, fraction=0.04, pad=0.02)
+    middle = getattr(norm, "vcenter", None)
+    ticks = [float(t) for t in (norm.vmin, middle, norm.vmax) if t is not None]
+    bar.set_ticks(ticks, labels=[f"{t:.2g}".replace("-", "−") for t in ticks], fontsize="x-small")
+    bar.ax.minorticks_off()
+    bar.set_label(plain(quantity(attribution)), fontsize="x-small", loc="center", labelpad=0)
+
+
+# --- particles -------------------------------------------------------------------------------
+
+
+def _nodes(ax: Axes, event: Events, places: NDArray[np.float64], truth: str | None) -> None:
     nobody = np.zeros(event.n_particles, dtype=bool)
     ringed = nobody if truth is None else event.truth.get(truth, nobody)
-    names = event.labels_of_particles()
-    for i in np.argsort(-event.p4[:, 0], kind="stable"):  # small ones on top
+    size = 8.5 + 0.45 * np.sqrt(np.clip(event.p4[:, 0], 0, 400))
+    order = np.argsort(-event.p4[:, 0], kind="stable")  # small ones on top
+    for i in order:
         colour, marker = type_look(int(event.type[i]))
         look: dict[str, Any] = {"color": colour, "marker": marker, "mec": INK if ringed[i] else "white"}
-        size = 12 + 0.8 * float(np.sqrt(np.clip(event.p4[i, 0], 0, 400)))
-        ax.plot(
-            *places[int(i)], ls="", ms=size, mew=2.4 if ringed[i] else 0.8, zorder=4, clip_on=False, **look
+        look |= {"ls": "", "ms": size[i], "mew": 2.2 if ringed[i] else 0.8, "zorder": 4}
+        ax.plot(*places[i], **look)
+        x, y = places[i]
+        ax.plot(x, y - np.copysign(2 * np.pi, y), alpha=0.35, **look)  # seen beyond the seam if near it
+    _labels(ax, event, places[order], order, size[order] / 2)
+
+
+def _labels(
+    ax: Axes, event: Events, places: NDArray[np.float64], order: IntArray, radius: NDArray[np.float64]
+) -> None:
+    points = 72 / float(ax.figure.dpi)
+    texts = [list(particle_labels(event))[i] for i in order]
+    box = ax.get_window_extent()
+    inside = (ax.transData.transform(places) - [box.x0, box.y0]) * points if len(places) else places
+    size = np.array([(5.6 * len(t), 12.0) for t in texts]).reshape(-1, 2)
+    centres = label_centres(inside, radius, size, (box.width * points, box.height * points))
+    for text, place, shift in zip(texts, places, centres - inside, strict=True):
+        ax.annotate(
+            text,
+            tuple(place),
+            xytext=tuple(shift),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=10,
+            zorder=5,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )
-        _digit(ax, places[int(i)], names[i].rsplit(" ", 1)[1], RISE.get(marker, 0.0))
 
 
-def _digit(ax: Axes, place: tuple[float, float], text: str, rise: float) -> None:
-    ax.annotate(
-        text,
-        place,
-        xytext=(0, rise),
-        textcoords="offset points",
-        ha="center",
-        va="center_baseline",
-        color="white",
-        fontsize=10,
-        weight="bold",
-        zorder=5,
-    )
+def particle_labels(event: Events) -> Iterator[str]:
+    """``μ1 45`` for each particle: symbol, number where there are several of a type, pt in GeV, b-tag."""
+    several = np.bincount(event.type, minlength=len(event.schema.types)) > 1
+    btag = event.values_of("btag") if "btag" in event.schema.features else np.zeros(event.n_particles)
+    for i, name in enumerate(event.labels_of_particles()):
+        kind, _, number = name.rpartition(" ")
+        first = plain(symbol(kind), 12) + (number if several[event.type[i]] else "")
+        yield f"{first} {event.p4[i, 0]:.0f}" + (f" (b {btag[i]:.2f})" if btag[i] > TAGGED else "")
 
 
 def _frame(ax: Axes, event: Events, half: float) -> None:
     for phi in event.p4[without_eta(event), 2]:
         ax.axhline(float(phi), color=INK, lw=0.8, ls=(0, (4, 4)), alpha=0.4, zorder=1)
-    ax.axvline(half, color=INK, lw=0.8, alpha=0.6, zorder=1)
-    ax.set(xlabel="η", ylabel="φ [rad]", xlim=(-half, 1.32 * half), ylim=(-np.pi, np.pi))
+    for seam in (-np.pi, np.pi):
+        ax.axhline(seam, color=INK, lw=0.6, alpha=0.5, zorder=1)
+    ax.axvline(half, color=INK, lw=0.6, alpha=0.5, zorder=1)
+    reach = np.pi + SEAM
+    ax.set(xlabel="η", ylabel="φ [rad]", xlim=(-1.08 * half, 1.5 * half), ylim=(-reach, reach))
     ax.set_yticks(np.pi * np.array([-1, -0.5, 0, 0.5, 1]), ["−π", "−π/2", "0", "π/2", "π"])
     ticks = np.arange(-np.floor(half), np.floor(half) + 1, 1 if half < 4 else 2)
     margin = {MARGIN * half: "no η"} if without_eta(event).any() else {}
     ax.set_xticks([*ticks, *margin], [*(f"{t:g}".replace("-", "−") for t in ticks), *margin.values()])
     ax.minorticks_off()
-    ax.tick_params(left=True, bottom=True, labelleft=True, labelbottom=True)  # networkx switched them off
+    ax.set_autoscale_on(False)
 
 
-def _title(event: Events, score: float | None, observer: str | None, name: str | None) -> str:
+# --- text ------------------------------------------------------------------------------------
+
+
+def _title(event: Events, score: float | None, observer: str | None, name: str | None) -> list[str]:
     where = f"{event.run[0]}:{event.luminosity_block[0]}:{event.event[0]}"
     what = [SPLITS[event.split[0]]]
     if score is not None:
         what.append(f"logit {score:+.2f}".replace("-", "−"))
     if observer is not None and np.isfinite(value := event.observers[observer][0]):
-        symbol, _, unit = observer_name(observer).partition(" [")
-        what.append(f"{plain(symbol)} = {value:.1f} {unit.rstrip(']')}".rstrip())
+        sign, _, unit = observer_name(observer).partition(" [")
+        what.append(f"{plain(sign)} = {value:.1f} {unit.rstrip(']')}".rstrip())
     first = plain(name or event.schema.classes[event.label[0]])
-    return f"{first}: event {where}\n" + ", ".join(what)
+    return [f"{first}: event {where}", ", ".join(what)]
+
+
+def _focus_line(
+    attribution: Attribution, found: Strongest, chosen: NDArray[np.bool_], focus: tuple[str, str] | None
+) -> Iterator[str]:
+    """Values and ranks of the two strongest pairs in focus."""
+    if focus is None:
+        return
+    pair = "–".join(plain(symbol(t), 12) for t in focus)
+    form = ".2f" if is_relative(attribution) else "+.2g"
+    values = [f"{found.value[i]:{form}} (rank {i + 1})".replace("-", "−") for i in np.flatnonzero(chosen)[:2]]
+    yield f"{pair}: {', '.join(values)} of {len(found.value)} pairs" if values else f"no {pair} pair"
 
 
 def type_legend(figure: Figure, events: Events, *, truth: str | None = None) -> None:
@@ -224,8 +315,9 @@ def type_legend(figure: Figure, events: Events, *, truth: str | None = None) -> 
     handles = []
     for i, name in enumerate(events.schema.types):
         colour, marker = type_look(i)
-        handles.append(Line2D([], [], ls="", marker=marker, color=colour, ms=12, label=short(name)))
+        handles.append(Line2D([], [], ls="", marker=marker, color=colour, ms=11, label=short(name)))
     if truth is not None:
-        ring: dict[str, Any] = {"ls": "", "marker": "o", "mfc": "white", "mec": INK, "mew": 2.4, "ms": 11}
+        ring: dict[str, Any] = {"ls": "", "marker": "o", "mfc": "white", "mec": INK, "mew": 2.2, "ms": 10}
         handles.append(Line2D([], [], label=short(truth), **ring))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 6), handletextpad=0.3)
+    handles.append(Line2D([], [], ls="", label="numbers: pT [GeV]"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7), handletextpad=0.3)

@@ -13,23 +13,16 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.jagged import IntArray, parents
+from hepxai.metrics.binning import bin_of, equal_bins
+from hepxai.metrics.maps import in_focus, single
 from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram
-from hepxai.plots.means import (
-    Means,
-    bin_of,
-    equal_bins,
-    in_focus,
-    is_relative,
-    pair_name,
-    profile,
-    quantity,
-    single,
-)
+from hepxai.plots.means import Means, neutral, pair_name, profile, quantity
 from hepxai.plots.style import INK, axes_or_new, class_look, legend_above, noted, plain, short, styled
 from hepxai.plots.text import common_power, observer_name, scaled
 
 Key = tuple[str, str]
 Mask = NDArray[np.bool_]
+ENDS = "  (end bins: all beyond)"
 
 
 def focus_histograms(
@@ -90,12 +83,15 @@ def focus_distribution(
     for (name, pairs), filled in found.items():
         index = attribution.events.schema.classes.index(name)
         _step(ax, filled, index, f"{short(name)}, {plain(pairs, 40)}", pairs == pair_name(focus))
-    reference = 1.0 if is_relative(attribution) else 0.0
-    ax.axvline(reference, color=INK, lw=0.8, ls=":")
-    ax.set(xlabel=plain(quantity(plain_map)), ylabel="pairs, normalised")
+    ax.axvline(neutral(attribution), color=INK, lw=0.8, ls=":")
+    ax.set(xlabel=plain(quantity(plain_map)) + ENDS, ylabel="pairs, unit area")
     _density_scale(ax, [normalised(h)[0] for h in found.values()])
     ax.margins(x=0)
-    legend_above(ax, columns=2)
+    return _finished(ax, attribution)
+
+
+def _finished(ax: Axes, attribution: Attribution, **legend: Any) -> Axes:
+    legend_above(ax, **legend)
     noted(ax, attribution.caveat)
     return ax
 
@@ -195,16 +191,15 @@ def focus_profile(
     power = common_power(float(np.nanmax(np.abs(found.means.value), initial=0.0)))
     for c, name in reversed(list(enumerate(found.means.labels[0]))):
         _profile_points(ax, found, c, short(name), 10.0**-power)
-    ax.axhline(1.0 if is_relative(attribution) else 0.0, color=INK, lw=1, ls=":")
+    ax.axhline(neutral(attribution), color=INK, lw=1, ls=":")
     ax.set(
         xlabel=plain(label or observer_name(observer)),
         ylabel=plain(scaled(f"mean {quantity(plain_map)}", power)),
         xlim=_shown(found),
     )
     ax.margins(y=0.12)
-    legend_above(ax, title=plain(pair_name(focus), 40), alignment="left", title_fontsize="small")
-    noted(ax, attribution.caveat)
-    return ax
+    title = plain(pair_name(focus), 40)
+    return _finished(ax, attribution, title=title, alignment="left", title_fontsize="small")
 
 
 def _profile_points(ax: Axes, found: Profile, c: int, name: str, factor: float) -> None:

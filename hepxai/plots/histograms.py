@@ -8,7 +8,7 @@ import hist
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.plots.means import bin_of
+from hepxai.metrics.binning import bin_of
 
 Array = NDArray[np.float64]
 

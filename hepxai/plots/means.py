@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import Colormap, Normalize
 from numpy.typing import NDArray
 
-from hepxai.attribution import Attribution, Pairs
-from hepxai.jagged import offsets_from_counts, row_sum
+from hepxai.attribution import Attribution
+from hepxai.metrics.binning import bin_of
+from hepxai.metrics.maps import in_focus, labels_of, pairs_of, single
+from hepxai.plots.style import colours
 
 Groups = Mapping[tuple[int, ...], Attribution]
 
@@ -77,7 +80,7 @@ def pair_means(attribution: Attribution) -> Means:
 def focus_means(attribution: Attribution, focus: tuple[str, str]) -> Means:
     """Mean over the pairs of the two types in either order, and over all other pairs ``[class, pairs]``."""
     chosen = in_focus(attribution, focus)
-    parts: Groups = {(0,): keep(attribution, chosen), (1,): keep(attribution, ~chosen)}
+    parts: Groups = {(0,): attribution.keep(chosen), (1,): attribution.keep(~chosen)}
     return _stack(attribution, ("pairs",), ((pair_name(focus), "other pairs"),), parts)
 
 
@@ -97,23 +100,6 @@ def profile(attribution: Attribution, observer: NDArray[np.float64], edges: NDAr
     names = tuple(f"{a:.5g} to {b:.5g}" for a, b in itertools.pairwise(edges))
     parts: Groups = {(b,): attribution[position == b] for b in range(len(names))}
     return _stack(attribution, ("bin",), (names,), parts)
-
-
-def bin_of(values: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Bin of every value, -1 outside and for NaN; the last bin includes its upper edge."""
-    position = np.searchsorted(edges, values, side="right") - 1
-    position[values == edges[-1]] = len(edges) - 2
-    outside = ~np.isfinite(values) | (position < 0) | (position > len(edges) - 2)
-    return np.where(outside, -1, position)
-
-
-def equal_bins(values: NDArray[np.floating], bins: int) -> NDArray[np.float64]:
-    """Edges that put about the same number of events into each bin; fewer bins where values repeat."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return np.array([0.0, 1.0])
-    edges = np.unique(np.quantile(finite, np.linspace(0, 1, bins + 1)))
-    return edges if len(edges) > 1 else np.array([edges[0] - 0.5, edges[0] + 0.5])
 
 
 def _stack(
@@ -141,33 +127,7 @@ def _stack(
     )
 
 
-def labels_of(attribution: Attribution, axis: str) -> tuple[str, ...]:
-    """Names along a regular axis, numbered where the attribution has none."""
-    size = attribution.values.shape[attribution.axis(axis)]
-    return attribution.labels.get(axis) or tuple(f"{axis} {i + 1}" for i in range(size))
-
-
 # --- maps with several axes ------------------------------------------------------------------
-
-
-def single(attribution: Attribution, *, layer: str | None = None, head: str | None = None) -> Attribution:
-    """Reduce to one number per particle or pair.
-
-    A named layer or head is selected; heads, repeats and the like are averaged, features are summed.
-
-    Raises
-    ------
-    ValueError
-        If there are several layers and none was named: their mean has no meaning.
-    """
-    part = attribution.replace(labels={a: labels_of(attribution, a) for a in attribution.axes[1:]})
-    part = part if layer is None else part.select(layer=layer)
-    part = part if head is None else part.select(head=head)
-    for axis in part.axes[1:]:
-        if axis == "layer" and len(part.labels["layer"]) > 1:
-            raise ValueError(f"name one layer of {', '.join(part.labels['layer'])}")
-        part = part.sum(axis) if axis == "feature" else part.mean(axis)
-    return part
 
 
 def layers(attribution: Attribution) -> dict[str, Attribution]:
@@ -179,13 +139,6 @@ def layers(attribution: Attribution) -> dict[str, Attribution]:
 
 
 # --- attention -------------------------------------------------------------------------------
-
-
-def pairs_of(attribution: Attribution) -> Pairs:
-    """Pairs of a "pair" axis, with an error for any other."""
-    if attribution.axes[0] != "pair" or attribution.pairs is None:
-        raise ValueError(f"needs a pair axis; {attribution.method} has {', '.join(attribution.axes)}")
-    return attribution.pairs
 
 
 def sums_to_one(attribution: Attribution) -> bool:
@@ -220,6 +173,17 @@ def is_relative(attribution: Attribution) -> bool:
     return attribution.settings.get("relative_to") == "uniform attention"
 
 
+def neutral(attribution: Attribution) -> float:
+    """Value that says nothing: 1 for relative attention, else 0."""
+    return 1.0 if is_relative(attribution) else 0.0
+
+
+def scale_of(attribution: Attribution, values: NDArray[np.floating]) -> tuple[Colormap, Normalize]:
+    """Colours for some values of a map, around the value that says nothing; plain attention has none."""
+    one_sided = attribution.method.endswith("attention") and not is_relative(attribution)
+    return colours(values, centre=None if one_sided else neutral(attribution))
+
+
 def quantity(attribution: Attribution) -> str:
     """Axis label of the values, with their unit."""
     if is_relative(attribution):
@@ -235,18 +199,3 @@ def quantity(attribution: Attribution) -> str:
 def pair_name(focus: tuple[str, str]) -> str:
     """``muon–muon pairs``."""
     return f"{focus[0]}–{focus[1]} pairs"
-
-
-def in_focus(attribution: Attribution, focus: tuple[str, str]) -> NDArray[np.bool_]:
-    """Mask of the pairs of two types, in either order, ``[P]``."""
-    pairs = pairs_of(attribution)
-    a, b = (attribution.events.is_type(t) for t in focus)
-    return np.asarray((a[pairs.src] & b[pairs.dst]) | (b[pairs.src] & a[pairs.dst]))
-
-
-def keep(attribution: Attribution, mask: NDArray[np.bool_]) -> Attribution:
-    """Part of a pair axis; the events stay."""
-    pairs = pairs_of(attribution)
-    counts = row_sum(mask.astype(np.float64), pairs.offsets).astype(np.int64)
-    kept = Pairs(pairs.src[mask], pairs.dst[mask], offsets_from_counts(counts))
-    return attribution.replace(values=attribution.values[mask], pairs=kept)

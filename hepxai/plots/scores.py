@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from hepxai.events import SPLITS, Events
+from hepxai.events import SPLITS, Events, Schema
 from hepxai.metrics.classification import both_classes, rejection, roc
 from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
 from hepxai.plots.style import (
@@ -25,17 +25,30 @@ from hepxai.plots.style import (
 from hepxai.plots.text import measured
 
 SIGNAL = 1  # class that a positive score means
-LOGIT = "network output (logit)"
+PERMUTATIONS = 999  # behind a p-value
+
+
+def sides(schema: Schema) -> tuple[str, str]:
+    """Names of the classes that a positive and a negative score mean."""
+    classes = schema.classes
+    if len(classes) != 2:
+        return "signal", "background"
+    return classes[SIGNAL], classes[1 - SIGNAL]
+
+
+def score_name(schema: Schema) -> str:
+    """Axis label of the score."""
+    return f"logit of {short(sides(schema)[0])}"
 
 
 def score_histograms(
     events: Events, scores: Array, bins: int | None = None
 ) -> dict[tuple[str, str], hist.Hist]:
     """Signed-weight histograms of the score for each ``(class, split)`` that has events, common bins."""
-    groups = dict(_groups(events))
+    groups, label = dict(_groups(events)), score_name(events.schema)
     edges = robust_edges(scores, bins or fitting_bins(int(own.sum()) for own in groups.values()))
     return {
-        key: signed_histogram(scores[own], events.weight[own], edges, name="score", label=LOGIT)
+        key: signed_histogram(scores[own], events.weight[own], edges, name="score", label=label)
         for key, own in groups.items()
     }
 
@@ -54,13 +67,19 @@ def overtraining(events: Events, scores: Array) -> dict[str, tuple[float, float]
     for c, name in enumerate(events.schema.classes):
         train, test = ((events.label == c) & (events.split == SPLITS.index(s)) for s in ("train", "test"))
         if train.any() and test.any():
-            found[name] = signed_ks(*((scores[m], events.weight[m]) for m in (train, test)))
+            samples = ((scores[m], events.weight[m]) for m in (train, test))
+            found[name] = signed_ks(*samples, permutations=PERMUTATIONS)
     return found
 
 
 @styled
 def score_distributions(
-    events: Events, scores: Array, *, bins: int | None = None, ax: Axes | None = None
+    events: Events,
+    scores: Array,
+    *,
+    bins: int | None = None,
+    distances: Mapping[str, tuple[float, float]] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Score of each class, test sample filled, training sample as points; each of unit area.
 
@@ -71,26 +90,62 @@ def score_distributions(
         Logits.
     bins : int, optional
         As many as the smallest sample fills, by default.
+    distances : mapping, optional
+        Result of `overtraining`, if at hand.
     """
     ax = axes_or_new(ax)
     filled = score_histograms(events, scores, bins)
-    distances = overtraining(events, scores)
+    distances = overtraining(events, scores) if distances is None else distances
     for c, name in reversed(list(enumerate(events.schema.classes))):
         if (name, "test") in filled:
             _area(ax, filled[name, "test"], c, f"{short(name)}, test")
         if (name, "train") in filled:
             _points(ax, filled[name, "train"], c, f"{short(name)}, training{_distance(distances.get(name))}")
     ax.axhline(0, color=INK, lw=0.8)
-    ax.set(xlabel=LOGIT, ylabel="events, normalised")
+    ax.set(xlabel=score_name(events.schema), ylabel="events, unit area")
     ax.margins(x=0)
     legend_above(ax, columns=2)
     return ax
 
 
 def _distance(found: tuple[float, float] | None) -> str:
-    if found is None or not np.isfinite(found[0]):
-        return ""
-    return f" (KS {found[0]:.3f}, p = {found[1]:.2g})"
+    return "" if found is None or not np.isfinite(found[0]) else f" (KS {found[0]:.3f}, {p_text(found[1])})"
+
+
+def p_text(p: float) -> str:
+    """``p = 0.021``; at the least that the permutations can tell, ``p ≤ 0.001``."""
+    least = 1 / (1 + PERMUTATIONS)
+    return f"p ≤ {least:g}" if p <= least else f"p = {p:#.2g}"
+
+
+@styled
+def score_ratio(events: Events, scores: Array, *, bins: int | None = None, ax: Axes | None = None) -> Axes:
+    """Test over training sample for each bin of the normalised scores of each class; 1 without overtraining.
+
+    Parameters
+    ----------
+    events, scores, bins
+        See `score_distributions`.
+    """
+    ax = axes_or_new(ax, (8.0, 2.4))
+    filled = score_histograms(events, scores, bins)
+    for c, name in reversed(list(enumerate(events.schema.classes))):
+        if {(name, "test"), (name, "train")} <= filled.keys():
+            _ratio(ax, filled[name, "test"], filled[name, "train"], c)
+    ax.axhline(1, color=INK, lw=1, ls=":")
+    ax.set(xlabel=score_name(events.schema), ylabel="test / training", ylim=(0.0, 2.0))
+    ax.margins(x=0)
+    return ax
+
+
+def _ratio(ax: Axes, test: hist.Hist, train: hist.Hist, index: int) -> None:
+    (a, da, edges), (b, db, _) = normalised(test), normalised(train)
+    known = (a > 0) & (b > 0)
+    ratio = a[known] / b[known]
+    error = ratio * np.hypot(da[known] / a[known], db[known] / b[known])
+    shift = (index - 0.5) * 0.2 * np.diff(edges)[known]  # classes side by side
+    look = class_look(index) | {"ls": "", "ms": 4.5, "elinewidth": 1.2}
+    ax.errorbar((edges[1:] + edges[:-1])[known] / 2 + shift, ratio, error, **look)
 
 
 def _area(ax: Axes, filled: hist.Hist, index: int, label: str) -> None:
@@ -135,7 +190,7 @@ def roc_curve(
     metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Background rejection against signal efficiency for each split, the test sample with its error band.
+    """Rejection of one class against efficiency of the other, split by split, with an error band for test.
 
     Parameters
     ----------
@@ -154,7 +209,9 @@ def roc_curve(
             _roc_of(ax, split, scores[own], signal, events.weight[own], area)
     x = np.linspace(0.02, 1, 50)
     ax.plot(x, 1 / x, color=INK, lw=1, ls=":", label="no separation")
-    ax.set(xlabel="signal efficiency", ylabel="background rejection 1/ε(b)", xlim=(0, 1), yscale="log")
+    signal_name, background = map(short, sides(events.schema))
+    ax.set(xlabel=f"{signal_name} efficiency", ylabel=f"{background} rejection (1 / efficiency)")
+    ax.set(xlim=(0, 1), yscale="log")
     ax.set_ylim(bottom=0.9)
     ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     legend_above(ax, columns=2)

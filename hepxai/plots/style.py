@@ -28,7 +28,6 @@ SPLIT_COLOURS = {"train": GREY, "valid": ORANGE, "test": VIOLET}
 # Particle types avoid red and blue, which carry the sign of an attribution. Okabe & Ito, 2008.
 TYPE_COLOURS = ("#e69f00", "#009e73", "#8c8c8c", "#cc79a7", "#5b3a1d", "#000000", "#b8b000", "#56b4e9")
 TYPE_MARKERS = ("o", "s", "^", "D", "v", "p", "h", "8")
-RISE = {"^": -2.5, "v": 2.5}  # points from the centre of a marker to where a digit inside looks centred
 INK, FAINT = "#222222", "#c8c8c8"
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "YlGnBu"
@@ -80,11 +79,14 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float] | None = None) -> Axe
 
 
 def canvas(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None
+    rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None, **grid: Any
 ) -> tuple[Figure, NDArray[Any]]:
-    """Make a figure outside pyplot's global list and its axes ``[rows, columns]``; call inside `style`."""
+    """Make a figure outside pyplot's global list and its axes ``[rows, columns]``; call inside `style`.
+
+    ``grid`` goes to `matplotlib.figure.Figure.subplots`: sharex, height_ratios.
+    """
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return figure, figure.subplots(rows, columns, squeeze=False, **grid)
 
 
 def legend_above(ax: Axes, columns: int = 2, **options: Any) -> None:
@@ -136,21 +138,25 @@ def short(text: object) -> str:
     return plain(text, 20)
 
 
-def colours(values: NDArray[Any], *, low: float | None = None) -> tuple[Colormap, Normalize]:
-    """Colour scale for attributions: centred at zero if any is negative, from ``low`` up if none is.
+def colours(values: NDArray[Any], *, centre: float | None = None) -> tuple[Colormap, Normalize]:
+    """Colour scale for attributions: two colours around a centre, or one from 0 up.
 
     Parameters
     ----------
     values : ndarray
         NaN are ignored.
-    low : float, optional
-        Foot of the scale of non-negative values, 0 by default.
+    centre : float, optional
+        Value without meaning, drawn pale; the scale reaches equally far on both sides, but not below 0 where
+        no value is. By default 0 if any value is negative; a scale of one colour if none is.
     """
     finite = values[abs(values) < float("inf")]
-    top = float(abs(finite).max(initial=0.0)) or 1.0
-    if (finite < 0).any():
-        return mpl.colormaps[DIVERGING], TwoSlopeNorm(0.0, -top, top)
-    return mpl.colormaps[SEQUENTIAL], Normalize(low or 0.0, top)
+    positive = not (finite < 0).any()
+    if centre is None and positive:
+        return mpl.colormaps[SEQUENTIAL], Normalize(0.0, float(finite.max(initial=0.0)) or 1.0)
+    middle = centre or 0.0
+    reach = float(abs(finite - middle).max(initial=0.0)) or 1.0
+    foot = 0.0 if positive and 0 < middle < reach else middle - reach
+    return mpl.colormaps[DIVERGING], TwoSlopeNorm(middle, foot, middle + reach)
 
 
 def for_lines(scale: Colormap) -> Colormap:

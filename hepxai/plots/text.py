@@ -6,18 +6,46 @@ import math
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 GREEK = {"mumu": "μμ", "tautau": "ττ", "mu": "μ", "tau": "τ", "gamma": "γ", "gammagamma": "γγ"}
+SYMBOLS = {
+    "muon": "μ",
+    "electron": "e",
+    "tau": "τ",
+    "photon": "γ",
+    "jet": "j",
+    "bjet": "b",
+    "met": "MET",
+    "puppimet": "MET",
+}
 METHODS = {
     "attention": "attention",
-    "edge_ig": "integrated gradients over pairs",
-    "node_ig": "integrated gradients over particles",
-    "surrogate": "integrated gradients over pairs of the surrogate",
-    "surrogate_edge_ig": "integrated gradients over pairs of the surrogate",
+    "edge_ig": "integrated gradients over pairs (edge IG)",
+    "node_ig": "integrated gradients over particles (node IG)",
+    "shapley": "Shapley values of particles",
+    "shapley_interaction": "Shapley interactions of pairs",
+    "surrogate": "integrated gradients over pairs of the surrogate (surrogate IG)",
+    "surrogate_edge_ig": "integrated gradients over pairs of the surrogate (surrogate IG)",
+}
+SHORT = {
+    "edge_ig": "edge IG",
+    "node_ig": "node IG",
+    "surrogate": "surrogate IG",
+    "surrogate_edge_ig": "surrogate IG",
 }
 
 
 def method_name(method: str) -> str:
     """Name of a method in words."""
     return METHODS.get(method, method.replace("_", " "))
+
+
+def short_method(method: str) -> str:
+    """Name of a method where there is little room: ``edge_ig`` becomes edge IG."""
+    return SHORT.get(method, method.replace("_", " "))
+
+
+def symbol(particle: str) -> str:
+    """Short name of a particle type for a figure: ``muon`` becomes μ; unknown names stay as they are."""
+    return SYMBOLS.get(particle.lower(), particle)
 
 
 def observer_name(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from hepxai.plots.style import SPLIT_COLOURS, VIOLET, axes_or_new, legend_above, plain, styled
+from hepxai.plots.style import INK, SPLIT_COLOURS, VIOLET, axes_or_new, legend_above, plain, styled
 from hepxai.plots.text import real
 
 History = Sequence[Mapping[str, float | None]]
@@ -35,7 +35,9 @@ def quantity_name(quantity: str) -> str:
 
 
 @styled
-def training_curve(history: History, quantity: str = "loss", *, ax: Axes | None = None) -> Axes:
+def training_curve(
+    history: History, quantity: str = "loss", *, best: float | None = None, ax: Axes | None = None
+) -> Axes:
     """A quantity against the epoch, for the training and the validation sample where recorded.
 
     Parameters
@@ -45,6 +47,8 @@ def training_curve(history: History, quantity: str = "loss", *, ax: Axes | None 
         and numbers that are not finite leave a gap.
     quantity : str
         "loss", "auc", "learning_rate", …
+    best : float, optional
+        Epoch whose weights were kept: a vertical line.
     """
     ax = axes_or_new(ax)
     epochs = [float(i if row.get("epoch") is None else real(row["epoch"])) for i, row in enumerate(history)]
@@ -54,10 +58,12 @@ def training_curve(history: History, quantity: str = "loss", *, ax: Axes | None 
     alone = _column(history, quantity)
     if np.isfinite(alone).any():
         ax.plot(epochs, alone, color=VIOLET, marker="o", ms=size)
+    if best is not None:
+        ax.axvline(best, color=INK, lw=1, ls=":", label=f"epoch {best:g}, kept")
     ax.set(xlabel="epoch", ylabel=plain(quantity_name(quantity)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(x=0.03, y=0.08)
-    legend_above(ax)
+    legend_above(ax, columns=3)
     return ax
 
 

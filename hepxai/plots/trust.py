@@ -21,7 +21,7 @@ from hepxai.plots.style import (
     plain,
     styled,
 )
-from hepxai.plots.text import method_name, real
+from hepxai.plots.text import real, short_method
 
 STEPS = ("-", "--", "-.", ":")
 FIGURES = {
@@ -47,7 +47,7 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
     for i, (method, values) in enumerate(found.items()):
         filled, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
         colour = (CLASS_COLOURS[3], CLASS_COLOURS[2], CLASS_COLOURS[4], CLASS_COLOURS[5])[i % 4]
-        ax.stairs(filled, edges, lw=2, ls=STEPS[i % 4], color=colour, label=plain(method_name(method)))
+        ax.stairs(filled, edges, lw=2, ls=STEPS[i % 4], color=colour, label=plain(short_method(method)))
         median = residual_checks(complete[method])["median_residual"]
         if len(values) and np.isfinite(median):
             ax.axvline(median, color=colour, lw=1, ls=":")

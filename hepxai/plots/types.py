@@ -10,20 +10,13 @@ from matplotlib.colors import Colormap, Normalize
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.plots.means import (
-    Means,
-    is_relative,
-    pair_means,
-    quantity,
-    single,
-    type_means,
-)
+from hepxai.metrics.maps import single
+from hepxai.plots.means import Means, is_relative, pair_means, quantity, scale_of, type_means
 from hepxai.plots.style import (
     FAINT,
     INK,
     axes_or_new,
     class_look,
-    colours,
     legend_above,
     noted,
     plain,
@@ -77,9 +70,9 @@ def _largest(means: Means) -> float:
 # --- matrices --------------------------------------------------------------------------------
 
 
-def matrix_scale(means: Means) -> tuple[Colormap, Normalize]:
-    """Colour scale that the panels of all classes share."""
-    return colours(means.value * 10.0 ** -common_power(_largest(means)))
+def matrix_scale(attribution: Attribution, means: Means) -> tuple[Colormap, Normalize]:
+    """Colour scale that the panels of all classes share, around the value that says nothing."""
+    return scale_of(attribution, means.value * 10.0 ** -common_power(_largest(means)))
 
 
 @styled
@@ -98,7 +91,7 @@ def pair_types(
     """
     means = pair_means(single(attribution)) if means is None else means
     ax = axes_or_new(ax, (6.4, 5.6))
-    _matrix(ax, means, class_name)
+    _matrix(ax, attribution, means, class_name)
     ax.set(xlabel="sender", ylabel="receiver")
     noted(ax, attribution.caveat)
     return ax
@@ -120,23 +113,23 @@ def feature_matrix(
     """
     means = type_means(attribution) if means is None else means
     ax = axes_or_new(ax, (2.2 + 1.1 * len(means.labels[2]), 1.6 + 0.8 * len(means.labels[1])))
-    _matrix(ax, means, class_name)
+    _matrix(ax, attribution, means, class_name)
     ax.set(xlabel="feature", ylabel="particle")
     noted(ax, attribution.caveat)
     return ax
 
 
-def _matrix(ax: Axes, means: Means, class_name: str) -> None:
+def _matrix(ax: Axes, attribution: Attribution, means: Means, class_name: str) -> None:
     c, (_, rows, columns) = means.labels[0].index(class_name), means.labels
     power = common_power(_largest(means))
-    scale, norm = matrix_scale(means)
+    scale, norm = matrix_scale(attribution, means)
     values, errors = means.value[c] * 10.0**-power, means.error[c] * 10.0**-power
     ax.patch.set(hatch="////", ec=FAINT, fc="white", lw=0)  # seen where no event has the pair
     ax.imshow(values, cmap=scale, norm=norm, aspect="auto")
     places = 2 - int(np.floor(np.log10(_largest(means) * 10.0**-power))) if _largest(means) > 0 else 0
     for at in np.ndindex(*values.shape):
         if np.isfinite(values[at]):
-            _cell(ax, at, _cell_text(values[at], errors[at], max(places, 0)), scale(norm(values[at])))
+            cell(ax, at, cell_text(values[at], errors[at], max(places, 0)), scale(norm(values[at])))
     ax.set_xticks(range(len(columns)), [short(t) for t in columns])
     ax.set_yticks(range(len(rows)), [short(t) for t in rows])
     ax.tick_params(which="both", length=0)
@@ -146,7 +139,7 @@ def _matrix(ax: Axes, means: Means, class_name: str) -> None:
     ax.set_title(short(class_name), loc="left", fontsize="medium")
 
 
-def _cell_text(value: float, error: float, places: int) -> str:
+def cell_text(value: float, error: float, places: int) -> str:
     """Value over error, all cells with the same decimals; the tables hold more."""
     if value == 0 and error == 0:
         return "0"
@@ -154,7 +147,8 @@ def _cell_text(value: float, error: float, places: int) -> str:
     return fixed(value, places) + (f"\n± {shown}" if np.isfinite(error) else "")
 
 
-def _cell(ax: Axes, at: tuple[int, ...], text: str, colour: tuple[float, float, float, float]) -> None:
+def cell(ax: Axes, at: tuple[int, ...], text: str, colour: tuple[float, float, float, float]) -> None:
+    """Write into a cell of this colour, dark on light or light on dark."""
     bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
     ink = INK if bright > 0.55 else "white"
     ax.text(at[1], at[0], text, ha="center", va="center", color=ink, fontsize="x-small", linespacing=1.15)

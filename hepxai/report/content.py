@@ -52,6 +52,10 @@ class ReportContent:
         ``split → name → {"value", "error"}`` of a surrogate: agreement, logit_correlation, auc.
     names : mapping of str to str
         Axis labels with units for observers and the like, where the built-in ones do not do.
+    about : sequence of str
+        What was trained on what, in a sentence or two each: data, stand-ins, model.
+    best_epoch : float, optional
+        Epoch whose weights were kept, as the history counts.
     """
 
     title: str
@@ -68,6 +72,8 @@ class ReportContent:
     warnings: Sequence[str] = ()
     fidelity: Mapping[str, Mapping[str, Number]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    about: Sequence[str] = ()
+    best_epoch: float | None = None
 
     def __post_init__(self) -> None:
         if np.shape(self.scores) != (len(self.events),):
@@ -84,6 +90,11 @@ class ReportContent:
                 raise ValueError(f"{method} explains events of another schema")
             if not self._known(attribution.events).all():
                 raise ValueError(f"{method} explains an event that is not among those of the report")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, the one that a positive score means first."""
+        return self.events.schema.classes[::-1]
 
     def scores_of(self, events: Events) -> NDArray[np.float64]:
         """Scores of part of the population, found by file and entry."""

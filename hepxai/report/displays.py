@@ -6,18 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hepxai.events import Events
-from hepxai.plots.display import display_scale, eta_limit, event_display, strongest_pairs, type_legend
-from hepxai.plots.means import quantity
+from hepxai.plots.display import TAGGED, eta_limit, event_display, strongest_pairs, type_legend
+from hepxai.plots.means import pair_name
 from hepxai.plots.scores import SIGNAL
-from hepxai.plots.style import canvas, plain, style
+from hepxai.plots.style import canvas, style
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map
-from hepxai.report.section import Drawn
+from hepxai.report.section import Drawn, capital
 
 Chosen = dict[tuple[str, str], int]
 ROLES = ("typical", "best", "worst")
@@ -43,48 +42,56 @@ def chosen_events(events: Events, scores: NDArray[np.float64]) -> Chosen:
 
 
 def display_figure(content: ReportContent, found: Map) -> Drawn | None:
-    """Typical, best and worst event of each class, one scale; None if no event has a pair."""
+    """Typical, best and worst event of each class; None if no event has a pair."""
     events = found.plain.events
-    scores = content.scores_of(events)
-    chosen = chosen_events(events, scores)
+    chosen = chosen_events(events, content.scores_of(events))
     if not chosen:
         return None
-    truth = next(iter(events.truth), None)
+    truth = telling_truth(events, content.focus)
     with style():
         figure = _grid(content, found, chosen, truth)
-    return Drawn(f"{found.key}_displays", figure, _caption(truth), wide=True)
+    return Drawn(f"{found.key}_displays", figure, _caption(content, found, truth), wide=True)
+
+
+def telling_truth(events: Events, focus: tuple[str, str]) -> str | None:
+    """Truth mask with the largest share of its particles among the types in focus; the first of equals."""
+    own = events.is_type(focus[0]) | events.is_type(focus[1])
+    shares = {name: (mask & own).sum() / max(mask.sum(), 1) for name, mask in events.truth.items()}
+    return max(shares, key=lambda name: shares[name], default=None)
 
 
 def _grid(content: ReportContent, found: Map, chosen: Chosen, truth: str | None) -> Figure:
-    events = found.plain.events
-    classes, rows = list(dict.fromkeys(c for c, _ in chosen))[::-1], list(chosen.values())
-    figure, axes = canvas(len(ROLES), len(classes), (5.3 * len(classes), 14.2))
-    scores = content.scores_of(events)
-    shared: dict[str, Any] = {"observer": content.observer, "truth": truth, "number": NUMBER}
-    shared |= {"scale": display_scale(found.plain, rows, NUMBER), "limit": eta_limit(events[np.array(rows)])}
+    events, scores = found.plain.events, content.scores_of(found.plain.events)
+    classes = list(dict.fromkeys(c for c, _ in chosen))[::-1]
+    figure, axes = canvas(len(ROLES), len(classes), (6.3 * len(classes), 16.2))
+    limit = eta_limit(events[np.array(list(chosen.values()))])
+    shared: dict[str, Any] = {"observer": content.observer, "truth": truth, "focus": content.focus}
     for (name, role), row in chosen.items():
         ax = axes[ROLES.index(role), classes.index(name)]
-        event_display(found.plain, row, name=f"{role} {name}", score=float(scores[row]), ax=ax, **shared)
+        shown: dict[str, Any] = {
+            "name": f"{role} {name}",
+            "score": float(scores[row]),
+            "limit": limit,
+            "number": NUMBER,
+        }
+        event_display(found.plain, row, ax=ax, **shown, **shared)
     type_legend(figure, events, truth=truth)
-    scale, norm = shared["scale"]
-    bar = figure.colorbar(
-        ScalarMappable(norm, scale), ax=axes, location="bottom", aspect=50, shrink=0.7, pad=0.01
-    )
-    uniform = "  (uniform = 1)" if found.relative else ""
-    bar.set_label(plain(quantity(found.plain)) + uniform, loc="center")
     return figure
 
 
-def _caption(truth: str | None) -> str:
+def _caption(content: ReportContent, found: Map, truth: str | None) -> str:
     ring = f" A black ring marks particles of the truth “{truth}”." if truth else ""
+    centre = "equal attention (1)" if found.relative else "zero"
     return (
         f"Events in the η–φ plane with their {NUMBER} strongest ordered pairs: arrows run from sender to "
-        "receiver, width and colour give the attribution, on one scale for all. Typical: nearest to the "
-        "median score of its class; best: the most confident right one; worst: the most confident wrong one "
-        "(the least confident right one if none is wrong). Marker area grows with pT; numbers count the "
-        "particles of a type. Arrows across φ = ±π leave on one side and come back on the other. Missing "
-        f"momentum has no η: it stands in the margin, and a dashed line marks its φ.{ring} Title: "
-        "run:lumi:event."
+        "receiver, width and colour give the value; every event has a colour scale of its own, around "
+        f"{centre}. {capital(pair_name(content.focus))} are always drawn, outlined in black; the third "
+        "line of the title has their values, and their ranks by magnitude. Hairlines: all other pairs. "
+        "Typical: nearest to the median score of its class; best: the most confident right one; worst: "
+        "the most confident wrong one (the least confident right one if none is wrong). Numbers beside "
+        f"particles: pT in GeV; b: b-tag score above {TAGGED:g}. Arrows across φ = ±π leave on one side "
+        "and come back on the other. Missing momentum has no η: it stands in the margin, and a dashed "
+        f"line marks its φ.{ring} Title: run:lumi:event."
     )
 
 

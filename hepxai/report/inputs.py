@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def _groups(events: Events) -> Iterator[dict[str, Any]]:
-    for c, name in enumerate(events.schema.classes):
+    for c, name in reversed(list(enumerate(events.schema.classes))):
         for s, split in enumerate((*SPLITS, "all")):
             own = (events.label == c) & ((events.split == s) | (split == "all"))
             particles = float(events.counts[own].mean()) if own.any() else np.nan
@@ -83,29 +83,57 @@ def cutflow_section(content: ReportContent) -> Section:
             str(r["step"]),
             f"{int(r['entries']):,}",
             measured(float(r["weighted"]), float(r.get("error", np.nan))),
-            percent(r["of_previous"]),
-            percent(r["of_first"]),
+            *(_percentage(r[k], r[f"{k}_error"]) for k in ("of_previous", "of_first")),
         ]
         for r in rows
     ]
-    header = ("sample", "step", "entries", SUMS, "of previous", "of first")
+    header = ("sample", "step", "entries", SUMS, "of previous [%]", "of first [%]")
     caption = "Entries and signed weight sums after each step; the fractions are of the weight sums."
-    return Section("cutflow", "Cut flow", tables=[Table(caption, header, shown, words=2)], numbers=rows)
+    idle = _idle(rows)
+    table = Table(caption, header, shown, words=2, folded=bool(idle))
+    return Section("cutflow", "Cut flow", text=idle, tables=[table], numbers=rows)
+
+
+def _idle(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a selection means that removes nothing."""
+    first = {str(r["sample"]): r["entries"] for r in reversed(rows)}
+    if any(r["entries"] != first[str(r["sample"])] for r in rows):
+        return []
+    return [
+        "No step removes an event: the input files hold only events that passed these cuts, or tighter ones, "
+        "before. Acceptance and efficiency are not to be read off here."
+    ]
+
+
+def _percentage(value: float, error: float) -> str:
+    return measured(100 * value, 100 * error) if error > 0 else general(100 * value)
 
 
 def _with_efficiencies(cutflow: Any) -> Iterator[dict[str, Any]]:
-    first: dict[str, float] = {}
-    previous: dict[str, float] = {}
+    first: dict[str, tuple[float, float]] = {}
+    previous: dict[str, tuple[float, float]] = {}
     for row in cutflow:
-        sample, now = str(row["sample"]), float(row["weighted"])
+        sample, now = str(row["sample"]), (float(row["weighted"]), float(row.get("error", np.nan)))
         first.setdefault(sample, now)
-        before = previous.get(sample, now)
-        yield dict(row) | {"of_previous": _ratio(now, before), "of_first": _ratio(now, first[sample])}
+        found = dict(row)
+        for name, whole in (("of_previous", previous.get(sample, now)), ("of_first", first[sample])):
+            found[name], found[f"{name}_error"] = efficiency(now, whole)
+        yield found
         previous[sample] = now
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole != 0 else float("nan")
+def efficiency(part: tuple[float, float], whole: tuple[float, float]) -> tuple[float, float]:
+    """Share of a weight sum that passes a cut, and its error.
+
+    With Σw and √Σw² of the events that pass and of all, the part that passes and the part that fails are
+    independent: σ² = [(1 - ε)² Σ_pass w² + ε² Σ_fail w²] / (Σw)². Without weights it is the binomial error.
+    """
+    (passed, error), (total, error_of_total) = part, whole
+    if total == 0:
+        return float("nan"), float("nan")
+    share = passed / total
+    failed = max(error_of_total**2 - error**2, 0.0)
+    return share, float(np.sqrt((1 - share) ** 2 * error**2 + share**2 * failed) / abs(total))
 
 
 # --- training --------------------------------------------------------------------------------
@@ -119,10 +147,12 @@ def training_section(content: ReportContent) -> Section:
         return Section("training", "Training", text=text)
     columns = list(dict.fromkeys(k for row in content.history for k in row))
     cells = [[general(row.get(k), 5) for k in columns] for row in content.history]
+    best = content.best_epoch
     caption = (
-        f"Training history, {len(content.history)} epochs: "
-        + ", ".join(quantity_name(q) for q in shown)
-        + ". Dashed: training sample; full: validation sample. Weights are signed; no errors are drawn."
+        f"Training history, {len(content.history)} epochs: {', '.join(map(quantity_name, shown))}. Dashed: "
+        "training sample, averaged over the epoch with dropout on; full: validation sample after the epoch. "
+        f"{'' if best is None else f'Vertical line: epoch {best:g}, which was kept. '}Logits are not "
+        "calibrated yet, weights are signed, no errors are drawn."
     )
     return Section(
         "training",
@@ -139,7 +169,7 @@ def _history_figure(content: ReportContent, shown: list[str], caption: str) -> D
     with style():
         figure, axes = canvas(lines, columns, (5.6 * columns, 3.9 * lines))
         for ax, quantity in zip(axes.flat, shown, strict=False):
-            training_curve(content.history, quantity, ax=ax)
+            training_curve(content.history, quantity, best=content.best_epoch, ax=ax)
         for ax in axes.flat[len(shown) :]:
             ax.remove()
     return Drawn("training", figure, caption, wide=columns > 1)

@@ -5,31 +5,91 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hepxai.attribution import Attribution
-from hepxai.plots.means import Means, quantity, type_means
-from hepxai.plots.style import canvas, style
-from hepxai.plots.types import feature_matrix, matrix_bar, particle_types
-from hepxai.report.content import ReportContent
-from hepxai.report.maps import Map, maps
-from hepxai.report.pairs import pair_section
-from hepxai.report.section import Drawn, Section, capital, drawn, means_table, row_histogram, titled
+import numpy as np
 
-SIGNED = "Positive values push the output up (towards signal), negative ones down."
+from hepxai.attribution import Attribution
+from hepxai.estimate import Estimate
+from hepxai.metrics.isolation import attention_from_rest, isolation
+from hepxai.metrics.maps import in_focus
+from hepxai.plots.means import Means, pair_name, quantity, type_means
+from hepxai.plots.style import canvas, style
+from hepxai.plots.text import measured
+from hepxai.plots.types import feature_matrix, matrix_bar, particle_types
+from hepxai.report.closure import baseline_table, closure_part
+from hepxai.report.content import ReportContent
+from hepxai.report.maps import Map, maps, signed
+from hepxai.report.pairs import pair_section
+from hepxai.report.section import (
+    ERRORS,
+    Drawn,
+    Section,
+    Table,
+    capital,
+    drawn,
+    means_table,
+    row_histogram,
+    titled,
+)
+
 NOTHING = "Nothing was explained yet: run `hepxai explain` on this run folder."
 
 
 def looked_sections(content: ReportContent) -> Iterator[Section]:
-    """Heading, then one section per method and layer."""
-    yield Section("looked", "What the model looked at", text=() if content.explained else (NOTHING,))
+    """Comparison of the methods, then one section per method and layer."""
+    yield glance_section(content)
     for found in maps(content):
         build = pair_section if found.full.axes[0] == "pair" else particle_section
         yield build(content, found)
 
 
+# --- all methods side by side ----------------------------------------------------------------
+
+
+def glance_section(content: ReportContent) -> Section:
+    """How strongly the pair in focus is tied together, in a number that all methods share."""
+    rows = list(_isolations(content))
+    text = () if content.explained else (NOTHING,)
+    pairs = pair_name(content.focus)
+    header = (
+        "method",
+        *(f"inside, {c}" for c in content.classes),
+        *(f"to others, {c}" for c in content.classes),
+    )
+    shown = [[r["method"], *(measured(e["value"], e["error"]) for e in r["shares"].values())] for r in rows]
+    caption = (
+        f"{capital(pairs)}, method by method, in units of an equal share; signs are left aside. Inside: "
+        "share of what the two receive that comes from each other; 1: like from anyone else. To others: "
+        f"share of what all others receive that comes from the two. {ERRORS}"
+    )
+    tables = [Table(caption, header, shown)] if rows else []
+    return Section("looked", "What the model looked at", text=text, tables=tables, numbers=rows)
+
+
+def _isolations(content: ReportContent) -> Iterator[dict[str, Any]]:
+    for found in maps(content, "pair"):
+        raw = found.raw()
+        if in_focus(raw, content.focus).any():
+            shares = {
+                f"{where} {name}": _share(measure, raw, content.focus, name)
+                for where, measure in (("inside", isolation), ("others", attention_from_rest))
+                for name in content.classes
+            }
+            kept = {k: {"value": float(e.value), "error": float(e.error)} for k, e in shares.items()}
+            yield {"method": found.short, "shares": kept}
+
+
+def _share(measure: Any, raw: Attribution, focus: tuple[str, str], name: str) -> Estimate:
+    found: Estimate = measure(raw[raw.events.label == raw.events.schema.classes.index(name)], focus)
+    return found
+
+
+# --- particles -------------------------------------------------------------------------------
+
+
 def particle_section(content: ReportContent, found: Map) -> Section:
     """Means per particle type, and per feature where the method tells features apart."""
-    means = type_means(found.plain)
-    numbers = {"unit": quantity(found.plain), "particle_types": means.rows()}
+    means, closure = type_means(found.plain), closure_part(content, found)
+    numbers = {"unit": quantity(found.plain), "particle_types": means.rows(), "closure": closure.numbers}
     figures = [_types_figure(found, means)]
     if "feature" in found.full.axes:
         features = _features_only(found.full)
@@ -38,9 +98,13 @@ def particle_section(content: ReportContent, found: Map) -> Section:
     return Section(
         found.key,
         capital(found.name),
-        text=[SIGNED],
+        text=[signed(found), *closure.text],
         warnings=content.warnings_about(found.method),
-        tables=[means_table("Mean per particle", means)],
+        tables=[
+            *closure.tables,
+            means_table(f"Mean {quantity(found.plain)} per particle. {ERRORS}", means),
+            *baseline_table(found),
+        ],
         figures=figures,
         numbers=numbers,
         histograms={k: titled(h, found.full) for k, h in _histograms(found, means).items()},
@@ -57,7 +121,7 @@ def _histograms(found: Map, means: Means) -> dict[str, Any]:
 
 
 def _types_figure(found: Map, means: Means) -> Drawn:
-    caption = f"Mean attribution per particle of each type; {found.about}"
+    caption = f"Mean attribution per particle of each type, all its features together; {found.about}"
     size = (7.0, 1.8 + 0.75 * len(means.labels[1]))
     return drawn(f"{found.key}_types", caption, lambda ax: particle_types(found.plain, ax=ax), size)
 
@@ -69,14 +133,26 @@ def _features_only(attribution: Attribution) -> Attribution:
 
 
 def _features_figure(found: Map, features: Attribution) -> Drawn:
-    means = type_means(features)
+    moved, still = _without_still(features)
+    means = type_means(moved)
     classes, kinds, names = means.labels
     with style():
-        figure, axes = canvas(
-            len(classes), 1, (1.4 + 0.85 * len(names), (1.2 + 0.6 * len(kinds)) * len(classes) + 0.6)
-        )
+        size = (2.2 + 1.05 * len(names), (1.2 + 0.6 * len(kinds)) * len(classes) + 0.6)
+        figure, axes = canvas(len(classes), 1, size)
         for ax, name in zip(axes.flat, reversed(classes), strict=True):
-            feature_matrix(features, name, means=means, ax=ax)
-        matrix_bar(axes.flat[-1], features, means, list(axes.flat))
+            feature_matrix(moved, name, means=means, ax=ax)
+        matrix_bar(axes.flat[-1], moved, means, list(axes.flat))
     caption = f"Mean attribution per particle of each type and feature; {found.about}"
+    if still:
+        caption += f" Not shown, as exactly 0 in every particle (equal to the baseline): {', '.join(still)}."
     return Drawn(f"{found.key}_features", figure, caption, wide=True)
+
+
+def _without_still(features: Attribution) -> tuple[Attribution, list[str]]:
+    """Leave out the features that are 0 for every particle, and say which; all stay if none moved."""
+    names, moved = type_means(features).labels[2], (features.values != 0).any(axis=0)
+    if not moved.any():
+        return features, []
+    kept = {"feature": tuple(n for n, m in zip(names, moved, strict=True) if m)}
+    part = features.replace(values=features.values[:, np.flatnonzero(moved)], labels=kept)
+    return part, [n for n, m in zip(names, moved, strict=True) if not m]

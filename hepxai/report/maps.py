@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hepxai.attribution import Attribution
-from hepxai.plots.means import labels_of, layers, relative_to_uniform, single, sums_to_one
-from hepxai.plots.text import method_name
+from hepxai.metrics.maps import labels_of, single
+from hepxai.plots.means import layers, relative_to_uniform, sums_to_one
+from hepxai.plots.scores import sides
+from hepxai.plots.text import method_name, short_method
 from hepxai.report.content import ReportContent
 from hepxai.report.section import ERRORS, population, splits_of
 
@@ -46,6 +48,16 @@ class Map:
         return method_name(self.method) + (f", {self.layer}" if self.layer else "")
 
     @property
+    def short(self) -> str:
+        """The same where there is little room."""
+        return short_method(self.method) + (f", {self.layer}" if self.layer else "")
+
+    @property
+    def of_model(self) -> bool:
+        """Whether the model itself was explained, not a surrogate that repeats its story at best."""
+        return not self.method.startswith("surrogate")
+
+    @property
     def about(self) -> str:
         """End of every caption: which events, and what the errors are."""
         events = self.plain.events
@@ -72,3 +84,9 @@ def maps(content: ReportContent, axis: str | None = None) -> Iterator[Map]:
             shown = relative_to_uniform(full) if relative else full
             for layer, plain in layers(shown).items():
                 yield Map(method, layer, plain, full, relative)
+
+
+def signed(found: Map) -> str:
+    """What the sign of a value means, with the class names of the card."""
+    target, (_, other) = found.full.target, sides(found.full.events.schema)
+    return f"Positive values push the logit of {target} up, negative ones down, towards {other}."

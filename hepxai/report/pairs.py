@@ -6,35 +6,53 @@ from typing import Any
 
 import numpy as np
 
+from hepxai.metrics.maps import in_focus
 from hepxai.plots.focus import focus_distribution, focus_histograms, focus_profile, observer_profile
-from hepxai.plots.means import Means, focus_means, in_focus, pair_means, pair_name, quantity
+from hepxai.plots.means import Means, focus_means, pair_means, pair_name, quantity
 from hepxai.plots.style import canvas, style
 from hepxai.plots.text import measured, observer_name
 from hepxai.plots.types import matrix_bar, pair_types
+from hepxai.report.closure import closure_part
 from hepxai.report.content import ReportContent
 from hepxai.report.displays import display_figure, display_numbers
-from hepxai.report.maps import Map
-from hepxai.report.section import Drawn, Section, Table, capital, drawn, matrix_histogram, means_table, titled
+from hepxai.report.maps import Map, signed
+from hepxai.report.section import (
+    ERRORS,
+    Drawn,
+    Section,
+    Table,
+    capital,
+    drawn,
+    matrix_histogram,
+    means_table,
+    titled,
+)
 
 RELATIVE = (
     "A particle that looked at all n − 1 others alike would give each an attention of 1/(n − 1), less in "
     "events with more particles. Attention is therefore multiplied by n − 1 (by the number of neighbours, in "
     "a sparse layer): 1 is uniform, and the mean over all pairs of any event is 1."
 )
-SIGNED = (
-    "Positive values push the output up (towards signal), negative ones down. Pairs are ordered: the message "
-    "from a to b and the one from b to a are two pairs."
-)
+ORDERED = "Pairs are ordered: the message from a to b and the one from b to a are two pairs."
 
 
 def pair_section(content: ReportContent, found: Map) -> Section:
     """Everything about one map over pairs."""
     means = pair_means(found.plain)
-    parts = [_types(found, means), _focus(content, found), _heads(content, found), _displays(content, found)]
+    parts = [
+        closure_part(content, found),
+        _focus(content, found),
+        _heads(content, found),
+        _types(found, means),
+        _displays(content, found),
+    ]
     return Section(
         found.key,
         capital(found.name),
-        text=[RELATIVE if found.relative else SIGNED, *(t for part in parts for t in part.text)],
+        text=[
+            RELATIVE if found.relative else f"{signed(found)} {ORDERED}",
+            *(t for part in parts for t in part.text),
+        ],
         warnings=content.warnings_about(found.method),
         tables=[t for part in parts for t in part.tables],
         figures=[f for part in parts for f in part.figures],
@@ -70,9 +88,10 @@ def _types_figure(found: Map, means: Means) -> Drawn:
         for ax, name in zip(axes.flat, reversed(classes), strict=True):
             pair_types(found.plain, name, means=means, ax=ax)
         matrix_bar(axes.flat[-1], found.plain, means, list(axes.flat))
+    centre = "White: 1, as much as anyone else gets. " if found.relative else ""
     caption = (
         f"Mean {quantity(found.plain)} per ordered pair, receiver of the message against its sender; "
-        f"{found.about} Hatched: no event has such a pair."
+        f"{found.about} {centre}Hatched: no event has such a pair."
     )
     return Drawn(f"{found.key}_pairs", figure, caption, wide=True)
 
@@ -99,7 +118,9 @@ def _focus(content: ReportContent, found: Map) -> Section:
     if not in_focus(found.plain, content.focus).any():
         return Section("focus", "", text=[f"No explained event has {name}."])
     means = focus_means(found.plain, content.focus)
-    tables = [means_table(f"{capital(name)} against all others: mean {quantity(found.plain)}", means)]
+    tables = [
+        means_table(f"{capital(name)} against all others: mean {quantity(found.plain)}. {ERRORS}", means)
+    ]
     numbers: dict[str, Any] = {"means": means.rows()}
     if found.relative:
         raw = focus_means(found.raw(), content.focus)
@@ -117,9 +138,8 @@ def _focus(content: ReportContent, found: Map) -> Section:
 def _focus_figure(content: ReportContent, found: Map) -> Drawn:
     caption = (
         f"{capital(pair_name(content.focus))} (full lines, with errors) and all other pairs (dashed), each "
-        f"of unit area; {found.about} Pairs of one event are treated as correlated. The axis turns "
-        "linear around zero where signed weights leave negative bins. The outermost bins hold what lies "
-        "beyond."
+        f"of unit area; {found.about} Pairs of one event are treated as correlated. The outermost bins hold "
+        "what lies beyond."
     )
     return drawn(
         f"{found.key}_focus",
@@ -148,8 +168,9 @@ def _observer_label(content: ReportContent) -> str:
 def _profile_figure(content: ReportContent, found: Map) -> Drawn:
     observer, label = str(content.observer), _observer_label(content)
     caption = (
-        f"Mean over {pair_name(content.focus)} in bins of {label}, which the model was never given. The bins "
-        f"hold about equal numbers of events; points stand at the median of a bin; {found.about}"
+        f"Mean over {pair_name(content.focus)} in bins of {label}, an observer: it is no input of the "
+        "model. The bins hold about equal numbers of events; points stand at the median of a bin; the "
+        f"outermost bins reach beyond the frame, to the last event; {found.about}"
     )
     return drawn(
         f"{found.key}_profile",

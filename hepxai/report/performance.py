@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from hepxai.events import SPLITS
@@ -13,10 +15,13 @@ from hepxai.plots.scores import (
     roc_curve,
     score_distributions,
     score_histograms,
+    score_ratio,
+    sides,
 )
+from hepxai.plots.style import canvas, style
 from hepxai.plots.text import real
 from hepxai.report.content import ReportContent
-from hepxai.report.section import ERRORS, Section, Table, drawn, number, population
+from hepxai.report.section import ERRORS, Drawn, Section, Table, capital, drawn, number, population
 
 
 def scores_section(content: ReportContent) -> Section:
@@ -24,20 +29,32 @@ def scores_section(content: ReportContent) -> Section:
     events, scores = content.events, content.scores
     if len(events) == 0:
         return Section("scores", "Scores", text=["There are no events."])
-    caption = (
-        f"Score of {population(events)}. Filled: test sample; points: training sample; each has unit area. "
-        "Bars and bands are √Σw² of the bin; bins may be negative. The outermost bins hold what lies beyond. "
-        "KS: largest distance of the two weighted cumulative distributions; its p-value comes from "
-        "permuting events between the samples, which holds for signed weights."
-    )
-    found = {c: {"ks_distance": d, "p_value": p} for c, (d, p) in overtraining(events, scores).items()}
+    distances = overtraining(events, scores)
+    found = {c: {"ks_distance": d, "p_value": p} for c, (d, p) in distances.items()}
     return Section(
         "scores",
         "Scores",
-        figures=[drawn("scores", caption, lambda ax: score_distributions(events, scores, ax=ax), (8.0, 5.6))],
+        figures=[_scores_figure(content, distances)],
         numbers={"train_against_test": found},
         histograms={f"scores/{c}_{s}": h for (c, s), h in score_histograms(events, scores).items()},
     )
+
+
+def _scores_figure(content: ReportContent, distances: Mapping[str, tuple[float, float]]) -> Drawn:
+    events, scores = content.events, content.scores
+    caption = (
+        f"Score of {population(events)}. Filled: test sample; points: training sample; each has unit area. "
+        "Below: test over training sample. Bars and bands are √Σw² of the bin; bins may be negative. The "
+        "outermost bins hold what lies beyond. KS: largest distance of the two weighted cumulative "
+        "distributions, with its p-value from permuting events between the samples, which holds for signed "
+        "weights."
+    )
+    with style():
+        figure, axes = canvas(2, 1, (8.0, 7.2), height_ratios=(3, 1), sharex=True)
+        score_distributions(events, scores, distances=distances, ax=axes[0, 0])
+        axes[0, 0].set_xlabel("")
+        score_ratio(events, scores, ax=axes[1, 0])
+    return Drawn("scores", figure, caption)
 
 
 def roc_section(content: ReportContent) -> Section:
@@ -47,10 +64,12 @@ def roc_section(content: ReportContent) -> Section:
     if not any(_both(content, split) for split in SPLITS):
         text = ["A ROC curve needs a split with events of both classes; there is none."]
         return Section("roc", "ROC and figures of merit", text=text, tables=tables, numbers=_numbers(content))
+    signal, background = sides(content.events.schema)
     caption = (
-        f"Background rejection against signal efficiency; test sample: {population(test)}. The band is the "
-        "statistical error at fixed signal efficiency, from the background that passes and from the "
-        "threshold's own error. Weights are signed."
+        f"{capital(background)} rejection, one over the efficiency for {background}, against {signal} "
+        f"efficiency; test sample: {population(test)}. The band is the statistical error at fixed "
+        f"{signal} efficiency: that of the {background} that passes and that of the threshold. Weights "
+        "are signed. The kept epoch was chosen on the validation sample: quote the test sample."
     )
     metrics = content.metrics
     figure = drawn(
@@ -89,9 +108,11 @@ def _roc_numbers(content: ReportContent) -> dict[str, np.ndarray]:
 def _metrics_table(content: ReportContent) -> Table:
     names = list(dict.fromkeys(n for row in content.metrics.values() for n in row))
     rows = [
-        [_merit(n), *(number(row[n]) if n in row else "–" for row in content.metrics.values())] for n in names
+        [merit(n, content), *(number(row[n]) if n in row else "–" for row in content.metrics.values())]
+        for n in names
     ]
-    return Table(f"Figures of merit by split. {ERRORS}{_unbounded(content)}", ("", *content.metrics), rows)
+    caption = f"Figures of merit by split; accuracy cuts at logit 0. {ERRORS}{_unbounded(content)}"
+    return Table(caption, ("", *content.metrics), rows)
 
 
 def _unbounded(content: ReportContent) -> str:
@@ -99,11 +120,16 @@ def _unbounded(content: ReportContent) -> str:
     found = [v for row in content.metrics.values() for n, v in row.items() if n.startswith("rejection")]
     if all(np.isfinite(real(v.get("value"))) for v in found):
         return ""
-    return " A rejection of ∞ or –: the background that passes has no positive weight, so there is no number."
+    _, background = sides(content.events.schema)
+    return (
+        f" A rejection of ∞ or –: the {background} that passes has no positive weight, so there is no number."
+    )
 
 
-def _merit(name: str) -> str:
+def merit(name: str, content: ReportContent) -> str:
+    """Figure of merit in words, with the class names of the card."""
     kind, _, point = name.partition("@")
+    signal, background = sides(content.events.schema)
     if kind == "rejection" and point:
-        return f"background rejection at {100 * float(point):g} % signal efficiency"
+        return f"{background} rejection at {100 * float(point):g} % {signal} efficiency"
     return {"auc": "AUC"}.get(name, name.replace("_", " "))

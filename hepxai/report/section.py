@@ -18,7 +18,7 @@ from hepxai.plots.means import Means
 from hepxai.plots.style import canvas, style
 from hepxai.plots.text import measured
 
-ERRORS = "Errors are statistical: events are the independent units, weights are signed."
+ERRORS = "Errors are statistical."
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,19 @@ def drawn(
 
 
 def means_table(caption: str, means: Means) -> Table:
-    """Means by class, and the events behind them; the last class, usually signal, first."""
+    """Means by class, their difference, and the events behind them; the last class, usually signal, first."""
     classes, names = means.labels[:2]
-    header = (means.axes[1], *reversed(classes), *(f"events, {c}" for c in reversed(classes)))
+    order = range(len(classes))[::-1]
+    header = [means.axes[1], *classes[::-1], *(f"events, {c}" for c in classes[::-1])]
     rows = []
     for i, name in enumerate(names):
-        order = range(len(classes))[::-1]
         values = [measured(float(means.value[c, i]), float(means.error[c, i])) for c in order]
         rows.append([name, *values, *(f"{means.events[c, i]:,}" for c in order)])
+    if len(classes) == 2:  # classes share no event, so that their errors are independent
+        header.insert(3, f"{classes[1]} − {classes[0]}")
+        difference, error = means.value[1] - means.value[0], np.hypot(means.error[1], means.error[0])
+        for row, d, e in zip(rows, difference, error, strict=True):
+            row.insert(3, measured(float(d), float(e)))
     return Table(caption, header, rows)
 
 

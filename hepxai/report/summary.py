@@ -1,27 +1,64 @@
-"""The paragraph at the top: plain sentences, each built from numbers that the report shows below."""
+"""What stands at the top: short sentences, each built from numbers that the report shows below."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from hepxai.events import SPLITS
 from hepxai.plots.means import focus_means, pair_name
-from hepxai.plots.text import measured, method_name, real
+from hepxai.plots.scores import sides
+from hepxai.plots.text import general, measured, real, short_method
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map, maps
+from hepxai.report.performance import merit
 from hepxai.report.section import capital, number
-from hepxai.report.trust import complete, relative, residual_numbers
+from hepxai.report.trust import agreements, complete, relative, residual_numbers
+
+NOTHING = "The run holds no result yet."
 
 
-def summary(content: ReportContent) -> str:
-    """What the run found, in one paragraph."""
-    parts = [*_performance(content), *_focus(content), *_completeness(content), *_surrogate(content)]
-    if content.warnings:
-        count = len(content.warnings)
-        parts.append("Mind the warning below." if count == 1 else f"Mind the {count} warnings below.")
-    return " ".join(parts) or "The run holds no result yet."
+@dataclass(frozen=True)
+class Point:
+    """One thing to know about a run.
+
+    Attributes
+    ----------
+    about : str
+        A word or two.
+    sentences : tuple of str
+    """
+
+    about: str
+    sentences: tuple[str, ...]
+
+
+def summary(content: ReportContent) -> list[Point]:
+    """What was trained on what, how well, what it looks at, what to doubt."""
+    points = (
+        Point("Trained", tuple(_trained(content))),
+        Point("How well", tuple(_performance(content))),
+        Point(capital(pair_name(content.focus)), tuple(_focus(content))),
+        Point("To doubt", tuple(_doubts(content))),
+    )
+    found = [p for p in points if p.sentences]
+    any_result = content.metrics or content.explained or content.fidelity
+    return found if any_result else [*found, Point("Result", (NOTHING,))]
+
+
+def _trained(content: ReportContent) -> Iterator[str]:
+    if not content.history:
+        return
+    signal, background = sides(content.events.schema)
+    sizes = [f"{np.count_nonzero(content.events.split == i):,} {s}" for i, s in enumerate(SPLITS)]
+    yield capital(f"{signal} against {background} on {', '.join(sizes)} events.")
+    if content.best_epoch is not None:
+        last = content.best_epoch == content.history[-1].get("epoch")
+        end = "; it is the last one: more might help" if last else ""
+        best = f"the best of {len(content.history)} on the valid split{end}"
+        yield f"Epoch {content.best_epoch:g} was kept, {best}."
 
 
 def _main_split(found: object) -> str | None:
@@ -37,17 +74,27 @@ def _performance(content: ReportContent) -> Iterator[str]:
     events = "" if size is None else f" ({size:,} events)"
     known = [f"{n} {number(row[k])}" for k, n in (("auc", "AUC"), ("accuracy", "accuracy")) if k in row]
     if known:
-        yield f"On the {split} split{events} the model reaches {' and '.join(known)}."
+        yield f"{capital(split)} split{events}: {', '.join(known)}."
     if "rejection@0.5" in row and np.isfinite(real(row["rejection@0.5"].get("value"))):
-        yield f"At 50 % signal efficiency it rejects background by a factor {number(row['rejection@0.5'])}."
+        yield f"{capital(merit('rejection@0.5', content))}: {number(row['rejection@0.5'])}."
+    if split == "test" and "auc" in content.metrics.get("train", {}) and "auc" in row:
+        yield from _overtraining(content)
+
+
+def _overtraining(content: ReportContent) -> Iterator[str]:
+    train, test = (content.metrics[s]["auc"] for s in ("train", "test"))
+    gap = real(train.get("value")) - real(test.get("value"))
+    error = float(np.hypot(real(train.get("error")), real(test.get("error"))))
+    if np.isfinite(gap) and np.isfinite(error) and error > 0:
+        far = f"{abs(gap) / error:.1f} standard errors {'above' if gap > 0 else 'below'} the test split"
+        yield f"Train split: AUC {number(train)}, {far}."
 
 
 def _focus(content: ReportContent) -> Iterator[str]:
     for found in maps(content, "pair"):
         mine, other = (_by_class(content, found, i) for i in (0, 1))
-        # A surrogate repeats the model's story at best; its section tells it.
-        if mine and not found.method.startswith("surrogate"):
-            yield f"{capital(found.name)}: {_sentence(pair_name(content.focus), mine, other, found)}"
+        if mine and found.of_model:
+            yield f"{capital(found.short)}: {_sentence(mine, other, found)}"
 
 
 def _by_class(content: ReportContent, found: Map, column: int) -> str:
@@ -58,26 +105,45 @@ def _by_class(content: ReportContent, found: Map, column: int) -> str:
         for name, value, error in zip(means.labels[0], *both, strict=True)
         if np.isfinite(value)
     ]
-    return " and ".join(reversed(values))
+    return ", ".join(reversed(values))
 
 
-def _sentence(pairs: str, mine: str, other: str, found: Map) -> str:
+def _sentence(mine: str, other: str, found: Map) -> str:
     if found.relative:
-        end = f"; all other pairs {other}" if other else ""
-        return f"{pairs} receive {mine} times what a uniform look would give them{end}."
-    end = f"; any other pair by {other}" if other else ""
-    return f"one of the {pairs} moves the output by {mine}{end}."
+        return f"{mine}; 1 is equal attention to all."
+    end = f"; any other pair: {other}" if other else ""
+    return f"one such pair adds {mine} to the logit of {found.full.target}{end}."
+
+
+def _doubts(content: ReportContent) -> Iterator[str]:
+    if content.warnings:
+        count = len(content.warnings)
+        yield "The warning below." if count == 1 else f"The {count} warnings below."
+    yield from _completeness(content)
+    yield from _surrogate(content)
+    yield from _disagreement(content)
+    if content.history:
+        yield "One training with one seed; another may look elsewhere."
 
 
 def _completeness(content: ReportContent) -> Iterator[str]:
     found = {m: residual_numbers(a) for m, a in complete(content).items()}
     medians = [
-        f"{relative(n['median'])} ({method_name(m)})"
-        for m, n in found.items()
-        if n["undefined"] < n["events"]
+        f"{short_method(m)} {relative(n['median'])}" for m, n in found.items() if n["undefined"] < n["events"]
     ]
     if medians:
-        yield f"Median completeness residuals: {', '.join(medians)}."
+        yield f"Completeness, median residual: {', '.join(medians)}."
+
+
+def _disagreement(content: ReportContent) -> Iterator[str]:
+    found = list(agreements(content))
+    known = [
+        f"{n['first']} and {n['second']} {measured(n['value'], n['error'])}"
+        for n in found
+        if np.isfinite(n["value"])
+    ]
+    if known:
+        yield f"Rank agreement of the methods (1: same order, 0: unrelated): {'; '.join(known)}."
 
 
 def _surrogate(content: ReportContent) -> Iterator[str]:
@@ -86,6 +152,5 @@ def _surrogate(content: ReportContent) -> Iterator[str]:
         same = content.fidelity[split]["agreement"]
         value, error = (100 * real(same.get(k)) for k in ("value", "error"))
         if np.isfinite(value):
-            yield (
-                f"The surrogate decides like the model in ({measured(value, error)}) % of the {split} events."
-            )
+            shown = f"({measured(value, error)}) %" if error > 0 else f"{general(value)} %"
+            yield f"The surrogate decides like the model in {shown} of the {split} events."

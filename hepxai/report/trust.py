@@ -8,17 +8,15 @@ from typing import Any
 
 import hist
 import numpy as np
-from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate, ratio_mean
 from hepxai.explain.path import relative_residual, residual_checks
-from hepxai.jagged import IntArray, parents, row_sum
-from hepxai.plots.text import general, measured, method_name
+from hepxai.metrics.agreement import rank_agreement
+from hepxai.plots.text import decimals, fixed, general, measured, short_method
 from hepxai.plots.trust import FIGURES, fidelity_points, residuals
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import maps
-from hepxai.report.section import ERRORS, Section, Table, drawn, number, population, titled
+from hepxai.report.section import ERRORS, Section, Table, drawn, number, titled
 
 
 def residuals_section(content: ReportContent) -> Section:
@@ -30,15 +28,14 @@ def residuals_section(content: ReportContent) -> Section:
         ]
         return Section("residuals", "Completeness", text=text)
     numbers = {method: residual_numbers(a) for method, a in found.items()}
-    rows = [[method_name(m), *_shown(n)] for m, n in numbers.items()]
+    rows = [[short_method(m), *_shown(n)] for m, n in numbers.items()]
     header = ("method", "events", "median", "90 % quantile", "infinite", "undefined")
     caption = (
         "Completeness: how far the attributions of an event miss the change of the output that they should "
         "add up to, relative to that change. Events are not weighted: this is a property of the numerical "
         "integral. Dotted lines: medians; the outermost bins hold what lies beyond, also infinite residuals: "
         "events with a residual though their output does not change. Undefined, and left out: events without "
-        "either. "
-        f"{', '.join(population(a.events) for a in found.values())}."
+        "either."
     )
     figure = drawn("residuals", caption, lambda ax: residuals(found, ax=ax), (7.2, 5.0))
     return Section(
@@ -71,8 +68,10 @@ def residual_numbers(attribution: Attribution) -> dict[str, float]:
 
 
 def relative(residual: float) -> str:
-    """Relative residual as a percentage."""
-    return f"{general(100 * residual, 2)} %" if np.isfinite(residual) else general(residual)
+    """Relative residual as a percentage of two significant digits."""
+    if not (np.isfinite(residual) and residual > 0):
+        return general(residual)
+    return f"{fixed(100 * residual, max(decimals(100 * residual), 0))} %"
 
 
 def _shown(numbers: Mapping[str, float]) -> list[str]:
@@ -123,58 +122,30 @@ def fidelity_section(content: ReportContent) -> Section:
 
 def agreement_section(content: ReportContent) -> Section:
     """Whether the methods point to the same pairs."""
-    found = list(_agreements(content))
+    found = list(agreements(content))
     if not found:
         text = ["Two methods that explain the same pairs of the same events are needed to compare."]
         return Section("agreement", "Agreement between methods", text=text)
-    rows = [[n["first"], n["second"], measured(n["value"], n["error"])] for n in found]
+    rows = [[n["first"], n["second"], measured(n["value"], n["error"]), f"{n['left_out']:,}"] for n in found]
     caption = (
-        "Mean rank correlation (Spearman) inside an event between two methods over its pairs; 1: same order, "
-        f"0: none. Events with fewer than three pairs are left out. {ERRORS}"
+        "Mean rank correlation (Spearman) inside an event between the magnitudes that two methods give "
+        "its pairs; 1: same order, 0: unrelated. Events without an order among their pairs are left out. "
+        f"{ERRORS}"
     )
+    header = ("first", "second", "rank correlation", "events left out")
     return Section(
         "agreement",
         "Agreement between methods",
-        tables=[Table(caption, ("first", "second", "rank correlation"), rows, words=2)],
+        tables=[Table(caption, header, rows, words=2)],
         numbers=found,
     )
 
 
-def _agreements(content: ReportContent) -> Iterator[dict[str, Any]]:
-    plain = {found.name: found.plain for found in maps(content, "pair")}
+def agreements(content: ReportContent) -> Iterator[dict[str, Any]]:
+    """Mean rank correlation of every two maps over pairs that explain the same events."""
+    plain = {found.short: found.plain for found in maps(content, "pair")}
     for (first, a), (second, b) in combinations(plain.items(), 2):
-        if _same_pairs(a, b):
-            found = rank_correlation(a, b)
-            yield {"first": first, "second": second, "value": float(found.value), "error": float(found.error)}
-
-
-def _same_pairs(a: Attribution, b: Attribution) -> bool:
-    if a.pairs is None or b.pairs is None or len(a.values) != len(b.values):
-        return False
-    same_rows = np.array_equal(a.events.entry, b.events.entry) and np.array_equal(
-        a.events.file, b.events.file
-    )
-    return same_rows and np.array_equal(a.pairs.src, b.pairs.src) and np.array_equal(a.pairs.dst, b.pairs.dst)
-
-
-def rank_correlation(a: Attribution, b: Attribution) -> Estimate:
-    """Weighted mean over events of the Spearman correlation of two maps over the same pairs."""
-    offsets = a.offsets
-    x, y = (_centred_ranks(v.values, offsets) for v in (a, b))
-    top, xx, yy = (row_sum(v, offsets) for v in (x * y, x * x, y * y))
-    used = (np.diff(offsets) > 2) & (xx > 0) & (yy > 0)
-    value = np.where(used, top / np.sqrt(np.where(used, xx * yy, 1.0)), 0.0)
-    return ratio_mean(value, used.astype(np.int64), a.events.weight)
-
-
-def _centred_ranks(values: NDArray[np.floating], offsets: IntArray) -> NDArray[np.float64]:
-    owner = parents(offsets)
-    order = np.lexsort((values, owner))
-    new = np.append(True, (np.diff(values[order]) != 0) | (np.diff(owner[order]) != 0))[: len(order)]
-    group = np.cumsum(new) - 1
-    place = np.arange(len(order), dtype=np.float64)
-    tied = np.bincount(group, place) / np.bincount(group)  # ties share the mean of their ranks
-    ranks = np.empty(len(order))
-    ranks[order] = tied[group]
-    mean = row_sum(ranks, offsets) / np.maximum(np.diff(offsets), 1)
-    return ranks - mean[owner]
+        if np.array_equal(a.events.entry, b.events.entry) and np.array_equal(a.events.file, b.events.file):
+            found = rank_agreement(a, b)
+            mean = {"value": float(found.mean.value), "error": float(found.mean.error)}
+            yield {"first": first, "second": second, "left_out": found.left_out} | mean

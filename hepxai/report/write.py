@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.resources
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from hepxai.files import replacing, write_json, write_text
+from hepxai.plots.scores import sides
 from hepxai.plots.style import DPI, style
+from hepxai.progress import track
 from hepxai.report.content import ReportContent
 from hepxai.report.inputs import cutflow_section, samples_section, training_section
 from hepxai.report.looked import looked_sections
 from hepxai.report.performance import roc_section, scores_section
+from hepxai.report.provenance import provenance_section
 from hepxai.report.section import Drawn, Section
-from hepxai.report.summary import summary
+from hepxai.report.summary import Point, summary
 from hepxai.report.trust import agreement_section, fidelity_section, residuals_section
 
 # Without dates, the same numbers give the same files.
@@ -52,9 +55,10 @@ def sections(content: ReportContent) -> Iterator[Section]:
     yield residuals_section(content)
     yield fidelity_section(content)
     yield agreement_section(content)
+    yield provenance_section(content)
 
 
-def write_report(content: ReportContent, folder: str | Path) -> Path:
+def write_report(content: ReportContent, folder: str | Path, *, progress: bool = False) -> Path:
     """Write ``report.html``, ``figures/``, ``numbers.json`` and ``histograms.root``.
 
     Each file is complete or absent; files of these names are replaced.
@@ -63,6 +67,8 @@ def write_report(content: ReportContent, folder: str | Path) -> Path:
     ----------
     content : ReportContent
     folder : path
+    progress : bool
+        Show a progress bar.
 
     Returns
     -------
@@ -70,15 +76,26 @@ def write_report(content: ReportContent, folder: str | Path) -> Path:
         Of ``report.html``: one file that needs no other and no network.
     """
     root = Path(folder)
-    parts, text = list(sections(content)), summary(content)
-    figures = {d.name: _save(d, root / "figures") for part in parts for d in part.figures}
-    write_json(root / "numbers.json", _numbers(content, parts, text))
+    parts, points = list(sections(content)), summary(content)
+    figures = _save_all([d for part in parts for d in part.figures], root / "figures", progress=progress)
+    write_json(root / "numbers.json", _numbers(content, parts, points))
     _write_histograms(root / "histograms.root", {k: h for part in parts for k, h in part.histograms.items()})
     page = _template().render(
-        content=content, sections=parts, summary=text, figures=figures, provenance=_flat(content.provenance)
+        content=content, sections=parts, summary=points, figures=figures, reading=_reading(content)
     )
     write_text(root / "report.html", page)
     return root / "report.html"
+
+
+def _reading(content: ReportContent) -> list[str]:
+    """What holds for the whole page, said once."""
+    signal, background = sides(content.events.schema)
+    return [
+        f"A positive logit means {signal}, a negative one {background}.",
+        "Errors are statistical, one standard deviation. Events are the independent units, also where an "
+        "event has many particles or pairs; weights keep their signs.",
+        "No error covers another training, another simulation or a systematic uncertainty.",
+    ]
 
 
 def _template() -> jinja2.Template:
@@ -87,6 +104,15 @@ def _template() -> jinja2.Template:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(source)
+
+
+def _save_all(drawings: Sequence[Drawn], folder: Path, *, progress: bool) -> dict[str, str]:
+    pages = {}
+    with track("figures", len(drawings), show=progress) as advance:
+        for one in drawings:
+            pages[one.name] = _save(one, folder)
+            advance(1)
+    return pages
 
 
 def _save(drawn: Drawn, folder: Path) -> str:
@@ -124,10 +150,10 @@ def _root_name(name: str) -> str:
     return "/".join("".join(c if c.isalnum() and c.isascii() else "_" for c in p) for p in name.split("/"))
 
 
-def _numbers(content: ReportContent, parts: list[Section], text: str) -> dict[str, Any]:
+def _numbers(content: ReportContent, parts: list[Section], points: list[Point]) -> dict[str, Any]:
     return {
         "title": content.title,
-        "summary": text,
+        "summary": {p.about: list(p.sentences) for p in points},
         "warnings": list(content.warnings),
         "focus": list(content.focus),
         "observer": content.observer,
@@ -136,15 +162,3 @@ def _numbers(content: ReportContent, parts: list[Section], text: str) -> dict[st
         "provenance": content.provenance,
         "sections": {part.key: part.numbers for part in parts if part.numbers},
     }
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    rows: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            rows |= _flat(value, f"{prefix}{key} · ")
-        elif isinstance(value, list | tuple):
-            rows[f"{prefix}{key}"] = ", ".join(map(str, value))
-        else:
-            rows[f"{prefix}{key}"] = str(value)
-    return rows

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hepxai.progress import Advance, track
 from hepxai.simulate.chunk import ChunkTask, load_chunk
 from hepxai.simulate.config import SimulationConfig, load_config
 from hepxai.simulate.output import write_sample
-from hepxai.simulate.progress import Report, track
 from hepxai.simulate.recipe import Recipe, check_output, recipe_of
 from hepxai.simulate.workers import open_executor, run_chunks
 
@@ -103,10 +104,12 @@ def simulate(
     config = load_config(config_path, seed=seed)
     jobs = [_Job(config, recipe_of(config, n), Path(out_dir), events) for n in _chosen(config, samples)]
     done = {job.recipe.sample: job.existing() for job in jobs}
-    with track(shown=progress) as bars, open_executor(workers) as executor:
+    with open_executor(workers) as executor:
         for job in jobs:
             name = job.recipe.sample
-            done[name] = done[name] or job.run(executor, workers, bars(name, events), keep_chunks=keep_chunks)
+            if done[name] is None:
+                with track(name, events, show=progress) as advance:
+                    done[name] = job.run(executor, workers, _Report(advance), keep_chunks=keep_chunks)
     return {name: result for name, result in done.items() if result is not None}
 
 
@@ -115,6 +118,24 @@ def _chosen(config: SimulationConfig, samples: Sequence[str] | None) -> list[str
     if unknown := [n for n in names if n not in config.samples]:
         raise ValueError(f"no sample {unknown[0]!r} in the settings; there are {', '.join(config.samples)}")
     return names
+
+
+class _Report:
+    """Is told the number of selected events so far, and shows it with the rate since it was first told."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance, self.begun = advance, time.monotonic()
+        self.first: int | None = None
+        self.last = 0
+
+    def __call__(self, selected: int) -> None:
+        if self.first is None:  # events of an earlier call took no time in this one
+            self.first, self.begun = selected, time.monotonic()
+        # Chunks arrive in bursts, so the mean since the start says more than the latest steps.
+        elapsed = time.monotonic() - self.begun
+        rate = f", {(selected - self.first) / elapsed:.0f} events/s" if selected > self.first else ""
+        self.advance(selected - self.last, f"selected{rate}")
+        self.last = selected
 
 
 @dataclass(frozen=True)
@@ -143,7 +164,7 @@ class _Job:
         found = check_output(self.output, self.recipe, self.events)
         return None if found is None else self._result(found, reused=True)
 
-    def run(self, executor: Executor, workers: int, report: Report, *, keep_chunks: bool) -> SampleResult:
+    def run(self, executor: Executor, workers: int, report: _Report, *, keep_chunks: bool) -> SampleResult:
         channels = len(self.config.samples[self.recipe.sample].channels)
         stored = self._stored()
         needed = run_chunks(self.task, channels, self.events, executor, workers, stored, report)

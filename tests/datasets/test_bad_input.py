@@ -36,15 +36,28 @@ def line_of(folder: Path, text: str) -> int:
 
 
 def test_missing_file(small: Path) -> None:
-    text = message(small, "samples.1.files=singal.root")
-    assert (
-        text == "singal.root: does not exist (did you mean 'signal.root'?); check samples: files: on the card"
+    card = small / "card.yaml"
+    card.write_text(CARD.replace("signal.root", "singal.root"))
+    assert message(small) == (
+        f"card.yaml:{line_of(small, 'singal')}: samples.1.files.0: singal.root: does not exist "
+        "(did you mean 'signal.root'?); give the path of a ROOT file"
     )
+    assert message(small, "samples.1.files=[signal.root, gone/x.root]") == (
+        "override 'samples.1.files=[signal.root, gone/x.root]': samples.1.files.1: gone/x.root: "
+        "does not exist; give the path of a ROOT file"
+    )
+
+
+def test_missing_file_without_a_card(small: Path) -> None:
+    with pytest.raises(ReadError) as error:
+        inspect_file(small / "gone" / "x.root")
+    assert str(error.value) == f"{small}/gone/x.root: does not exist; give the path of a ROOT file"
 
 
 def test_a_folder_is_not_a_file(small: Path) -> None:
     (small / "data.root").mkdir()
-    assert message(small, "samples.1.files=data.root").startswith("data.root: is a folder")
+    text = message(small, "samples.1.files=data.root")
+    assert text.endswith("samples.1.files.0: data.root: is a folder; give the path of a ROOT file")
 
 
 def test_glob_without_match(small: Path) -> None:
@@ -56,16 +69,19 @@ def test_address_that_leads_nowhere(small: Path) -> None:
     text = message(small, f"samples.1.files=file://{small}/gone.root")
     assert "gone.root: cannot be read (FileNotFoundError: " in text
     assert text.endswith("check the address and the network")
-    text = message(small, f"samples.1.files=file://{small}/gone_*.root")
+    text = message(small, f"samples.1.files=file://{small}/gone_*.root", kind=CardError)
     assert text.endswith("gone_*.root; check the folder and the pattern")
 
 
 def test_not_root(small: Path) -> None:
     (small / "signal.root").write_text("pt,eta,phi\n")
-    expected = "signal.root: not a ROOT file (starts with b'pt,e'); give a file made by ROOT or uproot"
+    where = f"card.yaml:{line_of(small, 'signal.root')}: samples.1.files.0"
+    expected = (
+        f"{where}: signal.root: not a ROOT file (starts with b'pt,e'); give a file made by ROOT or uproot"
+    )
     assert message(small) == expected
     (small / "signal.root").write_bytes(b"")
-    assert message(small).startswith("signal.root: not a ROOT file (is empty)")
+    assert message(small).startswith(f"{where}: signal.root: not a ROOT file (is empty)")
 
 
 @pytest.mark.parametrize("write", [write_ttree, write_rntuple])
@@ -90,10 +106,17 @@ def test_damaged_bytes_in_the_middle(small: Path) -> None:
 
 
 def test_wrong_tree(small: Path) -> None:
-    expected = (
-        "signal.root: no tree 'events' (did you mean 'Events'?); it has Events; write tree: on the card"
-    )
-    assert message(small, "samples.1.files=signal.root:events") == expected
+    wrong = "no tree 'events' (did you mean 'Events'? Names are case-sensitive); it has Events"
+    listed = message(small, "samples.1.files=signal.root:events")
+    assert listed.endswith(f"samples.1.files.0: signal.root: {wrong}")
+    card = small / "card.yaml"
+    card.write_text(f"{CARD}tree: events\n")
+    assert message(small) == f"card.yaml:{line_of(small, 'tree:')}: tree: background.root: {wrong}"
+
+
+def test_a_tree_that_the_card_does_not_name(small: Path) -> None:
+    write_ttree(small / "signal.root", make_columns(20), tree="mini")
+    assert message(small) == "card.yaml:2: tree: signal.root: no tree 'Events'; it has mini"
 
 
 def test_empty_tree(small: Path) -> None:
@@ -146,9 +169,13 @@ def test_missing_values_of_a_branch_that_is_not_there(small: Path) -> None:
 
 
 def test_missing_momenta(small: Path) -> None:
-    text = message(small, "particles.muon.branches='Moun_{}'", kind=CardError)
-    assert "particles.muon.branches: found no momenta for Moun_{} in background.root:Events" in text
-    assert "needs pt, eta, phi or px, py, pz" in text
+    text = message(small, "particles.muon.branches='Muons_{}'", kind=CardError)
+    assert "particles.muon.branches: found no momenta for Muons_{} in background.root:Events" in text
+    assert "(did you mean 'Muon_{}'?); needs pt, eta, phi or px, py, pz" in text
+    text = message(small, "particles.muon.branches='muon_{}'", kind=CardError)
+    assert "(did you mean 'Muon_{}'? Names are case-sensitive)" in text
+    text = message(small, "particles.muon.branches='{}_1'", kind=CardError)
+    assert "particles.muon.branches: found no momenta for {}_1 in background.root:Events; needs" in text
 
 
 def test_missing_mass(tmp_path: Path, small: Path) -> None:

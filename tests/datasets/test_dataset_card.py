@@ -10,11 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ntuples import CARD
 
+import hepxai.datasets.card
 from hepxai.cards import CardError, dump_card, load_card
 from hepxai.datasets import DatasetCard, read
 from hepxai.pairs import PAIR_FEATURES
 
 CardOf = Callable[..., DatasetCard]
+
+
+def test_cards_know_the_pair_features_without_torch() -> None:
+    assert tuple(PAIR_FEATURES) == hepxai.datasets.card.PAIR_FEATURES
 
 
 def test_short_forms(card_of: CardOf) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,21 @@ def test_draft_of_nanoaod(tmp_path: Path) -> None:
     assert "not used: GenPart_{}" in (tmp_path / "f.yaml").read_text()
 
 
+def test_draft_for_two_classes_in_one_file(tmp_path: Path) -> None:
+    """The lines that the draft suggests work as they are."""
+    path = write_ttree(tmp_path / "f.root", make_columns(60) | {"is_signal": np.arange(60) % 3 == 0})
+    text = draft_card(inspect_file(path))
+    assert "# labels: {background: isSignal == 0, " in draft_card(
+        inspect_file(write_ttree(tmp_path / "g.root", make_columns(9)))
+    )
+    lines = [line for line in text.splitlines() if not line.startswith("labels:")]
+    chosen = "\n".join(lines).replace("# labels:", "labels:").replace(", class: signal}", "}", 1)
+    (tmp_path / "card.yaml").write_text(chosen)
+    events = read(load_card(tmp_path / "card.yaml", DatasetCard)).events
+    assert events.schema.classes == ("background", "signal")
+    assert events.label.tolist() == [int(i % 3 == 0) for i in range(60)]
+
+
 def test_draft_of_records(tmp_path: Path) -> None:
     columns = make_columns(40)
     names = ("pt", "eta", "phi", "mass", "charge")
@@ -191,9 +207,13 @@ def warnings_of(small: Path, *overrides: str) -> str:
 
 
 def test_check_warns(small: Path) -> None:
-    assert "the median pt of muon is" in warnings_of(
-        small, "units=MeV", "particles.muon.cuts={}", "selection={}"
+    units = warnings_of(small, "units=MeV", "particles.muon.cuts={}", "selection={}")
+    numbers = r"[\d.]+ GeV"  # one line for the card, not one for each type
+    found = (
+        rf"the median pt is {numbers} for muon, {numbers} for jet, {numbers} for met: is units: MeV right\?"
     )
+    assert len(re.findall(found, units)) == 1
+    assert units.count("median pt") == 1
     assert "btag of jet is -1 for" in warnings_of(small, "missing={}", "particles.jet.max=20")
     assert "feature charge is 0 everywhere" in warnings_of(small, "particles.muon.features.charge=0 * pt")
     assert "no muon in any selected event" in warnings_of(small, "particles.muon.cuts=pt < 0", "selection={}")

@@ -218,7 +218,9 @@ def test_the_package_is_the_verb(model: NetworkModel, events: Events) -> None:
 
 
 def test_unknown_method(model: NetworkModel, events: Events) -> None:
-    with pytest.raises(KeyError, match=r"no method 'edgeig'; there are .*attention, edge_ig"):
+    with pytest.raises(
+        KeyError, match=r"no method 'edgeig' \(did you mean 'edge_ig'\?\); there are .*attention, edge_ig"
+    ):
         explain(model, events, "edgeig")
 
 
@@ -233,7 +235,7 @@ def test_target_must_be_said_where_there_are_several(events: Events) -> None:
 
 
 def test_unknown_setting(method: str, model: NetworkModel, events: Events) -> None:
-    with pytest.raises(TypeError, match=f"{method} has no setting 'step'; it has .*progress"):
+    with pytest.raises(TypeError, match=f"{method} has no setting 'step'.*; it has .*progress"):
         explain(model, events, method, step=3)
 
 

@@ -447,6 +447,15 @@ def test_a_compiler_reads_the_same_literals(tmp_path: Path):
     assert done.stdout == b"".join(text.encode("utf-8", "surrogateescape") for text in ODD)
 
 
+def test_classes_give_histograms_names_that_root_can_say(nano):
+    """At its prompt `h->Draw()` needs one word; two classes never share it."""
+    schema = replace(nano.events.schema, classes=("t t̄", "A → μμ", "A - μμ", "signal"))
+    text = macro(nano.events.replace(schema=schema), {})
+    rows = text[text.index("const Rows classes = {") : text.index("const Rows scores")]
+    words = re.findall(r'", "(.*)"\},', rows)
+    assert words == ["t_t_", "A______1", "A______2", "signal"]
+
+
 @pytest.mark.parametrize(
     "prefix", ['Muon_pt, gSystem->Exec("x")); //', "Muon pt", "1Muon", "Müon", "Muon\n", "a-b"]
 )
@@ -458,3 +467,23 @@ def test_only_plain_prefixes_are_compiled(nano, prefix):
     assert '{"electron", "Electron"},' in rows
     assert '{"jet", "Jet_2"},' in rows
     assert prefix not in text
+
+
+def test_errors_stand_beside_their_values(nano, explain, tmp_path: Path):
+    events = nano.events
+    pairs = explain["edge_ig"](events)
+    pairs = pairs.replace(error=np.abs(pairs.values))
+    particles = explain["node_ig"](events).sum("feature").select(particle="muon")
+    particles = particles.replace(error=np.abs(particles.values))
+    paths = write_friends(tmp_path, events, [pairs, particles])
+    trees = [uproot.open(path)["hepxai"] for path in paths]
+    found = 0
+    for row, _ in rows(trees, events):
+        value, error = (row[f"hepxai_edge_ig_{leaf}"] for leaf in ("value", "error"))
+        assert error == pytest.approx(np.abs(value))
+        found += len(error)
+        value, error = (np.array(row[f"hepxai_particle_node_ig{leaf}"]) for leaf in ("", "_error"))
+        muon = np.array(row["hepxai_particle_type"], dtype=np.int64) == 1
+        assert error[muon] == pytest.approx(np.abs(value[muon]))
+        assert (error[~muon] == -999).all()
+    assert found == len(pairs.values)

@@ -209,10 +209,16 @@ def test_the_macro_compiles_whatever_the_names_hold(nano, explain, tmp_path: Pat
         nano.events.schema,
         types=('m"u\x01\n??/', "lepton", "jet", "met"),  # without muons the first type is drawn
         collections=(bad, "Muon", "Jet", "MET"),
+        classes=("t t̄ + jets", '"; signal'),
     )
     events = nano.events.replace(schema=schema)
-    write_friends(tmp_path / "odd", events, [explain["edge_ig"](events)])
+    scores = np.zeros(len(events))
+    write_friends(tmp_path / "odd", events, [explain["edge_ig"](events)], scores=scores)
     done = run_macro(tmp_path / "odd", tmp_path)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "owned").exists()
-    assert uproot.open(tmp_path / "friends_plots.root").classnames() == {"hepxai_edge_ig_value;1": "TH1D"}
+    assert uproot.open(tmp_path / "friends_plots.root").classnames() == {
+        "hepxai_edge_ig_value;1": "TH1D",
+        "hepxai_probability_of_t_t____jets;1": "TH1D",
+        "hepxai_probability_of____signal;1": "TH1D",
+    }

@@ -47,6 +47,18 @@ def test_take(rows: list[int]) -> None:
         assert torch.equal(getattr(taken, name), torch.cat([whole[:0], *(whole[a:b] for a, b in parts)]))
 
 
+@pytest.mark.parametrize("members", [[[3, 4], [9, 3]], [[], [], []], [], [[5, 6, 4]]])
+def test_regroup(members: list[list[int]]) -> None:
+    cloud, chosen = make_cloud(RAGGED), torch.tensor(members, dtype=torch.int64)
+    chosen = chosen.reshape(len(members), -1 if chosen.numel() else 0)
+    found = cloud.regroup(chosen)
+    assert found.counts.tolist() == [chosen.shape[1]] * len(members)
+    for event, rows in enumerate(chosen):
+        own = slice(int(found.ptr[event]), int(found.ptr[event + 1]))
+        assert torch.equal(found.x[own], cloud.x[rows])
+        assert torch.equal(found.p4[own], cloud.p4[rows])
+
+
 def test_of_events_shares_memory(toy: Callable[..., Events]) -> None:
     events = toy()
     cloud = Cloud.of(events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -183,6 +184,40 @@ def test_lonely_particles(plain: PygModel, toy: Callable[..., Events]) -> None:
 
 
 # --- what cannot be done ---------------------------------------------------------------------------
+
+
+def test_a_bare_module_is_told_its_wrapper(events: Events) -> None:
+    for method in ("edge_ig", "attention"):
+        with pytest.raises(CannotExplainError) as error:
+            explain(Plain(SAGEConv), events, method)
+        assert str(error.value) == (
+            "Plain is a bare torch module; wrap it, as in hepxai.PygModel(net, outputs=('signal',)), "
+            "and explain that"
+        )
+
+
+def renamed(events: Events, features: tuple[str, ...]) -> Events:
+    units = tuple("" for _ in features)
+    schema = dataclasses.replace(events.schema, features=features, units=units)
+    return dataclasses.replace(events, schema=schema, particles=events.particles[:, : len(features)])
+
+
+def test_other_features_are_refused(events: Events) -> None:
+    """Same number, other names: the module would take them and be wrong."""
+    model = PygModel(Plain(SAGEConv), ("signal",), schema=events.schema)
+    assert model.logits(events).shape == (12, 1)
+    other = renamed(events, ("pt", "phi", "eta", "charge", "btag"))
+    for ask in (model.logits, lambda e: explain(model, e, "edge_ig", layer="one", steps=2)):
+        with pytest.raises(
+            ValueError, match=r"trained on features \('pt', 'eta', .*these events have \('pt', 'phi'"
+        ):
+            ask(other)
+
+
+def test_another_number_of_features_is_told_without_a_schema(events: Events) -> None:
+    model = PygModel(Plain(SAGEConv), ("signal",))
+    with pytest.raises(ValueError, match=r"failed on events with 2 features \(pt, eta\): .*mat1 and mat2"):
+        explain(model, renamed(events, ("pt", "eta")), "edge_ig", layer="one")
 
 
 def test_no_attention(events: Events) -> None:

@@ -54,6 +54,21 @@ def test_the_shipped_network_is_the_studys() -> None:
         ("epochs: 3", "epoch: 3", r"card.yaml:6: training.epoch: unknown key \(did you mean 'epochs'\?\)"),
         ("epochs: 3", "monitor: accuracy", r"card.yaml:6: training.monitor: found 'accuracy'"),
         ("epochs: 3", "negative_weights: skip", r"card.yaml:6: training.negative_weights: .*'keep', 'drop'"),
+        (
+            "heads: 2",
+            "neighbours: 8",
+            r"card.yaml:3: convolutions.0.neighbours: only 'dynamic_edge' has neighbours, this is 'transf",
+        ),
+        (
+            "heads: 2",
+            "aggregation: max",
+            r"card.yaml:3: convolutions.0.aggregation: only 'dynamic_edge' has aggregation",
+        ),
+        (
+            "dynamic_edge, width: 8",
+            "dynamic_edge, width: 8, heads: 2",
+            r"card.yaml:4: convolutions.1.heads: only 'transformer' has heads, this is 'dynamic_edge'; leave",
+        ),
         ("kind: particle_gnn", "edge_dropout: 1.0", r"card.yaml:1: edge_dropout: found 1.0; should be less"),
     ],
 )

@@ -94,7 +94,7 @@ def test_foreign_events_are_refused(
     model: NetworkModel, events: Events, what: str, value: tuple[str, ...]
 ) -> None:
     foreign = events.replace(schema=dataclasses.replace(events.schema, **{what: value}))
-    with pytest.raises(ValueError, match=rf"trained on {what} .*data-set card of the run"):
+    with pytest.raises(ValueError, match=rf"trained on {what} .*data-set card of the training"):
         model.logits(foreign)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from hepxai import plots
-from hepxai.plots.display import _wrapped, eta_limit, strongest_pairs, without_eta
-from hepxai.plots.means import pair_means, relative_to_uniform, single
+from hepxai.metrics.maps import single
+from hepxai.plots.means import pair_means, relative_to_uniform
+from hepxai.plots.scores import p_text, score_histograms
 from hepxai.plots.style import plain
 from hepxai.plots.text import common_power, measured, observer_name
 
@@ -31,6 +34,7 @@ def every_figure(events, pair_map, node_map, attention):
     yield plots.training_curve(HISTORY)
     yield plots.training_curve(HISTORY, "learning_rate")
     yield plots.score_distributions(events, scores)
+    yield plots.score_ratio(events, scores)
     yield plots.roc_curve(events, scores, metrics={"test": {"auc": {"value": 0.7, "error": 0.01}}})
     yield plots.particle_types(node)
     yield plots.feature_matrix(node, "signal")
@@ -40,7 +44,9 @@ def every_figure(events, pair_map, node_map, attention):
     yield plots.focus_profile(pair, ("muon", "jet"), "mass_mumu")
     yield plots.residuals({"node_ig": node})
     yield plots.fidelity_points(FIDELITY)
-    yield plots.event_display(pair, row, score=1.5, observer="mass_mumu", truth="fromA")
+    yield plots.event_display(
+        pair, row, score=1.5, observer="mass_mumu", truth="fromA", focus=("jet", "muon")
+    )
 
 
 def test_nothing_is_clipped_and_no_legend_is_on_the_data(toy, pair_map, node_map, attention):
@@ -115,49 +121,6 @@ def test_empty_population_draws_empty_frames(toy, pair_map, node_map):
         plots.training_curve([]),
     ):
         ax.figure.canvas.draw()
-
-
-# --- event displays --------------------------------------------------------------------------
-
-
-def test_strongest_pairs_are_per_event_and_signed(toy, pair_map):
-    found = pair_map(toy(20))
-    row = int(np.flatnonzero(found.events.counts > 3)[0])
-    own = found.values[found.pairs.offsets[row] : found.pairs.offsets[row + 1]]
-    best = strongest_pairs(found, row, 5)
-    np.testing.assert_array_equal(abs(best.value), np.sort(abs(own))[::-1][:5])
-    assert best.src.max() < found.events.counts[row]
-
-
-def test_edges_take_the_short_way_around():
-    assert _wrapped((0.0, 1.0), (1.0, -1.0)) == [((0.0, 1.0), (1.0, -1.0))]
-    (a, b), (c, d) = _wrapped((0.0, 3.0), (1.0, -3.0))
-    assert a == (0.0, 3.0)
-    assert d == (1.0, -3.0)
-    np.testing.assert_allclose([b[1], c[1]], [-3 + 2 * np.pi, 3 - 2 * np.pi])
-
-
-def test_events_with_no_or_one_particle(toy, pair_map):
-    events = toy(30, smallest=0, largest=1)
-    for row in (int(np.argmin(events.counts)), int(np.argmax(events.counts))):
-        plots.event_display(pair_map(events), row).figure.canvas.draw()
-
-
-def test_missing_momentum_stands_in_the_margin(toy):
-    events = toy(20)
-    lost = without_eta(events)
-    assert lost.any()
-    assert (events.schema.code("met") == events.type[lost]).all()
-    assert eta_limit(events) >= abs(events.p4[~lost, 1]).max()
-
-
-def test_display_title_names_the_event(toy, pair_map):
-    events = toy(20)
-    row = int(np.argmax(events.counts))
-    title = plots.event_display(pair_map(events), row, score=-2.5, observer="mass_mumu").get_title(loc="left")
-    assert f"1:1:{row}" in title
-    assert "logit −2.50" in title
-    assert f"m(µµ) = {events.observers['mass_mumu'][row]:.1f} GeV" in title
 
 
 # --- text ------------------------------------------------------------------------------------
@@ -287,3 +250,39 @@ def test_a_caveat_is_written_once_and_leaves_the_text_of_others(toy, pair_map):
     for ax, name in zip(axes, ("signal", "background"), strict=True):
         plots.pair_types(poor, name, ax=ax)
     assert figure.get_supxlabel() == f"mine\n{POOR}"
+
+
+# --- scores and training ---------------------------------------------------------------------
+
+
+def test_the_ratio_is_test_over_training(toy):
+    events = toy(4000, smallest=1, largest=1)
+    scores = np.random.default_rng(0).normal(events.label, 1.0)
+    ax = plots.score_ratio(events, scores, bins=5)
+    filled = score_histograms(events, scores, 5)
+    for container, name in zip(ax.containers, ("signal", "background"), strict=True):
+        test, train = (filled[name, s] for s in ("test", "train"))
+        a, b = (h.values() / h.values().sum() for h in (test, train))
+        relative = np.hypot(*(np.sqrt(h.variances()) / h.values() for h in (test, train)))
+        np.testing.assert_allclose(container.lines[0].get_ydata(), a / b)
+        ends = np.array([s[1] for s in container.lines[2][0].get_segments()])[:, 1]
+        np.testing.assert_allclose(ends, a / b * (1 + relative))
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.1, "p = 0.10"), (0.0123, "p = 0.012"), (0.001, "p ≤ 0.001")])
+def test_p_values_say_what_the_permutations_can(p, text):
+    assert p_text(p) == text
+
+
+def test_the_kept_epoch_is_marked():
+    (line,) = (ln for ln in plots.training_curve(HISTORY, best=2.0).lines if "kept" in str(ln.get_label()))
+    assert list(line.get_xdata()) == [2.0, 2.0]
+
+
+def test_axes_are_named_after_the_classes(toy):
+    events = toy(200)
+    events = events.replace(schema=dataclasses.replace(events.schema, classes=("ttZ", "charged")))
+    scores = np.random.default_rng(0).normal(events.label, 1.0)
+    ax = plots.roc_curve(events, scores)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("charged efficiency", "ttZ rejection (1 / efficiency)")
+    assert plots.score_distributions(events, scores).get_xlabel() == "logit of charged"

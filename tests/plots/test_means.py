@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from hepxai.attribution import Attribution, Pairs
+from hepxai.metrics.binning import bin_of, equal_bins
+from hepxai.metrics.maps import in_focus, single
 from hepxai.plots.means import (
-    bin_of,
-    equal_bins,
     focus_means,
-    in_focus,
     layers,
+    neutral,
     pair_means,
     profile,
     quantity,
     relative_to_uniform,
-    single,
+    scale_of,
     sums_to_one,
     type_means,
 )
@@ -64,6 +64,21 @@ def test_relative_attention_is_one_on_average_in_every_event(toy, pair_map, atte
     np.testing.assert_allclose(relative.mean("pair").values, 1.0)
     assert quantity(relative) == "attention × (n − 1)"
     assert not sums_to_one(pair_map(toy(10)))
+
+
+def test_colours_are_centred_on_what_says_nothing(toy, pair_map, attention):
+    found = attention(toy(10, smallest=3))
+    relative = single(relative_to_uniform(found))
+    assert (neutral(relative), neutral(found), neutral(pair_map(toy(3)))) == (1, 0, 0)
+    values = np.array([0.4, 1.2])
+    _, norm = scale_of(relative, values)
+    assert (norm.vmin, norm.vcenter, norm.vmax) == pytest.approx((0.4, 1, 1.6))
+    assert norm(1.0) == 0.5
+    _, far = scale_of(relative, np.array([0.1, 5.0]))
+    assert (far.vmin, far.vcenter, far.vmax) == (0, 1, 5)  # attention is never below 0
+    _, signed = scale_of(pair_map(toy(3)), np.array([0.2, 0.5]))
+    assert (signed.vmin, signed.vcenter, signed.vmax) == (-0.5, 0, 0.5)  # also where no value is negative
+    assert not hasattr(scale_of(found, values)[1], "vcenter")
 
 
 def test_relative_attention_counts_the_neighbours_of_a_sparse_layer(toy, attention):

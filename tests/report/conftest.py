@@ -109,8 +109,8 @@ def make_edge_ig(events: Events, scores: np.ndarray, seed: int = 2, method: str 
     pairs = Pairs.complete(events)
     owner = parents(pairs.offsets)
     values = rng.normal(0, 0.02, len(owner)) + muon_pairs(events, pairs) * 0.2 * scores[owner]
-    span = row_sum(values, pairs.offsets)
-    residual = span * 0.003 * rng.lognormal(0, 1, len(events))
+    total = row_sum(values, pairs.offsets)
+    residual = total * 0.003 * rng.lognormal(0, 1, len(events))
     return Attribution(
         values=values,
         axes=("pair",),
@@ -119,7 +119,7 @@ def make_edge_ig(events: Events, scores: np.ndarray, seed: int = 2, method: str 
         target="signal",
         pairs=pairs,
         residual=residual,
-        span=span,
+        span=total - residual,
         settings={"layer": "transformer 1", "neighbours": "frozen"},
     )
 
@@ -130,7 +130,8 @@ def make_node_ig(events: Events, scores: np.ndarray, seed: int = 3) -> Attributi
     size = (events.n_particles, len(events.schema.features))
     planted = events.is_type("muon")[:, None] * np.array([0.1, 0.15, 0.15, 0.05, 0.0, 0.0])[: size[1]]
     values = rng.normal(0, 0.02, size) + planted * scores[events.parent][:, None]
-    span = row_sum(values, events.offsets).sum(axis=1)
+    total = row_sum(values, events.offsets).sum(axis=1)
+    residual = total * 0.01 * rng.lognormal(0, 0.7, len(events))
     return Attribution(
         values=values,
         axes=("particle", "feature"),
@@ -138,8 +139,8 @@ def make_node_ig(events: Events, scores: np.ndarray, seed: int = 3) -> Attributi
         method="node_ig",
         target="signal",
         labels={"feature": events.schema.features},
-        residual=span * 0.01 * rng.lognormal(0, 0.7, len(events)),
-        span=span,
+        residual=residual,
+        span=total - residual,
         settings={"baseline": "zero"},
     )
 

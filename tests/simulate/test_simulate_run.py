@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -235,7 +236,8 @@ def test_wrong_arguments(folder, tmp_path, options, message):
 
 def test_progress_bar_counts_selected_events(folder, tmp_path, capsys):
     run(folder, tmp_path, events=1, progress=True)
-    assert "/1 selected" in capsys.readouterr().out
+    shown = capsys.readouterr().err
+    assert re.search(r"background .* [0-9]+/1 .* selected, [0-9]+ events/s", shown), shown
 
 
 SCRIPT = """

@@ -1,10 +1,8 @@
-"""Attribution: the one result. Named axes, physics selections, means with errors, conversions."""
+"""The one result: named axes, physics selections, means with errors; see `Attribution`."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,40 +12,16 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.attribution import _conversions
+from hepxai.attribution.pairs import Pairs
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
-from hepxai.files import read_tensors, write_tensors
-from hepxai.jagged import IntArray, offsets_from_counts, parents, row_sum, take_rows
+from hepxai.jagged import IntArray, offsets_from_counts, row_sum, take_rows
 
 if TYPE_CHECKING:
     from torch_geometric.explain import Explanation
 
 JAGGED = ("particle", "pair")
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Ordered particle pairs: messages flow from ``src`` to ``dst``.
-
-    Attributes
-    ----------
-    src, dst : ndarray of int64, shape [P]
-        Flat particle indices into the events.
-    offsets : ndarray of int64, shape [E+1]
-    """
-
-    src: IntArray
-    dst: IntArray
-    offsets: IntArray
-
-    def __post_init__(self) -> None:
-        if not len(self.src) == len(self.dst) == self.offsets[-1]:
-            raise ValueError(f"{len(self.src)} and {len(self.dst)} rows of ends for {self.offsets[-1]} pairs")
-
-    @staticmethod
-    def complete(events: Events) -> Pairs:
-        """All ordered pairs of different particles of each event."""
-        return Pairs(*events.pairs())
 
 
 @dataclass(frozen=True)
@@ -75,6 +49,9 @@ class Attribution:
         Completeness: sum of the attributions minus the change of the output they should add up to.
     span : ndarray of float64, shape [E], optional
         That change of the output.
+    error : ndarray of float64, shape of ``values``, optional
+        Standard error of each value where the method itself samples. Copies with other values have none;
+        `population` contains it, since it is part of the spread between events.
     checks : mapping of str to float
         Figures of merit stored with the map (median relative residual, fidelity …).
     """
@@ -89,6 +66,7 @@ class Attribution:
     pairs: Pairs | None = None
     residual: NDArray[np.float64] | None = None
     span: NDArray[np.float64] | None = None
+    error: NDArray[np.float64] | None = None
     checks: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,6 +82,8 @@ class Attribution:
             column = getattr(self, name)
             if column is not None and len(column) != len(self.events):
                 raise ValueError(f"{name} has {len(column)} rows for {len(self.events)} events")
+        if self.error is not None and self.error.shape != self.values.shape:
+            raise ValueError(f"error has shape {self.error.shape} for values of {self.values.shape}")
         for axis, names in self.labels.items():
             if len(names) != self.values.shape[self.axis(axis)]:
                 raise ValueError(f"{len(names)} labels for axis {axis} of {self.values.shape}")
@@ -137,7 +117,9 @@ class Attribution:
         return self.axes.index(name)
 
     def replace(self, **changes: Any) -> Attribution:
-        """Copy with other attributes, checked again."""
+        """Copy with other attributes, checked again; the error of other values must be given with them."""
+        if "values" in changes:
+            changes.setdefault("error", None)
         return dataclasses.replace(self, **changes)
 
     # --- reductions --------------------------------------------------------------------------
@@ -220,7 +202,7 @@ class Attribution:
                 raise KeyError(f"axis {axis!r} has no {label!r}; it has {', '.join(names) or 'no labels'}")
             chosen = chosen._without(axis, np.take(chosen.values, names.index(label), axis=chosen.axis(axis)))
         mask = chosen._mask(particle, pair, source, destination)
-        return chosen if mask is None else chosen._keep(mask)
+        return chosen if mask is None else chosen.keep(mask)
 
     def _mask(
         self, particle: str | None, pair: tuple[str, str] | None, source: str | None, destination: str | None
@@ -255,11 +237,33 @@ class Attribution:
             return self.pairs.src, self.pairs.dst
         return (own := np.arange(self.events.n_particles)), own
 
-    def _keep(self, mask: NDArray[np.bool_]) -> Attribution:
+    def keep(self, mask: NDArray[np.bool_]) -> Attribution:
+        """Some of the entries of the first axis: pairs, particles or events.
+
+        All events stay, also those left without a pair or particle; an "event" axis loses its events.
+
+        Parameters
+        ----------
+        mask : ndarray of bool
+            One entry for each row of ``values``.
+
+        Raises
+        ------
+        ValueError
+            If the mask is not boolean or has another length.
+        """
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape != self.values.shape[:1]:
+            raise ValueError(
+                f"a mask of {mask.dtype} {mask.shape} for {len(self.values)} {self.axes[0]}s; "
+                "one bool for each is needed"
+            )
+        if self.axes[0] == "event":
+            return self[mask]
         src, dst = self._ends()
         counts = row_sum(mask.astype(np.float64), self.offsets).astype(np.int64)
         pairs = Pairs(src[mask], dst[mask], offsets_from_counts(counts))
-        return self.replace(values=self.values[mask], pairs=pairs)
+        return self.replace(values=self.values[mask], error=_rows(self.error, mask), pairs=pairs)
 
     def __getitem__(self, which: slice | NDArray[Any]) -> Attribution:
         """Keep the attribution of some of the events."""
@@ -270,10 +274,14 @@ class Attribution:
         if self.pairs is not None:
             shift = np.repeat(events.offsets[:-1] - self.events.offsets[rows], np.diff(offsets))
             pairs = Pairs(self.pairs.src[flat] + shift, self.pairs.dst[flat] + shift, offsets)
-        per_event = {
-            k: v if v is None else v[rows] for k, v in (("residual", self.residual), ("span", self.span))
-        }
-        return self.replace(values=self.values[flat], events=events, pairs=pairs, **per_event)
+        return self.replace(
+            values=self.values[flat],
+            events=events,
+            pairs=pairs,
+            residual=_rows(self.residual, rows),
+            span=_rows(self.span, rows),
+            error=_rows(self.error, flat),
+        )
 
     @staticmethod
     def concatenate(parts: Sequence[Attribution]) -> Attribution:
@@ -296,25 +304,18 @@ class Attribution:
             pairs=pairs,
             residual=_join([p.residual for p in parts]),
             span=_join([p.span for p in parts]),
+            error=_join([p.error for p in parts]),
         )
 
-    # --- conversions -------------------------------------------------------------------------
+    # --- conversions and storage -------------------------------------------------------------
 
     def to_awkward(self) -> ak.Array:
         """One list of records per event (one record per event for an "event" axis).
 
-        Fields are ``value`` (regular axes nested in it), and for pairs ``src`` and ``dst``, the
-        positions of the particles inside the event.
+        Fields are ``value`` (regular axes nested in it), ``error`` where there is one, and for pairs
+        ``src`` and ``dst``, the positions of the particles inside the event.
         """
-        value = ak.from_numpy(np.ascontiguousarray(self.values))
-        if self.axes[0] == "event":
-            return ak.zip({"value": value}, depth_limit=1)
-        columns = {"value": value}
-        if self.axes[0] == "pair":
-            first = self.events.offsets[parents(self.offsets)]
-            src, dst = self._ends()
-            columns |= {"src": src - first, "dst": dst - first}
-        return ak.unflatten(ak.zip(columns, depth_limit=1), np.diff(self.offsets))
+        return _conversions.awkward(self)
 
     def to_pyg(self, event: int) -> Explanation:
         """PyG ``Explanation`` of one event: ``node_mask`` for particles, ``edge_mask`` for pairs.
@@ -326,25 +327,7 @@ class Attribution:
         ValueError
             If PyG has no mask for these axes: sum over heads and layers, or select one, first.
         """
-        import torch
-        from torch_geometric.explain import Explanation
-
-        if self.axes not in (("pair",), ("particle",), ("particle", "feature")):
-            raise ValueError(f"PyG has no mask for the axes {', '.join(self.axes)}")
-        one = self[np.array([event])]
-        graph, (src, dst) = one.events.graph(), one._ends()
-        kept: dict[str, Any] = {"x": graph.x, "edge_index": graph.edge_index, "target": graph.y}
-        if one.axes[0] == "pair":
-            kept |= {
-                "edge_index": torch.as_tensor(np.stack([src, dst])),
-                "edge_mask": torch.as_tensor(one.values),
-            }
-        else:
-            table = one.values if one.values.ndim > 1 else one.values[:, None]
-            mask = np.zeros((one.events.n_particles, table.shape[1]), dtype=table.dtype)
-            mask[src] = table
-            kept["node_mask"] = torch.as_tensor(mask)
-        return Explanation(**kept)
+        return _conversions.pyg(self, event)
 
     def to_root(self, folder: str | Path) -> list[Path]:
         """Write friend trees aligned with the input files; see `hepxai.export.friends`."""
@@ -352,18 +335,9 @@ class Attribution:
 
         return write_friends(folder, self.events, [self])
 
-    # --- storage -----------------------------------------------------------------------------
-
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, complete or not at all. The events are stored elsewhere."""
-        tensors = {"values": self.values, "residual": self.residual, "span": self.span}
-        if self.pairs is not None:
-            tensors |= {f"pairs.{f}": getattr(self.pairs, f) for f in ("src", "dst", "offsets")}
-        kept = {name: getattr(self, name) for name in ("axes", "method", "target")}
-        kept |= {name: dict(getattr(self, name)) for name in ("labels", "settings", "checks")}
-        kept["events"] = _fingerprint(self.events)
-        known = {k: v for k, v in tensors.items() if v is not None}
-        write_tensors(path, known, {"attribution": json.dumps(kept)})
+        _conversions.save(self, path)
 
     @staticmethod
     def load(path: str | Path, events: Events) -> Attribution:
@@ -374,27 +348,11 @@ class Attribution:
         ValueError
             If the file is damaged, is something else, or explains other events.
         """
-        stored, metadata = read_tensors(path)
-        if "attribution" not in metadata or "values" not in stored:
-            raise ValueError(f"{path} holds no attribution")
-        tensors: dict[str, Any] = dict(stored)
-        kept: dict[str, Any] = json.loads(metadata["attribution"])
-        if kept.pop("events") != _fingerprint(events):
-            raise ValueError(f"{path} explains other events than the {len(events)} given")
-        pairs = None
-        if "pairs.src" in tensors:
-            pairs = Pairs(*(tensors.pop(f"pairs.{f}") for f in ("src", "dst", "offsets")))
-        kept["axes"] = tuple(kept["axes"])
-        kept["labels"] = {k: tuple(v) for k, v in kept["labels"].items()}
-        return Attribution(events=events, pairs=pairs, **tensors, **kept)
+        return Attribution(events=events, **_conversions.read(path, events))
 
 
-def _fingerprint(events: Events) -> str:
-    """Hash of which events these are and how many particles each has."""
-    columns = (events.file, events.entry, events.run, events.event, events.offsets)
-    return hashlib.sha256(
-        b"".join(np.ascontiguousarray(c, dtype=np.int64).tobytes() for c in columns)
-    ).hexdigest()
+def _rows(column: NDArray[np.float64] | None, rows: NDArray[Any]) -> NDArray[np.float64] | None:
+    return None if column is None else column[rows]
 
 
 def _join(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:

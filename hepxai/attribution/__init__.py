@@ -1,0 +1,6 @@
+"""Attribution: the one result. Named axes, physics selections, means with errors, conversions, storage."""
+
+from hepxai.attribution.pairs import Pairs
+from hepxai.attribution.result import Attribution
+
+__all__ = ["Attribution", "Pairs"]

@@ -1,0 +1,100 @@
+"""Where an attribution starts from: its baseline, the logit there, and how the sum leads to the score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hepxai.estimate import Estimate, ratio_mean
+from hepxai.plots.scores import sides
+from hepxai.plots.text import general, measured
+from hepxai.report.content import ReportContent
+from hepxai.report.maps import Map
+from hepxai.report.section import ERRORS, Section, Table
+
+PARTS = ("baseline", "attributions", "residual", "logit")
+
+
+def closure_part(content: ReportContent, found: Map) -> Section:
+    """From the logit at the baseline to the score, class by class; nothing for a method without a sum."""
+    full, (signal, background) = found.full, sides(found.full.events.schema)
+    text = _baseline(content, found)
+    if full.span is None or full.residual is None or not found.of_model or full.target != signal:
+        return Section("closure", "", text=text)
+    means = {name: _means(content, found, name) for name in content.classes}
+    if len(means) == 2:
+        means[f"{signal} − {background}"] = _difference(means[signal], means[background])
+    if full.axes[0] == "particle" and all(means[name].value[0] > 0 for name in content.classes):
+        text.append(_beyond(signal))
+    return Section("closure", "", text=text, tables=[_table(means, signal)], numbers=_numbers(means))
+
+
+def _table(means: dict[str, Estimate], signal: str) -> Table:
+    rows = [
+        [name, *(measured(float(v), float(e)) for v, e in zip(m.value, m.error, strict=True))]
+        for name, m in means.items()
+    ]
+    header = ("class", "logit at the baseline", "+ sum of attributions", "− residual", f"= logit of {signal}")
+    return Table(f"From the baseline to the score: means over the events. {ERRORS}", header, rows)
+
+
+def _numbers(means: dict[str, Estimate]) -> dict[str, Any]:
+    return {
+        name: {p: {"value": v, "error": e} for p, v, e in zip(PARTS, m.value, m.error, strict=True)}
+        for name, m in means.items()
+    }
+
+
+def _difference(a: Estimate, b: Estimate) -> Estimate:
+    """Of two classes, which share no event."""
+    return Estimate(a.value - b.value, np.hypot(a.error, b.error), a.n_eff + b.n_eff)
+
+
+def _means(content: ReportContent, found: Map, name: str) -> Estimate:
+    full, score = found.full, content.scores_of(found.full.events)
+    span, residual = np.asarray(full.span), np.asarray(full.residual)
+    parts = np.stack([score - span, span + residual, residual, score], axis=1)
+    own = full.events.label == full.events.schema.classes.index(name)
+    return ratio_mean(parts[own], np.ones(int(own.sum())), full.events.weight[own])
+
+
+def _baseline(content: ReportContent, found: Map) -> list[str]:
+    """What the method compares each event with."""
+    settings, first = found.full.settings, content.events.schema.classes[0]
+    if "baseline" not in settings:
+        return []
+    baseline = str(settings["baseline"])
+    if "feature" not in found.full.axes:
+        layer = f" in layer {settings['layer']}; every other layer as it is" if "layer" in settings else ""
+        return [f"Baseline: {baseline}{layer}."]
+    start = {
+        "background_mean": f"each particle starts as the mean {first} particle of its type",
+        "zero": "each particle starts with all features 0",
+    }.get(baseline, "each particle starts with the features that were given")
+    return [
+        f"Baseline: {start}, and every value says what moving away from there does to the logit. A feature "
+        "that equals its baseline, such as the type of a particle, gets exactly 0. Features that go together "
+        "share their effect in a way that physics does not fix: trust sums over features more."
+    ]
+
+
+def _beyond(signal: str) -> str:
+    return (
+        f"Mind the baseline: the model calls it {signal} for the events of either class, and no event looks "
+        "like it. The values say how real events differ from it; that most are negative does not speak "
+        f"against {signal}. Compare the classes."
+    )
+
+
+def baseline_table(found: Map) -> list[Table]:
+    """Baseline particle of every type, with units, where the method states it."""
+    values = found.full.settings.get("baseline_values")
+    if values is None:
+        return []
+    schema = found.full.events.schema
+    names = [f"{f} [{u}]" if u else f for f, u in zip(schema.features, schema.units, strict=True)]
+    rows: list[list[Any]] = [
+        [t, *(general(v, 3) for v in row)] for t, row in zip(schema.types, values, strict=True)
+    ]
+    return [Table("Baseline particle of every type", ("particle", *names), rows, folded=True)]

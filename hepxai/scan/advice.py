@@ -1,0 +1,101 @@
+"""What a scan recommends, in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hepxai.datasets import DatasetCard
+from hepxai.plots.text import measured
+from hepxai.scan.objectives import METRICS, Direction
+from hepxai.scan.ranking import Ranking
+from hepxai.scan.table import PointResult, Table
+
+ALIKE = 0.95
+"""A value that the best one beats with less than this probability is not told apart from it."""
+FEW = 5
+
+
+def advice(table: Table, dataset: DatasetCard) -> dict[str, list[str]]:
+    """Sentences for each objective, and on the front where there are several."""
+    found = {
+        METRICS[name].label(dataset): list(_objective(table, dataset, name, direction))
+        for name, direction in table.plan.objectives
+    }
+    if len(found) > 1 and table.candidates:
+        names = "; ".join(p.label for p in table.front())
+        found["Pareto front"] = [f"No other point is better in all objectives than: {names}."]
+    if left := list(_left_out(table)):
+        found["left out"] = left
+    return found
+
+
+def _objective(table: Table, dataset: DatasetCard, name: str, direction: Direction) -> Iterator[str]:
+    ranking, points = table.ranking(name, direction), table.candidates
+    if not ranking.order:
+        yield "No point is complete yet."
+        return
+    first = points[ranking.order[0]]
+    seeds = table.plan.seeds
+    of = f"mean of {seeds} seeds" if seeds > 1 else "one seed, no error"
+    most = "highest" if direction == "max" else "lowest"
+    yield f"{_said(first, name)} at {first.label}, the {most} of {len(ranking.order)} ({of})."
+    yield from _sure(ranking, points, seeds)
+    yield from _tested(first)
+
+
+def _sure(ranking: Ranking, points: list[PointResult], seeds: int) -> Iterator[str]:
+    if len(ranking.order) == 1:
+        yield "There is nothing to compare it with."
+        return
+    if seeds == 1:
+        yield (
+            "With one seed nothing says what another seed would change, so the order may be chance: "
+            "scan with 3 seeds or more."
+        )
+        return
+    best = chance(ranking.best[ranking.order[0]])
+    yield f"Probability that it is the best of all, given the seeds: {best}."
+    rest = [i for i in ranking.order[1:] if ranking.beaten[i] < ALIKE]
+    if rest:
+        names = ", ".join(f"{points[i].label} ({chance(ranking.beaten[i])})" for i in rest)
+        yield f"It is not told apart (better with less than {chance(ALIKE)}) from: {names}."
+    else:
+        yield f"It is better than every other with at least {chance(ALIKE)}."
+    if ranking.degrees < FEW:
+        yield (
+            f"The spread over seeds is known from {ranking.degrees} degrees of freedom only: "
+            "more seeds would sharpen all of this."
+        )
+
+
+def _tested(first: PointResult) -> Iterator[str]:
+    """The best of many is best by luck too; the test events had no part in the choice."""
+    shown = [f"{METRICS[n].text} {_said(first, n)}" for n in ("test_auc", "test_accuracy")]
+    if np.isfinite(first.results("test_auc")).any():
+        yield f"On the test events, which had no part in the choice: {', '.join(shown)}."
+
+
+def _said(point: PointResult, name: str) -> str:
+    mean = point.mean(name)
+    return measured(float(mean.value), float(mean.error))
+
+
+def _left_out(table: Table) -> Iterator[str]:
+    for point in table.points:
+        for trial in point.trials:
+            if trial.state in ("pruned", "failed"):
+                yield f"{point.label}, seed {trial.seed}: {trial.state}, {trial.why}."
+    missing = table.plan.trials - sum(t.finished for t in table.trials)
+    if missing:
+        yield f"{missing} of {table.plan.trials} trials are not finished; the same command goes on."
+
+
+def chance(probability: float) -> str:
+    """Probability in words; an en dash where there is none."""
+    if np.isnan(probability):
+        return "–"
+    if not 0.001 <= probability <= 0.999:
+        return "< 0.1 %" if probability < 0.5 else "> 99.9 %"
+    return f"{100 * probability:.{0 if 0.01 <= probability <= 0.99 else 1}f} %"

@@ -1,0 +1,234 @@
+"""Figures of a scan, composed from its store."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hepxai.estimate import Estimate
+from hepxai.plots.means import pair_name
+from hepxai.plots.scan import Ridge, Values, importance_bars, parallel, pareto, ridges, scan_curve
+from hepxai.plots.style import canvas, style
+from hepxai.report.section import Drawn, drawn
+from hepxai.scan.objectives import EDGES, METRICS
+from hepxai.scan.sampling import importances
+from hepxai.scan.scan import Scan
+from hepxai.scan.space import Axis, Choices, Stored, is_number, name_of
+from hepxai.scan.store import Trial
+from hepxai.scan.table import Array, PointResult, Table, spread_mean
+
+QUANTITIES = {"attention": "attention", "relative": "attention × (n − 1)"}
+ROWS = 12
+"""Values that a ridge plot has room for."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A scan and its results, as the sections need them."""
+
+    scan: Scan
+    results: Table
+
+    @cached_property
+    def points(self) -> list[PointResult]:
+        """Points with a complete training."""
+        return [p for p in self.results.points if p.of("complete")]
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """What is scanned."""
+        return self.scan.plan.space.axes
+
+    @property
+    def objectives(self) -> list[str]:
+        """Their names."""
+        return [name for name, _ in self.scan.plan.objectives]
+
+    @property
+    def judged(self) -> list[str]:
+        """Metrics of the validation events, objectives first."""
+        known = [m for m in self.results.metrics if METRICS[m].direction is not None]
+        return list(dict.fromkeys([*self.objectives, *known]))
+
+    @property
+    def explained(self) -> bool:
+        """Whether attention was stored."""
+        return any(t.histograms for p in self.points for t in p.of("complete"))
+
+    def label(self, metric: str) -> str:
+        """Metric in words."""
+        return METRICS[metric].label(self.scan.dataset)
+
+    def values(self, axis: Axis, points: Sequence[PointResult]) -> Values:
+        """Setting of each point."""
+        return Values(name_of(axis.key), [_shown(axis, p.point[axis.key]) for p in points], axis.is_log)
+
+    def short(self, point: PointResult) -> str:
+        """Value of the one entry that is scanned; the number of the point where there are several."""
+        values = list(point.point.values())
+        return str(values[0]) if len(values) == 1 else f"#{self.number(point)}"
+
+    def number(self, point: PointResult) -> int:
+        """Number of a point in the tables, from 1."""
+        return self.results.points.index(point) + 1
+
+    def mean(self, metric: str, points: Sequence[PointResult]) -> list[Estimate]:
+        """Mean of each point."""
+        return [p.mean(metric) for p in points]
+
+
+def _shown(axis: Axis, stored: Stored) -> object:
+    """Number where all values are; text otherwise."""
+    numbers = isinstance(axis, Choices) and not all(map(is_number, axis.values))
+    return str(stored) if numbers else stored
+
+
+def _file(axis: Axis) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name_of(axis.key))
+
+
+def curves(shown: Shown, axis: Axis) -> Drawn:
+    """Results against one of the axes: objectives first, then the other metrics of the validation events."""
+    metrics = shown.judged
+    values, alone = shown.values(axis, shown.points), len(shown.axes) == 1
+    rows = -(-len(metrics) // 2)
+    with style():
+        figure, frames = canvas(rows, 2, (12.0, 4.3 * rows + 0.5))
+        for place, metric in enumerate(metrics):
+            scan_curve(
+                values,
+                [p.results(metric) for p in shown.points],
+                shown.label(metric),
+                joined=alone,
+                chosen=_chosen(shown, metric),
+                legend=place == 0,
+                ax=frames.flat[place],
+            )
+        for frame in frames.flat[len(metrics) :]:
+            frame.set_visible(False)
+    caption = f"Every training, and the mean over seeds with its standard error, against {name_of(axis.key)}."
+    return Drawn(f"against_{_file(axis)}", figure, caption, wide=True)
+
+
+def _chosen(shown: Shown, metric: str) -> int | None:
+    """Row of the best point by an objective."""
+    for name, direction in shown.scan.plan.objectives:
+        order = shown.results.ranking(name, direction).order
+        if name == metric and order:
+            return shown.points.index(shown.results.candidates[order[0]])
+    return None
+
+
+def attention(shown: Shown, axis: Axis) -> Drawn:
+    """Attention of the pairs in focus and of the others for each value of one of the axes."""
+    focus = shown.scan.dataset.focus
+    assert focus is not None, "histograms are stored only where there is a focus"
+    groups = _by_value(shown, axis)
+    names = (pair_name(focus.pair), "other pairs")
+    with style():
+        figure, frames = canvas(1, 2, (13.0, 1.6 + 0.75 * max(len(groups), 3)))
+        for frame, quantity in zip(frames.flat, QUANTITIES, strict=True):
+            rows = [_ridge(v, trials, quantity) for v, trials in groups]
+            reference = 1.0 if quantity == "relative" else None
+            ridges(rows, EDGES[quantity], names, QUANTITIES[quantity], reference=reference, ax=frame)
+        frames.flat[0].set_ylabel(name_of(axis.key))
+    caption = (
+        f"Attention of {names[0]} for each value of {name_of(axis.key)} (filled; thin lines: single "
+        "trainings) and of all other pairs, each of unit area; validation events of all classes with their "
+        "weights. The numbers are means over trainings of the mean attention of these pairs, with standard "
+        "errors. Right: times the number of senders, so that 1 is uniform."
+    )
+    return Drawn(f"attention_{_file(axis)}", figure, caption, wide=True)
+
+
+def _by_value(shown: Shown, axis: Axis) -> list[tuple[str, list[Trial]]]:
+    """Trainings with histograms at each value, in order; evenly picked values where there are many."""
+    values = shown.values(axis, shown.points)
+    groups: dict[float, list[Trial]] = {}
+    names: dict[float, str] = {}
+    for place, value, point in zip(values.positions(), values.values, shown.points, strict=True):
+        groups.setdefault(place, []).extend(t for t in point.of("complete") if t.histograms)
+        names[place] = f"{value:.4g}" if isinstance(value, float) else str(value)
+    order = sorted(place for place, trials in groups.items() if trials)
+    picked = sorted({round(i) for i in np.linspace(0, len(order) - 1, min(ROWS, len(order)))})
+    return [(names[order[i]], groups[order[i]]) for i in picked]
+
+
+def _ridge(name: str, trials: Sequence[Trial], quantity: str) -> Ridge:
+    focus, other = (_densities(trials, quantity, pairs) for pairs in ("focus", "other"))
+    values = np.array([float(t.metrics["pair_attention"].value) for t in trials])
+    mean = spread_mean(values) if quantity == "attention" else None
+    return Ridge(name, focus, other, mean)
+
+
+def _densities(trials: Sequence[Trial], quantity: str, pairs: str) -> Array:
+    """Of all classes together, ``[trial, bin]``."""
+    found = []
+    for trial in trials:
+        own = [g["value"] for g in trial.histograms[quantity] if g["pairs"] == pairs]
+        total = np.sum(own, axis=0)
+        norm = total.sum() * np.diff(EDGES[quantity])
+        found.append(total / np.where(norm != 0, norm, np.nan))
+    return np.array(found)
+
+
+def fronts(shown: Shown) -> Iterator[Drawn]:
+    """Each two objectives against each other."""
+    points = shown.results.candidates
+    front = [points.index(p) for p in shown.results.front()]
+    for one, two in itertools.combinations(shown.objectives, 2) if points else ():
+        ways = dict(shown.scan.plan.objectives)
+        wanted = " and ".join(f"{'high' if ways[m] == 'max' else 'low'} {shown.label(m)}" for m in (one, two))
+        yield drawn(
+            f"pareto_{one}_{two}",
+            f"Wanted: {wanted}. Means over seeds with standard errors; numbers are those of the tables. "
+            "No other point is better in all objectives than one of the front.",
+            lambda ax, one=one, two=two: pareto(  # type: ignore[misc]
+                shown.mean(one, points),
+                shown.mean(two, points),
+                (shown.label(one), shown.label(two)),
+                [shown.short(p) for p in points],
+                front,
+                joined=len(shown.objectives) == 2,
+                ax=ax,
+            ),
+            (8.4, 6.4),
+        )
+
+
+def importance(shown: Shown) -> Iterator[Drawn]:
+    """What the variance of each objective comes from, where that can be said."""
+    trials = [t for p in shown.points for t in p.of("complete")]
+    space = {a.key: a.ordered() for a in shown.axes}
+    for name in shown.objectives:
+        values = [float(t.metrics[name].value) for t in trials]
+        found = importances([t.point for t in trials], [t.seed for t in trials], values, space)
+        if found:
+            named = {name_of(k): v for k, v in found.items()}
+            yield drawn(
+                f"importance_{name}",
+                f"Share of the variance of {shown.label(name)} between trainings that each entry explains by "
+                "itself (fANOVA); errors from bootstrap samples of the trainings. What explains no more than "
+                "the seed has not been seen to matter.",
+                lambda ax, named=named, name=name: importance_bars(named, shown.label(name), ax=ax),  # type: ignore[misc]
+                (8.0, 1.9 + 0.55 * len(found)),
+            )
+
+
+def lines(shown: Shown) -> Drawn:
+    """Parallel coordinates: what is scanned, and the other metrics, coloured by the first objective."""
+    points, first = shown.points, shown.objectives[0]
+    others = [m for m in shown.judged if m != first]
+    columns = [shown.values(a, points) for a in shown.axes]
+    columns += [Values(shown.label(m), [float(e.value) for e in shown.mean(m, points)]) for m in others]
+    result = np.array([float(e.value) for e in shown.mean(first, points)])
+    caption = f"Each line is a point (means over seeds), coloured by {shown.label(first)}."
+    size = (max(8.0, 2.6 * len(columns) + 1.5), 5.6)
+    with style():
+        figure, frames = canvas(size=size)
+        parallel(columns, result, shown.label(first), ax=frames[0, 0])
+    return Drawn("parallel", figure, caption, wide=True)

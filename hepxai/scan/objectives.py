@@ -1,0 +1,247 @@
+"""Figures of merit of a trial: of its accuracy, and of what it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.datasets import DatasetCard
+from hepxai.estimate import Estimate
+from hepxai.events import SPLITS, Events
+from hepxai.explain import CannotExplainError, explain
+from hepxai.jagged import parents
+from hepxai.metrics.dependence import distance_correlation
+from hepxai.metrics.isolation import isolation, pair_mean
+from hepxai.metrics.maps import in_focus, labels_of, single
+from hepxai.models.base import Model
+from hepxai.plots.histograms import signed_histogram
+from hepxai.plots.means import relative_to_uniform
+from hepxai.plots.text import observer_name
+from hepxai.run import Run
+
+Direction = Literal["max", "min"]
+Pair = tuple[str, str]
+EDGES = {"attention": np.linspace(0.0, 1.0, 101), "relative": np.linspace(0.0, 10.0, 101)}
+"""Fixed bins: of attention, and of attention × (n − 1). The outermost hold what lies beyond."""
+NAN = Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A trained run and what it looks at on the validation events.
+
+    Attributes
+    ----------
+    run : Run
+    maximum : int
+        Events to explain, at most.
+    """
+
+    run: Run
+    maximum: int
+
+    @cached_property
+    def valid(self) -> Events:
+        """Validation events."""
+        return self.run.events.where("valid")
+
+    @cached_property
+    def attention(self) -> Attribution:
+        """Attention of the first layer that has it, heads averaged, on evenly spread validation events."""
+        own = np.arange(len(self.valid))
+        if self.maximum < len(own):
+            own = own[np.linspace(0, len(own) - 1, self.maximum).astype(np.int64)]
+        return first_attention(self.run.model, self.valid[own])
+
+    @property
+    def pair(self) -> Pair:
+        """Particle types of the pair in focus."""
+        focus = self.run.dataset.focus
+        assert focus is not None, "metrics that need a focus are asked only where there is one"
+        return focus.pair
+
+    def figure(self, split: str, name: str) -> Estimate:
+        """Figure of merit that the run has stored, NaN where the split has not both classes."""
+        found = self.run.metrics().get(split, {}).get(name)
+        if found is None:
+            return NAN
+        return Estimate(np.asarray(found["value"]), np.asarray(found["error"]), np.nan)
+
+
+def first_attention(model: Model, events: Events) -> Attribution:
+    """Attention of the first layer that has it, heads averaged."""
+    found = explain(model, events, "attention", target=model.outputs[0])
+    return single(found, layer=labels_of(found, "layer")[0])
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit.
+
+    Attributes
+    ----------
+    of : callable
+        From `Evidence` to `Estimate`.
+    text : str
+        What it is; "{pair}" and "{observer}" stand for the focus of the data-set card.
+    direction : str, optional
+        What is better, "max" or "min"; None for one that is shown but never an objective.
+    needs : tuple of str
+        Any of "focus" (of the data-set card), "observer" (of the focus), "attention" (of the model).
+    why_not : str
+        Why it is never an objective.
+    """
+
+    of: Callable[[Evidence], Estimate]
+    text: str
+    direction: Direction | None
+    needs: tuple[str, ...] = ()
+    why_not: str = ""
+
+    def lacks(self, dataset: DatasetCard) -> str | None:
+        """What the data-set card lacks for this metric, if anything."""
+        focus = dataset.focus
+        if "focus" in self.needs and focus is None:
+            return "the pair in focus, focus: {pair: [TYPE, TYPE]}"
+        if "observer" in self.needs and (focus is None or focus.observer is None):
+            return "an observer in focus, focus: {pair: [TYPE, TYPE], observer: NAME}"
+        return None
+
+    def label(self, dataset: DatasetCard) -> str:
+        """What it is, in the words of a data set."""
+        focus = dataset.focus
+        if focus is None:
+            return self.text
+        pair = f"{focus.pair[0]}–{focus.pair[1]}"
+        return self.text.format(pair=pair, observer=observer_name(focus.observer or "").partition(" [")[0])
+
+
+Function = Callable[[Evidence], Estimate]
+METRICS: dict[str, Metric] = {}
+"""All metrics by name. Every trial stores all of them."""
+
+
+def metric(
+    name: str, text: str, direction: Direction | None, **options: Any
+) -> Callable[[Function], Function]:
+    """Decorator: make ``function(evidence) -> Estimate`` known as a metric; see `Metric` for the options."""
+
+    def enter(of: Function) -> Function:
+        if name in METRICS:
+            raise ValueError(f"a metric named {name!r} exists")
+        METRICS[name] = Metric(of, text, direction, **options)
+        return of
+
+    return enter
+
+
+_TEST = "choosing by the test events leaves none to say how good the choice is; use {}"
+
+
+@metric("valid_auc", "validation AUC", "max")
+def _valid_auc(evidence: Evidence) -> Estimate:
+    return evidence.figure("valid", "auc")
+
+
+@metric("valid_accuracy", "validation accuracy", "max")
+def _valid_accuracy(evidence: Evidence) -> Estimate:
+    return evidence.figure("valid", "accuracy")
+
+
+@metric("test_auc", "test AUC", None, why_not=_TEST.format("valid_auc"))
+def _test_auc(evidence: Evidence) -> Estimate:
+    return evidence.figure("test", "auc")
+
+
+@metric("test_accuracy", "test accuracy", None, why_not=_TEST.format("valid_accuracy"))
+def _test_accuracy(evidence: Evidence) -> Estimate:
+    return evidence.figure("test", "accuracy")
+
+
+@metric("pair_attention", "mean attention of {pair} pairs", "max", needs=("focus", "attention"))
+def _pair_attention(evidence: Evidence) -> Estimate:
+    return pair_mean(evidence.attention, evidence.pair)
+
+
+@metric("pair_isolation", "isolation of the {pair} pair", "max", needs=("focus", "attention"))
+def _pair_isolation(evidence: Evidence) -> Estimate:
+    return isolation(evidence.attention, evidence.pair)
+
+
+@metric(
+    "score_mass_correlation",
+    "distance correlation of score and {observer}, background",
+    "min",
+    needs=("focus", "observer"),
+)
+def _score_mass_correlation(evidence: Evidence) -> Estimate:
+    """On all background validation events that have a value of the observer."""
+    events, focus = evidence.run.events, evidence.run.dataset.focus
+    assert focus is not None, "metrics that need a focus are asked only where there is one"
+    observer = np.asarray(events.observers[str(focus.observer)], dtype=np.float64)
+    own = (events.split == SPLITS.index("valid")) & (events.label == 0) & np.isfinite(observer)
+    if not events.weight[own].sum() > 0:
+        return NAN
+    return distance_correlation(evidence.run.scores[own, 0], observer[own], events.weight[own])
+
+
+# --- all of them ---------------------------------------------------------------------------------
+
+
+def measure(evidence: Evidence) -> dict[str, Estimate]:
+    """All metrics that the data set and the model allow."""
+    return dict(_measured(evidence))
+
+
+def _measured(evidence: Evidence) -> Iterator[tuple[str, Estimate]]:
+    for name, known in METRICS.items():
+        if known.lacks(evidence.run.dataset) is None:
+            try:
+                yield name, known.of(evidence)
+            except CannotExplainError:
+                continue
+
+
+def histograms(evidence: Evidence) -> dict[str, Any]:
+    """Attention of the pairs in focus and of all others, by class, in fixed bins; empty if there is none.
+
+    Returns
+    -------
+    dict
+        ``quantity → [{"class", "pairs", "value", "variance"}]`` for the quantities of ``EDGES``; "pairs" is
+        "focus" or "other", weights are signed, pairs of one event count as correlated.
+    """
+    if evidence.run.dataset.focus is None:
+        return {}
+    try:
+        plain = evidence.attention
+    except CannotExplainError:
+        return {}
+    chosen = in_focus(plain, evidence.pair)
+    maps = {"attention": plain, "relative": relative_to_uniform(plain)}
+    return {name: list(_groups(found, chosen, EDGES[name])) for name, found in maps.items()}
+
+
+def _groups(
+    found: Attribution, chosen: NDArray[np.bool_], edges: NDArray[np.float64]
+) -> Iterator[dict[str, Any]]:
+    owner = parents(found.offsets)
+    for number, name in enumerate(found.events.schema.classes):
+        for pairs, mask in (("focus", chosen), ("other", ~chosen)):
+            own = mask & (found.events.label[owner] == number)
+            filled = signed_histogram(
+                found.values[own], found.events.weight[owner[own]], edges, cluster=owner[own]
+            )
+            kept = {"value": filled.values(), "variance": filled.variances()}
+            yield {"class": name, "pairs": pairs} | {k: _short(v) for k, v in kept.items()}
+
+
+def _short(values: NDArray[np.float64]) -> list[float]:
+    """Six digits are enough for a figure, and keep the store small."""
+    return [float(f"{v:.6g}") for v in values]

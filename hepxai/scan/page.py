@@ -1,0 +1,140 @@
+"""The page of a scan: recommendation, tables and figures, all from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hepxai.estimate import Estimate
+from hepxai.plots.text import general, measured
+from hepxai.report.page import write_page
+from hepxai.report.section import Section, Table, capital
+from hepxai.scan.advice import advice, chance
+from hepxai.scan.figures import Shown, attention, curves, fronts, importance, lines
+from hepxai.scan.scan import Scan
+from hepxai.scan.space import name_of
+from hepxai.scan.store import Trial
+from hepxai.scan.table import PointResult
+
+READING = (
+    "Each point was trained with every seed. ± after a mean is the standard error over seeds, s/√n; after a "
+    "single training it is the statistical error of the validation events.",
+    "All trainings are judged on the same validation events, so much of that error cancels when they are "
+    "compared; probabilities are for these events, given the seeds. A seed starts every point from the same "
+    "weights and batches, so points are compared seed by seed.",
+    "Explanations are of validation events. Test figures are shown and never chosen by.",
+)
+
+
+def write_scan(scan: Scan, *, progress: bool = False) -> Path:
+    """Write ``scan.html``, ``figures/``, ``table.csv``, ``trials.csv`` and ``table.json``, anew.
+
+    Parameters
+    ----------
+    scan : Scan
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        Of ``scan.html``.
+    """
+    results = scan.table()
+    results.write(scan.folder)
+    shown = Shown(scan, results)
+    over = ", ".join(name_of(a.key) for a in shown.axes)
+    return write_page(
+        scan.folder / "scan.html",
+        title=f"{scan.dataset.name}: scan of {over}",
+        about=[_about(scan)],
+        summary={capital(k): v for k, v in advice(results, scan.dataset).items()},
+        reading=READING,
+        sections=list(_sections(shown)),
+        cards={n: (scan.folder / n).read_text(encoding="utf-8") for n in ("dataset.yaml", "model.yaml")},
+        footer="Numbers with errors: table.csv, trials.csv, table.json. Figures as PNG and PDF: figures/.",
+        progress=progress,
+    )
+
+
+def _about(scan: Scan) -> str:
+    plan = scan.plan
+    explained = f"up to {plan.explain:,} validation events explained in each"
+    return f"{plan.points} points ({plan.sampler}) × {plan.seeds} seeds; {explained}."
+
+
+def _sections(shown: Shown) -> Iterator[Section]:
+    yield _ranking_section(shown)
+    if shown.points:
+        yield Section("results", "Results", figures=[curves(shown, a) for a in shown.axes])
+        if figures := [attention(shown, a) for a in shown.axes if shown.explained]:
+            yield Section("attention", "Attention", figures=figures)
+        if figures := [*fronts(shown), *importance(shown), lines(shown)]:
+            yield Section("together", "All together", figures=figures)
+    yield Section("tables", "All numbers", tables=[_points_table(shown), _trials_table(shown)])
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def _ranking_section(shown: Shown) -> Section:
+    tables = [_ranking_table(shown, number) for number in range(len(shown.objectives))]
+    text = (
+        "With n seeds and V points, x = μ(point) + a(seed) + ε: what a seed has in common cancels in "
+        "differences. Probabilities are those of the true means μ, from Student's t with (V − 1)(n − 1) "
+        "degrees of freedom; points with a pruned or failed training are left out, because the mean of the "
+        "survivors would be too good."
+    )
+    return Section("best", "Which is best, and how sure", text=[text], tables=tables)
+
+
+def _ranking_table(shown: Shown, number: int) -> Table:
+    name, direction = shown.scan.plan.objectives[number]
+    ranking, points = shown.results.ranking(name, direction), shown.results.candidates
+    probabilities = (ranking.best, ranking.beaten)
+    rows = [
+        [_name(shown, points[i]), _number(points[i].mean(name)), *(chance(p[i]) for p in probabilities)]
+        for i in ranking.order
+    ]
+    better = "higher" if direction == "max" else "lower"
+    spread = general(ranking.spread, 2)
+    caption = (
+        f"{capital(shown.label(name))} ({better} is better), mean over seeds. A training scatters by "
+        f"{spread} around its point and seed, known from {ranking.degrees} degrees of freedom."
+    )
+    return Table(caption, ("point", shown.label(name), "is the best", "first is better than it"), rows)
+
+
+def _name(shown: Shown, point: PointResult) -> str:
+    return f"#{shown.number(point)} {point.label}"
+
+
+def _number(mean: Estimate) -> str:
+    return measured(float(mean.value), float(mean.error))
+
+
+def _points_table(shown: Shown) -> Table:
+    metrics = shown.results.metrics
+    header = ["point", "seeds", *(shown.label(m) for m in metrics)]
+    rows = [
+        [_name(shown, p), str(len(p.of("complete"))), *(_number(p.mean(m)) for m in metrics)]
+        for p in shown.points
+    ]
+    return Table("Every point: mean over seeds and its standard error.", header, rows)
+
+
+def _trials_table(shown: Shown) -> Table:
+    metrics = shown.results.metrics
+    header = ["training", "seed", "state", *(shown.label(m) for m in metrics), "epochs", "seconds"]
+    rows = [
+        _trial_row(_name(shown, point), trial, metrics)
+        for point in shown.results.points
+        for trial in point.trials
+    ]
+    return Table("Every training, with statistical errors.", header, rows, folded=True)
+
+
+def _trial_row(name: str, trial: Trial, metrics: Sequence[str]) -> list[str]:
+    figures = [_number(trial.metrics[m]) if m in trial.metrics else "–" for m in metrics]
+    rest = [str(len(trial.auc)), general(trial.seconds, 3)]
+    return [name, str(trial.seed), trial.state, *figures, *rest]

@@ -1,0 +1,91 @@
+"""Which value is best, and how sure one can be given the seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+DRAWS = 100_000
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Comparison of several values by the results of their seeds.
+
+    Attributes
+    ----------
+    order : tuple of int
+        Rows from the best mean to the worst; rows with a NaN are left out.
+    best : ndarray of float64, shape [V]
+        Probability that a row is the best of all; NaN where that cannot be said.
+    beaten : ndarray of float64, shape [V]
+        Probability that the row with the best mean is better than this one; NaN for itself.
+    spread : float
+        Standard deviation of a training around its value and its seed.
+    degrees : int
+        Degrees of freedom behind ``spread``; 0 with one seed or one value.
+    """
+
+    order: tuple[int, ...]
+    best: Array
+    beaten: Array
+    spread: float
+    degrees: int
+
+
+def rank(results: Array, *, higher: bool) -> Ranking:
+    """Rank values by the mean over seeds.
+
+    A seed starts every value from the same weights and the same order of batches, so trainings of one
+    seed are good or bad together. A result is therefore taken as x_vs = μ_v + a_s + ε_vs with normal ε: what
+    a seed has in common, a_s, cancels in differences (randomised blocks; Fisher, The Design of
+    Experiments). With V values and n seeds,
+
+        s² = Σ_vs (x_vs - x̄_v - x̄_s + x̄)² / ν,   ν = (V - 1)(n - 1),
+
+    and, with flat priors on μ, a and log s, the difference of two μ is Student-t distributed around the
+    observed one, with width s √(2/n) and ν degrees of freedom [Gelman et al., Bayesian Data Analysis]. The
+    probability of being the best of all is counted in draws from the same posterior.
+
+    Parameters
+    ----------
+    results : ndarray, shape [V, n]
+        One row per value, one column per seed.
+    higher : bool
+        Whether more is better.
+    """
+    rows = np.flatnonzero(np.isfinite(results).all(axis=1) & (results.shape[1] > 0))
+    known = results[rows] * (1 if higher else -1)
+    mean = known.mean(axis=1)
+    order = np.argsort(-mean, kind="stable")
+    best, beaten = np.full(len(results), np.nan), np.full(len(results), np.nan)
+    ranked = tuple(int(i) for i in rows[order])
+    degrees = (len(rows) - 1) * (results.shape[1] - 1)
+    if degrees < 1:
+        return Ranking(ranked, best, beaten, np.nan, 0)
+    rest = known - mean[:, None] - known.mean(axis=0) + known.mean()
+    spread = float(np.sqrt((rest**2).sum() / degrees))
+    width = spread / np.sqrt(results.shape[1])
+    best[rows] = _best(mean, width, degrees)
+    beaten[rows] = _student(mean[order[0]] - mean, np.sqrt(2) * width, degrees)
+    beaten[ranked[0]] = np.nan
+    return Ranking(ranked, best, beaten, spread, degrees)
+
+
+def _student(gain: Array, width: float, degrees: int) -> Array:
+    """Probability of a positive difference; a half for equal values, also without any spread."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pull = np.where(gain == 0, 0.0, gain / width)
+    return np.asarray(stats.t.cdf(pull, degrees))
+
+
+def _best(mean: Array, width: float, degrees: int) -> Array:
+    rng = np.random.default_rng(0)
+    scale = width * np.sqrt(degrees / rng.chisquare(degrees, DRAWS))
+    drawn = mean + scale[:, None] * rng.standard_normal((DRAWS, len(mean)))
+    top = drawn == drawn.max(axis=1, keepdims=True)  # ties, where there is no spread, share
+    return np.asarray((top / top.sum(axis=1, keepdims=True)).mean(axis=0))

@@ -1,0 +1,277 @@
+"""A scan: one folder with many runs, one store, and what they say together."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from filelock import FileLock
+
+from hepxai.cards import dump_card
+from hepxai.datasets import DatasetCard
+from hepxai.files import write_json, write_text
+from hepxai.models.card import ModelCard
+from hepxai.plots.text import measured
+from hepxai.progress import say, track
+from hepxai.scan.objectives import METRICS
+from hepxai.scan.plan import Plan
+from hepxai.scan.space import ScanError, Space, cards_with, folder_name
+from hepxai.scan.store import Store, Trial
+from hepxai.scan.table import Table
+from hepxai.scan.work import work
+from hepxai.simulate.workers import open_executor
+
+SETTINGS = "scan.json"
+LOOK = 0.5
+"""Seconds between two looks at what workers have finished."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Many trainings over values of card entries, resumable, shared by processes and machines.
+
+    Attributes
+    ----------
+    folder : Path
+    dataset : DatasetCard
+    card : ModelCard
+        Both as they are where nothing is scanned.
+    plan : Plan
+    """
+
+    folder: Path
+    dataset: DatasetCard
+    card: ModelCard
+    plan: Plan
+
+    # --- doors -------------------------------------------------------------------------------
+
+    @staticmethod
+    def start(
+        folder: str | Path,
+        dataset: DatasetCard,
+        card: ModelCard,
+        over: Sequence[str] | Mapping[str, Any],
+        *,
+        seeds: int = 1,
+        objectives: Sequence[str] = ("valid_auc",),
+        sampler: str = "grid",
+        trials: int | None = None,
+        explain: int = 5000,
+        prune: bool = False,
+        sampler_seed: int = 0,
+    ) -> Scan:
+        """Begin in a new folder, or go on where a scan of the same settings stopped.
+
+        Parameters
+        ----------
+        folder : path
+            New, empty, of the same scan, or with nothing but finished runs in ``runs/``: those are adopted.
+        dataset, card : DatasetCard, ModelCard
+        over : sequence of str, or mapping
+            ``["edge_dropout=0.1,0.2", "training.learning_rate=1e-4..1e-2:log"]``, or
+            ``{"edge_dropout": [0.1, 0.2]}``. Entries of the model card; ``dataset.KEY`` for those of the
+            data-set card.
+        seeds : int
+            Trainings of every point.
+        objectives : sequence of str
+            Names in ``METRICS``, with ``:max`` or ``:min`` to turn one round.
+        sampler : str
+            "grid", "random" or "tpe".
+        trials : int, optional
+            Points to try, for "random" and "tpe"; may be raised when going on.
+        explain : int
+            Validation events to explain, at most.
+        prune : bool
+            Stop trainings whose validation AUC stays below the median.
+        sampler_seed : int
+            Of "random" and "tpe".
+
+        Raises
+        ------
+        ScanError, CardError
+            Before anything is written or trained.
+        """
+        plan = Plan.make(
+            Space.parse(over),
+            seeds=seeds,
+            sampler=sampler,
+            trials=trials,
+            objectives=objectives,
+            explain=explain,
+            prune=prune,
+            sampler_seed=sampler_seed,
+        )
+        scan = Scan(Path(folder), dataset, card, plan)
+        with TemporaryDirectory() as scratch:
+            scan._write_cards(Path(scratch))
+            plan.check(Path(scratch))
+        scan._claim()
+        return scan
+
+    @staticmethod
+    def open(folder: str | Path) -> Scan:
+        """Open the folder of a scan.
+
+        Raises
+        ------
+        ScanError
+            If it is none.
+        """
+        folder = Path(folder)
+        if not (folder / SETTINGS).is_file():
+            raise ScanError(f"{folder} is no scan; make one with `hepxai scan`")
+        plan = Plan.from_json(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+        return Scan(folder, *cards_with(folder, []), plan)
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def run(self, *, workers: int = 1, device: str = "cpu", progress: bool = True) -> Table:
+        """Train and measure what is not finished. Other processes, on other machines too, may do the same.
+
+        Parameters
+        ----------
+        workers : int
+            Processes; one of them: this one. The table does not hang on it, but for "tpe" and pruning,
+            which decide by what is finished.
+        device : str
+            Torch device of the trainings.
+        progress : bool
+            Show a bar, and a line for each trial.
+
+        Raises
+        ------
+        ScanError
+            If a worker died, or an objective cannot be worked out. The same call goes on from there.
+        """
+        if workers < 1:
+            raise ScanError(f"{workers} workers; at least 1 is needed")
+        with self._watched(progress) as look:
+            if workers == 1:
+                work(self, device, look)
+            else:
+                self._in_processes(workers, device, look)
+        return self.table()
+
+    def table(self) -> Table:
+        """What is finished so far."""
+        return Table(self.plan, tuple(self.store().trials()))
+
+    def store(self) -> Store:
+        """The store, opened anew."""
+        return Store(self.folder, self.plan)
+
+    def trial_folder(self, trial: Trial) -> Path:
+        """Folder of the run of a trial."""
+        return self.folder / "runs" / folder_name(trial.point, trial.seed)
+
+    # --- workers -------------------------------------------------------------------------------
+
+    def _in_processes(self, workers: int, device: str, look: Callable[[], None]) -> None:
+        before = set(multiprocessing.active_children())
+        executor = open_executor(workers)
+        try:
+            futures = [executor.submit(_worker, self.folder, device) for _ in range(workers)]
+            while (found := wait(futures, timeout=LOOK, return_when=FIRST_EXCEPTION)).not_done:
+                look()
+                _raise_first(found.done)
+            _raise_first(found.done)
+        except BrokenProcessPool:
+            raise ScanError(
+                f"a worker died (killed, or out of memory); nothing is lost, the same command goes on in "
+                f"{self.folder}"
+            ) from None
+        finally:
+            look()
+            executor.shutdown(wait=False, cancel_futures=True)
+            # A training may take hours; it goes on from its last epoch another time.
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
+
+    @contextmanager
+    def _watched(self, progress: bool) -> Iterator[Callable[[], None]]:
+        """Give a function that shows what was finished since it was last called."""
+        store = self.store()
+        seen = {t.number for t in store.trials() if t.finished}
+        with track("scan", self.plan.trials, show=progress, done=len(seen)) as advance:
+
+            def look() -> None:
+                for trial in store.trials():
+                    if trial.finished and trial.number not in seen:
+                        seen.add(trial.number)
+                        advance(1)
+                        if progress:
+                            say(self._line(trial))
+
+            yield look
+
+    def _line(self, trial: Trial) -> str:
+        name = folder_name(trial.point, trial.seed)
+        if trial.state != "complete":
+            return f"{name}  {trial.state}: {trial.why}"
+        shown = dict.fromkeys([*(m for m, _ in self.plan.objectives), "valid_auc"])
+        figures = "  ".join(
+            f"{METRICS[m].label(self.dataset)} {measured(float(e.value), float(e.error))}"
+            for m in shown
+            if (e := trial.metrics.get(m)) is not None
+        )
+        return f"{name}  {figures}  {trial.seconds:.0f} s"
+
+    # --- bookkeeping -----------------------------------------------------------------------------
+
+    def _write_cards(self, folder: Path) -> None:
+        write_text(folder / "dataset.yaml", dump_card(self.dataset))
+        write_text(folder / "model.yaml", dump_card(self.card))
+
+    def _claim(self) -> None:
+        """Make the folder this scan's, or check that it is."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ScanError(f"{self.folder} is a file; choose another folder")
+        known = (self.folder / SETTINGS).is_file()
+        if not known and self.folder.exists():
+            other = {p.name for p in self.folder.iterdir()} - {"runs", ".lock", "dataset.yaml", "model.yaml"}
+            if other:
+                raise ScanError(
+                    f"{self.folder} exists and is no scan; choose another folder or empty this one"
+                )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            if (self.folder / SETTINGS).is_file():
+                self._same(Scan.open(self.folder))
+            else:
+                self._write_cards(self.folder)
+            write_json(self.folder / SETTINGS, self.plan.to_json())
+
+    def _same(self, known: Scan) -> None:
+        for name, mine, theirs in (
+            ("data-set card", dump_card(self.dataset), dump_card(known.dataset)),
+            ("model card", dump_card(self.card), dump_card(known.card)),
+        ):
+            if mine != theirs:
+                raise ScanError(f"{self.folder} holds a scan with another {name}; choose another folder")
+        asked, held = ({k: json.dumps(v) for k, v in s.plan.to_json().items()} for s in (self, known))
+        for key in [k for k in asked if k != "points" and asked[k] != held[k]]:
+            raise ScanError(
+                f"{self.folder} holds a scan with {key} {held[key]}, not {asked[key]}; choose another folder"
+            )
+        if self.plan.points < known.plan.points:
+            raise ScanError(
+                f"{self.folder} holds a scan of {known.plan.points} trials; ask for as many or more"
+            )
+
+
+def _worker(folder: Path, device: str) -> None:
+    work(Scan.open(folder), device, lambda: None)
+
+
+def _raise_first(done: set[Future[None]]) -> None:
+    for future in done:
+        future.result()

@@ -1,0 +1,235 @@
+"""Sections: class names of the card, baselines, cut flow, displays, provenance."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import uproot
+from matplotlib.text import Text
+
+from hepxai.metrics.isolation import isolation
+from hepxai.metrics.maps import single
+from hepxai.report.closure import closure_part
+from hepxai.report.displays import display_figure, telling_truth
+from hepxai.report.inputs import cutflow_section, efficiency
+from hepxai.report.looked import glance_section, particle_section
+from hepxai.report.maps import maps
+from hepxai.report.provenance import provenance_section
+from hepxai.report.summary import summary
+from hepxai.report.trust import relative
+from hepxai.report.write import _write_histograms, sections
+
+# --- names of the card -----------------------------------------------------------------------
+
+
+def map_of(content, method):
+    return next(found for found in maps(content) if found.method == method)
+
+
+def particles(content, method="node_ig"):
+    return particle_section(content, map_of(content, method))
+
+
+def renamed(content, classes):
+    """The same content with other names for the classes."""
+    schema = dataclasses.replace(content.events.schema, classes=classes)
+    explained = {
+        k: a.replace(events=a.events.replace(schema=schema), target=classes[1])
+        for k, a in content.explained.items()
+    }
+    return dataclasses.replace(content, events=content.events.replace(schema=schema), explained=explained)
+
+
+def words(content):
+    """Everything that a page says, on figures and beside them, with the section that says it."""
+    for point in summary(content):
+        yield "summary", (point.about, *point.sentences)
+    for section in sections(content):
+        yield section.key, (section.title, *section.text)
+        for table in section.tables:
+            yield section.key, (table.caption, *table.header, *(c for row in table.rows for c in row))
+        for drawn in section.figures:
+            texts = (t.get_text() for t in drawn.figure.findobj(Text))
+            yield drawn.name, (drawn.caption, *texts)
+
+
+def test_classes_are_named_as_on_the_card(make_content, make_population):
+    events = make_population(120)
+    events = events.replace(files=("a.root:Events", "b.root:Events"))
+    content = make_content(120, events=events, cutflow=[], provenance={}, warnings=())
+    kept = {k: content.explained[k] for k in ("attention", "edge_ig", "node_ig")}
+    content = renamed(dataclasses.replace(content, explained=kept), ("ttZ", "charged"))
+    found = list(words(content))
+    wrong = [(w, t) for w, texts in found for t in texts if re.search(r"\b(signal|background)\b", t, re.I)]
+    assert not wrong
+    everything = {t for _, texts in found for t in texts}
+    assert {"charged efficiency", "ttZ rejection (1 / efficiency)", "logit of charged"} <= everything
+    assert "ttZ rejection at 50 % charged efficiency" in everything
+
+
+# --- where an attribution starts -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["edge_ig", "node_ig"])
+def test_baseline_and_attributions_add_up_to_the_score(make_content, method):
+    content = make_content(200)
+    found, numbers = content.explained[method], closure_part(content, map_of(content, method)).numbers
+    scores, events = content.scores_of(found.events), found.events
+    per_event = {"edge_ig": found, "node_ig": single(found)}[method].sum(found.axes[0]).values
+    for code, name in enumerate(events.schema.classes):
+        own = numbers[name]
+        parts = [own[p]["value"] for p in ("baseline", "attributions", "residual", "logit")]
+        assert parts[0] + parts[1] - parts[2] == pytest.approx(parts[3])
+        weight = np.where(events.label == code, events.weight, 0.0)
+        assert parts[3] == pytest.approx(np.average(scores, weights=weight))
+        assert parts[1] == pytest.approx(np.average(per_event, weights=weight))
+        assert own["attributions"]["error"] > 0
+    change = numbers["signal − background"]["logit"]
+    assert change["value"] == pytest.approx(
+        numbers["signal"]["logit"]["value"] - numbers["background"]["logit"]["value"]
+    )
+
+
+def test_a_surrogate_does_not_start_from_the_score_of_the_model(make_content):
+    content = make_content(100)
+    assert not closure_part(content, map_of(content, "surrogate_edge_ig")).numbers
+
+
+def test_the_baseline_is_named(make_content):
+    content = make_content(100)
+    node = content.explained["node_ig"]
+    values = np.arange(30.0).reshape(5, 6).tolist()
+    mean = {"baseline": "background_mean", "baseline_values": values}
+    content = make_content(100, explained={"node_ig": node.replace(settings=mean)})
+    section = particles(content)
+    assert "each particle starts as the mean background particle of its type" in " ".join(section.text)
+    (table,) = (t for t in section.tables if "Baseline particle" in t.caption)
+    assert table.header[:2] == ("particle", "energy [GeV]")
+    assert table.rows[1] == ["muon", "6", "7", "8", "9", "10", "11"]
+
+
+def test_a_baseline_that_is_called_signal_is_told(make_content):
+    content = make_content(100)
+    node = content.explained["node_ig"]
+    far = node.replace(span=content.scores_of(node.events) - 5.0)
+    section = particles(make_content(100, explained={"node_ig": far}))
+    assert any(t.startswith("Mind the baseline: the model calls it signal") for t in section.text)
+    assert not any("Mind" in t for t in particles(content).text)
+
+
+def test_features_that_equal_their_baseline_are_left_out_and_named(make_content):
+    content = make_content(100)
+    node = content.explained["node_ig"]
+    values = node.values.copy()
+    values[:, 4] = 0.0
+    section = particles(make_content(100, explained={"node_ig": node.replace(values=values)}))
+    (drawn,) = (d for d in section.figures if d.name == "node_ig_features")
+    shown = [t.get_text() for t in drawn.figure.axes[0].get_xticklabels()]
+    assert shown == ["energy", "px", "py", "pz", "btag"]
+    assert drawn.caption.endswith("(equal to the baseline): charge.")
+    assert {r["feature"] for r in section.numbers["features"]} >= {"charge"}
+
+
+# --- cut flow --------------------------------------------------------------------------------
+
+
+def test_efficiency_without_weights_is_binomial():
+    share, error = efficiency((30.0, 30**0.5), (120.0, 120**0.5))
+    assert share == 0.25
+    assert error == pytest.approx((0.25 * 0.75 / 120) ** 0.5)
+    assert efficiency((5.0, 2.0), (5.0, 2.0)) == (1.0, 0.0)
+    assert np.isnan(efficiency((0.0, 0.0), (0.0, 0.0))).all()
+
+
+def test_the_error_of_an_efficiency_is_its_spread():
+    rng = np.random.default_rng(2)
+    shares, errors = [], []
+    for _ in range(2000):
+        weight = rng.choice([1.5, 0.5, -0.4], rng.poisson(400))
+        kept = weight[rng.random(len(weight)) < 0.3]
+        share, error = efficiency(
+            (kept.sum(), np.sqrt(np.sum(kept**2))), (weight.sum(), np.sqrt(np.sum(weight**2)))
+        )
+        shares.append(share)
+        errors.append(error)
+    assert np.mean(errors) == pytest.approx(np.std(shares), rel=0.06)
+    assert np.mean(shares) == pytest.approx(0.3, abs=0.003)
+
+
+def test_a_selection_that_removes_nothing_is_called_so(make_content):
+    rows = [{"sample": "s", "step": n, "entries": 5, "weighted": 5.0, "error": 2.2} for n in ("read", "cut")]
+    section = cutflow_section(make_content(60, cutflow=rows))
+    assert "No step removes an event" in section.text[0]
+    assert section.tables[0].folded
+    assert not cutflow_section(make_content(60)).text
+
+
+# --- small things ----------------------------------------------------------------------------
+
+
+def test_the_truth_in_the_displays_is_that_of_the_pair_in_focus(make_population):
+    events = make_population(60)
+    muons = events.is_type("muon")
+    events = events.replace(truth={"fromTop": muons | events.is_type("bjet"), "fromA": muons})
+    assert telling_truth(events, ("muon", "muon")) == "fromA"
+    assert telling_truth(events.replace(truth={}), ("muon", "muon")) is None
+
+
+def test_every_event_has_its_own_colours(make_content):
+    content = make_content(200)
+    drawn = display_figure(content, map_of(content, "edge_ig"))
+    tops = {a.get_ylim() for a in drawn.figure.axes if a.get_label() == "<colorbar>"}
+    assert len(tops) == 6
+    assert all(low == pytest.approx(-high) for low, high in tops)
+
+
+def test_provenance_is_a_small_table(make_content):
+    inputs = [{"file": "a.root", "sha256": "ab12", "entries": 12345}, {"file": "b.root", "entries": 3}]
+    found = {"versions": {"python": "3.11"}, "seed": 1, "inputs": inputs, "nothing": []}
+    section = provenance_section(make_content(30, provenance=found))
+    first, second = section.tables
+    assert first.rows == [["versions", "python 3.11"], ["seed", "1"], ["nothing", ""]]
+    assert second.header == ["file", "sha256", "entries"]
+    assert second.rows == [["a.root", "ab12", "12,345"], ["b.root", "–", "3"]]
+    assert second.words == 2
+
+
+def test_methods_side_by_side_are_the_isolation_of_the_pair(make_content):
+    content = make_content(150)
+    rows = {r["method"]: r["shares"] for r in glance_section(content).numbers}
+    assert list(rows) == ["attention", "edge IG", "surrogate IG"]
+    own = content.explained["edge_ig"]
+    slow = isolation(own[own.events.label == 1], content.focus)
+    assert rows["edge IG"]["inside signal"] == {"value": float(slow.value), "error": float(slow.error)}
+
+
+@pytest.mark.parametrize(
+    ("residual", "text"), [(0.00595, "0.60 %"), (0.05363, "5.4 %"), (0.43, "43 %"), (0.0, "0"), (np.inf, "∞")]
+)
+def test_residuals_have_two_digits(residual, text):
+    assert relative(residual) == text
+
+
+# --- surrogates that are not good enough -----------------------------------------------------
+
+
+def test_a_poor_surrogate_is_named_in_figures_and_histograms(make_content, tmp_path):
+    content = make_content(100)
+    poor = {"fidelity_ok": 0.0, "test_agreement": 0.6}
+    explained = {k: content.explained[k] for k in ("edge_ig", "node_ig")}
+    explained["surrogate"] = explained["edge_ig"].replace(method="surrogate", checks=poor)
+    explained["surrogate_node"] = explained["node_ig"].replace(method="surrogate_node", checks=poor)
+    parts = list(sections(make_content(100, explained=explained)))
+    for section in (s for s in parts if s.level == 3):
+        wanted = "surrogate below stated fidelity" if section.key.startswith("surrogate") else ""
+        assert section.figures
+        assert {d.figure.get_supxlabel() for d in section.figures} == {wanted}
+    path = tmp_path / "histograms.root"
+    _write_histograms(path, {k: h for part in parts for k, h in part.histograms.items()})
+    with uproot.open(path) as opened:
+        for key in ("surrogate/focus_signal", "surrogate_node/types_signal", "residuals/surrogate"):
+            assert opened[key].title == "surrogate below stated fidelity"
+        assert opened["edge_ig/focus_signal"].title == ""

@@ -1,0 +1,151 @@
+"""The page, its figures and its tables, from stored results alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from hepxai.scan import Scan, advice, write_scan
+
+Invented = Callable[..., Scan]
+DROPOUT = ["edge_dropout=0.05,0.15,0.25,0.4"]
+BOTH = ["valid_auc", "pair_attention"]
+
+
+def said(scan: Scan) -> str:
+    return " ".join(s for part in advice(scan.table(), scan.dataset).values() for s in part)
+
+
+def files(scan: Scan) -> set[str]:
+    return {p.stem for p in (scan.folder / "figures").glob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def written(invented: Invented) -> Scan:
+    scan = invented(DROPOUT, seeds=3, objectives=BOTH)
+    write_scan(scan)
+    return scan
+
+
+def test_one_page_that_needs_nothing_else(written: Scan) -> None:
+    page = (written.folder / "scan.html").read_text(encoding="utf-8")
+    assert files(written) == {
+        "against_edge_dropout",
+        "attention_edge_dropout",
+        "importance_pair_attention",
+        "importance_valid_auc",
+        "parallel",
+        "pareto_valid_auc_pair_attention",
+    }
+    assert page.count("data:image/svg+xml;base64,") == 6
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "charged_higgs: scan of edge_dropout" in page
+    assert "test figures are shown and never chosen by" in page.lower()
+
+
+def test_tables_hold_every_number_with_its_errors(written: Scan) -> None:
+    table = written.table()
+    with (written.folder / "table.csv").open() as opened:
+        points = list(csv.DictReader(opened))
+    assert [float(p["edge_dropout"]) for p in points] == [0.05, 0.15, 0.25, 0.4]
+    values = [t.metrics["valid_auc"].value for t in table.trials[:3]]
+    assert float(points[0]["valid_auc"]) == pytest.approx(np.mean(values))
+    assert float(points[0]["valid_auc_error"]) == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
+    assert float(points[0]["valid_auc_statistical"]) == pytest.approx(0.004)
+    with (written.folder / "trials.csv").open() as opened:
+        trials = list(csv.DictReader(opened))
+    assert len(trials) == 12
+    assert {"seed", "state", "seconds", "events_explained", "test_auc_error"} <= trials[0].keys()
+    stored = json.loads((written.folder / "table.json").read_text())
+    assert stored["settings"]["seeds"] == 3
+    assert stored["rankings"][0]["degrees_of_freedom"] == 6
+    assert stored["pareto_front"]
+    assert not list(written.folder.rglob("*.part"))
+
+
+def test_drawing_again_gives_the_same_files(written: Scan) -> None:
+    names = ["scan.html", "table.csv", "table.json", "figures/parallel.png"]
+    before = [(written.folder / n).read_bytes() for n in names]
+    write_scan(written)
+    assert [(written.folder / n).read_bytes() for n in names] == before
+
+
+def test_the_recommendation_says_how_sure_it_is(invented: Invented) -> None:
+    text = said(invented(DROPOUT, seeds=3, objectives=["pair_attention"]))
+    assert "at edge_dropout=0.25, the highest of 4 (mean of 3 seeds)" in text
+    assert "Probability that it is the best of all, given the seeds: > 99.9 %" in text
+    assert "On the test events, which had no part in the choice: test AUC 0.8" in text
+
+
+def test_the_direction_can_be_turned_round(invented: Invented) -> None:
+    assert "at edge_dropout=0.05, the lowest of 4" in said(
+        invented(DROPOUT, seeds=2, objectives=["pair_attention:min"])
+    )
+
+
+def test_one_seed_is_said_to_say_nothing(invented: Invented) -> None:
+    scan = invented(DROPOUT, seeds=1)
+    text = said(scan)
+    assert "(one seed, no error)" in text
+    assert "scan with 3 seeds or more" in text
+    assert "Probability" not in text
+    write_scan(scan)
+    assert "importance_valid_auc" not in files(scan)  # one entry, one seed: nothing to compare
+
+
+def test_few_seeds_are_said_to_be_few(invented: Invented) -> None:
+    assert "from 1 degrees of freedom only" in said(invented(["edge_dropout=0.1,0.3"], seeds=2))
+
+
+def test_values_that_are_not_told_apart_are_named(invented: Invented) -> None:
+    text = said(invented(["edge_dropout=0.19,0.2,0.21"], seeds=2))
+    assert "It is not told apart (better with less than 95 %) from: edge_dropout=" in text
+
+
+def test_a_scan_under_way_can_be_looked_at(invented: Invented) -> None:
+    empty = invented(DROPOUT, seeds=2, finished=0)
+    write_scan(empty)
+    assert "No point is complete yet." in said(empty)
+    assert "8 of 8 trials are not finished" in said(empty)
+
+
+def test_part_of_a_scan(invented: Invented) -> None:
+    """Two values whole, the third with one seed of two: it is shown, but is no candidate."""
+    part = invented(DROPOUT, seeds=2, finished=5)
+    write_scan(part)
+    assert "the highest of 2" in said(part)
+    assert "3 of 8 trials are not finished" in said(part)
+    assert len(part.table().points) == 3
+    assert len(part.table().candidates) == 2
+
+
+@pytest.mark.slow
+def test_several_entries_of_all_kinds(invented: Invented) -> None:
+    over = {
+        "edge_dropout": "0.05..0.4",
+        "training.learning_rate": "1e-4..1e-2:log",
+        "dense": [[64], [64, 64], [8]],
+        "training.class_balance": [True, False],
+    }
+    objectives = [*BOTH, "score_mass_correlation"]
+    scan = invented(over, seeds=2, sampler="tpe", trials=6, objectives=objectives)
+    write_scan(scan)
+    assert {
+        "against_dense",
+        "against_training_class_balance",
+        "attention_training_learning_rate",
+        "pareto_pair_attention_score_mass_correlation",
+    } <= files(scan)
+    page = (scan.folder / "scan.html").read_text(encoding="utf-8")
+    assert "#6 edge_dropout=" in page
+
+
+def test_names_of_a_user_are_never_markup(invented: Invented) -> None:
+    scan = invented(["training.monitor=auc,loss"], seeds=2)
+    hostile = scan.dataset.model_copy(update={"name": "<script>alert(1)</script>"})
+    page = write_scan(Scan(scan.folder, hostile, scan.card, scan.plan)).read_text(encoding="utf-8")
+    assert "<script>" not in page
