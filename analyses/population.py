@@ -22,7 +22,7 @@ from hepxai.datasets import DatasetCard
 from hepxai.estimate import Estimate
 from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix, top_agreement
 from hepxai.metrics.binning import equal_bins
-from hepxai.metrics.dependence import distance_correlation
+from hepxai.metrics.dependence import distance_correlation, if_independent
 from hepxai.metrics.maps import single
 from hepxai.metrics.profile import explained_by, profile
 from hepxai.metrics.sculpting import sculpting, shape, threshold_at
@@ -31,6 +31,7 @@ from hepxai.models import ModelCard
 from hepxai.plots import focus_profile
 from hepxai.plots.agreement import method_agreement
 from hepxai.plots.sculpting import mass_shapes, score_profile
+from hepxai.plots.text import measured
 from hepxai.plots.truth import truth_finding, truth_slices
 from hepxai.report.study import StudyPage
 from hepxai.run import Run
@@ -40,6 +41,8 @@ MAPS = ("attention", "edge_ig", "surrogate", "shapley_interaction")
 PAIR, MASS, TRUTH = ("muon", "muon"), "mass_mumu", "fromResonance"
 MASS_LABEL = "m(μμ) [GeV]"
 BINS = np.concatenate([[60, 80, 84, 86], np.arange(87, 97), [98, 102, 120]]).astype(np.float64)
+PT_EDGES = np.array([0.0, 25, 50, 75, 100, 150, 250])
+SIZE_EDGES = np.array([6.5, 7.5, 8.5, 9.5, 10.5, 12.5])
 KEPT = (0.8, 0.5, 0.3)
 MEASURES = {
     "AUROC per event": "auroc",
@@ -81,8 +84,8 @@ def mass_dependence(page: StudyPage, runs: Mapping[str, Run]) -> None:
     page.table(
         ("network", "AUC", *numbers, "JSD at 50 % signal [bits]"),
         rows,
-        "Dependence of the score on m(μμ), test events. A distance correlation of independent quantities is "
-        "not 0 but about 1/√n. JSD: Jensen–Shannon divergence of the background mass above and below a cut.",
+        "Dependence of the score on m(μμ), test events; in brackets, the value for independent quantities. "
+        "JSD: Jensen–Shannon divergence of the background mass above and below a cut on the score.",
     )
 
 
@@ -95,8 +98,12 @@ def _mass_dependence(page: StudyPage, name: str, run: Run) -> list[str]:
     auc = run.metrics()["test"]["auc"]
     cells = [page.number(f"AUC, {name}", measured_before(auc["value"], auc["error"]))]
     for c, k in own.items():
-        found = distance_correlation(score[k], mass[k], weight[k])
-        cells.append(page.number(f"distance correlation of score and m(μμ), {c}, {name}", found))
+        own_columns = (score[k], mass[k], weight[k])
+        text = page.number(
+            f"distance correlation of score and m(μμ), {c}, {name}", distance_correlation(*own_columns)
+        )
+        chance = if_independent(*own_columns).expectation
+        cells.append(f"{text} (chance {measured(float(chance.value), float(chance.error))})")
     edges = equal_bins(mass, 12)
     with page.axes(f"score_{key}", f"Mean logit in bins of the di-muon mass: {name}.") as ax:
         profiles = {c: profile(score[k], mass[k], weight[k], edges) for c, k in own.items()}
@@ -201,13 +208,14 @@ def truth(page: StudyPage, found: Found) -> None:
     with page.axes("truth", "AUROC with which each method finds the true pair.", (9, 6)) as ax:
         truth_finding(whole, ax=ax)
     events = next(iter(maps.values())).events
-    for key, quantity, label in (
-        ("pt", true_pt(events, TRUTH), "pT of the true pair [GeV]"),
-        ("multiplicity", events.counts.astype(np.float64), "particles in the event"),
+    for key, quantity, edges, label in (
+        ("pt", true_pt(events, TRUTH), PT_EDGES, "pT of the true pair [GeV]"),
+        ("multiplicity", events.counts, SIZE_EDGES, "particles in the event"),
     ):
-        edges = equal_bins(quantity, 5)
         slices = {m: find_truth_in_slices(a, TRUTH, quantity, edges) for m, a in maps.items()}
-        with page.axes(f"truth_{key}", f"The same in bins of: {label}.") as ax:
+        with page.axes(
+            f"truth_{key}", f"AUROC per event in bins of: {label}; events beyond the bins are not shown."
+        ) as ax:
             truth_slices(slices, xlabel=label, ax=ax)
 
 

@@ -104,5 +104,5 @@ class StudyPage:
         return page
 
     def _show(self, path: Path, caption: str) -> None:
-        alternative = caption.partition(".")[0].replace("[", "(").replace("]", ")")
+        alternative = caption.partition(". ")[0].rstrip(".").replace("[", "(").replace("]", ")")
         self._blocks += [f"![{alternative}]({path.name})", f"*{caption}*"]

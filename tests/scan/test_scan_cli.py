@@ -27,6 +27,7 @@ def test_help() -> None:
     assert "--over" in result.stdout
 
 
+@pytest.mark.slow
 def test_scan_then_again_then_report(sliced: Path, tmp_path: Path) -> None:
     out = tmp_path / "x"
     words = ("scan", sliced, "transformer_edgeconv", "-o", out, "--over", "edge_dropout=0.1,0.3", *QUICK)
