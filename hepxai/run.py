@@ -36,7 +36,7 @@ from hepxai.progress import say, track
 from hepxai.training import History, fit
 
 METHODS = ("attention", "edge_ig", "node_ig", "surrogate")
-SHARD = 4096
+SHARD = 1024
 """Events between two saves of an explanation."""
 IDENTITY = ("file", "entry", "split", "run", "luminosity_block", "event", "label")
 LIBRARIES = ("hepxai", "torch", "torch-geometric", "uproot", "awkward", "numpy")

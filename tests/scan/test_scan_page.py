@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
+import hepxai.scan.sampling
 from hepxai.scan import Scan, advice, write_scan
 
 Invented = Callable[..., Scan]
@@ -22,6 +23,14 @@ def said(scan: Scan) -> str:
 
 def files(scan: Scan) -> set[str]:
     return {p.stem for p in (scan.folder / "figures").glob("*.png")}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
+    """Fewer bootstrap samples of the importance."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(hepxai.scan.sampling, "REPEATS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
