@@ -9,7 +9,7 @@ from pathlib import Path
 from hepxai.files import write_text
 from hepxai.report.section import Section
 from hepxai.report.summary import Point
-from hepxai.report.write import _save_all, _template
+from hepxai.report.write import save_all, template
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def write_page(
     Path
     """
     drawings = [one for part in sections for one in part.figures]
-    page = _template().render(
+    page = template().render(
         content=_Content(title, about, (), cards),
         sections=sections,
         summary=[Point(name, tuple(sentences)) for name, sentences in summary.items()],
-        figures=_save_all(drawings, path.parent / "figures", progress=progress),
+        figures=save_all(drawings, path.parent / "figures", progress=progress),
         reading=reading,
         footer=footer,
     )

@@ -77,10 +77,10 @@ def write_report(content: ReportContent, folder: str | Path, *, progress: bool =
     """
     root = Path(folder)
     parts, points = list(sections(content)), summary(content)
-    figures = _save_all([d for part in parts for d in part.figures], root / "figures", progress=progress)
+    figures = save_all([d for part in parts for d in part.figures], root / "figures", progress=progress)
     write_json(root / "numbers.json", _numbers(content, parts, points))
     _write_histograms(root / "histograms.root", {k: h for part in parts for k, h in part.histograms.items()})
-    page = _template().render(
+    page = template().render(
         content=content, sections=parts, summary=points, figures=figures, reading=_reading(content)
     )
     write_text(root / "report.html", page)
@@ -98,7 +98,8 @@ def _reading(content: ReportContent) -> list[str]:
     ]
 
 
-def _template() -> jinja2.Template:
+def template() -> jinja2.Template:
+    """The page; whatever is put into it is escaped."""
     source = importlib.resources.files("hepxai.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -106,7 +107,8 @@ def _template() -> jinja2.Template:
     return environment.from_string(source)
 
 
-def _save_all(drawings: Sequence[Drawn], folder: Path, *, progress: bool) -> dict[str, str]:
+def save_all(drawings: Sequence[Drawn], folder: Path, *, progress: bool) -> dict[str, str]:
+    """Write each figure as PNG and PDF; ``name → SVG as a data address`` for the page."""
     pages = {}
     with track("figures", len(drawings), show=progress) as advance:
         for one in drawings:

@@ -27,7 +27,7 @@ from hepxai.scan.space import ScanError, Space, cards_with, folder_name
 from hepxai.scan.store import Store, Trial
 from hepxai.scan.table import Table
 from hepxai.scan.work import work
-from hepxai.simulate.workers import open_executor
+from hepxai.workers import open_executor
 
 SETTINGS = "scan.json"
 LOOK = 0.5

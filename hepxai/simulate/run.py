@@ -15,7 +15,8 @@ from hepxai.simulate.chunk import ChunkTask, load_chunk
 from hepxai.simulate.config import SimulationConfig, load_config
 from hepxai.simulate.output import write_sample
 from hepxai.simulate.recipe import Recipe, check_output, recipe_of
-from hepxai.simulate.workers import open_executor, run_chunks
+from hepxai.simulate.workers import run_chunks
+from hepxai.workers import open_executor
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import simulate_helpers as helpers
 from hepxai.simulate import ConfigError, SimulationError, SimulationInterrupted, workers
 from hepxai.simulate.chunk import ChunkTask
 from hepxai.simulate.generator import chunk_seed
-from hepxai.simulate.workers import chunks_needed, open_executor, run_chunks
+from hepxai.simulate.workers import chunks_needed, run_chunks
+from hepxai.workers import open_executor
 
 CONFIG = helpers.shipped_config()
 
