@@ -13,8 +13,10 @@ docs/simulation.md, and goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,8 +25,9 @@ import population
 import torch
 from population import MASS, MASS_LABEL, METHODS, PAIR, measured_before
 
+from hepxai.attribution import Attribution
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate
+from hepxai.estimate import Estimate, ratio_mean
 from hepxai.metrics.isolation import attention_from_rest, isolation, pair_mean
 from hepxai.metrics.maps import single
 from hepxai.models import ModelCard
@@ -36,13 +39,12 @@ from hepxai.run import Run
 from hepxai.scan import Scan
 from hepxai.scan.advice import advice
 from hepxai.scan.page import write_scan
-from hepxai.scan.table import Table
+from hepxai.scan.table import Table, spread_mean
 
 MODEL = "transformer_edgeconv"
 VALUES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 MASKS = (0.05, 0.25)
 SURROGATES = (0.05, 0.2)
-SEED = 1
 
 
 @dataclass
@@ -71,10 +73,6 @@ class Study:
     def __post_init__(self) -> None:
         self.page = StudyPage(self.out, "charged_higgs")
 
-    def card(self, dropout: float) -> ModelCard:
-        """Model card at a value of the edge dropout."""
-        return ModelCard.find(MODEL, [*self.changes, f"edge_dropout={dropout}", f"training.seed={SEED}"])
-
     @cached_property
     def scan(self) -> Scan:
         """Trainings at all values, with all seeds."""
@@ -87,12 +85,14 @@ class Study:
             objectives=["pair_isolation", "valid_auc"],
         )
 
+    def runs(self, dropout: float) -> list[Run]:
+        """The trainings at a value, by seed."""
+        point = next(p for p in self.scan.table().points if p.point["model.edge_dropout"] == dropout)
+        return [Run.open(self.scan.trial_folder(trial)) for trial in point.trials]
+
     def run(self, dropout: float) -> Run:
         """The first training at a value."""
-        trial = next(
-            t for t in self.scan.table().trials if t.seed == SEED and t.point["model.edge_dropout"] == dropout
-        )
-        return Run.open(self.scan.trial_folder(trial))
+        return self.runs(dropout)[0]
 
 
 def main() -> None:
@@ -128,6 +128,7 @@ def main() -> None:
     population.mass_dependence(page, {"as it is": run, "given ΔR and log m": given})
     population.mass_in_maps(page, found)
     page.heading("Shapley values")
+    population.contributions(page, found)
     population.interactions(page, found)
     page.heading("Do the methods agree?")
     population.agreement(page, found)
@@ -144,13 +145,22 @@ def scanned(study: Study, table: Table) -> float:
     write_scan(study.scan)
     page = study.page
     page.heading("Eight values of the edge dropout")
+    names = ("test_accuracy", "valid_auc", "test_auc", "pair_attention", "pair_isolation")
     rows = []
     for point in table.points:
         value = point.point["model.edge_dropout"]
-        means = {m: point.mean(m) for m in ("test_accuracy", "test_auc", "pair_attention", "pair_isolation")}
-        rows.append([f"{value:g}", *(page.number(f"{m}, {value:g}", e) for m, e in means.items())])
-    header = ("edge dropout", "accuracy (test)", "AUC (test)", "attention of μμ (valid)", "isolation (valid)")
-    page.table(header, rows, f"Mean over {study.seeds} seeds ± its standard error.")
+        rows.append([f"{value:g}", *(page.number(f"{m}, {value:g}", point.mean(m)) for m in names)])
+        for trial in point.trials:
+            for m in names:
+                page.number(f"{m}, {value:g}, seed {trial.seed}", trial.metrics[m])
+    header = ("edge dropout", "accuracy (test)", "AUC (valid)", "AUC (test)", "attention of μμ (valid)")
+    shared = ", ".join(f"{point.statistical(m):.1g} of {n}" for m, n in zip(names, header[1:], strict=False))
+    page.table(
+        (*header, "isolation (valid)"),
+        rows,
+        f"Mean over {study.seeds} seeds ± its standard error, which says how far another seed would go. All "
+        f"trainings share their events, whose statistical error is about {shared}.",
+    )
     for name in ("attention_edge_dropout", "against_edge_dropout"):
         page.copied(study.scan.folder / "figures" / f"{name}.png", SCAN_CAPTIONS[name])
     for objective, sentences in advice(table, study.dataset).items():
@@ -173,25 +183,24 @@ def masks(study: Study) -> None:
     page = study.page
     page.heading("Mask graphs")
     values = [v for v in MASKS if v in study.values]
-    runs = {v: study.run(v) for v in values}
-    maps = {v: single(r.explain(["attention"])["attention"]) for v, r in runs.items()}
-    rows = []
-    for value, found in maps.items():
-        for code, name in enumerate(found.events.schema.classes):
-            own = found[found.events.label == code]
-            shares = {"isolation": isolation(own, PAIR), "from the rest": attention_from_rest(own, PAIR)}
-            key = f"{name}, {value:g}"
-            rows.append([f"{value:g}", name, *(page.number(f"{k}, {key}", e) for k, e in shares.items())])
-    header = ("edge dropout", "class", "isolation I", "attention from the rest J")
+    maps = {v: [single(r.explain(["attention"])["attention"]) for r in study.runs(v)] for v in values}
+    rows = [
+        [f"{value:g}", name, *(isolated(page, what, value, found, code) for what in ISOLATION)]
+        for value, found in maps.items()
+        for code, name in enumerate(found[0].events.schema.classes)
+    ]
     page.table(
-        header,
+        ("edge dropout", "class", "isolation I", "attention from the rest J"),
         rows,
-        "Test events, one training each, statistical errors. I: attention that the two muons pay to each "
-        "other, J: attention that all others pay to them, both relative to equal attention (1). The pair is "
-        "isolated if I > 1 and J < 1.",
+        "Test events; mean over seeds ± its standard error (each seed). I: attention that the two muons pay "
+        "to each other, J: attention that all others pay to them, both relative to equal attention (1). The "
+        "pair is isolated if I > 1 and J < 1.",
     )
-    chosen = typical(runs[values[-1]])
-    shown = {v: relative_to_uniform(m) for v, m in maps.items()}
+    for value in values:
+        alike = page.number(f"same decision of two seeds, {value:g}", decided_alike(study.runs(value)))
+        page.text(f"Two networks of edge dropout {value:g} decide alike in {alike} of the test events.")
+    chosen = typical(study.run(values[-1]))
+    shown = {v: relative_to_uniform(found[0]) for v, found in maps.items()}
     with style():
         figure, frames = plt.subplots(
             len(chosen), len(values), figsize=(8.2 * len(values), 6.6 * len(chosen))
@@ -203,9 +212,30 @@ def masks(study: Study) -> None:
     page.figure(
         "masks",
         figure,
-        "The same test events at two values of the edge dropout. Arrows: the strongest "
-        "attention, from the particle looked at to the one that looks; colour: relative to equal attention.",
+        "The same test events at two values of the edge dropout (seed 1). Arrows: the strongest attention, "
+        "from the particle looked at to the one that looks; colour: relative to equal attention.",
     )
+
+
+ISOLATION = {"I": isolation, "J": attention_from_rest}
+
+
+def isolated(page: StudyPage, what: str, value: float, found: list[Attribution], code: int) -> str:
+    """I or J of one class at one value: mean over seeds, and each."""
+    by_seed = [ISOLATION[what](one[one.events.label == code], PAIR) for one in found]
+    key = f"{what}, {found[0].events.schema.classes[code]}, {value:g}"
+    for seed, estimate in enumerate(by_seed, start=1):
+        page.number(f"{key}, seed {seed}", estimate)
+    mean = page.number(key, spread_mean(np.array([float(e.value) for e in by_seed])))
+    return f"{mean} ({', '.join(f'{float(e.value):.2f}' for e in by_seed)})"
+
+
+def decided_alike(runs: list[Run]) -> Estimate:
+    """Weighted share of the test events that two trainings decide alike, mean over pairs of trainings."""
+    test = runs[0].events.split == 2
+    signs = [r.scores[test, 0] > 0 for r in runs]
+    alike = np.mean([a == b for a, b in combinations(signs, 2)], axis=0)
+    return ratio_mean(alike, np.ones(len(alike)), runs[0].events.weight[test])
 
 
 def typical(run: Run) -> list[tuple[int, str]]:
@@ -277,7 +307,6 @@ def beside(study: Study, sizes: str, epochs: int) -> list[tuple[str, str, str]]:
     agreement = {
         k.rsplit(", ", 1)[1]: e for k, e in numbers.items() if k.startswith("surrogate agreement, train")
     }
-    isolated = {v: numbers[f"pair_isolation, {v:g}"] for v in study.values}
     return [
         ("events", "105k + 105k", sizes),
         ("training", "30 epochs, Adam 0.002, cyclic", f"{epochs} epochs, Adam 0.002, cyclic"),
@@ -290,11 +319,7 @@ def beside(study: Study, sizes: str, epochs: int) -> list[tuple[str, str, str]]:
         (
             "muon pair isolated from the rest",
             "seen at 0.25, not at 0.05",
-            ", ".join(
-                f"I = {measured(float(isolated[v].value), float(isolated[v].error))} at {v:g}"
-                for v in MASKS
-                if v in isolated
-            ),
+            "; ".join(f"{v:g}: {_isolation(numbers, v)}" for v in MASKS if v in study.values),
         ),
         (
             "surrogates, same decision on the training events",
@@ -302,6 +327,12 @@ def beside(study: Study, sizes: str, epochs: int) -> list[tuple[str, str, str]]:
             ", ".join(f"{measured(float(e.value), float(e.error))} at {v}" for v, e in agreement.items()),
         ),
     ]
+
+
+def _isolation(numbers: Mapping[str, Estimate], value: float) -> str:
+    """I and J of the signal."""
+    found = {w: numbers[f"{w}, signal, {value:g}"] for w in ISOLATION}
+    return " but ".join(f"{w} = {measured(float(e.value), float(e.error))}" for w, e in found.items())
 
 
 def between(found: list[Estimate]) -> str:

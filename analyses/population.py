@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.datasets import DatasetCard
 from hepxai.estimate import Estimate
+from hepxai.events import Events
+from hepxai.metrics import auc
 from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix, top_agreement
 from hepxai.metrics.binning import equal_bins
 from hepxai.metrics.dependence import distance_correlation, if_independent
+from hepxai.metrics.likelihood import log_likelihood_ratio
 from hepxai.metrics.maps import single
 from hepxai.metrics.profile import explained_by, profile
 from hepxai.metrics.sculpting import sculpting, shape, threshold_at
@@ -67,6 +71,7 @@ def main() -> None:
     found = run.explain(METHODS)
     mass_dependence(page, {"the network": run})
     mass_in_maps(page, found)
+    contributions(page, found)
     interactions(page, found)
     agreement(page, found)
     truth(page, found)
@@ -77,46 +82,92 @@ def main() -> None:
 
 
 def mass_dependence(page: StudyPage, runs: Mapping[str, Run]) -> None:
-    """How the scores of some networks hang on the mass of the muon pair, and shape that of the background."""
-    rows = [[name, *_mass_dependence(page, name, run)] for name, run in runs.items()]
-    classes = next(iter(runs.values())).events.schema.classes
-    numbers = [f"distance correlation, {c}" for c in classes]
+    """What the mass of the muon pair can tell, how scores hang on it, and how they shape the background."""
+    first = next(iter(runs.values()))
+    page.text(" ".join(_width(page, first, code) for code in range(len(first.events.schema.classes))))
+    rows = [[name, *_beside_mass(page, name, run)] for name, run in runs.items()]
     page.table(
-        ("network", "AUC", *numbers, "JSD at 50 % signal [bits]"),
+        ("network", "AUC of m(μμ) alone", "AUC of the network", "of both"),
         rows,
-        "Dependence of the score on m(μμ), test events; in brackets, the value for independent quantities. "
-        "JSD: Jensen–Shannon divergence of the background mass above and below a cut on the score.",
+        "What the mass alone tells (ratio of its histograms in the training events), and what it adds to the "
+        "network if the two logits are summed; valid and test events.",
+    )
+    rows = [row for name, run in runs.items() for row in _mass_dependence(page, name, run)]
+    page.table(
+        ("network", "class", "distance correlation", "if independent"),
+        rows,
+        "Dependence of the score on m(μμ), valid and test events.",
+    )
+    rows = [row for name, run in runs.items() for row in _sculpting(page, name, run)]
+    page.table(
+        ("network", "signal kept", "background kept", "χ²/ndf", "p", "JSD [bits]", "by chance"),
+        rows,
+        "Mass of the background above a cut on the score against that below it; valid and test events. JSD: "
+        "Jensen–Shannon divergence.",
     )
 
 
-def _mass_dependence(page: StudyPage, name: str, run: Run) -> list[str]:
-    """Numbers and figures of one network."""
-    test = run.events.split == 2
-    events, score, key = run.events[test], run.scores[test, 0], "_".join(re.findall("[a-zA-Z]+", name))
-    mass, weight = events.observers[MASS], events.weight
-    own = {c: events.label == i for i, c in enumerate(events.schema.classes)}
-    auc = run.metrics()["test"]["auc"]
-    cells = [page.number(f"AUC, {name}", measured_before(auc["value"], auc["error"]))]
-    for c, k in own.items():
-        own_columns = (score[k], mass[k], weight[k])
-        text = page.number(
-            f"distance correlation of score and m(μμ), {c}, {name}", distance_correlation(*own_columns)
-        )
-        chance = if_independent(*own_columns).expectation
-        cells.append(f"{text} (chance {measured(float(chance.value), float(chance.error))})")
-    edges = equal_bins(mass, 12)
-    with page.axes(f"score_{key}", f"Mean logit in bins of the di-muon mass: {name}.") as ax:
-        profiles = {c: profile(score[k], mass[k], weight[k], edges) for c, k in own.items()}
+def held_out(run: Run) -> tuple[Events, NDArray[np.float64], NDArray[np.float64]]:
+    """Events that no weight was trained on, their logits and masses."""
+    rows = run.events.split != 0
+    events = run.events[rows]
+    return events, run.scores[rows, 0], events.observers[MASS]
+
+
+def _width(page: StudyPage, run: Run, code: int) -> str:
+    name, own = run.events.schema.classes[code], run.events.label == code
+    low, middle, high = np.quantile(run.events.observers[MASS][own], [0.16, 0.5, 0.84])
+    page.facts[f"median and 16–84 % range of m(μμ), {name}"] = f"{middle:.2f}, {low:.2f} to {high:.2f} GeV"
+    return f"m(μμ) of {name}: median {middle:.1f} GeV, 68 % within {low:.1f} to {high:.1f} GeV."
+
+
+def _beside_mass(page: StudyPage, name: str, run: Run) -> list[str]:
+    """AUC of the mass, of the network, and of both."""
+    train, (events, score, mass) = run.events.where("train"), held_out(run)
+    known = train.observers[MASS]
+    ratio = log_likelihood_ratio(known, train.label == 1, train.weight, equal_bins(known, 40), mass)
+    tried = {"m(μμ) alone": ratio, "the network": score, "both": score + ratio}
+    found = {k: auc(v, events.label == 1, events.weight) for k, v in tried.items()}
+    return [page.number(f"AUC of {k}, {name}", v) for k, v in found.items()]
+
+
+def _mass_dependence(page: StudyPage, name: str, run: Run) -> Iterator[list[str]]:
+    """Distance correlations of one network, and its profile."""
+    events, score, mass = held_out(run)
+    edges, profiles = equal_bins(mass, 12), {}
+    for code, c in enumerate(events.schema.classes):
+        columns = [v[events.label == code] for v in (score, mass, events.weight)]
+        profiles[c] = profile(*columns, edges)
+        text = page.number(f"distance correlation, {c}, {name}", distance_correlation(*columns))
+        chance = if_independent(*columns).expectation
+        yield [name, c, text, measured(float(chance.value), float(chance.error))]
+    with page.axes(f"score_{ascii_key(name)}", f"Mean logit in bins of the di-muon mass: {name}.") as ax:
         score_profile(profiles, xlabel=MASS_LABEL, ax=ax)
-    background, signal = own.values()
-    rest = (mass[background], weight[background])
+
+
+def _sculpting(page: StudyPage, name: str, run: Run) -> Iterator[list[str]]:
+    """Background shapes after cuts on the score of one network."""
+    events, score, mass = held_out(run)
+    signal, weight = events.label == 1, events.weight
+    rest = (mass[~signal], weight[~signal])
     cuts = [threshold_at(score[signal], weight[signal], kept) for kept in KEPT]
-    cut = [sculpting(score[background], *rest, threshold, BINS) for threshold in cuts]
+    found = [sculpting(score[~signal], *rest, threshold, BINS) for threshold in cuts]
+    for kept, cut in zip(KEPT, found, strict=True):
+        key = f"{100 * kept:.0f} % signal, {name}"
+        page.facts[f"p-value of the background shape at {key}"] = f"{cut.p_value:.2g}"
+        numbers = [page.number(f"background kept at {key}", cut.efficiency)]
+        numbers += [f"{cut.chi2:.1f}/{cut.ndf}", f"{cut.p_value:.2g}"]
+        numbers += [page.number(f"JSD at {key}", cut.divergence), f"{cut.chance_divergence:.4f}"]
+        yield [name, f"{100 * kept:.0f} %", *numbers]
     percent = ", ".join(f"{100 * kept:.0f}" for kept in KEPT)
     caption = f"Background before and after cuts that keep {percent} % of the signal: {name}."
-    page.figure(f"shapes_{key}", mass_shapes(cut, shape(*rest, BINS), xlabel=MASS_LABEL), caption)
-    jsd = page.number(f"JSD of the background at 50 % signal, {name}", cut[KEPT.index(0.5)].divergence)
-    return [*cells, f"{jsd} (chance {cut[KEPT.index(0.5)].chance_divergence:.4f})"]
+    drawn = mass_shapes(found, shape(*rest, BINS), xlabel=MASS_LABEL)
+    page.figure(f"shapes_{ascii_key(name)}", drawn, caption)
+
+
+def ascii_key(name: str) -> str:
+    """Part of a file name."""
+    return "_".join(re.findall("[a-zA-Z]+", name))
 
 
 def measured_before(value: float, error: float) -> Estimate:
@@ -144,22 +195,50 @@ def mass_in_maps(page: StudyPage, found: Found) -> None:
 # --- the methods ---------------------------------------------------------------------------------
 
 
-def interactions(page: StudyPage, found: Found) -> None:
-    """Shapley values of particles, interaction of the muon pair."""
+def by_class(found: Attribution) -> list[Estimate]:
+    """Mean per event of each class, and the second less the first."""
+    means = [found.population(found.events.label == code) for code in range(len(found.events.schema.classes))]
+    difference = means[1].value - means[0].value
+    return [*means, Estimate(difference, np.hypot(means[0].error, means[1].error), np.nan)]
+
+
+def contributions(page: StudyPage, found: Found) -> None:
+    """What sets the classes apart: particles by Shapley values, edges by Integrated Gradients."""
     values, classes = found["shapley"], found["shapley"].events.schema.classes
+    parts = {
+        f"all of type {p}": values.select(particle=p).sum("particle") for p in values.events.schema.types
+    }
+    parts |= {"all particles: the logit but for a constant": values.sum("particle")}
+    parts |= {f"all edges of the first layer, {m}": found[m].sum("pair") for m in ("edge_ig", "surrogate")}
     rows = []
-    for particle in values.events.schema.types:
-        own = values.select(particle=particle)
-        means = [own.population(own.events.label == code) for code in range(len(classes))]
-        keys = [f"Shapley value, {particle}, {c}" for c in classes]
-        rows.append([particle, *map(page.number, keys, means)])
+    for name, part in parts.items():
+        keys = [f"{name}, {c}" for c in (*classes, "difference")]
+        rows.append([name, *map(page.number, keys, by_class(part))])
     page.table(
-        ("particle", *classes),
+        ("sum over an event", *classes, f"{classes[1]} − {classes[0]}"),
         rows,
-        "Mean Shapley value of a particle, on the logit; test events. They add up to the score less that of "
-        f"the event without particles, to {values.checks['median_residual']:.0e} in the median.",
+        "What the classes differ by, on the logit, per event; test events. Particles: exact Shapley values, "
+        "which add up to the logit less that of the event without particles, to "
+        f"{values.checks['median_residual']:.0e} in the median. Edges: Integrated Gradients.",
     )
-    caption = "Shapley interaction of the muon pair: what the two add beyond what each adds alone."
+
+
+def interactions(page: StudyPage, found: Found) -> None:
+    """Shapley interaction of the muon pair."""
+    pair = found["shapley_interaction"].select(pair=PAIR).sum("pair")
+    names = (*pair.events.schema.classes, "difference")
+    texts = [
+        page.number(f"Shapley interaction of μμ, {n}", e) for n, e in zip(names, by_class(pair), strict=True)
+    ]
+    page.text(
+        "Shapley interaction of the muon pair: "
+        + ", ".join(map(" ".join, zip(names, texts, strict=True)))
+        + "."
+    )
+    caption = (
+        "Shapley interaction of the muon pair: what the two add beyond what each adds alone. Each of the two "
+        "ordered pairs, whose mean is shown, has half of it."
+    )
     with page.axes("interaction", caption) as ax:
         focus_profile(found["shapley_interaction"], PAIR, MASS, label=MASS_LABEL, ax=ax)
 
@@ -198,12 +277,15 @@ def truth(page: StudyPage, found: Found) -> None:
     for method, own in whole.items():
         cells = [page.number(f"{k} of the true pair, {method}", getattr(own, v)) for k, v in MEASURES.items()]
         chance = ("0.5", f"{own.chance_pooled_auroc:.3f}", f"{float(own.chance_precision.value):.3f}")
-        rows.append([method, *(f"{c} ({by})" for c, by in zip(cells, chance, strict=True))])
+        sent = find_truth(maps[method].select(source=PAIR[0]), TRUTH).auroc
+        alike = page.number(f"AUROC of the true pair among pairs sent by a muon, {method}", sent)
+        rows.append([method, *(f"{c} ({by})" for c, by in zip(cells, chance, strict=True)), f"{alike} (0.5)"])
     page.table(
-        ("method", *MEASURES),
+        ("method", *MEASURES, "AUROC among pairs sent by a muon"),
         rows,
         "How well |value| finds the pair of muons that the resonance decayed to; test events, by chance in "
-        "brackets.",
+        "brackets. All events have two muons, so that a map which knew no more than that a sender is a muon "
+        "would find the pair too; the last column compares with such pairs only.",
     )
     with page.axes("truth", "AUROC with which each method finds the true pair.", (9, 6)) as ax:
         truth_finding(whole, ax=ax)

@@ -1,0 +1,40 @@
+"""What one quantity alone can tell: its likelihood ratio from histograms."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.metrics.binning import bin_of
+from hepxai.metrics.maps import Array
+
+
+def log_likelihood_ratio(
+    observer: Array, signal: NDArray[np.bool_], weight: Array, edges: Array, at: Array
+) -> Array:
+    """Logarithm of the ratio of signal and background densities of a quantity, at some values of it.
+
+    By the lemma of Neyman and Pearson no function of the quantity alone separates better. Added to the logit of
+    a network it shows what the network leaves on the table, as far as the two are independent.
+
+    Parameters
+    ----------
+    observer, weight : ndarray, shape [E]
+        Events that fill the histograms; not those that are judged. Weights are signed.
+    signal : ndarray of bool, shape [E]
+    edges : ndarray, shape [B+1]
+        Values outside count to the nearest bin.
+    at : ndarray, shape [K]
+
+    Returns
+    -------
+    ndarray, shape [K]
+        0 for NaN. Bins get half an event of each class more than they have, and none is negative.
+    """
+    inside = np.clip(observer, edges[0], edges[-1])
+    filled = [
+        np.histogram(inside[own], edges, weights=weight[own])[0].clip(min=0) + 0.5 for own in (signal, ~signal)
+    ]
+    ratio = np.log(filled[0] / filled[0].sum()) - np.log(filled[1] / filled[1].sum())
+    position = bin_of(np.clip(at, edges[0], edges[-1]), edges)
+    return np.where(position < 0, 0.0, ratio[position])
