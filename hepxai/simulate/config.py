@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -23,6 +23,9 @@ class Settings(BaseModel):
     """Base of all settings: immutable, finite numbers, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class Efficiency(Settings):
@@ -212,16 +215,34 @@ def load_config(path: str | Path, *, seed: int | None = None) -> SimulationConfi
     ConfigError
         Naming the file, the key, what was found and what is wrong with it.
     """
+    file, config = read_settings(path, SimulationConfig, seed=seed)
+    samples = {n: s.model_copy(update={"commands": _commands(file, n, s)}) for n, s in config.samples.items()}
+    return config.model_copy(update={"samples": samples})
+
+
+def read_settings(
+    path: str | Path, kind: type[SettingsT], *, seed: int | None = None
+) -> tuple[Path, SettingsT]:
+    """Settings of some kind, and the file they were in.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, the key, what was found and what is wrong with it.
+    """
     file = _settings_file(Path(path))
     content = _read_yaml(file)
     if seed is not None:
         content["seed"] = seed
     try:
-        config = SimulationConfig.model_validate(content)
+        return file, kind.model_validate(content)
     except ValidationError as error:
         raise ConfigError(_explain(file, error)) from None
-    samples = {n: s.model_copy(update={"commands": _commands(file, n, s)}) for n, s in config.samples.items()}
-    return config.model_copy(update={"samples": samples})
+
+
+def kind_of(path: str | Path) -> str:
+    """What a ``simulate.yaml`` makes: its entry ``kind``, or ``pythia`` without one."""
+    return str(_read_yaml(_settings_file(Path(path))).get("kind", "pythia"))
 
 
 def _settings_file(path: Path) -> Path:

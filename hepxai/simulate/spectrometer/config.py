@@ -1,0 +1,153 @@
+"""Settings of the muon spectrometer, read from ``simulate.yaml``; GeV, metres, tesla."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import AfterValidator, Field, model_validator
+
+from hepxai.simulate.config import Fraction, NonNegative, Positive, Settings, read_settings
+
+
+def _sums_to_one(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if not np.isclose(sum(shares), 1.0, rtol=0, atol=1e-9):
+        raise ValueError(f"the shares must add up to 1, these give {sum(shares):g}")
+    return shares
+
+
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(a >= b for a, b in pairwise(values)):
+        raise ValueError("the values must rise from one to the next")
+    return values
+
+
+Shares = Annotated[tuple[Fraction, ...], Field(min_length=1), AfterValidator(_sums_to_one)]
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+Radii = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_rising)]
+
+
+class Sample(Settings):
+    """One output file: run number, and the share of events with 0, 1 and 2 muons."""
+
+    run: Annotated[int, Field(ge=1, lt=2**32)]
+    fractions: Annotated[Shares, Field(max_length=3)]
+
+
+class MuonGun(Settings):
+    """Flat ranges of pt (GeV) and eta, share of positive charge."""
+
+    pt: Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+    eta: Range
+    positive: Fraction
+
+
+class Shell(Settings):
+    """What lies between two radii."""
+
+    inner_radius: Positive
+    outer_radius: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.inner_radius >= self.outer_radius:
+            raise ValueError("inner_radius must be below outer_radius")
+        return self
+
+
+class Calorimeter(Shell):
+    """Thickness (x/X0), mean energy loss (GeV) and its relative spread, at normal incidence."""
+
+    radiation_lengths: Positive
+    energy_loss: NonNegative
+    straggling: NonNegative
+
+
+class Toroid(Shell):
+    """Azimuthal field ``field * inner_radius / r``, in T."""
+
+    field: float
+
+
+class CrossTalk(Settings):
+    """Chance of one more strip, 2 to ``reach`` strips beyond an edge of the muon's cluster."""
+
+    probability: Fraction
+    reach: Annotated[int, Field(ge=2)]
+
+
+class Layers(Settings):
+    """Radii (m) and strips of the layers, and how they answer to a muon."""
+
+    radii: Radii
+    strips: Annotated[int, Field(ge=1, lt=2**15)]
+    eta: Range
+    efficiency: Fraction
+    cluster_sizes: Shares
+    cross_talk: CrossTalk
+
+
+class Noise(Settings):
+    """Chance of every strip to fire alone in an event."""
+
+    strip_probability: Fraction
+
+
+class Background(Settings):
+    """Poisson mean of clusters per event, their sizes, and the relative rates of the layers."""
+
+    clusters: NonNegative
+    cluster_sizes: Shares
+    layer_weights: tuple[NonNegative, ...]
+
+
+class SpectrometerConfig(Settings):
+    """Everything that determines the muon patterns."""
+
+    kind: Literal["spectrometer"]
+    seed: Annotated[int, Field(ge=0)]
+    chunk_events: Annotated[int, Field(ge=1, le=100_000)]
+    samples: dict[str, Sample] = Field(min_length=1)
+    muon: MuonGun
+    calorimeter: Calorimeter
+    toroid: Toroid
+    layers: Layers
+    noise: Noise
+    background: Background
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        runs = [s.run for s in self.samples.values()]
+        if len(set(runs)) < len(runs):
+            raise ValueError(f"two samples share a run number: {runs}; event identities would repeat")
+        weights, layers = self.background.layer_weights, len(self.layers.radii)
+        if len(weights) != layers or sum(weights) <= 0:
+            raise ValueError(f"background.layer_weights: {layers} weights wanted, at least one above 0")
+        face = self.calorimeter.outer_radius
+        if face > min(self.layers.radii[0], self.toroid.inner_radius):
+            raise ValueError(f"the layers and the toroid must lie outside the calorimeter, r > {face} m")
+        return self
+
+    def settings_of(self, sample: str) -> dict[str, Any]:
+        """All settings that influence one sample, ready for JSON."""
+        return self.model_dump(mode="json", exclude={"samples": {s for s in self.samples if s != sample}})
+
+
+def load_spectrometer(path: str | Path, *, seed: int | None = None) -> SpectrometerConfig:
+    """Read and validate the settings of a muon spectrometer.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file, or a folder that holds ``simulate.yaml``.
+    seed : int, optional
+        Replaces the seed of the file.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, the key, what was found and what is wrong with it.
+    """
+    return read_settings(path, SpectrometerConfig, seed=seed)[1]
