@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hepxai.datasets import DatasetCard, read
     from hepxai.events import Events
     from hepxai.explain import explain
-    from hepxai.models import ModelCard, NetworkModel, PygModel
+    from hepxai.models import ModelCard, NetworkModel, PygModel, SklearnModel, TableModel
     from hepxai.run import Run
     from hepxai.scan import Scan
     from hepxai.training import fit
@@ -33,6 +33,8 @@ __all__ = [
     "PygModel",
     "Run",
     "Scan",
+    "SklearnModel",
+    "TableModel",
     "explain",
     "fit",
     "read",
@@ -48,6 +50,8 @@ _HOMES = {
     "PygModel": "models",
     "Run": "run",
     "Scan": "scan",
+    "SklearnModel": "models",
+    "TableModel": "models",
     "fit": "training",
     "read": "datasets",
 }

@@ -49,11 +49,7 @@ Set = Annotated[
 ]
 Method = Annotated[
     list[str] | None,
-    typer.Option(
-        "--method",
-        "-m",
-        help="One of {methods}; may be repeated. Default: {default}.",
-    ),
+    typer.Option("--method", "-m", help="One of {methods}; may be repeated. Default: {default}."),
 ]
 Option = Annotated[
     list[str] | None,
@@ -303,13 +299,18 @@ def _draw_scan(folder: Path) -> None:
 def inspect(
     file: Annotated[str, typer.Argument(help="ROOT file, path or URL.")],
     draft: Annotated[Path | None, typer.Option(help="Write a first data-set card here.")] = None,
+    match: Annotated[
+        str | None, typer.Option(help="Show only branches of such names, e.g. 'Muon_*'; a draft uses all.")
+    ] = None,
 ) -> None:
     """Show the trees and branches of a ROOT file, and draft a card for it."""
     with _plain_errors():
         if draft is not None:
             _require_new(draft)
         found = inspect_file(file)
-        console.print(found)
+        # What goes through a pipe is searched, not looked at: one line for each branch.
+        page = console if console.is_terminal else Console(width=1000)
+        page.print(found if match is None else found.matching(match))
         if draft is not None:
             write_text(draft, draft_card(found))
             text = f"card written to {draft}; look through it, then `hepxai check {draft}`"
@@ -344,14 +345,13 @@ def simulate(
     sample: Annotated[list[str] | None, typer.Option(help="Only these samples; may be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Other seed than that of simulate.yaml.")] = None,
 ) -> None:
-    """Generate events with Pythia and the fast detector (extra `simulate`). Goes on where it was stopped."""
+    """Generate events: Pythia (extra `simulate`) or muon patterns. Goes on where it was stopped."""
     folder = out or Path(f"{dataset}-{events}")
     with _plain_errors(_from(folder)):
-        from hepxai.simulate import simulate as generate
+        from hepxai.simulate.settings import find_settings, generator_of
 
-        settings = find_card("datasets", dataset).with_name("simulate.yaml")
-        if not settings.is_file():
-            raise FileNotFoundError(f"{settings}: this data set has no generator settings")
+        settings = find_settings(dataset)
+        generate = generator_of(settings)
         for name, made in generate(
             settings, folder, events, workers=workers, samples=sample, seed=seed
         ).items():

@@ -13,7 +13,7 @@ from hepxai.events import SPLITS
 from hepxai.plots.text import measured
 from hepxai.report import ReportContent
 from hepxai.run import Run
-from hepxai.training import History
+from hepxai.training import History, validation_loss
 
 
 def report_content(run: Run) -> ReportContent:
@@ -37,7 +37,13 @@ def report_content(run: Run) -> ReportContent:
         fidelity=_fidelity(explained),
         about=_about(run),
         best_epoch=best_epoch(run.history(), run.card.training.monitor),
+        calibrated_loss=_calibrated_loss(run),
     )
+
+
+def _calibrated_loss(run: Run) -> float | None:
+    training = run.card.training
+    return validation_loss(run.scores, run.events, training) if training.calibrate else None
 
 
 def _about(run: Run) -> list[str]:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hepxai.arguments import require
 from hepxai.chunks import chunk_rows
 from hepxai.estimate import ratio_mean
 from hepxai.events import SPLITS, Events
@@ -92,6 +93,8 @@ def fit(
         Per epoch: ``epoch, learning_rate, train_loss, valid_loss, valid_accuracy, valid_auc, seconds``, all
         before the calibration.
     """
+    require(card, ModelCard, "fit(card, events)", "first", "hepxai.ModelCard.find(name) gives one")
+    require(events, Events, "fit(card, events)", "second", "hepxai.read(card).events has them")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
     training = card.training
@@ -273,6 +276,14 @@ def _evaluate(model: NetworkModel, sample: _Sample) -> tuple[NDArray[np.float64]
             logits[rows] = model.network(sample.cloud.take(rows))
         loss = _loss(logits, sample.target, sample.loss_weight).mean().item()
     return logits.double().cpu().numpy(), loss
+
+
+def validation_loss(logits: NDArray[np.floating], events: Events, training: Training) -> float:
+    """Loss on the "valid" split, as in the history, of the logits ``[E, O]`` of all events."""
+    own = events.split == SPLITS.index("valid")
+    weight = loss_weights(events[own], training, balance=training.class_balance)
+    given, label = torch.as_tensor(np.asarray(logits)[own]), torch.as_tensor(events.label[own])
+    return float(_loss(given, label, torch.as_tensor(weight)).mean())
 
 
 def _calibrate(model: NetworkModel, sample: _Sample) -> None:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "hepxai"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    {"cards", "estimate", "files", "jagged", "pairs", "progress", "workers"},
+    {"arguments", "cards", "estimate", "files", "jagged", "pairs", "progress", "workers"},
     {"chunks", "events", "manifest"},
     {"attribution"},
     {"datasets", "metrics", "models", "simulate"},

@@ -207,6 +207,12 @@ def test_check_and_inspect_and_draft(tmp_path: Path) -> None:
     assert "Muon_pt" in result.stdout
     assert "branches: Muon_{}" in draft.read_text()
     assert typed("inspect", root, "--draft", draft).exit_code == 2
+    some = typed("inspect", root, "--match", "Muon_*", "--draft", tmp_path / "other.yaml")
+    assert "Muon_pt" in some.stdout
+    assert "Jet_pt" not in some.stdout
+    assert (tmp_path / "other.yaml").read_text() == draft.read_text()  # a draft is of all branches
+    lines = [line for line in some.stdout.splitlines() if line.startswith("Muon_")]
+    assert all(len(line) < 120 and "float[]" in line for line in lines if "_pt" in line or "_eta" in line)
 
 
 BAD = {
@@ -259,7 +265,7 @@ BAD = {
     "no settings": (("explain", "OUT", "-w", "steps=3"), "is no run folder"),
     "method misspelt": (
         ("run", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-m", "edgeig"),
-        "no method 'edgeig' (did you mean 'edge_ig'?); there are attention, edge_ig",
+        "no method 'edgeig' (did you mean 'edge_ig'?); there are attention, ",
     ),
     "setting misspelt": (
         ("run", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-w", "edge_ig.layr=x"),

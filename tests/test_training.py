@@ -24,7 +24,7 @@ from hepxai.jagged import parents
 from hepxai.metrics import auc
 from hepxai.models.card import ModelCard, Training
 from hepxai.models.network import NetworkModel
-from hepxai.training import History, _learning_rates, _Sample, fit, loss_weights
+from hepxai.training import History, _learning_rates, _Sample, fit, loss_weights, validation_loss
 
 ToyEvents = Callable[..., Events]
 
@@ -456,3 +456,28 @@ def test_a_missing_device_is_said_at_once(events: Events) -> None:
         pytest.skip("there is a CUDA device")
     with pytest.raises(ValueError, match="torch sees no CUDA device here; use cpu"):
         fit(make_card(), events, device="cuda")
+
+
+def test_arguments_in_another_order(events: Events) -> None:
+    wrong: Any = fit
+    with pytest.raises(
+        TypeError, match=r"fit\(card, events\): the first argument is of type Events, ModelCard is"
+    ):
+        wrong(events, make_card())
+    with pytest.raises(TypeError, match="the first argument is the text 'transformer', ModelCard is needed"):
+        wrong("transformer", events)
+    with pytest.raises(
+        TypeError, match="the second argument is of type ModelCard, Events is needed there; hepxai"
+    ):
+        wrong(make_card(), make_card())
+
+
+def test_validation_loss_is_that_of_the_history(events: Events) -> None:
+    """Without calibration the model is that of the history; with it, its loss is lower."""
+    raw, history = fit(make_card(epochs=2, calibrate=False), events)
+    training = make_card(epochs=2).training
+    best = max(history, key=lambda row: row["valid_auc"])
+    before = validation_loss(raw.logits(events), events, training)
+    assert before == pytest.approx(best["valid_loss"], rel=1e-5)
+    model, _ = fit(make_card(epochs=2, calibrate=True), events)
+    assert validation_loss(model.logits(events), events, training) < before

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hepxai.datasets.columns import Array, flatten
+from hepxai.cards import nearest
+from hepxai.datasets.columns import Array, ReadError, flatten
 from hepxai.datasets.sources import branch_names, field_of, open_root, readable, trees_of
 
 Shape = Literal["per event", "per particle", "text", "other"]
@@ -70,13 +73,13 @@ class TreeReport:
 
     def __rich__(self) -> Table:
         title = Text(f"{self.name} ({self.kind}, {self.entries:,} entries)")
-        table = Table(title=title, title_justify="left")
-        for column in ("branch", "type", "values", "lowest", "median", "highest", "look out for"):
-            left = column in ("branch", "type", "look out for")
-            # Names are there to be copied: they are never cut.
-            table.add_column(
-                column, justify="left" if left else "right", no_wrap=column in ("branch", "type")
-            )
+        # Where room is short, names go on in the next line: they are never cut, and numbers stay whole.
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for column, width in (("branch", 14), ("type", 7)):
+            table.add_column(column, overflow="fold", min_width=width)
+        for column in ("values", "lowest", "median", "highest"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("look out for", overflow="fold", min_width=8)
         for b in self.branches:
             numbers = [_short(v) for v in (b.low, b.median, b.high)]
             table.add_row(Text(b.name), Text(b.type), f"{b.count:,}", *numbers, _warning(b))
@@ -99,6 +102,26 @@ class FileReport:
     path: str
     looked_at: int
     trees: tuple[TreeReport, ...]
+
+    def matching(self, pattern: str) -> FileReport:
+        """Only the branches whose names match a pattern such as ``Muon_*``, and the trees that have any.
+
+        Raises
+        ------
+        ReadError
+            If no branch matches.
+        """
+        kept = (
+            dataclasses.replace(t, branches=tuple(b for b in t.branches if fnmatchcase(b.name, pattern)))
+            for t in self.trees
+        )
+        if trees := tuple(t for t in kept if t.branches):
+            return dataclasses.replace(self, trees=trees)
+        known = [b.name for t in self.trees for b in t.branches]
+        raise ReadError(
+            f"{self.path}: no branch matches {pattern!r}{nearest(pattern, known)}; "
+            f"there are {len(known):,}, e.g. {', '.join(known[:5])}"
+        )
 
     def __rich__(self) -> Group:
         if not self.trees:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import awkward as ak
 import numpy as np
 
+from hepxai.arguments import require
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
@@ -95,6 +96,7 @@ def iterate(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it should be at least 1, or None for all entries")
+    require(card, DatasetCard, "read(card)", "first", "hepxai.DatasetCard.find(name or path) gives one")
     ledger = ledger or Ledger()
     plans = plan_files(card)
     ledger.files = tuple(p.info for p in plans)

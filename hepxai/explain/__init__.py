@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any
 
 from hepxai.attribution import Attribution
-from hepxai.explain import attention, edge_ig, node_ig, shapley, surrogate
+from hepxai.explain import attention, conductance, edge_ig, feature_ig, node_ig, shapley, surrogate
 from hepxai.explain.base import EXPLAINERS, CannotExplainError, Explainer, explain, register
 
 __all__ = [
@@ -13,8 +13,10 @@ __all__ = [
     "CannotExplainError",
     "Explainer",
     "attention",
+    "conductance",
     "edge_ig",
     "explain",
+    "feature_ig",
     "node_ig",
     "register",
     "shapley",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hepxai.arguments import require
 from hepxai.attribution import Attribution, Pairs
 from hepxai.cards import nearest
 from hepxai.chunks import chunk_rows, in_order, jagged_in_order
@@ -21,6 +23,11 @@ from hepxai.jagged import IntArray, offsets_from_counts, parents
 from hepxai.models.base import Model
 from hepxai.models.cloud import Cloud
 from hepxai.progress import track
+
+DOUBTED = 20
+"""Events from which outputs that all lie in [0, 1] are no coincidence."""
+SPREAD = 0.1
+"""Range up to which they may be the logits of a network that has not learned, wherever those lie."""
 
 
 class CannotExplainError(TypeError):
@@ -132,12 +139,21 @@ def explain(
         Unknown method or output.
     CannotExplainError
         The model lacks an ability; the message names the methods that would work.
+    TypeError
+        Arguments in another order; a setting that the method does not have.
     ValueError
         The model refuses these events, or a setting is wrong.
+
+    Warns
+    -----
+    UserWarning
+        All outputs of a model that is not the package's lie in [0, 1], as probabilities do.
     """
+    require(events, Events, "explain(model, events, method)", "second", "hepxai.read(card).events has them")
     explainer, output = build(method, model, settings), _target(model, target)
     if len(events):  # scoring one of them is how a model refuses events that it does not know
         model.logits(events[[int(np.argmax(events.counts))]])
+    _doubt_logits(model, events)
     return explainer.explain(model, events, output)
 
 
@@ -172,6 +188,21 @@ def _what_works(model: object, method: str, needs: type) -> str:
     return f"{method} needs {needs.__name__}; {mine} has no {', '.join(lacking)}; {advice}"
 
 
+def _doubt_logits(model: Model, events: Events) -> None:
+    """Warn of probabilities where logits are needed; the package's own networks give logits."""
+    if hasattr(model, "card") or len(events) < DOUBTED:
+        return
+    rows = np.linspace(0, len(events) - 1, min(len(events), 10 * DOUBTED)).astype(np.int64)
+    found = model.logits(events[rows])
+    if found.min() >= 0 and found.max() <= 1 and np.ptp(found) > SPREAD:
+        warnings.warn(
+            f"the outputs of the model lie in [0, 1] for all {len(rows)} events looked at: are they "
+            "probabilities? Explanations are meant for logits, the numbers before the sigmoid or softmax: "
+            "where a probability is near 0 or 1 nothing changes it any more, and attributions vanish",
+            stacklevel=3,
+        )
+
+
 def _target(model: Model, target: str | None) -> str:
     if target is None and len(model.outputs) == 1:
         return model.outputs[0]
@@ -196,6 +227,19 @@ class Chunked:
     def of(events: Events) -> Chunked:
         """Cut by number of pairs, so that memory stays flat."""
         return Chunked(events, chunk_rows(events.counts))
+
+    @staticmethod
+    def of_table(events: Events) -> Chunked:
+        """Cut by number of events, for methods that read the event-level table."""
+        return Chunked(events, chunk_rows(np.zeros(len(events), dtype=np.int64)))
+
+    def tables(self, name: str, *, progress: bool) -> Iterator[Tensor]:
+        """Rows of the table in each chunk, with a progress bar over the events."""
+        whole, _ = self.events.table()
+        with track(name, len(self.events), show=progress) as advance:
+            for rows in self.chunks:
+                yield torch.as_tensor(whole[rows])
+                advance(len(rows), "")
 
     def clouds(self, name: str, *, progress: bool) -> Iterator[Cloud]:
         """Particles of each chunk, with a progress bar over the events."""

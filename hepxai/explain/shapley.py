@@ -286,6 +286,8 @@ def _empty_score(method: str, model: Differentiable, events: Events, target: str
                 model.forward_cloud(cloud.take(torch.tensor([int(np.argmax(events.counts))])))
             raise CannotExplainError(
                 f"{method} needs the score of an event with no particle, and {type(model).__name__} gives "
-                f"none ({type(problem).__name__}: {problem}); say what to take for it, e.g. empty=0.0"
+                f"none ({type(problem).__name__}: {problem}). A torch_geometric module gives one if its "
+                "pooling is told the number of events, as in global_add_pool(x, batch.batch, "
+                "size=batch.num_graphs); or say what to take for it, e.g. empty=0.0"
             ) from problem
     return score

@@ -14,8 +14,8 @@ def log_likelihood_ratio(
 ) -> Array:
     """Logarithm of the ratio of signal and background densities of a quantity, at some values of it.
 
-    By the lemma of Neyman and Pearson no function of the quantity alone separates better. Added to the logit of
-    a network it shows what the network leaves on the table, as far as the two are independent.
+    By the lemma of Neyman and Pearson no function of the quantity alone separates better. Added to the logit
+    of a network it shows what the network leaves on the table, as far as the two are independent.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def log_likelihood_ratio(
     """
     inside = np.clip(observer, edges[0], edges[-1])
     filled = [
-        np.histogram(inside[own], edges, weights=weight[own])[0].clip(min=0) + 0.5 for own in (signal, ~signal)
+        np.histogram(inside[own], edges, weights=weight[own])[0].clip(min=0) + 0.5
+        for own in (signal, ~signal)
     ]
     ratio = np.log(filled[0] / filled[0].sum()) - np.log(filled[1] / filled[1].sum())
     position = bin_of(np.clip(at, edges[0], edges[-1]), edges)

@@ -6,30 +6,49 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hepxai.models.base import Differentiable, HasAttention, HasEdgeWeights, Model
+    from hepxai.models.base import (
+        Differentiable,
+        DifferentiableTable,
+        HasAttention,
+        HasEdgeWeights,
+        HasNeurons,
+        Model,
+        Tabular,
+    )
     from hepxai.models.card import ModelCard
     from hepxai.models.foreign import PygModel
     from hepxai.models.network import NetworkModel
+    from hepxai.models.table import SklearnModel, TableModel
 
 __all__ = [
     "Differentiable",
+    "DifferentiableTable",
     "HasAttention",
     "HasEdgeWeights",
+    "HasNeurons",
     "Model",
     "ModelCard",
     "NetworkModel",
     "PygModel",
+    "SklearnModel",
+    "TableModel",
+    "Tabular",
 ]
 
 # Looked up when asked for: torch takes seconds to import, and a card needs none of it.
 _HOMES = {
     "Differentiable": "base",
+    "DifferentiableTable": "base",
     "HasAttention": "base",
     "HasEdgeWeights": "base",
+    "HasNeurons": "base",
     "Model": "base",
     "ModelCard": "card",
     "NetworkModel": "network",
     "PygModel": "foreign",
+    "SklearnModel": "table",
+    "TableModel": "table",
+    "Tabular": "base",
 }
 
 

@@ -93,3 +93,38 @@ class HasEdgeWeights(Model, Protocol):
     def edge_path(self, cloud: Cloud, layer: str) -> EdgePath:
         """Cut the model open at a layer."""
         ...
+
+
+# --- models of the event-level table ---------------------------------------------------------------
+
+
+@runtime_checkable
+class Tabular(Model, Protocol):
+    """Scores rows of the event-level table, also rows that belong to no event."""
+
+    def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Logits ``[E, O]`` of rows ``x [E, G]``, physical values, columns as in ``Events.table()``."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableTable(Tabular, Protocol):
+    """Has gradients with respect to the columns of the event-level table."""
+
+    def forward_table(self, x: Tensor) -> Tensor:
+        """Logits ``[B, O]`` as a differentiable function of ``x [B, G]``, in evaluation mode."""
+        ...
+
+
+@runtime_checkable
+class HasNeurons(DifferentiableTable, Protocol):
+    """Shows what its hidden neurons say."""
+
+    @property
+    def hidden_layers(self) -> tuple[str, ...]:
+        """Names of the layers, from the input to the output."""
+        ...
+
+    def forward_hidden(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits ``[B, O]``, and the values ``[B, H]`` of each layer, from which the logits were computed."""
+        ...

@@ -40,6 +40,7 @@ class PygModel:
     module : nn.Module
         Returns logits ``[B, O]``, or ``[B]`` for one output.
     outputs : tuple of str, length O
+        Also for one output: ``("signal",)``.
     call : callable
         ``(module, batch) -> logits``; give one if ``forward`` takes something else than a ``Batch``, e.g.
         ``lambda m, b: m(b.x, b.edge_index, b.batch)``.
@@ -58,6 +59,11 @@ class PygModel:
     call: Callable[[nn.Module, Batch], Tensor] = call_with_batch
     schema: Schema | None = None
     view: str = field(default="graph", init=False)
+
+    def __post_init__(self) -> None:
+        given: object = self.outputs
+        if isinstance(given, str):  # a text is a sequence too: of letters
+            raise TypeError(f"outputs={given!r} is a text; a tuple is needed: outputs=({given!r},)")
 
     @property
     def edge_layers(self) -> tuple[str, ...]:

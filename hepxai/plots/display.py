@@ -288,14 +288,14 @@ def _frame(ax: Axes, event: Events, half: float) -> None:
 
 def _title(event: Events, score: float | None, observer: str | None, name: str | None) -> list[str]:
     where = f"{event.run[0]}:{event.luminosity_block[0]}:{event.event[0]}"
-    what = [SPLITS[event.split[0]]]
+    what = []
     if score is not None:
         what.append(f"logit {score:+.2f}".replace("-", "−"))
     if observer is not None and np.isfinite(value := event.observers[observer][0]):
         sign, _, unit = observer_name(observer).partition(" [")
         what.append(f"{plain(sign)} = {value:.1f} {unit.rstrip(']')}".rstrip())
     first = plain(name or event.schema.classes[event.label[0]])
-    return [f"{first}: event {where}", ", ".join(what)]
+    return [f"{first}: event {where}, {SPLITS[event.split[0]]}", *([", ".join(what)] if what else [])]
 
 
 def _focus_line(

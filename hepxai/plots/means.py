@@ -190,6 +190,8 @@ def quantity(attribution: Attribution) -> str:
         return "attention × (n − 1)"
     if attribution.method.endswith("attention"):
         return "attention"
+    if attribution.method == "shapley_interaction":  # see there: the two directions share it
+        return f"I_ij / 2, half of the interaction for {attribution.target} [logit]"
     return f"attribution to {attribution.target} [{attribution.settings.get('unit', 'logit')}]"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 GREEK = {"mumu": "μμ", "tautau": "ττ", "mu": "μ", "tau": "τ", "gamma": "γ", "gammagamma": "γγ"}
@@ -89,6 +90,24 @@ def measured(value: float | None, error: float | None = None, *, between: str = 
         inside = measured(value / 10**power, error / 10**power, between=between)
         return f"({inside})×10{str(power).translate(SUPERSCRIPT)}"
     return f"{fixed(value, places)}{between}{fixed(error, places)}"
+
+
+def with_errors(value: float, errors: Mapping[str, float]) -> str:
+    """Write a value with several errors, each with its name: two significant digits of the largest.
+
+    Errors that are not known are left out; one that rounds to zero is given by its upper bound.
+    """
+    known = {name: error for name, error in errors.items() if math.isfinite(error)}
+    largest = max(known.values(), default=0.0)
+    if not (math.isfinite(value) and largest > 0 and -3 <= (places := decimals(largest)) <= 5):
+        shown = {name: general(error, 2) for name, error in known.items()}
+        return general(value, 6) + "".join(f" ± {error} ({name})" for name, error in shown.items())
+    least = 10.0**-places
+    parts = {
+        n: fixed(e, places) if e >= least / 2 or e == 0 else f"<{fixed(least, places)}"
+        for n, e in known.items()
+    }
+    return fixed(value, places) + "".join(f" ± {error} ({name})" for name, error in parts.items())
 
 
 def fixed(value: float, places: int) -> str:

@@ -30,6 +30,22 @@ def closure_part(content: ReportContent, found: Map) -> Section:
     return Section("closure", "", text=text, tables=[_table(means, signal)], numbers=_numbers(means))
 
 
+def carried(content: ReportContent, found: Map) -> str:
+    """How much of the difference between the classes the attributions hold; "" where they have no sum."""
+    full, (signal, background) = found.full, sides(found.full.events.schema)
+    if full.span is None or full.residual is None or not found.of_model or full.target != signal:
+        return ""
+    part = _difference(_means(content, found, signal), _means(content, found, background))
+    of, whole = (
+        measured(float(part.value[PARTS.index(p)]), float(part.error[PARTS.index(p)]))
+        for p in ("attributions", "logit")
+    )
+    if not np.isfinite(part.value).all():
+        return ""
+    what = f"all messages of {full.settings['layer']}" if "layer" in full.settings else "all pairs"
+    return f"{what} together carry {of} of the {whole} between the mean logits of {signal} and {background}"
+
+
 def _table(means: dict[str, Estimate], signal: str) -> Table:
     rows = [
         [name, *(measured(float(v), float(e)) for v, e in zip(m.value, m.error, strict=True))]

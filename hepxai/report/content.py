@@ -56,6 +56,8 @@ class ReportContent:
         What was trained on what, in a sentence or two each: data, stand-ins, model.
     best_epoch : float, optional
         Epoch whose weights were kept, as the history counts.
+    calibrated_loss : float, optional
+        Validation loss of the model as it is used, after the calibration.
     """
 
     title: str
@@ -74,6 +76,7 @@ class ReportContent:
     names: Mapping[str, str] = field(default_factory=dict)
     about: Sequence[str] = ()
     best_epoch: float | None = None
+    calibrated_loss: float | None = None
 
     def __post_init__(self) -> None:
         if np.shape(self.scores) != (len(self.events),):

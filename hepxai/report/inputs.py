@@ -148,11 +148,12 @@ def training_section(content: ReportContent) -> Section:
     columns = list(dict.fromkeys(k for row in content.history for k in row))
     cells = [[general(row.get(k), 5) for k in columns] for row in content.history]
     best = content.best_epoch
+    kept = "" if best is None else f"Vertical line: epoch {best:g}, which was kept. "
     caption = (
         f"Training history, {len(content.history)} epochs: {', '.join(map(quantity_name, shown))}. Dashed: "
-        "training sample, averaged over the epoch with dropout on; full: validation sample after the epoch. "
-        f"{'' if best is None else f'Vertical line: epoch {best:g}, which was kept. '}Logits are not "
-        "calibrated yet, weights are signed, no errors are drawn."
+        "training sample, averaged over the epoch with dropout and the symmetries of the card on; full: "
+        "validation sample after the epoch, with both off: the two losses do not compare. "
+        f"{kept}{_uncalibrated(content)} Weights are signed, no errors are drawn."
     )
     return Section(
         "training",
@@ -161,6 +162,16 @@ def training_section(content: ReportContent) -> Section:
         figures=[_history_figure(content, shown, caption)],
         numbers=[dict(row) for row in content.history],
     )
+
+
+def _uncalibrated(content: ReportContent) -> str:
+    """Why the validation loss may be high, and what it is in the end."""
+    text = (
+        "Losses are of logits that are not calibrated yet: dropout makes them too large, so that the "
+        "validation loss may rise while the AUC improves"
+    )
+    loss = content.calibrated_loss
+    return f"{text}." if loss is None else f"{text}; calibrated, it is {general(loss, 3)} for the kept epoch."
 
 
 def _history_figure(content: ReportContent, shown: list[str], caption: str) -> Drawn:

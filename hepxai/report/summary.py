@@ -11,6 +11,7 @@ from hepxai.events import SPLITS
 from hepxai.plots.means import focus_means, pair_name
 from hepxai.plots.scores import sides
 from hepxai.plots.text import general, measured, real, short_method
+from hepxai.report.closure import carried
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map, maps
 from hepxai.report.performance import merit
@@ -95,6 +96,8 @@ def _focus(content: ReportContent) -> Iterator[str]:
         mine, other = (_by_class(content, found, i) for i in (0, 1))
         if mine and found.of_model:
             yield f"{capital(found.short)}: {_sentence(mine, other, found)}"
+            if share := carried(content, found):
+                yield f"{capital(share)}."
 
 
 def _by_class(content: ReportContent, found: Map, column: int) -> str:

@@ -91,10 +91,6 @@ def _residual_histogram(attribution: Attribution) -> hist.Hist:
 
 def fidelity_section(content: ReportContent) -> Section:
     """How well the surrogate repeats the model."""
-    warnings = content.warnings_about("surrogate")
-    if not content.fidelity:
-        text = ["No surrogate was trained: explain the run with a surrogate method to train one."]
-        return Section("fidelity", "Fidelity of the surrogate", text=text, warnings=warnings)
     names = list(dict.fromkeys(n for row in content.fidelity.values() for n in row))
     rows = [
         [FIGURES.get(n, n), *(number(row[n]) if n in row else "–" for row in content.fidelity.values())]
@@ -110,7 +106,7 @@ def fidelity_section(content: ReportContent) -> Section:
     return Section(
         "fidelity",
         "Fidelity of the surrogate",
-        warnings=warnings,
+        warnings=content.warnings_about("surrogate"),
         tables=[Table(f"Fidelity by split. {ERRORS}", ("", *content.fidelity), rows)],
         figures=[figure],
         numbers={s: {n: dict(v) for n, v in row.items()} for s, row in content.fidelity.items()},

@@ -53,7 +53,8 @@ def sections(content: ReportContent) -> Iterator[Section]:
     yield roc_section(content)
     yield from looked_sections(content)
     yield residuals_section(content)
-    yield fidelity_section(content)
+    if content.fidelity:
+        yield fidelity_section(content)
     yield agreement_section(content)
     yield provenance_section(content)
 

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from hepxai.datasets import DatasetCard
-from hepxai.plots.text import measured
+from hepxai.plots.text import with_errors
 from hepxai.scan.objectives import METRICS, Direction
 from hepxai.scan.ranking import Ranking
 from hepxai.scan.table import PointResult, Table
 
 ALIKE = 0.95
 """A value that the best one beats with less than this probability is not told apart from it."""
+ENOUGH = 3
+"""Seeds below which two points are not compared: the scatter of two numbers is anything."""
 FEW = 5
 
 
@@ -38,7 +40,7 @@ def _objective(table: Table, dataset: DatasetCard, name: str, direction: Directi
         return
     first = points[ranking.order[0]]
     seeds = table.plan.seeds
-    of = f"mean of {seeds} seeds" if seeds > 1 else "one seed, no error"
+    of = f"mean of {seeds} seeds" if seeds > 1 else "one seed, its scatter is unknown"
     most = "highest" if direction == "max" else "lowest"
     yield f"{_said(first, name)} at {first.label}, the {most} of {len(ranking.order)} ({of})."
     yield from _sure(ranking, points, seeds)
@@ -54,6 +56,9 @@ def _sure(ranking: Ranking, points: list[PointResult], seeds: int) -> Iterator[s
             "With one seed nothing says what another seed would change, so the order may be chance: "
             "scan with 3 seeds or more."
         )
+        return
+    if seeds < ENOUGH:
+        yield f"Two seeds say too little of the scatter to call one point better; scan with {ENOUGH} or more."
         return
     best = chance(ranking.best[ranking.order[0]])
     yield f"Probability that it is the best of all, given the seeds: {best}."
@@ -78,8 +83,9 @@ def _tested(first: PointResult) -> Iterator[str]:
 
 
 def _said(point: PointResult, name: str) -> str:
+    """Mean with both errors: more seeds make the first smaller, more events the second."""
     mean = point.mean(name)
-    return measured(float(mean.value), float(mean.error))
+    return with_errors(float(mean.value), {"seeds": float(mean.error), "events": point.statistical(name)})
 
 
 def _left_out(table: Table) -> Iterator[str]:
@@ -93,9 +99,12 @@ def _left_out(table: Table) -> Iterator[str]:
 
 
 def chance(probability: float) -> str:
-    """Probability in words; an en dash where there is none."""
+    """Probability in words, on the right side of ``ALIKE``; an en dash where there is none."""
     if np.isnan(probability):
         return "–"
     if not 0.001 <= probability <= 0.999:
         return "< 0.1 %" if probability < 0.5 else "> 99.9 %"
-    return f"{100 * probability:.{0 if 0.01 <= probability <= 0.99 else 1}f} %"
+    first = 0 if 0.01 <= probability <= 0.99 else 1
+    rounded = (f"{100 * probability:.{places}f}" for places in range(first, 4))
+    same = (r for r in rounded if (float(r) >= 100 * ALIKE) == (probability >= ALIKE))
+    return f"{next(same, f'< {100 * ALIKE:g}')} %"

@@ -8,14 +8,16 @@ from pathlib import Path
 from hepxai.estimate import Estimate
 from hepxai.plots.text import general, measured
 from hepxai.report.page import write_page
-from hepxai.report.section import Section, Table, capital
-from hepxai.scan.advice import advice, chance
+from hepxai.report.section import Drawn, Section, Table, capital
+from hepxai.scan.advice import ENOUGH, advice, chance
 from hepxai.scan.figures import Shown, attention, curves, fronts, importance, lines
 from hepxai.scan.scan import Scan
 from hepxai.scan.space import name_of
 from hepxai.scan.store import Trial
 from hepxai.scan.table import PointResult
 
+TRAININGS = 8
+"""Below so many, the importance of entries and parallel coordinates show chance."""
 READING = (
     "Each point was trained with every seed. ± after a mean is the standard error over seeds, s/√n; after a "
     "single training it is the statistical error of the validation events.",
@@ -69,9 +71,19 @@ def _sections(shown: Shown) -> Iterator[Section]:
         yield Section("results", "Results", figures=[curves(shown, a) for a in shown.axes])
         if figures := [attention(shown, a) for a in shown.axes if shown.explained]:
             yield Section("attention", "Attention", figures=figures)
-        if figures := [*fronts(shown), *importance(shown), lines(shown)]:
+        if figures := [*fronts(shown), *(_entries(shown) if _comparable(shown) else ())]:
             yield Section("together", "All together", figures=figures)
     yield Section("tables", "All numbers", tables=[_points_table(shown), _trials_table(shown)])
+
+
+def _comparable(shown: Shown) -> bool:
+    """Whether there are several entries, and trainings enough to say anything about each."""
+    return len(shown.axes) > 1 and sum(len(p.of("complete")) for p in shown.points) >= TRAININGS
+
+
+def _entries(shown: Shown) -> Iterator[Drawn]:
+    yield from importance(shown)
+    yield lines(shown)
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -82,8 +94,8 @@ def _ranking_section(shown: Shown) -> Section:
     text = (
         "With n seeds and V points, x = μ(point) + a(seed) + ε: what a seed has in common cancels in "
         "differences. Probabilities are those of the true means μ, from Student's t with (V − 1)(n − 1) "
-        "degrees of freedom; points with a pruned or failed training are left out, because the mean of the "
-        "survivors would be too good."
+        f"degrees of freedom, from {ENOUGH} seeds on; points with a pruned or failed training are left out, "
+        "because the mean of the survivors would be too good."
     )
     return Section("best", "Which is best, and how sure", text=[text], tables=tables)
 
@@ -92,8 +104,13 @@ def _ranking_table(shown: Shown, number: int) -> Table:
     name, direction = shown.scan.plan.objectives[number]
     ranking, points = shown.results.ranking(name, direction), shown.results.candidates
     probabilities = (ranking.best, ranking.beaten)
+    told = shown.scan.plan.seeds >= ENOUGH
     rows = [
-        [_name(shown, points[i]), _number(points[i].mean(name)), *(chance(p[i]) for p in probabilities)]
+        [
+            _name(shown, points[i]),
+            _number(points[i].mean(name)),
+            *(chance(p[i]) if told else "–" for p in probabilities),
+        ]
         for i in ranking.order
     ]
     better = "higher" if direction == "max" else "lower"

@@ -251,7 +251,7 @@ def test_names_of_a_file_are_not_markup(tmp_path: Path) -> None:
         text = printed(FileReport(f"{tree}.root", 1, (TreeReport(tree, "TTree", 1, reports),)))
         assert f"{tree} (TTree, 1 entries)" in text
         assert f"{tree}.root" in text
-        assert all(f"{name}<t>" in text and f" {name} " in text for name in FOREIGN)
+        assert all(f"{name}<t>" in text and f"\n{name} " in text for name in FOREIGN)
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -287,3 +287,47 @@ def test_no_draft_with_braces_of_a_file(tmp_path: Path) -> None:
     text = draft_card(FileReport(str(tmp_path / "f.root"), 60, (tree,)))
     assert "Jet_{}" in text
     assert "Mu{x}on" not in text
+
+
+def nano(path: Path) -> FileReport:
+    """Names as long as those of NanoAOD."""
+    columns = make_columns(60)
+    columns["HLT_Mu17_TrkIsoVVL_Mu8_TrkIsoVVL_DZ_Mass3p8_or_a_longer_one"] = np.arange(60.0) - 12345
+    columns["MET_phi"][7] = -999
+    return inspect_file(write_ttree(path / "f.root", columns))
+
+
+def narrow(report: Any, width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(report)
+    return console.export_text()
+
+
+def test_numbers_stay_whole_on_a_narrow_terminal(tmp_path: Path) -> None:
+    text = narrow(nano(tmp_path), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "1 × -999" in text
+    assert "-1.234e+04" in text  # the lowest value of the branch with the long name
+    first = "".join(line[:14].strip() for line in text.splitlines())
+    assert "HLT_Mu17_TrkIsoVVL_Mu8_TrkIsoVVL_DZ_Mass3p8_or_a_longer_one" in first
+
+
+def test_branches_can_be_chosen_by_name(tmp_path: Path) -> None:
+    report = nano(tmp_path)
+    (tree,) = report.matching("Jet_*").trees
+    assert {b.name for b in tree.branches} == {
+        b.name for b in report.trees[0].branches if b.name[:4] == "Jet_"
+    }
+    with pytest.raises(
+        ReadError, match=r"f.root: no branch matches 'Jet_ptt' \(did you mean 'Jet_pt'\?\); there"
+    ):
+        report.matching("Jet_ptt")
+
+
+def test_a_name_is_no_card() -> None:
+    wrong: Any = "charged_higgs"
+    with pytest.raises(
+        TypeError, match=r"read\(card\): the first argument is the text 'charged_higgs', DatasetCard"
+    ):
+        read(wrong)

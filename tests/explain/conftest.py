@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from hepxai.events import Events
 from hepxai.explain.surrogate import Surrogate, fit_surrogate
 from hepxai.jagged import parents
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
+from hepxai.models.table import TableModel
 from hepxai.training import fit
 
 ToyEvents = Callable[..., Events]
@@ -52,6 +54,24 @@ def model(events: Events) -> NetworkModel:
         {"kind": "dynamic_edge", "width": 8, "neighbours": 3},
         {"kind": "dynamic_edge", "width": 8, "neighbours": 3, "aggregation": "max"},
     )
+
+
+def build_table(events: Events) -> TableModel:
+    """Two hidden layers, dropout and batch norm, random weights, on the event-level table."""
+    torch.manual_seed(12)
+    size = len(events.schema.globals)
+    norm = nn.BatchNorm1d(6)
+    norm.running_mean.copy_(torch.randn(6) * 0.1)
+    hidden = (nn.Linear(size, 6), nn.Tanh(), norm, nn.Dropout(0.3), nn.Linear(6, 5), nn.Softplus())
+    last = nn.Linear(5, 1)
+    nn.init.constant_(last.bias, 3.0)  # no probability, nor in doubt to be one
+    return TableModel(nn.Sequential(*hidden, last), ("signal",), events.schema)
+
+
+@pytest.fixture
+def table_model(events: Events) -> TableModel:
+    """All abilities of a model of the table."""
+    return build_table(events)
 
 
 def learnable(events: Events) -> Events:

@@ -15,6 +15,7 @@ from hepxai.events import Events
 from hepxai.explain import EXPLAINERS, explain
 from hepxai.explain.surrogate import fit_surrogate
 from hepxai.models.network import NetworkModel
+from hepxai.models.table import TableModel
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 MASKS = ("explain", "_edge_mask", "_loop_mask", "_apply_sigmoid")
@@ -29,6 +30,28 @@ def model(model: NetworkModel) -> NetworkModel:
     return model
 
 
+@pytest.fixture
+def tables(table_model: TableModel) -> TableModel:
+    """The same for methods that explain a model of the table."""
+    table_model.module.train()
+    table_model.module[3].eval()
+    return table_model
+
+
+@pytest.fixture
+def explained(method: str, model: NetworkModel, tables: TableModel) -> NetworkModel | TableModel:
+    return able(method, model, tables)
+
+
+def able(method: str, graphs: NetworkModel, tables: TableModel) -> NetworkModel | TableModel:
+    """The one that the method can explain."""
+    return graphs if isinstance(graphs, EXPLAINERS[method].needs) else tables
+
+
+def network_of(model: NetworkModel | TableModel) -> nn.Module:
+    return model.network if isinstance(model, NetworkModel) else model.module
+
+
 @pytest.fixture(params=sorted(EXPLAINERS))
 def method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -36,7 +59,8 @@ def method(request: pytest.FixtureRequest) -> str:
 
 def settings_of(method: str, trained: Any) -> dict[str, Any]:
     few = {"steps": 6}
-    settings = {"edge_ig": few, "node_ig": few, "surrogate": few | {"trained": trained.surrogate}}
+    settings: dict[str, Any] = dict.fromkeys(("conductance", "edge_ig", "feature_ig", "node_ig"), few)
+    settings["surrogate"] = few | {"trained": trained.surrogate}
     return settings.get(method, {})
 
 
@@ -65,10 +89,12 @@ def columns(events: Events) -> dict[str, bytes]:
     }
 
 
-def test_nothing_is_left(method: str, trained: Any, model: NetworkModel, events: Events) -> None:
-    before, given = snapshot(model.network), columns(events)
-    explain(model, events, method, **settings_of(method, trained))
-    after = snapshot(model.network)
+def test_nothing_is_left(
+    method: str, trained: Any, explained: NetworkModel | TableModel, events: Events
+) -> None:
+    before, given = snapshot(network_of(explained)), columns(events)
+    explain(explained, events, method, **settings_of(method, trained))
+    after = snapshot(network_of(explained))
     for what, value in before.items():
         assert after[what] == value, what
     assert columns(events) == given
@@ -78,17 +104,18 @@ def test_nothing_is_left(method: str, trained: Any, model: NetworkModel, events:
 def test_nothing_is_left_after_an_error(
     method: str,
     trained: Any,
-    model: NetworkModel,
+    explained: NetworkModel | TableModel,
     events: Events,
     monkeypatch: pytest.MonkeyPatch,
     calls: int,
 ) -> None:
     """The network breaks at the first, second or fourth use of its first layer."""
-    broken = trained.surrogate.model if method == "surrogate" else model
-    before = snapshot(broken.network), snapshot(model.network)
+    broken = network_of(trained.surrogate.model if method == "surrogate" else explained)
+    before = snapshot(broken), snapshot(network_of(explained))
     left = iter(range(calls))
-    layer = type(broken.network.convolutions[0])
-    whole = layer._alpha_and_value if hasattr(layer, "_alpha_and_value") else layer._total
+    layer = type(broken.convolutions[0] if hasattr(broken, "convolutions") else broken[0])
+    names = ("_alpha_and_value", "_total", "forward")
+    whole = next(getattr(layer, name) for name in names if hasattr(layer, name))
 
     def breaking(*arguments: Any) -> Any:
         if next(left, None) is None:
@@ -97,13 +124,13 @@ def test_nothing_is_left_after_an_error(
 
     def several() -> None:
         for _ in range(4):
-            explain(model, events, method, **settings_of(method, trained))
+            explain(explained, events, method, **settings_of(method, trained))
 
     with monkeypatch.context() as patch:
         patch.setattr(layer, whole.__name__, breaking)
         with pytest.raises(RuntimeError, match="the power is out"):
             several()
-    assert (snapshot(broken.network), snapshot(model.network)) == before
+    assert (snapshot(broken), snapshot(network_of(explained))) == before
 
 
 def test_training_a_surrogate_leaves_the_original(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,14 +142,20 @@ def test_training_a_surrogate_leaves_the_original(trained: Any, monkeypatch: pyt
 
 
 def test_explanations_repeat_themselves(
-    method: str, trained: Any, model: NetworkModel, events: Events, toy: Callable[..., Events]
+    method: str,
+    trained: Any,
+    model: NetworkModel,
+    tables: TableModel,
+    events: Events,
+    toy: Callable[..., Events],
 ) -> None:
     """Bit by bit, whatever was explained in between."""
+    explained = able(method, model, tables)
     settings = settings_of(method, trained)
-    first = explain(model, events, method, **settings)
+    first = explain(explained, events, method, **settings)
     for other in sorted(EXPLAINERS):
-        explain(model, toy(20, seed=9), other, **settings_of(other, trained))
-    again = explain(model, events, method, **settings)
+        explain(able(other, model, tables), toy(20, seed=9), other, **settings_of(other, trained))
+    again = explain(explained, events, method, **settings)
     assert np.array_equal(first.values, again.values)
     assert first.settings == again.settings
     assert first.checks == again.checks

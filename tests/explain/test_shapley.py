@@ -349,7 +349,10 @@ def test_model_without_a_score_for_nothing(
 ) -> None:
     events = toy(4, smallest=2, largest=4)
     model = PygModel(Readout(guarded=guarded, mean=mean), ("signal",))
-    with pytest.raises(CannotExplainError, match=f"{method} needs .* PygModel gives none .*{why}.*empty=0.0"):
+    with pytest.raises(
+        CannotExplainError,
+        match=f"{method} needs .* PygModel gives none .*{why}.*size=batch.num_graphs.*empty=0.0",
+    ):
         explain(model, events, method)
     found = explain(model, events, method, empty=0.5)
     assert found.settings["empty"] == 0.5

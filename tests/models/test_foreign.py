@@ -15,6 +15,7 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import GATConv, GCNConv, SAGEConv, TransformerConv, global_mean_pool
 
 from hepxai.attribution import Attribution
+from hepxai.datasets import CutFlow, Reading
 from hepxai.events import Events
 from hepxai.explain import CannotExplainError, explain
 from hepxai.models import PygModel
@@ -260,3 +261,41 @@ def test_a_layer_must_be_called_once(events: Events) -> None:
         explain(model, events, "edge_ig", layer="idle")
     with pytest.raises(CannotExplainError, match="no attention layer"):
         explain(model, events, "attention")
+
+
+def test_outputs_are_a_tuple() -> None:
+    """A text would be six outputs: s, i, g, n, a, l."""
+    wrong: Any = "signal"
+    with pytest.raises(TypeError, match=r"a tuple is needed: outputs=\('signal',\)"):
+        PygModel(Plain(SAGEConv), wrong)
+
+
+class Squashed(nn.Module):
+    """Returns probabilities, as many public networks do."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> Tensor:
+        return torch.sigmoid(1e3 * (apply(self.network, batch) - 0.0623))
+
+
+def test_probabilities_are_doubted(own: NetworkModel, foreign: PygModel, toy: Callable[..., Events]) -> None:
+    many = toy(40, seed=4, largest=4)
+    squashed = PygModel(Squashed(foreign.module), ("signal",))
+    with pytest.warns(UserWarning, match=r"lie in \[0, 1\] for all 40 events .*meant for logits") as caught:
+        explain(squashed, many, "node_ig", steps=4)
+    assert len(caught) == 1
+    explain(squashed, many[:5], "node_ig", steps=4)  # too few to say: no warning
+    explain(foreign, many, "node_ig", steps=4)
+
+
+def test_arguments_in_another_order(own: NetworkModel, events: Events) -> None:
+    wrong: Any = explain
+    with pytest.raises(
+        TypeError, match=r"explain\(model, events, method\): the second argument is of type Netw"
+    ):
+        wrong(events, own, "edge_ig")
+    with pytest.raises(TypeError, match="second argument is of type Reading, Events is needed there"):
+        wrong(own, Reading(events, CutFlow(), (), ()), "edge_ig")

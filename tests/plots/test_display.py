@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hepxai import plots
+from hepxai.events import SPLITS
 from hepxai.plots.display import _wrapped, eta_limit, particle_labels, strongest_pairs, without_eta
 from hepxai.plots.labels import label_centres
 
@@ -46,7 +47,7 @@ def test_display_title_names_the_event(toy, pair_map):
     events = toy(20)
     row = int(np.argmax(events.counts))
     title = plots.event_display(pair_map(events), row, score=-2.5, observer="mass_mumu").get_title(loc="left")
-    assert f"1:1:{row}" in title
+    assert title.split("\n")[0].endswith(f"1:1:{row}, {SPLITS[events.split[row]]}")
     assert "logit −2.50" in title
     assert f"m(µµ) = {events.observers['mass_mumu'][row]:.1f} GeV" in title
 
@@ -61,7 +62,8 @@ def test_pairs_in_focus_have_their_values_and_ranks_in_the_title(toy, pair_map):
     best = sizes[mine].max()
     rank = 1 + int((sizes > best).sum())
     title = plots.event_display(found, row, focus=("muon", "muon")).get_title(loc="left")
-    line = title.split("\n")[2]
+    first, line = title.split("\n")  # no logit and no observer: no line for them
+    assert first.endswith((", train", ", valid", ", test"))
     assert line.startswith("µ–µ: ")
     assert f"(rank {rank})" in line
     assert line.endswith(f"of {len(sizes)} pairs")

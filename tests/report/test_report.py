@@ -184,10 +184,11 @@ def test_empty_run_says_what_to_do(make_content, tmp_path):
         "hepxai explain",
         "no cut flow",
         "no training history",
-        "No surrogate",
         "The run holds no result",
     ):
         assert text in html
+    assert "Fidelity of the surrogate" not in html  # nor a link to it
+    assert 'href="#fidelity"' not in html
     assert json.loads((tmp_path / "numbers.json").read_text())["observer"] is None
 
 

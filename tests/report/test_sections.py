@@ -12,9 +12,11 @@ from matplotlib.text import Text
 
 from hepxai.metrics.isolation import isolation
 from hepxai.metrics.maps import single
+from hepxai.plots.means import quantity
+from hepxai.plots.text import measured
 from hepxai.report.closure import closure_part
 from hepxai.report.displays import display_figure, telling_truth
-from hepxai.report.inputs import cutflow_section, efficiency
+from hepxai.report.inputs import cutflow_section, efficiency, training_section
 from hepxai.report.looked import glance_section, particle_section
 from hepxai.report.maps import maps
 from hepxai.report.provenance import provenance_section
@@ -91,6 +93,34 @@ def test_baseline_and_attributions_add_up_to_the_score(make_content, method):
     assert change["value"] == pytest.approx(
         numbers["signal"]["logit"]["value"] - numbers["background"]["logit"]["value"]
     )
+
+
+def test_the_summary_says_how_much_of_the_difference_the_edges_carry(make_content):
+    content = make_content(200)
+    numbers = closure_part(content, map_of(content, "edge_ig")).numbers["signal − background"]
+    part, whole = (measured(**_measurement(numbers[p])) for p in ("attributions", "logit"))
+    wanted = (
+        f"All messages of transformer 1 together carry {part} of the {whole} between the mean logits of "
+        "signal and background."
+    )
+    assert [s for p in summary(content) for s in p.sentences].count(wanted) == 1
+
+
+def _measurement(entry):
+    return {k: float(entry[k]) for k in ("value", "error")}
+
+
+def test_half_an_interaction_is_named_as_such(make_content):
+    found = make_content(60).explained["edge_ig"]
+    interaction = found.replace(method="shapley_interaction")
+    assert quantity(interaction) == "I_ij / 2, half of the interaction for signal [logit]"
+
+
+@pytest.mark.parametrize(("loss", "text"), [(0.4821, "calibrated, it is 0.482 for"), (None, "AUC improves.")])
+def test_why_the_validation_loss_is_high(make_content, loss, text):
+    (figure,) = training_section(make_content(60, calibrated_loss=loss)).figures
+    assert text in figure.caption
+    assert "the two losses do not compare" in figure.caption
 
 
 def test_a_surrogate_does_not_start_from_the_score_of_the_model(make_content):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import hepxai.scan.sampling
 from hepxai.scan import Scan, advice, write_scan
+from hepxai.scan.advice import chance
 
 Invented = Callable[..., Scan]
 DROPOUT = ["edge_dropout=0.05,0.15,0.25,0.4"]
@@ -45,12 +47,9 @@ def test_one_page_that_needs_nothing_else(written: Scan) -> None:
     assert files(written) == {
         "against_edge_dropout",
         "attention_edge_dropout",
-        "importance_pair_attention",
-        "importance_valid_auc",
-        "parallel",
         "pareto_valid_auc_pair_attention",
     }
-    assert page.count("data:image/svg+xml;base64,") == 6
+    assert page.count("data:image/svg+xml;base64,") == 3
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "charged_higgs: scan of edge_dropout" in page
     assert "test figures are shown and never chosen by" in page.lower()
@@ -77,7 +76,7 @@ def test_tables_hold_every_number_with_its_errors(written: Scan) -> None:
 
 
 def test_drawing_again_gives_the_same_files(written: Scan) -> None:
-    names = ["scan.html", "table.csv", "table.json", "figures/parallel.png"]
+    names = ["scan.html", "table.csv", "table.json", "figures/against_edge_dropout.png"]
     before = [(written.folder / n).read_bytes() for n in names]
     write_scan(written)
     assert [(written.folder / n).read_bytes() for n in names] == before
@@ -99,19 +98,67 @@ def test_the_direction_can_be_turned_round(invented: Invented) -> None:
 def test_one_seed_is_said_to_say_nothing(invented: Invented) -> None:
     scan = invented(DROPOUT, seeds=1)
     text = said(scan)
-    assert "(one seed, no error)" in text
+    assert "± 0.0040 (events) at" in text
+    assert "(one seed, its scatter is unknown)" in text
     assert "scan with 3 seeds or more" in text
     assert "Probability" not in text
-    write_scan(scan)
-    assert "importance_valid_auc" not in files(scan)  # one entry, one seed: nothing to compare
 
 
 def test_few_seeds_are_said_to_be_few(invented: Invented) -> None:
-    assert "from 1 degrees of freedom only" in said(invented(["edge_dropout=0.1,0.3"], seeds=2))
+    assert "from 2 degrees of freedom only" in said(invented(["edge_dropout=0.1,0.3"], seeds=3))
+
+
+def test_two_seeds_give_no_verdict(invented: Invented) -> None:
+    scan = invented(["edge_dropout=0.1,0.3"], seeds=2)
+    text = said(scan)
+    assert "Two seeds say too little of the scatter to call one point better; scan with 3 or more." in text
+    assert "better with" not in text
+    assert "better than" not in text
+    assert "Probability" not in text
+    page = write_scan(scan).read_text(encoding="utf-8")
+    assert "%</td>" not in page[page.index('id="best"') : page.index('id="results"')]
+
+
+def test_two_seeds_that_agree_by_chance_do_not_make_the_error_small(invented: Invented) -> None:
+    """As in a real scan: two seeds within 3e-5, where the events allow 0.004."""
+    scan = invented(["edge_dropout=0.1,0.3"], seeds=2)
+    table = scan.table()
+    for trial, value in zip(table.trials, (0.712769, 0.712799, 0.70, 0.71), strict=True):
+        auc = trial.metrics["valid_auc"]
+        trial.metrics["valid_auc"] = replace(auc, value=np.asarray(value))  # type: ignore[index]
+    text = " ".join(s for part in advice(table, scan.dataset).values() for s in part)
+    assert "0.7128 ± <0.0001 (seeds) ± 0.0040 (events) at edge_dropout=0.1" in text
+
+
+def test_importance_needs_several_entries_and_trainings(invented: Invented) -> None:
+    over = ["edge_dropout=0.1,0.3", "training.learning_rate=1e-3,1e-2"]
+    few, many = invented(over, seeds=1), invented(over, seeds=2)
+    for scan in (few, many):
+        write_scan(scan)
+    assert not {"parallel", "importance_valid_auc"} & files(few)
+    assert {"parallel", "importance_valid_auc"} <= files(many)
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [
+        (0.946, "94.6 %"),
+        (0.9497, "94.97 %"),
+        (0.95, "95 %"),
+        (0.9549, "95 %"),
+        (0.94, "94 %"),
+        (0.9499999, "< 95 %"),
+    ],
+)
+def test_rounding_never_contradicts_the_verdict(probability: float, text: str) -> None:
+    found = chance(probability)
+    assert found == text
+    if not found.startswith("<"):
+        assert (float(found.partition(" ")[0]) >= 95) == (probability >= 0.95)
 
 
 def test_values_that_are_not_told_apart_are_named(invented: Invented) -> None:
-    text = said(invented(["edge_dropout=0.19,0.2,0.21"], seeds=2))
+    text = said(invented(["edge_dropout=0.19,0.2,0.21"], seeds=3))
     assert "It is not told apart (better with less than 95 %) from: edge_dropout=" in text
 
 

@@ -1,0 +1,268 @@
+"""Permutation importance of the columns of the event-level table, for any model of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.cards import nearest
+from hepxai.events import Events
+from hepxai.explain.base import CannotExplainError
+from hepxai.jagged import IntArray
+from hepxai.metrics.classification import both_classes, fraction_below
+from hepxai.metrics.importance import Importance, correlated_groups
+from hepxai.models.base import Tabular
+from hepxai.progress import track
+
+Array = NDArray[np.float64]
+ROWS = 65_536
+"""Rows of the table that are permuted and scored at a time."""
+
+
+def permutation_importance(
+    model: Tabular,
+    events: Events,
+    *,
+    target: str | None = None,
+    metric: str = "auc",
+    repeats: int = 5,
+    groups: Mapping[str, Sequence[str]] | str | None = None,
+    threshold: float = 0.7,
+    seed: int = 0,
+    progress: bool = False,
+) -> Importance:
+    """Say how much worse a model gets when the values of a column are dealt out anew among the events.
+
+    ``I_f = M - mean_r M(column f permuted by π_r)`` [Breiman, Machine Learning 45 (2001) 5]. All columns
+    share the permutations, so that they can be compared. It answers for a population, so it is not one of
+    the registered explainers, which answer for every event by itself.
+
+    The error is linearised: every event counts with what it contributes itself and with what its values do
+    to the events that get them. It is on the large side for few repeats.
+
+    Parameters
+    ----------
+    model : Tabular
+    events : Events
+        That did not train the model. Signed weights enter the metric; values are dealt out whatever the
+        weights.
+    target : str, optional
+        Output; may be left out if there is only one. With several, its class against all others.
+    metric : str
+        "auc", "accuracy" (fraction on the right side of logit 0) or "loss" (mean cross-entropy of the logit).
+    repeats : int
+    groups : mapping of str to sequence of str, or "auto", optional
+        Columns that are permuted together; columns in no group stay by themselves. "auto": those that
+        `hepxai.metrics.importance.correlated_groups` finds at ``threshold``.
+    threshold : float
+        Of the rank correlation, for "auto".
+    seed : int
+    progress : bool
+
+    Returns
+    -------
+    Importance
+
+    Raises
+    ------
+    CannotExplainError
+        The model cannot score rows of the table.
+    KeyError
+        Unknown target, or unknown column in a group.
+    ValueError
+        Unknown metric, one class only, weights that cancel, a column that is NaN for all events, or
+        another setting that cannot be.
+    """
+    if not isinstance(model, Tabular):
+        raise CannotExplainError(f"permutation needs Tabular; {type(model).__name__} has no score_table")
+    output, signal = _target(model, events, target)
+    if metric not in METRICS:
+        raise ValueError(f"metric {metric!r}; choose one of {', '.join(METRICS)}")
+    if repeats < 1:
+        raise ValueError(f"repeats={repeats}; at least 1 is needed")
+    _need_numbers(events)
+    measure = METRICS[metric](signal, events.weight)
+    members = _members(events, groups, threshold)
+    original = measure(model.logits(events)[:, output])
+    orders = [np.random.default_rng([seed, r]).permutation(len(events)) for r in range(repeats)]
+    lost, error = np.zeros((len(members), repeats)), np.zeros(len(members))
+    with track("permutation", len(members) * repeats, show=progress) as advance:
+        for i, columns in enumerate(_numbers(events, members)):
+            if _constant(events, columns):  # dealt out anew it is the same table
+                advance(repeats)
+                continue
+            permuted = (measure(_scores(model, events, columns, o, output)) for o in orders)
+            lost[i], error[i] = _compare(original, _advancing(permuted, advance), orders, events.weight)
+    sign = -1.0 if metric == "loss" else 1.0
+    score = sign * original.value
+    return Importance(tuple(members), members, metric, model.outputs[output], score, lost, error)
+
+
+# --- metrics as means over events --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric, larger for better models, as a weighted mean of what each event contributes.
+
+    Attributes
+    ----------
+    contribution : ndarray, shape [E]
+    share : ndarray, shape [E]
+        Normalised weights. A small change of the sample changes the metric by Σ share (contribution - value).
+    """
+
+    contribution: Array
+    share: Array
+
+    @property
+    def value(self) -> float:
+        """The metric."""
+        return float(np.sum(self.share * self.contribution) / np.sum(self.share))
+
+
+Measure = Callable[[Array], Measured]
+
+
+def _auc(signal: NDArray[np.bool_], weight: Array) -> Measure:
+    _need_classes(signal, weight)
+    share = np.where(signal, weight / weight[signal].sum(), weight / weight[~signal].sum())
+
+    def measure(score: Array) -> Measured:
+        """Placement values, as in `hepxai.metrics.auc`; their mean over either class is the area."""
+        placement = np.empty(len(score))
+        placement[signal] = fraction_below(score[signal], score[~signal], weight[~signal])
+        placement[~signal] = 1 - fraction_below(score[~signal], score[signal], weight[signal])
+        return Measured(placement, share)
+
+    return measure
+
+
+def _accuracy(signal: NDArray[np.bool_], weight: Array) -> Measure:
+    _need_classes(signal, weight)
+    return lambda score: Measured(((score > 0) == signal).astype(np.float64), weight / weight.sum())
+
+
+def _loss(signal: NDArray[np.bool_], weight: Array) -> Measure:
+    _need_classes(signal, weight)
+    sign = np.where(signal, -1.0, 1.0)
+    return lambda score: Measured(-np.logaddexp(0.0, sign * score), weight / weight.sum())
+
+
+METRICS: dict[str, Callable[[NDArray[np.bool_], Array], Measure]] = {
+    "auc": _auc,
+    "accuracy": _accuracy,
+    "loss": _loss,
+}
+
+
+def _need_classes(signal: NDArray[np.bool_], weight: Array) -> None:
+    total = abs(weight.sum()) > 1e-9 * np.abs(weight).sum()
+    if signal.all() or not signal.any():
+        raise ValueError(f"both classes are needed; {int(signal.sum())} of {len(signal)} events are signal")
+    if not (total and both_classes(signal, weight)):
+        sums = f"{weight[signal].sum():g} (signal) and {weight[~signal].sum():g} (background)"
+        raise ValueError(f"weights must not sum to zero, neither in a class nor together; they sum to {sums}")
+
+
+def _compare(
+    original: Measured, permuted: Iterator[Measured], orders: Sequence[IntArray], weight: Array
+) -> tuple[Array, float]:
+    """What the metric loses in each repeat, ``[R]``, and the standard error of its mean."""
+    lost, influence = [], np.zeros(len(weight))
+    for order, found in zip(orders, permuted, strict=True):
+        lost.append(original.value - found.value)
+        difference = original.contribution - found.contribution
+        change = found.share * (difference - lost[-1])
+        influence += change
+        influence[order] += change  # event e got the values of event order[e]
+    counted = int(np.count_nonzero(weight))
+    small = counted / (counted - 1) if counted > 1 else np.nan
+    return np.array(lost), float(np.sqrt(small * np.sum((influence / len(lost)) ** 2)))
+
+
+def _advancing(found: Iterator[Measured], advance: Callable[[int], None]) -> Iterator[Measured]:
+    for one in found:
+        yield one
+        advance(1)
+
+
+# --- the permuted table ------------------------------------------------------------------------------
+
+
+def _scores(model: Tabular, events: Events, columns: IntArray, order: IntArray, output: int) -> Array:
+    """Scores with some columns permuted; only a part of the table is copied at a time."""
+    table, _ = events.table()
+    buffer = np.empty((min(ROWS, len(table)), table.shape[1]), dtype=table.dtype)
+    found = np.empty(len(table))
+    for start in range(0, len(table), ROWS):
+        rows = slice(start, min(start + ROWS, len(table)))
+        part = buffer[: rows.stop - start]
+        part[:] = table[rows]
+        part[:, columns] = table[order[rows][:, None], columns]
+        found[rows] = model.score_table(part)[:, output]
+    return found
+
+
+def _constant(events: Events, columns: IntArray) -> bool:
+    part = events.table()[0][:, columns]
+    return bool(((part == part[0]) | (np.isnan(part) & np.isnan(part[0]))).all())
+
+
+def _numbers(events: Events, members: Mapping[str, tuple[str, ...]]) -> list[IntArray]:
+    position = {name: i for i, name in enumerate(events.table()[1])}
+    return [np.array([position[n] for n in names], dtype=np.int64) for names in members.values()]
+
+
+# --- what is asked for ---------------------------------------------------------------------------------
+
+
+def _target(model: Tabular, events: Events, target: str | None) -> tuple[int, NDArray[np.bool_]]:
+    """Number of the output, and which events belong to its class."""
+    outputs = model.outputs
+    if target is None and len(outputs) == 1:
+        return 0, events.label == 1
+    if target not in outputs:
+        raise KeyError(f"target {target!r} is not an output of the model; choose one of {', '.join(outputs)}")
+    output = outputs.index(target)
+    return output, events.label == (1 if len(outputs) == 1 else output)
+
+
+def _need_numbers(events: Events) -> None:
+    table, columns = events.table()
+    if not columns:
+        raise ValueError("permutation needs the event-level table; the data-set card declares no `globals`")
+    empty = [name for name, column in zip(columns, table.T, strict=True) if np.isnan(column).all()]
+    if len(table) and empty:
+        raise ValueError(f"all values of {', '.join(empty)} are NaN: look at its expression on the card")
+
+
+def _members(
+    events: Events, groups: Mapping[str, Sequence[str]] | str | None, threshold: float
+) -> dict[str, tuple[str, ...]]:
+    """Columns of every group; what is in none is by itself, behind."""
+    table, columns = events.table()
+    if groups is None:
+        groups = {}
+    if isinstance(groups, str):
+        if groups != "auto":
+            raise ValueError(f"groups={groups!r}; give 'auto' or a mapping of names to columns")
+        return correlated_groups(table, columns, threshold=threshold)
+    for group, names in groups.items():
+        _check_group(group, names, columns)
+    grouped = {name for names in groups.values() for name in names}
+    return {g: tuple(names) for g, names in groups.items()} | {n: (n,) for n in columns if n not in grouped}
+
+
+def _check_group(group: str, names: Sequence[str], columns: Sequence[str]) -> None:
+    if isinstance(names, str) or not names:
+        raise ValueError(f"group {group!r} is {names!r}; a list of columns is needed")
+    for name in names:
+        if name not in columns:
+            hint = nearest(name, columns)
+            raise KeyError(f"group {group!r} has no column {name!r}{hint}; there are {', '.join(columns)}")
+    if group in columns and tuple(names) != (group,):
+        raise ValueError(f"group {group!r} has the name of a column; choose another one")

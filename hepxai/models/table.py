@@ -1,0 +1,256 @@
+"""Models of the event-level table that a user brings: a torch module, or a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hepxai.events import Events, Schema
+from hepxai.models.network import evaluating
+
+ROWS = 65_536
+"""Rows that are scored at a time."""
+
+
+def same_columns(mine: Schema, theirs: Schema) -> None:
+    """Refuse events whose table means something else than that of a model's training.
+
+    Raises
+    ------
+    ValueError
+        If the names of the globals or their units are not the same, in the same order.
+    """
+    if mine.globals != theirs.globals:
+        raise ValueError(
+            f"the model was trained on the globals {_listed(mine.globals)}; {_difference(mine, theirs)}; "
+            "read the events with the data-set card of the training"
+        )
+    if mine.global_units != theirs.global_units:
+        raise ValueError(
+            f"the model was trained on units {mine.global_units} of the globals {_listed(mine.globals)}, "
+            f"these events have {theirs.global_units}; read them with the data-set card of the training"
+        )
+
+
+def _difference(mine: Schema, theirs: Schema) -> str:
+    missing = [n for n in mine.globals if n not in theirs.globals]
+    unknown = [n for n in theirs.globals if n not in mine.globals]
+    if not missing and not unknown:
+        return f"these events have them in another order: {_listed(theirs.globals)}"
+    found = {"these events lack": missing, "they have beside": unknown}
+    return ", ".join(f"{what} {_listed(names)}" for what, names in found.items() if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "(none)"
+
+
+def _need_columns(schema: Schema) -> None:
+    if not schema.globals:
+        raise ValueError("a model of the table needs columns; the data-set card declares no `globals`")
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """A torch module that scores rows of the event-level table, as a `hepxai` model.
+
+    Attributes
+    ----------
+    module : nn.Module
+        Takes ``[B, G]`` physical values (it standardises them itself), returns logits ``[B, O]``, or ``[B]``
+        for one output. It is asked in evaluation mode and never changed.
+    outputs : tuple of str, length O
+    schema : Schema
+        Of the events that it was trained on (``events.schema``). Events whose globals have other names,
+        units or another order are refused.
+    layers : tuple of str, optional
+        Names of the submodules whose outputs are the hidden neurons. By default all ``nn.Linear`` but the
+        last. A neuron has the same conductance before and after an activation function.
+
+    Raises
+    ------
+    ValueError
+        If the schema has no globals or a layer is none of the module's.
+    """
+
+    module: nn.Module
+    outputs: tuple[str, ...]
+    schema: Schema
+    layers: tuple[str, ...] | None = None
+    view: str = field(default="table", init=False)
+
+    def __post_init__(self) -> None:
+        _need_columns(self.schema)
+        known = [name for name, _ in self.module.named_modules() if name]
+        for name in self.layers or ():
+            if name not in known:
+                raise ValueError(f"the module has no layer {name!r}; it has {_listed(known)}")
+
+    @property
+    def hidden_layers(self) -> tuple[str, ...]:
+        """Names of the layers whose neurons are shown."""
+        if self.layers is not None:
+            return self.layers
+        return tuple(n for n, m in self.module.named_modules() if isinstance(m, nn.Linear))[:-1]
+
+    def logits(self, events: Events) -> NDArray[np.float64]:
+        """Logits ``[E, O]``."""
+        same_columns(self.schema, events.schema)
+        return self.score_table(events.table()[0])
+
+    def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Logits ``[E, O]`` of rows of the table."""
+        found = np.empty((len(x), len(self.outputs)))
+        with torch.no_grad():
+            for start in range(0, len(x), ROWS):
+                rows = np.require(x[start : start + ROWS], requirements=("C", "W"))
+                found[start : start + ROWS] = self.forward_table(torch.as_tensor(rows)).double().numpy()
+        return found
+
+    def forward_table(self, x: Tensor) -> Tensor:
+        """Logits ``[B, O]``, differentiable, in evaluation mode."""
+        with evaluating(self.module):
+            logits: Tensor = self.module(x)
+        shape = (len(x), len(self.outputs))
+        if logits.numel() != shape[0] * shape[1] or len(logits) != len(x):
+            raise ValueError(
+                f"the module returned {tuple(logits.shape)} for {shape[0]} events and {self.outputs}"
+            )
+        return logits.view(shape)
+
+    def forward_hidden(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits ``[B, O]`` and the values ``[B, H]`` of every hidden layer."""
+        seen: dict[str, Tensor] = {}
+        with ExitStack() as stack:
+            for name in self.hidden_layers:
+                layer = self.module.get_submodule(name)
+                stack.callback(layer.register_forward_hook(_recorder(seen, name)).remove)
+            logits = self.forward_table(x)
+        if missing := [name for name in self.hidden_layers if name not in seen]:
+            raise ValueError(
+                f"the module does not call its layer {_listed(missing)}; name the `layers` it calls"
+            )
+        return logits, {name: seen[name] for name in self.hidden_layers}
+
+
+def _recorder(seen: dict[str, Tensor], name: str) -> Any:
+    def record(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f"layer {name} gives {what}; neurons are the columns of a table [event, neuron]")
+        if name in seen:
+            raise ValueError(
+                f"the module calls layer {name} twice for one batch: give each use a layer of its own"
+            )
+        seen[name] = output
+        # An activation that works in place would overwrite what was recorded.
+        return output.clone()
+
+    return record
+
+
+@dataclass(frozen=True)
+class SklearnModel:
+    """A fitted scikit-learn classifier or regressor on the event-level table, as a `hepxai` model.
+
+    The score is, in this order: the prediction of a regressor; the ``decision_function`` of a classifier
+    that has one (log-odds for boosted trees and logistic regression, a distance for support vectors);
+    log(p / (1 - p)) of ``predict_proba`` (random forests), for several classes of each against all others.
+
+    Attributes
+    ----------
+    estimator : object
+        Fitted, on the columns of ``schema.globals``.
+    outputs : tuple of str, length O
+        One for two classes (the score of the second one of ``estimator.classes_``) and for a regressor of one
+        value; else one for each.
+    schema : Schema
+        Of the events that it was fitted on (``events.schema``). Events whose globals have other names,
+        units or another order are refused.
+    clip : float
+        Probabilities are kept within [clip, 1 - clip]: those of a forest reach 0 and 1, whose log-odds are
+        infinite. `logits` warns where that happened.
+
+    Raises
+    ------
+    ValueError
+        If the estimator knows one class only, has another number of classes than there are outputs, or was
+        fitted on another number of columns or on other names.
+    """
+
+    estimator: Any
+    outputs: tuple[str, ...]
+    schema: Schema
+    clip: float = 1e-6
+    view: str = field(default="table", init=False)
+
+    def __post_init__(self) -> None:
+        _need_columns(self.schema)
+        if not 0 < self.clip < 0.5:
+            raise ValueError(f"clip={self.clip}; it must be above 0 and below 0.5")
+        self._check_columns()
+        classes = getattr(self.estimator, "classes_", None)
+        if classes is None:
+            return
+        if len(classes) < 2:
+            raise ValueError(f"the classifier was fitted on one class only: {list(classes)}")
+        expected = 1 if len(classes) == 2 else len(classes)
+        if len(self.outputs) != expected:
+            raise ValueError(
+                f"a classifier of {len(classes)} classes has {expected} outputs, named are {self.outputs}"
+            )
+
+    def _check_columns(self) -> None:
+        size, mine = getattr(self.estimator, "n_features_in_", None), self.schema.globals
+        if size is None:
+            raise ValueError(f"{type(self.estimator).__name__} is not fitted: call its fit first")
+        if size != len(mine):
+            raise ValueError(f"the estimator was fitted on {size} columns; the globals are {_listed(mine)}")
+        names = tuple(getattr(self.estimator, "feature_names_in_", mine))
+        if names != mine:
+            raise ValueError(f"the estimator was fitted on {_listed(names)}; the globals are {_listed(mine)}")
+
+    def logits(self, events: Events) -> NDArray[np.float64]:
+        """Scores ``[E, O]``; warns where a probability was clipped."""
+        same_columns(self.schema, events.schema)
+        x = events.table()[0]
+        found = self.score_table(x)
+        limit = np.log((1 - self.clip) / self.clip) * (1 - 1e-9)  # but for rounding
+        if self._by_probability() and (clipped := int((np.abs(found) >= limit).any(axis=1).sum())):
+            warnings.warn(
+                f"{clipped} of {len(x)} events have a probability within {self.clip:g} of 0 or 1; "
+                f"their log-odds are taken as ±{limit:.3g}",
+                UserWarning,
+                stacklevel=2,
+            )
+        return found
+
+    def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Scores ``[E, O]`` of rows of the table."""
+        found = np.empty((len(x), len(self.outputs)))
+        for start in range(0, len(x), ROWS):
+            score = self._score(x[start : start + ROWS]).reshape(-1, len(self.outputs))
+            found[start : start + ROWS] = score
+        return found
+
+    def _by_probability(self) -> bool:
+        return hasattr(self.estimator, "classes_") and not hasattr(self.estimator, "decision_function")
+
+    def _score(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        with warnings.catch_warnings():  # their order was checked when the model was made
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            if not hasattr(self.estimator, "classes_"):
+                return np.asarray(self.estimator.predict(x), dtype=np.float64)
+            if not self._by_probability():
+                return np.asarray(self.estimator.decision_function(x), dtype=np.float64)
+            p = np.asarray(self.estimator.predict_proba(x), dtype=np.float64)
+        p = np.clip(p[:, 1] if len(self.outputs) == 1 else p, self.clip, 1 - self.clip)
+        return np.asarray(np.log(p / (1 - p)))
