@@ -9,20 +9,26 @@ from numpy.typing import NDArray
 
 from hepxai.jagged import IntArray, offsets_from_counts, take_rows
 
-BUDGET = 24_576
-"""Particle pairs (diagonal and padding included) in a chunk: 6 MB for 64 floats each, which caches hold."""
+BUDGET = 16_384
+"""Particle pairs (diagonal and padding included) in a chunk: 4 MB for 64 floats each, which caches hold."""
 
 
 def chunk_rows(counts: IntArray, budget: int = BUDGET) -> list[IntArray]:
     """Event numbers of each chunk.
 
     Events are sorted by multiplicity first, so that padding to the longest event of a chunk costs little and
-    most chunks need none.
+    most chunks need none: one that is a quarter full or more ends where the multiplicity changes.
     """
     order = np.argsort(counts, kind="stable")
-    cost = np.cumsum(np.maximum(counts[order], 4) ** 2)
-    cuts = np.searchsorted(cost, np.arange(budget, cost[-1] if len(cost) else 0, budget), side="right")
-    return [rows for rows in np.split(order, np.unique(cuts)) if len(rows)]
+    sizes = counts[order]
+    cost = np.concatenate([[0], np.cumsum(np.maximum(sizes, 4) ** 2)])
+    cuts = [0]
+    while cuts[-1] < len(order):
+        start = cuts[-1]
+        end = max(int(np.searchsorted(cost, cost[start] + budget, side="right")) - 1, start + 1)
+        change = int(np.searchsorted(sizes, sizes[end])) if end < len(order) else end
+        cuts.append(change if cost[change] - cost[start] >= budget / 4 else end)
+    return np.split(order, cuts[1:-1]) if len(order) else []
 
 
 def in_order(

@@ -85,10 +85,11 @@ class EdgeIG(PathExplainer):
     def _chunk(
         self, model: HasEdgeWeights, cloud: Cloud, output: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        path = model.edge_path(cloud, self._layer(model))
-        messages, frozen = path.messages, self.neighbours == "frozen"
-        found = integrate(
-            lambda h: path.after(h, frozen)[:, output], messages.base, messages.total, self.nodes()
-        )
-        with torch.no_grad():
-            return messages.src, messages.dst, messages.contract(found.gradient), found.span
+        frozen = self.neighbours == "frozen"
+        with model.edge_path(cloud, self._layer(model)) as path:
+            edges, whole = path.messages, path.logits[:, output]
+            found = integrate(
+                lambda h: path.after(h, frozen)[:, output], edges.base, edges.total, self.nodes(), whole
+            )
+            with torch.no_grad():
+                return edges.src, edges.dst, edges.contract(found.gradient), found.span

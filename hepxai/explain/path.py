@@ -44,7 +44,9 @@ class PathIntegral:
     span: Tensor
 
 
-def integrate(output: Callable[[Tensor], Tensor], start: Tensor, change: Tensor, steps: int) -> PathIntegral:
+def integrate(
+    output: Callable[[Tensor], Tensor], start: Tensor, change: Tensor, steps: int, end: Tensor | None = None
+) -> PathIntegral:
     """Integrate the gradient of ``output`` along ``start + t * change``, t from 0 to 1.
 
     Integrated Gradients (Sundararajan et al., arXiv:1703.01365) for a whole batch: events do not talk
@@ -59,16 +61,18 @@ def integrate(output: Callable[[Tensor], Tensor], start: Tensor, change: Tensor,
         Same shape.
     steps : int
         Gauss-Legendre nodes.
+    end : Tensor, shape [B], optional
+        Output at the end of the path, where it is known already.
     """
     total = torch.zeros_like(change)
     for node, weight in zip(*gauss_legendre(steps), strict=True):
-        state = (start + node * change).detach().requires_grad_(True)
+        state = torch.add(start, change, alpha=node).detach().requires_grad_(True)
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(output(state).sum(), state)
-        total += weight * gradient
+        total.add_(gradient, alpha=weight)
     with torch.no_grad():
-        span = output(start + change) - output(start)
-    return PathIntegral(total, span)
+        last = output(start + change) if end is None else end
+        return PathIntegral(total, last - output(start))
 
 
 def relative_residual(attribution: Attribution) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from hepxai.events import Events
 from hepxai.models.cloud import Cloud
 from hepxai.models.layers import Messages
+from hepxai.models.neighbours import Neighbours
 
 
 @runtime_checkable
@@ -46,11 +48,11 @@ class Model(Protocol):
 class Differentiable(Model, Protocol):
     """Has gradients with respect to the particle features."""
 
-    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Tensor] | None = None) -> Tensor:
+    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
         """Logits ``[B, O]`` as a differentiable function of ``cloud.x``, in evaluation mode."""
         ...
 
-    def neighbour_lists(self, cloud: Cloud) -> dict[str, Tensor]:
+    def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
         """Neighbours that each dynamic layer finds for these events; empty for a static graph."""
         ...
 
@@ -72,12 +74,15 @@ class EdgePath:
     ----------
     messages : Messages
         The layer's edges; state at common edge weight t is ``base + t * total``.
+    logits : Tensor, shape [B, O]
+        Of the whole model, uncut: what ``after`` makes of the state at t = 1.
     after : callable
         Rest of the model: ``(state [N, D], frozen) -> logits [B, O]``, with the neighbour lists of the
         unweighted input if ``frozen``, with those of the state otherwise.
     """
 
     messages: Messages
+    logits: Tensor
     after: Callable[[Tensor, bool], Tensor]
 
 
@@ -90,8 +95,8 @@ class HasEdgeWeights(Model, Protocol):
         """Names of those layers."""
         ...
 
-    def edge_path(self, cloud: Cloud, layer: str) -> EdgePath:
-        """Cut the model open at a layer."""
+    def edge_path(self, cloud: Cloud, layer: str) -> AbstractContextManager[EdgePath]:
+        """Cut the model open at a layer, in evaluation mode; whole again when the context ends."""
         ...
 
 

@@ -19,6 +19,7 @@ from hepxai.events import Events, Schema
 from hepxai.models.base import EdgePath
 from hepxai.models.cloud import Cloud
 from hepxai.models.layers import Messages, complete_edges
+from hepxai.models.neighbours import Neighbours
 from hepxai.models.network import evaluating, same_inputs
 
 
@@ -80,7 +81,7 @@ class PygModel:
             parts = [self.forward_cloud(whole.take(torch.as_tensor(r))).double().numpy() for r in chunks]
         return in_order(parts, chunks, (0, len(self.outputs)))
 
-    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Tensor] | None = None) -> Tensor:
+    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
         """Logits ``[B, O]``, differentiable, in evaluation mode."""
         batch = Batch(
             x=cloud.x,
@@ -99,7 +100,7 @@ class PygModel:
             )
         return logits.view(shape)
 
-    def neighbour_lists(self, cloud: Cloud) -> dict[str, Tensor]:
+    def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
         """Nothing that could be frozen from outside."""
         return {}
 
@@ -120,11 +121,12 @@ class PygModel:
             found[name] = alpha.reshape(len(src), -1)[order]
         return found
 
-    def edge_path(self, cloud: Cloud, layer: str) -> EdgePath:
+    @contextmanager
+    def edge_path(self, cloud: Cloud, layer: str) -> Iterator[EdgePath]:
         """Cut the module open at the aggregation of a message-passing layer."""
         module = self._layer(layer)
         with torch.no_grad(), _watching(module) as record:
-            self.forward_cloud(cloud)
+            logits = self.forward_cloud(cloud)
         _require_one_call(layer, record)
         message, total, aggregation = record["message"], record["total"], record["aggregation"]
         order = _event_order(record["edge_index"], cloud)
@@ -141,7 +143,7 @@ class PygModel:
                 return self.forward_cloud(cloud)
 
         src, dst = record["edge_index"][:, order]
-        return EdgePath(Messages(src, dst, torch.zeros_like(total), total, contract), after)
+        yield EdgePath(Messages(src, dst, torch.zeros_like(total), total, contract), logits, after)
 
     def _layer(self, name: str) -> MessagePassing:
         module = self.module.get_submodule(name)

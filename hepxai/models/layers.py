@@ -13,16 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch_geometric.nn import EdgeConv, GraphConv
 from torch_geometric.nn import TransformerConv as PygTransformerConv
 
 from hepxai.models.cloud import Cloud
+from hepxai.models.neighbours import Neighbours, edge_mean
 from hepxai.pairs import pair_features
 
 FAR_BELOW = -1e9
@@ -79,7 +78,7 @@ class Transformer(nn.Module):
     def neighbours(self, x: Tensor, cloud: Cloud) -> None:
         """Nothing to search: every other particle is one."""
 
-    def forward(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Tensor:
         """Particle states ``[N, width]``."""
         alpha, value = self._alpha_and_value(x, cloud)
         alpha = F.dropout(alpha, self.conv.dropout, self.training)
@@ -90,7 +89,7 @@ class Transformer(nn.Module):
         alpha, _ = self._alpha_and_value(x, cloud)
         return alpha.permute(0, 2, 3, 1)[cloud.pair_mask]
 
-    def messages(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Messages:
+    def messages(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Messages:
         """Take the layer apart at its edges."""
         alpha, value = self._alpha_and_value(x, cloud)
 
@@ -148,11 +147,11 @@ class Graph(nn.Module):
     def neighbours(self, x: Tensor, cloud: Cloud) -> None:
         """Nothing to search: every other particle is one."""
 
-    def forward(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Tensor:
         """Particle states ``[N, width]``."""
         return self.conv.lin_root(x) + self._total(x, cloud)
 
-    def messages(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Messages:
+    def messages(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Messages:
         """Take the layer apart at its edges."""
 
         def contract(gradient: Tensor) -> Tensor:
@@ -186,37 +185,32 @@ class DynamicEdge(nn.Module):
         self.aggregation = aggregation
         self.edge_dropout = edge_dropout
 
-    def neighbours(self, x: Tensor, cloud: Cloud) -> Tensor:
-        """Nearest other particles by squared distance.
-
-        Returns
-        -------
-        Tensor of int64, shape [N, K]
-            Flat index of the neighbours, nearest first; -1 where the event has fewer.
-        """
+    def neighbours(self, x: Tensor, cloud: Cloud) -> Neighbours:
+        """Nearest other particles by squared distance; fewer than k where the event is smaller."""
         with torch.no_grad():
             # Centred, so that far-away clouds lose no digits in the expanded square.
-            centred = cloud.pad(x - cloud.event_mean(x)[cloud.batch])
+            centred = cloud.pad(x) - cloud.event_mean(x)[:, None]
             square = (centred**2).sum(-1)
             distance = torch.baddbmm(square[:, None, :], centred, centred.transpose(1, 2), alpha=-2)
-            distance = distance.masked_fill(~cloud.pair_mask, math.inf)
+            distance.masked_fill_(~cloud.pair_mask, math.inf)
             found, local = distance.topk(min(self.k, max(cloud.longest - 1, 1)), largest=False)
             flat = (local + cloud.ptr[:-1, None, None]).masked_fill(found.isinf(), -1)
-            return cloud.flatten(flat)
+            return Neighbours(cloud.flatten(flat))
 
-    def forward(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Tensor:
         """Particle states ``[N, width]``; neighbours are searched unless given."""
-        found = self.neighbours(x, cloud) if neighbours is None else neighbours
+        near = neighbours or self.neighbours(x, cloud)
         if self.training and self.edge_dropout > 0:
-            found = found.masked_fill(torch.rand(found.shape, device=x.device) < self.edge_dropout, -1)
-        return self._aggregate(x, found)
+            dropped = torch.rand(near.found.shape, device=x.device) < self.edge_dropout
+            near = Neighbours(near.found.masked_fill(dropped, -1))
+        return self._aggregate(x, near)
 
-    def messages(self, x: Tensor, cloud: Cloud, neighbours: Tensor | None = None) -> Messages:
+    def messages(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Messages:
         """Take the layer apart at its edges."""
-        found = self.neighbours(x, cloud) if neighbours is None else neighbours
-        valid = found >= 0
-        total = self._aggregate(x, found)
-        message = self._edge_messages(x, found)
+        near = neighbours or self.neighbours(x, cloud)
+        found, valid = near.found, near.valid
+        total = self._aggregate(x, near)
+        message = self._edge_messages(x, near)
 
         def contract(gradient: Tensor) -> Tensor:
             if self.aggregation == "max":
@@ -224,62 +218,22 @@ class DynamicEdge(nn.Module):
                 won = torch.zeros_like(message).scatter(1, best, 1.0)
                 share = won * message
             else:
-                share = message / valid.sum(1).clamp(min=1)[:, None, None]
+                share = message / near.count.clamp(min=1)[..., None]
             return (share * gradient[:, None]).sum(-1)[valid]
 
         dst = torch.arange(len(x), device=x.device)[:, None].expand_as(found)
         return Messages(found[valid], dst[valid], torch.zeros_like(total), total, contract)
 
-    def _ends(self, x: Tensor) -> Tensor:
-        """The first linear map, once per particle, for it as receiver and as sender, ``[N, 2 width]``.
-
-        ``[x_i, x_j - x_i] W = x_i (W_a - W_b) + x_j W_b``.
-        """
-        first = self.conv.nn[0]
-        own, other = first.weight.chunk(2, dim=1)
-        return F.linear(x, torch.cat([own - other, other]), F.pad(first.bias, (0, len(first.bias))))
-
-    def _edge_messages(self, x: Tensor, found: Tensor) -> Tensor:
+    def _edge_messages(self, x: Tensor, near: Neighbours) -> Tensor:
         """MLP on every edge, ``[N, K, width]``; anything where there is no neighbour."""
-        receiver, sender = self._ends(x).chunk(2, dim=1)
-        return self.conv.nn[2](F.relu(receiver[:, None] + sender[found.clamp(min=0)]))
+        first, _, second = self.conv.nn
+        own, other = first.weight.chunk(2, dim=1)
+        receiver, sender = F.linear(x, own - other, first.bias), F.linear(x, other)
+        return second(F.relu(receiver[:, None] + sender[near.found.clamp(min=0)]))
 
-    def _aggregate(self, x: Tensor, found: Tensor) -> Tensor:
-        valid = found >= 0
-        count = valid.sum(1, keepdim=True)
+    def _aggregate(self, x: Tensor, near: Neighbours) -> Tensor:
         if self.aggregation == "max":
-            message = self._edge_messages(x, found).masked_fill(~valid[..., None], -math.inf)
-            return torch.where(count > 0, message.amax(1), 0.0)
-        # A mean commutes with a linear map: the second one, too, is done once per particle.
-        total: Tensor = _ReluSum.apply(self._ends(x), found)  # type: ignore[no-untyped-call]
-        mean = self.conv.nn[2](total / count.clamp(min=1))
-        return mean if valid[:, 0].all() else torch.where(count > 0, mean, 0.0)
-
-
-class _ReluSum(torch.autograd.Function):
-    """``Σ_k relu(receiver_i + sender_{found_ik})`` over the neighbours, -1 being none.
-
-    Autograd would keep several arrays of ``[N, K, width]``; here it is one, and fewer passes over it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, ends: Tensor, found: Tensor) -> Tensor:
-        receiver, sender = ends.chunk(2, dim=1)
-        # No neighbour sends -inf, which the ReLU turns into nothing, forwards and backwards.
-        nobody = sender.new_full((1, sender.shape[1]), -math.inf)
-        flat = torch.where(found < 0, len(sender), found).flatten()
-        hidden = torch.cat([sender, nobody]).index_select(0, flat).view(*found.shape, sender.shape[1])
-        hidden.add_(receiver[:, None]).clamp_min_(0)
-        ctx.save_for_backward(hidden, flat)
-        return hidden.sum(1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        hidden, flat = ctx.saved_tensors
-        # In place of what was saved: it has served, and autograd refuses a second backward pass.
-        spread = gradient[:, None].expand_as(hidden)
-        passed = torch.ops.aten.threshold_backward.grad_input(spread, hidden, 0, grad_input=hidden)
-        sent = gradient.new_zeros(len(gradient) + 1, gradient.shape[1])
-        sent.index_add_(0, flat, passed.flatten(0, 1))
-        return torch.cat([passed.sum(1), sent[:-1]], dim=1), None
+            message = self._edge_messages(x, near).masked_fill(~near.valid[..., None], -math.inf)
+            return torch.where(near.count > 0, message.amax(1), 0.0)
+        mean = edge_mean(x, self.conv.nn[0], self.conv.nn[2], near)
+        return mean if near.complete else torch.where(near.count > 0, mean, 0.0)

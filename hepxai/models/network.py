@@ -20,19 +20,35 @@ from hepxai.files import read_tensors, write_tensors
 from hepxai.models.base import EdgePath
 from hepxai.models.card import ModelCard
 from hepxai.models.cloud import Cloud
+from hepxai.models.neighbours import Neighbours
 from hepxai.models.particle_gnn import ParticleGNN
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Freeze dropout and batch statistics, and put every module's own mode back afterwards."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
+    learning = [module for module in network.modules() if module.training]
+    if learning:
+        network.eval()
     try:
         yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        for module in learning:
+            module.training = True
+
+
+@contextmanager
+def constant(network: nn.Module) -> Iterator[None]:
+    """Evaluate with parameters that are numbers: no gradient is worked out for them."""
+    free = [p for p in network.parameters() if p.requires_grad]
+    for parameter in free:
+        parameter.requires_grad_(False)
+    try:
+        with evaluating(network):
+            yield
+    finally:
+        for parameter in free:
+            parameter.requires_grad_(True)
 
 
 def same_inputs(mine: Schema, theirs: Schema) -> None:
@@ -97,13 +113,13 @@ class NetworkModel:
             parts = [self.network(whole.take(torch.as_tensor(rows))).double().numpy() for rows in chunks]
         return in_order(parts, chunks, (0, len(self.outputs)))
 
-    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Tensor] | None = None) -> Tensor:
+    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
         """Logits ``[B, O]``, differentiable, in evaluation mode."""
-        with evaluating(self.network):
+        with constant(self.network):
             logits: Tensor = self.network(cloud, neighbours)
             return logits
 
-    def neighbour_lists(self, cloud: Cloud) -> dict[str, Tensor]:
+    def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
         """Neighbours of each dynamic layer."""
         with torch.no_grad(), evaluating(self.network):
             return self.network.neighbour_lists(cloud)
@@ -113,16 +129,11 @@ class NetworkModel:
         with torch.no_grad(), evaluating(self.network):
             return self.network.attention(cloud)
 
-    def edge_path(self, cloud: Cloud, layer: str) -> EdgePath:
+    @contextmanager
+    def edge_path(self, cloud: Cloud, layer: str) -> Iterator[EdgePath]:
         """Cut the network open at the edges of a layer."""
-        with torch.no_grad(), evaluating(self.network):
-            path = self.network.edge_path(cloud, layer)
-
-        def after(state: Tensor, frozen: bool) -> Tensor:
-            with evaluating(self.network):
-                return path.after(state, frozen)
-
-        return EdgePath(path.messages, after)
+        with constant(self.network):
+            yield self.network.edge_path(cloud, layer)
 
     def check(self, events: Events) -> None:
         """Refuse events whose features are not those of the training."""

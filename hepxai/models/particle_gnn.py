@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple, cast
 
 import torch
@@ -13,6 +14,7 @@ from hepxai.models.base import EdgePath
 from hepxai.models.card import Convolution, ModelCard
 from hepxai.models.cloud import Cloud
 from hepxai.models.layers import DynamicEdge, Graph, Transformer
+from hepxai.models.neighbours import Neighbours
 
 Layer = Transformer | Graph | DynamicEdge
 
@@ -23,7 +25,7 @@ class _Step(NamedTuple):
     name: str
     layer: Layer
     x: Tensor
-    neighbours: Tensor | None
+    neighbours: Neighbours | None
 
 
 class Standardise(nn.Module):
@@ -67,12 +69,12 @@ class ParticleGNN(nn.Module):
         self.head = _head(widths[-1], card.dense, card.alpha_dropout, outputs)
         self.layer_names = tuple(f"{c.kind}_{i + 1}" for i, c in enumerate(card.convolutions))
 
-    def forward(self, events: Cloud | Data, neighbours: dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, events: Cloud | Data, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
         """Logits ``[B, O]``."""
         cloud = events if isinstance(events, Cloud) else Cloud.of_batch(events)
         return self._from(0, self.standardise(cloud.x), cloud, neighbours)
 
-    def neighbour_lists(self, cloud: Cloud) -> dict[str, Tensor]:
+    def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
         """Neighbours that each dynamic layer finds, by layer name."""
         return {s.name: s.neighbours for s in self._trace(cloud) if s.neighbours is not None}
 
@@ -83,30 +85,39 @@ class ParticleGNN(nn.Module):
 
     def edge_path(self, cloud: Cloud, layer: str) -> EdgePath:
         """Cut the network open at the edges of a named convolution."""
-        steps = list(self._trace(cloud))
         position = self.layer_names.index(layer)
-        lists = {s.name: s.neighbours for s in steps if s.neighbours is not None}
+        cut = next(islice(self._trace(cloud), position, None))
+        messages = cut.layer.messages(cut.x, cloud, cut.neighbours)
+        x, lists = torch.relu(messages.base + messages.total), {}
+        for name, later in self._layers()[position + 1 :]:
+            found = later.neighbours(x, cloud)
+            if found is not None:
+                lists[name] = found
+            x = torch.relu(later(x, cloud, found))
 
         def after(state: Tensor, frozen: bool) -> Tensor:
             return self._from(position + 1, torch.relu(state), cloud, lists if frozen else None)
 
-        cut = steps[position]
-        return EdgePath(cut.layer.messages(cut.x, cloud, cut.neighbours), after)
+        return EdgePath(messages, self._readout(x, cloud), after)
 
     def _layers(self) -> list[tuple[str, Layer]]:
         return list(zip(self.layer_names, cast("list[Layer]", self.convolutions), strict=True))
 
     def _trace(self, cloud: Cloud) -> Iterator[_Step]:
-        """Input and neighbours of each convolution, worked out once."""
+        """Input and neighbours of each convolution, worked out once; the last one's output is not needed."""
         x = self.standardise(cloud.x)
         for name, layer in self._layers():
             found = layer.neighbours(x, cloud)
             yield _Step(name, layer, x, found)
-            x = torch.relu(layer(x, cloud, found))
+            if name != self.layer_names[-1]:
+                x = torch.relu(layer(x, cloud, found))
 
-    def _from(self, first: int, x: Tensor, cloud: Cloud, neighbours: dict[str, Tensor] | None) -> Tensor:
+    def _from(self, first: int, x: Tensor, cloud: Cloud, neighbours: dict[str, Neighbours] | None) -> Tensor:
         for name, layer in self._layers()[first:]:
             x = torch.relu(layer(x, cloud, None if neighbours is None else neighbours.get(name)))
+        return self._readout(x, cloud)
+
+    def _readout(self, x: Tensor, cloud: Cloud) -> Tensor:
         logits: Tensor = self.head(cloud.event_mean(x))
         return logits
 

@@ -138,7 +138,7 @@ def test_layer_names_and_lists(toy: Callable[..., Events]) -> None:
     cloud = Cloud.of(events)
     assert model.edge_layers == ("transformer_1", "dynamic_edge_2", "graph_3", "dynamic_edge_4")
     lists = model.neighbour_lists(cloud)
-    assert {n: found.shape[1] for n, found in lists.items()} == {"dynamic_edge_2": 3, "dynamic_edge_4": 4}
+    assert {n: near.found.shape[1] for n, near in lists.items()} == {"dynamic_edge_2": 3, "dynamic_edge_4": 4}
     assert set(model.attention(cloud)) == {"transformer_1"}
     torch.testing.assert_close(model.forward_cloud(cloud, lists), model.forward_cloud(cloud))
 
@@ -148,12 +148,12 @@ def test_edge_path_ends_at_the_logits(events: Events, layer: int) -> None:
     """Cut open and put together again: every layer, frozen or not."""
     model = make_model(events)
     cloud = Cloud.of(events)
-    path = model.edge_path(cloud, model.edge_layers[layer])
-    state = path.messages.base + path.messages.total
-    for frozen in (True, False):
-        torch.testing.assert_close(
-            path.after(state, frozen), model.forward_cloud(cloud), rtol=1e-4, atol=1e-5
-        )
+    whole = model.forward_cloud(cloud)
+    with model.edge_path(cloud, model.edge_layers[layer]) as path:
+        state = path.messages.base + path.messages.total
+        torch.testing.assert_close(path.logits, whole, rtol=1e-4, atol=1e-5)
+        for frozen in (True, False):
+            torch.testing.assert_close(path.after(state, frozen), whole, rtol=1e-4, atol=1e-5)
 
 
 # --- standardisation ---------------------------------------------------------------------------

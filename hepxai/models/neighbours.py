@@ -1,0 +1,132 @@
+"""Neighbour lists as index arithmetic, and the sum over neighbours on which EdgeConv spends its time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The edges of a layer that chooses its neighbours; what follows from them is worked out once.
+
+    Attributes
+    ----------
+    found : Tensor of int64, shape [N, K]
+        Flat index of each particle's neighbours, nearest first; -1 where there is none.
+    """
+
+    found: Tensor
+    _spare: list[Tensor] = field(default_factory=list, init=False, repr=False)
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """Entries that are a neighbour, ``[N, K]``."""
+        return self.found >= 0
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every entry is one."""
+        return bool(self.valid.all())
+
+    @cached_property
+    def count(self) -> Tensor:
+        """Neighbours of each particle, ``[N, 1]``."""
+        return self.valid.sum(1, keepdim=True)
+
+    @cached_property
+    def divisor(self) -> int | Tensor:
+        """What makes a mean of the sum over a particle's edges: one number, or ``[N, 1]``."""
+        return self.found.shape[1] if self.complete else self.count.clamp(min=1)
+
+    @cached_property
+    def sender(self) -> Tensor:
+        """Sender of every edge ``[K N]``, rank by rank; N, which is nobody, where there is none.
+
+        All first neighbours, then all second ones: what a receiver adds to each of its edges is then
+        one contiguous array a rank.
+        """
+        return self.found.where(self.valid, len(self.found)).t().flatten()
+
+    @cached_property
+    def by_sender(self) -> tuple[Tensor, Tensor]:
+        """Edges ``[P]`` sorted by sender, and where those of each sender start ``[N]``."""
+        edges = int(self.count.sum())
+        sent = torch.bincount(self.sender, minlength=len(self.found) + 1)[:-1]
+        return self.sender.argsort(stable=True)[:edges], sent.cumsum(0) - sent
+
+    def arriving(self, sender: Tensor) -> Tensor:
+        """State of the sender on every edge, ``[K, N, D]``; ``sender [N+1, D]`` ends with that of nobody."""
+        shape = (*reversed(self.found.shape), sender.shape[1])
+        fits = self._spare and self._spare[-1].shape == shape and self._spare[-1].dtype == sender.dtype
+        edges = self._spare.pop() if fits else sender.new_empty(shape)
+        torch.index_select(sender, 0, self.sender, out=edges.flatten(0, 1))
+        return edges
+
+    def done(self, edges: Tensor) -> None:
+        """Keep what `arriving` gave, once it has served: fresh memory costs more than a pass over it."""
+        self._spare.append(edges)
+
+    def sum_by_sender(self, edges: Tensor) -> Tensor:
+        """Sum of ``edges [K, N, D]`` over those of each sender, ``[N, D]``."""
+        order, start = self.by_sender
+        # Sorted by sender, every sum is written once; index_add would read and write it for every edge.
+        return F.embedding_bag(order, edges.flatten(0, 1), start, mode="sum")
+
+
+def edge_mean(x: Tensor, first: nn.Linear, second: nn.Linear, near: Neighbours) -> Tensor:
+    """Mean of ``second(relu(first([x_i, x_j - x_i])))`` over the neighbours j of i, ``[N, D]``.
+
+    Of a particle without neighbours only the bias of ``second`` is left.
+    """
+    weights = (first.weight, first.bias, second.weight, second.bias)
+    mean: Tensor = _EdgeMean.apply(x, *weights, near)  # type: ignore[no-untyped-call]
+    return mean
+
+
+class _EdgeMean(torch.autograd.Function):
+    """By hand, because autograd would keep several arrays of ``[K, N, D]`` and go over them more often.
+
+    Both linear maps are done once per particle: ``[x_i, x_j - x_i] W = x_i (W_a - W_b) + x_j W_b``, and a
+    mean commutes with the second one.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, second: Tensor, shift: Tensor, near: Neighbours
+    ) -> Tensor:
+        own, other = weight.chunk(2, dim=1)
+        receive = own - other
+        receiver = torch.addmm(bias, x, receive.t())
+        sender = receiver.new_empty(receiver.shape[0] + 1, receiver.shape[1])
+        torch.mm(x, other.t(), out=sender[:-1])
+        # Nobody sends -inf, which the ReLU turns into nothing, forwards and backwards.
+        sender[-1] = -math.inf
+        hidden = near.arriving(sender).add_(receiver).clamp_min_(0)
+        mean = hidden.sum(0).div_(near.divisor)
+        ctx.save_for_backward(x, receive, other, second, hidden, mean)
+        ctx.near = near
+        return torch.addmm(shift, mean, second.t())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, receive, other, second, hidden, mean = ctx.saved_tensors
+        near: Neighbours = ctx.near
+        pulled = (gradient @ second).div_(near.divisor).expand_as(hidden)
+        # In place of what was saved: it has served, and autograd refuses a second backward pass.
+        passed = torch.ops.aten.threshold_backward.grad_input(pulled, hidden, 0, grad_input=hidden)
+        received, sent = passed.sum(0), near.sum_by_sender(passed)
+        near.done(hidden)
+        back = torch.addmm(received @ receive, sent, other)
+        if not any(ctx.needs_input_grad[1:]):
+            return back, None, None, None, None, None
+        weight = torch.cat([received.t() @ x, (sent - received).t() @ x], dim=1)
+        return back, weight, received.sum(0), gradient.t() @ mean, gradient.sum(0), None
