@@ -150,7 +150,13 @@ def test_ctrl_c(tmp_path: Path) -> None:
         "-s",
         "model.convolutions.0.width=8",
     ]
-    process = subprocess.Popen([sys.executable, "-m", "hepxai", *words], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hepxai", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets its background jobs, these tests perhaps among them, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     until = time.monotonic() + 120
     while not (out / "checkpoint.safetensors").exists() and time.monotonic() < until:
         time.sleep(0.01)
