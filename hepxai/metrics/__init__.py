@@ -4,6 +4,7 @@ from hepxai.metrics.agreement import agreement_matrix, rank_agreement, top_agree
 from hepxai.metrics.classification import (
     accuracy,
     auc,
+    balanced_accuracy,
     both_classes,
     classification_metrics,
     rejection,
@@ -21,6 +22,7 @@ __all__ = [
     "agreement_matrix",
     "attention_from_rest",
     "auc",
+    "balanced_accuracy",
     "both_classes",
     "classification_metrics",
     "correlation_ratio",

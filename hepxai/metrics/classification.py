@@ -41,12 +41,40 @@ def accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate
     return _mean((score > 0) == signal, weight)
 
 
+def balanced_accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
+    """Mean of the two classes' weighted fractions on the right side of logit 0.
+
+    What the accuracy would be if both classes had the same total weight: cross sections do not enter.
+    """
+    _need_two_classes(signal, weight)
+    s, b = (_mean((score > 0)[own] == (own is signal), weight[own]) for own in (signal, ~signal))
+    return Estimate((s.value + b.value) / 2, np.hypot(s.error, b.error) / 2, s.n_eff + b.n_eff)
+
+
 def fraction_below(score: Array, reference: Array, weight: Array) -> Array:
     """Weighted fraction of ``reference`` below each score, ties counted half."""
     order = np.argsort(reference, kind="stable")
     total = np.concatenate([[0.0], np.cumsum(weight[order])])
     below, upto = (np.searchsorted(reference[order], score, side=s) for s in ("left", "right"))
     return np.asarray((total[below] + total[upto]) / (2 * total[-1]))
+
+
+def placements(score: Array, signal: NDArray[np.bool_], weight: Array) -> Array:
+    """Weighted fraction of the other class on the wrong side of each event, ties counted half, ``[E]``.
+
+    The mean over either class is the area under the ROC curve.
+    """
+    order = np.argsort(score)
+    own, ranked = signal[order], score[order]
+    starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+    bounds = np.append(starts, len(score))
+    below = []
+    for other in (~own, own):
+        total = np.append(0.0, np.cumsum(np.where(other, weight[order], 0.0)))
+        below.append((total[bounds[:-1]] + total[bounds[1:]]) / (2 * total[-1]))
+    found = np.empty(len(score))
+    found[order] = np.where(own, *(np.repeat(b, np.diff(bounds)) for b in (below[0], 1 - below[1])))
+    return found
 
 
 def auc(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
@@ -56,10 +84,8 @@ def auc(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
     generalised to weights. Exact for unweighted events.
     """
     _need_two_classes(signal, weight)
-    s, b = score[signal], score[~signal]
-    ws, wb = weight[signal], weight[~signal]
-    value = _mean(fraction_below(s, b, wb), ws)
-    other = _mean(1 - fraction_below(b, s, ws), wb)
+    placement = placements(score, signal, weight)
+    value, other = (_mean(placement[own], weight[own]) for own in (signal, ~signal))
     n = float(weight.sum() ** 2 / np.sum(weight**2))
     return Estimate(value.value, np.hypot(value.error, other.error), n)
 
@@ -116,7 +142,7 @@ def classification_metrics(
     Returns
     -------
     dict
-        ``split → {accuracy, auc, rejection@ε}``.
+        ``split → {accuracy, balanced_accuracy, auc, rejection@ε}``.
     """
     result = {}
     for number, split in enumerate(SPLITS):
@@ -124,6 +150,7 @@ def classification_metrics(
         signal, weight, score = events.label[own] == 1, events.weight[own], logit[own]
         if not both_classes(signal, weight):
             continue
-        result[split] = {"accuracy": accuracy(score, signal, weight), "auc": auc(score, signal, weight)}
+        measures = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "auc": auc}
+        result[split] = {name: measure(score, signal, weight) for name, measure in measures.items()}
         result[split] |= {f"rejection@{e:g}": rejection(score, signal, weight, e) for e in working_points}
     return result

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score, roc_curve
 
 from hepxai.estimate import Estimate
 from hepxai.events import Events
-from hepxai.metrics import accuracy, auc, classification_metrics, rejection, roc
-from hepxai.metrics.classification import WORKING_POINTS
+from hepxai.metrics import accuracy, auc, balanced_accuracy, classification_metrics, rejection, roc
+from hepxai.metrics.classification import WORKING_POINTS, fraction_below, placements
 
 Sample = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
 
@@ -43,6 +43,16 @@ def auc_by_loops(score: NDArray[np.float64], signal: NDArray[np.bool_], weight: 
 
 
 @pytest.mark.parametrize("ties", [False, True])
+def test_placements_are_fractions_of_the_other_class(ties: bool) -> None:
+    score, signal, weight = sample(300, 4, "signed", ties=ties)
+    found = placements(score, signal, weight)
+    above = fraction_below(score[signal], score[~signal], weight[~signal])
+    below = 1 - fraction_below(score[~signal], score[signal], weight[signal])
+    np.testing.assert_allclose(found[signal], above, atol=1e-12)
+    np.testing.assert_allclose(found[~signal], below, atol=1e-12)
+
+
+@pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("weights", ["one", "positive"])
 def test_equal_to_scikit_learn(weights: str, ties: bool) -> None:
     score, signal, weight = sample(400, 1, weights, ties=ties)
@@ -51,6 +61,8 @@ def test_equal_to_scikit_learn(weights: str, ties: bool) -> None:
     )
     expected = accuracy_score(signal, score > 0, sample_weight=weight)
     assert accuracy(score, signal, weight).value == pytest.approx(expected, rel=1e-12)
+    expected = balanced_accuracy_score(signal, score > 0, sample_weight=weight)
+    assert balanced_accuracy(score, signal, weight).value == pytest.approx(expected, rel=1e-12)
     false, true, threshold = roc_curve(signal, score, sample_weight=weight, drop_intermediate=False)
     eff_s, eff_b, cut = roc(score, signal, weight)
     np.testing.assert_allclose(eff_s, true[1:], rtol=1e-12)
@@ -79,11 +91,22 @@ def test_signed_accuracy_and_roc_equal_loops() -> None:
         assert eff_b == pytest.approx(weight[passed & ~signal].sum() / weight[~signal].sum(), abs=1e-12)
 
 
+def test_balanced_accuracy_does_not_know_cross_sections() -> None:
+    score, signal, weight = sample(300, 5, "signed")
+    alone = balanced_accuracy(score, signal, weight)
+    scaled = balanced_accuracy(score, signal, np.where(signal, 100 * weight, weight))
+    assert scaled.value == pytest.approx(float(alone.value))
+    assert scaled.error == pytest.approx(float(alone.error))
+    with pytest.raises(ValueError, match="both classes"):
+        balanced_accuracy(score, np.ones(300, dtype=bool), weight)
+
+
 # --- invariances -------------------------------------------------------------------------------
 
 
 def figures(score: NDArray[np.float64], signal: NDArray[np.bool_], weight: NDArray[np.float64]) -> Estimate:
-    all_of_them = [accuracy(score, signal, weight), auc(score, signal, weight)]
+    all_of_them = [m(score, signal, weight) for m in (accuracy, balanced_accuracy)]
+    all_of_them += [auc(score, signal, weight)]
     all_of_them += [rejection(score, signal, weight, e) for e in WORKING_POINTS]
     values, errors = (np.array([float(getattr(e, n)) for e in all_of_them]) for n in ("value", "error"))
     return Estimate(values, errors, all_of_them[0].n_eff)
@@ -131,8 +154,9 @@ def test_an_event_in_two_halves(weights: str) -> None:
 
 def test_order_of_scores_is_all_that_counts() -> None:
     score, signal, weight = sample(300, 9)
-    stretched = figures(np.exp(3 * score), signal, weight)
-    np.testing.assert_allclose(stretched.value[1:], figures(score, signal, weight).value[1:], rtol=1e-12)
+    stretched, cut_at_0 = figures(np.exp(3 * score), signal, weight), 2
+    expected = figures(score, signal, weight).value
+    np.testing.assert_allclose(stretched.value[cut_at_0:], expected[cut_at_0:], rtol=1e-12)
 
 
 def test_swapping_classes_mirrors_the_auc() -> None:
@@ -232,7 +256,7 @@ def test_table_of_figures(toy: Callable[..., Events]) -> None:
     score = np.random.default_rng(0).normal(size=200)
     found = classification_metrics(score, events)
     assert list(found) == ["train", "valid", "test"]
-    names = ["accuracy", "auc", *(f"rejection@{e:g}" for e in WORKING_POINTS)]
+    names = ["accuracy", "balanced_accuracy", "auc", *(f"rejection@{e:g}" for e in WORKING_POINTS)]
     assert all(list(row) == names for row in found.values())
     own = events.split == 2
     expected = auc(score[own], events.label[own] == 1, events.weight[own])
