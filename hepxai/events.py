@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.images import ImageLayout
 from hepxai.jagged import IntArray, all_pairs, local_index, offsets_from_counts, parents, take_rows
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ class Schema:
         Features of ordered pairs, computed from the four-momenta (see `hepxai.pairs`).
     collections : tuple of str
         For each type, the branch prefix it was read from; friend trees point back to it.
+    targets, target_units : tuple of str, length T
+        What a regression learns.
+    image : ImageLayout, optional
+        Which features give the rows and columns of the image.
     """
 
     features: tuple[str, ...]
@@ -47,12 +53,29 @@ class Schema:
     global_units: tuple[str, ...] = ()
     pair_features: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    target_units: tuple[str, ...] = ()
+    image: ImageLayout | None = None
 
     def __post_init__(self) -> None:
         if len(self.features) != len(self.units):
             raise ValueError(f"{len(self.features)} features but {len(self.units)} units")
         if len(self.globals) != len(self.global_units):
             raise ValueError(f"{len(self.globals)} globals but {len(self.global_units)} units")
+        if len(self.targets) != len(self.target_units):
+            raise ValueError(f"{len(self.targets)} targets but {len(self.target_units)} units")
+
+    def to_json(self) -> str:
+        """Text for the header of a file; see `from_json`."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Schema:
+        """Schema that `to_json` wrote, also an earlier version of it."""
+        kept = json.loads(text)
+        image = kept.pop("image", None)
+        names = {name: tuple(value) for name, value in kept.items()}
+        return Schema(**names, image=None if image is None else ImageLayout.from_json(image))
 
     def code(self, particle: str) -> int:
         """Number of a particle type, with the known names in the error."""
@@ -101,6 +124,8 @@ class Events:
     observers : mapping of str to ndarray of float64, shape [E]
         Carried along, never learned from.
     truth : mapping of str to ndarray of bool, shape [N]
+    targets : ndarray of float32, shape [E, T]
+        What a regression learns; NaN where an event has none.
     """
 
     schema: Schema
@@ -122,9 +147,12 @@ class Events:
     file_entries: tuple[int, ...]
     observers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     truth: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    targets: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
 
     def __post_init__(self) -> None:
         """Refuse columns that do not line up: a misaligned event is a wrong result."""
+        if not self.schema.targets and self.targets.size == 0:
+            object.__setattr__(self, "targets", np.zeros((len(self), 0), dtype=np.float32))
         for name, column in self._event_columns().items():
             if len(column) != len(self):
                 raise ValueError(f"{name} has {len(column)} rows for {len(self)} events")
@@ -136,6 +164,7 @@ class Events:
         if len(self.files) != len(self.file_entries):
             raise ValueError(f"{len(self.file_entries)} numbers of entries for {len(self.files)} files")
         tables = {"particles": self.schema.features, "p4": P4, "globals": self.schema.globals}
+        tables["targets"] = self.schema.targets
         for name, columns in tables.items():
             if getattr(self, name).shape[1:] != (len(columns),):
                 raise ValueError(f"{name} has shape {getattr(self, name).shape} for the columns {columns}")
@@ -170,7 +199,8 @@ class Events:
         return all_pairs(self.offsets)
 
     def _event_columns(self) -> dict[str, NDArray[Any]]:
-        names = ("label", "weight", "globals", "run", "luminosity_block", "event", "file", "entry", "split")
+        identity = ("run", "luminosity_block", "event", "file", "entry", "split")
+        names = ("label", "weight", "globals", "targets", *identity)
         return {n: getattr(self, n) for n in names} | {f"observers.{k}": v for k, v in self.observers.items()}
 
     def _particle_columns(self) -> dict[str, NDArray[Any]]:
@@ -274,30 +304,58 @@ class Events:
 
     def image(
         self,
-        rows: NDArray[np.floating],
-        columns: NDArray[np.floating],
+        layout: ImageLayout | None = None,
         *,
-        x: str = "phi",
-        y: str = "eta",
-        weight: str | None = "pt",
+        where: NDArray[np.bool_] | None = None,
+        weight: str | None = None,
     ) -> NDArray[np.float32]:
-        """Particles as detector images ``[E, T, R, C]``, one channel per particle type.
+        """Particles as detector images ``[E, T, R, C]``, one channel per particle type that is drawn.
+
+        A dense image of 9 x 384 pixels takes 14 kB: ask for ``events[rows].image()`` chunk by chunk.
 
         Parameters
         ----------
-        rows, columns : ndarray
-            Bin edges of ``y`` (R+1) and of ``x`` (C+1), increasing. Particles outside are not drawn.
-        x, y, weight : str
-            A feature of the schema or one of pt, eta, phi, mass; ``weight=None`` counts particles.
+        layout : ImageLayout, optional
+            The schema's by default. Particles outside are not drawn.
+        where : ndarray of bool, shape [N], optional
+            Particles to draw, for example ``events.truth["fromMuon"]``; all by default.
+        weight : str, optional
+            A feature, or one of pt, eta, phi, mass, summed in each pixel. By default a lit pixel is 1.
         """
-        r = np.searchsorted(rows, self.values_of(y), side="right") - 1
-        c = np.searchsorted(columns, self.values_of(x), side="right") - 1
-        inside = (r >= 0) & (r < len(rows) - 1) & (c >= 0) & (c < len(columns) - 1)
-        shape = (len(self), len(self.schema.types), len(rows) - 1, len(columns) - 1)
-        pixel = np.ravel_multi_index((self.parent[inside], self.type[inside], r[inside], c[inside]), shape)
-        light = None if weight is None else self.values_of(weight)[inside]
-        filled = np.bincount(pixel, weights=light, minlength=int(np.prod(shape)))
-        return filled.reshape(shape).astype(np.float32)
+        chosen = self.image_layout(layout)
+        shape = (len(self), *chosen.shape)
+        pixel = self.pixels(chosen)
+        drawn = pixel >= 0 if where is None else (pixel >= 0) & where
+        at = self.parent[drawn] * int(np.prod(chosen.shape)) + pixel[drawn]
+        if weight is None:
+            lit = np.zeros(int(np.prod(shape)), dtype=np.float32)
+            lit[at] = 1
+            return lit.reshape(shape)
+        summed = np.bincount(at, weights=self.values_of(weight)[drawn], minlength=int(np.prod(shape)))
+        return summed.reshape(shape).astype(np.float32)
+
+    def pixels(self, layout: ImageLayout | None = None) -> IntArray:
+        """Place of every particle in its event's flat image ``[T * R * C]``, -1 where it is not drawn."""
+        chosen = self.image_layout(layout)
+        channels, rows, columns = chosen.shape
+        channel = np.full(len(self.schema.types), -1)
+        channel[[self.schema.code(t) for t in chosen.types]] = np.arange(channels)
+        of = channel[self.type]
+        pixel = chosen.pixels(self.values_of(chosen.rows.feature), self.values_of(chosen.columns.feature))
+        return np.where((of < 0) | (pixel < 0), -1, of * (rows * columns) + pixel)
+
+    def image_layout(self, layout: ImageLayout | None = None) -> ImageLayout:
+        """The given layout, or the schema's.
+
+        Raises
+        ------
+        ValueError
+            If there is neither.
+        """
+        chosen = layout or self.schema.image
+        if chosen is None:
+            raise ValueError("these events have no image; say image: on the data-set card, or give a layout")
+        return chosen
 
     # --- physics helpers ---------------------------------------------------------------------
 

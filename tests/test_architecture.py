@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
     {"arguments", "cards", "estimate", "files", "jagged", "pairs", "progress", "workers"},
+    {"images"},
     {"chunks", "events", "manifest"},
     {"attribution"},
     {"datasets", "metrics", "models", "simulate"},
@@ -30,7 +31,7 @@ FLOORS = (
 DOORS = {("attribution/result.py", "to_root", "export")}
 """Looks upwards that are allowed, inside one function: a convenience of the user."""
 
-NEUTRAL_MODELS = {"base", "cloud"}
+NEUTRAL_MODELS = {"base", "cloud", "rows"}
 """What an explainer may know of the models: protocols, and how events lie in memory."""
 
 EXECUTES = {"dill", "cloudpickle", "joblib", "marshal", "pickle", "shelve"}

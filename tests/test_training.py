@@ -24,7 +24,9 @@ from hepxai.jagged import parents
 from hepxai.metrics import auc
 from hepxai.models.card import ModelCard, Training
 from hepxai.models.network import NetworkModel
-from hepxai.training import History, _learning_rates, _Sample, fit, loss_weights, validation_loss
+from hepxai.training import History, fit, loss_weights, validation_loss
+from hepxai.training.loop import learning_rates
+from hepxai.training.samples import Sample
 
 ToyEvents = Callable[..., Events]
 
@@ -301,7 +303,7 @@ def test_cyclic_learning_rate_is_torchs(period: float, lowest: float) -> None:
     optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     scheduler = CyclicLR(optimiser, lowest * top, top, step_size_up=int(period * steps / 2))
     for epoch in range(12):
-        for rate in _learning_rates(training, epoch, steps):
+        for rate in learning_rates(training, epoch, steps):
             assert rate == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-9)
             optimiser.step()
             scheduler.step()
@@ -309,7 +311,7 @@ def test_cyclic_learning_rate_is_torchs(period: float, lowest: float) -> None:
 
 def test_constant_learning_rate() -> None:
     training = Training.model_validate({"schedule": {"kind": "constant"}})
-    assert set(_learning_rates(training, 3, 5)) == {training.learning_rate}
+    assert set(learning_rates(training, 3, 5)) == {training.learning_rate}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
@@ -378,13 +380,13 @@ def test_dropped_events_leave_the_loss_as_it_is(toy: ToyEvents) -> None:
     """The loss of training and validation is on one scale, whatever the fraction of negative weights."""
     events = toy(400)
     events = events.replace(weight=np.where(np.arange(400) % 3 == 0, -1.0, 1.0))
-    training = Training.model_validate({"negative_weights": "drop"})
+    model = NetworkModel.build(make_card(negative_weights="drop"), events.schema)
     for split in ("train", "valid"):
-        sample = _Sample.of(events, split, training, None, "cpu")
+        sample = Sample.of(model, events, split)
         assert float(sample.loss_weight.abs().mean()) == pytest.approx(1)
         used = events.where(split)
         size = len(used) if split == "valid" else int((used.weight > 0).sum())
-        assert len(sample.cloud) == len(sample.target) == size
+        assert len(sample.inputs) == len(sample.target) == size
 
 
 @pytest.mark.parametrize("policy", ["keep", "drop", "abs"])
@@ -467,7 +469,7 @@ def test_arguments_in_another_order(events: Events) -> None:
     with pytest.raises(TypeError, match="the first argument is the text 'transformer', ModelCard is needed"):
         wrong("transformer", events)
     with pytest.raises(
-        TypeError, match="the second argument is of type ModelCard, Events is needed there; hepxai"
+        TypeError, match="the second argument is of type ParticleGNNCard, Events is needed there; hepxai"
     ):
         wrong(make_card(), make_card())
 

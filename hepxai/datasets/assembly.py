@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hepxai.datasets.card import FEATURE_UNITS, NODE_FEATURES, DatasetCard
 from hepxai.datasets.columns import ReadError
+from hepxai.datasets.hits import refuse_outside
 from hepxai.datasets.particles import Particles, collection_name
 from hepxai.datasets.scope import Scope
 from hepxai.events import P4, Schema
@@ -27,11 +28,14 @@ def schema_of(card: DatasetCard) -> Schema:
         features=card.node_features,
         units=tuple(units.get(n, "") for n in card.node_features),
         types=tuple(card.particles),
-        classes=tuple(card.labels),
+        classes=card.classes,
         globals=tuple(card.globals),
         global_units=tuple(g.units for g in card.globals.values()),
         pair_features=card.pair_features,
         collections=tuple(collection_name(p, n) for n, p in card.particles.items()),
+        targets=tuple(card.targets),
+        target_units=tuple(t.units for t in card.targets.values()),
+        image=card.image_layout,
     )
 
 
@@ -52,10 +56,12 @@ def assemble(scope: Scope) -> Assembled:
     card = scope.card
     types = [scope.particles(name) for name in card.particles]
     order, rows = _interleaved(types, len(scope))
-    for particles, name in product(types, P4):
+    for particles, name in product((t for t in types if t.moving), P4):
         with scope.at("particles", particles.name, "branches"):
             particles.flat(name)  # asked for again and again
     p4 = _block(types, P4)  # before what follows from it: errors name the cause
+    for particles in types:
+        refuse_outside(particles)
     truth_names = dict.fromkeys(n for p in card.particles.values() for n in p.truth)
     return Assembled(
         offsets=np.ascontiguousarray(rows[:: len(types)]),
@@ -88,7 +94,7 @@ def _block(types: list[Particles], names: tuple[str, ...]) -> FloatArray:
         for i, name in enumerate(names):
             if name == f"is_{particles.name}":
                 own[:, i] = 1
-            elif name in NODE_FEATURES or name in P4 or name in particles.card.features:
+            elif (particles.moving and name in NODE_FEATURES) or name in particles.card.features:
                 own[:, i] = particles.once(name)
         if not np.isfinite(own.sum()):  # one cheap look; where it is, is only asked when something is there
             _refuse(particles, names, own)

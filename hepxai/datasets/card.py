@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, m
 from hepxai.cards import Card, entry_error, nearest
 from hepxai.datasets.expressions import Expression
 from hepxai.datasets.vocabulary import FUNCTIONS
+from hepxai.images import ImageAxis, ImageLayout
 
 KINEMATICS = ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
 NODE_FEATURES = ("energy", "px", "py", "pz", "pt", "log_pt", "eta", "phi", "sin_phi", "cos_phi", "mass")
@@ -113,12 +114,20 @@ class Particle(Card):
     """One particle type: where its momenta are, which are kept, in which order, and what else is known."""
 
     branches: Annotated[tuple[str | dict[str, Expression], ...], BeforeValidator(_listed)]
+    momenta: Literal["none"] | None = None
     mass: float | None = Field(default=None, ge=0)
     cuts: Steps = Field(default_factory=dict)
     order_by: Expression = "-pt"
     max: int | None = Field(default=None, ge=1)
     features: dict[str, Feature] = Field(default_factory=dict)
     truth: dict[str, Expression] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _order_of_the_file(cls, data: Any) -> Any:
+        """Without momenta there is no pt to order by."""
+        plain = isinstance(data, Mapping) and data.get("momenta") == "none"
+        return {"order_by": "index", **data} if plain else data
 
     @field_validator("branches")
     @classmethod
@@ -143,6 +152,29 @@ class Particle(Card):
         return named
 
 
+class Axis(Card):
+    """Rows or columns of the image: a feature, and how many bins it counts from 0, or their edges."""
+
+    feature: str
+    bins: Annotated[int | tuple[float, ...], Field(union_mode="left_to_right")]
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        try:
+            ImageAxis(self.feature, self.bins)
+        except ValueError as problem:
+            raise entry_error(str(problem), "bins") from None
+        return self
+
+
+class Image(Card):
+    """How the particles that have both features become an image."""
+
+    rows: Axis
+    columns: Axis
+    outside: Literal["error", "drop"] = "error"
+
+
 class Focus(Card):
     """What the physics question is about; the report looks there first."""
 
@@ -160,7 +192,8 @@ class DatasetCard(Card):
     tree: str = "Events"
     units: Literal["GeV", "MeV"] = "GeV"
     samples: Annotated[tuple[Sample, ...], Field(min_length=1)]
-    labels: Labels
+    labels: Labels = Field(default_factory=dict)
+    targets: dict[str, Feature] = Field(default_factory=dict)
     weights: Expression = "1"
     identity: Identity = Identity()
     duplicates: Literal["refuse", "allow"] = "refuse"
@@ -172,6 +205,7 @@ class DatasetCard(Card):
     pair_features: tuple[str, ...] = ()
     globals: dict[str, Feature] = Field(default_factory=dict)
     observers: dict[str, Expression] = Field(default_factory=dict)
+    image: Image | None = None
     focus: Focus | None = None
     split: Split = Split()
 
@@ -182,7 +216,22 @@ class DatasetCard(Card):
     @property
     def by_sample(self) -> bool:
         """Whether the class of an event is that of its sample."""
-        return not any(self.labels.values())
+        return bool(self.labels) and not any(self.labels.values())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a single one where the card has none."""
+        return tuple(self.labels) or ("events",)
+
+    @property
+    def image_layout(self) -> ImageLayout | None:
+        """Rows, columns and drawn types of the image."""
+        if self.image is None:
+            return None
+        rows, columns = (ImageAxis(a.feature, a.bins) for a in (self.image.rows, self.image.columns))
+        both = (rows.feature, columns.feature)
+        drawn = tuple(t for t, p in self.particles.items() if all(_has(p, f) for f in both))
+        return ImageLayout(rows, columns, drawn)
 
     @property
     def node_features(self) -> tuple[str, ...]:
@@ -193,8 +242,6 @@ class DatasetCard(Card):
     @field_validator("labels")
     @classmethod
     def _one_way_of_labels(cls, labels: dict[str, str | None]) -> dict[str, str | None]:
-        if not labels:
-            raise ValueError("no classes; write for example [background, signal]")
         for name, how in labels.items():
             if how is None and any(labels.values()):
                 raise entry_error(
@@ -221,8 +268,13 @@ class DatasetCard(Card):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if not self.labels and not self.targets:
+            raise entry_error(
+                "no classes; write for example [background, signal], or targets: for a regression", "labels"
+            )
         self._check_samples()
         self._check_features()
+        self._check_image()
         self._check_focus()
         clash = sorted(set(self.particles) & set(self.new_variables))
         if clash:
@@ -239,9 +291,8 @@ class DatasetCard(Card):
             if self.by_sample and sample.class_ is None:
                 raise entry_error(f"no class; write class: and one of {', '.join(self.labels)}", "samples", i)
             if not self.by_sample and sample.class_ is not None:
-                raise entry_error(
-                    "labels are conditions, so samples have no class; leave it out", "samples", i, "class"
-                )
+                why = "labels are conditions" if self.labels else "the card has no labels"
+                raise entry_error(f"{why}, so samples have no class; leave it out", "samples", i, "class")
             if self.by_sample and sample.class_ not in self.labels:
                 raise entry_error(_unknown("class", str(sample.class_), self.labels), "samples", i, "class")
         for name in self.labels if self.by_sample else ():
@@ -260,6 +311,20 @@ class DatasetCard(Card):
             found = _unknown("observer", self.focus.observer, self.observers)
             raise entry_error(found, "focus", "observer")
 
+    def _check_image(self) -> None:
+        known = tuple(dict.fromkeys((*self.node_features, "pt", "eta", "phi", "mass")))
+        for axis in ("rows", "columns") if self.image else ():
+            name = getattr(self.image, axis).feature
+            if name not in known:
+                raise entry_error(_unknown("feature", name, known), "image", axis, "feature")
+        layout = self.image_layout
+        if layout is not None and not layout.types:
+            raise entry_error(
+                f"no particle type has both {layout.rows.feature} and {layout.columns.feature}; declare them "
+                "under features: of a type",
+                "image",
+            )
+
     def _check_features(self) -> None:
         extra = {f for p in self.particles.values() for f in p.features}
         known = [*NODE_FEATURES, *sorted(extra), "type", *(f"is_{t}" for t in self.particles)]
@@ -269,6 +334,10 @@ class DatasetCard(Card):
         for name in self.node_features:
             if self.node_features.count(name) > 1:
                 raise entry_error(f"{name!r} is listed twice; list it once", "features", name)
+
+
+def _has(particle: Particle, feature: str) -> bool:
+    return feature in particle.features or (particle.momenta is None and feature in NODE_FEATURES)
 
 
 def _unknown(what: str, name: str, known: Any) -> str:

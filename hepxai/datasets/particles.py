@@ -97,16 +97,28 @@ class Particles:
         # The events own their particles: a circle of references would keep chunks until garbage is collected.
         self.names = cast("Scope", weakref.proxy(events))
         self.sets = [Naming(p, self.names) for p in card.branches]
-        self.components = self.sets[0].components
+        self.components = self.sets[0].components if self.moving else ()
         self._root: Particles | None = None
         self.rows: IntArray | None = None
         self.events: IntArray | None = None
         self._cache: dict[str, Array] = {}
         self._active: set[str] = set()
-        first = self.sets[0].values(self.components[0])
+        self.counted = self.components[0] if self.moving else self._any_branch()
+        first = self.sets[0].values(self.counted)
         self.scalar = not isinstance(first, ak.Array)
         self.offsets = np.arange(len(events) + 1) * len(self.sets) if self.scalar else flatten(first)[1]
         self._refuse_impossible()
+
+    def _any_branch(self) -> str:
+        """Feature without momenta that is a branch: its values are what counts the particles."""
+        names = [f.expression for f in self.card.features.values()]
+        found = next((n for n in names if self.sets[0].own(n)), None)
+        if found is None:
+            raise ExpressionError(
+                f"no branch of {self.names.where} counts the particles of {self.sets[0].pattern}; with "
+                "momenta: none one of features: has to be a branch of this name"
+            )
+        return found
 
     def _refuse_impossible(self) -> None:
         if not self.scalar and len(self.sets) > 1:
@@ -123,6 +135,11 @@ class Particles:
     def root(self) -> Particles:
         """All particles of the collection."""
         return self if self._root is None else self._root
+
+    @property
+    def moving(self) -> bool:
+        """Whether they have four-momenta; detector hits have none."""
+        return self.card.momenta is None
 
     @property
     def transverse(self) -> bool:
@@ -237,9 +254,9 @@ class Particles:
     def _compute(self, name: str) -> Array:
         if name == "index":
             return self._index()
-        if name in DERIVED:
+        if self.moving and name in DERIVED:
             return DERIVED[name](self.flat)
-        if name in SPELLINGS:
+        if self.moving and name in SPELLINGS:
             return self._kinematic(name)
         if name in self._active:  # `charge: charge` means the branch
             return self._rows_of(self.root.stored(name))
@@ -291,7 +308,7 @@ class Particles:
         if not np.array_equal(offsets, self.offsets):
             row = int(np.argmax(np.diff(offsets) != np.diff(self.offsets)))
             found, expected = np.diff(offsets)[row], np.diff(self.offsets)[row]
-            reference = self.sets[0].own(self.components[0])
+            reference = self.sets[0].own(self.counted)
             raise ReadError(
                 f"{self.names.where}: entry {self.entry(row)}: {what} has {found} values, {reference} has "
                 f"{expected}; branches of one particle type need the same length"
@@ -304,7 +321,8 @@ class Particles:
 
     def records(self) -> Records:
         """All that is declared about the particles."""
-        names = (*P4, "index", *self.card.features, *self.card.truth)
+        momenta = P4 if self.moving else ()
+        names = (*momenta, "index", *self.card.features, *self.card.truth)
         named = [n for n in names if n not in self._active]
         return Records(self.offsets, lambda: records({n: self.flat(n) for n in named}, self.offsets))
 

@@ -129,10 +129,10 @@ def _require_events(card: DatasetCard, events: Events, cutflow: CutFlow) -> None
         raise ReadError(
             f"no event passes the selection of {card.name} ({steps}); loosen selection: on the card"
         )
-    filled = np.bincount(events.label, minlength=len(card.labels))
-    empty = [name for name, n in zip(card.labels, filled, strict=True) if not n]
+    filled = np.bincount(events.label, minlength=len(card.classes))
+    empty = [name for name, n in zip(card.classes, filled, strict=True) if not n]
     if empty:
-        have = ", ".join(f"{n} of {name}" for name, n in zip(card.labels, filled, strict=True) if n)
+        have = ", ".join(f"{n} of {name}" for name, n in zip(card.classes, filled, strict=True) if n)
         raise ReadError(
             f"no event of class {empty[0]!r} is left, only {have}; loosen selection:, check labels:, "
             "or take the class off the card"

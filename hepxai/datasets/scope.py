@@ -15,6 +15,7 @@ from hepxai.cards import Place
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import Branches, take
 from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
+from hepxai.datasets.hits import inside
 from hepxai.datasets.particles import Particles
 from hepxai.datasets.vocabulary import attribute, condition
 from hepxai.jagged import IntArray
@@ -124,6 +125,10 @@ class Scope:
             with self.at("particles", name, "cuts", step):
                 kept = found.where(condition(found.spread(evaluate(cut, found))))
             self.cuts[name, step] = (found.n, kept.n)
+            found = kept
+        if self.card.image is not None and self.card.image.outside == "drop":
+            kept = found.where(inside(found))
+            self.cuts[name, "inside the image"] = (found.n, kept.n)
             found = kept
         with self.at("particles", name, "order_by"):
             found = found.ordered(found.spread(evaluate(card.order_by, found)))

@@ -59,6 +59,7 @@ class Selector:
             split=assign_split(self.card.split, *own),
             files=tuple(map(str, self.files)),
             file_entries=tuple(f.entries for f in self.files),
+            targets=self._targets(kept),
             observers={n: kept.per_event(e, ("observers", n)) for n, e in self.card.observers.items()},
         )
 
@@ -125,6 +126,8 @@ class Selector:
         return np.flatnonzero(passed)
 
     def _labels(self, scope: Scope, sample: str) -> IntArray:
+        if not self.card.labels:
+            return np.zeros(len(scope), dtype=np.int64)
         if self.card.by_sample:
             return np.full(len(scope), list(self.card.labels).index(str(self.samples[sample][1].class_)))
         masks = [scope.mask(str(e), ("labels", n)) for n, e in self.card.labels.items()]
@@ -146,6 +149,15 @@ class Selector:
             place: Place = ("globals", name, "expression")
             values[:, i] = scope.per_event(quantity.expression, place)
             _require_finite(scope, f"globals: {name}", quantity.expression, values[:, i])
+        return values
+
+    def _targets(self, scope: Scope) -> NDArray[np.float32]:
+        """What a regression learns; NaN says that an event has none."""
+        values = np.zeros((len(scope), len(self.card.targets)), dtype=np.float32)
+        for i, (name, quantity) in enumerate(self.card.targets.items()):
+            own = scope.per_event(quantity.expression, ("targets", name, "expression"))
+            _require_finite(scope, f"targets: {name}", quantity.expression, np.where(np.isnan(own), 0, own))
+            values[:, i] = own
         return values
 
 

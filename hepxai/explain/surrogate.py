@@ -18,7 +18,7 @@ from hepxai.explain.edge_ig import EdgeIG
 from hepxai.metrics import fidelity
 from hepxai.models.base import Model
 from hepxai.models.card import ModelCard
-from hepxai.models.network import NetworkModel
+from hepxai.models.particle_gnn import ParticleGNNModel
 from hepxai.training import History, fit
 
 CARD = "graphconv_edgeconv"
@@ -34,14 +34,14 @@ class Surrogate:
 
     Attributes
     ----------
-    model : NetworkModel
+    model : ParticleGNNModel
     fidelity : dict
         ``split → {agreement, logit_correlation, auc}``, each an Estimate.
     history : list of dict
         Of its training.
     """
 
-    model: NetworkModel
+    model: ParticleGNNModel
     fidelity: dict[str, dict[str, Estimate]]
     history: History
 
@@ -73,7 +73,7 @@ def fit_surrogate(
     events : Events
         With train, valid and test splits. Their labels are not used.
     card : ModelCard, optional
-        The shipped ``graphconv_edgeconv`` by default.
+        Of the kind particle_gnn, whose edges can be weighted. The shipped ``graphconv_edgeconv`` by default.
     folder : path, optional
         For checkpoints; see `hepxai.training.fit`.
     progress : bool
@@ -81,6 +81,8 @@ def fit_surrogate(
     chosen = ModelCard.find(CARD) if card is None else card
     if len(model.outputs) > 1:
         raise ValueError(f"a surrogate imitates one logit; the model has {', '.join(model.outputs)}")
+    if chosen.kind != "particle_gnn":
+        raise ValueError(f"a surrogate's edges are weighted: its card is particle_gnn, not {chosen.kind}")
     original = model.logits(events)[:, 0]
     found, history = fit(chosen, events, folder=folder, targets=_probability(original), progress=progress)
     if folder is not None:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
         Tabular,
     )
     from hepxai.models.card import ModelCard
+    from hepxai.models.dense import DenseModel
     from hepxai.models.foreign import PygModel
     from hepxai.models.network import NetworkModel
     from hepxai.models.table import SklearnModel, TableModel
 
 __all__ = [
+    "DenseModel",
     "Differentiable",
     "DifferentiableTable",
     "HasAttention",
@@ -37,6 +39,7 @@ __all__ = [
 
 # Looked up when asked for: torch takes seconds to import, and a card needs none of it.
 _HOMES = {
+    "DenseModel": "dense",
     "Differentiable": "base",
     "DifferentiableTable": "base",
     "HasAttention": "base",

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from hepxai.events import Events
+from hepxai.events import Events, Schema
 from hepxai.models.cloud import Cloud
 from hepxai.models.layers import Messages
 from hepxai.models.neighbours import Neighbours
+
+if TYPE_CHECKING:
+    from hepxai.models.soft_tree import TreePass as TreePass
 
 
 @runtime_checkable
@@ -113,6 +116,21 @@ class Tabular(Model, Protocol):
 
 
 @runtime_checkable
+class HasTrees(Tabular, Protocol):
+    """Scores with a scikit-learn estimator, which may be made of decision trees."""
+
+    @property
+    def estimator(self) -> Any:
+        """Fitted on the columns of ``schema.globals``; see `hepxai.explain.trees` for what has trees."""
+        ...
+
+    @property
+    def schema(self) -> Schema:
+        """Of the events of the training."""
+        ...
+
+
+@runtime_checkable
 class DifferentiableTable(Tabular, Protocol):
     """Has gradients with respect to the columns of the event-level table."""
 
@@ -132,4 +150,97 @@ class HasNeurons(DifferentiableTable, Protocol):
 
     def forward_hidden(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits ``[B, O]``, and the values ``[B, H]`` of each layer, from which the logits were computed."""
+        ...
+
+
+# --- models of detector images -----------------------------------------------------------------------
+
+
+@runtime_checkable
+class Imaging(Model, Protocol):
+    """Scores detector images, also images that belong to no event.
+
+    Its outputs are logits, or for a regression values in the units of the target.
+    """
+
+    def score_image(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Outputs ``[E, O]`` of images ``x [E, T, R, C]`` as in ``Events.image()``."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableImage(Imaging, Protocol):
+    """Has gradients with respect to the pixels."""
+
+    def forward_image(self, x: Tensor) -> Tensor:
+        """Outputs ``[B, O]`` as a differentiable function of ``x [B, T, R, C]``, in evaluation mode."""
+        ...
+
+
+@runtime_checkable
+class HasFeatureMaps(DifferentiableImage, Protocol):
+    """Shows the maps that its convolutional layers make."""
+
+    @property
+    def feature_layers(self) -> tuple[str, ...]:
+        """Names of the layers, from the image to the output; the last one is what is shown by default."""
+        ...
+
+    def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+        """Outputs ``[B, O]``, and the maps ``[B, K, r, c]`` of a layer, from which they were computed."""
+        ...
+
+
+@runtime_checkable
+class HasLinearReadout(HasFeatureMaps, Protocol):
+    """Can be asked whether its outputs are a linear function of the maps' means over the pixels."""
+
+    def readout_weights(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[O, K]`` and bias ``[O]``: output = weight · mean of the maps of the last layer + bias.
+
+        Raises
+        ------
+        ValueError
+            If the outputs are not that.
+        """
+        ...
+
+
+# --- models whose training events can be asked -----------------------------------------------------
+
+
+@runtime_checkable
+class HasLastLayer(Model, Protocol):
+    """Ends in a linear layer, and knows the loss that it was trained with."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Torch module that holds the trained parameters."""
+        ...
+
+    def last_layer(self, events: Events) -> tuple[Tensor, Tensor]:
+        """What the last linear layer gives, ``z [E, O]``, and what it gets, ``a [E, H]``: ``z = W a + b``.
+
+        In evaluation mode, differentiable in the parameters of ``module``, in batches of flat memory.
+        """
+        ...
+
+    def training_loss(self, z: Tensor, events: Events) -> Tensor:
+        """Loss ``[E]`` of every event by itself, weights left out; a differentiable function of ``z``."""
+        ...
+
+
+# --- soft decision trees -----------------------------------------------------------------------------
+
+
+@runtime_checkable
+class HasSoftTree(Model, Protocol):
+    """Sends detector images through a soft decision tree on maps of theirs."""
+
+    def forward_tree(self, x: Tensor) -> TreePass:
+        """Every decision for images ``x [B, T, R, C]``, differentiable in ``x``, in evaluation mode."""
+        ...
+
+    def node_weights(self) -> Tensor:
+        """What each node looks for in the latent maps, ``[2^depth - 1, K, r, c]``."""
         ...

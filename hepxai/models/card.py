@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
 
-from hepxai.cards import Card, entry_error
+from hepxai.cards import Card, entry_error, nearest
 
 Symmetry = Literal["rotation", "mirror", "forward_backward"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -70,15 +72,11 @@ class Schedule(Card):
     period: Annotated[float, Field(gt=0)] = 10.0
 
 
-class Training(Card):
-    """How a network is trained.
+class Weighting(Card):
+    """How events count in a training, and what makes it the best.
 
     Attributes
     ----------
-    epochs, batch_size, seed : int
-    learning_rate : float
-        Of Adam (Kingma & Ba, arXiv:1412.6980); the top of the cycle.
-    schedule : Schedule
     negative_weights : str
         Signed generator weights in the loss: "keep" them, "drop" such events, use their absolute value
         ("abs"), or refuse ("error"). Evaluation is always signed.
@@ -89,35 +87,137 @@ class Training(Card):
         dropout makes logits too large, so that the loss grows while the ranking still improves.
     early_stopping : int, optional
         Stop after this many epochs without a better one.
+    seed : int
+    """
+
+    negative_weights: Literal["keep", "drop", "abs", "error"] = "keep"
+    class_balance: bool = True
+    monitor: Literal["auc", "loss"] = "auc"
+    early_stopping: PositiveInt | None = None
+    seed: int = 1
+
+    @property
+    def regression(self) -> bool:
+        """Whether numbers are learned, not classes."""
+        return False
+
+
+class Training(Weighting):
+    """How a network is trained.
+
+    Attributes
+    ----------
+    loss : str
+        "cross_entropy" of the classes; or a regression that learns the targets of the data-set card by their
+        mean absolute ("mae") or squared ("mse") error, in units of each target's spread. A regression is not
+        calibrated, classes are not balanced, and the best epoch is that of the lowest loss.
+    epochs, batch_size : int
+    epoch_events : int, optional
+        Training events of one epoch, where the sample is so large that epochs would be rare: the next epoch
+        goes on with the others, and every event is seen once before any is seen again. All by default.
+    optimiser : str
+        "adam" (Kingma & Ba, arXiv:1412.6980), or "sgd", plain stochastic gradient descent.
+    learning_rate : float
+        The top of the cycle.
+    schedule : Schedule
     symmetries : tuple of str
         Every batch is seen under random "rotation" about the beam, "mirror" reflection in a plane through it
         and "forward_backward" exchange of the beam directions; against overtraining. Features other than
         momenta and directions must not change under them.
     calibrate : bool
         Scale and shift the logits so that they are log-odds on the validation split.
+    keep_checkpoints : tuple of int
+        Epochs after which the model is kept for good, for the influence of training events; see
+        `hepxai.training.kept_checkpoints`.
     """
 
+    loss: Literal["cross_entropy", "mae", "mse"] = "cross_entropy"
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 512
+    epoch_events: PositiveInt | None = None
+    optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 0.002
     schedule: Schedule = Schedule()
-    negative_weights: Literal["keep", "drop", "abs", "error"] = "keep"
-    class_balance: bool = True
-    monitor: Literal["auc", "loss"] = "auc"
-    early_stopping: PositiveInt | None = None
     symmetries: tuple[Symmetry, ...] = ()
     calibrate: bool = True
-    seed: int = 1
+    keep_checkpoints: tuple[PositiveInt, ...] = ()
+
+    @property
+    def regression(self) -> bool:
+        """Whether numbers are learned, not classes."""
+        return self.loss != "cross_entropy"
+
+
+class Home(NamedTuple):
+    """Where the two classes of a kind live: ``module:class`` below `hepxai.models`."""
+
+    card: str
+    model: str
+
+
+KINDS = {
+    "particle_gnn": Home("card:ParticleGNNCard", "particle_gnn:ParticleGNNModel"),
+    "dense": Home("card:DenseCard", "dense:DenseModel"),
+    "convolutional": Home("image_cards:ConvolutionalCard", "convolutional:ConvolutionalModel"),
+    "soft_tree": Home("image_cards:SoftTreeCard", "soft_tree:SoftTreeModel"),
+}
+"""Every kind of model card; imported when asked for, since a card needs no torch."""
+
+
+def resolve(home: str) -> Any:
+    """Class at ``module:class`` below `hepxai.models`."""
+    module, _, name = home.partition(":")
+    return getattr(importlib.import_module(f"hepxai.models.{module}"), name)
 
 
 class ModelCard(Card):
-    """A graph network on particles and its training.
+    """A model and its training; validating one gives the card of its kind.
 
     Attributes
     ----------
     kind : str
-        "particle_gnn".
+        One of ``KINDS``; "particle_gnn" where a file does not say.
     description : str
+    training : Training
+    view : str
+        View of the events that the model eats (class attribute): "graph", "table" or "image".
+    """
+
+    shelf: ClassVar[Literal["models"]] = "models"
+    view: ClassVar[str]
+    kind: str = "particle_gnn"
+    description: str = ""
+    training: Training = Training()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_its_kind(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if cls is not ModelCard or not isinstance(data, Mapping):
+            return handler(data)
+        kind = data.get("kind", "particle_gnn")
+        if not isinstance(kind, str) or kind not in KINDS:
+            hint = nearest(str(kind), KINDS)
+            raise entry_error(f"found {kind!r}{hint}; the kinds are {', '.join(KINDS)}", "kind")
+        return cast("Self", resolve(KINDS[kind].card).model_validate(data))
+
+    @model_validator(mode="after")
+    def _symmetries_of_particles(self) -> Self:
+        if self.training.symmetries and self.view != "graph":
+            text = f"symmetries are those of particles; {self.kind!r} reads the {self.view}: leave them out"
+            raise entry_error(text, "training", "symmetries")
+        return self
+
+
+def keys_of_cards() -> frozenset[str]:
+    """Top-level keys of the cards of all kinds."""
+    return frozenset().union(*(resolve(home.card).model_fields for home in KINDS.values()))
+
+
+class ParticleGNNCard(ModelCard):
+    """A graph network on particles and its training.
+
+    Attributes
+    ----------
     convolutions : tuple of Convolution
         Named ``<kind>_<position>`` from 1, e.g. ``transformer_1``.
     edge_dropout : float
@@ -127,14 +227,31 @@ class ModelCard(Card):
         Widths of the dense layers of the head.
     alpha_dropout : float
         Before each dense layer (Klambauer et al., arXiv:1706.02515).
-    training : Training
     """
 
-    shelf: ClassVar[Literal["models"]] = "models"
+    view: ClassVar[str] = "graph"
     kind: Literal["particle_gnn"] = "particle_gnn"
-    description: str = ""
     convolutions: Annotated[tuple[Convolution, ...], Field(min_length=1)]
     edge_dropout: Fraction = 0.0
     dense: tuple[PositiveInt, ...] = (64, 64)
     alpha_dropout: Fraction = 0.4
-    training: Training = Training()
+
+
+class DenseCard(ModelCard):
+    """A dense network on the event-level table.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Neurons of the hidden layers ``dense_1``, ``dense_2``, …; none: logistic regression.
+    activation : str
+        "relu", or "selu" (Klambauer et al., arXiv:1706.02515).
+    dropout : float
+        After each hidden layer; alpha dropout with "selu".
+    """
+
+    view: ClassVar[str] = "table"
+    kind: Literal["dense"] = "dense"
+    widths: tuple[PositiveInt, ...] = (64, 64)
+    activation: Literal["relu", "selu"] = "relu"
+    dropout: Fraction = 0.0

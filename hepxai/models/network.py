@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -17,11 +16,9 @@ from torch import Tensor, nn
 from hepxai.chunks import chunk_rows, in_order
 from hepxai.events import Events, Schema
 from hepxai.files import read_tensors, write_tensors
-from hepxai.models.base import EdgePath
-from hepxai.models.card import ModelCard
+from hepxai.models.card import KINDS, ModelCard, resolve
 from hepxai.models.cloud import Cloud
-from hepxai.models.neighbours import Neighbours
-from hepxai.models.particle_gnn import ParticleGNN
+from hepxai.models.last import last_linear
 
 
 @contextmanager
@@ -67,94 +64,143 @@ def same_inputs(mine: Schema, theirs: Schema) -> None:
             )
 
 
+class Inputs(Protocol):
+    """What a network eats, for all events of a population: `Cloud`, `hepxai.models.rows.Rows`."""
+
+    @staticmethod
+    def of(events: Events) -> Inputs:
+        """Inputs of events."""
+        ...
+
+    def take(self, rows: Tensor) -> Any:
+        """What the network is called with, for some of the events."""
+        ...
+
+    def to(self, device: str | torch.device) -> Inputs:
+        """Move to a device."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    @property
+    def counts(self) -> Tensor:
+        """Particles per event, ``[B]``: how much memory an event needs; see `hepxai.chunks`."""
+        ...
+
+
 @dataclass(frozen=True)
 class NetworkModel:
-    """A particle graph network with everything needed to apply it to events.
+    """A network with everything needed to apply it to events; one subclass for each kind of card.
 
     Attributes
     ----------
-    network : ParticleGNN
+    network : nn.Module
+        Gives logits ``[B, O]`` of what ``inputs.of(events).take(rows)`` returns.
     card : ModelCard
     schema : Schema
         Of the events it was trained on; others are refused.
-    outputs : tuple of str
-        One logit for two classes, named after the second class; one per class otherwise.
+    inputs : type
+        How the network eats events (class attribute).
     """
 
-    network: ParticleGNN
+    network: nn.Module
     card: ModelCard
     schema: Schema
-    view: str = "graph"
+    inputs: ClassVar[type[Inputs]] = Cloud
 
     @staticmethod
     def build(card: ModelCard, schema: Schema) -> NetworkModel:
-        """Fresh network; call under a seed."""
-        size = 1 if len(schema.classes) == 2 else len(schema.classes)
-        network = ParticleGNN(card, len(schema.features), size, schema.pair_features)
-        return NetworkModel(network, card, schema)
+        """Fresh network of the card's kind; call under a seed."""
+        model: NetworkModel = resolve(KINDS[card.kind].model).fresh(card, schema)
+        return model
+
+    @classmethod
+    def fresh(cls, card: Any, schema: Schema) -> Self:
+        """Fresh network of this kind."""
+        raise NotImplementedError
+
+    @property
+    def view(self) -> str:
+        """View of the events that the model eats."""
+        return self.card.view
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the logits."""
-        classes = self.schema.classes
-        return classes[1:] if len(classes) == 2 else classes
+        """Names of the outputs.
 
-    @property
-    def edge_layers(self) -> tuple[str, ...]:
-        """Layers whose edges can be weighted."""
-        return self.network.layer_names
+        One logit for two classes, named after the second class, one per class otherwise; of a regression its
+        targets.
+        """
+        return output_names(self.card, self.schema)
 
     def logits(self, events: Events) -> NDArray[np.float64]:
-        """Logits ``[E, O]``, in chunks of flat memory."""
+        """Outputs ``[E, O]``, in chunks of flat memory."""
         self.check(events)
-        chunks = chunk_rows(events.counts)
+        whole = self.inputs.of(events)
+        chunks = chunk_rows(whole.counts.numpy())
         with torch.inference_mode(), evaluating(self.network):
-            whole = Cloud.of(events)
             parts = [self.network(whole.take(torch.as_tensor(rows))).double().numpy() for rows in chunks]
         return in_order(parts, chunks, (0, len(self.outputs)))
-
-    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
-        """Logits ``[B, O]``, differentiable, in evaluation mode."""
-        with constant(self.network):
-            logits: Tensor = self.network(cloud, neighbours)
-            return logits
-
-    def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
-        """Neighbours of each dynamic layer."""
-        with torch.no_grad(), evaluating(self.network):
-            return self.network.neighbour_lists(cloud)
-
-    def attention(self, cloud: Cloud) -> dict[str, Tensor]:
-        """α_ij of each attention layer, ``[P, heads]``."""
-        with torch.no_grad(), evaluating(self.network):
-            return self.network.attention(cloud)
-
-    @contextmanager
-    def edge_path(self, cloud: Cloud, layer: str) -> Iterator[EdgePath]:
-        """Cut the network open at the edges of a layer."""
-        with constant(self.network):
-            yield self.network.edge_path(cloud, layer)
 
     def check(self, events: Events) -> None:
         """Refuse events whose features are not those of the training."""
         same_inputs(self.schema, events.schema)
+
+    # --- training ----------------------------------------------------------------------------
+
+    def adapt(self, events: Events) -> None:
+        """Take from the training events what is worked out, not learned: the scales of the inputs."""
+        raise NotImplementedError
+
+    def rescale(self, scale: Tensor, shift: Tensor) -> None:
+        """Replace the outputs by ``scale * outputs + shift``, in the weights of the last layer.
+
+        Parameters
+        ----------
+        scale, shift : Tensor, shape [O] or no shape
+        """
+        last = last_linear(self.network)
+        with torch.no_grad():
+            last.weight.mul_(scale.to(last.weight).reshape(-1, 1))
+            last.bias.mul_(scale.to(last.bias)).add_(shift.to(last.bias))
+
+    def training_pass(self, batch: Any) -> tuple[Tensor, Tensor | float]:
+        """Outputs ``[B, O]`` of a batch, and what the loss has beside the distance from the targets."""
+        return self.network(batch), 0.0
 
     # --- storage -----------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
         """Write weights, card and schema to one safetensors file."""
         state = {k: v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
-        kept = {"card": self.card.model_dump_json(), "schema": json.dumps(dataclasses.asdict(self.schema))}
-        write_tensors(path, state, kept)
+        write_tensors(path, state, {"card": self.card.model_dump_json(), "schema": self.schema.to_json()})
 
     @staticmethod
     def load(path: str | Path) -> NetworkModel:
-        """Read what `save` wrote. Executes nothing from the file."""
+        """Read what `save` wrote, whatever its kind. Executes nothing from the file."""
         tensors, kept = read_tensors(path)
         if not {"card", "schema"} <= kept.keys():
             raise ValueError(f"{path} has no hepxai model card in its header; it was not written by hepxai")
-        schema = Schema(**{k: tuple(v) for k, v in json.loads(kept["schema"]).items()})
+        card = ModelCard.model_validate_json(kept["card"])
         with torch.random.fork_rng(devices=[]):  # the fresh weights that are replaced cost no random numbers
-            model = NetworkModel.build(ModelCard.model_validate_json(kept["card"]), schema)
+            model = NetworkModel.build(card, Schema.from_json(kept["schema"]))
         model.network.load_state_dict({k: torch.as_tensor(v) for k, v in tensors.items()})
         return model
+
+
+def output_names(card: ModelCard, schema: Schema) -> tuple[str, ...]:
+    """Names of the outputs of a model of this card.
+
+    Raises
+    ------
+    ValueError
+        If a regression has no target.
+    """
+    if card.training.regression and not schema.targets:
+        raise ValueError(
+            f"training.loss: {card.training.loss} learns `targets`, the data-set card declares none; "
+            "declare them, or choose cross_entropy"
+        )
+    if card.training.regression:
+        return schema.targets
+    return schema.classes[1:] if len(schema.classes) == 2 else schema.classes

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from hepxai.events import Events, Schema
 from hepxai.models.base import EdgePath
-from hepxai.models.card import Convolution, ModelCard
+from hepxai.models.card import Convolution, ParticleGNNCard
 from hepxai.models.cloud import Cloud
 from hepxai.models.layers import DynamicEdge, Graph, Transformer
 from hepxai.models.neighbours import Neighbours
+from hepxai.models.network import NetworkModel, constant, evaluating, output_names
+from hepxai.models.scaling import Standardise
 
 Layer = Transformer | Graph | DynamicEdge
 
@@ -28,37 +33,15 @@ class _Step(NamedTuple):
     neighbours: Neighbours | None
 
 
-class Standardise(nn.Module):
-    """Shift and scale particle features with the mean and spread of the training split."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("scale", torch.ones(inputs))
-
-    def fit(self, x: Tensor) -> None:
-        """Take mean and standard deviation of ``x [N, F]``; flags (only -1, 0, 1) and constants stay."""
-        mean = x.double().mean(0)
-        spread = (x - mean).square().mean(0).sqrt()
-        plain = (torch.isin(x, x.new_tensor([-1.0, 0.0, 1.0])).all(0)) | (spread < 1e-6)
-        self.mean.copy_(torch.where(plain, 0.0, mean))
-        self.scale.copy_(torch.where(plain, 1.0, spread))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Standardised features ``[N, F]``."""
-        return (x - self.mean) / self.scale
-
-
 class ParticleGNN(nn.Module):
     """Convolutions → mean over particles → batch norm → (alpha dropout → dense → SELU)* → logits.
 
     Accepts a :class:`Cloud` or a PyG ``Batch``. States pass a ReLU after each convolution.
     """
 
-    def __init__(self, card: ModelCard, inputs: int, outputs: int, pair_names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, card: ParticleGNNCard, inputs: int, outputs: int, pair_names: tuple[str, ...] = ()
+    ) -> None:
         super().__init__()
         self.standardise = Standardise(inputs)
         widths = [inputs, *(c.width for c in card.convolutions)]
@@ -144,3 +127,48 @@ def _head(inputs: int, widths: tuple[int, ...], dropout: float, outputs: int) ->
         steps += [nn.AlphaDropout(dropout), nn.Linear(inputs, width), nn.SELU()]
         inputs = width
     return nn.Sequential(*steps, nn.Linear(inputs, outputs))
+
+
+@dataclass(frozen=True)
+class ParticleGNNModel(NetworkModel):
+    """A graph network on particles: attention, edge weights and gradients can be asked of it."""
+
+    network: ParticleGNN
+    card: ParticleGNNCard
+
+    @classmethod
+    def fresh(cls, card: ParticleGNNCard, schema: Schema) -> Self:
+        """Fresh network."""
+        size = len(output_names(card, schema))
+        return cls(ParticleGNN(card, len(schema.features), size, schema.pair_features), card, schema)
+
+    def adapt(self, events: Events) -> None:
+        """Take mean and spread of the particle features."""
+        self.network.standardise.fit(torch.as_tensor(events.particles))
+
+    @property
+    def edge_layers(self) -> tuple[str, ...]:
+        """Layers whose edges can be weighted."""
+        return self.network.layer_names
+
+    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
+        """Logits ``[B, O]``, differentiable, in evaluation mode."""
+        with constant(self.network):
+            logits: Tensor = self.network(cloud, neighbours)
+            return logits
+
+    def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
+        """Neighbours of each dynamic layer."""
+        with torch.no_grad(), evaluating(self.network):
+            return self.network.neighbour_lists(cloud)
+
+    def attention(self, cloud: Cloud) -> dict[str, Tensor]:
+        """α_ij of each attention layer, ``[P, heads]``."""
+        with torch.no_grad(), evaluating(self.network):
+            return self.network.attention(cloud)
+
+    @contextmanager
+    def edge_path(self, cloud: Cloud, layer: str) -> Iterator[EdgePath]:
+        """Cut the network open at the edges of a layer."""
+        with constant(self.network):
+            yield self.network.edge_path(cloud, layer)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hepxai.events import Events, Schema
+from hepxai.models.last import ends, last_linear
+from hepxai.models.losses import Loss, event_loss
 from hepxai.models.network import evaluating
 
 ROWS = 65_536
@@ -53,7 +55,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "(none)"
 
 
-def _need_columns(schema: Schema) -> None:
+def need_columns(schema: Schema) -> None:
+    """Refuse a schema without a table."""
     if not schema.globals:
         raise ValueError("a model of the table needs columns; the data-set card declares no `globals`")
 
@@ -74,6 +77,9 @@ class TableModel:
     layers : tuple of str, optional
         Names of the submodules whose outputs are the hidden neurons. By default all ``nn.Linear`` but the
         last. A neuron has the same conductance before and after an activation function.
+    loss : str
+        That the module was trained with; see `hepxai.models.losses.event_loss`. Only `hepxai.explain.tracin`
+        asks for it.
 
     Raises
     ------
@@ -85,10 +91,11 @@ class TableModel:
     outputs: tuple[str, ...]
     schema: Schema
     layers: tuple[str, ...] | None = None
+    loss: Loss = "cross_entropy"
     view: str = field(default="table", init=False)
 
     def __post_init__(self) -> None:
-        _need_columns(self.schema)
+        need_columns(self.schema)
         known = [name for name, _ in self.module.named_modules() if name]
         for name in self.layers or ():
             if name not in known:
@@ -139,6 +146,16 @@ class TableModel:
                 f"the module does not call its layer {_listed(missing)}; name the `layers` it calls"
             )
         return logits, {name: seen[name] for name in self.hidden_layers}
+
+    def last_layer(self, events: Events) -> tuple[Tensor, Tensor]:
+        """Output ``[E, O]`` and input ``[E, H]`` of the last ``nn.Linear``; the module must end there."""
+        same_columns(self.schema, events.schema)
+        rows = torch.as_tensor(np.require(events.table()[0], requirements=("C", "W")))
+        return ends(last_linear(self.module), lambda: self.forward_table(rows))
+
+    def training_loss(self, z: Tensor, events: Events) -> Tensor:
+        """Loss of every event, ``[E]``."""
+        return event_loss(self.loss, z, events)
 
 
 def _recorder(seen: dict[str, Tensor], name: str) -> Any:
@@ -193,7 +210,7 @@ class SklearnModel:
     view: str = field(default="table", init=False)
 
     def __post_init__(self) -> None:
-        _need_columns(self.schema)
+        need_columns(self.schema)
         if not 0 < self.clip < 0.5:
             raise ValueError(f"clip={self.clip}; it must be above 0 and below 0.5")
         self._check_columns()

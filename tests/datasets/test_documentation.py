@@ -10,14 +10,14 @@ from ntuples import make_columns, write_ttree
 
 from hepxai.cards import load_card
 from hepxai.datasets import DatasetCard, read
-from hepxai.datasets.card import NODE_FEATURES, Particle, Sample
+from hepxai.datasets.card import NODE_FEATURES, Axis, Image, Particle, Sample
 from hepxai.datasets.vocabulary import FUNCTIONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "dataset_card.md").read_text(encoding="utf-8")
 
 
 def test_the_example_reads(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    example, *_ = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
     (tmp_path / "card.yaml").write_text(example, encoding="utf-8")
     (tmp_path / "ntuples").mkdir()
     for i, name in enumerate(("dy_1", "dy_2", "ttbar")):
@@ -30,7 +30,7 @@ def test_the_example_reads(tmp_path: Path) -> None:
 
 
 def test_every_key_and_function_is_documented() -> None:
-    for part in (DatasetCard, Particle, Sample):
+    for part in (DatasetCard, Particle, Sample, Image, Axis):
         for name, field in part.model_fields.items():
             assert f"`{field.alias or name}`" in PAGE, name
     vocabulary = PAGE.split("## Expressions")[1]

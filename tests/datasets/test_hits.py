@@ -1,236 +1,288 @@
-"""Hits as images: against a loop over hits, with and without noise, and everything that can be wrong."""
+"""Detector hits: particles without momenta, their images, and everything that can be wrong with them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from ntuples import jagged, make_columns, write_ttree
 
-from hepxai.cards import find_card
-from hepxai.datasets.columns import ReadError
-from hepxai.datasets.hits import HitAxis, HitImages, HitLayout, images_of, read_images
+from hepxai.cards import CardError, dump_card, load_card
+from hepxai.datasets import DatasetCard, ReadError, check_card, read
+from hepxai.events import Events
 
-ROWS, COLUMNS = HitAxis("Hit_layer", 9), HitAxis("Hit_strip", 384)
-LAYOUT = HitLayout(ROWS, COLUMNS, truth="Hit_fromMuon")
-PATTERNS = Path(__file__).parents[2] / "datasets" / "muon_patterns"
+HITS = """
+name: hits
+samples: [{name: hits, files: hits.root}]
+particles:
+  hit:
+    branches: Hit_{}
+    momenta: none
+    features: {layer: layer, strip: strip}
+    truth: {fromMuon: fromMuon}
+features: [layer, strip]
+image:
+  rows: {feature: layer, bins: 9}
+  columns: {feature: strip, bins: 384}
+targets:
+  pt: {expression: first(Muon_pt), units: GeV}
+"""
+CardOf = Callable[..., DatasetCard]
 
 
-def random_hits(events=60, seed=1, low=0):
+def columns(events: int = 60, seed: int = 1, low: int = 0) -> dict[str, ak.Array]:
     rng = np.random.default_rng(seed)
     counts = rng.integers(low, 30, events)
-    total = counts.sum()
-    fields = {
-        "Hit_layer": rng.integers(0, 9, total),
-        "Hit_strip": rng.integers(0, 12, total) * 30,  # repeats on purpose
-        "Hit_fromMuon": rng.random(total) < 0.4,
+    total = int(counts.sum())
+    return {
+        "event": np.arange(events),
+        "Hit_layer": jagged(counts, rng.integers(0, 9, total)),
+        "Hit_strip": jagged(counts, rng.integers(0, 12, total) * 30),  # repeats on purpose
+        "Hit_fromMuon": jagged(counts, rng.random(total) < 0.4),
+        "Muon_pt": jagged(muons := rng.integers(0, 2, events), rng.uniform(1, 20, muons.sum())),
     }
-    return ak.Array({name: ak.unflatten(values, counts) for name, values in fields.items()})
 
 
-def hits(layer, strip, truth=None):
-    fields = {"Hit_layer": ak.values_astype(ak.Array(layer), np.int64)}
-    fields["Hit_strip"] = ak.values_astype(ak.Array(strip), np.int64)
-    if truth is not None:
-        fields["Hit_fromMuon"] = ak.values_astype(ak.Array(truth), bool)
-    return ak.Array(fields)
+def given(layer: list[list[float]], strip: list[list[float]]) -> dict[str, ak.Array]:
+    counts = np.array([len(e) for e in layer])
+    flat = [np.array([v for e in branch for v in e]) for branch in (layer, strip)]
+    own = columns(len(layer))
+    return {
+        **{k: own[k] for k in ("event", "Muon_pt")},
+        "Hit_layer": jagged(counts, flat[0].astype(np.int64)),
+        "Hit_strip": jagged(counts, flat[1].astype(np.int64)),
+        "Hit_fromMuon": jagged(counts, np.ones(counts.sum(), dtype=bool)),
+    }
 
 
-def slow_images(arrays, *, noise=True):
-    images, truth = np.zeros((2, len(arrays), 1, 9, 384), dtype=np.uint8)
-    for e, event in enumerate(arrays.to_list()):
-        for row, column, real in zip(*(event[k] for k in LAYOUT.branches), strict=True):
+@pytest.fixture
+def hits(tmp_path: Path, card_of: CardOf) -> Callable[..., Events]:
+    def read_back(written: dict[str, ak.Array], *overrides: str, chunk: int = 1000) -> Events:
+        write_ttree(tmp_path / "hits.root", written)
+        return read(card_of(HITS, *overrides), chunk=chunk).events
+
+    return read_back
+
+
+def slow_images(written: dict[str, ak.Array], *, noise: bool = True) -> np.ndarray:
+    images = np.zeros((len(written["event"]), 1, 9, 384), dtype=np.float32)
+    names = ("Hit_layer", "Hit_strip", "Hit_fromMuon")
+    for e, lists in enumerate(zip(*(written[n].to_list() for n in names), strict=True)):
+        for row, column, real in zip(*lists, strict=True):
             if noise or real:
                 images[e, 0, row, column] = 1
-            if real:
-                truth[e, 0, row, column] = 1
-    return images, truth
+    return images
 
 
-@pytest.mark.parametrize("noise", [True, False])
-def test_images_are_those_of_a_loop(noise: bool) -> None:
-    arrays = random_hits()
-    found = images_of(arrays, HitLayout(ROWS, COLUMNS, "Hit_fromMuon", noise=noise))
-    images, truth = slow_images(arrays, noise=noise)
-    np.testing.assert_array_equal(found.dense("uint8"), images)
-    np.testing.assert_array_equal(found.truth_mask(), truth.astype(bool))
-    assert found.dense().dtype == np.float32
-    assert found.dense("uint8").dtype == np.uint8
+@pytest.mark.parametrize("chunk", [7, 1000])
+def test_images_are_those_of_a_loop(hits: Callable[..., Events], chunk: int) -> None:
+    written = columns()
+    events = hits(written, chunk=chunk)
+    np.testing.assert_array_equal(events.image(), slow_images(written))
+    muon = events.image(where=events.truth["fromMuon"])
+    np.testing.assert_array_equal(muon, slow_images(written, noise=False))
+    np.testing.assert_array_equal(events[10:20].image(), slow_images(written)[10:20])
 
 
-def test_the_sum_is_the_number_of_different_hits() -> None:
-    arrays = random_hits()
-    found = images_of(arrays, LAYOUT)
-    different = [len(set(zip(e["Hit_layer"], e["Hit_strip"], strict=True))) for e in arrays.to_list()]
-    assert found.dense().sum(axis=(1, 2, 3)).tolist() == different
-    assert np.diff(found.offsets()).tolist() == different
-    assert found.hits == ak.count(arrays["Hit_layer"])
-    assert found.hits > len(found.row)
+def test_a_cut_takes_the_noise_away(hits: Callable[..., Events]) -> None:
+    written = columns()
+    clean = hits(written, "particles.hit.cuts=fromMuon")
+    np.testing.assert_array_equal(clean.image(), slow_images(written, noise=False))
+    assert clean.n_particles == ak.sum(written["Hit_fromMuon"])
 
 
-def test_without_noise_only_true_hits_light_pixels_and_the_rest_is_counted() -> None:
-    arrays = random_hits()
-    found = images_of(arrays, HitLayout(ROWS, COLUMNS, "Hit_fromMuon", noise=False))
-    assert found.truth is not None
-    assert found.truth.all()
-    assert found.noise == ak.sum(~arrays["Hit_fromMuon"])
-    assert images_of(arrays, LAYOUT).noise == 0
+def test_hits_have_no_momenta_and_keep_the_order_of_the_file(hits: Callable[..., Events]) -> None:
+    written = columns()
+    events = hits(written)
+    assert not events.p4.any()
+    np.testing.assert_array_equal(events.values_of("strip"), ak.flatten(written["Hit_strip"]))
+    assert events.schema.collections == ("Hit",)
 
 
-def test_a_pixel_of_noise_and_particle_is_the_particles() -> None:
-    found = images_of(hits([[3, 3]], [[7, 7]], [[False, True]]), LAYOUT)
-    assert (found.row.tolist(), found.column.tolist(), found.truth.tolist()) == ([3], [7], [True])
+def test_targets_and_no_labels(hits: Callable[..., Events]) -> None:
+    written = columns()
+    events = hits(written)
+    expected = ak.to_numpy(ak.fill_none(ak.firsts(written["Muon_pt"]), np.nan)).astype(np.float32)
+    np.testing.assert_array_equal(events.targets[:, 0], expected)
+    assert (events.schema.targets, events.schema.target_units) == (("pt",), ("GeV",))
+    assert events.schema.classes == ("events",)
+    assert not events.label.any()
 
 
-def test_order_of_hits_and_events() -> None:
-    arrays = random_hits()
-    whole = images_of(arrays, LAYOUT).dense("uint8")
-    backwards = ak.Array({k: arrays[k][:, ::-1] for k in arrays.fields})
-    np.testing.assert_array_equal(images_of(backwards, LAYOUT).dense("uint8"), whole)
-    np.testing.assert_array_equal(images_of(arrays[[5]], LAYOUT).dense("uint8"), whole[[5]])
-    np.testing.assert_array_equal(images_of(arrays[::-1], LAYOUT).dense("uint8"), whole[::-1])
+def test_no_hit_at_all_is_an_empty_image(hits: Callable[..., Events]) -> None:
+    events = hits(given([[], [2], []], [[], [9], []]))
+    assert events.image().sum(axis=(1, 2, 3)).tolist() == [0, 1, 0]
+    nothing = hits(given([[], []], [[], []]))
+    assert nothing.image().shape == (2, 1, 9, 384)
+    assert nothing.image().sum() == 0
 
 
-def test_no_hits() -> None:
-    found = images_of(hits([[], [2], []], [[], [9], []], [[], [True], []]), LAYOUT)
-    assert len(found) == 3
-    assert found.dense().sum(axis=(1, 2, 3)).tolist() == [0, 1, 0]
-    nothing = images_of(hits([[], []], [[], []], [[], []]), LAYOUT)
-    assert nothing.dense().shape == (2, 1, 9, 384)
-    assert nothing.dense().sum() == 0
-    none = images_of(random_hits()[:0], LAYOUT)
-    assert none.dense().shape == (0, 1, 9, 384)
-
-
-def test_all_strips_lit() -> None:
+def test_all_pixels_lit(hits: Callable[..., Events]) -> None:
     row, column = np.divmod(np.arange(9 * 384), 384)
-    found = images_of(hits([row], [column]), HitLayout(ROWS, COLUMNS))
-    assert found.dense().min() == 1
-    assert (found.hits, found.outside, found.noise) == (3456, 0, 0)
+    assert hits(given([row.tolist()], [column.tolist()])).image().min() == 1
 
 
 OUTSIDE = {
-    "strip": ([[1], [2, 3]], [[5], [6, 384]], "Hit_layer = 3, Hit_strip = 384"),
-    "layer": ([[1], [2, 9]], [[5], [6, 7]], "Hit_layer = 9, Hit_strip = 7"),
-    "negative": ([[1], [2, -1]], [[5], [6, 7]], "Hit_layer = -1, Hit_strip = 7"),
+    "strip": ([[1], [2, 3]], [[5], [6, 384]], "layer = 3, strip = 384"),
+    "layer": ([[1], [2, 9]], [[5], [6, 7]], "layer = 9, strip = 7"),
+    "negative": ([[1], [2, -1]], [[5], [6, 7]], "layer = -1, strip = 7"),
 }
 
 
 @pytest.mark.parametrize("case", OUTSIDE)
-def test_a_hit_outside(case: str) -> None:
+def test_a_hit_outside(hits: Callable[..., Events], tmp_path: Path, card_of: CardOf, case: str) -> None:
     layer, strip, where = OUTSIDE[case]
     with pytest.raises(ReadError) as error:
-        images_of(hits(layer, strip), HitLayout(ROWS, COLUMNS))
+        hits(given(layer, strip))
+    at = where.replace("layer", "layer (Hit_layer)").replace("strip", "strip (Hit_strip)")
     assert str(error.value) == (
-        f"hits, entry 1: a hit at {where} lies outside the detector of 9 rows and 384 columns, "
-        "with 1 such hits in 1 events here; correct the bins, or drop such hits with outside='drop'"
+        f"{tmp_path / 'hits.root'}:Events: entry 1: a hit at {at} lies outside the image of 9 rows and 384 "
+        "columns, with 1 such in 1 events of this chunk; correct the bins of image:, or write outside: drop "
+        "there"
     )
-    found = images_of(hits(layer, strip), HitLayout(ROWS, COLUMNS, outside="drop"))
-    assert (found.hits, found.outside, len(found)) == (3, 1, 2)
-    assert found.dense().sum(axis=(1, 2, 3)).tolist() == [1, 1]
+    dropped = read(card_of(HITS, "image.outside=drop"))
+    assert dropped.events.image().sum(axis=(1, 2, 3)).tolist() == [1, 1]
+    assert dropped.events.n_particles == 2
+    assert dropped.cutflow.particle_rows == (("hit", "inside the image", 3, 2),)
 
 
-def test_coordinates_are_binned_as_numpy_does() -> None:
-    rng = np.random.default_rng(4)
-    edges = np.array([-2.0, -0.5, 0.0, 1.0, 2.5])
-    z = rng.uniform(-2, 2.5, (40, 6))
-    z[0, :5] = edges
-    radius = np.full_like(z, 4.5)
-    arrays = ak.Array({"r": ak.from_regular(z * 0 + radius), "z": ak.from_regular(z)})
-    found = images_of(arrays, HitLayout(HitAxis("r", (4.0, 5.0, 6.0)), HitAxis("z", tuple(edges))))
-    expected = [np.histogram(row, edges)[0] > 0 for row in z]
-    np.testing.assert_array_equal(found.dense("uint8")[:, 0, 0], np.array(expected))
-    assert found.dense()[:, 0, 1].sum() == 0
-    z[3, 2] = np.nan
-    arrays = ak.Array({"r": radius, "z": z})
-    with pytest.raises(ReadError, match=r"entry 3: .* z = nan lies outside"):
-        images_of(arrays, HitLayout(HitAxis("r", (4.0, 5.0)), HitAxis("z", tuple(edges))))
+def test_the_entry_of_a_later_chunk_is_named(hits: Callable[..., Events]) -> None:
+    written = columns(low=1)
+    strip = ak.flatten(written["Hit_strip"]).to_numpy().copy()
+    strip[ak.sum(ak.num(written["Hit_strip"])[:41])] = 500  # the first hit of entry 41
+    written["Hit_strip"] = jagged(ak.num(written["Hit_layer"]).to_numpy(), strip)
+    with pytest.raises(ReadError, match=r"entry 41: a hit at .*strip \(Hit_strip\) = 500"):
+        hits(written, chunk=10)
 
 
-def write(path: Path, arrays: ak.Array) -> Path:
-    with uproot.recreate(path) as file:
-        record = ak.zip({k.removeprefix("Hit_"): arrays[k] for k in arrays.fields})
-        tree = file.mktree("Events", {"Hit": record.type.content})
-        tree.extend({"Hit": record})
-    return path
+def test_coordinates_with_edges(hits: Callable[..., Events]) -> None:
+    written = columns(low=1)
+    edges = "{feature: eta_of_hit, bins: [0, 100, 330.5]}"
+    events = hits(
+        written,
+        "particles.hit.features.eta_of_hit=strip * 1.0",
+        "features=[layer, eta_of_hit]",
+        f"image.columns={edges}",
+    )
+    slow = slow_images(written)[:, :, :, :331]
+    halves = [slow[..., :100].max(axis=3), slow[..., 100:].max(axis=3)]
+    np.testing.assert_array_equal(events.image(), np.stack(halves, axis=3))
 
 
-@pytest.mark.parametrize("step", [1, 7, 1000])
-def test_chunks_of_a_file_are_the_whole(tmp_path: Path, step: int) -> None:
-    arrays = random_hits()
-    path = write(tmp_path / "hits.root", arrays)
-    parts = list(read_images(path, "Events", LAYOUT, step_size=step))
-    assert sum(map(len, parts)) == len(arrays)
-    whole = np.concatenate([p.dense("uint8") for p in parts])
-    np.testing.assert_array_equal(whole, slow_images(arrays)[0])
+WRONG = [
+    (
+        "image.rows.feature=layr",
+        r"image.rows.feature: no feature 'layr' \(did you mean 'layer'\?\); there are",
+    ),
+    ("image.rows.bins=0", r"image.rows.bins: layer: an axis needs at least one bin, got 0"),
+    ("image.rows.bins=[0, 2, 1]", r"image.rows.bins: layer: bin edges must be two or more, each above"),
+    ("image.rows.bins=nine", r"image.rows.bins: found 'nine'"),
+    ("image.columns.feature=eta", r"image: no particle type has both layer and eta; declare them"),
+    ("image.outside=skip", r"image.outside: found 'skip'; should be 'error' or 'drop'"),
+    ("image.row={}", r"image.row: unknown key \(did you mean 'rows'\?\)"),
+    ("targets={}", r"labels: no classes; write for example \[background, signal\], or targets:"),
+    ("samples.0.class=muon", r"samples.0.class: the card has no labels, so samples have no class"),
+    ("particles.hit.momenta=some", r"particles.hit.momenta: found 'some'"),
+]
 
 
-def test_a_file_names_the_entry(tmp_path: Path) -> None:
-    arrays = random_hits(low=1)
-    strip = ak.flatten(arrays["Hit_strip"]).to_numpy().copy()
-    strip[ak.sum(ak.num(arrays["Hit_strip"])[:41])] = 500  # the first hit of entry 41
-    arrays["Hit_strip"] = ak.unflatten(strip, ak.num(arrays["Hit_layer"]))
-    path = write(tmp_path / "hits.root", arrays)
-    with pytest.raises(ReadError, match=r"hits\.root:Events, entry 41: a hit at .*Hit_strip = 500"):
-        list(read_images(path, "Events", LAYOUT, step_size=10))
+@pytest.mark.parametrize(("override", "message"), WRONG)
+def test_a_card_that_makes_no_sense(card_of: CardOf, override: str, message: str) -> None:
+    with pytest.raises(CardError, match=message):
+        card_of(HITS, override)
 
 
-def test_files_trees_and_branches_that_are_not_there(tmp_path: Path) -> None:
-    path = write(tmp_path / "hits.root", random_hits())
-    with pytest.raises(ReadError, match="does not exist"):
-        next(read_images(tmp_path / "hit.root", "Events", LAYOUT))
-    with pytest.raises(ReadError, match=r"no tree 'Event' \(did you mean 'Events'"):
-        next(read_images(path, "Event", LAYOUT))
-    wrong = HitLayout(ROWS, HitAxis("Hit_stip", 384))
-    with pytest.raises(ReadError, match=r"no branch 'Hit_stip' \(did you mean 'Hit_strip'"):
-        next(read_images(path, "Events", wrong))
-    other = HitLayout(ROWS, HitAxis("wire", 384))
-    with pytest.raises(ReadError, match="no branch 'wire'; there are nHit, Hit_layer"):
-        next(read_images(path, "Events", other))
+def test_what_needs_momenta_says_so(hits: Callable[..., Events]) -> None:
+    with pytest.raises(CardError, match=r"particles.hit.order_by: .* has no pt for Hit_\{\}"):
+        hits(columns(), "particles.hit.order_by=-pt")
+    with pytest.raises(CardError, match=r"particles.hit.branches: no branch .* counts the particles of Hit_"):
+        hits(columns(), "particles.hit.features={layer: layer + 1, strip: strip * 1}")
+    forgotten = HITS.replace("    momenta: none\n", "")
+    with pytest.raises(CardError, match=r"found no momenta for Hit_\{\}"):
+        read(load_card(_write(hits, forgotten), DatasetCard))
 
 
-def test_branches_of_another_shape() -> None:
-    with pytest.raises(ReadError, match="entry 1: 'Hit_strip' and 'Hit_layer' differ in number of hits"):
-        images_of(hits([[1], [2, 3]], [[1], [2]]), HitLayout(ROWS, COLUMNS))
-    with pytest.raises(ReadError, match="'Hit_layer' must hold a list of hits per event"):
-        images_of(ak.Array({"Hit_layer": [1, 2], "Hit_strip": [[1], [2]]}), HitLayout(ROWS, COLUMNS))
-    for holds in ([None, [1]], [[None], [1]], ["a", "b"], [[[1]], [[2]]]):
-        with pytest.raises(ReadError, match="'Hit_strip' must hold a list of hits per event, none missing"):
-            images_of(ak.Array({"Hit_layer": [[1], [2]], "Hit_strip": holds}), HitLayout(ROWS, COLUMNS))
-    with pytest.raises(ReadError, match="'Hit_strip' holds float64, not integers; give bin edges"):
-        images_of(ak.Array({"Hit_layer": [[1]], "Hit_strip": [[1.0]]}), HitLayout(ROWS, COLUMNS))
+def _write(hits: Callable[..., Events], text: str) -> Path:
+    folder = Path(hits(columns()).files[0].rpartition(":")[0]).parent
+    (folder / "card.yaml").write_text(text)
+    return folder / "card.yaml"
 
 
-def test_bad_layouts() -> None:
-    with pytest.raises(ValueError, match="need the truth branch"):
-        HitLayout(ROWS, COLUMNS, noise=False)
-    with pytest.raises(ValueError, match="outside: found 'skip'; should be 'error' or 'drop'"):
-        HitLayout(ROWS, COLUMNS, outside="skip")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="at least one bin, got 0"):
-        HitAxis("layer", 0)
-    for edges in ((1.0,), (1.0, 1.0), (2.0, 1.0), (0.0, float("nan"), 2.0)):
-        with pytest.raises(ValueError, match="bin edges must be two or more"):
-            HitAxis("z", edges)
-    with pytest.raises(ValueError, match="without a truth branch"):
-        images_of(hits([[1]], [[1]]), HitLayout(ROWS, COLUMNS)).truth_mask()
+def test_infinite_targets_are_refused(hits: Callable[..., Events]) -> None:
+    with pytest.raises(ReadError, match=r"targets: pt \(1 / 0\.0 \* event\) is inf|targets: pt"):
+        hits(columns(), "targets={pt: 1 / (event - 3.0)}")
+
+
+def test_the_card_written_out_is_the_same_card(card_of: CardOf, tmp_path: Path) -> None:
+    card = card_of(HITS)
+    (tmp_path / "again.yaml").write_text(dump_card(card))
+    assert load_card(tmp_path / "again.yaml", DatasetCard) == card
+
+
+def test_hits_beside_particles(tmp_path: Path, card_of: CardOf) -> None:
+    """Muons with momenta and hits without in one card; only hits are drawn."""
+    own = columns(50)
+    write_ttree(tmp_path / "hits.root", make_columns(50) | {k: own[k] for k in own if k.startswith("Hit")})
+    text = HITS.replace("particles:\n", "particles:\n  muon: {branches: 'Muon_{}'}\n")
+    both = read(card_of(text, "features=[pt, layer, strip]", "targets={met: MET_pt}")).events
+    drawn = both.is_type("hit")
+    assert (both.values_of("pt")[~drawn] > 0).all()
+    assert not both.values_of("pt")[drawn].any()
+    np.testing.assert_array_equal(both.image(), slow_images(own | {"event": np.arange(50)}))
+
+
+def test_jets_and_muons_are_images_as_well(tmp_path: Path, card_of: CardOf) -> None:
+    write_ttree(tmp_path / "hits.root", make_columns(80))
+    text = """
+name: calorimeter
+samples: [{name: hits, files: hits.root, class: all}]
+labels: [all]
+particles:
+  muon: {branches: 'Muon_{}'}
+  jet: {branches: 'Jet_{}'}
+features: [pt]
+image:
+  rows: {feature: eta, bins: [-2.5, -1, 0, 1, 2.5]}
+  columns: {feature: phi, bins: [-3.2, 0, 3.2]}
+  outside: drop
+"""
+    events = read(card_of(text)).events
+    assert events.schema.image is not None
+    assert events.schema.image.types == ("muon", "jet")
+    muons = events.is_type("muon")
+    found = events.image(weight="pt")
+    assert found.shape == (80, 2, 4, 2)
+    assert found[:, 0].sum() == pytest.approx(events.p4[muons, 0].sum(), rel=1e-5)
 
 
 def test_the_shipped_patterns() -> None:
-    (found,) = read_images(PATTERNS / "muons.root", "Events", LAYOUT)
-    (noise,) = read_images(PATTERNS / "noise.root", "Events", LAYOUT)
-    assert (len(found), len(noise)) == (4000, 1000)
-    assert found.hits == len(found.row)  # every strip is read out once
-    assert not noise.truth_mask().any()
-    assert found.dense("uint8").mean() > noise.dense("uint8").mean()
+    card = DatasetCard.find("muon_patterns")
+    events = read(card).events
+    counts = np.bincount(events.label).tolist()
+    assert dict(zip(events.schema.classes, counts, strict=True)) == {"noise": 1000, "muon": 4000}
+    muon = events.label == 1
+    assert np.isfinite(events.targets[muon]).all()
+    assert np.isnan(events.targets[~muon]).all()
+    image = events.image()
+    assert image.sum() == events.n_particles  # every strip is read out once
+    assert image[muon].mean() > image[~muon].mean()
+    assert not events.truth["fromMuon"][~muon[events.parent]].any()
+    assert check_card(card, entries=200).events.n_particles > 0
 
 
-def test_any_other_ntuple() -> None:
-    """Jets of the charged-Higgs sample as a calorimeter: nothing here knows muons."""
-    path = find_card("datasets", "charged_higgs").with_name("signal.root")
-    grid = np.linspace(-np.pi, np.pi, 17)
-    layout = HitLayout(HitAxis("Jet_eta", tuple(np.linspace(-2.5, 2.5, 11))), HitAxis("Jet_phi", tuple(grid)))
-    found: HitImages = next(read_images(path, "Events", layout, step_size=500))
-    assert found.dense().shape == (500, 1, 10, 16)
-    assert (found.dense().sum(axis=(1, 2, 3)) <= np.bincount(found.event)).all()
+def test_memory_of_an_event(hits: Callable[..., Events]) -> None:
+    """A hit takes a few tens of bytes: a million patterns fit into memory, their dense images do not."""
+    events = hits(columns())
+    columns_of_hits = (events.particles, events.p4, events.type, events.index, *events.truth.values())
+    assert sum(c.nbytes for c in columns_of_hits) / events.n_particles <= 48
+
+
+def test_rntuple_and_ttree_agree(tmp_path: Path, card_of: CardOf) -> None:
+    written = columns(20)
+    with uproot.recreate(tmp_path / "hits.root") as file:
+        file.mkrntuple("Events", written)
+    np.testing.assert_array_equal(read(card_of(HITS)).events.image(), slow_images(written))

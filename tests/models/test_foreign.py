@@ -294,7 +294,7 @@ def test_probabilities_are_doubted(own: NetworkModel, foreign: PygModel, toy: Ca
 def test_arguments_in_another_order(own: NetworkModel, events: Events) -> None:
     wrong: Any = explain
     with pytest.raises(
-        TypeError, match=r"explain\(model, events, method\): the second argument is of type Netw"
+        TypeError, match=r"explain\(model, events, method\): the second argument is of type ParticleGNNMod"
     ):
         wrong(events, own, "edge_ig")
     with pytest.raises(TypeError, match="second argument is of type Reading, Events is needed there"):

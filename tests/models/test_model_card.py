@@ -9,7 +9,7 @@ import torch
 
 from hepxai.cards import CardError, dump_card, list_cards, load_card
 from hepxai.events import Schema
-from hepxai.models.card import ModelCard
+from hepxai.models.card import KINDS, DenseCard, ModelCard, ParticleGNNCard, keys_of_cards, resolve
 from hepxai.models.network import NetworkModel
 
 CARD = """\
@@ -20,17 +20,29 @@ convolutions:
 training:
   epochs: 3
 """
-SCHEMA = Schema(("pt", "eta"), ("GeV", ""), ("muon",), ("background", "signal"))
+SCHEMA = Schema(("pt", "eta"), ("GeV", ""), ("muon",), ("background", "signal"), ("ht",), ("GeV",))
 
 
-@pytest.mark.parametrize("name", list_cards("models"))
-def test_shipped_cards_make_networks(name: str, tmp_path: Path) -> None:
+SHIPPED = {name: ModelCard.find(name).kind for name in list_cards("models")}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_cards_load_again(name: str, tmp_path: Path) -> None:
+    card = ModelCard.find(name)
+    assert type(card) is resolve(KINDS[card.kind].card)
+    assert card.description
+    (tmp_path / "again.yaml").write_text(dump_card(card))
+    assert load_card(tmp_path / "again.yaml", ModelCard) == card
+    assert ModelCard.model_validate_json(card.model_dump_json()) == card
+    assert ModelCard.model_validate(card) is card
+
+
+@pytest.mark.parametrize("name", [n for n, kind in SHIPPED.items() if kind == "particle_gnn"])
+def test_shipped_graph_cards_make_networks(name: str) -> None:
     card = ModelCard.find(name)
     torch.manual_seed(0)
     model = NetworkModel.build(card, SCHEMA)
     assert len(model.edge_layers) == len(card.convolutions) == 3
-    (tmp_path / "again.yaml").write_text(dump_card(card))
-    assert load_card(tmp_path / "again.yaml", ModelCard) == card
 
 
 def test_the_shipped_network_is_the_studys() -> None:
@@ -86,3 +98,51 @@ def test_a_network_without_convolutions(tmp_path: Path) -> None:
     path.write_text("convolutions: []\n")
     with pytest.raises(CardError, match=r"card.yaml:1: convolutions: .*at least 1 item"):
         load_card(path, ModelCard)
+
+
+# --- kinds -------------------------------------------------------------------------------------------
+
+
+def test_a_card_is_one_of_its_kind(tmp_path: Path) -> None:
+    """Where a file does not say, it is a graph network: the first kind there was."""
+    path = tmp_path / "card.yaml"
+    path.write_text(CARD)
+    assert type(load_card(path, ModelCard)) is ParticleGNNCard
+    path.write_text(CARD.replace("kind: particle_gnn\n", ""))
+    assert type(load_card(path, ModelCard)) is ParticleGNNCard
+    path.write_text("kind: dense\nwidths: [3]\n")
+    assert load_card(path, ModelCard) == DenseCard(widths=(3,))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "kind: dens\n",
+            r"card.yaml:1: kind: found 'dens' \(did you mean 'dense'\?\); the kinds are part",
+        ),
+        ("kind: [dense]\n", r"card.yaml:1: kind: found \['dense'\] .*; the kinds are"),
+        ("kind: dense\nwidth: 3\n", r"card.yaml:2: width: unknown key \(did you mean 'widths'\?\)"),
+        ("kind: dense\nepochs: 3\n", r"card.yaml:2: epochs: unknown key \(did you mean training.epochs\?\)"),
+        ("kind: dense\nwidths: [8, -1]\n", r"card.yaml:2: widths.1: found -1; should be greater than 0"),
+        ("kind: dense\ndropout: 1\n", r"card.yaml:2: dropout: found 1; should be less than 1"),
+        ("kind: dense\nactivation: tanh\n", r"card.yaml:2: activation: found 'tanh'.*'relu' or 'selu'"),
+        (
+            "kind: dense\ntraining:\n  symmetries: [mirror]\n",
+            r"card.yaml:3: training.symmetries: symmetries are those of particles; 'dense' reads the table",
+        ),
+        (
+            "convolutions: [{kind: graph}]\ntraining: {loss: l1}\n",
+            r"training.loss: found 'l1'; .*'mae' or 'mse'",
+        ),
+    ],
+)
+def test_refused_kinds(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(text)
+    with pytest.raises(CardError, match=message):
+        load_card(path, ModelCard)
+
+
+def test_keys_of_all_kinds() -> None:
+    assert {"kind", "training", "convolutions", "widths"} <= keys_of_cards()

@@ -28,6 +28,17 @@ CARD = ModelCard.model_validate(
     }
 )
 
+FIRST_SCHEMA = (
+    "features",
+    "units",
+    "types",
+    "classes",
+    "globals",
+    "global_units",
+    "pair_features",
+    "collections",
+)
+
 
 @pytest.fixture
 def events(toy: Callable[..., Events]) -> Events:
@@ -52,6 +63,18 @@ def test_round_trip(model: NetworkModel, events: Events, tmp_path: Path) -> None
     assert found.outputs == ("signal",)
     for name, value in model.network.state_dict().items():
         assert torch.equal(found.network.state_dict()[name], value), name
+    assert np.array_equal(found.logits(events), model.logits(events))
+
+
+def test_files_of_the_first_version(model: NetworkModel, events: Events, tmp_path: Path) -> None:
+    """Their headers know fewer keys."""
+    card = model.card.model_dump(mode="json")
+    del card["training"]["loss"]
+    schema = {k: v for k, v in json.loads(model.schema.to_json()).items() if k in FIRST_SCHEMA}
+    state = {k: v.numpy() for k, v in model.network.state_dict().items()}
+    write_tensors(tmp_path / "old", state, {"card": json.dumps(card), "schema": json.dumps(schema)})
+    found = NetworkModel.load(tmp_path / "old")
+    assert found.schema == model.schema
     assert np.array_equal(found.logits(events), model.logits(events))
 
 
@@ -104,6 +127,12 @@ def test_more_classes_more_logits(toy: Callable[..., Events]) -> None:
     model = NetworkModel.build(CARD, three)
     assert model.outputs == three.classes
     assert model.logits(events.replace(schema=three)).shape == (10, 3)
+
+
+def test_rescaled_outputs(model: NetworkModel, events: Events) -> None:
+    before = model.logits(events)
+    model.rescale(torch.tensor([2.0]), torch.tensor([-3.0]))
+    np.testing.assert_allclose(model.logits(events), 2 * before - 3, rtol=1e-5, atol=1e-6)
 
 
 def test_protocols(model: NetworkModel) -> None:

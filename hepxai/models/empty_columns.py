@@ -1,0 +1,67 @@
+"""Convolutions without the work on empty columns: long empty stretches of an image are cut short.
+
+In the middle of an empty stretch, out of reach of every lit pixel and of the edges, a convolution without
+strides gives the same in every column. One column can stand for all of them if it counts as many times: a
+mean over the pixels stays what it was, and so do its gradients with respect to the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+GROUP = 8
+"""Images that share a width: few, for the widest of them sets the cost."""
+
+
+def column_mean(x: Tensor, maps: Callable[[Tensor], Tensor], reach: int) -> Tensor:
+    """Mean over all pixels of convolutional maps, ``[B, K]``, worked out on the columns that differ.
+
+    Parameters
+    ----------
+    x : Tensor, shape [B, T, R, C]
+    maps : callable
+        Convolutions with zero padding and without strides: ``[b, T, R, c] -> [b, K, R, c]``.
+    reach : int
+        Columns to each side that a pixel of the maps depends on.
+    """
+    keep = kept_columns(x, reach)
+    order = keep.sum(1).argsort()
+    parts = [_mean(x[rows], keep[rows], maps) for rows in order.split(GROUP)]
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return torch.cat(parts).index_select(0, back)
+
+
+def _mean(x: Tensor, keep: Tensor, maps: Callable[[Tensor], Tensor]) -> Tensor:
+    columns = _same_width(keep)
+    end = columns.new_full((len(columns), 1), x.shape[3])
+    stands_for = torch.diff(columns, dim=1, append=end)
+    short = x.gather(3, columns[:, None, None, :].expand(-1, *x.shape[1:3], -1))
+    found = maps(short.contiguous(memory_format=torch.channels_last))
+    flat = found.permute(0, 2, 3, 1).flatten(1, 2)  # a view: channels come last in memory
+    counted = stands_for.repeat(1, x.shape[2])[:, None].to(flat)
+    return torch.bmm(counted, flat)[:, 0].float() / (x.shape[2] * x.shape[3])
+
+
+def kept_columns(x: Tensor, reach: int) -> Tensor:
+    """Columns of ``x [B, T, R, C]`` that have to be worked out, ``[B, C]``.
+
+    Those within reach of a lit pixel or an edge, and the first of every stretch of others. A column that is
+    not kept is the same as the last kept one before it.
+    """
+    lit = (x != 0).flatten(1, 2).any(1)
+    place = torch.arange(x.shape[3], device=x.device)
+    left = torch.where(lit, place, -1).cummax(1).values
+    right = torch.where(lit, place, x.shape[3]).flip(1).cummin(1).values.flip(1)
+    return (place - left <= reach + 1) | (right - place <= reach)
+
+
+def _same_width(keep: Tensor) -> Tensor:
+    """Kept columns ``[B, W]``; images with fewer than the widest keep the last of their others, too."""
+    kept = keep.sum(1, keepdim=True)
+    from_the_end = (~keep).flip(1).cumsum(1).flip(1)
+    more = ~keep & (from_the_end <= kept.max() - kept)
+    return (keep | more).nonzero()[:, 1].view(len(keep), -1)

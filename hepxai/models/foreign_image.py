@@ -1,0 +1,184 @@
+"""Models of detector images that a user brings: a torch module."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hepxai.chunks import image_rows
+from hepxai.events import Events, Schema
+from hepxai.models.last import last_linear
+from hepxai.models.network import constant, same_inputs
+
+CLOSE = 1e-4
+"""Relative difference up to which a head in single precision counts as linear."""
+
+
+def same_image(mine: Schema, theirs: Schema) -> None:
+    """Refuse events whose images mean something else than those of a model's training.
+
+    Raises
+    ------
+    ValueError
+        If the shape of the images differs, or the bins, or what the particles are.
+    """
+    if mine.image is None or theirs.image is None:
+        whose = "the events have" if mine.image else "the schema of the model has"
+        raise ValueError(f"{whose} no image; say image: on the data-set card")
+    if mine.image.shape != theirs.image.shape:
+        raise ValueError(
+            f"the model was trained on images of {_size(mine.image.shape)}, these events have "
+            f"{_size(theirs.image.shape)}; read them with the data-set card of the training"
+        )
+    same_inputs(mine, theirs)
+    if mine.image != theirs.image:
+        raise ValueError(
+            f"the model was trained on the image {mine.image}, these events have {theirs.image}; "
+            "read them with the data-set card of the training"
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    channels, rows, columns = shape
+    return f"{channels} channel{'s' if channels > 1 else ''} of {rows} x {columns} pixels"
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """A torch module that scores detector images, as a `hepxai` model.
+
+    Attributes
+    ----------
+    module : nn.Module
+        Takes images ``[B, T, R, C]``, returns ``[B, O]``, or ``[B]`` for one output: logits, or values in the
+        units of the target. It is asked in evaluation mode and never changed.
+    outputs : tuple of str, length O
+    schema : Schema
+        Of the events that it was trained on (``events.schema``). Events with other images are refused.
+    maps : str, optional
+        Name of the submodule whose output ``[B, K, r, c]`` is shown as feature maps; for an exact Regression
+        Activation Map the one whose maps are pooled, behind the last activation function. By default all
+        ``nn.Conv2d`` can be shown.
+
+    Raises
+    ------
+    ValueError
+        If the schema has no image, or the module has no such layer.
+    """
+
+    module: nn.Module
+    outputs: tuple[str, ...]
+    schema: Schema
+    maps: str | None = None
+    view: str = field(default="image", init=False)
+
+    def __post_init__(self) -> None:
+        same_image(self.schema, self.schema)
+        known = [name for name, _ in self.module.named_modules() if name]
+        if self.maps is not None and self.maps not in known:
+            raise ValueError(f"the module has no layer {self.maps!r}; it has {', '.join(known) or '(none)'}")
+
+    @property
+    def feature_layers(self) -> tuple[str, ...]:
+        """Names of the layers whose maps are shown."""
+        if self.maps is not None:
+            return (self.maps,)
+        return tuple(n for n, m in self.module.named_modules() if isinstance(m, nn.Conv2d))
+
+    def logits(self, events: Events) -> NDArray[np.float64]:
+        """Outputs ``[E, O]``, in chunks of flat memory."""
+        same_image(self.schema, events.schema)
+        found = np.empty((len(events), len(self.outputs)))
+        for rows in image_rows(len(events), self._shape):
+            found[rows] = self.score_image(events[rows].image())
+        return found
+
+    def score_image(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Outputs ``[E, O]`` of images."""
+        found = np.empty((len(x), len(self.outputs)))
+        with torch.no_grad():
+            for rows in image_rows(len(x), self._shape):
+                part = np.require(x[rows], np.float32, requirements=("C", "W"))
+                found[rows] = self.forward_image(torch.as_tensor(part)).double().numpy()
+        return found
+
+    def forward_image(self, x: Tensor) -> Tensor:
+        """Outputs ``[B, O]``, differentiable, in evaluation mode."""
+        if tuple(x.shape[1:]) != self._shape:
+            raise ValueError(f"images {tuple(x.shape)} for a model of {_size(self._shape)}")
+        with constant(self.module):
+            outputs: Tensor = self.module(x)
+        shape = (len(x), len(self.outputs))
+        if outputs.numel() != shape[0] * shape[1] or len(outputs) != len(x):
+            raise ValueError(
+                f"the module returned {tuple(outputs.shape)} for {shape[0]} images and {self.outputs}"
+            )
+        return outputs.view(shape)
+
+    def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+        """Outputs ``[B, O]`` and the maps ``[B, K, r, c]`` of a layer."""
+        if layer not in self.feature_layers:
+            raise ValueError(f"no maps of layer {layer!r}; there are {', '.join(self.feature_layers)}")
+        seen: list[Tensor] = []
+        with ExitStack() as stack:
+            hook = self.module.get_submodule(layer).register_forward_hook(_recorder(seen, layer))
+            stack.callback(hook.remove)
+            outputs = self.forward_image(x)
+        if not seen:
+            raise ValueError(f"the module does not call its layer {layer}; name one that it calls, by `maps`")
+        return outputs, seen[0]
+
+    def readout_weights(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[O, K]`` and bias ``[O]`` of the last ``nn.Linear``.
+
+        They are tried on random images: the module must give what they make of the pooled maps.
+
+        Raises
+        ------
+        ValueError
+            If it gives something else, so that no Regression Activation Map is exact.
+        """
+        layer, last = self.feature_layers[-1], last_linear(self.module)
+        x = torch.rand((4, *self._shape), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            outputs, maps = self.forward_maps(x, layer)
+        weight = last.weight.detach()
+        free: Tensor | None = last.bias  # torch says that there always is one
+        bias = torch.zeros(len(weight)) if free is None else free.detach()
+        if tuple(weight.shape) == (outputs.shape[1], maps.shape[1]):
+            expected = maps.mean((2, 3)) @ weight.T + bias
+            if (expected - outputs).abs().max() <= CLOSE * outputs.abs().max():
+                return weight, bias
+        raise ValueError(
+            f"the outputs of the module are not linear in the pooled maps of layer {layer}: its last "
+            f"nn.Linear {tuple(weight.shape)} does not give them. Name the layer whose maps are pooled, as "
+            "in ImageModel(net, outputs, schema, maps='7'), if a linear layer follows the pooling; else no "
+            "Regression Activation Map is exact"
+        )
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        assert self.schema.image is not None
+        return self.schema.image.shape
+
+
+def _recorder(seen: list[Tensor], name: str) -> Any:
+    def record(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f"layer {name} gives {what}; maps are [event, map, row, column]")
+        if seen:
+            raise ValueError(
+                f"the module calls layer {name} twice for one batch: give each use a layer of its own"
+            )
+        seen.append(output)
+        # An activation that works in place would overwrite what was recorded.
+        return output.clone()
+
+    return record

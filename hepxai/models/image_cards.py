@@ -1,0 +1,70 @@
+"""Cards of the models on detector images."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, PositiveInt
+
+from hepxai.cards import entry_error
+from hepxai.models.card import ModelCard
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise entry_error(f"found {kernel}; a kernel that keeps the size of the image is odd")
+    return kernel
+
+
+Kernel = Annotated[PositiveInt, AfterValidator(_odd)]
+Precision = Literal["float32", "bfloat16"]
+
+
+class ConvolutionalCard(ModelCard):
+    """A convolutional network without strides: convolutions → mean over the pixels → dense layers.
+
+    Attributes
+    ----------
+    channels : tuple of int
+        Of the convolutions, each followed by a ReLU; layers ``conv_1``, ``conv_2``, ….
+    kernel : int
+        Rows and columns of their kernels, odd.
+    dense : tuple of int
+        Widths of the dense layers after the mean. Without any, the outputs are linear in the mean, and a
+        regression activation map is exact.
+    precision : str
+        Of the convolutions in training: "float32" or "bfloat16" (weights and everything else stay float32).
+    """
+
+    view: ClassVar[str] = "image"
+    kind: Literal["convolutional"] = "convolutional"
+    channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32, 64, 128)
+    kernel: Kernel = 5
+    dense: tuple[PositiveInt, ...] = (1024, 512)
+    precision: Precision = "float32"
+
+
+class SoftTreeCard(ModelCard):
+    """Convolutions whose maps a soft decision tree reads (Frosst & Hinton, arXiv:1711.09784).
+
+    Attributes
+    ----------
+    channels : tuple of int
+        Of the convolutions, each with batch norm, ReLU and a maximum over 2 x 2 pixels.
+    kernel : int
+        Rows and columns of their kernels, odd.
+    depth : int
+        Decisions on a path: 2^depth - 1 nodes and 2^depth leaves.
+    penalty : float
+        λ of the routing-balance penalty; a node at depth d counts λ·2^-d. 0 for none.
+    precision : str
+        Of the convolutions in training: "float32" or "bfloat16".
+    """
+
+    view: ClassVar[str] = "image"
+    kind: Literal["soft_tree"] = "soft_tree"
+    channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 32, 16)
+    kernel: Kernel = 3
+    depth: Annotated[int, Field(ge=1, le=10)] = 5
+    penalty: Annotated[float, Field(ge=0)] = 0.1
+    precision: Precision = "float32"

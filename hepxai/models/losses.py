@@ -1,0 +1,47 @@
+"""What a training minimises, event by event."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hepxai.events import Events
+
+Loss = Literal["cross_entropy", "mae", "mse"]
+
+
+def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
+    """Loss of every event, ``[E]``, its weight left out.
+
+    Parameters
+    ----------
+    kind : str
+        "cross_entropy" of the logits with the labels; "mae" or "mse", the mean absolute or squared difference
+        from ``events.targets`` over the targets.
+    outputs : Tensor, shape [E, O]
+        One logit for two classes, one per class otherwise; or one value per target.
+    events : Events
+
+    Raises
+    ------
+    ValueError
+        If the outputs are not one per target.
+    """
+    if kind == "cross_entropy":
+        return _cross_entropy(outputs, torch.as_tensor(events.label))
+    target = torch.as_tensor(events.targets).to(outputs)
+    if target.shape != outputs.shape:
+        raise ValueError(
+            f"{outputs.shape[1]} outputs for the targets {', '.join(events.schema.targets) or '(none)'}"
+        )
+    loss = F.l1_loss if kind == "mae" else F.mse_loss
+    return loss(outputs, target, reduction="none").mean(1)
+
+
+def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    if logits.shape[1] > 1:
+        return F.cross_entropy(logits, label, reduction="none")
+    return F.binary_cross_entropy_with_logits(logits[:, 0], label.to(logits), reduction="none")

@@ -1,0 +1,63 @@
+"""Rows of the event-level table in torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hepxai.events import Events
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The event-level table of a batch of events.
+
+    Attributes
+    ----------
+    x : Tensor, shape [B, G]
+        Physical values, columns as in ``Events.table()``.
+    """
+
+    x: Tensor
+
+    @staticmethod
+    def of(events: Events) -> Rows:
+        """Table of the events; refuses what `finite_columns` does."""
+        finite_columns(events)
+        return Rows(torch.as_tensor(np.require(events.table()[0], requirements=("C", "W"))))
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Values ``[R, G]`` of some of the events, in the given order."""
+        return self.x.index_select(0, rows)
+
+    def to(self, device: str | torch.device) -> Rows:
+        """Move to a device."""
+        return Rows(self.x.to(device))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def counts(self) -> Tensor:
+        """Particles per event as far as memory goes: none, ``[B]``."""
+        return torch.zeros(len(self), dtype=torch.int64)
+
+
+def finite_columns(events: Events) -> None:
+    """Refuse a table with values that are not finite.
+
+    Raises
+    ------
+    ValueError
+        Naming the columns and how many events are concerned.
+    """
+    table, columns = events.table()
+    bad = np.count_nonzero(~np.isfinite(table), axis=0)
+    found = [f"{name} in {n} of {len(table)}" for name, n in zip(columns, bad, strict=True) if n]
+    if found:
+        raise ValueError(
+            f"values of the table are not finite: {', '.join(found)} events; give them a number on the card"
+        )

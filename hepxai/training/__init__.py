@@ -1,0 +1,84 @@
+"""Train a model: signed weights, class balance, checkpoints, whatever the kind of its card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hepxai.arguments import require
+from hepxai.events import SPLITS, Events
+from hepxai.models.card import ModelCard, Weighting
+from hepxai.training.checkpoint import History, kept_checkpoints
+from hepxai.training.loop import cross_entropy, fit_network
+from hepxai.training.samples import loss_weights
+
+__all__ = ["History", "fit", "kept_checkpoints", "loss_weights", "validation_loss"]
+
+
+def fit(
+    card: ModelCard,
+    events: Events,
+    *,
+    folder: str | Path | None = None,
+    targets: NDArray[np.floating] | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+    after_epoch: Callable[[History], None] | None = None,
+) -> tuple[Any, History]:
+    """Train on the "train" split, validate on "valid" after every epoch, return the best epoch's model.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Of any kind.
+    events : Events
+        With both splits.
+    folder : path, optional
+        Where ``checkpoint.safetensors`` is kept. Training continues from there, with the numbers of an
+        uninterrupted run.
+    targets : ndarray, shape [E] or [E, T], optional
+        What another model says, to learn that: probabilities of the second class instead of the labels (a
+        surrogate's relabelling; classes are then not balanced), or the numbers of a regression.
+    device : str
+    progress : bool
+        Show a progress bar.
+    after_epoch : callable, optional
+        Told the history so far whenever another epoch is to follow, also on resuming. What it raises
+        stops the training, which can be continued from its checkpoint.
+
+    Returns
+    -------
+    model
+        Of the card's kind (`hepxai.models.network.NetworkModel`, …). Weights of the best epoch by the card's
+        ``monitor``, calibrated where the card says so, on the CPU.
+    history : list of dict
+        Per epoch: ``epoch, learning_rate, train_loss, valid_loss, valid_accuracy, valid_auc, seconds``, all
+        before the calibration. A regression has ``valid_mae_<target>``, in the target's unit, in place of
+        accuracy and AUC; its losses are in units of the targets' spread.
+    """
+    require(card, ModelCard, "fit(card, events)", "first", "hepxai.ModelCard.find(name) gives one")
+    require(events, Events, "fit(card, events)", "second", "hepxai.read(card).events has them")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
+    return fit_network(
+        card,
+        events,
+        folder=None if folder is None else Path(folder),
+        targets=targets,
+        device=device,
+        progress=progress,
+        after_epoch=after_epoch,
+    )
+
+
+def validation_loss(logits: NDArray[np.floating], events: Events, training: Weighting) -> float:
+    """Cross-entropy on the "valid" split, as in the history, of the logits ``[E, O]`` of all events."""
+    own = events.split == SPLITS.index("valid")
+    weight = loss_weights(events[own], training, balance=training.class_balance)
+    given, label = torch.as_tensor(np.asarray(logits)[own]), torch.as_tensor(events.label[own])
+    return float((torch.as_tensor(weight) * cross_entropy(given, label)).mean())

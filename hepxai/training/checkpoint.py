@@ -1,0 +1,146 @@
+"""A training that was stopped goes on from its checkpoint, with the numbers of an uninterrupted one."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hepxai.events import Events
+from hepxai.files import read_tensors, write_tensors
+from hepxai.models.card import ModelCard, Training
+from hepxai.models.network import NetworkModel
+
+History = list[dict[str, float]]
+
+CHECKPOINT = "checkpoint.safetensors"
+KEPT = "epoch_{:0>4}.safetensors"
+
+
+@dataclass
+class State:
+    """What a checkpoint holds."""
+
+    model: NetworkModel
+    optimiser: torch.optim.Optimizer
+    history: History = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_figure: float = -math.inf
+    best_epoch: int = -1
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return len(self.history)
+
+    def exhausted(self, training: Training) -> bool:
+        """Whether the epochs, or the patience of early stopping, are used up."""
+        patience = training.early_stopping or training.epochs
+        return self.epoch >= training.epochs or self.epoch - 1 - self.best_epoch >= patience
+
+    def enter(self, row: dict[str, float], figure: float) -> None:
+        """Add an epoch to the history, and keep its weights if its figure is the highest."""
+        if figure > self.best_figure or not self.best:
+            self.best = copy.deepcopy(self.model.network.state_dict())
+            self.best_figure, self.best_epoch = figure, self.epoch
+        self.history.append(row)
+
+
+def fingerprint(card: ModelCard, events: Events, targets: NDArray[np.floating] | None) -> str:
+    """Hash of all that a training depends on; how long it may last can be changed on resuming."""
+    shown = card.model_dump(mode="json")
+    for length in ("epochs", "trees"):
+        shown["training"].pop(length, None)
+    digest = hashlib.sha256(json.dumps([shown, events.schema.to_json()], sort_keys=True).encode())
+    seen = ("globals",) if card.view == "table" else ("particles", "p4", "offsets")
+    columns = [getattr(events, name) for name in (*seen, "label", "weight", "split", "targets")]
+    for column in [*columns, *([] if targets is None else [targets])]:
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()
+
+
+def another_training(path: Path) -> ValueError:
+    """Error about a checkpoint that does not belong to what is asked for."""
+    return ValueError(
+        f"{path} belongs to another training (card, events, weights or split differ); "
+        "choose another folder or remove the file to start afresh"
+    )
+
+
+def save(state: State, path: Path, key: str) -> None:
+    """Write a checkpoint."""
+    moments = state.optimiser.state_dict()["state"]
+    tensors = {f"network.{k}": v for k, v in state.model.network.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.items()}
+    tensors |= {f"adam.{i}.{k}": v for i, found in moments.items() for k, v in found.items()}
+    kept: dict[str, Any] = {"history": state.history, "key": key}
+    kept |= {"best_figure": state.best_figure, "best_epoch": state.best_epoch}
+    arrays = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
+    write_tensors(path, arrays, {"training": json.dumps(kept)})
+
+
+def keep(state: State, folder: Path, scales: tuple[Tensor, Tensor] | None) -> None:
+    """Write the model as it is after this epoch, to stay; outputs of a regression in the targets' units."""
+    model = dataclasses.replace(state.model, network=copy.deepcopy(state.model.network))
+    if scales is not None:
+        model.rescale(*reversed(scales))
+    model.network.to("cpu").eval()
+    model.save(folder / KEPT.format(state.epoch))
+
+
+def kept_checkpoints(folder: str | Path) -> list[tuple[NetworkModel, float]]:
+    """Models that a training kept (``training.keep_checkpoints``), and the learning rate of each, by epoch.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or the training that kept them is not there.
+    """
+    paths = sorted(Path(folder).glob("epoch_*.safetensors"))
+    checkpoint = Path(folder) / CHECKPOINT
+    if not paths or not checkpoint.is_file():
+        raise ValueError(
+            f"{folder} has no kept checkpoints; train with training.keep_checkpoints: [5, 15, 25] on the "
+            "model card, and give the folder of the training"
+        )
+    history = json.loads(read_tensors(checkpoint)[1]["training"])["history"]
+    rates = {int(row["epoch"]): float(row["learning_rate"]) for row in history}
+    return [(NetworkModel.load(path), rates[int(path.stem.rpartition("_")[2])]) for path in paths]
+
+
+def resume(state: State, path: Path, key: str) -> None:
+    """Take up a checkpoint; refuse one of another training."""
+    tensors, metadata = read_tensors(path)
+    kept = json.loads(metadata["training"])
+    if kept["key"] != key:
+        raise another_training(path)
+    device = next(state.model.network.parameters()).device
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "adam": {}}
+    for name, value in tensors.items():
+        group, _, rest = name.partition(".")
+        groups[group][rest] = torch.as_tensor(value, device=device)
+    state.model.network.load_state_dict(groups["network"])
+    state.best = groups["best"]
+    state.history, state.best_epoch = kept["history"], kept["best_epoch"]
+    state.best_figure = kept["best_figure"]
+    _load_moments(state.optimiser, groups["adam"])
+
+
+def _load_moments(optimiser: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in flat.items():
+        number, _, rest = name.partition(".")
+        # Adam keeps its step counter on the CPU.
+        moments.setdefault(int(number), {})[rest] = value.cpu() if rest == "step" else value
+    whole = optimiser.state_dict()
+    optimiser.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})

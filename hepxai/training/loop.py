@@ -1,0 +1,261 @@
+"""Train a network: epoch by epoch, the best one kept, calibrated at the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hepxai.chunks import chunk_rows
+from hepxai.estimate import ratio_mean
+from hepxai.events import Events
+from hepxai.metrics import accuracy, auc, both_classes
+from hepxai.models.card import ModelCard, Training
+from hepxai.models.cloud import Cloud
+from hepxai.models.network import NetworkModel
+from hepxai.models.symmetries import check_symmetries, transformed
+from hepxai.progress import say, track
+from hepxai.training.checkpoint import History, State, fingerprint, keep, resume, save
+from hepxai.training.samples import Sample
+
+
+def fit_network(
+    card: ModelCard,
+    events: Events,
+    *,
+    folder: Path | None,
+    targets: NDArray[np.floating] | None,
+    device: str,
+    progress: bool,
+    after_epoch: Callable[[History], None] | None,
+) -> tuple[NetworkModel, History]:
+    """Train a torch model; see `hepxai.training.fit`."""
+    training = card.training
+    state = _fresh(card, events, device)
+    data = {name: Sample.of(state.model, events, name, targets, device) for name in ("train", "valid")}
+    scales = _standardise_targets(data) if training.regression else None
+    check_symmetries(events.schema.features, training.symmetries)
+    checkpoint = None if folder is None else folder / "checkpoint.safetensors"
+    key = fingerprint(card, events, targets)
+    if checkpoint is not None and checkpoint.exists():
+        resume(state, checkpoint, key)
+        if progress and not state.exhausted(training):
+            say(f"training goes on from epoch {state.epoch + 1} of {training.epochs}")
+    with track("training", training.epochs, show=progress, done=state.epoch) as advance:
+        while not state.exhausted(training):
+            if after_epoch is not None and state.history:
+                after_epoch(state.history)
+            _epoch(state, data, scales)
+            if folder is not None and state.epoch in training.keep_checkpoints:
+                keep(state, folder, scales)
+            if checkpoint is not None:
+                save(state, checkpoint, key)
+            advance(1, status(state.history[-1]))
+    state.model.network.load_state_dict(state.best)
+    if scales is not None:
+        state.model.rescale(*reversed(scales))
+    elif training.calibrate:
+        _calibrate(state.model, data["valid"])
+    state.model.network.to("cpu").eval()
+    return state.model, state.history
+
+
+def _fresh(card: ModelCard, events: Events, device: str) -> State:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(card.training.seed)
+        model = NetworkModel.build(card, events.schema)
+    model.check(events)  # all splits: better now than after the training
+    model.adapt(events.where("train"))
+    model.network.to(device)
+    optimiser = torch.optim.Adam if card.training.optimiser == "adam" else torch.optim.SGD
+    return State(model, optimiser(model.network.parameters(), lr=card.training.learning_rate))
+
+
+def _standardise_targets(data: dict[str, Sample]) -> tuple[Tensor, Tensor]:
+    """Shift and scale the targets of both splits with mean and spread of the training split, ``[T]`` each.
+
+    So the network's outputs are of order 1 while it learns, and targets of any unit count alike in the loss.
+    """
+    known = data["train"].target
+    mean = known.nanmean(0)
+    spread = (known - mean).square().nanmean(0).sqrt()
+    spread = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0)
+    for sample in data.values():
+        sample.target.sub_(mean).div_(spread)
+    return mean, spread
+
+
+def _epoch(state: State, data: dict[str, Sample], scales: tuple[Tensor, Tensor] | None) -> None:
+    training, start = state.model.card.training, time.perf_counter()
+    train_loss, rate = _train(state, data["train"], training)
+    outputs, valid_loss = _evaluate(state.model, data["valid"])
+    row = {
+        "epoch": state.epoch + 1.0,
+        "learning_rate": rate,
+        "train_loss": train_loss,
+        "valid_loss": valid_loss,
+    }
+    if scales is None:
+        row |= scores(outputs, data["valid"].label, data["valid"].weight)
+    else:
+        row |= _errors(outputs, data["valid"], scales[1].cpu().numpy(), state.model.outputs)
+    figure = row["valid_auc"] if training.monitor == "auc" and "valid_auc" in row else -valid_loss
+    state.enter(row | {"seconds": time.perf_counter() - start}, figure)
+    if not math.isfinite(train_loss):
+        raise FloatingPointError(
+            f"the training loss is {train_loss} in epoch {state.epoch}: lower training.learning_rate, or "
+            "training.negative_weights: abs if negative weights make the loss unbounded"
+        )
+
+
+def _train(state: State, sample: Sample, training: Training) -> tuple[float, float]:
+    """One pass. The random numbers hang on seed and epoch alone, so a resumed run repeats them."""
+    devices = [sample.target.device] if sample.target.is_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(training.seed * 1_000_003 + state.epoch)
+        batches = _batches(len(sample.target), training, state.epoch, sample.target.device)
+        rates = learning_rates(training, state.epoch, len(batches))
+        state.model.network.train()
+        total = 0.0
+        for rows, rate in zip(batches, rates, strict=True):
+            state.optimiser.param_groups[0]["lr"] = rate
+            batch = sample.inputs.take(rows)
+            if isinstance(batch, Cloud):
+                batch = transformed(batch, state.model.schema.features, training.symmetries)
+            outputs, penalty = state.model.training_pass(batch)
+            loss = _loss(outputs, sample.target[rows], sample.loss_weight[rows], training).mean() + penalty
+            state.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            state.optimiser.step()
+            total += loss.item() * len(rows)
+    return total / sum(map(len, batches)), rate
+
+
+def _batches(n: int, training: Training, epoch: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Random batches of nearly equal size; at least 2 events each, which the batch norm needs."""
+    order = _order(n, training, epoch).to(device)
+    return order.tensor_split(min(math.ceil(len(order) / training.batch_size), len(order) // 2))
+
+
+def _order(n: int, training: Training, epoch: int) -> Tensor:
+    """Events of an epoch, shuffled; with ``epoch_events``, its part of an order shuffled once for a pass."""
+    parts = math.ceil(n / training.epoch_events) if training.epoch_events else 1
+    if parts == 1:
+        return torch.randperm(n)
+    seed = training.seed * 1_000_003 + epoch // parts
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return order.tensor_split(min(parts, n // 2))[epoch % min(parts, n // 2)]
+
+
+def learning_rates(training: Training, epoch: int, steps: int) -> Iterator[float]:
+    """Triangular cycle (Smith, arXiv:1506.01186), a pure function of the step."""
+    schedule, top = training.schedule, training.learning_rate
+    for step in range(steps):
+        phase = (epoch + step / steps) / schedule.period % 1.0
+        height = 1 - abs(2 * phase - 1) if schedule.kind == "cyclic" else 1.0
+        yield top * (schedule.lowest + (1 - schedule.lowest) * height)
+
+
+# --- losses and figures of merit -------------------------------------------------------------
+
+
+def _loss(outputs: Tensor, target: Tensor, weight: Tensor, training: Training) -> Tensor:
+    """Loss of every event times its weight, ``[B]``."""
+    if training.regression:
+        return weight * _distance(outputs, target, training.loss)
+    return weight * cross_entropy(outputs, target)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of every event, ``[B]``."""
+    if logits.shape[1] > 1:
+        return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+    soft = smoothing + (1 - 2 * smoothing) * target.to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits[:, 0], soft, reduction="none")
+
+
+def _distance(outputs: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Mean over the targets that an event has, ``[B]``."""
+    known = target.isfinite()
+    difference = torch.where(known, outputs - target.nan_to_num(), 0.0)
+    size = difference.abs() if kind == "mae" else difference.square()
+    return size.sum(1) / known.sum(1)
+
+
+def _evaluate(model: NetworkModel, sample: Sample) -> tuple[NDArray[np.float64], float]:
+    model.network.eval()
+    outputs = torch.empty(len(sample.target), len(model.outputs), device=sample.target.device)
+    with torch.inference_mode():
+        for chunk in chunk_rows(sample.inputs.counts.cpu().numpy()):
+            rows = torch.as_tensor(chunk, device=outputs.device)
+            outputs[rows] = model.network(sample.inputs.take(rows))
+        loss = _loss(outputs, sample.target, sample.loss_weight, model.card.training).mean().item()
+    return outputs.double().cpu().numpy(), loss
+
+
+def scores(
+    logits: NDArray[np.float64], label: NDArray[np.int64], weight: NDArray[np.float64], split: str = "valid"
+) -> dict[str, float]:
+    """Accuracy, and AUC of two classes, as columns of the history."""
+    if logits.shape[1] > 1:
+        right = (logits.argmax(1) == label).astype(np.float64)
+        return {f"{split}_accuracy": float(ratio_mean(right, np.ones(len(right)), weight).value)}
+    score, signal = logits[:, 0], label == 1
+    found = {f"{split}_accuracy": float(accuracy(score, signal, weight).value)}
+    if both_classes(signal, weight):
+        found[f"{split}_auc"] = float(auc(score, signal, weight).value)
+    return found
+
+
+def _errors(
+    outputs: NDArray[np.float64], sample: Sample, spread: NDArray[np.float32], names: tuple[str, ...]
+) -> dict[str, float]:
+    """Mean absolute error of each target in its own unit, as columns of the history."""
+    difference = np.abs(outputs - sample.target.cpu().numpy()) * spread
+    return {
+        f"valid_mae_{name}": float(ratio_mean(*_known(difference[:, i]), sample.weight).value)
+        for i, name in enumerate(names)
+    }
+
+
+def _known(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Totals and sizes of the events that have the target."""
+    return np.nan_to_num(values).astype(np.float64), np.isfinite(values).astype(np.float64)
+
+
+def _calibrate(model: NetworkModel, sample: Sample) -> None:
+    """Fold the scale and shifts of the logits that fit the validation split best into the last layer.
+
+    Platt scaling (Platt 1999; Guo et al., arXiv:1706.04599): the ranking stays, the logits become log-odds
+    under the weights of the loss. Targets keep a distance of 1 / (N + 2) from certainty, as Platt's do, so
+    that a perfect separation has an answer too.
+    """
+    logits = torch.as_tensor(_evaluate(model, sample)[0])
+    target, weight = sample.target.cpu(), sample.loss_weight.double().cpu()
+    doubt = 1 / (len(target) + 2)
+    log_scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    shift = torch.zeros(logits.shape[1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_scale, shift], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        fitted = log_scale.clamp(-3, 3).exp() * logits + shift
+        found = (weight * cross_entropy(fitted, target, smoothing=doubt)).mean()
+        found.backward()
+        return found.detach()
+
+    optimiser.step(loss)
+    model.rescale(log_scale.detach().clamp(-3, 3).exp(), shift.detach())
+
+
+def status(row: dict[str, float]) -> str:
+    """What a progress bar says beside it."""
+    shown = {"loss": "train_loss", "valid": "valid_loss", "AUC": "valid_auc"}
+    return "  ".join(f"{name} {row[key]:.4f}" for name, key in shown.items() if key in row)

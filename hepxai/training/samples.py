@@ -1,0 +1,128 @@
+"""What one split gives a training: inputs, what to learn, and signed weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hepxai.events import SPLITS, Events
+from hepxai.models.card import Weighting
+from hepxai.models.network import Inputs, NetworkModel
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One split on the device: inputs, targets, loss weights; labels and signed weights for metrics.
+
+    Attributes
+    ----------
+    inputs : Inputs, of E events
+    target : Tensor
+        Labels ``[E]``, probabilities of the second class ``[E]``, or the numbers ``[E, T]`` of a regression,
+        NaN where an event has none.
+    loss_weight : Tensor, shape [E]
+    label, weight : ndarray, shape [E]
+    """
+
+    inputs: Inputs
+    target: Tensor
+    loss_weight: Tensor
+    label: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        model: NetworkModel,
+        events: Events,
+        split: str,
+        targets: NDArray[np.floating] | None = None,
+        device: str = "cpu",
+    ) -> Sample:
+        """Events of a split that the card's policy for negative weights lets in, and that have a target."""
+        training = model.card.training
+        if training.regression and targets is None:
+            targets = events.targets
+        used = used_rows(events, split, training)
+        if training.regression and targets is not None:
+            used &= np.isfinite(targets.reshape(len(events), -1)).any(axis=1)
+        own = events[used]
+        need_two(own, split)
+        if targets is None:
+            need_every_class(own, split)
+        weight = loss_weights(own, training, balance=training.class_balance and targets is None)
+        learned, label = _learned(model, own, None if targets is None else targets[used])
+        return Sample(
+            model.inputs.of(own).to(device),
+            torch.as_tensor(learned, device=device),
+            torch.as_tensor(weight, dtype=torch.float32, device=device),
+            label,
+            own.weight,
+        )
+
+
+def _learned(
+    model: NetworkModel, own: Events, targets: NDArray[np.floating] | None
+) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+    """What the loss compares with, and the labels that metrics use."""
+    if targets is None:
+        return own.label, own.label
+    if model.card.training.regression:
+        return targets.reshape(len(own), len(model.outputs)).astype(np.float32), own.label
+    return targets, (targets > 0.5).astype(np.int64)
+
+
+def used_rows(events: Events, split: str, training: Weighting) -> NDArray[np.bool_]:
+    """Events of a split that take part in its loss, ``[E]``."""
+    used = events.split == SPLITS.index(split)
+    if split == "train" and training.negative_weights == "drop":
+        used &= events.weight >= 0
+    return np.asarray(used)
+
+
+def need_two(own: Events, split: str) -> None:
+    """Refuse a split with fewer events than there are sides to tell apart."""
+    if len(own) < 2:
+        raise ValueError(f"the {split} split has {len(own)} events to use; training needs at least 2")
+
+
+def need_every_class(events: Events, split: str) -> None:
+    """Refuse a split that lacks a class."""
+    classes = events.schema.classes
+    missing = [c for i, c in enumerate(classes) if not (events.label == i).any()]
+    if missing:
+        raise ValueError(
+            f"class {missing[0]!r} has no events in the {split} split; there is nothing to tell apart"
+        )
+
+
+def loss_weights(events: Events, training: Weighting, *, balance: bool) -> NDArray[np.float64]:
+    """Weights in the loss under the card's policy, scaled to a mean magnitude of 1.
+
+    Raises
+    ------
+    ValueError
+        If the weights of a class sum to zero or less where classes are balanced, if all weights are zero, or
+        if there are negative weights and the policy is "error".
+    """
+    weight = events.weight.copy()
+    if (weight < 0).any():
+        if training.negative_weights == "error":
+            raise ValueError(
+                f"{(weight < 0).sum()} events have negative weights and the model card says "
+                "training.negative_weights: error; choose keep, drop or abs"
+            )
+        weight = {"keep": weight, "drop": weight.clip(min=0), "abs": abs(weight)}[training.negative_weights]
+    if balance:
+        classes = events.schema.classes
+        total = np.bincount(events.label, weights=weight, minlength=len(classes))
+        if (total <= 0).any():
+            empty = classes[int(np.argmax(total <= 0))]
+            raise ValueError(f"class {empty!r} has no positive total weight: the classes cannot be balanced")
+        weight = weight / total[events.label]
+    if not weight.any():
+        raise ValueError("all weights are zero: there is nothing to learn from")
+    return np.asarray(weight / np.abs(weight).mean())
