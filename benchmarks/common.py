@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from hepxai.events import Events, Schema
 from hepxai.jagged import offsets_from_counts
-from hepxai.models.card import Convolution, ModelCard, Training
+from hepxai.models.card import Convolution, ParticleGNNCard, Training
 from hepxai.models.cloud import Cloud
 from hepxai.models.network import NetworkModel
 from hepxai.models.particle_gnn import ParticleGNN
@@ -82,10 +82,10 @@ def toy_events(n: int, seed: int = 0) -> Events:
     )
 
 
-def card(neighbours: int, epochs: int = 6) -> ModelCard:
+def card(neighbours: int, epochs: int = 6) -> ParticleGNNCard:
     """TransformerConv(64) and two EdgeConv(64)."""
     edge = Convolution(kind="dynamic_edge", neighbours=neighbours)
-    return ModelCard(
+    return ParticleGNNCard(
         convolutions=(Convolution(kind="transformer"), edge, edge),
         edge_dropout=0.2,
         training=Training(epochs=epochs, batch_size=512),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,9 @@ from hepxai.jagged import IntArray, offsets_from_counts, take_rows
 
 BUDGET = 16_384
 """Particle pairs (diagonal and padding included) in a chunk: 4 MB for 64 floats each, which caches hold."""
+PIXELS = 32_768
+"""Pixels in a chunk of images: what a network makes of them stays in the caches, and in memory that is used
+again. Nine images of 9 x 384 at a time are two to four times as fast as 256."""
 
 
 def chunk_rows(counts: IntArray, budget: int = BUDGET) -> list[IntArray]:
@@ -29,6 +33,12 @@ def chunk_rows(counts: IntArray, budget: int = BUDGET) -> list[IntArray]:
         change = int(np.searchsorted(sizes, sizes[end])) if end < len(order) else end
         cuts.append(change if cost[change] - cost[start] >= budget / 4 else end)
     return np.split(order, cuts[1:-1]) if len(order) else []
+
+
+def image_rows(events: int, shape: tuple[int, ...]) -> list[IntArray]:
+    """Event numbers of each chunk of images of one shape: as many as ``PIXELS`` allows, at least one."""
+    size = max(PIXELS // math.prod(shape), 1)
+    return np.split(np.arange(events), range(size, events, size)) if events else []
 
 
 def in_order(

@@ -16,10 +16,10 @@ from rich.table import Table
 from typer.core import TyperCommand, TyperOption
 
 from hepxai import __version__
-from hepxai.cards import Card, CardError, dump_card, find_card, list_cards, load_card, nearest, parse_value
+from hepxai.cards import CardError, dump_card, find_card, list_cards, load_card, nearest, parse_value
 from hepxai.datasets import DatasetCard, check_card, draft_card, inspect_file
 from hepxai.files import write_text
-from hepxai.models.card import ModelCard
+from hepxai.models.card import ModelCard, keys_of_cards
 from hepxai.progress import say
 
 if TYPE_CHECKING:
@@ -134,9 +134,9 @@ def _cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[D
 
 def _meant(override: str) -> str:
     """Hint for an override that does not say of which card it is."""
-    kinds: dict[str, type[Card]] = {"dataset": DatasetCard, "model": ModelCard}
+    kinds = {"dataset": frozenset(DatasetCard.model_fields), "model": keys_of_cards()}
     head = override.partition("=")[0].partition(".")[0]
-    owners = [k for k, card in kinds.items() if head in card.model_fields]
+    owners = [k for k, keys in kinds.items() if head in keys]
     return f" (did you mean {owners[0]}.{override}?)" if len(owners) == 1 else nearest(head, kinds)
 
 

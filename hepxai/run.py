@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.cards import dump_card, load_card
+from hepxai.cards import Card, dump_card, load_card
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
@@ -350,8 +350,10 @@ class Run:
         return self.folder / name
 
     def _same_cards(self, texts: Mapping[str, str]) -> None:
+        kinds: dict[str, type[Card]] = {"dataset.yaml": DatasetCard, "model.yaml": ModelCard}
         for name, text in texts.items():
-            stored = (self.folder / name).read_text(encoding="utf-8")
+            # Loaded, so that a card written before a key was there is one with its default.
+            stored = dump_card(load_card(self.folder / name, kinds[name]))
             if stored != text:
                 lines = zip(stored.splitlines(), text.splitlines(), strict=False)
                 old, new = next(((a, b) for a, b in lines if a != b), ("less", "more"))

@@ -125,8 +125,8 @@ def test_stopped_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "model.training.epochs=2",
     )
     with monkeypatch.context() as stopped:
-        save = hepxai.training._save
-        stopped.setattr(hepxai.training, "_save", lambda *a: (save(*a), _stop()))
+        save = hepxai.training.loop.save
+        stopped.setattr(hepxai.training.loop, "save", lambda *a: (save(*a), _stop()))
         result = typed(*words)
     assert result.exit_code == 130
     assert (

@@ -137,7 +137,7 @@ def lay_out(page: Path) -> None:
     source = importlib.util.spec_from_file_location("ntuples", ROOT / "tests" / "datasets" / "ntuples.py")
     ntuples = importlib.util.module_from_spec(source)
     source.loader.exec_module(ntuples)
-    (card,) = (b.text for b in blocks(page) if b.language == "yaml")
+    card, *_ = (b.text for b in blocks(page) if b.language == "yaml")
     Path("my_card.yaml").write_text(card, encoding="utf-8")
     Path("ntuples").mkdir()
     for i, name in enumerate(("dy_1", "ttbar")):

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hepxai.events import SPLITS, Events, Schema
+from hepxai.images import ImageAxis, ImageLayout
 
 several_seeds = settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -254,29 +255,52 @@ def test_graph_shares_memory(toy):
     assert np.shares_memory(batch.p4.numpy(), events.p4)
 
 
-def test_images_are_histograms_per_type(toy):
+ALL = ("electron", "muon", "jet", "met")
+
+
+def layout(rows, columns, types=ALL, x="phi", y="eta"):
+    return ImageLayout(ImageAxis(y, tuple(rows)), ImageAxis(x, tuple(columns)), types)
+
+
+@pytest.mark.parametrize("types", [ALL, ("jet", "muon")])
+def test_images_are_histograms_per_type(toy, types):
     events = toy()
     rows, columns = np.linspace(-2, 2, 5), np.linspace(-np.pi, np.pi, 9)
-    image = events.image(rows, columns)
-    assert image.shape == (40, 4, 4, 8)
+    image = events.image(layout(rows, columns, types), weight="pt")
+    lit = events.image(layout(rows, columns, types))
+    assert image.shape == lit.shape == (40, len(types), 4, 8)
     for e, particles in enumerate(one_by_one(events)):
-        for t in range(4):
-            own = events.p4[particles][events.type[particles] == t]
+        for t, name in enumerate(types):
+            own = events.p4[particles][events.type[particles] == events.schema.code(name)]
             slow, _, _ = np.histogram2d(own[:, 1], own[:, 2], bins=(rows, columns), weights=own[:, 0])
             assert image[e, t] == pytest.approx(slow, rel=1e-6)
+            np.testing.assert_array_equal(lit[e, t], slow > 0)
 
 
-def test_images_count_particles_and_take_features(toy):
+def test_images_of_some_particles(toy):
     events = toy()
-    counted = events.image(np.array([-9.0, 9.0]), np.array([-2.0, 2.0]), x="charge", weight=None)
-    assert counted.sum(axis=(1, 2, 3)).tolist() == events.counts.tolist()
+    wide = layout([-9.0, 9.0], [-2.0, 2.0], x="charge")
+    lit = events.image(wide, where=events.truth["fromA"])
+    own = [np.unique(events.type[p][events.truth["fromA"][p]]).size for p in one_by_one(events)]
+    assert lit.sum(axis=(1, 2, 3)).tolist() == own
+    assert events.image(wide, where=np.zeros(events.n_particles, dtype=bool)).sum() == 0
 
 
 def test_images_leave_out_what_is_outside_or_no_number(toy):
     events = toy(5, smallest=1)
     p4 = events.p4.copy()
     p4[:, 1] = np.nan
-    assert events.replace(p4=p4).image(np.array([-9.0, 9.0]), np.array([-9.0, 9.0])).sum() == 0
+    assert events.replace(p4=p4).image(layout([-9.0, 9.0], [-9.0, 9.0])).sum() == 0
+
+
+def test_the_schema_knows_the_image(toy):
+    events = toy()
+    with pytest.raises(ValueError, match="these events have no image; say image: on the data-set card"):
+        events.image()
+    chosen = layout(np.linspace(-2, 2, 5), np.linspace(-np.pi, np.pi, 9), ("jet",))
+    drawn = events.replace(schema=dataclasses.replace(events.schema, image=chosen))
+    np.testing.assert_array_equal(drawn.image(), events.image(chosen))
+    np.testing.assert_array_equal(drawn[[7]].image(), drawn.image()[[7]])
 
 
 @pytest.mark.parametrize("largest", [0, 1])
@@ -288,7 +312,7 @@ def test_events_without_pairs_have_all_views(toy, n, largest):
     assert batch.x.shape == (n * largest, 5)
     assert [d.num_nodes for d in batch.to_data_list()] == [largest] * n
     assert events.padded()[0].shape == (n, largest if n else 0, 5)
-    assert events.image(np.arange(3.0), np.arange(4.0)).shape == (n, 4, 2, 3)
+    assert events.image(layout(np.arange(3.0), np.arange(4.0))).shape == (n, 4, 2, 3)
     assert events.table()[0].shape == (n, 2)
     assert len(events[:]) == len(Events.concatenate([events])) == n
 

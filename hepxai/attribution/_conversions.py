@@ -68,7 +68,7 @@ def save(attribution: Attribution, path: str | Path) -> None:
         tensors |= {f"pairs.{end}": getattr(attribution.pairs, end) for end in ENDS}
     kept = {name: getattr(attribution, name) for name in ("axes", "method", "target")}
     kept |= {name: dict(getattr(attribution, name)) for name in ("labels", "settings", "checks")}
-    kept["events"] = _fingerprint(attribution.events)
+    kept["events"] = fingerprint(attribution.events)
     known = {k: v for k, v in tensors.items() if v is not None}
     write_tensors(path, known, {"attribution": json.dumps(kept)})
 
@@ -80,7 +80,7 @@ def read(path: str | Path, events: Events) -> dict[str, Any]:
         raise ValueError(f"{path} holds no attribution")
     tensors: dict[str, Any] = dict(stored)
     kept: dict[str, Any] = json.loads(metadata["attribution"])
-    if kept.pop("events") != _fingerprint(events):
+    if kept.pop("events") != fingerprint(events):
         raise ValueError(f"{path} explains other events than the {len(events)} given")
     if "pairs.src" in tensors:
         tensors["pairs"] = Pairs(*(tensors.pop(f"pairs.{end}") for end in ENDS))
@@ -89,7 +89,7 @@ def read(path: str | Path, events: Events) -> dict[str, Any]:
     return tensors | kept
 
 
-def _fingerprint(events: Events) -> str:
+def fingerprint(events: Events) -> str:
     """Hash of which events these are and how many particles each has."""
     columns = (events.file, events.entry, events.run, events.event, events.offsets)
     return hashlib.sha256(

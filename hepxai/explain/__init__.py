@@ -5,7 +5,19 @@ from types import ModuleType
 from typing import Any
 
 from hepxai.attribution import Attribution
-from hepxai.explain import attention, conductance, edge_ig, feature_ig, node_ig, shapley, surrogate
+from hepxai.explain import (
+    attention,
+    conductance,
+    edge_ig,
+    feature_ig,
+    image_ig,
+    node_ig,
+    saliency,
+    shapley,
+    soft_tree,
+    surrogate,
+    tree_shap,
+)
 from hepxai.explain.base import EXPLAINERS, CannotExplainError, Explainer, explain, register
 
 __all__ = [
@@ -17,10 +29,14 @@ __all__ = [
     "edge_ig",
     "explain",
     "feature_ig",
+    "image_ig",
     "node_ig",
     "register",
+    "saliency",
     "shapley",
+    "soft_tree",
     "surrogate",
+    "tree_shap",
 ]
 
 

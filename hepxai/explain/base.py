@@ -17,7 +17,7 @@ from torch import Tensor
 from hepxai.arguments import require
 from hepxai.attribution import Attribution, Pairs
 from hepxai.cards import nearest
-from hepxai.chunks import chunk_rows, in_order, jagged_in_order
+from hepxai.chunks import chunk_rows, image_rows, in_order, jagged_in_order
 from hepxai.events import Events
 from hepxai.jagged import IntArray, offsets_from_counts, parents
 from hepxai.models.base import Model
@@ -51,6 +51,11 @@ class Explainer(ABC):
     name: ClassVar[str]
     needs: ClassVar[type] = Model
     progress: bool = False
+
+    @classmethod
+    def works_on(cls, model: object) -> bool:
+        """Whether a model can do what the method needs."""
+        return isinstance(model, cls.needs)
 
     def prepare(self, model: Any, events: Events, target: str) -> Self:
         """Copy with everything settled that hangs on the whole population (steps, baseline, surrogate)."""
@@ -182,7 +187,7 @@ def _what_works(model: object, method: str, needs: type) -> str:
     if isinstance(model, torch.nn.Module) and not isinstance(model, Model):
         wrapped = "hepxai.PygModel(net, outputs=('signal',))"
         return f"{mine} is a bare torch module; wrap it, as in {wrapped}, and explain that"
-    works = [name for name, other in sorted(EXPLAINERS.items()) if isinstance(model, other.needs)]
+    works = [name for name, other in sorted(EXPLAINERS.items()) if other.works_on(model)]
     lacking = [m for m in dir(needs) if not m.startswith("_") and not hasattr(model, m)]
     advice = f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
     return f"{method} needs {needs.__name__}; {mine} has no {', '.join(lacking)}; {advice}"
@@ -232,6 +237,22 @@ class Chunked:
     def of_table(events: Events) -> Chunked:
         """Cut by number of events, for methods that read the event-level table."""
         return Chunked(events, chunk_rows(np.zeros(len(events), dtype=np.int64)))
+
+    @staticmethod
+    def of_images(events: Events) -> Chunked:
+        """Cut by number of pixels, for methods that read the image."""
+        return Chunked(events, image_rows(len(events), events.image_layout().shape))
+
+    def images(self, name: str, *, progress: bool) -> Iterator[Tensor]:
+        """Images ``[B, T, R, C]`` of each chunk, with a progress bar over the events.
+
+        The channel is innermost in memory, as convolutions like it.
+        """
+        with track(name, len(self.events), show=progress) as advance:
+            for rows in self.chunks:
+                image = torch.as_tensor(self.events[rows].image())
+                yield torch.empty(image.shape, memory_format=torch.channels_last).copy_(image)
+                advance(len(rows), "")
 
     def tables(self, name: str, *, progress: bool) -> Iterator[Tensor]:
         """Rows of the table in each chunk, with a progress bar over the events."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -99,12 +99,15 @@ class PathExplainer(Explainer):
 
     Attributes
     ----------
+    probed : int
+        Events on which the number of steps is chosen (class attribute).
     steps : int, optional
         Gauss-Legendre nodes; by default as many as bring the median residual within ``tolerance``.
     tolerance : float
         Wanted median relative residual.
     """
 
+    probed: ClassVar[int] = 256
     steps: int | None = None
     tolerance: float = 0.01
 
@@ -134,7 +137,7 @@ class PathExplainer(Explainer):
         """
         if self.steps is not None:
             return self
-        sample = probe(events)
+        sample = probe(events, self.probed)
         for steps in STEPS:
             tried = dataclasses.replace(self, steps=steps, progress=False)
             if residual_checks(tried.attribute(model, sample, target))["median_residual"] <= self.tolerance:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from hepxai.cards import nearest
 from hepxai.events import Events
 from hepxai.explain.base import CannotExplainError
+from hepxai.explain.forest import Forest
+from hepxai.explain.shuffling import among_all, cells, within
 from hepxai.jagged import IntArray
-from hepxai.metrics.classification import both_classes, fraction_below
+from hepxai.metrics.classification import both_classes, placements
 from hepxai.metrics.importance import Importance, correlated_groups
 from hepxai.models.base import Tabular
 from hepxai.progress import track
@@ -20,6 +23,8 @@ from hepxai.progress import track
 Array = NDArray[np.float64]
 ROWS = 65_536
 """Rows of the table that are permuted and scored at a time."""
+MEMORY = 2**28
+"""Bytes of scores that are held at a time."""
 
 
 def permutation_importance(
@@ -31,6 +36,7 @@ def permutation_importance(
     repeats: int = 5,
     groups: Mapping[str, Sequence[str]] | str | None = None,
     threshold: float = 0.7,
+    conditional: bool = False,
     seed: int = 0,
     progress: bool = False,
 ) -> Importance:
@@ -39,6 +45,9 @@ def permutation_importance(
     ``I_f = M - mean_r M(column f permuted by π_r)`` [Breiman, Machine Learning 45 (2001) 5]. All columns
     share the permutations, so that they can be compared. It answers for a population, so it is not one of
     the registered explainers, which answer for every event by itself.
+
+    Of scikit-learn's gradient-boosted trees, only those that ask for a column are evaluated again, which is
+    the same up to rounding. Other models score the whole table for every repeat.
 
     The error is linearised: every event counts with what it contributes itself and with what its values do
     to the events that get them. It is on the large side for few repeats.
@@ -59,6 +68,11 @@ def permutation_importance(
         `hepxai.metrics.importance.correlated_groups` finds at ``threshold``.
     threshold : float
         Of the rank correlation, for "auto".
+    conditional : bool
+        Deal out among events alike only: what a column tells beyond the others, and no events that cannot be.
+        Values go round within cells of the other columns [Strobl et al., BMC Bioinformatics 9 (2008) 307],
+        which are the leaves of a tree that predicts the column [Molnar et al., Data Min. Knowl. Discov. 38
+        (2024) 2903; arXiv:2006.04628]; see `hepxai.explain.shuffling.cells`.
     seed : int
     progress : bool
 
@@ -86,19 +100,18 @@ def permutation_importance(
     _need_numbers(events)
     measure = METRICS[metric](signal, events.weight)
     members = _members(events, groups, threshold)
-    original = measure(model.logits(events)[:, output])
-    orders = [np.random.default_rng([seed, r]).permutation(len(events)) for r in range(repeats)]
+    score = model.logits(events)[:, output]
+    original = measure(score)
     lost, error = np.zeros((len(members), repeats)), np.zeros(len(members))
+    deal = _Deal(model, events, output, repeats, seed, conditional)
     with track("permutation", len(members) * repeats, show=progress) as advance:
-        for i, columns in enumerate(_numbers(events, members)):
-            if _constant(events, columns):  # dealt out anew it is the same table
-                advance(repeats)
-                continue
-            permuted = (measure(_scores(model, events, columns, o, output)) for o in orders)
-            lost[i], error[i] = _compare(original, _advancing(permuted, advance), orders, events.weight)
+        for i, (scores, orders) in enumerate(deal.each(_numbers(events, members), score)):
+            if orders:
+                lost[i], error[i] = _compare(original, map(measure, scores), orders, events.weight)
+            advance(repeats)
     sign = -1.0 if metric == "loss" else 1.0
-    score = sign * original.value
-    return Importance(tuple(members), members, metric, model.outputs[output], score, lost, error)
+    name = model.outputs[output]
+    return Importance(tuple(members), members, metric, name, sign * original.value, lost, error, conditional)
 
 
 # --- metrics as means over events --------------------------------------------------------------------
@@ -130,15 +143,7 @@ Measure = Callable[[Array], Measured]
 def _auc(signal: NDArray[np.bool_], weight: Array) -> Measure:
     _need_classes(signal, weight)
     share = np.where(signal, weight / weight[signal].sum(), weight / weight[~signal].sum())
-
-    def measure(score: Array) -> Measured:
-        """Placement values, as in `hepxai.metrics.auc`; their mean over either class is the area."""
-        placement = np.empty(len(score))
-        placement[signal] = fraction_below(score[signal], score[~signal], weight[~signal])
-        placement[~signal] = 1 - fraction_below(score[~signal], score[signal], weight[signal])
-        return Measured(placement, share)
-
-    return measure
+    return lambda score: Measured(placements(score, signal, weight), share)
 
 
 def _accuracy(signal: NDArray[np.bool_], weight: Array) -> Measure:
@@ -184,27 +189,61 @@ def _compare(
     return np.array(lost), float(np.sqrt(small * np.sum((influence / len(lost)) ** 2)))
 
 
-def _advancing(found: Iterator[Measured], advance: Callable[[int], None]) -> Iterator[Measured]:
-    for one in found:
-        yield one
-        advance(1)
-
-
 # --- the permuted table ------------------------------------------------------------------------------
 
 
-def _scores(model: Tabular, events: Events, columns: IntArray, order: IntArray, output: int) -> Array:
-    """Scores with some columns permuted; only a part of the table is copied at a time."""
-    table, _ = events.table()
-    buffer = np.empty((min(ROWS, len(table)), table.shape[1]), dtype=table.dtype)
-    found = np.empty(len(table))
-    for start in range(0, len(table), ROWS):
-        rows = slice(start, min(start + ROWS, len(table)))
-        part = buffer[: rows.stop - start]
-        part[:] = table[rows]
-        part[:, columns] = table[order[rows][:, None], columns]
-        found[rows] = model.score_table(part)[:, output]
-    return found
+@dataclass(frozen=True)
+class _Deal:
+    """The table with columns dealt out anew, scored; settings as of `permutation_importance`."""
+
+    model: Tabular
+    events: Events
+    output: int
+    repeats: int
+    seed: int
+    conditional: bool
+
+    def each(
+        self, groups: Sequence[IntArray], score: Array
+    ) -> Iterator[tuple[Iterable[Array], list[IntArray]]]:
+        """For each group, the scores of every repeat and who got whose values; none if nothing changes."""
+        forest = Forest.of(self.model, self.events.table()[0], self.output, score)
+        size = 1 if forest is None else _at_a_time(groups, self.repeats * len(score))
+        for first in range(0, len(groups), size):
+            own = groups[first : first + size]
+            orders = [self._orders(columns, forest) for columns in own]
+            plain = (map(partial(self._scores, c), o) for c, o in zip(own, orders, strict=True))
+            yield from zip(plain if forest is None else forest.dealt(own, orders), orders, strict=True)
+
+    @cached_property
+    def _common(self) -> list[IntArray]:
+        return among_all(len(self.events), self.repeats, self.seed)
+
+    def _orders(self, columns: IntArray, forest: Forest | None) -> list[IntArray]:
+        if _constant(self.events, columns) or not (forest is None or forest.uses(columns)):
+            return []
+        if self.conditional:
+            return within(cells(self.events.table()[0], columns), self._common)
+        return self._common
+
+    def _scores(self, columns: IntArray, order: IntArray) -> Array:
+        """Only a part of the table is copied at a time."""
+        table, _ = self.events.table()
+        buffer = np.empty((min(ROWS, len(table)), table.shape[1]), dtype=table.dtype)
+        found = np.empty(len(table))
+        for start in range(0, len(table), ROWS):
+            rows = slice(start, min(start + ROWS, len(table)))
+            part = buffer[: rows.stop - start]
+            part[:] = table[rows]
+            part[:, columns] = table[order[rows][:, None], columns]
+            found[rows] = self.model.score_table(part)[:, self.output]
+        return found
+
+
+def _at_a_time(groups: Sequence[IntArray], scores: int) -> int:
+    """Groups that the trees are evaluated for together; only such as have no column in common."""
+    columns = [int(c) for group in groups for c in group]
+    return max(1, MEMORY // (8 * scores)) if len(set(columns)) == len(columns) else 1
 
 
 def _constant(events: Events, columns: IntArray) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hepxai.events import Events
 from hepxai.explain.path import PathExplainer
+from hepxai.models.rows import finite_columns
 
 BASELINES = ("background_mean", "mean", "zero")
 
@@ -66,23 +67,6 @@ class TableExplainer(PathExplainer):
             known = ", ".join(BASELINES)
             raise ValueError(f"baseline {given!r}; choose {known} or give {len(columns)} numbers")
         return np.zeros(len(columns), np.float32) if given == "zero" else _mean(events, given)
-
-
-def finite_columns(events: Events) -> None:
-    """Refuse a table with values that are not finite: a path cannot start from or lead to them.
-
-    Raises
-    ------
-    ValueError
-        Naming the columns and how many events are concerned.
-    """
-    table, columns = events.table()
-    bad = np.count_nonzero(~np.isfinite(table), axis=0)
-    found = [f"{name} in {n} of {len(table)}" for name, n in zip(columns, bad, strict=True) if n]
-    if found:
-        raise ValueError(
-            f"values of the table are not finite: {', '.join(found)} events; give them a number on the card"
-        )
 
 
 def _mean(events: Events, which: str) -> NDArray[np.float32]:

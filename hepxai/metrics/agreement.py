@@ -69,7 +69,7 @@ def shared_pairs(first: Attribution, second: Attribution, *, unordered: bool = F
     ValueError
         If the events differ, or a map has values that are not finite.
     """
-    _same_events(first, second)
+    same_events(first, second)
     size = first.events.n_particles
     (keys_1, values_1), (keys_2, values_2) = (_by_key(m, unordered) for m in (first, second))
     keys, place_1, place_2 = np.intersect1d(keys_1, keys_2, assume_unique=True, return_indices=True)
@@ -91,7 +91,7 @@ def rank_agreement(first: Attribution, second: Attribution, *, unordered: bool =
     """
     shared = shared_pairs(first, second, unordered=unordered)
     found = rank_correlation(shared.first, shared.second, shared.offsets)
-    return _agreement(found, np.zeros(len(found)), shared.weight)
+    return agreement_of(found, np.zeros(len(found)), shared.weight)
 
 
 def top_agreement(
@@ -116,7 +116,7 @@ def top_agreement(
     size = np.diff(shared.offsets)
     known = np.where(size > k, size.astype(np.float64), np.nan)
     shares = np.where(size > k, row_sum(one * two, shared.offsets) / k, np.nan)
-    return _agreement(shares, k / known, shared.weight)
+    return agreement_of(shares, k / known, shared.weight)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ def agreement_matrix(
     return AgreementMatrix(names, mean, chance, left_out, "; ".join(caveats) or None)
 
 
-def _agreement(per_event: Array, chance: Array, weight: Array) -> Agreement:
+def agreement_of(per_event: Array, chance: Array, weight: Array) -> Agreement:
+    """Mean over the events of what was found for each, and of what chance gives; NaN leaves one out."""
     known = np.isfinite(per_event)
     mean, expected = (
         ratio_mean(np.where(known, v, 0.0), known.astype(np.float64), weight) for v in (per_event, chance)
@@ -184,7 +185,8 @@ def _by_key(attribution: Attribution, unordered: bool) -> tuple[IntArray, Array]
     return keys, np.abs(np.bincount(place, weights=values, minlength=len(keys)))
 
 
-def _same_events(first: Attribution, second: Attribution) -> None:
+def same_events(first: Attribution, second: Attribution) -> None:
+    """Refuse, with a ValueError, maps that explain different events."""
     for name in ("offsets", "file", "entry", "event"):
         one, two = (getattr(m.events, name) for m in (first, second))
         if not np.array_equal(one, two):

@@ -36,6 +36,9 @@ class Importance:
         Positive where the model gets worse.
     error : ndarray of float64, shape [N]
         Standard error of `mean` from the finite number of events and of repeats.
+    conditional : bool
+        Columns were dealt out anew among events alike only; see
+        `hepxai.explain.permutation.permutation_importance`.
     """
 
     names: tuple[str, ...]
@@ -45,6 +48,7 @@ class Importance:
     score: float
     repeats: Array
     error: Array
+    conditional: bool = False
 
     def __post_init__(self) -> None:
         if self.repeats.ndim != 2 or not len(self.names) == len(self.repeats) == len(self.error):

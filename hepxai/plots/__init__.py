@@ -8,19 +8,26 @@ from hepxai.plots.means import relative_to_uniform
 from hepxai.plots.scores import roc_curve, score_distributions, score_ratio
 from hepxai.plots.sculpting import mass_shapes, score_profile, shape_ratios, shapes
 from hepxai.plots.style import style
+from hepxai.plots.tables import correlation_dendrogram, importance_bars, method_correlation, neuron_bars
 from hepxai.plots.training import training_curve
 from hepxai.plots.trust import fidelity_points, residuals
 from hepxai.plots.truth import truth_finding, truth_slices
 from hepxai.plots.types import feature_matrix, pair_types, particle_types
+from hepxai.plots.values import beeswarm, value_distribution, value_figure, value_scatter
 
 __all__ = [
+    "beeswarm",
+    "correlation_dendrogram",
     "event_display",
     "feature_matrix",
     "fidelity_points",
     "focus_distribution",
     "focus_profile",
+    "importance_bars",
     "mass_shapes",
     "method_agreement",
+    "method_correlation",
+    "neuron_bars",
     "pair_types",
     "particle_types",
     "relative_to_uniform",
@@ -36,4 +43,7 @@ __all__ = [
     "training_curve",
     "truth_finding",
     "truth_slices",
+    "value_distribution",
+    "value_figure",
+    "value_scatter",
 ]

@@ -15,11 +15,13 @@ from hepxai.datasets import DatasetCard
 from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
 from hepxai.explain import CannotExplainError, explain
+from hepxai.explain.permutation import permutation_importance
 from hepxai.jagged import parents
 from hepxai.metrics.dependence import distance_correlation
 from hepxai.metrics.isolation import isolation, pair_mean
 from hepxai.metrics.maps import in_focus, labels_of, single
-from hepxai.models.base import Model
+from hepxai.metrics.overfitting import ImportanceShift
+from hepxai.models.base import Model, Tabular
 from hepxai.plots.histograms import signed_histogram
 from hepxai.plots.means import relative_to_uniform
 from hepxai.plots.text import observer_name
@@ -54,10 +56,19 @@ class Evidence:
     @cached_property
     def attention(self) -> Attribution:
         """Attention of the first layer that has it, heads averaged, on evenly spread validation events."""
-        own = np.arange(len(self.valid))
-        if self.maximum < len(own):
-            own = own[np.linspace(0, len(own) - 1, self.maximum).astype(np.int64)]
-        return first_attention(self.run.model, self.valid[own])
+        return first_attention(self.run.model, self._spread(self.valid))
+
+    @cached_property
+    def shift(self) -> ImportanceShift:
+        """Permutation importances in evenly spread training and validation events, by the AUC."""
+        model, events = self.run.model, self.run.events
+        splits = (self._spread(events.where(split)) for split in ("train", "valid"))
+        return ImportanceShift(*(permutation_importance(need_tabular(model), own) for own in splits))
+
+    def _spread(self, events: Events) -> Events:
+        if self.maximum >= len(events):
+            return events
+        return events[np.linspace(0, len(events) - 1, self.maximum).astype(np.int64)]
 
     @property
     def pair(self) -> Pair:
@@ -80,6 +91,13 @@ def first_attention(model: Model, events: Events) -> Attribution:
     return single(found, layer=labels_of(found, "layer")[0])
 
 
+def need_tabular(model: Model) -> Tabular:
+    """Refuse a model that cannot score rows of the event-level table."""
+    if not isinstance(model, Tabular):
+        raise CannotExplainError(f"{type(model).__name__} does not score rows of the event-level table")
+    return model
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure of merit.
@@ -93,7 +111,8 @@ class Metric:
     direction : str, optional
         What is better, "max" or "min"; None for one that is shown but never an objective.
     needs : tuple of str
-        Any of "focus" (of the data-set card), "observer" (of the focus), "attention" (of the model).
+        Any of "focus" (of the data-set card), "observer" (of the focus), "attention" (of the model), "table"
+        (event-level, and a model of it).
     why_not : str
         Why it is never an objective.
     """
@@ -111,6 +130,8 @@ class Metric:
             return "the pair in focus, focus: {pair: [TYPE, TYPE]}"
         if "observer" in self.needs and (focus is None or focus.observer is None):
             return "an observer in focus, focus: {pair: [TYPE, TYPE], observer: NAME}"
+        if "table" in self.needs and not dataset.globals:
+            return "the event-level table, globals: {NAME: EXPRESSION}"
         return None
 
     def label(self, dataset: DatasetCard) -> str:
@@ -162,6 +183,25 @@ def _test_auc(evidence: Evidence) -> Estimate:
 @metric("test_accuracy", "test accuracy", None, why_not=_TEST.format("valid_accuracy"))
 def _test_accuracy(evidence: Evidence) -> Estimate:
     return evidence.figure("test", "accuracy")
+
+
+@metric("train_gap", "training accuracy − validation accuracy", "min")
+def _train_gap(evidence: Evidence) -> Estimate:
+    """Of different events, so that their errors add up."""
+    train, valid = (evidence.figure(split, "accuracy") for split in ("train", "valid"))
+    return Estimate(
+        np.asarray(train.value - valid.value), np.asarray(np.hypot(train.error, valid.error)), np.nan
+    )
+
+
+@metric(
+    "importance_distance",
+    "distance of training and validation permutation importances",
+    "min",
+    needs=("table",),
+)
+def _importance_distance(evidence: Evidence) -> Estimate:
+    return evidence.shift.distance
 
 
 @metric("pair_attention", "mean attention of {pair} pairs", "max", needs=("focus", "attention"))

@@ -18,9 +18,10 @@ from hepxai.cards import CardError, dump_card
 from hepxai.datasets import DatasetCard, ReadError, Reading, read
 from hepxai.events import SPLITS, Events
 from hepxai.explain import CannotExplainError
+from hepxai.models.base import Model
 from hepxai.models.card import ModelCard
 from hepxai.run import Run
-from hepxai.scan.objectives import METRICS, Evidence, first_attention, histograms, measure
+from hepxai.scan.objectives import METRICS, Evidence, first_attention, histograms, measure, need_tabular
 from hepxai.scan.sampling import below_median, next_point
 from hepxai.scan.space import ScanError, cards_with
 from hepxai.scan.store import Store, Trial
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
 PAUSE = 1.0
 """Seconds between two looks at trials that other processes work on."""
 FEW = 32
+
+
+_LACKS = {"attention": "it has no attention layer", "table": "it is no model of the event-level table"}
+_TRIES: dict[str, Callable[[Model, Events], object]] = {
+    "attention": first_attention,
+    "table": lambda model, _: need_tabular(model),
+}
 
 
 class _PrunedError(Exception):
@@ -178,7 +186,7 @@ class _Bench:
         metrics, found = measure(evidence), histograms(evidence)
         for name, _ in self.scan.plan.objectives:
             if name not in metrics:
-                raise _cannot(name, "it has no attention layer")
+                raise _cannot(name, _LACKS["table" if "table" in METRICS[name].needs else "attention"])
             if not np.isfinite(metrics[name].value):
                 raise _RefusedError(f"{name} has no value")
         events = {s: int((run.events.split == i).sum()) for i, s in enumerate(SPLITS)}
@@ -188,7 +196,7 @@ class _Bench:
 
     def _rehearse(self, dataset: DatasetCard, card: ModelCard) -> None:
         """Find out on a few events whether the model has what the objectives need, before hours are spent."""
-        need = [name for name, _ in self.scan.plan.objectives if "attention" in METRICS[name].needs]
+        need = {a: n for n, _ in self.scan.plan.objectives for a in _LACKS if a in METRICS[n].needs}
         if self.rehearsed or not need:
             return
         self.rehearsed = True
@@ -196,11 +204,13 @@ class _Bench:
         short = card.training.model_copy(update={"epochs": 1})
         try:
             model, _ = fit(card.model_copy(update={"training": short}), few, device=self.device)
-            first_attention(model, few[:2])
+            for ability, objective in need.items():
+                try:
+                    _TRIES[ability](model, few[:2])
+                except CannotExplainError as problem:
+                    raise _cannot(objective, str(problem)) from None
         except FloatingPointError:
             return  # this point fails in its own trial
-        except CannotExplainError as problem:
-            raise _cannot(need[0], str(problem)) from None
 
 
 def _locks(folder: Path) -> Path:

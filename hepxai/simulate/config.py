@@ -216,7 +216,9 @@ def load_config(path: str | Path, *, seed: int | None = None) -> SimulationConfi
         Naming the file, the key, what was found and what is wrong with it.
     """
     file, config = read_settings(path, SimulationConfig, seed=seed)
-    samples = {n: s.model_copy(update={"commands": _commands(file, n, s)}) for n, s in config.samples.items()}
+    samples = {
+        n: s.model_copy(update={"commands": commands_of(file, n, s.cmnd)}) for n, s in config.samples.items()
+    }
     return config.model_copy(update={"samples": samples})
 
 
@@ -262,10 +264,17 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return content
 
 
-def _commands(file: Path, name: str, sample: Sample) -> str:
-    cmnd = file.parent / sample.cmnd
+def commands_of(settings: Path, sample: str, name: str) -> str:
+    """Content of the ``cmnd`` file ``name`` that a sample of the settings asks for.
+
+    Raises
+    ------
+    ConfigError
+        If it is not beside the settings.
+    """
+    cmnd = settings.parent / name
     if not cmnd.is_file():
-        raise ConfigError(f"{file}: samples.{name}.cmnd: no generator settings at {cmnd}")
+        raise ConfigError(f"{settings}: samples.{sample}.cmnd: no generator settings at {cmnd}")
     return cmnd.read_text(encoding="utf-8")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -23,7 +24,21 @@ TREE = "Events"
 _EXTEND_EVENTS = 20_000
 
 
-def write_sample(path: Path, chunks: Iterable[Chunk], provenance: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Layout:
+    """Branches of a sample and their types: one value per event, and per object of the collections."""
+
+    events: Mapping[str, type[np.generic]]
+    collections: Mapping[str, Mapping[str, type[np.generic]]]
+
+
+LAYOUT = Layout(EVENT_COLUMNS, COLLECTIONS)
+"""Leptons, jets and missing transverse momentum."""
+
+
+def write_sample(
+    path: Path, chunks: Iterable[Chunk], provenance: dict[str, Any], layout: Layout = LAYOUT
+) -> dict[str, Any]:
     """Write the events of chunks as NanoAOD-style TTree ``Events``, with cut flow and provenance.
 
     Parameters
@@ -34,6 +49,8 @@ def write_sample(path: Path, chunks: Iterable[Chunk], provenance: dict[str, Any]
         Read one after the other; memory holds one basket.
     provenance : dict
         Stored as JSON in the string object ``provenance``; the cut flow is added to it.
+    layout : Layout
+        Which columns of the chunks are written.
 
     Returns
     -------
@@ -43,9 +60,9 @@ def write_sample(path: Path, chunks: Iterable[Chunk], provenance: dict[str, Any]
     flows: list[CutFlow] = []
     failures = 0
     with replacing(path) as part, uproot.recreate(part, compression=uproot.ZLIB(9)) as file:
-        tree = file.mktree(TREE, _types(), title=f"{path.stem} events")
+        tree = file.mktree(TREE, _types(layout), title=f"{path.stem} events")
         for group in _groups(chunks):
-            tree.extend(_branches(group))
+            tree.extend(_branches(group, layout))
             flows += [c.cutflow for c in group]
             failures += sum(c.failures for c in group)
         total = reduce(add, flows)
@@ -56,12 +73,12 @@ def write_sample(path: Path, chunks: Iterable[Chunk], provenance: dict[str, Any]
     return stored
 
 
-def _types() -> dict[str, Any]:
+def _types(layout: Layout) -> dict[str, Any]:
     records = {
         name: ak.unflatten(ak.zip({k: np.zeros(1, kind) for k, kind in columns.items()}), [1]).type.content
-        for name, columns in COLLECTIONS.items()
+        for name, columns in layout.collections.items()
     }
-    return {**{k: np.dtype(kind) for k, kind in EVENT_COLUMNS.items()}, **records}
+    return {**{k: np.dtype(kind) for k, kind in layout.events.items()}, **records}
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
@@ -75,12 +92,12 @@ def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
         yield group
 
 
-def _branches(group: list[Chunk]) -> dict[str, Any]:
+def _branches(group: list[Chunk], layout: Layout) -> dict[str, Any]:
     def joined(key: str) -> Any:
         return np.concatenate([c.columns[key] for c in group])
 
-    branches: dict[str, Any] = {name: joined(name) for name in EVENT_COLUMNS}
-    for name, columns in COLLECTIONS.items():
+    branches: dict[str, Any] = {name: joined(name) for name in layout.events}
+    for name, columns in layout.collections.items():
         flat = ak.zip({key: joined(f"{name}.{key}") for key in columns})
         branches[name] = ak.unflatten(flat, joined(f"{name}.counts"))
     return branches

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol
 
 from hepxai.progress import Advance, track
-from hepxai.simulate.chunk import ChunkTask, load_chunk
+from hepxai.simulate.chunk import Chunk, ChunkTask, load_chunk, store_chunk
 from hepxai.simulate.config import SimulationConfig, load_config
 from hepxai.simulate.output import write_sample
 from hepxai.simulate.recipe import Recipe, check_output, recipe_of
-from hepxai.simulate.workers import run_chunks
+from hepxai.simulate.workers import TaskT, run_chunks
 from hepxai.workers import open_executor
 
 
@@ -100,25 +100,79 @@ def simulate(
     MissingExtraError
         Without pythia8mc or fastjet.
     """
-    if events < 1:
-        raise ValueError(f"events must be at least 1, got {events}")
     config = load_config(config_path, seed=seed)
-    jobs = [_Job(config, recipe_of(config, n), Path(out_dir), events) for n in _chosen(config, samples)]
+    jobs = [
+        Job(_Channels(config, n), recipe_of(config, n), Path(out_dir), events)
+        for n in chosen(config.samples, samples)
+    ]
+    return run_jobs(jobs, workers, progress=progress, keep_chunks=keep_chunks)
+
+
+def chosen(known: Iterable[str], samples: Sequence[str] | None) -> list[str]:
+    """Names of the samples to make: all that are known, or those asked for, each once."""
+    names = list(known if samples is None else dict.fromkeys(samples))
+    if unknown := [n for n in names if n not in known]:
+        raise ValueError(f"no sample {unknown[0]!r} in the settings; there are {', '.join(known)}")
+    return names
+
+
+class Production(Protocol[TaskT]):
+    """How the chunks of one sample are made and put together."""
+
+    @property
+    def cycle(self) -> int:
+        """Number of chunks that belong together: a sample has whole cycles."""
+
+    def task(self, index: int, path: Path) -> TaskT:
+        """Task of a chunk."""
+
+    def store(self, task: TaskT, /) -> int:
+        """Make a chunk and write its file; returns the number of selected events. Runs in the workers."""
+
+    def load(self, task: TaskT) -> Chunk:
+        """Read the file of a chunk."""
+
+    def write(self, path: Path, tasks: Sequence[TaskT], provenance: dict[str, Any]) -> dict[str, Any]:
+        """Write the sample from its finished chunks; returns the provenance as stored."""
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """Decay channels, of which equal numbers of events are generated."""
+
+    config: SimulationConfig
+    sample: str
+
+    @property
+    def cycle(self) -> int:
+        return len(self.config.samples[self.sample].channels)
+
+    def task(self, index: int, path: Path) -> ChunkTask:
+        return ChunkTask(self.config, self.sample, index, path)
+
+    def store(self, task: ChunkTask, /) -> int:
+        return store_chunk(task)
+
+    def load(self, task: ChunkTask) -> Chunk:
+        return load_chunk(task)
+
+    def write(self, path: Path, tasks: Sequence[ChunkTask], provenance: dict[str, Any]) -> dict[str, Any]:
+        seeds = {"pythia_seeds": [tasks[0].seed, tasks[-1].seed]}
+        return write_sample(path, map(load_chunk, tasks), {**provenance, **seeds})
+
+
+def run_jobs(
+    jobs: Sequence[Job[Any]], workers: int, *, progress: bool, keep_chunks: bool
+) -> dict[str, SampleResult]:
+    """Make samples, those that are there already excepted, with a progress bar for each."""
     done = {job.recipe.sample: job.existing() for job in jobs}
     with open_executor(workers) as executor:
         for job in jobs:
             name = job.recipe.sample
             if done[name] is None:
-                with track(name, events, show=progress) as advance:
+                with track(name, job.events, show=progress) as advance:
                     done[name] = job.run(executor, workers, _Report(advance), keep_chunks=keep_chunks)
     return {name: result for name, result in done.items() if result is not None}
-
-
-def _chosen(config: SimulationConfig, samples: Sequence[str] | None) -> list[str]:
-    names = list(config.samples if samples is None else dict.fromkeys(samples))
-    if unknown := [n for n in names if n not in config.samples]:
-        raise ValueError(f"no sample {unknown[0]!r} in the settings; there are {', '.join(config.samples)}")
-    return names
 
 
 class _Report:
@@ -140,42 +194,45 @@ class _Report:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One sample to make."""
+class Job(Generic[TaskT]):
+    """One sample to make, until it has at least ``events`` selected events."""
 
-    config: SimulationConfig
+    production: Production[TaskT]
     recipe: Recipe
     out_dir: Path
     events: int
 
+    def __post_init__(self) -> None:
+        if self.events < 1:
+            raise ValueError(f"events must be at least 1, got {self.events}")
+
     @property
     def output(self) -> Path:
+        """The ROOT file."""
         return self.out_dir / f"{self.recipe.sample}.root"
 
     @property
     def chunks(self) -> Path:
+        """Where the chunks are kept while the sample is made."""
         return self.out_dir / ".chunks" / self.recipe.sample
 
-    def task(self, index: int) -> ChunkTask:
+    def task(self, index: int) -> TaskT:
+        """Task of a chunk."""
         # The recipe is part of the name: chunks of other settings are never picked up.
         path = self.chunks / f"{index:06d}-{self.recipe.key[:16]}.safetensors"
-        return ChunkTask(self.config, self.recipe.sample, index, path)
+        return self.production.task(index, path)
 
     def existing(self) -> SampleResult | None:
+        """The sample if it is there; `OutputExistsError` if something else is."""
         found = check_output(self.output, self.recipe, self.events)
         return None if found is None else self._result(found, reused=True)
 
     def run(self, executor: Executor, workers: int, report: _Report, *, keep_chunks: bool) -> SampleResult:
-        channels = len(self.config.samples[self.recipe.sample].channels)
-        stored = self._stored()
-        needed = run_chunks(self.task, channels, self.events, executor, workers, stored, report)
-        provenance = {
-            **self.recipe.provenance(),
-            "requested": self.events,
-            "chunks": needed,
-            "pythia_seeds": [self.task(0).seed, self.task(needed - 1).seed],
-        }
-        found = write_sample(self.output, (load_chunk(self.task(i)) for i in range(needed)), provenance)
+        """Make the chunks that are missing, and the sample from them."""
+        made, stored = self.production, self._stored()
+        needed = run_chunks(self.task, made.store, made.cycle, self.events, executor, workers, stored, report)
+        provenance = {**self.recipe.provenance(), "requested": self.events, "chunks": needed}
+        found = made.write(self.output, [self.task(i) for i in range(needed)], provenance)
         if not keep_chunks:
             self._tidy()
         return self._result(found, reused=False)
@@ -189,7 +246,7 @@ class _Job:
         for path in sorted(self.chunks.glob(f"*-{self.recipe.key[:16]}.safetensors")):
             index = int(path.name.split("-")[0])
             try:
-                stored[index] = load_chunk(self.task(index)).selected
+                stored[index] = self.production.load(self.task(index)).selected
             except (ValueError, KeyError):
                 path.unlink()  # damaged by the disk, not by us: made again
         return stored

@@ -46,8 +46,12 @@ def generator_of(settings: Path) -> Callable[..., dict[str, SampleResult]]:
         from hepxai.simulate.spectrometer import simulate_patterns
 
         return simulate_patterns
+    if kind == "multijet":
+        from hepxai.simulate.multijet import simulate_multijet
+
+        return simulate_multijet
     if kind == "pythia":
         from hepxai.simulate import simulate
 
         return simulate
-    raise ConfigError(f"{settings}: kind: found {kind!r}; spectrometer, or no such key for Pythia")
+    raise ConfigError(f"{settings}: kind: found {kind!r}; multijet, spectrometer, or no such key for Pythia")

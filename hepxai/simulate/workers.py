@@ -6,13 +6,32 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from hepxai.simulate.chunk import ChunkTask, store_chunk
 from hepxai.simulate.config import ConfigError
 from hepxai.simulate.generator import MissingExtraError
 
 # After this many cycles over the channels without a single selected event there will be none.
 _HOPELESS_CYCLES = 20
+
+
+class Task(Protocol):
+    """What a worker needs to make one chunk."""
+
+    @property
+    def index(self) -> int:
+        """Number of the chunk, from 0."""
+
+    @property
+    def path(self) -> Path:
+        """Where the chunk is kept."""
+
+    def describe(self) -> str:
+        """What it is, for messages."""
+
+
+TaskT = TypeVar("TaskT", bound=Task)
 
 
 class SimulationError(RuntimeError):
@@ -24,7 +43,8 @@ class SimulationInterrupted(KeyboardInterrupt):
 
 
 def run_chunks(
-    task: Callable[[int], ChunkTask],
+    task: Callable[[int], TaskT],
+    store: Callable[[TaskT], int],
     channels: int,
     events: int,
     executor: Executor,
@@ -38,6 +58,8 @@ def run_chunks(
     ----------
     task : callable
         Gives the task of a chunk.
+    store : callable
+        Makes a chunk, writes its file and returns the number of selected events.
     channels : int
         Length of a cycle: every channel gets the same number of generated events.
     events : int
@@ -54,13 +76,13 @@ def run_chunks(
     int
         Number of chunks, from the first, that make up the sample.
     """
-    running: dict[Future[int], ChunkTask] = {}
+    running: dict[Future[int], TaskT] = {}
     try:
         while (stop := chunks_needed(selected, channels, events)) is None:
             report(sum(selected.values()))
             busy = {t.index for t in running.values()} | selected.keys()
             for index in itertools.islice(_missing(busy), workers - len(running)):
-                running[executor.submit(store_chunk, task(index))] = task(index)
+                running[executor.submit(store, task(index))] = task(index)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 selected[running[future].index] = _outcome(future, running)
                 del running[future]
@@ -98,7 +120,7 @@ def _missing(busy: Iterable[int]) -> Iterator[int]:
     return itertools.filterfalse(set(busy).__contains__, itertools.count())
 
 
-def _outcome(future: Future[int], running: Mapping[Future[int], ChunkTask]) -> int:
+def _outcome(future: Future[int], running: Mapping[Future[int], TaskT]) -> int:
     try:
         return future.result()
     except (ConfigError, MissingExtraError):
@@ -113,5 +135,5 @@ def _outcome(future: Future[int], running: Mapping[Future[int], ChunkTask]) -> i
         raise SimulationError(_kept(failed, running[future])) from error
 
 
-def _kept(what: str, task: ChunkTask) -> str:
+def _kept(what: str, task: Task) -> str:
     return f"{what}. Finished chunks are kept in {task.path.parent}: the same command goes on from there"

@@ -10,17 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import nn
 
 from hepxai.events import Events
 from hepxai.explain.surrogate import Surrogate, fit_surrogate
+from hepxai.images import ImageAxis, ImageLayout
 from hepxai.jagged import parents
 from hepxai.models.card import ModelCard
+from hepxai.models.foreign_image import ImageModel
 from hepxai.models.network import NetworkModel
-from hepxai.models.table import TableModel
+from hepxai.models.table import SklearnModel, TableModel
 from hepxai.training import fit
 
 ToyEvents = Callable[..., Events]
+IMAGE = ImageLayout(
+    ImageAxis("eta", (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)),
+    ImageAxis("phi", (-3.2, -2.0, -1.0, 0.0, 1.0, 2.0, 3.2)),
+    ("muon", "jet"),
+)
 
 
 def build(events: Events, *convolutions: dict[str, Any], dense: tuple[int, ...] = (8,)) -> NetworkModel:
@@ -38,6 +46,17 @@ def build(events: Events, *convolutions: dict[str, Any], dense: tuple[int, ...] 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., NetworkModel]:
     return build
+
+
+@pytest.fixture
+def toy(toy: ToyEvents) -> ToyEvents:
+    """Toy events that have an image."""
+
+    def make(*args: Any, **settings: Any) -> Events:
+        events = toy(*args, **settings)
+        return events.replace(schema=dataclasses.replace(events.schema, image=IMAGE))
+
+    return make
 
 
 @pytest.fixture
@@ -72,6 +91,53 @@ def build_table(events: Events) -> TableModel:
 def table_model(events: Events) -> TableModel:
     """All abilities of a model of the table."""
     return build_table(events)
+
+
+def build_image(events: Events) -> ImageModel:
+    """Convolutions, batch norm, dropout and a dense head with random weights, on the event's image."""
+    torch.manual_seed(13)
+    norm = nn.BatchNorm2d(6)
+    norm.running_mean.copy_(torch.randn(6) * 0.1)
+    channels = events.image_layout().shape[0]
+    first = (nn.Conv2d(channels, 6, 3, padding=1), norm, nn.Tanh(), nn.Dropout(0.3))
+    rest = (nn.Conv2d(6, 5, 3, padding=1), nn.Softplus(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    last = nn.Linear(5, 1)
+    nn.init.constant_(last.bias, 3.0)  # no probability, nor in doubt to be one
+    return ImageModel(nn.Sequential(*first, *rest, last), ("signal",), events.schema, maps="5")
+
+
+@pytest.fixture
+def image_model(events: Events) -> ImageModel:
+    """All abilities of a model of the image."""
+    return build_image(events)
+
+
+@pytest.fixture
+def soft_tree_model(events: Events) -> NetworkModel:
+    """A soft tree of random weights on the event's image."""
+    card = ModelCard.model_validate({"kind": "soft_tree", "channels": [4], "depth": 2})
+    torch.manual_seed(14)
+    model = NetworkModel.build(card, events.schema)
+    nn.init.constant_(model.network.leaves, 3.0)  # no probability, nor in doubt to be one
+    return model
+
+
+@pytest.fixture
+def tree_model(events: Events) -> SklearnModel:
+    """Boosted trees on the event-level table."""
+    trees = HistGradientBoostingClassifier(max_iter=4, min_samples_leaf=4, learning_rate=0.5)
+    return SklearnModel(trees.fit(events.globals, events.label), ("signal",), events.schema)
+
+
+@pytest.fixture
+def wide_table(toy: ToyEvents) -> Events:
+    """200 events with a table of four columns, the label hangs on three of them."""
+    plain = toy(200, seed=6, largest=1)
+    x = np.random.default_rng(7).normal(size=(200, 4)).astype(np.float32)
+    label = (x[:, 0] + x[:, 1] * x[:, 2] > 0).astype(np.int64)
+    names = ("c0", "c1", "c2", "c3")
+    schema = dataclasses.replace(plain.schema, globals=names, global_units=("", "", "", ""))
+    return plain.replace(schema=schema, globals=x, label=label)
 
 
 def learnable(events: Events) -> Events:

@@ -139,7 +139,7 @@ def test_other_models_are_told_what_works(
     trees = SklearnModel(LogisticRegression().fit(events.globals, events.label), ("signal",), events.schema)
     with pytest.raises(CannotExplainError, match="SklearnModel has no forward_table; these"):
         explain(trees, events, "feature_ig")
-    with pytest.raises(CannotExplainError, match="NetworkModel has no forward_table"):
+    with pytest.raises(CannotExplainError, match="ParticleGNNModel has no forward_table"):
         explain(model, events, "feature_ig")
     with pytest.raises(CannotExplainError, match=r"these methods work on it: .*conductance, feature_ig"):
         explain(table_model, events, "attention")

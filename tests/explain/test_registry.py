@@ -19,7 +19,6 @@ from hepxai.explain import EXPLAINERS, CannotExplainError, Explainer, explain, r
 from hepxai.explain import base as module
 from hepxai.explain.path import relative_residual
 from hepxai.models.network import NetworkModel
-from hepxai.models.table import TableModel
 
 REGULAR = ("feature", "row", "column", "neuron", "head", "layer", "repeat")
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
@@ -32,12 +31,12 @@ def method(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def model(request: pytest.FixtureRequest, model: NetworkModel) -> NetworkModel | TableModel:
-    """The network, or for a method that cannot explain it the model of the table."""
+def model(request: pytest.FixtureRequest, model: NetworkModel) -> Any:
+    """The network, or the first of the others that the method can explain."""
     method = request.getfixturevalue("method") if "method" in request.fixturenames else "attention"
-    able = isinstance(model, EXPLAINERS[method].needs)
-    table: TableModel = request.getfixturevalue("table_model")
-    return model if able else table
+    names = ("table_model", "tree_model", "image_model", "soft_tree_model")
+    others = (request.getfixturevalue(name) for name in names)
+    return next(m for m in (model, *others) if EXPLAINERS[method].works_on(m))
 
 
 @pytest.fixture

@@ -189,13 +189,13 @@ def test_trials_that_others_work_on_are_left_to_them(cards: Cards, tmp_path: Pat
 
 
 KILLED = """
-import sys, hepxai.training as t
+import sys, hepxai.training.loop as t
 from hepxai.scan import Scan
-plain, done = t._save, []
+plain, done = t.save, []
 def save(*a):
     plain(*a); done.append(1)
     if len(done) == 5: print("now", flush=True); import time; time.sleep(60)
-t._save = save
+t.save = save
 Scan.open(sys.argv[1]).run(progress=False)
 """
 

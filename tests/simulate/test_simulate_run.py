@@ -23,9 +23,8 @@ from hepxai.simulate import (
     SimulationInterrupted,
     read_provenance,
     simulate,
-    workers,
 )
-from hepxai.simulate.workers import store_chunk
+from hepxai.simulate.chunk import store_chunk
 
 pytest.importorskip("pythia8mc", reason="simulating events needs the extra simulate")
 pytest.importorskip("fastjet", reason="simulating events needs the extra simulate")
@@ -129,7 +128,7 @@ def interrupt_after(monkeypatch, chunks):
             raise KeyboardInterrupt
         return store_chunk(task)
 
-    monkeypatch.setattr(workers, "store_chunk", interrupted)
+    monkeypatch.setattr("hepxai.simulate.run.store_chunk", interrupted)
 
 
 def test_interrupted_run_goes_on_where_it_was(folder, made, tmp_path, monkeypatch):
@@ -144,7 +143,7 @@ def test_interrupted_run_goes_on_where_it_was(folder, made, tmp_path, monkeypatc
     with pytest.raises(SimulationInterrupted):
         run(folder, tmp_path)
     assert kept[0].stat().st_mtime_ns == before
-    monkeypatch.setattr(workers, "store_chunk", store_chunk)
+    monkeypatch.setattr("hepxai.simulate.run.store_chunk", store_chunk)
     assert same(run(folder, tmp_path)["background"].path, made.path)
 
 

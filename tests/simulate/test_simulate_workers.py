@@ -9,8 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 import simulate_helpers as helpers
 
-from hepxai.simulate import ConfigError, SimulationError, SimulationInterrupted, workers
-from hepxai.simulate.chunk import ChunkTask
+from hepxai.simulate import ConfigError, SimulationError, SimulationInterrupted
+from hepxai.simulate.chunk import ChunkTask, store_chunk
 from hepxai.simulate.generator import chunk_seed
 from hepxai.simulate.workers import chunks_needed, run_chunks
 from hepxai.workers import open_executor
@@ -52,15 +52,14 @@ def test_hopeless_selection_ends():
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_the_stop_does_not_depend_on_order_or_workers(monkeypatch, number):
+def test_the_stop_does_not_depend_on_order_or_workers(number):
     def busy(job):
         time.sleep(0.01 * (7 * job.index % 5))
         return job.index % 4
 
-    monkeypatch.setattr(workers, "store_chunk", busy)
     selected, told = {}, []
     with ThreadPoolExecutor(number) as executor:
-        stop = run_chunks(task, 3, 11, executor, number, selected, told.append)
+        stop = run_chunks(task, busy, 3, 11, executor, number, selected, told.append)
     assert stop == 9
     assert sum(selected[i] for i in range(stop)) == 12
     assert told == sorted(told)
@@ -68,14 +67,14 @@ def test_the_stop_does_not_depend_on_order_or_workers(monkeypatch, number):
 
 def test_chunks_that_are_there_are_not_made_again():
     executor = _Instant()
-    assert run_chunks(task, 2, 40, executor, 2, {0: 10, 1: 10, 3: 10}, lambda n: None) == 4
+    assert run_chunks(task, store_chunk, 2, 40, executor, 2, {0: 10, 1: 10, 3: 10}, lambda n: None) == 4
     assert executor.made[0] == 2
     assert not {0, 1, 3} & set(executor.made)
 
 
 def test_failure_names_chunk_seed_and_remedy():
     with pytest.raises(SimulationError) as error:
-        run_chunks(task, 4, 100, _Instant(3, OSError("disk full")), 1, {}, lambda n: None)
+        run_chunks(task, store_chunk, 4, 100, _Instant(3, OSError("disk full")), 1, {}, lambda n: None)
     seed = chunk_seed(CONFIG.seed, "signal", 3)
     for part in ("'signal'", "chunk 3", f"seed {seed}", "OSError: disk full", "goes on from there"):
         assert part in str(error.value)
@@ -83,24 +82,24 @@ def test_failure_names_chunk_seed_and_remedy():
 
 def test_killed_worker_is_reported():
     with pytest.raises(SimulationError, match=r"a worker died .* on sample 'signal', chunk 1"):
-        run_chunks(task, 4, 100, _Instant(1, BrokenProcessPool("gone")), 1, {}, lambda n: None)
+        run_chunks(task, store_chunk, 4, 100, _Instant(1, BrokenProcessPool("gone")), 1, {}, lambda n: None)
 
 
 def test_wrong_settings_are_reported_as_such():
+    broken = _Instant(0, ConfigError("Pythia does not know x"))
     with pytest.raises(ConfigError, match="Pythia does not know"):
-        run_chunks(task, 4, 9, _Instant(0, ConfigError("Pythia does not know x")), 1, {}, lambda n: None)
+        run_chunks(task, store_chunk, 4, 9, broken, 1, {}, lambda n: None)
 
 
-def test_interruption_says_where_the_chunks_are(monkeypatch):
+def test_interruption_says_where_the_chunks_are():
     def interrupted(job):
         if job.index == 2:
             raise KeyboardInterrupt
         return 10
 
-    monkeypatch.setattr(workers, "store_chunk", interrupted)
     made = {}
     with open_executor(1) as executor, pytest.raises(SimulationInterrupted, match=r"kept in .*\.chunks"):
-        run_chunks(task, 4, 100, executor, 1, made, lambda n: None)
+        run_chunks(task, interrupted, 4, 100, executor, 1, made, lambda n: None)
     assert made == {0: 10, 1: 10}
 
 

@@ -1,0 +1,142 @@
+"""Columns of a table, or neurons, in the order that a method gives them: for a population and per event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from hepxai.attribution import Attribution
+from hepxai.estimate import Estimate
+from hepxai.metrics.agreement import Agreement, AgreementMatrix, agreement_of, same_events
+from hepxai.metrics.importance import Importance
+from hepxai.metrics.maps import Array, finite, labels_of
+from hepxai.metrics.ranking import rank_correlation
+
+TOYS = 500
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How important a method finds each column for a population.
+
+    Attributes
+    ----------
+    names : tuple of str, length N
+        Columns, groups of columns, or neurons.
+    value, error : ndarray of float64, shape [N]
+        An error that is not known is NaN.
+    what : str
+        What the numbers are, with their unit.
+    """
+
+    names: tuple[str, ...]
+    value: Array
+    error: Array
+    what: str
+
+    @staticmethod
+    def of(found: Importance | Attribution, where: NDArray[np.bool_] | None = None) -> Ranking:
+        """Ranking of any method.
+
+        Parameters
+        ----------
+        found : Importance or Attribution
+            Attributions have the axes ("event", "feature") or ("event", "neuron"): the weighted mean of
+            |value| over the events, for values of both signs would cancel.
+        where : ndarray of bool, shape [E], optional
+            Events of an attribution to use, all by default.
+        """
+        if isinstance(found, Importance):
+            return Ranking(found.names, found.mean, found.error, f"importance [{found.metric}]")
+        axis = _column_axis(found)
+        size = found.replace(values=np.abs(finite(found))).population(where)
+        what = f"mean |attribution| to {found.target} [{found.settings.get('unit', 'logit')}]"
+        return Ranking(labels_of(found, axis), size.value, size.error, what)
+
+    def order(self) -> NDArray[np.int64]:
+        """Places of the names, the most important first."""
+        return np.argsort(-np.nan_to_num(self.value, nan=-np.inf), kind="stable")
+
+
+def column_agreement(first: Attribution, second: Attribution) -> Agreement:
+    """Spearman's rank correlation of |value| over the columns of an event, averaged over events.
+
+    As `hepxai.metrics.agreement.rank_agreement`, for maps over columns. Columns are matched by name. Events
+    where all columns of a method are equal are left out. For `hepxai.metrics.agreement.agreement_matrix`.
+
+    Raises
+    ------
+    ValueError
+        If the events or the columns differ.
+    """
+    same_events(first, second)
+    names = labels_of(first, _column_axis(first))
+    place = _places(first.method, names, second.method, labels_of(second, _column_axis(second)))
+    values = [np.abs(finite(first)), np.abs(finite(second))[:, place]]
+    offsets = np.arange(len(first.events) + 1) * len(names)
+    found = rank_correlation(values[0].ravel(), values[1].ravel(), offsets)
+    return agreement_of(found, np.zeros(len(found)), first.events.weight)
+
+
+def ranking_agreement(rankings: Mapping[str, Ranking], *, seed: int = 0) -> AgreementMatrix:
+    """Spearman's rank correlation of the columns of any number of methods, two by two.
+
+    The error is the spread when every importance is moved by a normal number of the size of its error, where
+    it is known: whether the order of two columns is certain.
+
+    Parameters
+    ----------
+    rankings : mapping
+        ``method → ranking``, all of the same columns, in any order.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If the columns differ, or an importance is not finite.
+    """
+    methods = tuple(rankings)
+    first = methods[0] if methods else ""
+    toys = []
+    for number, (method, ranking) in enumerate(rankings.items()):
+        place = _places(first, rankings[first].names, method, ranking.names)
+        if not np.isfinite(ranking.value).all():
+            raise ValueError(f"{method}: an importance is not finite, it has no place in an order")
+        moved = np.random.default_rng([seed, number]).normal(size=(TOYS, len(place)))
+        moved[0] = 0.0  # the first are the numbers as they are
+        toys.append((ranking.value + moved * np.nan_to_num(ranking.error))[:, place])
+    found = _correlations(np.array(toys)) if methods else np.ones((TOYS, 0, 0))
+    error = found[1:].std(axis=0, ddof=1)
+    np.fill_diagonal(error, 0.0)
+    nothing = np.zeros_like(error)
+    chance = Estimate(nothing, nothing, np.nan)
+    return AgreementMatrix(methods, Estimate(found[0], error, np.nan), chance, nothing.astype(np.int64))
+
+
+def _correlations(toys: NDArray[np.float64]) -> Array:
+    """Correlation of the ranks ``[T, M, M]`` of ``[M, T, N]`` numbers; NaN where all are equal."""
+    ranks = rankdata(toys, axis=-1)
+    centred = ranks - ranks.mean(axis=-1, keepdims=True)
+    size = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
+    unit = np.moveaxis(centred / np.where(size > 0, size, np.nan), 0, 1)
+    found = unit @ np.swapaxes(unit, 1, 2)
+    found[:, *np.diag_indices(toys.shape[0])] = 1.0
+    return np.asarray(found)
+
+
+def _column_axis(found: Attribution) -> str:
+    if found.axes not in (("event", "feature"), ("event", "neuron")):
+        raise ValueError(f"needs one number per event and column; {found.method} has {', '.join(found.axes)}")
+    return found.axes[1]
+
+
+def _places(one: str, names: tuple[str, ...], other: str, theirs: tuple[str, ...]) -> NDArray[np.int64]:
+    """Where the names of the one are among those of the other."""
+    if sorted(names) != sorted(theirs):
+        only = sorted({*names} ^ {*theirs})
+        raise ValueError(f"{one} and {other} rank different columns; only one has {', '.join(only)}")
+    return np.array([theirs.index(n) for n in names], dtype=np.int64)

@@ -1,0 +1,214 @@
+"""Figures of the methods for tables: rankings of columns and neurons, groups of columns, agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.metrics.agreement import AgreementMatrix
+from hepxai.metrics.columns import Ranking, ranking_agreement
+from hepxai.metrics.importance import correlation_tree
+from hepxai.plots.agreement import method_agreement
+from hepxai.plots.means import quantity
+from hepxai.plots.style import (
+    CLASS_COLOURS,
+    GREY,
+    INK,
+    axes_or_new,
+    class_look,
+    legend_above,
+    noted,
+    plain,
+    styled,
+)
+from hepxai.plots.text import common_power, scaled, short_method
+
+Array = NDArray[np.float64]
+
+
+# --- rankings ------------------------------------------------------------------------------------------
+
+
+@styled
+def importance_bars(rankings: Mapping[str, Ranking], *, top: int = 15, ax: Axes | None = None) -> Axes:
+    """Importance of the columns with errors, the largest first, of any number of methods side by side.
+
+    Several methods have units of their own: each is then drawn relative to its largest importance.
+
+    Parameters
+    ----------
+    rankings : mapping
+        ``method → ranking``; a column that a method does not rank has no bar.
+    top : int
+        Columns that are shown, by their mean over the methods.
+    """
+    several = len(rankings) > 1
+    names, value, error = _side_by_side(rankings, relative=several)
+    order = np.argsort(-np.nanmean(value, axis=0), kind="stable")[:top]
+    ax = axes_or_new(ax, (7.6, 1.6 + (0.34 + 0.1 * len(rankings)) * len(order)))
+    power = common_power(float(np.nanmax(np.abs(value), initial=0.0)))
+    for m, method in enumerate(rankings):
+        y = np.arange(len(order))[::-1] + (0.5 * (len(rankings) - 1) - m) * 0.76 / len(rankings)
+        _bar(ax, y, value[m, order] * 10.0**-power, error[m, order] * 10.0**-power, m, len(rankings), method)
+    what = "importance, relative to the largest" if several else next(iter(rankings.values())).what
+    ax.set(xlabel=plain(scaled(what, power)))
+    name_rows(ax, [names[i] for i in order])
+    if several:
+        legend_above(ax, columns=3)
+    return ax
+
+
+def _side_by_side(
+    rankings: Mapping[str, Ranking], *, relative: bool
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
+    """All names, and the values and errors of every method ``[M, N]``, NaN where it has none."""
+    if not rankings:
+        raise ValueError("there is no ranking to draw")
+    names = list(dict.fromkeys(n for r in rankings.values() for n in r.names))
+    value, error = np.full((2, len(rankings), len(names)), np.nan)
+    for m, ranking in enumerate(rankings.values()):
+        place = [names.index(n) for n in ranking.names]
+        largest = float(np.nanmax(np.abs(ranking.value), initial=0.0)) if relative else 1.0
+        value[m, place], error[m, place] = ranking.value / (largest or 1.0), ranking.error / (largest or 1.0)
+    return names, value, error
+
+
+def _bar(
+    ax: Axes, y: NDArray[Any], value: NDArray[Any], error: NDArray[Any], m: int, n: int, label: str
+) -> None:
+    look, known = class_look(m), np.isfinite(value)
+    ax.barh(y[known], value[known], height=0.66 / n, color=look["color"], alpha=0.3, lw=0)
+    xerr = np.nan_to_num(error[known])
+    ax.errorbar(value[known], y[known], xerr=xerr, ls="", ms=6, label=plain(short_method(label)), **look)
+
+
+def name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Rows from the top to the bottom, and a line at zero."""
+    ax.axvline(0, color=INK, lw=1)
+    ax.use_sticky_edges = False  # bars of one sign would end on the frame
+    ax.set_yticks(np.arange(len(names))[::-1], [plain(n, 40) for n in names])
+    ax.tick_params(axis="y", which="both", length=0)
+    ax.set_ylim(-0.7, len(names) - 0.3)
+    ax.margins(x=0.08)
+
+
+@styled
+def neuron_bars(
+    attribution: Attribution,
+    *,
+    where: NDArray[np.bool_] | None = None,
+    top: int = 15,
+    ax: Axes | None = None,
+) -> Axes:
+    """Weighted mean conductance of the neurons that push the score up and down most, with errors.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        With the axes ("event", "neuron"), neurons called ``layer:number``.
+    where : ndarray of bool, shape [E], optional
+        Events to use, all by default.
+    top : int
+        Neurons from each end. Those in between are left out, which a line says.
+    """
+    names = np.array(attribution.labels["neuron"])
+    mean = attribution.population(where)
+    order = np.argsort(-mean.value, kind="stable")
+    shown = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
+    ax = axes_or_new(ax, (7.4, 1.8 + 0.26 * len(shown)))
+    power = common_power(float(np.abs(mean.value[shown]).max(initial=0.0)))
+    value, error = mean.value[shown] * 10.0**-power, mean.error[shown] * 10.0**-power
+    layers = [n.rpartition(":")[0] for n in names]
+    y, own = np.arange(len(shown))[::-1].astype(np.float64), np.array([layers[i] for i in shown])
+    for k, layer in enumerate(dict.fromkeys(layers)):
+        at = own == layer
+        _bar(ax, y[at], value[at], error[at], k, 1, f"layer {layer}")
+    name_rows(ax, [str(names[i]) for i in shown])
+    if len(shown) < len(order):
+        ax.axhline(top - 0.5, color=INK, lw=1, ls=":")
+        between = f"{len(order) - len(shown)} neurons between"
+        place = ax.get_yaxis_transform()
+        ax.text(0.99, top - 0.45, between, transform=place, ha="right", va="bottom", fontsize="x-small")
+    what = f"mean {attribution.method} for {quantity(attribution).removeprefix('attribution to ')}"
+    ax.set(xlabel=plain(scaled(what, power)), ylabel="neuron (layer:number)")
+    legend_above(ax, columns=3)
+    noted(ax, attribution.caveat)
+    return ax
+
+
+# --- groups of columns, agreement of methods -----------------------------------------------------------
+
+
+@styled
+def correlation_dendrogram(
+    table: NDArray[np.floating],
+    columns: Sequence[str],
+    *,
+    threshold: float = 0.7,
+    ax: Axes | None = None,
+) -> Axes:
+    """Columns that go together: hierarchical clustering by |rank correlation|, with the cut into groups.
+
+    Parameters
+    ----------
+    table : ndarray, shape [E, G]
+    columns : sequence of str, length G
+    threshold : float
+        Of the mean |rank correlation|, as in `hepxai.metrics.importance.correlated_groups`: branches that
+        join at or above it are a group, in colour.
+    """
+    from scipy.cluster.hierarchy import dendrogram
+
+    if len(columns) < 2:
+        raise ValueError(f"a tree needs at least two columns; there is {', '.join(columns) or 'none'}")
+    ax = axes_or_new(ax, (7.2, 1.8 + 0.32 * len(columns)))
+    tree = correlation_tree(table)
+    colour = _branch_colours(tree, len(columns), 1 - threshold)
+    found: dict[str, Any] = dendrogram(tree, no_plot=True, link_color_func=colour.__getitem__)
+    for distance, place, own in zip(found["dcoord"], found["icoord"], found["color_list"], strict=True):
+        ax.plot(1 - np.array(distance), place, color=own, lw=2)
+    ax.axvline(threshold, color=INK, lw=1, ls="--", label=f"groups are cut at {threshold:g}")
+    ax.set_yticks(5.0 + 10.0 * np.arange(len(columns)), [plain(columns[i], 40) for i in found["leaves"]])
+    ax.tick_params(axis="y", which="both", length=0)
+    ax.set(xlabel="mean |rank correlation| of what is joined", xlim=(-0.02, 1.02))
+    ax.set_ylim(0, 10 * len(columns))
+    legend_above(ax)
+    return ax
+
+
+def _branch_colours(tree: Array, leaves: int, cut: float) -> dict[int, str]:
+    """Colour of every junction: one for each group, grey for those that join groups."""
+    found: dict[int, str] = {}
+    groups = 0
+    for row in range(len(tree) - 1, -1, -1):
+        node = leaves + row
+        if tree[row, 2] > cut:
+            found[node] = GREY
+        elif node not in found:
+            found[node] = CLASS_COLOURS[(0, 1, 2, 3, 5)[groups % 5]]
+            groups += 1
+        if tree[row, 2] <= cut:
+            found |= {int(child): found[node] for child in tree[row, :2] if child >= leaves}
+    return found
+
+
+@styled
+def method_correlation(found: AgreementMatrix | Mapping[str, Ranking], *, ax: Axes | None = None) -> Axes:
+    """Rank correlation of the columns between methods, as a matrix with errors.
+
+    Parameters
+    ----------
+    found : AgreementMatrix or mapping
+        Rankings of each method, for a population; or what `hepxai.metrics.agreement.agreement_matrix` found
+        with `hepxai.metrics.columns.column_agreement`, per event.
+    """
+    if isinstance(found, AgreementMatrix):
+        return method_agreement(found, title="rank correlation of columns, mean over events", ax=ax)
+    return method_agreement(
+        ranking_agreement(found), title="rank correlation of columns, for the population", ax=ax
+    )

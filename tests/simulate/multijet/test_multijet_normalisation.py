@@ -1,0 +1,44 @@
+"""Weights of slices: cross section over all hard processes of the slice."""
+
+from __future__ import annotations
+
+import math
+
+import multijet_helpers as helpers
+import numpy as np
+import pytest
+
+from hepxai.simulate import SimulationError
+from hepxai.simulate.multijet.normalisation import normalise
+
+
+def test_a_slice_weighs_its_cross_section_over_all_its_hard_processes():
+    chunks = [helpers.chunk(100, 10, 50.0), helpers.chunk(20, 5, 4.0)] * 3
+    first, second = normalise(["low", "high"], chunks)
+    assert (first.name, first.generated, first.selected) == ("low", 300, 30)
+    assert first.weight == pytest.approx(50.0 / 300)
+    assert second.weight == pytest.approx(4.0 / 60)
+    assert first.error == pytest.approx(1 / math.sqrt(3))
+
+
+def test_longer_chunks_count_for_more():
+    (only,) = normalise(["all"], [helpers.chunk(300, 1, 10.0, 2.0), helpers.chunk(100, 1, 14.0, 4.0)])
+    assert only.cross_section == pytest.approx(11.0)
+    assert only.error == pytest.approx(math.hypot(300 * 2.0, 100 * 4.0) / 400)
+
+
+def test_other_chunks_of_the_same_processes_weigh_the_same():
+    coarse = normalise(["all"], [helpers.chunk(600, 30, 7.0)])
+    fine = normalise(["all"], [helpers.chunk(100, 5, 7.0)] * 6)
+    assert coarse[0].weight == pytest.approx(fine[0].weight)
+    assert coarse[0].generated == fine[0].generated
+
+
+def test_a_chunk_without_survivors_counts_its_processes_but_knows_no_cross_section():
+    (only,) = normalise(["all"], [helpers.chunk(100, 3, 10.0), helpers.chunk(100, 0, np.nan, np.nan)])
+    assert (only.generated, only.cross_section) == (200, 10.0)
+
+
+def test_a_slice_without_survivors_is_refused():
+    with pytest.raises(SimulationError, match=r"slice 'low': no event survived the veto.*raise its number"):
+        normalise(["low"], [helpers.chunk(100, 0, np.nan, np.nan)])
