@@ -8,7 +8,17 @@ import sys
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
-NAMES = ("reading", "training", "attention", "edge_ig", "shapley", "conductance", "permutation", "feature_ig")
+NAMES = (
+    "reading",
+    "training",
+    "attention",
+    "edge_ig",
+    "shapley",
+    "conductance",
+    "permutation",
+    "feature_ig",
+    "images",
+)
 
 for name in sys.argv[1:] or NAMES:
     if name not in NAMES:

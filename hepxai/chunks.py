@@ -12,9 +12,9 @@ from hepxai.jagged import IntArray, offsets_from_counts, take_rows
 
 BUDGET = 16_384
 """Particle pairs (diagonal and padding included) in a chunk: 4 MB for 64 floats each, which caches hold."""
-PIXELS = 32_768
+PIXELS = 16_384
 """Pixels in a chunk of images: what a network makes of them stays in the caches, and in memory that is used
-again. Nine images of 9 x 384 at a time are two to four times as fast as 256."""
+again. Four images of 9 x 384 at a time are two to four times as fast as 256."""
 
 
 def chunk_rows(counts: IntArray, budget: int = BUDGET) -> list[IntArray]:

@@ -100,9 +100,10 @@ class _Explaining(_Network):
 
     def format_help(self, *args: Any) -> None:
         from hepxai.explain import EXPLAINERS
-        from hepxai.run import METHODS
+        from hepxai.explain.defaults import METHODS
 
-        names = {"methods": ", ".join(EXPLAINERS), "default": ", ".join(METHODS)}
+        own = "; ".join(f"{', '.join(names)} ({view})" for view, names in METHODS.items() if names)
+        names = {"methods": ", ".join(EXPLAINERS), "default": own}
         for option in self.params:
             if isinstance(option, TyperOption) and option.name == "method":
                 option.help = str(option.help).format_map(names)
@@ -182,11 +183,13 @@ def run_all(
 ) -> None:
     """Do everything: read, train, explain, write friend trees and the report."""
     with _plain_errors(_from(out)):
-        from hepxai.run import Run, configured
+        from hepxai.explain.defaults import configured
+        from hepxai.run import Run
 
-        settings = _settings(options)
-        configured(method, settings, split=split, maximum=events)
-        run = Run.start(out, *_cards(dataset, model, overrides))
+        settings, cards = _settings(options), _cards(dataset, model, overrides)
+        configured(method, settings, cards[1].view, split=split, maximum=events)
+        run = Run.start(out, *cards)
+        run.rehearse(method, settings)
         run.train(device=device)
         run.explain(method, split=split, maximum=events, settings=settings)
         _finish(run)

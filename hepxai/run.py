@@ -25,21 +25,22 @@ from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
 from hepxai.explain import CannotExplainError, Explainer
-from hepxai.explain.base import build, configure
+from hepxai.explain.base import build
+from hepxai.explain.defaults import configured, suits
 from hepxai.export.friends import write_friends
 from hepxai.files import read_json, read_tensors, sha256, write_json, write_tensors, write_text
 from hepxai.manifest import EXPLAINED, POPULATION, Manifest, RunError
 from hepxai.metrics import classification_metrics
-from hepxai.models.card import ModelCard
+from hepxai.models.card import ModelCard, NetworkCard
 from hepxai.models.network import NetworkModel
+from hepxai.models.storage import load_model
 from hepxai.progress import say, track
 from hepxai.training import History, fit
 
-METHODS = ("attention", "edge_ig", "node_ig", "surrogate")
 SHARD = 1024
 """Events between two saves of an explanation."""
 IDENTITY = ("file", "entry", "split", "run", "luminosity_block", "event", "label")
-LIBRARIES = ("hepxai", "torch", "torch-geometric", "uproot", "awkward", "numpy")
+LIBRARIES = ("hepxai", "torch", "torch-geometric", "scikit-learn", "uproot", "awkward", "numpy")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class Run:
             raise RunError(
                 f"a run tells two classes apart, the card has labels {', '.join(dataset.labels)}; list "
                 "background first, then signal (hepxai.fit and hepxai.explain take more classes)"
+            )
+        if card.training.regression:
+            raise RunError(
+                "a run tells two classes apart, this model card learns numbers (training.loss); hepxai.fit "
+                "and hepxai.explain do both"
             )
         run = Run(Path(folder), dataset, card)
         texts = {"dataset.yaml": dump_card(dataset), "model.yaml": dump_card(card)}
@@ -139,9 +145,9 @@ class Run:
         return self.reading.events
 
     @cached_property
-    def model(self) -> NetworkModel:
-        """The trained network."""
-        return NetworkModel.load(self._made("model.safetensors", "train"))
+    def model(self) -> Any:
+        """The trained model, of the kind of its card."""
+        return load_model(self._made("model.safetensors", "train"))
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
@@ -154,6 +160,22 @@ class Run:
                     "version of hepxai reads them differently; start a new run"
                 )
         return stored["logits"]
+
+    def rehearse(self, methods: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Find out on a fresh network whether it can be explained as asked, before hours are spent.
+
+        Raises
+        ------
+        CannotExplainError, KeyError
+            If the model lacks what a method needs, or a layer that a setting names.
+        """
+        if not isinstance(self.card, NetworkCard):  # trees cannot be asked before they are there
+            return
+        with torch.random.fork_rng(devices=[]):
+            model = NetworkModel.build(self.card, self.events.schema)
+        for method, own in configured(methods, settings, self.card.view).items():
+            if methods is not None or own:
+                build(method, model, own)
 
     def train(
         self,
@@ -197,7 +219,7 @@ class Run:
         Parameters
         ----------
         methods : sequence of str, optional
-            By default those of ``METHODS`` that the model is able to.
+            By default those of ``METHODS`` for the model's view that it is able to.
         split : str
             Events that did not train the model, by default.
         maximum : int, optional
@@ -206,13 +228,15 @@ class Run:
         settings : mapping
             ``method → settings``.
         """
-        chosen = configured(methods, settings or {}, split=split, maximum=maximum)
+        chosen = configured(methods, settings or {}, self.card.view, split=split, maximum=maximum)
         rows = self._population(split, maximum)
         for method, own in chosen.items():
+            if methods is None and not suits(method, self.model):
+                continue
             try:
                 with self.manifest.locked():
                     self._explain(method, rows, own)
-            except CannotExplainError as problem:
+            except (CannotExplainError, ImportError) as problem:
                 if methods is not None:
                     raise
                 warnings.warn(f"{method} is left out: {problem}", stacklevel=2)
@@ -359,28 +383,6 @@ class Run:
                 old, new = next(((a, b) for a, b in lines if a != b), ("less", "more"))
                 text = f"{self.folder} holds a run with another {name}"
                 raise RunError(f"{text} (there {old.strip()}, here {new.strip()}); choose another folder")
-
-
-def configured(
-    methods: Sequence[str] | None,
-    settings: Mapping[str, Mapping[str, Any]],
-    *,
-    split: str = "test",
-    maximum: int | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Settings of each method. Everything a user can get wrong is checked: before the training, not after."""
-    names = METHODS if methods is None else methods
-    if split not in SPLITS:
-        raise ValueError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
-    if maximum is not None and maximum < 1:
-        raise ValueError(f"{maximum} events to explain; at least 1 is needed")
-    if idle := settings.keys() - set(names):
-        raise ValueError(
-            f"settings for {sorted(idle)[0]!r}, which is not among the methods {', '.join(names)}"
-        )
-    for name in names:
-        configure(name, settings.get(name, {}))
-    return {name: dict(settings.get(name, {})) for name in names}
 
 
 def to_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:

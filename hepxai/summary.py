@@ -43,7 +43,8 @@ def report_content(run: Run) -> ReportContent:
 
 def _calibrated_loss(run: Run) -> float | None:
     training = run.card.training
-    return validation_loss(run.scores, run.events, training) if training.calibrate else None
+    calibrated = getattr(training, "calibrate", False) and not training.regression
+    return validation_loss(run.scores, run.events, training) if calibrated else None
 
 
 def _about(run: Run) -> list[str]:

@@ -21,7 +21,7 @@ FLOORS = (
     {"training"},
     {"explain"},
     {"export", "plots"},
-    {"report", "run"},
+    {"capacity", "report", "run"},
     {"scan", "summary"},
     {"cli"},
     {"__main__"},

@@ -115,7 +115,7 @@ def test_a_constant_target(events: Events) -> None:
 
 
 def test_no_targets(events: Events, toy: ToyEvents) -> None:
-    with pytest.raises(ValueError, match=r"training\.loss: mae learns `targets`, the data-set card"):
+    with pytest.raises(ValueError, match=r"training\.loss: mae and mse learn `targets`, the data-set card"):
         fit(make_card(), toy(50))
     nothing = events.replace(targets=np.full((400, 2), np.nan, dtype=np.float32))
     with pytest.raises(ValueError, match="the train split has 0 events to use"):

@@ -305,6 +305,7 @@ class Attribution:
             residual=_join([p.residual for p in parts]),
             span=_join([p.span for p in parts]),
             error=_join([p.error for p in parts]),
+            checks=_mean_checks(parts),
         )
 
     # --- conversions and storage -------------------------------------------------------------
@@ -358,3 +359,11 @@ def _rows(column: NDArray[np.float64] | None, rows: NDArray[Any]) -> NDArray[np.
 def _join(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
     known = [p for p in parts if p is not None]
     return np.concatenate(known) if len(known) == len(parts) else None
+
+
+def _mean_checks(parts: Sequence[Attribution]) -> dict[str, float]:
+    """Checks that all parts bring, such as means over their events: the mean over all events."""
+    size = np.array([len(p.events) for p in parts], dtype=np.float64)
+    shared = [k for k in parts[0].checks if all(k in p.checks for p in parts)]
+    share = size / size.sum() if size.any() else np.full(len(parts), 1 / len(parts))
+    return {k: float(np.sum(share * [p.checks[k] for p in parts])) for k in shared}

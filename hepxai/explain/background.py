@@ -56,6 +56,7 @@ class BackgroundExplainer(Explainer):
 
     def prepare(self, model: Any, events: Events, target: str) -> Self:
         """Settle the rows and their mean score."""
+        need_table(self.name, events)
         rows = self._given(events) if self.rows is not None else self._drawn(events)
         score = model.score_table(rows)[:, model.outputs.index(target)]
         return dataclasses.replace(self, rows=rows, expected=float(score.mean()))
@@ -91,6 +92,20 @@ class BackgroundExplainer(Explainer):
             error=error,
         )
 
+    def must_add_up(self, found: Attribution, tolerance: float, advice: str) -> None:
+        """Refuse, with an ArithmeticError, a result of which an event does not add up."""
+        assert found.residual is not None
+        assert found.span is not None
+        size = np.maximum(np.abs(found.values).sum(axis=1), np.abs(found.span))
+        bad = np.abs(found.residual) > tolerance * np.maximum(size, np.finfo(np.float32).eps)
+        if bad.any():
+            worst = int(np.argmax(np.abs(found.residual)))
+            raise ArithmeticError(
+                f"{self.name}: values and mean do not add up to the score for {np.count_nonzero(bad)} of "
+                f"{len(bad)} events; event {worst} lacks {found.residual[worst]:.3g} of "
+                f"{found.span[worst]:.3g}; {advice}"
+            )
+
     def _given(self, events: Events) -> NDArray[np.float32]:
         rows, columns = np.asarray(self.rows, dtype=np.float32), events.schema.globals
         if rows.ndim != 2 or rows.shape[1] != len(columns) or not len(rows):
@@ -99,7 +114,6 @@ class BackgroundExplainer(Explainer):
 
     def _drawn(self, events: Events) -> NDArray[np.float32]:
         """Evenly spaced in the running sum of the weights of shuffled events: less chance than in a draw."""
-        need_table(self.name, events)
         own = np.flatnonzero(events.label == 0) if self.sample == "background" else np.arange(len(events))
         rng = np.random.default_rng(self.seed)
         own = rng.permutation(own)

@@ -61,6 +61,9 @@ class Explainer(ABC):
         """Copy with everything settled that hangs on the whole population (steps, baseline, surrogate)."""
         return self
 
+    def check_model(self, model: Any) -> None:  # noqa: B027 - most settings suit every model
+        """Refuse settings that this model cannot follow, also before it is trained."""
+
     @abstractmethod
     def attribute(self, model: Any, events: Events, target: str) -> Attribution:
         """Explain one output on every event, each by itself, with the settings as they are."""
@@ -179,6 +182,7 @@ def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
     explainer = configure(method, settings)
     if not isinstance(model, explainer.needs):
         raise CannotExplainError(_what_works(model, method, explainer.needs))
+    explainer.check_model(model)
     return explainer
 
 

@@ -47,6 +47,10 @@ class EdgeIG(PathExplainer):
         if self.neighbours not in ("frozen", "dynamic"):
             raise ValueError(f"neighbours={self.neighbours!r}; choose 'frozen' or 'dynamic'")
 
+    def check_model(self, model: HasEdgeWeights) -> None:
+        """Refuse a layer that the model does not have."""
+        self._layer(model)
+
     def prepare(self, model: HasEdgeWeights, events: Events, target: str) -> Self:
         """Settle layer and number of steps."""
         named = dataclasses.replace(self, layer=self._layer(model))

@@ -84,7 +84,7 @@ class ImageIG(PathExplainer):
             self.name,
             target,
             settings=self.settings(),
-            labels=pixel_labels(events),
+            labels=pixel_labels(values),
             residual=values.sum((1, 2), dtype=np.float64) - span,
             span=span,
         )
@@ -122,9 +122,7 @@ def _in_order(
             e = event[rows]
             on = (turn[e] < lit[rows, None]).view(-1, *x.shape[1:])  # those that stay are the same in both
             score[rows] = model.forward_image(torch.where(on, x[e], start[e]))[:, output].double()
-    gain = torch.cat(
-        [score[1:] - score[:-1], score[:1]]
-    )  # of the pixel that comes next
+    gain = torch.cat([score[1:] - score[:-1], score[:1]])  # of the pixel that comes next
     at = first[:, None] + turn.clamp(min=0)
     found = torch.where(turn >= 0, gain[at], 0.0).view(x.shape)
     return found, score[first + number] - score[first]

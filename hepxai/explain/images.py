@@ -26,10 +26,11 @@ def gradient(model: DifferentiableImage, x: Tensor, output: int) -> Tensor:
     return found
 
 
-def pixel_labels(events: Events) -> dict[str, tuple[str, ...]]:
-    """Numbers of the rows and columns as labels."""
-    _, rows, columns = events.image_layout().shape
-    return {name: tuple(map(str, range(n))) for name, n in (("row", rows), ("column", columns))}
+def pixel_labels(values: NDArray[np.floating]) -> dict[str, tuple[str, ...]]:
+    """Numbers of the rows and columns of maps ``[E, R, C]`` as labels."""
+    return {
+        name: tuple(map(str, range(n))) for name, n in zip(("row", "column"), values.shape[1:], strict=True)
+    }
 
 
 def as_setting(baseline: Any, events: Events) -> Baseline:

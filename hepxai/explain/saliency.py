@@ -45,7 +45,7 @@ class Saliency(Explainer):
             self.name,
             target,
             settings=self.settings(),
-            labels=pixel_labels(events),
+            labels=pixel_labels(values),
         )
 
     def shown(self, slope: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class SoftTree(Explainer):
             self.name,
             target,
             settings=self.settings(),
-            labels=pixel_labels(events),
+            labels=pixel_labels(values),
             residual=values.sum((1, 2), dtype=np.float64) - span,
             span=span,
         )

@@ -127,6 +127,11 @@ class SurrogateEdgeIG(EdgeIG):
     minimum_agreement: float = 0.8
     minimum_correlation: float = 0.6
 
+    def check_model(self, model: Model) -> None:
+        """Layers are those of the surrogate."""
+        if self.trained is not None:
+            super().check_model(self.trained.model)
+
     def prepare(self, model: Model, events: Events, target: str) -> Self:
         """Train the surrogate unless it is given, and settle how it is explained."""
         trained = self.trained or fit_surrogate(model, events, folder=self.folder, progress=self.progress)

@@ -93,22 +93,14 @@ class TreeShap(BackgroundExplainer):
             values[rows] = found if found.ndim == 2 else found[..., column]
             score[rows] = _shared_out(model, x.numpy(), target)
         found = self.result(values, score, events, target)
-        self._must_add_up(found)
+        self.must_add_up(found, self.tolerance, ADVICE)
         return found.replace(settings=dict(found.settings) | {"unit": _unit(model.estimator)})
 
-    def _must_add_up(self, found: Attribution) -> None:
-        assert found.residual is not None
-        assert found.span is not None
-        size = np.maximum(np.abs(found.values).sum(axis=1), np.abs(found.span))
-        bad = np.abs(found.residual) > self.tolerance * np.maximum(size, np.finfo(np.float32).eps)
-        if bad.any():
-            worst = int(np.argmax(np.abs(found.residual)))
-            raise ArithmeticError(
-                f"{self.name}: values and mean do not add up to the score for {np.count_nonzero(bad)} of "
-                f"{len(bad)} events; event {worst} lacks {found.residual[worst]:.3g} of "
-                f"{found.span[worst]:.3g}. Trees that were trained on float64 need float32 here: train on "
-                "`events.table()`, or take baseline='path_dependent', or kernel_shap"
-            )
+
+ADVICE = (
+    "trees that were trained on float64 need float32 here: train on `events.table()`, or take "
+    "baseline='path_dependent', or kernel_shap"
+)
 
 
 def _need_plain_trees(method: str, estimator: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,20 +89,7 @@ class ImportanceShift:
         return Estimate(np.asarray(value), np.asarray(spread), size)
 
 
-def train_gap(metrics: Mapping[str, Mapping[str, Estimate]], name: str = "accuracy") -> Estimate:
-    """By how much a figure of merit is better in training than in validation; NaN where a split lacks it.
-
-    Parameters
-    ----------
-    metrics : mapping
-        Of `hepxai.metrics.classification_metrics`.
-    name : str
-    """
-    if not all(name in metrics.get(split, {}) for split in ("train", "valid")):
-        return Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
-    one, other = (metrics[split][name] for split in ("train", "valid"))
-    return Estimate(
-        np.asarray(one.value - other.value),
-        np.asarray(np.hypot(one.error, other.error)),
-        min(one.n_eff, other.n_eff),
-    )
+def gap(train: Estimate, valid: Estimate) -> Estimate:
+    """By how much a figure of merit is better in the training events; of other events, so errors add."""
+    value, error = np.asarray(train.value - valid.value), np.asarray(np.hypot(train.error, valid.error))
+    return Estimate(value, error, min(train.n_eff, valid.n_eff))

@@ -1,4 +1,4 @@
-"""Models: graph networks with PyG's layers, and wrappers for models that a user brings."""
+"""Models of each kind of card, and wrappers for models that a user brings."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ if TYPE_CHECKING:
         Model,
         Tabular,
     )
+    from hepxai.models.boosted_trees import BoostedTreesModel
     from hepxai.models.card import ModelCard
     from hepxai.models.dense import DenseModel
     from hepxai.models.foreign import PygModel
+    from hepxai.models.lstm import LstmModel
     from hepxai.models.network import NetworkModel
+    from hepxai.models.storage import load_model
     from hepxai.models.table import SklearnModel, TableModel
 
 __all__ = [
+    "BoostedTreesModel",
     "DenseModel",
     "Differentiable",
     "DifferentiableTable",
     "HasAttention",
     "HasEdgeWeights",
     "HasNeurons",
+    "LstmModel",
     "Model",
     "ModelCard",
     "NetworkModel",
@@ -35,16 +40,19 @@ __all__ = [
     "SklearnModel",
     "TableModel",
     "Tabular",
+    "load_model",
 ]
 
 # Looked up when asked for: torch takes seconds to import, and a card needs none of it.
 _HOMES = {
+    "BoostedTreesModel": "boosted_trees",
     "DenseModel": "dense",
     "Differentiable": "base",
     "DifferentiableTable": "base",
     "HasAttention": "base",
     "HasEdgeWeights": "base",
     "HasNeurons": "base",
+    "LstmModel": "lstm",
     "Model": "base",
     "ModelCard": "card",
     "NetworkModel": "network",
@@ -52,6 +60,7 @@ _HOMES = {
     "SklearnModel": "table",
     "TableModel": "table",
     "Tabular": "base",
+    "load_model": "storage",
 }
 
 

@@ -158,6 +158,8 @@ class Home(NamedTuple):
 KINDS = {
     "particle_gnn": Home("card:ParticleGNNCard", "particle_gnn:ParticleGNNModel"),
     "dense": Home("card:DenseCard", "dense:DenseModel"),
+    "lstm": Home("card:LstmCard", "lstm:LstmModel"),
+    "boosted_trees": Home("card:BoostedTreesCard", "boosted_trees:BoostedTreesModel"),
     "convolutional": Home("image_cards:ConvolutionalCard", "convolutional:ConvolutionalModel"),
     "soft_tree": Home("image_cards:SoftTreeCard", "soft_tree:SoftTreeModel"),
 }
@@ -178,7 +180,7 @@ class ModelCard(Card):
     kind : str
         One of ``KINDS``; "particle_gnn" where a file does not say.
     description : str
-    training : Training
+    training : Weighting
     view : str
         View of the events that the model eats (class attribute): "graph", "table" or "image".
     """
@@ -187,7 +189,7 @@ class ModelCard(Card):
     view: ClassVar[str]
     kind: str = "particle_gnn"
     description: str = ""
-    training: Training = Training()
+    training: Weighting
 
     @model_validator(mode="wrap")
     @classmethod
@@ -200,6 +202,22 @@ class ModelCard(Card):
             raise entry_error(f"found {kind!r}{hint}; the kinds are {', '.join(KINDS)}", "kind")
         return cast("Self", resolve(KINDS[kind].card).model_validate(data))
 
+
+def keys_of_cards() -> frozenset[str]:
+    """Top-level keys of the cards of all kinds."""
+    return frozenset().union(*(resolve(home.card).model_fields for home in KINDS.values()))
+
+
+class NetworkCard(ModelCard):
+    """A torch model and its training.
+
+    Attributes
+    ----------
+    training : Training
+    """
+
+    training: Training = Training()
+
     @model_validator(mode="after")
     def _symmetries_of_particles(self) -> Self:
         if self.training.symmetries and self.view != "graph":
@@ -208,12 +226,7 @@ class ModelCard(Card):
         return self
 
 
-def keys_of_cards() -> frozenset[str]:
-    """Top-level keys of the cards of all kinds."""
-    return frozenset().union(*(resolve(home.card).model_fields for home in KINDS.values()))
-
-
-class ParticleGNNCard(ModelCard):
+class ParticleGNNCard(NetworkCard):
     """A graph network on particles and its training.
 
     Attributes
@@ -237,7 +250,7 @@ class ParticleGNNCard(ModelCard):
     alpha_dropout: Fraction = 0.4
 
 
-class DenseCard(ModelCard):
+class DenseCard(NetworkCard):
     """A dense network on the event-level table.
 
     Attributes
@@ -255,3 +268,87 @@ class DenseCard(ModelCard):
     widths: tuple[PositiveInt, ...] = (64, 64)
     activation: Literal["relu", "selu"] = "relu"
     dropout: Fraction = 0.0
+
+
+class LstmCard(NetworkCard):
+    """A recurrent network that reads the particles of an event one after the other, highest pT first.
+
+    Attributes
+    ----------
+    width, layers : int
+        Size of the state, and number of LSTM layers (Hochreiter & Schmidhuber, Neural Comput. 9 (1997) 1735).
+    dense : tuple of int
+        Widths of the dense layers after the last particle.
+    dropout : float
+        Between the LSTM layers and before each dense layer.
+    """
+
+    view: ClassVar[str] = "graph"
+    kind: Literal["lstm"] = "lstm"
+    width: PositiveInt = 64
+    layers: PositiveInt = 1
+    dense: tuple[PositiveInt, ...] = (64,)
+    dropout: Fraction = 0.0
+
+
+class TreeTraining(Weighting):
+    """How boosted trees are trained.
+
+    Attributes
+    ----------
+    trees : int
+        Added one after the other, at most.
+    step : int
+        Trees between two looks at both splits, the rows of the history: the best number is one of theirs.
+    learning_rate : float, optional
+        What each tree counts; scikit-learn's by default (0.1). A random forest has none.
+    monitor, early_stopping
+        As for networks; ``early_stopping`` counts trees. All trees of a random forest are kept.
+    """
+
+    monitor: Literal["auc", "loss"] = "loss"
+    trees: PositiveInt = 200
+    step: PositiveInt = 10
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+
+
+class BoostedTreesCard(ModelCard):
+    """Boosted decision trees of scikit-learn, or a random forest, on the event-level table.
+
+    What limits a tree is as in scikit-learn where nothing is given: 31 leaves with "hist_gradient_boosting",
+    depth 3 with "gradient_boosting", nothing with "random_forest". What is given replaces that.
+
+    Attributes
+    ----------
+    algorithm : str
+        "hist_gradient_boosting": on binned columns, fast for large samples, takes negative weights.
+        "gradient_boosting", "random_forest": neither.
+    depth, leaves : int, optional
+        Most levels and leaves of a tree.
+    smallest_leaf : int
+        Events in a leaf, at least.
+    l2 : float
+        Pulls the values of the leaves to 0; "hist_gradient_boosting" only.
+    """
+
+    view: ClassVar[str] = "table"
+    kind: Literal["boosted_trees"] = "boosted_trees"
+    training: TreeTraining = TreeTraining()
+    algorithm: Literal["hist_gradient_boosting", "gradient_boosting", "random_forest"] = (
+        "hist_gradient_boosting"
+    )
+    depth: PositiveInt | None = None
+    leaves: Annotated[int, Field(ge=2)] | None = None
+    smallest_leaf: PositiveInt = 20
+    l2: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _of_this_algorithm(self) -> Self:
+        """Refuse what would be ignored."""
+        if self.l2 and self.algorithm != "hist_gradient_boosting":
+            raise entry_error(f"{self.algorithm} knows no l2; leave it out", "l2")
+        ignored = {k: getattr(self.training, k) for k in ("learning_rate", "early_stopping")}
+        for key, value in ignored.items():
+            if self.algorithm == "random_forest" and value is not None:
+                raise entry_error(f"a random forest has no {key}; leave it out", "training", key)
+        return self

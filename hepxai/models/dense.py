@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Self
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from hepxai.events import Events, Schema
 from hepxai.models.card import DenseCard
 from hepxai.models.network import NetworkModel, constant, output_names
-from hepxai.models.rows import Rows, finite_columns
-from hepxai.models.scaling import StandardiseColumns, constant_columns
+from hepxai.models.rows import Rows, finite_columns, warn_of_constants
+from hepxai.models.scaling import StandardiseColumns
 from hepxai.models.table import TableModel, need_columns, same_columns
 
 
@@ -56,16 +55,9 @@ class DenseModel(NetworkModel):
         return cls(dense_network(card, len(schema.globals), size), card, schema)
 
     def adapt(self, events: Events) -> None:
-        """Take mean and spread of the columns; warns of those that say nothing."""
-        x = Rows.of(events).x
-        self.network.get_submodule("standardise").fit(x)  # type: ignore[operator]
-        same = constant_columns(x).numpy()
-        if same.any():
-            names = ", ".join(np.array(self.schema.globals)[same])
-            warnings.warn(
-                f"constant in the training split: {names}; the model learns nothing from that",
-                stacklevel=2,
-            )
+        """Take mean and spread of the columns."""
+        self.network.get_submodule("standardise").fit(Rows.of(events).x)  # type: ignore[operator]
+        warn_of_constants(events)
 
     def check(self, events: Events) -> None:
         """Refuse events whose table is not that of the training, or is not finite."""

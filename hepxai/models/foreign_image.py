@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from hepxai.chunks import image_rows
 from hepxai.events import Events, Schema
-from hepxai.models.last import last_linear
-from hepxai.models.network import constant, same_inputs
+from hepxai.models.last import ends, last_linear
+from hepxai.models.losses import Loss, event_loss
+from hepxai.models.network import constant, evaluating, same_inputs
 
 CLOSE = 1e-4
 """Relative difference up to which a head in single precision counts as linear."""
@@ -65,6 +66,9 @@ class ImageModel:
         Name of the submodule whose output ``[B, K, r, c]`` is shown as feature maps; for an exact Regression
         Activation Map the one whose maps are pooled, behind the last activation function. By default all
         ``nn.Conv2d`` can be shown.
+    loss : str
+        That the module was trained with; see `hepxai.models.losses.event_loss`. Only `hepxai.explain.tracin`
+        asks for it.
 
     Raises
     ------
@@ -76,6 +80,7 @@ class ImageModel:
     outputs: tuple[str, ...]
     schema: Schema
     maps: str | None = None
+    loss: Loss = "cross_entropy"
     view: str = field(default="image", init=False)
 
     def __post_init__(self) -> None:
@@ -161,6 +166,26 @@ class ImageModel:
             "in ImageModel(net, outputs, schema, maps='7'), if a linear layer follows the pooling; else no "
             "Regression Activation Map is exact"
         )
+
+    def last_layer(self, events: Events) -> tuple[Tensor, Tensor]:
+        """Output ``[E, O]`` and input ``[E, H]`` of the last ``nn.Linear``; the module must end there."""
+        same_image(self.schema, events.schema)
+        last = last_linear(self.module)
+
+        def run(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            x = torch.as_tensor(events[rows].image()).contiguous(memory_format=torch.channels_last)
+            return ends(last, lambda: self.module(x))
+
+        with evaluating(self.module):
+            parts = [run(rows) for rows in image_rows(len(events), self._shape)]
+        if not parts:
+            return torch.zeros(0, last.out_features), torch.zeros(0, last.in_features)
+        z, a = (torch.cat(part) for part in zip(*parts, strict=True))
+        return z, a
+
+    def training_loss(self, z: Tensor, events: Events) -> Tensor:
+        """Loss of every event, ``[E]``."""
+        return event_loss(self.loss, z, events)
 
     @property
     def _shape(self) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, PositiveInt
 
 from hepxai.cards import entry_error
-from hepxai.models.card import ModelCard
+from hepxai.models.card import NetworkCard
 
 
 def _odd(kernel: int) -> int:
@@ -20,7 +20,7 @@ Kernel = Annotated[PositiveInt, AfterValidator(_odd)]
 Precision = Literal["float32", "bfloat16"]
 
 
-class ConvolutionalCard(ModelCard):
+class ConvolutionalCard(NetworkCard):
     """A convolutional network without strides: convolutions → mean over the pixels → dense layers.
 
     Attributes
@@ -44,7 +44,7 @@ class ConvolutionalCard(ModelCard):
     precision: Precision = "float32"
 
 
-class SoftTreeCard(ModelCard):
+class SoftTreeCard(NetworkCard):
     """Convolutions whose maps a soft decision tree reads (Frosst & Hinton, arXiv:1711.09784).
 
     Attributes

@@ -20,7 +20,7 @@ def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
     ----------
     kind : str
         "cross_entropy" of the logits with the labels; "mae" or "mse", the mean absolute or squared difference
-        from ``events.targets`` over the targets.
+        from those of ``events.targets`` that the event has, in their units; NaN if it has none.
     outputs : Tensor, shape [E, O]
         One logit for two classes, one per class otherwise; or one value per target.
     events : Events
@@ -37,8 +37,15 @@ def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
         raise ValueError(
             f"{outputs.shape[1]} outputs for the targets {', '.join(events.schema.targets) or '(none)'}"
         )
-    loss = F.l1_loss if kind == "mae" else F.mse_loss
-    return loss(outputs, target, reduction="none").mean(1)
+    return distance(outputs, target, kind)
+
+
+def distance(outputs: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Mean absolute ("mae") or squared ("mse") difference over the targets that are no NaN, ``[E]``."""
+    known = target.isfinite()
+    difference = torch.where(known, outputs - target.nan_to_num(), 0.0)
+    size = difference.abs() if kind == "mae" else difference.square()
+    return size.sum(1) / known.sum(1)
 
 
 def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:

@@ -112,8 +112,22 @@ class _EdgeMean(torch.autograd.Function):
         hidden = near.arriving(sender).add_(receiver).clamp_min_(0)
         mean = hidden.sum(0).div_(near.divisor)
         ctx.save_for_backward(x, receive, other, second, hidden, mean)
+        ctx.save_for_forward(x, receive, other, second, hidden, mean)
         ctx.near = near
         return torch.addmm(shift, mean, second.t())
+
+    @staticmethod
+    def jvp(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, second: Tensor, shift: Tensor, _near: None
+    ) -> Tensor:
+        """How fast the result moves when the inputs move as given."""
+        at, receive, other, outer, hidden, mean = ctx.saved_tensors
+        own, others = weight.chunk(2, dim=1)
+        receiver = torch.addmm(bias, x, receive.t()).addmm_(at, (own - others).t())
+        sender = F.pad((x @ other.t()).addmm_(at, others.t()), (0, 0, 0, 1))
+        moved = (sender[ctx.near.sender].view_as(hidden) + receiver) * (hidden > 0)
+        moved_mean = moved.sum(0).div_(ctx.near.divisor)
+        return torch.addmm(shift, moved_mean, outer.t()).addmm_(mean, second.t())
 
     @staticmethod
     @once_differentiable

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from hepxai.chunks import chunk_rows, in_order
 from hepxai.events import Events, Schema
-from hepxai.files import read_tensors, write_tensors
-from hepxai.models.card import KINDS, ModelCard, resolve
+from hepxai.models.card import KINDS, ModelCard, NetworkCard, resolve
 from hepxai.models.cloud import Cloud
-from hepxai.models.last import last_linear
+from hepxai.models.last import ends, last_linear
+from hepxai.models.losses import event_loss
+from hepxai.models.storage import Arrays, load_model, save_model
 
 
 @contextmanager
@@ -96,7 +97,7 @@ class NetworkModel:
     ----------
     network : nn.Module
         Gives logits ``[B, O]`` of what ``inputs.of(events).take(rows)`` returns.
-    card : ModelCard
+    card : NetworkCard
     schema : Schema
         Of the events it was trained on; others are refused.
     inputs : type
@@ -104,12 +105,12 @@ class NetworkModel:
     """
 
     network: nn.Module
-    card: ModelCard
+    card: NetworkCard
     schema: Schema
     inputs: ClassVar[type[Inputs]] = Cloud
 
     @staticmethod
-    def build(card: ModelCard, schema: Schema) -> NetworkModel:
+    def build(card: NetworkCard, schema: Schema) -> NetworkModel:
         """Fresh network of the card's kind; call under a seed."""
         model: NetworkModel = resolve(KINDS[card.kind].model).fresh(card, schema)
         return model
@@ -168,23 +169,55 @@ class NetworkModel:
         """Outputs ``[B, O]`` of a batch, and what the loss has beside the distance from the targets."""
         return self.network(batch), 0.0
 
+    # --- what the influence of training events is worked out from -----------------------------
+
+    @property
+    def module(self) -> nn.Module:
+        """Torch module that holds the trained parameters."""
+        return self.network
+
+    def last_layer(self, events: Events) -> tuple[Tensor, Tensor]:
+        """Output ``[E, O]`` and input ``[E, H]`` of the last linear layer, as `HasLastLayer` asks."""
+        self.check(events)
+        whole, last = self.inputs.of(events), last_linear(self.network)
+        rows = [torch.as_tensor(chunk) for chunk in chunk_rows(whole.counts.numpy())]
+
+        def run(own: Tensor) -> tuple[Tensor, Tensor]:
+            return ends(last, lambda: self.network(whole.take(own)))
+
+        if not rows:
+            return torch.zeros(0, last.out_features), torch.zeros(0, last.in_features)
+        with evaluating(self.network):
+            parts = [run(own) for own in rows]
+        back = torch.cat(rows).argsort()
+        z, a = (torch.cat(part)[back] for part in zip(*parts, strict=True))
+        return z, a
+
+    def training_loss(self, z: Tensor, events: Events) -> Tensor:
+        """Loss ``[E]`` of every event, weights left out; of a regression in the units of the targets."""
+        return event_loss(self.card.training.loss, z, events)
+
     # --- storage -----------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
         """Write weights, card and schema to one safetensors file."""
         state = {k: v.detach().cpu().numpy() for k, v in self.network.state_dict().items()}
-        write_tensors(path, state, {"card": self.card.model_dump_json(), "schema": self.schema.to_json()})
+        save_model(path, state, self.card, self.schema)
 
     @staticmethod
     def load(path: str | Path) -> NetworkModel:
         """Read what `save` wrote, whatever its kind. Executes nothing from the file."""
-        tensors, kept = read_tensors(path)
-        if not {"card", "schema"} <= kept.keys():
-            raise ValueError(f"{path} has no hepxai model card in its header; it was not written by hepxai")
-        card = ModelCard.model_validate_json(kept["card"])
+        found = load_model(path)
+        if not isinstance(found, NetworkModel):
+            raise ValueError(f"{path} holds {found.card.kind}, no network; use hepxai.models.load_model")
+        return found
+
+    @staticmethod
+    def restored(arrays: Arrays, card: NetworkCard, schema: Schema) -> NetworkModel:
+        """Model from the content of a file; see `hepxai.models.storage.load_model`."""
         with torch.random.fork_rng(devices=[]):  # the fresh weights that are replaced cost no random numbers
-            model = NetworkModel.build(card, Schema.from_json(kept["schema"]))
-        model.network.load_state_dict({k: torch.as_tensor(v) for k, v in tensors.items()})
+            model = NetworkModel.build(card, schema)
+        model.network.load_state_dict({k: torch.as_tensor(v) for k, v in arrays.items()})
         return model
 
 
@@ -198,8 +231,8 @@ def output_names(card: ModelCard, schema: Schema) -> tuple[str, ...]:
     """
     if card.training.regression and not schema.targets:
         raise ValueError(
-            f"training.loss: {card.training.loss} learns `targets`, the data-set card declares none; "
-            "declare them, or choose cross_entropy"
+            "training.loss: mae and mse learn `targets`, the data-set card declares none; declare them, or "
+            "choose cross_entropy"
         )
     if card.training.regression:
         return schema.targets

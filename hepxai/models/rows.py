@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hepxai.events import Events
+from hepxai.models.scaling import constant_columns
 
 
 @dataclass(frozen=True)
@@ -60,4 +62,14 @@ def finite_columns(events: Events) -> None:
     if found:
         raise ValueError(
             f"values of the table are not finite: {', '.join(found)} events; give them a number on the card"
+        )
+
+
+def warn_of_constants(events: Events) -> None:
+    """Warn of columns that have one value in all events of a training."""
+    same = constant_columns(Rows.of(events).x).numpy()
+    if same.any():
+        names = ", ".join(np.array(events.schema.globals)[same])
+        warnings.warn(
+            f"constant in the training split: {names}; the model learns nothing from that", stacklevel=2
         )

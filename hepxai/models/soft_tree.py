@@ -143,7 +143,7 @@ class SoftTreeModel(ImageNetworkModel):
         """Every decision for images ``x [B, T, R, C]``, differentiable, in evaluation mode."""
         self.check_images(x.shape)
         with constant(self.network):
-            return self.network.tree(x)
+            return self.network.tree(x)._replace(leaves=self.network.leaves.detach())
 
     def node_weights(self) -> Tensor:
         """What each node looks for in the latent maps, ``[2^depth - 1, K, r, c]``."""

@@ -82,7 +82,7 @@ def beeswarm(
     bar.ax.set_yticklabels(["low", "high"])
     bar.ax.tick_params(which="both", length=0)
     bar.ax.minorticks_off()
-    bar.set_label("value of the column\n(from its 5 to 95 %)", loc="center", fontsize="small")
+    bar.set_label("value of the column\n(5 % to 95 % quantile)", loc="center", fontsize="small")
     noted(ax, attribution.caveat)
     return ax
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from hepxai.estimate import Estimate
 from hepxai.plots.means import pair_name
+from hepxai.plots.overfitting import distance_against_gap
 from hepxai.plots.scan import Ridge, Values, importance_bars, parallel, pareto, ridges, scan_curve
 from hepxai.plots.style import canvas, style
 from hepxai.report.section import Drawn, drawn
@@ -195,6 +196,24 @@ def fronts(shown: Shown) -> Iterator[Drawn]:
                 front,
                 joined=len(shown.objectives) == 2,
                 ax=ax,
+            ),
+            (8.4, 6.4),
+        )
+
+
+def overfitting(shown: Shown) -> Iterator[Drawn]:
+    """Distance of the importances against the gap of accuracy, where the model is one of the table."""
+    gap, distance = "train_gap", "importance_distance"
+    points = [p for p in shown.points if np.isfinite(p.mean(distance).value)]
+    if points:
+        yield drawn(
+            "distance_against_gap",
+            "What the model leans on in the training events but not in the validation events, against how "
+            "much better it is there: the distance of their permutation importances and the gap of accuracy. "
+            "Means over seeds with standard errors; numbers are those of the tables. Without overfitting, the "
+            "distance is not 0, but what the finite number of events makes it.",
+            lambda ax: distance_against_gap(
+                shown.mean(gap, points), shown.mean(distance, points), [shown.short(p) for p in points], ax=ax
             ),
             (8.4, 6.4),
         )

@@ -20,7 +20,7 @@ from hepxai.jagged import parents
 from hepxai.metrics.dependence import distance_correlation
 from hepxai.metrics.isolation import isolation, pair_mean
 from hepxai.metrics.maps import in_focus, labels_of, single
-from hepxai.metrics.overfitting import ImportanceShift
+from hepxai.metrics.overfitting import ImportanceShift, gap
 from hepxai.models.base import Model, Tabular
 from hepxai.plots.histograms import signed_histogram
 from hepxai.plots.means import relative_to_uniform
@@ -187,11 +187,7 @@ def _test_accuracy(evidence: Evidence) -> Estimate:
 
 @metric("train_gap", "training accuracy − validation accuracy", "min")
 def _train_gap(evidence: Evidence) -> Estimate:
-    """Of different events, so that their errors add up."""
-    train, valid = (evidence.figure(split, "accuracy") for split in ("train", "valid"))
-    return Estimate(
-        np.asarray(train.value - valid.value), np.asarray(np.hypot(train.error, valid.error)), np.nan
-    )
+    return gap(evidence.figure("train", "accuracy"), evidence.figure("valid", "accuracy"))
 
 
 @metric(
@@ -201,7 +197,10 @@ def _train_gap(evidence: Evidence) -> Estimate:
     needs=("table",),
 )
 def _importance_distance(evidence: Evidence) -> Estimate:
-    return evidence.shift.distance
+    try:
+        return evidence.shift.distance
+    except ValueError:  # a split that lacks a class, or all values of a column, has none
+        return NAN
 
 
 @metric("pair_attention", "mean attention of {pair} pairs", "max", needs=("focus", "attention"))

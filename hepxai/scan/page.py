@@ -10,7 +10,7 @@ from hepxai.plots.text import general, measured
 from hepxai.report.page import write_page
 from hepxai.report.section import Drawn, Section, Table, capital
 from hepxai.scan.advice import ENOUGH, advice, chance
-from hepxai.scan.figures import Shown, attention, curves, fronts, importance, lines
+from hepxai.scan.figures import Shown, attention, curves, fronts, importance, lines, overfitting
 from hepxai.scan.scan import Scan
 from hepxai.scan.space import name_of
 from hepxai.scan.store import Trial
@@ -71,6 +71,8 @@ def _sections(shown: Shown) -> Iterator[Section]:
         yield Section("results", "Results", figures=[curves(shown, a) for a in shown.axes])
         if figures := [attention(shown, a) for a in shown.axes if shown.explained]:
             yield Section("attention", "Attention", figures=figures)
+        if figures := list(overfitting(shown)):
+            yield Section("overfitting", "Overfitting", figures=figures)
         if figures := [*fronts(shown), *(_entries(shown) if _comparable(shown) else ())]:
             yield Section("together", "All together", figures=figures)
     yield Section("tables", "All numbers", tables=[_points_table(shown), _trials_table(shown)])

@@ -201,7 +201,7 @@ class _Bench:
             return
         self.rehearsed = True
         few = _few(self._read(dataset).events)
-        short = card.training.model_copy(update={"epochs": 1})
+        short = card.training.model_copy(update={"trees" if hasattr(card.training, "trees") else "epochs": 1})
         try:
             model, _ = fit(card.model_copy(update={"training": short}), few, device=self.device)
             for ability, objective in need.items():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hepxai.arguments import require
 from hepxai.events import SPLITS, Events
-from hepxai.models.card import ModelCard, Weighting
+from hepxai.models.card import ModelCard, NetworkCard, Weighting
 from hepxai.training.checkpoint import History, kept_checkpoints
 from hepxai.training.loop import cross_entropy, fit_network
 from hepxai.training.samples import loss_weights
@@ -59,13 +59,14 @@ def fit(
     history : list of dict
         Per epoch: ``epoch, learning_rate, train_loss, valid_loss, valid_accuracy, valid_auc, seconds``, all
         before the calibration. A regression has ``valid_mae_<target>``, in the target's unit, in place of
-        accuracy and AUC; its losses are in units of the targets' spread.
+        accuracy and AUC; its losses are in units of the targets' spread. Boosted trees have a row for every
+        step: ``trees, train_loss, valid_loss, train_accuracy, train_auc, valid_accuracy, …``.
     """
     require(card, ModelCard, "fit(card, events)", "first", "hepxai.ModelCard.find(name) gives one")
     require(events, Events, "fit(card, events)", "second", "hepxai.read(card).events has them")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
-    return fit_network(
+    return _trainer(card)(
         card,
         events,
         folder=None if folder is None else Path(folder),
@@ -74,6 +75,14 @@ def fit(
         progress=progress,
         after_epoch=after_epoch,
     )
+
+
+def _trainer(card: ModelCard) -> Callable[..., tuple[Any, History]]:
+    if isinstance(card, NetworkCard):
+        return fit_network
+    from hepxai.training.trees import fit_trees  # scikit-learn takes a second to import
+
+    return fit_trees
 
 
 def validation_loss(logits: NDArray[np.floating], events: Events, training: Weighting) -> float:

@@ -17,7 +17,7 @@ from hepxai.chunks import chunk_rows
 from hepxai.estimate import ratio_mean
 from hepxai.events import Events
 from hepxai.metrics import accuracy, auc, both_classes
-from hepxai.models.card import ModelCard, Training
+from hepxai.models.card import NetworkCard, Training
 from hepxai.models.cloud import Cloud
 from hepxai.models.network import NetworkModel
 from hepxai.models.symmetries import check_symmetries, transformed
@@ -27,7 +27,7 @@ from hepxai.training.samples import Sample
 
 
 def fit_network(
-    card: ModelCard,
+    card: NetworkCard,
     events: Events,
     *,
     folder: Path | None,
@@ -67,7 +67,7 @@ def fit_network(
     return state.model, state.history
 
 
-def _fresh(card: ModelCard, events: Events, device: str) -> State:
+def _fresh(card: NetworkCard, events: Events, device: str) -> State:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(card.training.seed)
         model = NetworkModel.build(card, events.schema)
@@ -140,11 +140,11 @@ def _train(state: State, sample: Sample, training: Training) -> tuple[float, flo
 
 def _batches(n: int, training: Training, epoch: int, device: torch.device) -> tuple[Tensor, ...]:
     """Random batches of nearly equal size; at least 2 events each, which the batch norm needs."""
-    order = _order(n, training, epoch).to(device)
+    order = event_order(n, training, epoch).to(device)
     return order.tensor_split(min(math.ceil(len(order) / training.batch_size), len(order) // 2))
 
 
-def _order(n: int, training: Training, epoch: int) -> Tensor:
+def event_order(n: int, training: Training, epoch: int) -> Tensor:
     """Events of an epoch, shuffled; with ``epoch_events``, its part of an order shuffled once for a pass."""
     parts = math.ceil(n / training.epoch_events) if training.epoch_events else 1
     if parts == 1:

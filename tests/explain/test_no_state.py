@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from quick_settings import TABLES
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
@@ -83,7 +84,7 @@ def settings_of(method: str, trained: Any) -> dict[str, Any]:
     few = {"steps": 6}
     settings: dict[str, Any] = dict.fromkeys(("conductance", "edge_ig", "feature_ig", "node_ig"), few)
     settings["surrogate"] = few | {"trained": trained.surrogate}
-    return settings.get(method, {})
+    return (settings | TABLES).get(method, {})
 
 
 def snapshot(network: nn.Module) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from hepxai.explain.influence import Influence
 from hepxai.explain.tracin import self_influence, tracin
 from hepxai.explain.training_gradients import Directions
 from hepxai.models.base import HasLastLayer
+from hepxai.models.card import ModelCard
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import event_loss
+from hepxai.models.network import NetworkModel
 from hepxai.models.table import TableModel
 
 RATES = (0.1, 0.05, 0.02)
@@ -495,3 +497,67 @@ def test_events_of_another_card(train: Events, test: Events) -> None:
     other = test.replace(schema=dataclasses.replace(test.schema, globals=("njet", "ht")))
     with pytest.raises(ValueError, match="these events have them in another order"):
         tracin(checkpoints(train), train, other)
+
+
+# --- the package's own models ------------------------------------------------------------------------------
+
+
+def own_model(kind: str, events: Events) -> NetworkModel:
+    """Random weights; batch statistics and scales of the events."""
+    cards: dict[str, dict[str, Any]] = {
+        "particle_gnn": {
+            "convolutions": [{"kind": "transformer", "width": 4}, {"kind": "dynamic_edge", "width": 4}],
+            "dense": [4],
+        },
+        "dense": {"kind": "dense", "widths": [5, 4]},
+        "convolutional": {
+            "kind": "convolutional", "channels": [3], "dense": [], "kernel": 3, "training": {"loss": "mae"},
+        },
+    }  # fmt: skip
+    torch.manual_seed(21)
+    model = NetworkModel.build(ModelCard.model_validate(cards[kind]), events.schema)
+    model.adapt(events)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["particle_gnn", "dense", "convolutional"])
+def test_own_models(train: Events, test: Events, kind: str) -> None:
+    """The gradient of each event by itself, by autograd, through the whole network."""
+    train, test = regression(train), regression(test)
+    model = own_model(kind, train)
+    assert isinstance(model, HasLastLayer)
+    z, a = model.last_layer(train)
+    np.testing.assert_allclose(z.detach(), model.logits(train), rtol=1e-5, atol=1e-6)
+    last = last_linear(model.network)
+    torch.testing.assert_close(a @ last.weight.T + last.bias, z)
+
+    def of(events: Events, row: int) -> Tensor:
+        one = events[[row]]
+        loss = model.training_loss(model.last_layer(one)[0], one)[0]
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [last.weight, last.bias])])
+
+    found = everything([(model, 0.5)], train, test, weight=np.ones(len(train)))
+    for e, n in ((0, 1), (3, 40), (6, 59)):
+        assert found[e, n] == pytest.approx(0.5 * float(of(test, e) @ of(train, n)), rel=1e-3, abs=1e-6)
+    assert [len(part) for part in model.last_layer(train[:0])] == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["particle_gnn", "dense", "convolutional"])
+def test_all_layers_of_own_models(train: Events, kind: str) -> None:
+    train = regression(train)
+    model = own_model(kind, train)
+    slopes = Directions(2, (0, 0)).along(model, train, 0).left * np.sqrt(2)
+    for k in range(2):
+        random = torch.Generator().manual_seed(int(np.random.SeedSequence([0, 0, 0, k]).generate_state(1)[0]))
+        parameters = list(model.module.parameters())
+        signs = [torch.randint(0, 2, p.shape, generator=random, dtype=torch.int8) * 2 - 1 for p in parameters]
+        for e in (0, 31):
+            loss = model.training_loss(model.last_layer(train)[0], train)[e]
+            grads = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            expected = sum(float((g * s).sum()) for g, s in zip(grads, signs, strict=True))
+            assert float(slopes[e, k]) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_a_soft_tree_has_no_last_linear_layer(train: Events, soft_tree_model: NetworkModel) -> None:
+    with pytest.raises(ValueError, match="not those of the last linear layer"):
+        tracin([(soft_tree_model, 0.1)], train, train)

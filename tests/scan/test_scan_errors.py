@@ -64,7 +64,7 @@ def test_without_a_focus_the_rest_is_measured(cards: Cards, tmp_path: Path) -> N
     dataset, card = cards("training.epochs=1")
     alone = dataset.model_copy(update={"focus": None})
     (trial,) = Scan.start(tmp_path / "x", alone, card, ["edge_dropout=0.1"]).run(progress=False).trials
-    assert set(trial.metrics) == {"valid_auc", "valid_accuracy", "test_auc", "test_accuracy"}
+    assert set(trial.metrics) == {"valid_auc", "valid_accuracy", "test_auc", "test_accuracy", "train_gap"}
     assert trial.histograms == {}
 
 

@@ -84,7 +84,14 @@ def _survivors(pythia: Any, events: int, callback: Any) -> Generated:
     info = pythia.infoPython()
     value, error = _cross_section(info)
     failures = callback.passed - info.nAccepted()
-    return Generated(_record(ak.drop_none(batch), 0), place, info.nSelected(), failures, value, error)
+    # Where all was vetoed the batch does not know what an event looks like.
+    record = _record(ak.drop_none(batch), 0) if len(place) else _nothing()
+    return Generated(record, place, info.nSelected(), failures, value, error)
+
+
+def _nothing() -> EventRecord:
+    whole, real = np.zeros(0, dtype=np.int64), np.zeros(0)
+    return EventRecord(whole, whole, whole, whole, real, real, real, real, real, 0)
 
 
 def _cross_section(info: Any) -> tuple[float, float]:

@@ -83,6 +83,8 @@ def with_decays(pythia8: Any, event: Any, process: Any) -> Any:
     pythia8mc.Event
         ``event`` itself where it has no top quark.
     """
+    if not any(abs(process[i].id()) == _TOP for i in range(process.size())):
+        return event
     tops = {event[i].id(): event[i].p() for i in range(event.size()) if _is_final_top(event[i])}
     if not tops:
         return event

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import multijet_helpers as helpers
 import pytest
 
@@ -27,7 +29,7 @@ def test_shipped_slices_are_exclusive_and_leave_no_gap():
         {line.split("=")[0].strip(): float(line.split("=")[1]) for line in part.settings}
         for part in helpers.shipped_config().samples["background"].slices
     ]
-    for low, high in zip(limits[:-1], limits[1:], strict=True):
+    for low, high in pairwise(limits):
         assert low["PhaseSpace:pTHatMax"] == high["PhaseSpace:pTHatMin"]
     assert "PhaseSpace:pTHatMax" not in limits[-1]
 
@@ -61,13 +63,13 @@ def broken(path, value):
         (
             ["samples", "signal", "slices", 0, "events"],
             0,
-            r"slices\.0\.events: .* greater than or equal to 1",
+            r"slices\.0\.events: .* or equal to 1",
         ),
         (["samples", "signal", "run"], 202, r"two samples share a run number: \[202, 202\]"),
         (
             ["samples", "signal", "cmnd"],
             "x.cmnd",
-            r"samples\.signal\.cmnd: no generator settings at .*x\.cmnd",
+            r"signal\.cmnd: no generator settings at .*x\.cmnd",
         ),
         (["veto", "jets_pt"], [20, 30], r"veto\.jets_pt: .* must not rise from one to the next"),
         (["veto", "scale"], 0, r"veto\.scale: .* greater than 0, found 0"),

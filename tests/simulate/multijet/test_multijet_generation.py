@@ -34,21 +34,21 @@ def generate(made, sample="background", number=0, seed=5):
 
 @pytest.fixture(scope="module")
 def vetoed():
-    return generate(config(helpers.part(300, 450, 400), ht_min=420.0))
+    return generate(config(helpers.part(300, 450, 200), ht_min=420.0))
 
 
 def test_every_hard_process_is_counted_and_vetoed_ones_are_gone(vetoed):
-    assert vetoed.generated == 400
-    assert 0 < vetoed.record.n_events < 400
+    assert vetoed.generated == 200
+    assert 0 < vetoed.record.n_events < 200
     assert len(vetoed.place) == vetoed.record.n_events
     assert np.all(np.diff(vetoed.place) > 0)
-    assert 0 <= vetoed.place[0]
-    assert vetoed.place[-1] < 400
+    assert vetoed.place[0] >= 0
+    assert vetoed.place[-1] < 200
     assert vetoed.failures == 0
 
 
 def test_the_same_seed_makes_the_same_events(vetoed):
-    again = generate(config(helpers.part(300, 450, 400), ht_min=420.0))
+    again = generate(config(helpers.part(300, 450, 200), ht_min=420.0))
     np.testing.assert_array_equal(again.record.px, vetoed.record.px)
     np.testing.assert_array_equal(again.place, vetoed.place)
     assert (again.cross_section, again.error) == (vetoed.cross_section, vetoed.error)
@@ -56,11 +56,11 @@ def test_the_same_seed_makes_the_same_events(vetoed):
 
 def test_the_veto_does_not_change_the_cross_section(vetoed):
     """The cross section of the hard processes does not know what becomes of them."""
-    free = generate(config(helpers.part(300, 450, 100), **OPEN), seed=6)
-    assert free.record.n_events == free.generated == 100
+    free = generate(config(helpers.part(300, 450, 60), **OPEN), seed=6)
+    assert free.record.n_events == free.generated == 60
     pull = (vetoed.cross_section - free.cross_section) / math.hypot(vetoed.error, free.error)
     assert abs(pull) < 4
-    assert free.cross_section == pytest.approx(7600, rel=0.1)  # pb, LO
+    assert free.cross_section == pytest.approx(7600, rel=0.3)  # pb, LO
 
 
 def test_nothing_survives_a_veto_that_nothing_can_pass():
@@ -132,7 +132,7 @@ def test_an_event_without_tops_is_left_as_it_is():
 @pytest.mark.parametrize(("sample", "part"), [("signal", None), ("background", helpers.part(450, 700, 500))])
 def test_the_veto_of_the_shipped_settings_loses_few_selected_events(sample, part):
     shipped, free = helpers.shipped_config(), config(*([part] if part else []), **OPEN)
-    slices = (free.samples[sample].slices[0].model_copy(update={"events": 500}),)
+    slices = (free.samples[sample].slices[0].model_copy(update={"events": 300}),)
     settings = free.samples[sample].model_copy(update={"slices": slices})
     without, with_it = (
         generate_slice(settings, 0, 11 + i, v) for i, v in enumerate((free.veto, shipped.veto))
@@ -141,4 +141,4 @@ def test_the_veto_of_the_shipped_settings_loses_few_selected_events(sample, part
     selected = [len(_select(made, shipped, np.random.default_rng(1))[1]) for made in (without, with_it)]
     # Independent samples: this sees a gross loss; PROVENANCE.md has the measured one.
     assert selected[1] > selected[0] - 3 * math.sqrt(sum(selected))
-    assert selected[0] > 30
+    assert selected[0] > 15

@@ -1,0 +1,49 @@
+"""Which methods are meant where nobody named any, and what is wrong with a wish before it is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hepxai.events import SPLITS
+from hepxai.explain.base import EXPLAINERS, configure
+from hepxai.models.base import HasEdgeWeights
+
+METHODS = {
+    "graph": ("attention", "edge_ig", "node_ig", "surrogate"),
+    "table": ("feature_ig", "conductance", "tree_shap"),
+    "image": (),
+}
+"""By default, for each view of a model; those that a model is not able to are left out."""
+
+
+def configured(
+    methods: Sequence[str] | None,
+    settings: Mapping[str, Mapping[str, Any]],
+    view: str,
+    *,
+    split: str = "test",
+    maximum: int | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Settings of each method. Everything a user can get wrong is checked: before the training, not after."""
+    names = METHODS[view] if methods is None else methods
+    if split not in SPLITS:
+        raise ValueError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if maximum is not None and maximum < 1:
+        raise ValueError(f"{maximum} events to explain; at least 1 is needed")
+    if idle := settings.keys() - set(names):
+        raise ValueError(
+            f"settings for {sorted(idle)[0]!r}, which is not among the methods {', '.join(names)}"
+        )
+    for name in names:
+        configure(name, settings.get(name, {}))
+    return {name: dict(settings.get(name, {})) for name in names}
+
+
+def suits(method: str, model: Any) -> bool:
+    """Whether a method of the defaults is meant for a model.
+
+    A surrogate repeats any model, but as a graph: by default it stands beside the edges of one.
+    """
+    needs = HasEdgeWeights if method == "surrogate" else EXPLAINERS[method].needs
+    return isinstance(model, needs)

@@ -1,0 +1,12 @@
+"""Settings with which methods that are slow by default are quick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TABLES: dict[str, dict[str, Any]] = {
+    "deep_shap": {"size": 10},
+    "gradient_shap": {"size": 10, "samples": 10},
+    "kernel_shap": {"size": 5},
+    "lime": {"samples": 80},
+}
