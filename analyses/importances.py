@@ -59,7 +59,7 @@ def main() -> None:
 
 def changes(quick: bool) -> dict[str, list[str]]:
     """Entries of the model cards that a quick run changes."""
-    few = {TREES: ["trees=20"], NETWORK: ["training.epochs=3"]}
+    few = {TREES: ["training.trees=20"], NETWORK: ["training.epochs=3"]}
     return few if quick else {name: [] for name in few}
 
 

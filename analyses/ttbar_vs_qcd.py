@@ -23,9 +23,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from importances import NETWORK, TREES
+from numpy.typing import NDArray
 
+from hepxai.attribution import Attribution
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate
+from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
 from hepxai.metrics import auc, classification_metrics
 from hepxai.models import ModelCard
@@ -101,7 +103,7 @@ def main() -> None:
     network, maps = importances.network_importances(page, runs[NETWORK])
     importances.values(page, maps["feature_ig"], SHOWN)
     importances.groups(page, {name: runs[name] for name in (TREES, NETWORK)})
-    flavour(study)
+    flavour(study, maps["feature_ig"])
     importances.agreement(page, trees | network, maps)
     importances.neurons(page, runs[NETWORK])
     print(page.write(opening(study)))
@@ -139,10 +141,11 @@ def performance(study: Study) -> None:
 # --- quark-gluon or b-tag? -----------------------------------------------------------------------
 
 
-def flavour(study: Study) -> None:
-    """What each score can tell alone, and what a network loses that never saw it."""
+def flavour(study: Study, found: Attribution) -> None:
+    """What each score can tell alone, what it moves, and what a network loses that never saw it."""
     page, events = study.page, study.events
     page.heading("Quark-gluon or b-tag?")
+    moved(page, found)
     page.table(
         ("column", "AUC alone"),
         [[name, page.number(f"AUC of {name} alone", alone)] for name, alone in single_columns(events)[:12]],
@@ -159,6 +162,31 @@ def flavour(study: Study) -> None:
         rows,
         "Trained anew on fewer columns, the same card and seed.",
     )
+
+
+def moved(page: StudyPage, found: Attribution) -> None:
+    """How far each kind of columns moves the logit, and how far it moves the classes apart."""
+    names, classes = found.labels["feature"], found.events.schema.classes
+    rows = []
+    for kind, columns in importances.kinds(found.events).items():
+        sums = found.values[:, [names.index(c) for c in columns]].astype(np.float64).sum(axis=1)
+        size, own = np.abs(sums), [found.events.label == code for code in range(len(classes))]
+        means = [weighted_mean(v[o], found.events.weight[o]) for v in (size, sums) for o in own]
+        apart = Estimate(means[3].value - means[2].value, np.hypot(means[3].error, means[2].error), np.nan)
+        keys = [f"mean |IG| of {kind}, {name}" for name in classes] + [f"IG of {kind}, difference"]
+        texts = [page.number(k, e) for k, e in zip(keys, [*means[:2], apart], strict=True)]
+        rows.append((float(apart.value), [kind, *texts]))
+    page.table(
+        ("columns", *(f"mean size, {name}" for name in classes), f"{classes[1]} − {classes[0]}"),
+        [row for _, row in sorted(rows, key=lambda row: -row[0])],
+        "Integrated Gradients, summed over the columns of a kind in each event: mean size, and by how much "
+        "its mean differs between the classes, which is what sets them apart; logit, test events.",
+    )
+
+
+def weighted_mean(values: NDArray[np.float64], weight: NDArray[np.float64]) -> Estimate:
+    """Weighted mean over events."""
+    return ratio_mean(values, np.ones(len(values)), weight)
 
 
 def single_columns(events: Events) -> list[tuple[str, Estimate]]:

@@ -15,6 +15,7 @@ NAMES = (
     "edge_ig",
     "shapley",
     "conductance",
+    "tracin",
     "permutation",
     "feature_ig",
     "images",

@@ -107,18 +107,16 @@ class _Study:
 
     def _training(self, card: DenseCard, folder: Path) -> Training:
         key = f"{fingerprint(card, self.events, None)} {card.training.epochs} {self.spare} {self.maximum}"
-        if (folder / RESULT).exists():
-            kept = read_json(folder / RESULT)
-            if kept["key"] != key:
-                raise ValueError(
-                    f"{folder} belongs to another study (card, events, epochs, spare or maximum differ); "
-                    "choose another folder"
-                )
-            return _read(kept)
-        folder.mkdir(parents=True, exist_ok=True)
-        found = self._measured(card, folder)
-        write_json(folder / RESULT, _written(found) | {"key": key})
-        return found
+        if not (folder / RESULT).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / RESULT, _written(self._measured(card, folder)) | {"key": key})
+        kept = read_json(folder / RESULT)
+        if kept["key"] != key:
+            raise ValueError(
+                f"{folder} belongs to another study (card, events, epochs, spare or maximum differ); "
+                "choose another folder"
+            )
+        return _read(kept)
 
     def _measured(self, card: DenseCard, folder: Path) -> Training:
         model, _ = fit(card, self.events, folder=folder)

@@ -11,6 +11,7 @@ import numpy as np
 from hepxai.attribution import Attribution
 from hepxai.events import SPLITS
 from hepxai.plots.text import measured
+from hepxai.plots.training import time_name
 from hepxai.report import ReportContent
 from hepxai.run import Run
 from hepxai.training import History, validation_loss
@@ -54,13 +55,13 @@ def _about(run: Run) -> list[str]:
 
 
 def best_epoch(history: History, monitor: str) -> float | None:
-    """Epoch whose weights `hepxai.training.fit` returns: the first of the best by the card's monitor."""
+    """Epoch, or number of trees, that `hepxai.training.fit` keeps: the first of the best by the monitor."""
     if not history:
         return None
     figures = [
         row["valid_auc"] if monitor == "auc" and "valid_auc" in row else -row["valid_loss"] for row in history
     ]
-    return history[int(np.argmax(np.nan_to_num(figures, nan=-np.inf)))]["epoch"]
+    return history[int(np.argmax(np.nan_to_num(figures, nan=-np.inf)))][time_name(history)]
 
 
 def _cut(row: dict[str, float | str]) -> dict[str, float | str]:

@@ -140,3 +140,9 @@ def whole(name: str, value: Any, least: int) -> None:
     """Refuse a setting that is no whole number of at least ``least``."""
     if type(value) is not int or value < least:
         raise ValueError(f"{name}={value!r}; a whole number of at least {least} is needed")
+
+
+def number(name: str, value: Any, least: float) -> None:
+    """Refuse a setting that is no finite number of at least ``least``."""
+    if type(value) not in (int, float) or not least <= value < np.inf:
+        raise ValueError(f"{name}={value!r}; a number of at least {least:g} is needed")

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hepxai.attribution import Attribution
 from hepxai.events import Events
-from hepxai.explain.background import BackgroundExplainer
+from hepxai.explain.background import BackgroundExplainer, number
 from hepxai.explain.base import Chunked, register
 from hepxai.explain.libraries import OneOutput, contained, library
 from hepxai.models.base import DifferentiableTable
@@ -46,6 +46,10 @@ class DeepShap(BackgroundExplainer):
 
     needs = DifferentiableTable
     tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number("tolerance", self.tolerance, 0)
 
     def attribute(self, model: DifferentiableTable, events: Events, target: str) -> Attribution:
         """Signed values, axes ("event", "feature").

@@ -45,5 +45,6 @@ def suits(method: str, model: Any) -> bool:
 
     A surrogate repeats any model, but as a graph: by default it stands beside the edges of one.
     """
-    needs = HasEdgeWeights if method == "surrogate" else EXPLAINERS[method].needs
-    return isinstance(model, needs)
+    if method == "surrogate":
+        return isinstance(model, HasEdgeWeights)
+    return EXPLAINERS[method].works_on(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -45,6 +46,11 @@ def library(name: str, method: str) -> ModuleType:
         raise MissingExtraError(
             f'{method} needs {package} ({problem}): pip install "hepxai[shap]"'
         ) from problem
+
+
+def installed(name: str) -> bool:
+    """Whether a package is there, without importing it."""
+    return importlib.util.find_spec(name) is not None
 
 
 @contextmanager

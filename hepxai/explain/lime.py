@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.events import Events
-from hepxai.explain.background import BackgroundExplainer, whole
+from hepxai.explain.background import BackgroundExplainer, number, whole
 from hepxai.explain.base import register
 from hepxai.explain.libraries import RUNS, contained, event_seeds, library, mean_and_error
 from hepxai.models.base import Tabular
@@ -56,6 +56,7 @@ class Lime(BackgroundExplainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole("samples", self.samples, 10 * RUNS)
+        number("minimum_r2", self.minimum_r2, 0)
 
     def attribute(self, model: Tabular, events: Events, target: str) -> Attribution:
         """Signed slopes with errors, axes ("event", "feature"); R² of the fits in the checks."""

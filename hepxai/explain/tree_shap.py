@@ -12,9 +12,9 @@ from scipy.special import expit
 
 from hepxai.attribution import Attribution
 from hepxai.events import Events
-from hepxai.explain.background import BackgroundExplainer
+from hepxai.explain.background import BackgroundExplainer, number
 from hepxai.explain.base import CannotExplainError, Chunked, register
-from hepxai.explain.libraries import contained, library
+from hepxai.explain.libraries import contained, installed, library
 from hepxai.explain.trees import FORESTS, family, need_trees
 from hepxai.models.base import HasTrees
 
@@ -54,13 +54,14 @@ class TreeShap(BackgroundExplainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        number("tolerance", self.tolerance, 0)
         if self.baseline not in BASELINES:
             raise ValueError(f"baseline={self.baseline!r}; choose one of {', '.join(BASELINES)}")
 
     @classmethod
     def works_on(cls, model: object) -> bool:
-        """Whether the estimator has trees."""
-        return isinstance(model, HasTrees) and family(model.estimator) is not None
+        """Whether the estimator has trees, and shap is installed."""
+        return isinstance(model, HasTrees) and family(model.estimator) is not None and installed("shap")
 
     def prepare(self, model: HasTrees, events: Events, target: str) -> Self:
         """Settle the background rows, and the mean score."""

@@ -155,7 +155,11 @@ class _Aligned:
         self.at = _positions(attribution, events)
         self.row = np.full(len(events), NONE, dtype=np.int64)
         self.row[self.at] = np.arange(len(self.at))
-        self.columns = _column_names(attribution)
+        self.layers = _layers(attribution)
+        self.columns = [] if self.layers else _column_names(attribution)
+        if self.layers:
+            self.tables: dict[str, NDArray[np.floating]] = {}
+            return
         self.tables = {"value": attribution.values.reshape(len(attribution.values), len(self.columns))}
         if attribution.error is not None:
             self.tables["error"] = attribution.error.reshape(self.tables["value"].shape)
@@ -167,6 +171,8 @@ class _Aligned:
             values = getattr(self.attribution, name)
             if values is not None:
                 yield f"_{name}", self._per_event(values)
+        for layer, neurons in self.layers.items():
+            yield f"_{word(layer)}", self._of_layer(neurons)
         if self.attribution.axes[0] == "event":
             for k, column in enumerate(self.columns):
                 yield column, self._per_event(self.tables["value"][:, k])
@@ -190,6 +196,12 @@ class _Aligned:
         column = np.full(len(self.events), SENTINEL, dtype=np.float32)
         column[self.at] = values
         return Scalar(column, SENTINEL)
+
+    def _of_layer(self, neurons: IntArray) -> Jagged:
+        """Values of the neurons of a layer as a list per event, in the order of their numbers."""
+        table = self.attribution.values[:, neurons].astype(np.float32).ravel()
+        offsets = np.arange(len(self.at) + 1) * len(neurons)
+        return Jagged(offsets, self.row, lambda flat: {"value": table[flat]})
 
     def _pair_fields(self) -> Callable[[IntArray], dict[str, NDArray[Any]]]:
         part, pairs = self.attribution.events, self.attribution.pairs
@@ -229,6 +241,14 @@ def _positions(attribution: Attribution, events: Events) -> IntArray:
     if not (np.array_equal(offsets, part.offsets) and np.array_equal(events.type[flat], part.type)):
         raise ValueError(f"{method} explains other particles than those of the events written")
     return at
+
+
+def _layers(attribution: Attribution) -> dict[str, IntArray]:
+    """Columns of the neurons of each layer, which are called ``layer:number``; empty for other axes."""
+    if attribution.axes != ("event", "neuron"):
+        return {}
+    names = np.array([label.rpartition(":")[0] for label in attribution.labels["neuron"]])
+    return {str(layer): np.flatnonzero(names == layer) for layer in dict.fromkeys(names)}
 
 
 def _column_names(attribution: Attribution) -> list[str]:

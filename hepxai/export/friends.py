@@ -44,8 +44,9 @@ def write_friends(
         Created where missing. All files are written or, on any failure, none: what was there stays.
     events : Events
     attributions : iterable of Attribution
-        Each becomes branches ``hepxai_<method>…`` or, for particles, ``hepxai_particle_<method>…``. It may
-        explain a part of the events, or a selection of their particles or pairs.
+        Each becomes branches ``hepxai_<method>…`` or, for particles, ``hepxai_particle_<method>…``; neurons
+        one list ``hepxai_<method>_<layer>_value`` for each layer. It may explain a part of the events, or a
+        selection of their particles or pairs.
     scores : ndarray, shape [E] or [E, K], optional
         Logits, of the signal or one per class; or predicted values where the schema has no classes.
     overwrite : bool

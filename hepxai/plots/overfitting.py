@@ -13,6 +13,7 @@ from hepxai.estimate import Estimate
 from hepxai.metrics.overfitting import ImportanceShift
 from hepxai.plots.style import BLUE, FAINT, SPLIT_COLOURS, axes_or_new, legend_above, plain, styled
 from hepxai.plots.text import measured
+from hepxai.plots.training import quantity_name
 
 MARKERS = {"train": "s", "valid": "o"}
 LONGEST = 20
@@ -36,14 +37,14 @@ def importance_shift(found: ImportanceShift, *, title: str | None = None, ax: Ax
     for split, shift in (("train", -0.14), ("valid", 0.14)):
         one = getattr(found, split)
         look: dict[str, Any] = {"ls": "", "marker": MARKERS[split], "ms": 6, "color": SPLIT_COLOURS[split]}
-        label = f"{split}: {one.metric} {one.score:.4g}"
+        label = f"{split}: {quantity_name(one.metric)} {one.score:.4g}"
         ax.errorbar(one.mean[order], rows + shift, xerr=one.error[order], label=label, **look)
     ax.axvline(0, color=FAINT, lw=1, zorder=0)
     ax.set_yticks(rows, [plain(found.valid.names[i], 34) for i in order])
     ax.yaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(order) - 0.4, -0.6)
-    ax.set_xlabel(f"loss of {plain(found.valid.metric)} when permuted")
+    ax.set_xlabel(f"loss of {quantity_name(found.valid.metric)} when permuted")
     legend_above(ax, fontsize="small")
     ax.set_title(_numbers(found, title), loc="left", fontsize="small", pad=30)
     return ax

@@ -14,12 +14,14 @@ from hepxai.plots.text import real
 History = Sequence[Mapping[str, float | None]]
 SAMPLES = {"train": "training", "valid": "validation"}
 NAMES = {"auc": "AUC", "learning_rate": "learning rate", "seconds": "time per epoch [s]"}
+TIMES = ("epoch", "trees")
+"""What a training counts: epochs of a network, trees of a forest."""
 STYLES = {"train": {"ls": "--", "marker": "s"}, "valid": {"ls": "-", "marker": "o"}}
 
 
 def quantities(history: History) -> list[str]:
     """What the history recorded: "loss" for ``train_loss`` or ``valid_loss``, the loss first."""
-    keys = dict.fromkeys(k for row in history for k in row if k != "epoch")
+    keys = dict.fromkeys(k for row in history for k in row if k not in TIMES)
     names = dict.fromkeys(_quantity(k) for k in keys)
     return sorted(names, key=lambda n: (n != "loss", n in ("learning_rate", "seconds")))
 
@@ -34,6 +36,16 @@ def quantity_name(quantity: str) -> str:
     return NAMES.get(quantity, quantity.replace("_", " "))
 
 
+def time_name(history: History) -> str:
+    """What the rows of a history are counted by: "epoch" or "trees"."""
+    return "trees" if any("trees" in row for row in history) else "epoch"
+
+
+def counted(time: str, number: float) -> str:
+    """``epoch 7`` or ``70 trees``."""
+    return f"{number:g} trees" if time == "trees" else f"epoch {number:g}"
+
+
 @styled
 def training_curve(
     history: History, quantity: str = "loss", *, best: float | None = None, ax: Axes | None = None
@@ -43,15 +55,15 @@ def training_curve(
     Parameters
     ----------
     history : sequence of mapping
-        One row per epoch with "epoch" and columns such as "train_loss", "valid_auc", "learning_rate"; None
-        and numbers that are not finite leave a gap.
+        One row per epoch with "epoch" (or "trees") and columns such as "train_loss", "valid_auc",
+        "learning_rate"; None and numbers that are not finite leave a gap.
     quantity : str
         "loss", "auc", "learning_rate", …
     best : float, optional
-        Epoch whose weights were kept: a vertical line.
+        Epoch, or number of trees, that was kept: a vertical line.
     """
-    ax = axes_or_new(ax)
-    epochs = [float(i if row.get("epoch") is None else real(row["epoch"])) for i, row in enumerate(history)]
+    ax, time = axes_or_new(ax), time_name(history)
+    epochs = [float(i if row.get(time) is None else real(row[time])) for i, row in enumerate(history)]
     size = 4 if len(history) < 60 else 0
     for sample, name in SAMPLES.items():
         _curve(ax, epochs, _column(history, f"{sample}_{quantity}"), sample, name, size)
@@ -59,8 +71,8 @@ def training_curve(
     if np.isfinite(alone).any():
         ax.plot(epochs, alone, color=VIOLET, marker="o", ms=size)
     if best is not None:
-        ax.axvline(best, color=INK, lw=1, ls=":", label=f"epoch {best:g}, kept")
-    ax.set(xlabel="epoch", ylabel=plain(quantity_name(quantity)))
+        ax.axvline(best, color=INK, lw=1, ls=":", label=f"{counted(time, best)}, kept")
+    ax.set(xlabel=time, ylabel=plain(quantity_name(quantity)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(x=0.03, y=0.08)
     legend_above(ax, columns=3)

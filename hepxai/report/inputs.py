@@ -10,7 +10,7 @@ import numpy as np
 from hepxai.events import SPLITS, Events
 from hepxai.plots.style import canvas, style
 from hepxai.plots.text import general, measured
-from hepxai.plots.training import quantities, quantity_name, training_curve
+from hepxai.plots.training import counted, quantities, quantity_name, time_name, training_curve
 from hepxai.report.content import ReportContent
 from hepxai.report.section import Drawn, Section, Table, percent
 
@@ -147,20 +147,31 @@ def training_section(content: ReportContent) -> Section:
         return Section("training", "Training", text=text)
     columns = list(dict.fromkeys(k for row in content.history for k in row))
     cells = [[general(row.get(k), 5) for k in columns] for row in content.history]
-    best = content.best_epoch
-    kept = "" if best is None else f"Vertical line: epoch {best:g}, which was kept. "
+    best, time = content.best_epoch, time_name(content.history)
+    kept = "" if best is None else f"Vertical line: what was kept, {counted(time, best)}. "
+    how = _of_trees() if time == "trees" else _of_epochs(content)
     caption = (
-        f"Training history, {len(content.history)} epochs: {', '.join(map(quantity_name, shown))}. Dashed: "
-        "training sample, averaged over the epoch with dropout and the symmetries of the card on; full: "
-        "validation sample after the epoch, with both off: the two losses do not compare. "
-        f"{kept}{_uncalibrated(content)} Weights are signed, no errors are drawn."
+        f"Training history, {len(content.history)} rows: {', '.join(map(quantity_name, shown))}. {how} "
+        f"{kept}Weights are signed, no errors are drawn."
     )
     return Section(
         "training",
         "Training",
-        tables=[Table("All numbers by epoch", columns, cells, folded=True)],
+        tables=[Table(f"All numbers by {time}", columns, cells, folded=True)],
         figures=[_history_figure(content, shown, caption)],
         numbers=[dict(row) for row in content.history],
+    )
+
+
+def _of_trees() -> str:
+    return "Dashed: training sample; full: validation sample; both with all trees up to there."
+
+
+def _of_epochs(content: ReportContent) -> str:
+    return (
+        "Dashed: training sample, averaged over the epoch with dropout and the symmetries of the card on; "
+        "full: validation sample after the epoch, with both off: the two losses do not compare. "
+        f"{_uncalibrated(content)}"
     )
 
 

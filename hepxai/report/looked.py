@@ -16,6 +16,7 @@ from hepxai.plots.style import canvas, style
 from hepxai.plots.text import measured
 from hepxai.plots.types import feature_matrix, matrix_bar, particle_types
 from hepxai.report.closure import baseline_table, closure_part
+from hepxai.report.columns import column_sections
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map, maps, signed
 from hepxai.report.pairs import pair_section
@@ -37,6 +38,7 @@ NOTHING = "Nothing was explained yet: run `hepxai explain` on this run folder."
 def looked_sections(content: ReportContent) -> Iterator[Section]:
     """Comparison of the methods, then one section per method and layer."""
     yield glance_section(content)
+    yield from column_sections(content)
     for found in maps(content):
         build = pair_section if found.full.axes[0] == "pair" else particle_section
         yield build(content, found)

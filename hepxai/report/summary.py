@@ -11,7 +11,9 @@ from hepxai.events import SPLITS
 from hepxai.plots.means import focus_means, pair_name
 from hepxai.plots.scores import sides
 from hepxai.plots.text import general, measured, real, short_method
+from hepxai.plots.training import counted, time_name
 from hepxai.report.closure import carried
+from hepxai.report.columns import leading
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map, maps
 from hepxai.report.performance import merit
@@ -42,6 +44,7 @@ def summary(content: ReportContent) -> list[Point]:
         Point("Trained", tuple(_trained(content))),
         Point("How well", tuple(_performance(content))),
         Point(capital(pair_name(content.focus)), tuple(_focus(content))),
+        Point("Columns", tuple(leading(content))),
         Point("To doubt", tuple(_doubts(content))),
     )
     found = [p for p in points if p.sentences]
@@ -56,10 +59,12 @@ def _trained(content: ReportContent) -> Iterator[str]:
     sizes = [f"{np.count_nonzero(content.events.split == i):,} {s}" for i, s in enumerate(SPLITS)]
     yield capital(f"{signal} against {background} on {', '.join(sizes)} events.")
     if content.best_epoch is not None:
-        last = content.best_epoch == content.history[-1].get("epoch")
+        time = time_name(content.history)
+        last = content.best_epoch == content.history[-1].get(time)
         end = "; it is the last one: more might help" if last else ""
         best = f"the best of {len(content.history)} on the valid split{end}"
-        yield f"Epoch {content.best_epoch:g} was kept, {best}."
+        was = "were" if time == "trees" else "was"
+        yield f"{capital(counted(time, content.best_epoch))} {was} kept, {best}."
 
 
 def _main_split(found: object) -> str | None:

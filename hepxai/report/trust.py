@@ -14,6 +14,7 @@ from hepxai.explain.path import relative_residual, residual_checks
 from hepxai.metrics.agreement import rank_agreement
 from hepxai.plots.text import decimals, fixed, general, measured, short_method
 from hepxai.plots.trust import FIGURES, fidelity_points, residuals
+from hepxai.report.columns import column_agreements
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import maps
 from hepxai.report.section import ERRORS, Section, Table, drawn, number, titled
@@ -24,7 +25,8 @@ def residuals_section(content: ReportContent) -> Section:
     found = complete(content)
     if not any(len(a.events) for a in found.values()):
         text = [
-            "No method that promises completeness was run. `hepxai explain` with edge_ig or node_ig does."
+            "No method that promises completeness was run. `hepxai explain` with edge_ig, node_ig or "
+            "feature_ig does."
         ]
         return Section("residuals", "Completeness", text=text)
     numbers = {method: residual_numbers(a) for method, a in found.items()}
@@ -117,16 +119,16 @@ def fidelity_section(content: ReportContent) -> Section:
 
 
 def agreement_section(content: ReportContent) -> Section:
-    """Whether the methods point to the same pairs."""
+    """Whether the methods point to the same pairs, or columns."""
     found = list(agreements(content))
     if not found:
-        text = ["Two methods that explain the same pairs of the same events are needed to compare."]
+        text = ["Two methods that explain the same pairs, or columns, of the same events are needed."]
         return Section("agreement", "Agreement between methods", text=text)
     rows = [[n["first"], n["second"], measured(n["value"], n["error"]), f"{n['left_out']:,}"] for n in found]
     caption = (
         "Mean rank correlation (Spearman) inside an event between the magnitudes that two methods give "
-        "its pairs; 1: same order, 0: unrelated. Events without an order among their pairs are left out. "
-        f"{ERRORS}"
+        "its pairs, or columns; 1: same order, 0: unrelated. Events without an order among them are left "
+        f"out. {ERRORS}"
     )
     header = ("first", "second", "rank correlation", "events left out")
     return Section(
@@ -138,7 +140,8 @@ def agreement_section(content: ReportContent) -> Section:
 
 
 def agreements(content: ReportContent) -> Iterator[dict[str, Any]]:
-    """Mean rank correlation of every two maps over pairs that explain the same events."""
+    """Mean rank correlation of every two maps over pairs, or columns, that explain the same events."""
+    yield from column_agreements(content)
     plain = {found.short: found.plain for found in maps(content, "pair")}
     for (first, a), (second, b) in combinations(plain.items(), 2):
         if np.array_equal(a.events.entry, b.events.entry) and np.array_equal(a.events.file, b.events.file):

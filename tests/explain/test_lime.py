@@ -126,5 +126,7 @@ def test_checks_of_parts_are_those_of_the_whole(events: Events) -> None:
 def test_bad_settings(events: Events) -> None:
     with pytest.raises(ValueError, match="samples=10; a whole number of at least 40"):
         explain(wrap(Linear(), events), events, "lime", samples=10)
+    with pytest.raises(ValueError, match="minimum_r2=-1; a number of at least 0"):
+        explain(wrap(Linear(), events), events, "lime", minimum_r2=-1)
     with pytest.raises(ValueError, match="no background has been drawn; call prepare or explain"):
         EXPLAINERS["lime"]().attribute(wrap(Linear(), events), events, "signal")

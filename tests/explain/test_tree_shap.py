@@ -24,6 +24,7 @@ from slow_tables import interventional, path_dependent
 
 from hepxai.events import Events
 from hepxai.explain import EXPLAINERS, CannotExplainError, explain
+from hepxai.explain.defaults import suits
 from hepxai.explain.libraries import MissingExtraError
 from hepxai.models.table import SklearnModel, TableModel
 
@@ -219,9 +220,7 @@ def test_categories_are_refused(events: Events) -> None:
     table[:, 3] = np.arange(len(table)) % 4
     whole = events.replace(globals=table)
     model = fitted(HistGradientBoostingClassifier, whole, categorical_features=[3])
-    with pytest.raises(
-        CannotExplainError, match=r"shap takes the categorical columns .* kernel_shap"
-    ):
+    with pytest.raises(CannotExplainError, match=r"shap takes the categorical columns .* kernel_shap"):
         explain(model, whole, "tree_shap")
 
 
@@ -252,6 +251,7 @@ def test_what_shap_cannot_do(events: Events) -> None:
         ({"sample": "signal"}, "sample='signal'; choose one of background, all"),
         ({"size": 0}, "size=0; a whole number of at least 1"),
         ({"seed": 1.5}, "seed=1.5; a whole number of at least 0"),
+        ({"tolerance": "a lot"}, "tolerance='a lot'; a number of at least 0"),
         ({"baseline": "interventional", "rows": np.zeros((3, 2))}, r"rows have shape \(3, 2\); rows of c0"),
     ],
 )
@@ -263,6 +263,13 @@ def test_settings_that_cannot_be(events: Events, settings: dict[str, Any], messa
 def test_prepare_comes_first(events: Events) -> None:
     with pytest.raises(ValueError, match="the trees have not been read; call prepare or explain"):
         EXPLAINERS["tree_shap"]().attribute(fitted(GradientBoostingClassifier, events), events, "signal")
+
+
+def test_without_the_library_it_is_no_default(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted(GradientBoostingClassifier, events)
+    assert suits("tree_shap", model)
+    monkeypatch.setattr("hepxai.explain.tree_shap.installed", lambda name: False)
+    assert not suits("tree_shap", model)
 
 
 def test_without_the_library(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:

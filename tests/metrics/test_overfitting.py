@@ -23,7 +23,9 @@ TRUE = np.array([0.3, 0.2, 0.1, 0.05, 0.01, 0.0])
 
 
 def test_by_hand() -> None:
-    found = ImportanceShift(importance(TRUE + [0.03, -0.04, 0, 0, 0, 0], 0.003), importance(TRUE, 0.004))
+    found = ImportanceShift(
+        importance(np.add(TRUE, [0.03, -0.04, 0, 0, 0, 0]), 0.003), importance(TRUE, 0.004)
+    )
     np.testing.assert_allclose(found.difference, [0.03, -0.04, 0, 0, 0, 0], atol=1e-15)
     np.testing.assert_allclose(found.error, 0.005)
     assert float(found.distance.value) == pytest.approx(0.05)

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from hepxai.simulate.collection import FloatArray
 from hepxai.simulate.multijet.chunk import SliceChunk
 from hepxai.simulate.workers import SimulationError
 
@@ -20,8 +23,9 @@ class Normalisation:
     name : str
     generated, selected : int
     cross_section, error : float
-        Before the veto, pb: mean over the chunks, by the number of their hard processes, with its
-        statistical error.
+        Before the veto, pb: mean over the chunks, by the number of their hard processes. The error is
+        statistical: that of Pythia, or that from the scatter of the chunks where it is larger (Pythia's is
+        too small for chunks of some ten events).
     """
 
     name: str
@@ -79,9 +83,15 @@ def _combined(name: str, chunks: Sequence[SliceChunk]) -> Normalisation:
             f"slice {name!r}: no event survived the veto, so its cross section is unknown: "
             "raise its number of events, loosen the veto, or leave the slice out"
         )
-    total = sum(c.generated for c in known)
-    value = sum(c.generated * c.cross_section for c in known) / total
-    error = math.sqrt(sum((c.generated * c.error) ** 2 for c in known)) / total
-    return Normalisation(
-        name, sum(c.generated for c in chunks), sum(c.selected for c in chunks), value, error
-    )
+    value, error = _mean(*np.array([(c.cross_section, c.error, c.generated) for c in known]).T)
+    generated, selected = (sum(getattr(c, n) for c in chunks) for n in ("generated", "selected"))
+    return Normalisation(name, generated, selected, value, error)
+
+
+def _mean(values: FloatArray, errors: FloatArray, sizes: FloatArray) -> tuple[float, float]:
+    """Mean of values by ``sizes``, and its error."""
+    share = sizes / sizes.sum()
+    mean = float(share @ values)
+    stated, scattered = np.sum((share * errors) ** 2), np.sum((share * (values - mean)) ** 2)
+    few = len(values) / max(len(values) - 1, 1)
+    return mean, math.sqrt(max(stated, few * scattered))

@@ -22,9 +22,15 @@ def test_a_slice_weighs_its_cross_section_over_all_its_hard_processes():
 
 
 def test_longer_chunks_count_for_more():
-    (only,) = normalise(["all"], [helpers.chunk(300, 1, 10.0, 2.0), helpers.chunk(100, 1, 14.0, 4.0)])
+    (only,) = normalise(["all"], [helpers.chunk(300, 1, 10.0, 8.0), helpers.chunk(100, 1, 14.0, 8.0)])
     assert only.cross_section == pytest.approx(11.0)
-    assert only.error == pytest.approx(math.hypot(300 * 2.0, 100 * 4.0) / 400)
+    assert only.error == pytest.approx(math.hypot(300 * 8.0, 100 * 8.0) / 400)
+
+
+def test_chunks_that_scatter_more_than_they_say_have_a_larger_error():
+    values = [10.0, 14.0, 6.0, 12.0]
+    (only,) = normalise(["all"], [helpers.chunk(100, 1, value, 0.1) for value in values])
+    assert only.error == pytest.approx(np.std(values, ddof=1) / 2)
 
 
 def test_other_chunks_of_the_same_processes_weigh_the_same():

@@ -1,0 +1,195 @@
+"""Maps over pixels held against the truth and against each other, with errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.estimate import Estimate, ratio_mean
+from hepxai.events import Events
+from hepxai.jagged import IntArray, offsets_from_counts, row_sum
+from hepxai.metrics.agreement import Agreement, agreement_of, same_events
+from hepxai.metrics.maps import Array, finite
+from hepxai.metrics.ranking import Places, rank_correlation
+
+CHUNK = 512
+"""Events whose pixels are all sorted at a time."""
+
+
+@dataclass(frozen=True)
+class LitPixels:
+    """Lit pixels of all events, each once, by event and place; channels are laid over each other.
+
+    Attributes
+    ----------
+    event, place : ndarray of int64, shape [L]
+        Event, and place ``row * columns + column``.
+    true : ndarray of bool, shape [L]
+        Whether a true hit is among those that light the pixel.
+    offsets : ndarray of int64, shape [E+1]
+    """
+
+    event: IntArray
+    place: IntArray
+    true: NDArray[np.bool_]
+    offsets: IntArray
+
+    def of(self, attribution: Attribution) -> Array:
+        """|Value| of a map at these pixels, ``[L]``."""
+        return np.asarray(np.abs(flat(attribution)[self.event, self.place]))
+
+
+def lit_pixels(events: Events, truth: str | None = None) -> LitPixels:
+    """Where the images of events are lit.
+
+    Parameters
+    ----------
+    events : Events
+    truth : str, optional
+        A key of ``events.truth``; nothing is true without.
+
+    Raises
+    ------
+    KeyError
+        If the events have no such truth.
+    """
+    if truth is not None and truth not in events.truth:
+        raise KeyError(f"the events have no truth {truth!r}; there is {', '.join(events.truth) or 'none'}")
+    _, rows, columns = events.image_layout().shape
+    pixel = events.pixels()
+    drawn = pixel >= 0
+    key = events.parent[drawn] * (rows * columns) + pixel[drawn] % (rows * columns)
+    own, at = np.unique(key, return_inverse=True)
+    flags = np.zeros(len(own), dtype=bool)
+    if truth is not None:
+        np.logical_or.at(flags, at, events.truth[truth][drawn])
+    event, place = np.divmod(own, rows * columns)
+    return LitPixels(event, place, flags, offsets_from_counts(np.bincount(event, minlength=len(events))))
+
+
+def flat(attribution: Attribution) -> Array:
+    """Values of a map over pixels as ``[E, P]``.
+
+    Raises
+    ------
+    ValueError
+        If it is no map over the pixels of the image, or has values that are not finite.
+    """
+    if attribution.axes != ("event", "row", "column"):
+        axes = ", ".join(attribution.axes)
+        raise ValueError(f"needs a map over pixels (event, row, column); {attribution.method} has {axes}")
+    shape = attribution.events.image_layout().shape[1:]
+    if attribution.values.shape[1:] != shape:
+        own = " x ".join(map(str, attribution.values.shape[1:]))
+        raise ValueError(
+            f"the map of {attribution.method} has {own} pixels, the image {shape[0]} x {shape[1]}; explain "
+            "with upsample=True"
+        )
+    values: Array = finite(attribution).reshape(len(attribution.events), -1)
+    return values
+
+
+@dataclass(frozen=True)
+class TruthShare:
+    """How much of a map lies on the true hits.
+
+    Attributes
+    ----------
+    among_hits : Estimate
+        Share of |attribution| on true pixels, of that on all lit pixels; weighted mean over events.
+    chance : Estimate
+        The same for a map that treats all lit pixels alike: the fraction of true ones.
+    of_all : Estimate
+        Share of the |attribution| of the whole image.
+    per_event : ndarray, shape [E]
+        ``among_hits`` of each event; NaN for those left out.
+    left_out : int
+        Events without a true pixel, or with no attribution on any lit one.
+    """
+
+    among_hits: Estimate
+    chance: Estimate
+    of_all: Estimate
+    per_event: Array
+    left_out: int
+
+
+def truth_share(attribution: Attribution, truth: str) -> TruthShare:
+    """Share of |attribution| on the true hits; see `TruthShare`.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        Axes ("event", "row", "column").
+    truth : str
+        A key of ``events.truth``.
+    """
+    lit = lit_pixels(attribution.events, truth)
+    value = lit.of(attribution)
+    on_true = row_sum(np.where(lit.true, value, 0.0), lit.offsets)
+    on_lit, number = row_sum(value, lit.offsets), row_sum(lit.true, lit.offsets)
+    whole = np.abs(flat(attribution)).sum(1)
+    used = (number > 0) & (on_lit > 0)
+
+    def mean(total: Array, norm: Array) -> tuple[Estimate, Array]:
+        share = np.divide(total, norm, out=np.full(len(norm), np.nan), where=used)
+        zeroed = np.where(used, share, 0.0)
+        return ratio_mean(zeroed, used.astype(np.float64), attribution.events.weight), share
+
+    among, per_event = mean(on_true, on_lit)
+    chance, _ = mean(number, np.diff(lit.offsets).astype(np.float64))
+    of_all, _ = mean(on_true, whole)
+    return TruthShare(among, chance, of_all, per_event, int(np.count_nonzero(~used)))
+
+
+def hit_rank_agreement(first: Attribution, second: Attribution) -> Agreement:
+    """Spearman's rank correlation of |value| over the lit pixels of an event, averaged over events.
+
+    Events with fewer than two lit pixels, or where all of them are equal for one method, are left out.
+    """
+    same_events(first, second)
+    lit = lit_pixels(first.events)
+    found = rank_correlation(lit.of(first), lit.of(second), lit.offsets)
+    return agreement_of(found, np.zeros(len(found)), first.events.weight)
+
+
+def top_pixel_agreement(first: Attribution, second: Attribution, *, k: int = 10) -> Agreement:
+    """Share of the k strongest pixels of an image that two maps have in common, averaged over events.
+
+    All pixels compete, lit or not. Equal values share the places that are left, as if drawn by lot; a map of
+    one value everywhere says nothing, and its events are left out.
+
+    Raises
+    ------
+    ValueError
+        If k is below 1, or not below the number of pixels.
+    """
+    same_events(first, second)
+    one, two = (np.abs(flat(a)) for a in (first, second))
+    if not 1 <= k < one.shape[1]:
+        raise ValueError(f"k={k}; from 1 to {one.shape[1] - 1} of {one.shape[1]} pixels can be compared")
+    shares = np.full(len(one), np.nan)
+    for start in range(0, len(one), CHUNK):
+        rows = slice(start, start + CHUNK)
+        shares[rows] = _overlap(one[rows], two[rows], k)
+    says = (np.ptp(one, axis=1) > 0) & (np.ptp(two, axis=1) > 0)
+    chance = np.where(says, k / one.shape[1], np.nan)
+    return agreement_of(np.where(says, shares, np.nan), chance, first.events.weight)
+
+
+def _overlap(one: Array, two: Array, k: int) -> Array:
+    offsets = np.arange(len(one) + 1) * one.shape[1]
+    top = [Places.of(v.ravel(), offsets).among_top(k) for v in (one, two)]
+    return np.asarray(row_sum(top[0] * top[1], offsets) / k)
+
+
+def map_correlation(first: Attribution, second: Attribution) -> Agreement:
+    """Pearson's correlation of the signed values over all pixels of an image, averaged over events."""
+    same_events(first, second)
+    one, two = (v - v.mean(1, keepdims=True) for v in (flat(first), flat(second)))
+    norm = np.sqrt((one**2).sum(1) * (two**2).sum(1))
+    found = np.divide((one * two).sum(1), norm, out=np.full(len(norm), np.nan), where=norm > 0)
+    return agreement_of(found, np.zeros(len(found)), first.events.weight)

@@ -1,0 +1,72 @@
+"""Turn-on curves and residuals of a predicted momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from hepxai.metrics.momentum import TurnOn
+from hepxai.plots.histograms import normalised, signed_histogram
+from hepxai.plots.style import FAINT, INK, axes_or_new, class_look, legend_above, plain, styled
+
+Array = NDArray[np.float64]
+
+
+@styled
+def turn_on_curve(curves: Mapping[str, TurnOn], *, ax: Axes | None = None) -> Axes:
+    """Efficiency of a momentum threshold against the true pt, with intervals, one colour per model."""
+    ax = axes_or_new(ax)
+    for i, (name, curve) in enumerate(curves.items()):
+        found, known = curve.efficiency, np.isfinite(curve.efficiency.value)
+        x, half = 0.5 * (curve.edges[:-1] + curve.edges[1:]), 0.5 * np.diff(curve.edges)
+        value = found.value[known]
+        spread = [np.clip(value - found.low[known], 0, None), np.clip(found.high[known] - value, 0, None)]
+        ax.errorbar(x[known], value, spread, half[known], ls="", ms=5, label=plain(name), **class_look(i))
+    for threshold in {c.threshold for c in curves.values()}:
+        ax.axvline(threshold, color=INK, lw=1, ls=":")
+    ax.axhline(1, color=FAINT, lw=1, zorder=0)
+    ax.set(xlabel="true pt [GeV]", ylabel="efficiency", ylim=(0, 1.08))
+    legend_above(ax, columns=max(len(curves), 1))
+    return ax
+
+
+@styled
+def momentum_residuals(
+    predictions: Mapping[str, Array],
+    true: Array,
+    weight: Array,
+    *,
+    units: str = "GeV",
+    name: str = "pt",
+    ax: Axes | None = None,
+) -> Axes:
+    """Distribution of predicted - true, one line per model; the outermost bins hold what is beyond.
+
+    Parameters
+    ----------
+    predictions : mapping of str to ndarray, shape [E]
+    true, weight : ndarray, shape [E]
+        Events without a true value are left out.
+    units, name : str
+        Of the target.
+    """
+    ax = axes_or_new(ax)
+    known = np.isfinite(true)
+    off = {k: (p - true)[known] for k, p in predictions.items()}
+    everything = np.abs(np.concatenate([*off.values(), np.zeros(1)]))
+    reach = float(np.quantile(everything, 0.98)) or 1.0
+    edges = np.linspace(-reach, reach, 61)
+    for i, (label, values) in enumerate(off.items()):
+        density, error, _ = normalised(signed_histogram(values, weight[known], edges))
+        look = class_look(i)
+        ax.stairs(density, edges, color=look["color"], lw=2, label=plain(label))
+        middle = 0.5 * (edges[:-1] + edges[1:])
+        ax.errorbar(middle, density, error, ls="", color=look["color"], lw=1)
+    ax.axvline(0, color=INK, lw=1, ls=":")
+    unit = f" [{units}]" if units else ""
+    ax.set(xlabel=plain(f"predicted − true {name}{unit}"), ylabel="density", ylim=(0, None))
+    legend_above(ax, columns=max(len(off), 1))
+    return ax

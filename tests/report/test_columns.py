@@ -1,0 +1,115 @@
+"""Sections on models of the table: rankings of columns, neurons from both ends, agreement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hepxai.attribution import Attribution
+from hepxai.report import ReportContent, write_report
+from hepxai.report.columns import column_agreements, column_sections, leading
+from hepxai.report.inputs import training_section
+from hepxai.report.looked import looked_sections
+from hepxai.report.summary import summary
+
+
+def make_map(content: ReportContent, method: str, axis: str, size: int, seed: int) -> Attribution:
+    """Column 0 matters for signal; the others are small."""
+    events = next(iter(content.explained.values())).events
+    values = 0.01 * np.random.default_rng(seed).normal(size=(len(events), size))
+    values[:, 0] += 0.5 * events.label
+    names = (
+        events.schema.globals if axis == "feature" else [f"dense_{1 + i // 20}:{i % 20}" for i in range(size)]
+    )
+    labels = {axis: tuple(names)}
+    span = values.sum(1)
+    return Attribution(
+        values.astype(np.float32),
+        ("event", axis),
+        events,
+        method,
+        "signal",
+        labels=labels,
+        residual=0 * span,
+        span=span,
+    )
+
+
+@pytest.fixture
+def content(make_content: Callable[..., ReportContent]) -> ReportContent:
+    return make_content()
+
+
+@pytest.fixture
+def tabular(content: ReportContent, make_content: Callable[..., ReportContent]) -> ReportContent:
+    explained = {
+        "feature_ig": make_map(content, "feature_ig", "feature", 1, 0),
+        "tree_shap": make_map(content, "tree_shap", "feature", 1, 1),
+        "conductance": make_map(content, "conductance", "neuron", 40, 2),
+    }
+    return make_content(explained=explained, fidelity={}, warnings=[])
+
+
+def test_a_section_for_each_method(tabular: ReportContent) -> None:
+    found = {s.key: s for s in column_sections(tabular)}
+    assert list(found) == ["feature_ig", "tree_shap", "conductance"]
+    columns = found["feature_ig"].numbers["features"]
+    by_hand = tabular.explained["feature_ig"].replace(values=np.abs(tabular.explained["feature_ig"].values))
+    assert columns[0]["name"] == "ht"
+    assert columns[0]["value"] == pytest.approx(float(by_hand.population().value[0]))
+    signal = tabular.explained["feature_ig"]
+    expected = signal.population(where=signal.events.label == 1)
+    assert columns[0]["mean signal"] == pytest.approx(float(expected.value[0]))
+    assert len(found["conductance"].numbers["neurons"]) == 40
+    assert len(found["conductance"].tables[0].rows) == 30  # the first and the last 15
+    assert found["conductance"].tables[0].rows[0][0] == "dense_1:0"
+    assert [f.name for f in found["conductance"].figures] == ["conductance_neurons"]
+
+
+def test_nothing_of_tables_in_a_report_on_particles(content: ReportContent) -> None:
+    assert not list(column_sections(content))
+    assert not list(column_agreements(content))
+    assert "Columns" not in {p.about for p in summary(content)}
+
+
+def test_nothing_of_particles_in_a_report_on_tables(tabular: ReportContent) -> None:
+    assert [s.key for s in looked_sections(tabular)] == ["looked", "feature_ig", "tree_shap", "conductance"]
+
+
+def test_the_summary_names_the_first_columns(tabular: ReportContent) -> None:
+    told = list(leading(tabular))
+    assert told[0].startswith("Feature IG, mean |attribution| to signal [logit]: ht ")
+    assert {"Columns"} <= {p.about for p in summary(tabular)}
+
+
+def test_agreement_of_the_same_events(tabular: ReportContent) -> None:
+    pairs = [(n["first"], n["second"]) for n in column_agreements(tabular)]
+    assert pairs == [("feature IG", "TreeSHAP")]
+
+
+def make_trees() -> list[dict[str, float]]:
+    return [{"trees": 10.0 * i, "train_loss": 0.6 / i, "valid_loss": 0.6, "seconds": 1.0} for i in (1, 2, 3)]
+
+
+def test_a_training_counted_by_trees(make_content: Callable[..., ReportContent]) -> None:
+    section = training_section(make_content(history=make_trees(), best_epoch=20.0))
+    assert "what was kept, 20 trees" in section.figures[0].caption
+    assert "dropout" not in section.figures[0].caption
+    assert section.figures[0].figure.axes[0].get_xlabel() == "trees"
+    told = " ".join(
+        s for p in summary(make_content(history=make_trees(), best_epoch=30.0)) for s in p.sentences
+    )
+    assert "30 trees were kept, the best of 3 on the valid split; it is the last one" in told
+
+
+def test_the_whole_page(tabular: ReportContent, tmp_path: Path) -> None:
+    write_report(tabular, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "dense_1:0" in page
+    numbers: dict[str, Any] = json.loads((tmp_path / "numbers.json").read_text())
+    assert {"feature_ig", "tree_shap", "conductance"} <= numbers["sections"].keys()
