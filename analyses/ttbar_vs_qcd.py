@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import capacity
 import importances
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,8 +31,10 @@ from hepxai.datasets import DatasetCard
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
 from hepxai.metrics import auc, classification_metrics
+from hepxai.metrics.steps import at_step
 from hepxai.models import ModelCard
 from hepxai.plots import style
+from hepxai.plots.steps import step_matrix
 from hepxai.plots.text import measured
 from hepxai.plots.training import training_curve
 from hepxai.report.study import StudyPage
@@ -39,6 +42,8 @@ from hepxai.run import Run
 from hepxai.training import fit
 
 LSTM = "lstm"
+STEPS = 6
+"""Jets that every event has."""
 SHOWN = ("jet1_btag", "jet1_qgl", "n_bjets")
 """Columns whose attribution is drawn against their value."""
 LEFT_OUT = {
@@ -105,7 +110,10 @@ def main() -> None:
     importances.groups(page, {name: runs[name] for name in (TREES, NETWORK)})
     flavour(study, maps["feature_ig"])
     importances.agreement(page, trees | network, maps)
+    capacity.overfitting(page, dataset, workers=chosen.workers, quick=chosen.quick)
     importances.neurons(page, runs[NETWORK])
+    capacity.widths(page, study.events, quick=chosen.quick)
+    sequence(study)
     print(page.write(opening(study)))
 
 
@@ -216,6 +224,36 @@ def retrained(study: Study, name: str, events: Events) -> Mapping[str, Estimate]
     folder = study.out / "fewer_columns" / name.replace(" ", "_")
     model, _ = fit(card, events, folder=folder, progress=True)
     return classification_metrics(model.logits(events)[:, 0], events)["test"]
+
+
+# --- particles in order --------------------------------------------------------------------------
+
+
+def sequence(study: Study) -> None:
+    """Integrated Gradients of the LSTM over particles and time steps."""
+    page = study.page
+    page.heading("An LSTM, step by step")
+    found = study.runs[LSTM].explain(["node_ig"], maximum=importances.MOST)["node_ig"]
+    classes, sums = found.events.schema.classes, found.sum("feature")
+    rows = []
+    for step in range(STEPS):
+        own = at_step(sums, step)
+        means = [own.population(found.events.label == code) for code in range(len(classes))]
+        apart = Estimate(means[1].value - means[0].value, np.hypot(means[1].error, means[0].error), np.nan)
+        keys = [f"IG of jet {step + 1}, {name}" for name in (*classes, "difference")]
+        rows.append([f"jet {step + 1}", *map(page.number, keys, (*means, apart))])
+    page.table(
+        ("time step", *classes, f"{classes[1]} − {classes[0]}"),
+        rows,
+        "Mean attribution to the logit of each time step, all features together; test events. It adds up to "
+        f"the score to {found.checks['median_residual']:.1e} in the median.",
+    )
+    with style():
+        figure, frames = plt.subplots(1, len(classes), figsize=(8.5 * len(classes), 6.5))
+        for ax, name in zip(frames, classes, strict=True):
+            step_matrix(found, name, steps=STEPS, ax=ax)
+        figure.tight_layout()
+    page.figure("steps", figure, "Mean attribution at each time step and of each feature; test events.")
 
 
 # --- the page ------------------------------------------------------------------------------------

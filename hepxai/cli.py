@@ -102,8 +102,8 @@ class _Explaining(_Network):
         from hepxai.explain import EXPLAINERS
         from hepxai.explain.defaults import METHODS
 
-        own = "; ".join(f"{', '.join(names)} ({view})" for view, names in METHODS.items() if names)
-        names = {"methods": ", ".join(EXPLAINERS), "default": own}
+        usual = "; ".join(f"{', '.join(own)} ({view})" for view, own in METHODS.items() if own)
+        names = {"methods": ", ".join(EXPLAINERS), "default": usual}
         for option in self.params:
             if isinstance(option, TyperOption) and option.name == "method":
                 option.help = str(option.help).format_map(names)
@@ -186,9 +186,9 @@ def run_all(
         from hepxai.explain.defaults import configured
         from hepxai.run import Run
 
-        settings, cards = _settings(options), _cards(dataset, model, overrides)
-        configured(method, settings, cards[1].view, split=split, maximum=events)
-        run = Run.start(out, *cards)
+        settings, (data, card) = _settings(options), _cards(dataset, model, overrides)
+        configured(method, settings, card.view, split=split, maximum=events)
+        run = Run.start(out, data, card)
         run.rehearse(method, settings)
         run.train(device=device)
         run.explain(method, split=split, maximum=events, settings=settings)

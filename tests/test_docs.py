@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from hepxai.cli import app
 from hepxai.explain import EXPLAINERS
+from hepxai.models.card import KINDS
 from hepxai.scan import METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +95,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.Modu
     """An empty folder and an empty module to work in; what a page registers and imports is forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    module, known = types.ModuleType("page"), [(r, dict(r)) for r in (EXPLAINERS, METRICS)]
+    module, known = types.ModuleType("page"), [(r, dict(r)) for r in (EXPLAINERS, METRICS, KINDS)]
     monkeypatch.setitem(sys.modules, "page", module)
     with torch.random.fork_rng(devices=[]):
         yield module

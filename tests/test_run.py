@@ -24,11 +24,12 @@ import hepxai.run
 from hepxai.cards import find_card, load_card
 from hepxai.datasets import DatasetCard
 from hepxai.explain import CannotExplainError
+from hepxai.explain.defaults import configured
 from hepxai.files import sha256, write_json
 from hepxai.manifest import NAME as MANIFEST
 from hepxai.manifest import RunError
 from hepxai.models.card import ModelCard
-from hepxai.run import Run, configured
+from hepxai.run import Run
 from hepxai.summary import _doubts, report_content
 
 EPOCHS = ["training.epochs=2", "convolutions.0.width=8", "convolutions.1.width=8", "convolutions.2.width=8"]
@@ -268,7 +269,7 @@ def test_figures_without_a_number_come_back_as_nan(copied: Path) -> None:
 )
 def test_mistakes_are_found_before_the_training(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        configured(None, arguments.pop("settings", {}), **arguments)
+        configured(None, arguments.pop("settings", {}), "graph", **arguments)
 
 
 def test_another_population_is_refused(copied: Path) -> None:

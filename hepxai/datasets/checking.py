@@ -82,9 +82,11 @@ def _warnings(card: DatasetCard, events: Events, ledger: Ledger) -> Iterator[str
         return
     yield from _class_warnings(events)
     yield from _particle_warnings(card, events)
-    for name, values in events.observers.items():
+    named = {f"observer {name}": values for name, values in events.observers.items()}
+    named |= {f"target {n}": v for n, v in zip(events.schema.targets, events.targets.T, strict=True)}
+    for name, values in named.items():
         if (share := float(np.isnan(values).mean())) > 0.5:
-            yield f"observer {name} is NaN in {share:.0%} of the events"
+            yield f"{name} is NaN in {share:.0%} of the events"
 
 
 def _class_warnings(events: Events) -> Iterator[str]:
@@ -92,7 +94,7 @@ def _class_warnings(events: Events) -> Iterator[str]:
     for name, n in zip(events.schema.classes, counts, strict=True):
         if not n:
             yield f"no event of class {name!r}"
-    if len(counts) == 1:
+    if len(counts) == 1 and not events.schema.targets:
         yield f"the only class is {events.schema.classes[0]!r}: nothing can be learned to tell apart"
     if (negative := float((events.weight < 0).mean())) > 0:
         yield f"{negative:.1%} of the selected events have negative weights"
@@ -101,7 +103,8 @@ def _class_warnings(events: Events) -> Iterator[str]:
 
 
 def _particle_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
-    if (lonely := float((events.counts < 2).mean())) > 0:
+    moving = any(p.momenta is None for p in card.particles.values())
+    if moving and (lonely := float((events.counts < 2).mean())) > 0:
         yield f"{lonely:.1%} of the selected events have fewer than two particles, so no pairs"
     yield from _unit_warnings(card, events)
     for name, particle in card.particles.items():
@@ -119,7 +122,8 @@ def _particle_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
 
 def _unit_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
     """One warning for all types: units are those of the card."""
-    pt = {n: events.p4[own, 0] for n in card.particles if (own := events.is_type(n)).any()}
+    moving = [n for n, p in card.particles.items() if p.momenta is None]
+    pt = {n: events.p4[own, 0] for n in moving if (own := events.is_type(n)).any()}
     medians = {n: float(np.median(values)) for n, values in pt.items()}
     if odd := [f"{m:.4g} GeV for {n}" for n, m in medians.items() if not 0.5 < m < 3000]:
         yield f"the median pt is {', '.join(odd)}: is units: {card.units} right?"
@@ -177,11 +181,13 @@ def _multiplicities(events: Events) -> Table:
 
 def _ranges(events: Events) -> Table:
     schema = events.schema
-    table = _table("Features and observers", "name", "units", "lowest", "mean", "highest")
+    table = _table("Features, targets and observers", "name", "units", "lowest", "mean", "highest")
     for name, units in zip(schema.features, schema.units, strict=True):
         _add_range(table, name, units, events.values_of(name))
     for name, units, values in zip(schema.globals, schema.global_units, events.globals.T, strict=True):
         _add_range(table, name, units, values)
+    for name, units, values in zip(schema.targets, schema.target_units, events.targets.T, strict=True):
+        _add_range(table, f"{name} (target)", units, values[np.isfinite(values)])
     for name, observed in events.observers.items():
         _add_range(table, f"{name} (observer)", "", observed[np.isfinite(observed)])
     return table

@@ -199,7 +199,8 @@ def _what_works(model: object, method: str, needs: type) -> str:
 
 def _doubt_logits(model: Model, events: Events) -> None:
     """Warn of probabilities where logits are needed; the package's own networks give logits."""
-    if hasattr(model, "card") or len(events) < DOUBTED:
+    targets = set(model.outputs) <= set(events.schema.targets)  # of a regression, which may lie anywhere
+    if hasattr(model, "card") or targets or len(events) < DOUBTED:
         return
     rows = np.linspace(0, len(events) - 1, min(len(events), 10 * DOUBTED)).astype(np.int64)
     found = model.logits(events[rows])

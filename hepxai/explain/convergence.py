@@ -34,8 +34,8 @@ def converge(
     events : Events
     target : str
     methods : mapping
-        ``name → settings``. The name is that of the method, unless the settings have a ``method`` of their own,
-        as in ``{"IG, grey": {"method": "image_ig", "baseline": 0.5}}``.
+        ``name → settings``. The name is that of the method, unless the settings have a ``method`` of their
+        own, as in ``{"IG, grey": {"method": "image_ig", "baseline": 0.5}}``.
     """
     found = {}
     for name, given in methods.items():

@@ -141,7 +141,7 @@ def _map(
     if readout is not None:
         with torch.no_grad():
             logits, maps = model.forward_maps(x, layer)
-        return logits[:, output], torch.einsum("bkrc,k->brc", maps, readout.weight)
+        return logits[:, output], torch.einsum("bkrc,k->brc", maps.detach(), readout.weight)
     with torch.enable_grad():
         # Where the image itself is asked to have a gradient, the maps hang together with the outputs.
         logits, maps = model.forward_maps(x.detach().requires_grad_(True), layer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explain.influence import SIDES, Influence
 from hepxai.explain.training_gradients import Checkpoints, Layers, Source, checked
+from hepxai.explain.unfinished import Unfinished, key_of
 from hepxai.jagged import IntArray
-from hepxai.progress import track
 
 Array = NDArray[np.float64]
 ROWS = 1024
@@ -33,6 +34,7 @@ def tracin(
     layers: Layers = "last",
     directions: int = 64,
     seed: int = 0,
+    unfinished: str | Path | None = None,
     progress: bool = False,
 ) -> Influence:
     """Find the training events that lowered or raised the loss of each event most.
@@ -64,6 +66,9 @@ def tracin(
         events are not those that give value and error, so that the choice does not bias them.
     directions, seed : int
         Of "all".
+    unfinished : path, optional
+        File that the state is written to now and then. The same call goes on from there after an
+        interruption; it is removed at the end.
     progress : bool
         Show a progress bar.
 
@@ -86,7 +91,15 @@ def tracin(
     source = Source(checked(checkpoints), layers, directions, seed, normalise)
     scale = _weights(train, weight)
     scale = np.sign(scale) if normalise else scale
-    rows, values = _search(source, train, scale, events, k, progress=progress)
+    best = _Best.empty(len(events), k)
+    key = key_of(source.models, [train, events], scale, source.settings() | {"k": k})
+    state = Unfinished(unfinished, key, {"values": best.values.numpy(), "rows": best.rows.numpy()})
+    asked = [source.learned(source.of(events[rows])) for rows in _blocks(len(events))]
+    for own in state.blocks("tracin", len(train), ROWS, progress=progress):
+        theirs, factor = source.of(train[own]), torch.as_tensor(scale[own])
+        for block, mine in zip(_blocks(len(events)), asked, strict=True):
+            best.offer(block, source.table(mine, theirs) * factor, own.start)
+    rows, values = best.rows.numpy(), best.values.numpy() * np.array([1, -1])[:, None]
     error = None
     if layers == "all":
         rows, values, error = _measured(source.afresh(), train, scale, events, rows)
@@ -109,6 +122,7 @@ def self_influence(
     layers: Layers = "last",
     directions: int = 64,
     seed: int = 0,
+    unfinished: str | Path | None = None,
     progress: bool = False,
 ) -> Attribution:
     """Influence of every training event on its own loss, ``Σ_t η_t w_z |∇ℓ(z)|²``.
@@ -124,11 +138,11 @@ def self_influence(
     source = Source(checked(checkpoints), layers, directions, seed)
     scale = _weights(events, weight)
     value, error = np.zeros(len(events)), np.zeros(len(events))
-    with track("self-influence", len(events), show=progress) as advance:
-        for rows in _blocks(len(events)):
-            found = source.of(events[rows])
-            value[rows], error[rows] = source.products(source.learned(found), found)
-            advance(len(value[rows]))
+    key = key_of(source.models, [events], scale, source.settings())
+    state = Unfinished(unfinished, key, {"value": value, "error": error})
+    for rows in state.blocks("self-influence", len(events), ROWS, progress=progress):
+        found = source.of(events[rows])
+        value[rows], error[rows] = source.products(source.learned(found), found)
     return Attribution(
         scale * value,
         ("event",),
@@ -143,45 +157,28 @@ def self_influence(
 # --- lists of a population, in blocks of flat memory --------------------------------------------
 
 
-def _search(
-    source: Source, train: Events, scale: Array, events: Events, k: int, *, progress: bool
-) -> tuple[IntArray, Array]:
-    """Rows of the ``k`` training events of largest and of smallest influence, and that, ``[E, 2, k]``."""
-    asked = [source.learned(source.of(events[rows])) for rows in _blocks(len(events))]
-    best = [[_Best.empty(len(mine[0].left), k) for _ in SIDES] for mine in asked]
-    with track("tracin", len(train), show=progress) as advance:
-        for rows in _blocks(len(train)):
-            theirs, own = source.of(train[rows]), torch.as_tensor(scale[rows])
-            for mine, sides in zip(asked, best, strict=True):
-                found = source.table(mine, theirs) * own
-                sides[0].offer(found, rows.start)
-                sides[1].offer(-found, rows.start)
-            advance(len(own))
-    if not best:
-        return np.zeros((0, len(SIDES), k), dtype=np.int64), np.zeros((0, len(SIDES), k))
-    found = torch.cat([torch.stack([side.rows for side in sides], dim=1) for sides in best])
-    values = torch.cat([torch.stack([sides[0].values, -sides[1].values], dim=1) for sides in best])
-    return found.numpy(), values.numpy()
-
-
 @dataclass
 class _Best:
-    """The largest values so far of every event, and where they were found; the earlier row wins a tie."""
+    """Largest influence so far, and largest negative of it, with the rows they are of, ``[E, 2, k]``."""
 
     values: Tensor
     rows: Tensor
 
     @staticmethod
     def empty(events: int, k: int) -> _Best:
-        return _Best(torch.full((events, k), -torch.inf, dtype=torch.float64), torch.zeros(events, k).long())
+        shape = (events, len(SIDES), k)
+        return _Best(torch.full(shape, -torch.inf, dtype=torch.float64), torch.zeros(shape).long())
 
-    def offer(self, values: Tensor, first: int) -> None:
-        """Take over the best of ``values [E, B]`` of the rows from ``first`` on."""
-        useful = (values > self.values[:, -1:]).any(0).nonzero()[:, 0]
-        known = torch.cat([self.values, values[:, useful]], dim=1)
-        rows = torch.cat([self.rows, (first + useful).expand(len(values), -1)], dim=1)
-        order = known.argsort(dim=1, descending=True, stable=True)[:, : self.values.shape[1]]
-        self.values, self.rows = known.gather(1, order), rows.gather(1, order)
+    def offer(self, block: slice, values: Tensor, first: int) -> None:
+        """Take over the best of ``values [B, C]`` of some of the events and the rows from ``first`` on."""
+        for side, offered in enumerate((values, -values)):
+            mine, rows = self.values[block, side], self.rows[block, side]
+            useful = (offered > mine[:, -1:]).any(0).nonzero()[:, 0]
+            known = torch.cat([mine, offered[:, useful]], dim=1)
+            where = torch.cat([rows, (first + useful).expand(len(mine), -1)], dim=1)
+            # Stable: of equal values the earlier row stays.
+            order = known.argsort(dim=1, descending=True, stable=True)[:, : mine.shape[1]]
+            self.values[block, side], self.rows[block, side] = known.gather(1, order), where.gather(1, order)
 
 
 def _measured(

@@ -207,6 +207,11 @@ class Source:
         if self.normalise and self.layers == "all":
             raise ValueError("normalise=True needs layers='last': lengths are not known along directions")
 
+    @property
+    def models(self) -> list[HasLastLayer]:
+        """One for each checkpoint."""
+        return [model for model, _ in self.checkpoints]
+
     def afresh(self) -> Source:
         """Same, along directions of their own."""
         return dataclasses.replace(self, draw=self.draw + 1)

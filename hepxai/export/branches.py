@@ -174,8 +174,10 @@ class _Aligned:
         for layer, neurons in self.layers.items():
             yield f"_{word(layer)}", self._of_layer(neurons)
         if self.attribution.axes[0] == "event":
-            for k, column in enumerate(self.columns):
-                yield column, self._per_event(self.tables["value"][:, k])
+            for what, own in self.tables.items():
+                suffix = "" if what == "value" else f"_{what}"
+                for k, column in enumerate(self.columns):
+                    yield column + suffix, self._per_event(own[:, k])
         if self.attribution.axes[0] == "pair":
             yield "", Jagged(self.attribution.offsets, self.row, self._pair_fields())
 

@@ -169,7 +169,7 @@ class WidthPoint:
         """Widths of the layers after shrinking: for each the most that any seed found active."""
         return tuple(np.max([t.active for t in self.before], axis=0).tolist())
 
-    def mean(self, split: str, name: str = "accuracy", *, after: bool = False) -> Estimate:
+    def mean(self, split: str, name: str = "balanced_accuracy", *, after: bool = False) -> Estimate:
         """Mean over the seeds; its error is that of the scatter of seeds, of one seed the statistical one."""
         trained = self.after if after else self.before
         found = [t.figures[split][name] for t in trained]
@@ -178,6 +178,10 @@ class WidthPoint:
         values = np.array([float(e.value) for e in found])
         error = values.std(ddof=1) / np.sqrt(len(values))
         return Estimate(np.asarray(values.mean()), np.asarray(error), float(len(values)))
+
+    def statistical(self, split: str, name: str = "balanced_accuracy") -> float:
+        """Error of one training before shrinking from the finite number of events, which seeds share."""
+        return float(np.mean([float(t.figures[split][name].error) for t in self.before]))
 
 
 @dataclass(frozen=True)
@@ -202,17 +206,19 @@ class WidthStudy:
 
     @property
     def chosen(self) -> WidthPoint:
-        """Narrowest point that is not worse than the best one by more than the error of their difference.
+        """Narrowest point within one standard error of the best one, even with one less over its own seeds.
 
-        The one-standard-error rule [Breiman et al., Classification and Regression Trees, 1984, sec. 3.4.3].
+        The rule of Breiman et al. (Classification and Regression Trees, 1984, sec. 3.4.3): the error of the
+        best one is that of seeds and events together. The second condition keeps out widths whose
+        trainings succeed by luck.
         """
-        return next(p for p in self.points if _as_good(p.mean("valid"), self.best.mean("valid")))
+        return next(p for p in self.points if _as_good(p.mean("valid"), self.best))
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Recommended widths of the layers: the shrunk ones where retraining them lost nothing."""
         own = self.chosen
-        if own.after and _as_good(own.mean("valid", after=True), own.mean("valid")):
+        if own.after and _as_good(own.mean("valid", after=True), own):
             return own.shrunk
         return own.before[0].widths
 
@@ -221,18 +227,15 @@ class WidthStudy:
         return list(_reasons(self))
 
 
-def _as_good(one: Estimate, best: Estimate) -> bool:
-    error = np.hypot(np.nan_to_num(float(one.error)), np.nan_to_num(float(best.error)))
-    return bool(float(one.value) >= float(best.value) - error)
+def _as_good(one: Estimate, best: WidthPoint) -> bool:
+    known = best.mean("valid")
+    own, seeds = np.nan_to_num([float(one.error), float(known.error)])
+    return bool(float(one.value) - own >= float(known.value) - np.hypot(seeds, best.statistical("valid")))
 
 
 def _reasons(study: WidthStudy) -> Iterator[str]:
     own, best = study.chosen, study.best
-    yield (
-        f"Width {own.width} is the narrowest of {', '.join(str(p.width) for p in study.points)} with a "
-        f"validation accuracy ({own.mean('valid'):.4f}) as good as that of the best, width {best.width} "
-        f"({best.mean('valid'):.4f}), within the error of the difference."
-    )
+    yield _why(study, own, best)
     yield (
         f"There the training accuracy is {own.mean('train'):.4f}: "
         f"{float(own.mean('train').value - own.mean('valid').value):+.4f} beyond the validation."
@@ -247,3 +250,17 @@ def _reasons(study: WidthStudy) -> Iterator[str]:
         yield f"Retrained without the others: {own.mean('valid', after=True):.4f}, which {verb}."
     if own is study.points[-1] and len(study.points) > 1:
         yield "It is the widest one that was tried: a wider one may be better still."
+
+
+def _why(study: WidthStudy, own: WidthPoint, best: WidthPoint) -> str:
+    tried = ", ".join(str(p.width) for p in study.points)
+    if own is best:
+        return (
+            f"Width {own.width} of {tried} has the best validation accuracy ({own.mean('valid'):.4f}), and "
+            "no narrower one is as good."
+        )
+    return (
+        f"Width {own.width} is the narrowest of {tried} with a validation accuracy ({own.mean('valid'):.4f}) "
+        f"as good as that of the best, width {best.width} ({best.mean('valid'):.4f}, and "
+        f"± {best.statistical('valid'):.4f} from the number of events)."
+    )

@@ -149,27 +149,31 @@ class Training(Weighting):
 
 
 class Home(NamedTuple):
-    """Where the two classes of a kind live: ``module:class`` below `hepxai.models`."""
+    """Where the two classes of a kind live: ``module:class``."""
 
     card: str
     model: str
 
 
+def _home(card: str, model: str) -> Home:
+    return Home(f"hepxai.models.{card}", f"hepxai.models.{model}")
+
+
 KINDS = {
-    "particle_gnn": Home("card:ParticleGNNCard", "particle_gnn:ParticleGNNModel"),
-    "dense": Home("card:DenseCard", "dense:DenseModel"),
-    "lstm": Home("card:LstmCard", "lstm:LstmModel"),
-    "boosted_trees": Home("card:BoostedTreesCard", "boosted_trees:BoostedTreesModel"),
-    "convolutional": Home("image_cards:ConvolutionalCard", "convolutional:ConvolutionalModel"),
-    "soft_tree": Home("image_cards:SoftTreeCard", "soft_tree:SoftTreeModel"),
+    "particle_gnn": _home("card:ParticleGNNCard", "particle_gnn:ParticleGNNModel"),
+    "dense": _home("card:DenseCard", "dense:DenseModel"),
+    "lstm": _home("card:LstmCard", "lstm:LstmModel"),
+    "boosted_trees": _home("card:BoostedTreesCard", "boosted_trees:BoostedTreesModel"),
+    "convolutional": _home("image_cards:ConvolutionalCard", "convolutional:ConvolutionalModel"),
+    "soft_tree": _home("image_cards:SoftTreeCard", "soft_tree:SoftTreeModel"),
 }
 """Every kind of model card; imported when asked for, since a card needs no torch."""
 
 
 def resolve(home: str) -> Any:
-    """Class at ``module:class`` below `hepxai.models`."""
+    """Class at ``module:class``."""
     module, _, name = home.partition(":")
-    return getattr(importlib.import_module(f"hepxai.models.{module}"), name)
+    return getattr(importlib.import_module(module), name)
 
 
 class ModelCard(Card):

@@ -31,7 +31,7 @@ def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
         If the outputs are not one per target.
     """
     if kind == "cross_entropy":
-        return _cross_entropy(outputs, torch.as_tensor(events.label))
+        return cross_entropy(outputs, torch.as_tensor(events.label))
     target = torch.as_tensor(events.targets).to(outputs)
     if target.shape != outputs.shape:
         raise ValueError(
@@ -48,7 +48,18 @@ def distance(outputs: Tensor, target: Tensor, kind: str) -> Tensor:
     return size.sum(1) / known.sum(1)
 
 
-def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of every event, ``[E]``.
+
+    Parameters
+    ----------
+    logits : Tensor, shape [E, O]
+    target : Tensor, shape [E]
+        Labels; with one logit also probabilities of the second class.
+    smoothing : float
+        Distance that targets keep from certainty.
+    """
     if logits.shape[1] > 1:
-        return F.cross_entropy(logits, label, reduction="none")
-    return F.binary_cross_entropy_with_logits(logits[:, 0], label.to(logits), reduction="none")
+        return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+    soft = smoothing + (1 - 2 * smoothing) * target.to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits[:, 0], soft, reduction="none")

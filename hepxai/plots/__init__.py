@@ -4,9 +4,12 @@ from hepxai.metrics.maps import single
 from hepxai.plots.agreement import method_agreement
 from hepxai.plots.display import event_display
 from hepxai.plots.focus import focus_distribution, focus_profile
+from hepxai.plots.influence import influence_captions, influence_images
 from hepxai.plots.means import relative_to_uniform
 from hepxai.plots.scores import roc_curve, score_distributions, score_ratio
 from hepxai.plots.sculpting import mass_shapes, score_profile, shape_ratios, shapes
+from hepxai.plots.soft_tree import tree_and_masks, tree_diagram
+from hepxai.plots.steps import step_matrix
 from hepxai.plots.style import style
 from hepxai.plots.tables import correlation_dendrogram, importance_bars, method_correlation, neuron_bars
 from hepxai.plots.training import training_curve
@@ -24,6 +27,8 @@ __all__ = [
     "focus_distribution",
     "focus_profile",
     "importance_bars",
+    "influence_captions",
+    "influence_images",
     "mass_shapes",
     "method_agreement",
     "method_correlation",
@@ -39,8 +44,11 @@ __all__ = [
     "shape_ratios",
     "shapes",
     "single",
+    "step_matrix",
     "style",
     "training_curve",
+    "tree_and_masks",
+    "tree_diagram",
     "truth_finding",
     "truth_slices",
     "value_distribution",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,9 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hepxai.events import Events
-from hepxai.explain.influence import Influence
 from hepxai.plots.style import BLUE, INK, RED, canvas, plain, style
 from hepxai.plots.text import general
+
+if TYPE_CHECKING:
+    from hepxai.explain.influence import Influence
 
 Image = NDArray[np.floating]
 NARROWEST = 1.6

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hepxai.attribution import Attribution
 from hepxai.metrics.binning import bin_of
 from hepxai.metrics.maps import in_focus, labels_of, pairs_of, single
+from hepxai.metrics.steps import at_step
 from hepxai.plots.style import colours
 
 Groups = Mapping[tuple[int, ...], Attribution]
@@ -64,6 +65,16 @@ def type_means(attribution: Attribution) -> Means:
     types = attribution.events.schema.types
     parts: Groups = {(i,): attribution.select(particle=t) for i, t in enumerate(types)}
     return _stack(attribution, ("particle",), (types,), parts)
+
+
+def step_means(attribution: Attribution, steps: int = 8) -> Means:
+    """Mean at each time step, the particle of highest pT first, ``[class, step, ...]``.
+
+    Over the events that have such a step; later ones are left out.
+    """
+    last = min(steps, int(attribution.events.counts.max(initial=0)))
+    parts: Groups = {(s,): at_step(attribution, s) for s in range(last)}
+    return _stack(attribution, ("step",), (tuple(str(s + 1) for s in range(last)),), parts)
 
 
 def pair_means(attribution: Attribution) -> Means:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -10,7 +12,6 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from hepxai.explain.soft_tree import TreePaths
 from hepxai.plots.influence import lit_pixels, what_it_is
 from hepxai.plots.style import (
     FAINT,
@@ -25,6 +26,9 @@ from hepxai.plots.style import (
     styled,
 )
 from hepxai.plots.text import general
+
+if TYPE_CHECKING:
+    from hepxai.explain.soft_tree import TreePaths
 
 WIDEST, THINNEST = 14.0, 0.6
 """Line widths [points] of branches that are taken with certainty, and never."""
@@ -115,7 +119,7 @@ def _leaf_values(
         drawn.set(color=RED if leaf == best else INK, fontweight="bold" if leaf == best else "normal")
 
 
-def soft_tree(
+def tree_and_masks(
     found: TreePaths,
     event: int,
     *,

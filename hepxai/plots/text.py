@@ -29,6 +29,9 @@ METHODS = {
     "lime": "local linear model of columns (LIME)",
     "shapley": "Shapley values of particles",
     "shapley_interaction": "Shapley interactions of pairs",
+    "image_ig": "integrated gradients over pixels (image IG)",
+    "ram": "regression activation map (RAM)",
+    "smoothgrad": "mean map of noisy copies (SmoothGrad)",
     "surrogate": "integrated gradients over pairs of the surrogate (surrogate IG)",
     "surrogate_edge_ig": "integrated gradients over pairs of the surrogate (surrogate IG)",
 }
@@ -41,6 +44,9 @@ SHORT = {
     "lime": "LIME",
     "edge_ig": "edge IG",
     "node_ig": "node IG",
+    "image_ig": "image IG",
+    "ram": "RAM",
+    "smoothgrad": "SmoothGrad",
     "surrogate": "surrogate IG",
     "surrogate_edge_ig": "surrogate IG",
 }

@@ -210,13 +210,23 @@ def overfitting(shown: Shown) -> Iterator[Drawn]:
             "distance_against_gap",
             "What the model leans on in the training events but not in the validation events, against how "
             "much better it is there: the distance of their permutation importances and the gap of accuracy. "
-            "Means over seeds with standard errors; numbers are those of the tables. Without overfitting, the "
-            "distance is not 0, but what the finite number of events makes it.",
+            "Means over seeds; numbers are those of the tables. Errors are those of seeds and of the number "
+            "of events together. Without overfitting, the distance is not 0, but what errors make it.",
             lambda ax: distance_against_gap(
-                shown.mean(gap, points), shown.mean(distance, points), [shown.short(p) for p in points], ax=ax
+                [_with_events(p, gap) for p in points],
+                [_with_events(p, distance) for p in points],
+                [shown.short(p) for p in points],
+                ax=ax,
             ),
             (8.4, 6.4),
         )
+
+
+def _with_events(point: PointResult, metric: str) -> Estimate:
+    """Mean over seeds, with the error from the finite number of events, which seeds share."""
+    mean = point.mean(metric)
+    error = np.hypot(np.nan_to_num(float(mean.error)), np.nan_to_num(point.statistical(metric)))
+    return Estimate(mean.value, np.asarray(error), mean.n_eff)
 
 
 def importance(shown: Shown) -> Iterator[Drawn]:

@@ -185,9 +185,9 @@ def _test_accuracy(evidence: Evidence) -> Estimate:
     return evidence.figure("test", "accuracy")
 
 
-@metric("train_gap", "training accuracy − validation accuracy", "min")
+@metric("train_gap", "training − validation balanced accuracy", "min")
 def _train_gap(evidence: Evidence) -> Estimate:
-    return gap(evidence.figure("train", "accuracy"), evidence.figure("valid", "accuracy"))
+    return gap(*(evidence.figure(split, "balanced_accuracy") for split in ("train", "valid")))
 
 
 @metric(

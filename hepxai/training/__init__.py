@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from hepxai.arguments import require
 from hepxai.events import SPLITS, Events
 from hepxai.models.card import ModelCard, NetworkCard, Weighting
+from hepxai.models.losses import cross_entropy
 from hepxai.training.checkpoint import History, kept_checkpoints
-from hepxai.training.loop import cross_entropy, fit_network
+from hepxai.training.loop import fit_network
 from hepxai.training.samples import loss_weights
 
 __all__ = ["History", "fit", "kept_checkpoints", "loss_weights", "validation_loss"]

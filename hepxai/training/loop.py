@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from hepxai.events import Events
 from hepxai.metrics import accuracy, auc, both_classes
 from hepxai.models.card import NetworkCard, Training
 from hepxai.models.cloud import Cloud
+from hepxai.models.losses import cross_entropy, distance
 from hepxai.models.network import NetworkModel
 from hepxai.models.symmetries import check_symmetries, transformed
 from hepxai.progress import say, track
@@ -169,24 +169,8 @@ def learning_rates(training: Training, epoch: int, steps: int) -> Iterator[float
 def _loss(outputs: Tensor, target: Tensor, weight: Tensor, training: Training) -> Tensor:
     """Loss of every event times its weight, ``[B]``."""
     if training.regression:
-        return weight * _distance(outputs, target, training.loss)
+        return weight * distance(outputs, target, training.loss)
     return weight * cross_entropy(outputs, target)
-
-
-def cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of every event, ``[B]``."""
-    if logits.shape[1] > 1:
-        return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
-    soft = smoothing + (1 - 2 * smoothing) * target.to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits[:, 0], soft, reduction="none")
-
-
-def _distance(outputs: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Mean over the targets that an event has, ``[B]``."""
-    known = target.isfinite()
-    difference = torch.where(known, outputs - target.nan_to_num(), 0.0)
-    size = difference.abs() if kind == "mae" else difference.square()
-    return size.sum(1) / known.sum(1)
 
 
 def _evaluate(model: NetworkModel, sample: Sample) -> tuple[NDArray[np.float64], float]:

@@ -20,11 +20,12 @@ from hepxai.files import read_tensors, write_tensors
 from hepxai.models import boosted_trees as trees_of
 from hepxai.models.boosted_trees import BoostedTreesModel
 from hepxai.models.card import BoostedTreesCard
+from hepxai.models.losses import cross_entropy
 from hepxai.models.rows import finite_columns, warn_of_constants
 from hepxai.models.table import SklearnModel, need_columns
 from hepxai.progress import say, track
 from hepxai.training.checkpoint import CHECKPOINT, History, another_training, fingerprint
-from hepxai.training.loop import cross_entropy, scores, status
+from hepxai.training.loop import scores, status
 from hepxai.training.samples import loss_weights, need_every_class, need_two, used_rows
 
 SECONDS = 20.0
@@ -130,7 +131,8 @@ def _step(state: _State, data: dict[str, _Split], card: BoostedTreesCard) -> Non
     after = min(before + card.training.step, card.training.trees)
     train = data["train"]
     trees_of.set_number_of_trees(state.estimator, after)
-    state.estimator.fit(train.x, train.label, sample_weight=train.loss_weight)
+    with trees_of.unweighted_bins(state.estimator):
+        state.estimator.fit(train.x, train.label, sample_weight=train.loss_weight)
     row = {"trees": float(after)}
     found: dict[str, float] = {}
     for name, split in data.items():

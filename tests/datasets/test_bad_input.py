@@ -155,6 +155,14 @@ def test_missing_branch_points_at_its_line(small: Path) -> None:
     assert text.endswith("(did you mean 'opposite'?)")
 
 
+def test_a_feature_that_one_sample_lacks(small: Path) -> None:
+    """Of the table, here: the file that lacks it is named, and the key of the column."""
+    write_ttree(small / "signal.root", make_columns(130, seed=1) | {"qgScore": np.zeros(130, np.float32)})
+    text = message(small, "globals.quark_gluon=qgScore", kind=CardError)
+    expected = "globals.quark_gluon.expression: no branch or variable 'qgScore' in background.root:Events"
+    assert text.endswith(expected)
+
+
 def test_missing_quantity_of_a_particle(small: Path) -> None:
     text = message(small, "particles.muon.cuts={good: relIso < 0.2}", kind=CardError)
     assert "particles.muon.cuts.good: no branch or variable 'relIso'" in text

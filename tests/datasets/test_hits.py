@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import uproot
 from ntuples import jagged, make_columns, write_ttree
+from rich.console import Console
 
 from hepxai.cards import CardError, dump_card, load_card
 from hepxai.datasets import DatasetCard, ReadError, check_card, read
@@ -271,7 +273,11 @@ def test_the_shipped_patterns() -> None:
     assert image.sum() == events.n_particles  # every strip is read out once
     assert image[muon].mean() > image[~muon].mean()
     assert not events.truth["fromMuon"][~muon[events.parent]].any()
-    assert check_card(card, entries=200).events.n_particles > 0
+    report = check_card(card, entries=200)
+    assert report.warnings == ()
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(report)
+    assert "pt (target)" in console.export_text()
 
 
 def test_memory_of_an_event(hits: Callable[..., Events]) -> None:

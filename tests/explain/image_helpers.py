@@ -22,6 +22,8 @@ SCHEMA = Schema(
     types=("hit",),
     classes=("noise", "muon"),
     collections=("Hit",),
+    targets=("pt", "eta"),
+    target_units=("GeV", ""),
     image=ImageLayout(ImageAxis("layer", LAYERS), ImageAxis("strip", STRIPS), ("hit",)),
 )
 
@@ -52,6 +54,7 @@ def image_events(n: int = 12, seed: int = 0, noise: float = 3.0) -> Events:
         split=np.arange(n) % 3,
         files=("toy.root:Events",),
         file_entries=(n,),
+        targets=np.where(label[:, None] == 1, rng.uniform(0, 1, (n, 2)) * (20, 1), np.nan).astype(np.float32),
         observers={"muon_pt": np.where(label == 1, rng.uniform(1, 20, n), np.nan)},
         truth={"fromMuon": hits[:, 2] > 0},
     )

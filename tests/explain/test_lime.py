@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import uproot
 from torch import Tensor, nn
 
 from hepxai.attribution import Attribution
@@ -121,6 +124,17 @@ def test_checks_of_parts_are_those_of_the_whole(events: Events) -> None:
     joined = Attribution.concatenate(parts)
     assert joined.checks == pytest.approx(whole.checks)
     assert np.array_equal(joined.values, whole.values)
+
+
+def test_errors_stand_beside_their_values_in_root(events: Events, tmp_path: Path) -> None:
+    found = explain(wrap(Curved(), events), events, "lime", samples=40, minimum_r2=0.0)
+    (file, *_) = found.to_root(tmp_path)
+    with uproot.open(file) as written:
+        tree = written["hepxai"].arrays(["hepxai_lime_c0", "hepxai_lime_c0_error"], library="np")
+    rows, first = events.entry[events.file == 0], events.file == 0
+    for name, own in (("hepxai_lime_c0", found.values), ("hepxai_lime_c0_error", found.error)):
+        np.testing.assert_allclose(tree[name][rows], own[first, 0], rtol=1e-6)
+        assert (tree[name] == -999).sum() == len(tree[name]) - len(rows)
 
 
 def test_bad_settings(events: Events) -> None:

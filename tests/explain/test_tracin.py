@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,18 @@ from torch import Tensor, nn
 from hepxai.events import Events, Schema
 from hepxai.explain import CannotExplainError
 from hepxai.explain import tracin as module
+from hepxai.explain import training_gradients as gradients
+from hepxai.explain import unfinished as keeping
 from hepxai.explain.influence import Influence
 from hepxai.explain.tracin import self_influence, tracin
-from hepxai.explain.training_gradients import Directions
+from hepxai.explain.training_gradients import Directions, last_layer_gradients
 from hepxai.models.base import HasLastLayer
 from hepxai.models.card import ModelCard
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import event_loss
 from hepxai.models.network import NetworkModel
 from hepxai.models.table import TableModel
+from hepxai.training import fit, kept_checkpoints
 
 RATES = (0.1, 0.05, 0.02)
 
@@ -184,6 +188,36 @@ def test_blocks_do_not_matter(train: Events, test: Events, monkeypatch: pytest.M
         assert np.array_equal(a.rows, b.rows)
         np.testing.assert_allclose(a.values, b.values, rtol=1e-5)
     np.testing.assert_allclose(self_influence(states, train).values, own.values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("after", [1, 4])
+def test_killed_and_resumed_is_uninterrupted(
+    train: Events, test: Events, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: int
+) -> None:
+    monkeypatch.setattr(module, "ROWS", 9)
+    monkeypatch.setattr(keeping, "SECONDS", 0.0)
+    states, path = checkpoints(train), tmp_path / "state.safetensors"
+    calls: dict[str, Callable[..., Any]] = {
+        "tracin": lambda **own: tracin(states, train, test, **own).values,
+        "self": lambda **own: self_influence(states, train, **own).values,
+    }
+    for call in calls.values():
+        whole, count = call(), itertools.count()
+
+        def breaks(*arguments: Any, count: Any = count) -> Any:
+            if next(count) == after + 3:
+                raise KeyboardInterrupt
+            return last_layer_gradients(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(gradients, "last_layer_gradients", breaks)
+            with pytest.raises(KeyboardInterrupt):
+                call(unfinished=path)
+        if path.exists():
+            with pytest.raises(ValueError, match="is the state of something else"):
+                self_influence(states, train, weight=np.ones(60), unfinished=path)
+        assert np.array_equal(call(unfinished=path), whole)
+        assert not path.exists()
 
 
 def test_the_same_event_twice_comes_in_the_order_of_the_rows(train: Events, test: Events) -> None:
@@ -556,6 +590,30 @@ def test_all_layers_of_own_models(train: Events, kind: str) -> None:
             grads = torch.autograd.grad(loss, parameters, materialize_grads=True)
             expected = sum(float((g * s).sum()) for g, s in zip(grads, signs, strict=True))
             assert float(slopes[e, k]) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_checkpoints_that_a_training_kept(train: Events, test: Events, tmp_path: Path) -> None:
+    """From the card to the lists; in the units of the targets."""
+    train = regression(train).replace(split=np.arange(60) % 2)
+    card = ModelCard.model_validate(
+        {
+            "kind": "dense",
+            "widths": [4],
+            "training": {"loss": "mae", "epochs": 3, "batch_size": 8, "keep_checkpoints": [1, 3]},
+        }
+    )
+    fit(card, train, folder=tmp_path)
+    states = kept_checkpoints(tmp_path)
+    assert len(states) == 2
+    own = train.where("train")
+    found = everything(states, own, regression(test), weight=np.ones(30))
+    total = 0.0
+    for model, rate in states:
+        (z, a), (z2, a2) = (model.last_layer(e) for e in (regression(test)[[1]], own[[4]]))
+        aims = (torch.as_tensor(e.targets) for e in (regression(test)[[1]], own[[4]]))
+        r, r2 = (torch.sign(out - aim) / 2 for out, aim in zip((z, z2), aims, strict=True))
+        total += rate * float((r @ r2.T).detach() * (a @ a2.T + 1).detach())
+    assert found[1, 4] == pytest.approx(total, rel=1e-4)
 
 
 def test_a_soft_tree_has_no_last_linear_layer(train: Events, soft_tree_model: NetworkModel) -> None:

@@ -18,6 +18,7 @@ import uproot
 from scipy.special import expit, softmax
 from uproot.sink.file import FileSink
 
+from hepxai.attribution import Attribution
 from hepxai.export import friends
 from hepxai.export.friends import write_friends
 from hepxai.export.rootspec import friend_names, literal, macro, split_tree
@@ -487,3 +488,41 @@ def test_errors_stand_beside_their_values(nano, explain, tmp_path: Path):
         assert error[muon] == pytest.approx(np.abs(value[muon]))
         assert (error[~muon] == -999).all()
     assert found == len(pairs.values)
+
+
+def test_columns_and_neurons_of_a_table(nano, tmp_path):
+    """One number for each column, one list for each layer; empty where an event was not explained."""
+    events = nano.events
+    rng = np.random.default_rng(5)
+    names = tuple(f"dense_{1 + i // 200}:{i % 200}" for i in range(300))
+    columns = ("ht", "n jets")
+    made = [
+        Attribution(
+            rng.normal(size=(len(events), 2)),
+            ("event", "feature"),
+            events,
+            "feature_ig",
+            "signal",
+            labels={"feature": columns},
+        ),
+        Attribution(
+            rng.normal(size=(len(events), 300)),
+            ("event", "neuron"),
+            events,
+            "conductance",
+            "signal",
+            labels={"neuron": names},
+        ),
+    ]
+    some = np.flatnonzero(events.label == 1)[::-1]
+    trees = [uproot.open(p)["hepxai"] for p in write_friends(tmp_path, events, [made[0], made[1][some]])]
+    for row, event in rows(trees, events):
+        for layer, part in (("dense_1", slice(0, 200)), ("dense_2", slice(200, 300))):
+            found = row[f"hepxai_conductance_{layer}_value"]
+            if event is None or event not in some:
+                assert found == []
+            else:
+                np.testing.assert_allclose(found, made[1].values[event, part], rtol=1e-6)
+        for i, name in enumerate(("ht", "n_jets")):
+            expected = -999 if event is None else made[0].values[event, i]
+            assert row[f"hepxai_feature_ig_{name}"] == pytest.approx(expected, rel=1e-6)

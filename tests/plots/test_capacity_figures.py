@@ -22,7 +22,7 @@ def number(value: float, error: float = 0.003) -> Estimate:
 
 def trained(width: int, active: int, seed: int, shift: float = 0.0) -> Training:
     valid = 0.9 - 0.1 / width + 0.002 * seed + shift
-    figures = {"train": {"accuracy": number(valid + 0.0003 * width)}, "valid": {"accuracy": number(valid)}}
+    figures = {"train": {"balanced_accuracy": number(valid + 0.0003 * width)}, "valid": {"balanced_accuracy": number(valid)}}
     counts = (active + seed, max(active - 2, 1))
     return Training((width, width), seed, figures, counts, (max(active - 3, 1), 1), (1, 1))
 

@@ -12,7 +12,7 @@ from hepxai.explain.influence import Influence
 from hepxai.explain.soft_tree import TreePaths
 from hepxai.images import ImageAxis, ImageLayout
 from hepxai.plots.influence import influence_captions, influence_images, lit_pixels, what_it_is
-from hepxai.plots.soft_tree import soft_tree, tree_diagram
+from hepxai.plots.soft_tree import tree_and_masks, tree_diagram
 
 SIZE = (9, 384)
 SIDES = (("proponent", "+0.1", "+0.05"), ("opponent", "-0.2", "-0.1"))
@@ -116,7 +116,7 @@ def test_tree_diagram(paths):
 
 def test_soft_tree_with_its_masks(paths):
     before = dict(mpl.rcParams)
-    figure = soft_tree(paths, 0, labels=("layer", "strip"))
+    figure = tree_and_masks(paths, 0, labels=("layer", "strip"))
     inside(figure)
     nodes, _ = paths.route(0)
     titles = [ax.get_title(loc="left") for ax in figure.axes]

@@ -21,7 +21,14 @@ import hepxai.training.trees
 from hepxai.events import Events
 from hepxai.files import read_tensors
 from hepxai.metrics import auc
-from hepxai.models.boosted_trees import ALGORITHMS, BoostedTreesModel, number_of_trees
+from hepxai.models.boosted_trees import (
+    ALGORITHMS,
+    BoostedTreesModel,
+    estimator_of,
+    number_of_trees,
+    set_number_of_trees,
+    unweighted_bins,
+)
 from hepxai.models.card import BoostedTreesCard, ModelCard
 from hepxai.training import History, fit, loss_weights
 
@@ -130,6 +137,20 @@ def test_weights_matter(events: Events) -> None:
 
 
 # --- the best number of trees --------------------------------------------------------------------
+
+
+def test_bins_do_not_know_the_weights(events: Events) -> None:
+    """Signed weights have no quantiles, and scikit-learn's weighted ones take minutes."""
+    estimators = []
+    for weights in (np.ones(len(events)), np.where(np.arange(len(events)) % 5 == 0, -1.0, 3.0)):
+        estimator = estimator_of(make_card())
+        set_number_of_trees(estimator, 2)
+        with unweighted_bins(estimator):
+            estimator.fit(events.globals, events.label, sample_weight=weights)
+        assert "_bin_data" not in vars(estimator)
+        estimators.append(estimator)
+    one, other = (e._bin_mapper.bin_thresholds_ for e in estimators)
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_the_best_number_of_trees(toy: ToyEvents) -> None:

@@ -1,0 +1,162 @@
+"""How large may a model be: overfitting seen in the importances, and width chosen by conductance.
+
+For a data-set card with `globals`: boosted trees over a grid of depth, number of trees and learning rate,
+with the distance between their permutation importances in training and validation events; and a dense
+network over a range of widths, its layers shrunk to the neurons that carry its conductance, and trained
+again. Writes a page, figures and numbers. See ``--help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
+
+import numpy as np
+import torch
+
+from hepxai.capacity import choose_width
+from hepxai.datasets import DatasetCard, read
+from hepxai.estimate import Estimate
+from hepxai.events import Events
+from hepxai.explain.permutation import permutation_importance
+from hepxai.metrics.capacity import WidthPoint
+from hepxai.metrics.overfitting import ImportanceShift
+from hepxai.models import ModelCard
+from hepxai.plots.capacity import accuracy_by_width, neurons_by_width
+from hepxai.plots.overfitting import distance_against_gap, importance_shift
+from hepxai.plots.text import measured
+from hepxai.report.study import StudyPage
+from hepxai.run import Run
+from hepxai.scan import Scan
+from hepxai.scan.advice import advice
+from hepxai.scan.page import write_scan
+
+GRID = {"depth": [2, 4, 8], "training.trees": [50, 200, 500], "training.learning_rate": [0.05, 0.2]}
+FEW = {"depth": [2, 6], "training.trees": [10, 60]}
+KEEP_ALL = ["leaves=null", "training.step=1000", "training.early_stopping=null"]
+"""All trees that the grid says are kept, not the best number of them."""
+MEASURES = ("train_gap", "importance_distance", "valid_auc", "test_auc")
+WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def main() -> None:
+    """Scan, train, write ``capacity.md``."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset", default="charged_higgs", help="data-set card with globals, name or path")
+    parser.add_argument("--out", type=Path, default=Path("capacity"), help="folder for everything")
+    parser.add_argument("--workers", type=int, default=1, help="processes that train")
+    parser.add_argument("--quick", action="store_true", help="small grid, few epochs")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    dataset = DatasetCard.find(chosen.dataset)
+    page = StudyPage(chosen.out, "capacity")
+    overfitting(page, dataset, workers=chosen.workers, quick=chosen.quick)
+    widths(page, read(dataset, progress=True).events, quick=chosen.quick)
+    print(page.write(f"# How large a model of {dataset.name} may be"))
+
+
+# --- overfitting ---------------------------------------------------------------------------------
+
+
+def overfitting(page: StudyPage, dataset: DatasetCard, *, workers: int, quick: bool) -> None:
+    """Distance of the importances in training and validation, over a grid of boosted trees."""
+    page.heading("Overfitting, seen in the importances")
+    card = ModelCard.find("boosted_trees", KEEP_ALL)
+    grid: dict[str, Any] = FEW if quick else GRID
+    goals = ["importance_distance", "valid_auc"]
+    scan = Scan.start(page.folder / "scan", dataset, card, grid, objectives=goals)
+    table = scan.run(workers=workers)
+    write_scan(scan)
+    rows = []
+    for point in table.points:
+        settings = {k.rpartition(".")[2]: f"{v:g}" for k, v in point.point.items()}
+        key = ", ".join(f"{k} {v}" for k, v in settings.items())
+        found = {m: point.trials[0].metrics[m] for m in MEASURES}
+        texts = [page.number(f"{m}, {key}", e) for m, e in found.items()]
+        rows.append((float(found["train_gap"].value), [*settings.values(), *texts], point))
+    rows.sort(key=lambda row: row[0])
+    names = [k.rpartition(".")[2].replace("_", " ") for k in grid]
+    page.table(
+        ("", *names, "accuracy, train − valid", "distance of importances", "AUC (valid)", "AUC (test)"),
+        [[letter, *row] for letter, (_, row, _) in zip(ascii_lowercase, rows, strict=False)],
+        "Boosted trees. Distance: length of the difference between the permutation importances (AUC lost) in "
+        "training and validation events; errors are those of the events.",
+    )
+    figures = [point.trials[0].metrics for _, _, point in rows]
+    caption = "Distance of the importances against the gap of accuracy; letters as in the table."
+    with page.axes("distance_against_gap", caption) as ax:
+        gaps, distances = ([f[m] for f in figures] for m in MEASURES[:2])
+        distance_against_gap(gaps, distances, ascii_lowercase[: len(rows)], ax=ax)
+    for name, sentences in advice(table, dataset).items():
+        page.text(f"**{name}.** {' '.join(sentences)}")
+    for which, (_, _, point) in {"least": rows[0], "most": rows[-1]}.items():
+        shift(page, Run.open(scan.trial_folder(point.trials[0])), which)
+
+
+def shift(page: StudyPage, run: Run, which: str) -> None:
+    """Importances in training and validation of one model of the grid."""
+    found = ImportanceShift(
+        *(permutation_importance(run.model, evenly(run.events.where(s), 20_000)) for s in ("train", "valid"))
+    )
+    page.number(f"distance of importances, {which} overtrained", found.distance)
+    page.number(f"1 - rank correlation of importances, {which} overtrained", found.rank_distance())
+    settings = f"depth {run.card.depth}, {run.card.training.trees} trees"
+    caption = f"Importances in training and validation events, the {which} overtrained of the grid."
+    with page.axes(f"shift_{which}", caption, (8, 10)) as ax:
+        importance_shift(found, title=settings, ax=ax)
+
+
+def evenly(events: Events, most: int) -> Events:
+    """At most so many events, evenly spread."""
+    if len(events) <= most:
+        return events
+    return events[np.linspace(0, len(events) - 1, most).astype(np.int64)]
+
+
+# --- width ---------------------------------------------------------------------------------------
+
+
+def widths(page: StudyPage, events: Events, *, quick: bool) -> None:
+    """Accuracy and active neurons over a range of widths, before and after shrinking."""
+    page.heading("Width, chosen by conductance")
+    card = ModelCard.find("dense", ["training.epochs=3"] if quick else [])
+    tried = WIDTHS[1:6:2] if quick else WIDTHS
+    seeds = 2 if quick else 3
+    study = choose_width(events, card, tried, folder=page.folder / "widths", seeds=seeds, progress=True)
+    page.table(
+        ("width", "accuracy (train)", "accuracy (valid)", "active neurons", "shrunk: train", "shrunk: valid"),
+        [_row(page, point) for point in study.points],
+        f"Mean over {seeds} seeds ± its standard error. Active: the most that any seed found, by layer; the "
+        f"others carry together at most {study.spare:.0%} of a layer's conductance.",
+    )
+    with page.axes("accuracy_by_width", "Before and after layers were shrunk to active neurons.") as ax:
+        accuracy_by_width(study, ax=ax)
+    with page.axes("neurons_by_width", "Active neurons of each layer.") as ax:
+        neurons_by_width(study, ax=ax)
+    page.text(" ".join(study.reasons()))
+    page.facts["recommended widths"] = ", ".join(map(str, study.widths))
+
+
+def _row(page: StudyPage, point: WidthPoint) -> list[str]:
+    texts = {
+        (after, split): _accuracy(page, point, split, after=after)
+        for after in (False, True)
+        for split in ("train", "valid")
+    }
+    active = " + ".join(map(str, point.shrunk))
+    before, shrunk = ([texts[after, s] for s in ("train", "valid")] for after in (False, True))
+    return [str(point.width), *before, active, *shrunk]
+
+
+def _accuracy(page: StudyPage, point: WidthPoint, split: str, *, after: bool) -> str:
+    found: Estimate = point.mean(split, after=after)
+    if not np.isfinite(found.value):
+        return "–"
+    key = f"accuracy of width {point.width}{', shrunk' if after else ''}, {split}"
+    return page.number(key, found) if found.error > 0 else measured(float(found.value))
+
+
+if __name__ == "__main__":
+    main()
