@@ -38,6 +38,8 @@ FEW = {"depth": [2, 6], "training.trees": [10, 60]}
 KEEP_ALL = ["leaves=null", "training.step=1000", "training.early_stopping=null"]
 """All trees that the grid says are kept, not the best number of them."""
 MEASURES = ("train_gap", "importance_distance", "valid_auc", "test_auc")
+NEAR = 0.025
+"""Gap of accuracy below which points have no room for a letter."""
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -85,10 +87,14 @@ def overfitting(page: StudyPage, dataset: DatasetCard, *, workers: int, quick: b
         "training and validation events; errors are those of the events.",
     )
     figures = [point.trials[0].metrics for _, _, point in rows]
-    caption = "Distance of the importances against the gap of accuracy; letters as in the table."
+    caption = (
+        "Distance of the importances against the gap of accuracy; letters as in the table, but for those "
+    )
+    caption += "of little gap, which lie together."
+    letters = [k if g > NEAR else "" for k, (g, *_) in zip(ascii_lowercase, rows, strict=False)]
     with page.axes("distance_against_gap", caption) as ax:
         gaps, distances = ([f[m] for f in figures] for m in MEASURES[:2])
-        distance_against_gap(gaps, distances, ascii_lowercase[: len(rows)], ax=ax)
+        distance_against_gap(gaps, distances, letters, ax=ax)
     for name, sentences in advice(table, dataset).items():
         page.text(f"**{name}.** {' '.join(sentences)}")
     for which, (_, _, point) in {"least": rows[0], "most": rows[-1]}.items():

@@ -277,7 +277,5 @@ def test_events_without_a_table(toy: ToyEvents) -> None:
 
 
 def test_a_model_of_graphs(model: NetworkModel, events: Events) -> None:
-    with pytest.raises(
-        CannotExplainError, match="permutation needs Tabular; NetworkModel has no score_table"
-    ):
+    with pytest.raises(CannotExplainError, match=r"permutation needs Tabular; \w+Model has no score_table"):
         permutation_importance(model, events)

@@ -371,6 +371,19 @@ def test_self_influence_finds_mislabelled_events(toy: Callable[..., Events], tmp
     found.save(tmp_path / "self.safetensors")
 
 
+def test_with_the_mean_absolute_error_wrong_targets_do_not_stand_out(train: Events) -> None:
+    """Its slope is ±1 however far off a target is; that of the squared error grows."""
+    near = regression(train)
+    far = near.replace(targets=near.targets + 100)
+    found = {
+        (kind, name): self_influence(checkpoints(train, kind, 2), events, weight=np.ones(60)).values
+        for kind in ("mae", "mse")
+        for name, events in (("near", near), ("far", far))
+    }
+    np.testing.assert_allclose(found["mae", "far"], found["mae", "near"], rtol=1e-4)
+    assert (found["mse", "far"] > 100 * found["mse", "near"]).mean() > 0.9
+
+
 # --- models -----------------------------------------------------------------------------------------
 
 
