@@ -14,7 +14,7 @@ from hepxai.attribution import Attribution
 from hepxai.chunks import image_rows
 from hepxai.events import Events
 from hepxai.explain.base import Chunked, register
-from hepxai.explain.images import Baseline, as_setting, pixel_labels, start_of
+from hepxai.explain.images import Baseline, as_setting, image_map, start_of
 from hepxai.explain.path import PathExplainer, PathIntegral, integrate
 from hepxai.models.base import DifferentiableImage
 
@@ -77,17 +77,7 @@ class ImageIG(PathExplainer):
             values[rows] = found.gradient.sum(1).numpy()
             spans.append(found.span)
         span = chunked.per_event(spans)
-        return Attribution(
-            values,
-            ("event", "row", "column"),
-            events,
-            self.name,
-            target,
-            settings=self.settings(),
-            labels=pixel_labels(values),
-            residual=values.sum((1, 2), dtype=np.float64) - span,
-            span=span,
-        )
+        return image_map(self, events, target, values, span=span)
 
     def integral(self, model: DifferentiableImage, x: Tensor, output: int) -> PathIntegral:
         """Attribution ``[B, T, R, C]`` of some images, and the change of the score."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from hepxai.attribution import Attribution
 from hepxai.events import Events
+from hepxai.explain.base import Explainer
 from hepxai.models.base import DifferentiableImage
 
 Baseline = float | str | Sequence[Any]
@@ -26,11 +28,34 @@ def gradient(model: DifferentiableImage, x: Tensor, output: int) -> Tensor:
     return found
 
 
-def pixel_labels(values: NDArray[np.floating]) -> dict[str, tuple[str, ...]]:
-    """Numbers of the rows and columns of maps ``[E, R, C]`` as labels."""
-    return {
-        name: tuple(map(str, range(n))) for name, n in zip(("row", "column"), values.shape[1:], strict=True)
-    }
+def image_map(
+    explainer: Explainer,
+    events: Events,
+    target: str,
+    values: NDArray[np.floating],
+    *,
+    span: NDArray[np.float64] | None = None,
+    error: NDArray[np.float64] | None = None,
+    found: Mapping[str, Any] | None = None,
+) -> Attribution:
+    """Maps ``[E, R, C]`` as a result; with ``span``, what they should add up to, the residual comes along.
+
+    ``found`` are settings that turned out on the way, beside those of the explainer.
+    """
+    axes = ("row", "column")
+    names = (tuple(map(str, range(n))) for n in values.shape[1:])
+    return Attribution(
+        values,
+        ("event", *axes),
+        events,
+        explainer.name,
+        target,
+        settings=explainer.settings() | dict(found or {}),
+        labels=dict(zip(axes, names, strict=True)),
+        residual=None if span is None else values.sum((1, 2), dtype=np.float64) - span,
+        span=span,
+        error=error,
+    )
 
 
 def as_setting(baseline: Any, events: Events) -> Baseline:

@@ -14,7 +14,7 @@ from torch import Tensor
 from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explain.base import CannotExplainError, Chunked, Explainer, register
-from hepxai.explain.images import pixel_labels
+from hepxai.explain.images import image_map
 from hepxai.explain.path import residual_checks
 from hepxai.models.base import HasFeatureMaps, HasLinearReadout
 
@@ -107,17 +107,8 @@ class RegressionActivationMap(Explainer):
         values = _joined(maps, (0, *events.image_layout().shape[1:]))
         change = None if readout is None else chunked.per_event(outputs) - readout.bias
         span = None if change is None else change * float(np.prod(values.shape[1:]))
-        return Attribution(
-            values,
-            ("event", "row", "column"),
-            events,
-            self.name,
-            target,
-            settings=self.settings() | ({} if readout is None else {"bias": readout.bias}),
-            labels=pixel_labels(values),
-            residual=None if span is None else values.sum((1, 2), dtype=np.float64) - span,
-            span=span,
-        )
+        bias = {} if readout is None else {"bias": readout.bias}
+        return image_map(self, events, target, values, span=span, found=bias)
 
     def checks(self, found: Attribution) -> dict[str, float]:
         """Completeness, where it is promised."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explain.base import Chunked, Explainer, register
-from hepxai.explain.images import gradient, pixel_labels
+from hepxai.explain.images import gradient, image_map
 from hepxai.models.base import DifferentiableImage
 
 
@@ -38,15 +38,7 @@ class Saliency(Explainer):
         images = chunked.images(self.name, progress=self.progress)
         for rows, x in zip(chunked.chunks, images, strict=True):
             values[rows] = self.shown(gradient(model, x, output)).numpy()
-        return Attribution(
-            values,
-            ("event", "row", "column"),
-            events,
-            self.name,
-            target,
-            settings=self.settings(),
-            labels=pixel_labels(values),
-        )
+        return image_map(self, events, target, values)
 
     def shown(self, slope: Tensor) -> Tensor:
         """Map ``[B, R, C]`` of gradients ``[B, T, R, C]``."""

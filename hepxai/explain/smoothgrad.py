@@ -19,7 +19,7 @@ from hepxai.events import Events
 from hepxai.explain.base import Chunked, Explainer, register
 from hepxai.explain.coalitions import IDENTITY
 from hepxai.explain.image_ig import ImageIG
-from hepxai.explain.images import Baseline, gradient, pixel_labels
+from hepxai.explain.images import Baseline, gradient, image_map
 from hepxai.explain.path import residual_checks
 from hepxai.models.base import DifferentiableImage
 
@@ -97,19 +97,8 @@ class SmoothGrad(Explainer):
             values[rows] = maps.mean(1).numpy()
             error[rows] = maps.std(1).numpy() / np.sqrt(self.samples)
             span[rows] = spans.view(len(rows), -1).mean(1).numpy()
-        adds_up = self.base == "image_ig"
-        return Attribution(
-            values,
-            ("event", "row", "column"),
-            events,
-            self.name,
-            target,
-            settings=self.settings(),
-            labels=pixel_labels(values),
-            residual=values.sum((1, 2), dtype=np.float64) - span if adds_up else None,
-            span=span if adds_up else None,
-            error=error.astype(np.float64),
-        )
+        complete = span if self.base == "image_ig" else None
+        return image_map(self, events, target, values, span=complete, error=error.astype(np.float64))
 
     def checks(self, found: Attribution) -> dict[str, float]:
         """Completeness, where it is promised."""

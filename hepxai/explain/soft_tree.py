@@ -14,7 +14,7 @@ from torch import Tensor
 from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explain.base import CannotExplainError, Chunked, Explainer, register
-from hepxai.explain.images import pixel_labels
+from hepxai.explain.images import image_map
 from hepxai.explain.path import residual_checks
 from hepxai.jagged import IntArray
 from hepxai.models.base import HasSoftTree
@@ -69,17 +69,7 @@ class SoftTree(Explainer):
                 total = mask.sum((1, 2))
             values[rows] = self._on_pixels(x, mask, total).detach().numpy()
             span[rows] = total.detach().double().numpy()
-        return Attribution(
-            values,
-            ("event", "row", "column"),
-            events,
-            self.name,
-            target,
-            settings=self.settings(),
-            labels=pixel_labels(values),
-            residual=values.sum((1, 2), dtype=np.float64) - span,
-            span=span,
-        )
+        return image_map(self, events, target, values, span=span)
 
     def checks(self, found: Attribution) -> dict[str, float]:
         """What the pixels miss of the log-odds of the decisions."""
