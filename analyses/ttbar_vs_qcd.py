@@ -178,7 +178,7 @@ def answer(page: StudyPage) -> str:
     n = page.numbers
     jets = [(n[f"feature_ig, dense network, jet{i}_{k}"] for k in ("qgl", "btag")) for i in range(1, 5)]
     larger = [i for i, (qgl, btag) in enumerate(jets, start=1) if qgl.value > btag.value]
-    found = f"for jet {', '.join(map(str, larger))} of the four" if larger else "for none of the four jets"
+    found = f"in jet {', '.join(map(str, larger))}" if larger else "in none of the four jets"
     apart = {k: text(n[f"IG of {k}, difference"]) for k in ("qgl", "btag", "n_bjets")}
     whole = float(n["auc, network all columns"].value)
     lost = {k: whole - float(n[f"auc, network {k}"].value) for k in LEFT_OUT}
@@ -186,9 +186,9 @@ def answer(page: StudyPage) -> str:
         "**The answer.** The first study wondered why its network considers a quark-gluon score more than a "
         f"b-tag score. Column by column the same can be seen here {found}. But a column's mean |attribution| "
         "says how far it moves the score, not how well: a quark-gluon score has a value of its own in every "
-        "event, whereas most b-tag scores lie at 0, where the baseline is, and get little. And what a b-tag "
-        f"tells is in more than one column. Summed over jets, quark-gluon scores set the classes apart by "
-        f"{apart['qgl']}, b-tag scores by {apart['btag']}, and the number of b-tagged jets by another "
+        "event, whereas most b-tag scores lie near 0, not far from the baseline, and get little. And what a "
+        "b-tag tells is in more than one column. Summed over jets, quark-gluon scores set the classes apart "
+        f"by {apart['qgl']}, b-tag scores by {apart['btag']}, and the number of b-tagged jets by another "
         f"{apart['n_bjets']}. Trained anew without quark-gluon scores, the AUC falls by "
         f"{lost['without quark-gluon scores']:.4f}; without b-tag scores by "
         f"{lost['without b-tag scores']:.4f}, since the number of b jets stands in for them; without either "
