@@ -22,7 +22,8 @@ def number(value: float, error: float = 0.003) -> Estimate:
 
 def trained(width: int, active: int, seed: int, shift: float = 0.0) -> Training:
     valid = 0.9 - 0.1 / width + 0.002 * seed + shift
-    figures = {"train": {"balanced_accuracy": number(valid + 0.0003 * width)}, "valid": {"balanced_accuracy": number(valid)}}
+    accuracy = {"train": number(valid + 0.0003 * width), "valid": number(valid)}
+    figures = {split: {"balanced_accuracy": one} for split, one in accuracy.items()}
     counts = (active + seed, max(active - 2, 1))
     return Training((width, width), seed, figures, counts, (max(active - 3, 1), 1), (1, 1))
 
