@@ -368,7 +368,7 @@ def cards(
     """List the data-set and model cards, or print one."""
     with _plain_errors():
         if name is not None:
-            console.print(_card_text(name), markup=False, highlight=False)
+            typer.echo(_card_text(name))  # a console would fold long lines, and break the YAML
             return
         table = Table("kind", "name", "what it is")
         for kind, card_class in (("datasets", DatasetCard), ("models", ModelCard)):

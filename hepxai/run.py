@@ -85,7 +85,7 @@ class Run:
             run.manifest.verify()
             run._same_cards(texts)
             return run
-        if run.folder.exists() and any(run.folder.iterdir()):
+        if not run._fresh(texts):
             raise RunError(f"{folder} exists and is no hepxai run; choose another folder or empty this one")
         for name, text in texts.items():
             write_text(run.folder / name, text)
@@ -372,6 +372,14 @@ class Run:
         if name not in self.manifest.names():
             raise RunError(f"{self.folder} has no {name} yet; run `hepxai {step}` first")
         return self.folder / name
+
+    def _fresh(self, texts: Mapping[str, str]) -> bool:
+        """Whether the folder has nothing, or what a start leaves that was killed before its manifest."""
+        found = self.folder.iterdir() if self.folder.exists() else ()
+        return all(
+            file.suffix == ".part" or (file.name in texts and file.read_text("utf-8") == texts[file.name])
+            for file in found
+        )
 
     def _same_cards(self, texts: Mapping[str, str]) -> None:
         kinds: dict[str, type[Card]] = {"dataset.yaml": DatasetCard, "model.yaml": ModelCard}

@@ -21,7 +21,7 @@ import uproot
 import hepxai
 import hepxai.explain.edge_ig
 import hepxai.run
-from hepxai.cards import find_card, load_card
+from hepxai.cards import dump_card, find_card, load_card
 from hepxai.datasets import DatasetCard
 from hepxai.explain import CannotExplainError
 from hepxai.explain.defaults import configured
@@ -100,6 +100,19 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no run folder"):
         Run.open(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_start_that_was_killed_before_its_manifest_goes_on(tmp_path: Path) -> None:
+    dataset, model = cards()
+    (tmp_path / "dataset.yaml").write_text(dump_card(dataset), encoding="utf-8")
+    (tmp_path / "model.yaml.4711.part").write_text("kind: part")
+    assert Run.start(tmp_path, dataset, model).manifest.exists()
+
+
+def test_cards_of_something_else_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").write_text("name: mine")
+    with pytest.raises(RunError, match="exists and is no hepxai run"):
+        Run.start(tmp_path, *cards())
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "dataset.yaml", "explanations/edge_ig.safetensors"])

@@ -101,6 +101,7 @@ def permutation_importance(
     measure = METRICS[metric](signal, events.weight)
     members = _members(events, groups, threshold)
     score = model.logits(events)[:, output]
+    _need_scores(score, events)
     original = measure(score)
     lost, error = np.zeros((len(members), repeats)), np.zeros(len(members))
     deal = _Deal(model, events, output, repeats, seed, conditional)
@@ -279,6 +280,16 @@ def _need_numbers(events: Events) -> None:
         raise ValueError(f"all values of {', '.join(empty)} are NaN: look at its expression on the card")
 
 
+def _need_scores(score: Array, events: Events) -> None:
+    """A score that is not a number has no place in an order, and would be counted as the highest."""
+    bad = ~np.isfinite(score)
+    if bad.any():
+        table, columns = events.table()
+        named = [n for n, c in zip(columns, table[bad].T, strict=True) if not np.isfinite(c).all()]
+        where = f"; there, {', '.join(named)} is not finite either" if named else ""
+        raise ValueError(f"the score of {bad.sum()} of {len(score)} events is not finite{where}")
+
+
 def _members(
     events: Events, groups: Mapping[str, Sequence[str]] | str | None, threshold: float
 ) -> dict[str, tuple[str, ...]]:
@@ -290,6 +301,8 @@ def _members(
         if groups != "auto":
             raise ValueError(f"groups={groups!r}; give 'auto' or a mapping of names to columns")
         return correlated_groups(table, columns, threshold=threshold)
+    if not isinstance(groups, Mapping):
+        raise ValueError(f"groups={groups!r}; give 'auto' or a mapping of names to columns")
     for group, names in groups.items():
         _check_group(group, names, columns)
     grouped = {name for names in groups.values() for name in names}

@@ -219,6 +219,12 @@ class SklearnModel:
             return
         if len(classes) < 2:
             raise ValueError(f"the classifier was fitted on one class only: {list(classes)}")
+        if set(classes) == set(self.schema.classes) and tuple(classes) != self.schema.classes:
+            raise ValueError(
+                f"the estimator has its classes in the order {_listed(classes)}, the card has "
+                f"{_listed(self.schema.classes)}: fit it on the numbers of events.label, or the classes "
+                "are taken for each other"
+            )
         expected = 1 if len(classes) == 2 else len(classes)
         if len(self.outputs) != expected:
             raise ValueError(

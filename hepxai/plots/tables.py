@@ -208,7 +208,7 @@ def method_correlation(found: AgreementMatrix | Mapping[str, Ranking], *, ax: Ax
         with `hepxai.metrics.columns.column_agreement`, per event.
     """
     if isinstance(found, AgreementMatrix):
-        return method_agreement(found, title="rank correlation of columns, mean over events", ax=ax)
+        return method_agreement(found, title="rank correlation of columns", ax=ax)
     return method_agreement(
         ranking_agreement(found), title="rank correlation of columns, for the population", ax=ax
     )

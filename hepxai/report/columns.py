@@ -20,6 +20,8 @@ from hepxai.report.content import ReportContent
 from hepxai.report.section import ERRORS, Section, Table, capital, drawn, population, row_histogram, splits_of
 
 TOP = 15
+MOSTLY = 0.75
+"""Share of the weight from which a mean over all events is that of one class."""
 
 
 def column_maps(content: ReportContent, axis: str = "feature") -> dict[str, Attribution]:
@@ -114,7 +116,18 @@ def _numbers(ranking: Ranking, classes: dict[str, Estimate]) -> list[dict[str, A
 
 
 def _about(found: Attribution) -> str:
-    return f"{population(found.events)} of the {splits_of(found.events)} sample. {ERRORS}"
+    return f"{population(found.events)} of the {splits_of(found.events)} sample{_mixture(found)}. {ERRORS}"
+
+
+def _mixture(found: Attribution) -> str:
+    """Whose weight a mean over all events is, where it is nearly all of one class."""
+    events = found.events
+    total = np.bincount(events.label, weights=events.weight, minlength=len(events.schema.classes))
+    share = total / total.sum() if total.sum() > 0 else np.zeros(len(total))
+    if not (largest := float(share.max(initial=0.0))) > MOSTLY:
+        return ""
+    name = events.schema.classes[int(share.argmax())]
+    return f", whose weight is {100 * largest:.1f} % {name}: see the means by class for the rest"
 
 
 def leading(content: ReportContent, top: int = 3) -> Iterator[str]:

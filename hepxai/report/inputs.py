@@ -178,8 +178,8 @@ def _of_epochs(content: ReportContent) -> str:
 def _uncalibrated(content: ReportContent) -> str:
     """Why the validation loss may be high, and what it is in the end."""
     text = (
-        "Losses are of logits that are not calibrated yet: dropout makes them too large, so that the "
-        "validation loss may rise while the AUC improves"
+        "Losses and accuracies are of logits that are not calibrated yet: dropout makes them too large, so "
+        "that the validation loss may rise while the AUC improves"
     )
     loss = content.calibrated_loss
     return f"{text}." if loss is None else f"{text}; calibrated, it is {general(loss, 3)} for the kept epoch."

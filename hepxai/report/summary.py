@@ -38,6 +38,9 @@ class Point:
     sentences: tuple[str, ...]
 
 
+MERIT = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy with all weights"}
+
+
 def summary(content: ReportContent) -> list[Point]:
     """What was trained on what, how well, what it looks at, what to doubt."""
     points = (
@@ -78,7 +81,7 @@ def _performance(content: ReportContent) -> Iterator[str]:
         return
     row, size = content.metrics[split], len(content.events.where(split)) if split in SPLITS else None
     events = "" if size is None else f" ({size:,} events)"
-    known = [f"{n} {number(row[k])}" for k, n in (("auc", "AUC"), ("accuracy", "accuracy")) if k in row]
+    known = [f"{name} {number(row[key])}" for key, name in MERIT.items() if key in row]
     if known:
         yield f"{capital(split)} split{events}: {', '.join(known)}."
     if "rejection@0.5" in row and np.isfinite(real(row["rejection@0.5"].get("value"))):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.inspection import permutation_importance as by_sklearn
 
@@ -17,7 +18,7 @@ from hepxai.explain import permutation as module
 from hepxai.explain.permutation import permutation_importance
 from hepxai.metrics.classification import accuracy, auc
 from hepxai.models.network import NetworkModel
-from hepxai.models.table import SklearnModel
+from hepxai.models.table import SklearnModel, TableModel
 
 ToyEvents = Callable[..., Events]
 NAMES = ("ht", "njet", "btag", "noise")
@@ -279,3 +280,19 @@ def test_events_without_a_table(toy: ToyEvents) -> None:
 def test_a_model_of_graphs(model: NetworkModel, events: Events) -> None:
     with pytest.raises(CannotExplainError, match=r"permutation needs Tabular; \w+Model has no score_table"):
         permutation_importance(model, events)
+
+
+def test_scores_that_are_no_numbers_are_refused(events: Events) -> None:
+    table = events.globals.copy()
+    table[3, 0] = np.nan
+    net = torch.nn.Linear(table.shape[1], 1)
+    broken, name = events.replace(globals=table), events.schema.globals[0]
+    with pytest.raises(ValueError, match=f"score of 1 of {len(events)} events is not finite; there, {name}"):
+        permutation_importance(TableModel(net, ("signal",), events.schema), broken)
+
+
+def test_groups_without_names_are_refused(events: Events) -> None:
+    net = torch.nn.Linear(len(events.schema.globals), 1)
+    groups: Any = [list(events.schema.globals[:2])]
+    with pytest.raises(ValueError, match="give 'auto' or a mapping of names to columns"):
+        permutation_importance(TableModel(net, ("signal",), events.schema), events, groups=groups)

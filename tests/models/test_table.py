@@ -193,3 +193,11 @@ def test_no_table(events: Events) -> None:
     schema = dataclasses.replace(events.schema, globals=(), global_units=())
     with pytest.raises(ValueError, match="the data-set card declares no `globals`"):
         TableModel(nn.Linear(2, 1), ("signal",), schema)
+
+
+def test_classes_in_another_order_are_refused(events: Events) -> None:
+    names = np.array(events.schema.classes)[::-1]  # sorted, as scikit-learn has them, they turn round
+    swapped = dataclasses.replace(events.schema, classes=tuple(sorted(names, reverse=True)))
+    fitted = LogisticRegression().fit(events.globals, names[events.label])
+    with pytest.raises(ValueError, match="fit it on the numbers of"):
+        SklearnModel(fitted, ("signal",), swapped)

@@ -398,7 +398,7 @@ def test_missing_figures_everywhere(make_content, tmp_path, value):
     content = make_content(60, **NOTHING | changes)
     html = write_report(content, tmp_path).read_text()
     shown = "∞" if value == np.inf else "–"
-    assert f"AUC {shown}, accuracy 0.9." in said(content)
+    assert f"AUC {shown}, accuracy with all weights 0.9." in said(content)
     assert "decides like" not in said(content)
     assert training_section(content).tables[0].rows == [["0", shown, "0.5"], ["1", "0.3", "–"]]
     assert "nan" not in re.sub(r'src="[^"]*"', "", html).lower().replace("provenance", "")
