@@ -367,8 +367,8 @@ def cards(
 ) -> None:
     """List the data-set and model cards, or print one."""
     with _plain_errors():
-        if name is not None:
-            typer.echo(_card_text(name))  # a console would fold long lines, and break the YAML
+        if name:
+            typer.echo(_card_text(name))  # a console would fold lines, and break the YAML
             return
         table = Table("kind", "name", "what it is")
         for kind, card_class in (("datasets", DatasetCard), ("models", ModelCard)):

@@ -18,6 +18,7 @@ from hepxai.jagged import IntArray
 from hepxai.metrics.classification import both_classes, placements
 from hepxai.metrics.importance import Importance, correlated_groups
 from hepxai.models.base import Tabular
+from hepxai.models.rows import need_values
 from hepxai.progress import track
 
 Array = NDArray[np.float64]
@@ -64,8 +65,8 @@ def permutation_importance(
         "auc", "accuracy" (fraction on the right side of logit 0) or "loss" (mean cross-entropy of the logit).
     repeats : int
     groups : mapping of str to sequence of str, or "auto", optional
-        Columns that are permuted together; columns in no group stay by themselves. "auto": those that
-        `hepxai.metrics.importance.correlated_groups` finds at ``threshold``.
+        Columns that are permuted together; groups may overlap, columns in none stay by themselves. "auto":
+        those that `hepxai.metrics.importance.correlated_groups` finds at ``threshold``.
     threshold : float
         Of the rank correlation, for "auto".
     conditional : bool
@@ -97,7 +98,7 @@ def permutation_importance(
         raise ValueError(f"metric {metric!r}; choose one of {', '.join(METRICS)}")
     if repeats < 1:
         raise ValueError(f"repeats={repeats}; at least 1 is needed")
-    _need_numbers(events)
+    need_values(events)
     measure = METRICS[metric](signal, events.weight)
     members = _members(events, groups, threshold)
     score = model.logits(events)[:, output]
@@ -269,15 +270,6 @@ def _target(model: Tabular, events: Events, target: str | None) -> tuple[int, ND
         raise KeyError(f"target {target!r} is not an output of the model; choose one of {', '.join(outputs)}")
     output = outputs.index(target)
     return output, events.label == (1 if len(outputs) == 1 else output)
-
-
-def _need_numbers(events: Events) -> None:
-    table, columns = events.table()
-    if not columns:
-        raise ValueError("permutation needs the event-level table; the data-set card declares no `globals`")
-    empty = [name for name, column in zip(columns, table.T, strict=True) if np.isnan(column).all()]
-    if len(table) and empty:
-        raise ValueError(f"all values of {', '.join(empty)} are NaN: look at its expression on the card")
 
 
 def _need_scores(score: Array, events: Events) -> None:

@@ -17,6 +17,7 @@ from hepxai.explain.base import CannotExplainError, Chunked, register
 from hepxai.explain.libraries import contained, installed, library
 from hepxai.explain.trees import FORESTS, family, need_trees
 from hepxai.models.base import HasTrees
+from hepxai.models.rows import need_values
 
 Array = NDArray[np.float64]
 BASELINES = ("path_dependent", "interventional")
@@ -66,6 +67,7 @@ class TreeShap(BackgroundExplainer):
     def prepare(self, model: HasTrees, events: Events, target: str) -> Self:
         """Settle the background rows, and the mean score."""
         _need_plain_trees(self.name, model.estimator)
+        need_values(events)
         rows = super().prepare(model, events, target).rows if self.baseline == "interventional" else None
         explainer = _explainer(self.name, model.estimator, rows)
         column = _output(model, target)

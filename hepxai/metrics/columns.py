@@ -54,6 +54,9 @@ class Ranking:
             return Ranking(found.names, found.mean, found.error, f"importance [{found.metric}]")
         axis = _column_axis(found)
         size = found.replace(values=np.abs(finite(found))).population(where)
+        used = found.events.weight if where is None else found.events.weight[where]
+        if len(used) and not np.isfinite(size.value).all():
+            raise ValueError(f"columns cannot be ranked: the weights of the {len(used)} events sum to zero")
         what = f"mean |attribution| to {found.target} [{found.settings.get('unit', 'logit')}]"
         return Ranking(labels_of(found, axis), size.value, size.error, what)
 

@@ -55,6 +55,10 @@ class Importance:
             shapes = f"repeats {self.repeats.shape}, error {self.error.shape}"
             raise ValueError(f"{len(self.names)} names for {shapes}")
 
+    def __repr__(self) -> str:
+        first = ", ".join(f"{name} {estimate:.3g}" for name, estimate in self.ranked()[:3])
+        return f"<Importance: {self.metric} of {self.target}, {len(self.names)} columns or groups; {first}>"
+
     @property
     def mean(self) -> Array:
         """Mean over the repeats, ``[N]``."""

@@ -37,37 +37,39 @@ class LitPixels:
     true: NDArray[np.bool_]
     offsets: IntArray
 
+    @staticmethod
+    def lit(events: Events, truth: str | None = None) -> LitPixels:
+        """Where the images of events are lit.
+
+        Parameters
+        ----------
+        events : Events
+        truth : str, optional
+            A key of ``events.truth``; nothing is true without.
+
+        Raises
+        ------
+        KeyError
+            If the events have no such truth.
+        """
+        if truth is not None and truth not in events.truth:
+            raise KeyError(
+                f"the events have no truth {truth!r}; there is {', '.join(events.truth) or 'none'}"
+            )
+        _, rows, columns = events.image_layout().shape
+        pixel = events.pixels()
+        drawn = pixel >= 0
+        key = events.parent[drawn] * (rows * columns) + pixel[drawn] % (rows * columns)
+        own, at = np.unique(key, return_inverse=True)
+        flags = np.zeros(len(own), dtype=bool)
+        if truth is not None:
+            np.logical_or.at(flags, at, events.truth[truth][drawn])
+        event, place = np.divmod(own, rows * columns)
+        return LitPixels(event, place, flags, offsets_from_counts(np.bincount(event, minlength=len(events))))
+
     def of(self, attribution: Attribution) -> Array:
         """|Value| of a map at these pixels, ``[L]``."""
         return np.asarray(np.abs(flat(attribution)[self.event, self.place]))
-
-
-def lit_pixels(events: Events, truth: str | None = None) -> LitPixels:
-    """Where the images of events are lit.
-
-    Parameters
-    ----------
-    events : Events
-    truth : str, optional
-        A key of ``events.truth``; nothing is true without.
-
-    Raises
-    ------
-    KeyError
-        If the events have no such truth.
-    """
-    if truth is not None and truth not in events.truth:
-        raise KeyError(f"the events have no truth {truth!r}; there is {', '.join(events.truth) or 'none'}")
-    _, rows, columns = events.image_layout().shape
-    pixel = events.pixels()
-    drawn = pixel >= 0
-    key = events.parent[drawn] * (rows * columns) + pixel[drawn] % (rows * columns)
-    own, at = np.unique(key, return_inverse=True)
-    flags = np.zeros(len(own), dtype=bool)
-    if truth is not None:
-        np.logical_or.at(flags, at, events.truth[truth][drawn])
-    event, place = np.divmod(own, rows * columns)
-    return LitPixels(event, place, flags, offsets_from_counts(np.bincount(event, minlength=len(events))))
 
 
 def flat(attribution: Attribution) -> Array:
@@ -127,7 +129,7 @@ def truth_share(attribution: Attribution, truth: str) -> TruthShare:
     truth : str
         A key of ``events.truth``.
     """
-    lit = lit_pixels(attribution.events, truth)
+    lit = LitPixels.lit(attribution.events, truth)
     value = lit.of(attribution)
     on_true = row_sum(np.where(lit.true, value, 0.0), lit.offsets)
     on_lit, number = row_sum(value, lit.offsets), row_sum(lit.true, lit.offsets)
@@ -151,7 +153,7 @@ def hit_rank_agreement(first: Attribution, second: Attribution) -> Agreement:
     Events with fewer than two lit pixels, or where all of them are equal for one method, are left out.
     """
     same_events(first, second)
-    lit = lit_pixels(first.events)
+    lit = LitPixels.lit(first.events)
     found = rank_correlation(lit.of(first), lit.of(second), lit.offsets)
     return agreement_of(found, np.zeros(len(found)), first.events.weight)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Inputs(Protocol):
 
 
 @dataclass(frozen=True)
-class NetworkModel:
+class NetworkModel(ABC):
     """A network with everything needed to apply it to events; one subclass for each kind of card.
 
     Attributes
@@ -116,9 +117,9 @@ class NetworkModel:
         return model
 
     @classmethod
+    @abstractmethod
     def fresh(cls, card: Any, schema: Schema) -> Self:
         """Fresh network of this kind."""
-        raise NotImplementedError
 
     @property
     def view(self) -> str:
@@ -149,9 +150,9 @@ class NetworkModel:
 
     # --- training ----------------------------------------------------------------------------
 
+    @abstractmethod
     def adapt(self, events: Events) -> None:
         """Take from the training events what is worked out, not learned: the scales of the inputs."""
-        raise NotImplementedError
 
     def rescale(self, scale: Tensor, shift: Tensor) -> None:
         """Replace the outputs by ``scale * outputs + shift``, in the weights of the last layer.

@@ -65,6 +65,22 @@ def finite_columns(events: Events) -> None:
         )
 
 
+def need_values(events: Events) -> None:
+    """Refuse a table without columns, and columns that are NaN everywhere; one NaN may mean something.
+
+    Raises
+    ------
+    ValueError
+        Naming the columns.
+    """
+    table, columns = events.table()
+    if not columns:
+        raise ValueError("an event-level table is needed; the data-set card declares no `globals`")
+    empty = [name for name, column in zip(columns, table.T, strict=True) if np.isnan(column).all()]
+    if len(table) and empty:
+        raise ValueError(f"all values of {', '.join(empty)} are NaN: look at its expression on the card")
+
+
 def warn_of_constants(events: Events) -> None:
     """Warn of columns that have one value in all events of a training."""
     same = constant_columns(Rows.of(events).x).numpy()

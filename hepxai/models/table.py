@@ -213,6 +213,9 @@ class SklearnModel:
         need_columns(self.schema)
         if not 0 < self.clip < 0.5:
             raise ValueError(f"clip={self.clip}; it must be above 0 and below 0.5")
+        if not hasattr(self.estimator, "predict"):
+            kind = type(self.estimator).__name__
+            raise ValueError(f"{kind} predicts nothing; a classifier or regressor is needed")
         self._check_columns()
         classes = getattr(self.estimator, "classes_", None)
         if classes is None:

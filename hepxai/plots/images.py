@@ -15,7 +15,7 @@ from hepxai.attribution import Attribution
 from hepxai.estimate import Estimate
 from hepxai.explain.convergence import Convergence
 from hepxai.explain.smoothgrad_scan import SmoothPoint, SmoothScan
-from hepxai.metrics.pixels import LitPixels, flat, lit_pixels
+from hepxai.metrics.pixels import LitPixels, flat
 from hepxai.plots.hits import hit_display
 from hepxai.plots.style import (
     GREY,
@@ -65,7 +65,7 @@ def attribution_image(
     """
     ax = axes_or_new(ax, (10.0, 3.0))
     own = attribution[np.array([event])]
-    lit = lit_pixels(own.events, truth)
+    lit = LitPixels.lit(own.events, truth)
     rows, columns = own.values.shape[1:]
     values = flat(own).reshape(rows, columns)
     scale, norm = colours(values)
@@ -153,7 +153,7 @@ def convergence_figure(
         top, *others = axes[:, 0]
         hit_display(first.events, event, truth=truth, ax=top)
         columns = first.events.image_layout().shape[2]
-        top.set(xlim=window(lit_pixels(first.events[[event]], truth), columns, zoom))
+        top.set(xlim=window(LitPixels.lit(first.events[[event]], truth), columns, zoom))
         for ax, (name, found) in zip(others, maps.items(), strict=True):
             said = None if predicted is None else predicted.get(name)
             attribution_image(

@@ -25,7 +25,7 @@ NARROWEST = 1.6
 """Line width [points] of a lit pixel: one of 384 in a row is to be seen."""
 
 
-def lit_pixels(
+def pixel_bars(
     image: Image, *, ax: Axes, colour: str = INK, labels: tuple[str, str] = ("row", "column")
 ) -> Axes:
     """Pixels of an image ``[R, C]`` that are not 0, as bars, the fainter the smaller; rows go upwards.
@@ -93,7 +93,7 @@ def influence_images(
 
 
 def _panel(ax: Axes, image: Image, colour: str, name: str, text: str, labels: tuple[str, str]) -> None:
-    lit_pixels(image, ax=ax, colour=colour, labels=labels)
+    pixel_bars(image, ax=ax, colour=colour, labels=labels)
     title = f"{name}: {text}" if text else name
     ax.set_title(plain(title, 90), loc="left", fontsize="x-small", color=colour, pad=4)
     ax.tick_params(labelsize="x-small")

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from hepxai.plots.influence import lit_pixels, what_it_is
+from hepxai.plots.influence import pixel_bars, what_it_is
 from hepxai.plots.style import (
     FAINT,
     INK,
@@ -145,14 +145,14 @@ def tree_and_masks(
         top, below, *panels = grid[:, 0]
         tree_diagram(found, event, output=output, unit=unit, ax=top)
         image = found.events[[event]].image()[0].max(0)
-        lit_pixels(image, ax=below, labels=labels)
+        pixel_bars(image, ax=below, labels=labels)
         _titled(below, f"the event: {what_it_is(found.events, event)}", INK)
         scale, norm = colours(masks)
         for ax, mask, node, goes in zip(panels, masks, nodes, right, strict=True):
             drawn = ax.imshow(
                 mask, cmap=scale, norm=norm, aspect="auto", origin="lower", interpolation="none"
             )
-            lit_pixels(image, ax=ax, colour=f"{INK}60", labels=labels)
+            pixel_bars(image, ax=ax, colour=f"{INK}60", labels=labels)
             chance = found.right[event, node] if goes else 1 - found.right[event, node]
             way = "right" if goes else "left"
             _titled(ax, f"node {node}: goes {way} with {100 * chance:.0f} %", RED)

@@ -31,6 +31,10 @@ FIGURES = {
 }
 
 
+EXACT = 1e-7
+"""Relative residual that is drawn for anything smaller: rounding."""
+
+
 @styled
 def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None) -> Axes:
     """Distribution of the relative completeness residual per event, one line per method.
@@ -43,6 +47,7 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
     ax = axes_or_new(ax)
     complete = {k: a for k, a in attributions.items() if a.residual is not None and a.span is not None}
     found = {k: v[~np.isnan(v)] for k, v in ((k, relative_residual(a)) for k, a in complete.items())}
+    found = {k: np.maximum(v, EXACT) for k, v in found.items()}
     edges = _decades(np.concatenate([*found.values(), np.array([1e-3, 1e-2])]))
     for i, (method, values) in enumerate(found.items()):
         filled, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
@@ -50,7 +55,7 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
         ax.stairs(filled, edges, lw=2, ls=STEPS[i % 4], color=colour, label=plain(short_method(method)))
         median = residual_checks(complete[method])["median_residual"]
         if len(values) and np.isfinite(median):
-            ax.axvline(median, color=colour, lw=1, ls=":")
+            ax.axvline(max(median, EXACT), color=colour, lw=1, ls=":")
         noted(ax, complete[method].caveat)
     ax.set(
         xlabel="|residual| / |change of output|", ylabel="events", xscale="log", xlim=(edges[0], edges[-1])
@@ -63,7 +68,7 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
 def _decades(values: NDArray[np.float64]) -> NDArray[np.float64]:
     shown = values[np.isfinite(values) & (values > 0)]
     ends = np.log10(np.quantile(shown, [0.003, 0.997]))  # single events do not set the range
-    low = float(np.clip(np.floor(ends[0]), -7, 1))
+    low = float(np.clip(np.floor(ends[0]), np.log10(EXACT), 1))
     high = float(np.clip(np.ceil(ends[1]), low + 1, 2))
     return np.logspace(low, high, int(8 * (high - low)) + 1)
 

@@ -169,8 +169,9 @@ def _of_trees() -> str:
 
 def _of_epochs(content: ReportContent) -> str:
     return (
-        "Dashed: training sample, averaged over the epoch with dropout and the symmetries of the card on; "
-        "full: validation sample after the epoch, with both off: the two losses do not compare. "
+        "Dashed: training sample, averaged over the epoch with the dropout and the symmetries of the card, "
+        "if it has any; full: validation sample after the epoch, with both off: the two losses do not "
+        "compare. "
         f"{_uncalibrated(content)}"
     )
 
@@ -178,8 +179,8 @@ def _of_epochs(content: ReportContent) -> str:
 def _uncalibrated(content: ReportContent) -> str:
     """Why the validation loss may be high, and what it is in the end."""
     text = (
-        "Losses and accuracies are of logits that are not calibrated yet: dropout makes them too large, so "
-        "that the validation loss may rise while the AUC improves"
+        "Losses and accuracies are of logits that are not calibrated yet: dropout can make them too large, "
+        "so that the validation loss may rise while the AUC improves"
     )
     loss = content.calibrated_loss
     return f"{text}." if loss is None else f"{text}; calibrated, it is {general(loss, 3)} for the kept epoch."

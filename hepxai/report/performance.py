@@ -69,7 +69,7 @@ def roc_section(content: ReportContent) -> Section:
         f"{capital(background)} rejection, one over the efficiency for {background}, against {signal} "
         f"efficiency; test sample: {population(test)}. The band is the statistical error at fixed "
         f"{signal} efficiency: that of the {background} that passes and that of the threshold. Weights "
-        "are signed. The kept epoch was chosen on the validation sample: quote the test sample."
+        "are signed. What was kept was chosen on the validation sample: quote the test sample."
     )
     metrics = content.metrics
     figure = drawn(

@@ -65,7 +65,8 @@ def _trained(content: ReportContent) -> Iterator[str]:
         time = time_name(content.history)
         last = content.best_epoch == content.history[-1].get(time)
         end = "; it is the last one: more might help" if last else ""
-        best = f"the best of {len(content.history)} on the valid split{end}"
+        looks = "numbers that were tried " if time == "trees" else ""
+        best = f"the best of {len(content.history)} {looks}on the valid split{end}"
         was = "were" if time == "trees" else "was"
         yield f"{capital(counted(time, content.best_epoch))} {was} kept, {best}."
 

@@ -34,10 +34,10 @@ def residuals_section(content: ReportContent) -> Section:
     header = ("method", "events", "median", "90 % quantile", "infinite", "undefined")
     caption = (
         "Completeness: how far the attributions of an event miss the change of the output that they should "
-        "add up to, relative to that change. Events are not weighted: this is a property of the numerical "
-        "integral. Dotted lines: medians; the outermost bins hold what lies beyond, also infinite residuals: "
-        "events with a residual though their output does not change. Undefined, and left out: events without "
-        "either."
+        "add up to, relative to that change. Events are not weighted: this is a property of the method and "
+        "its steps. Dotted lines: medians; the outermost bins hold what lies beyond, also infinite "
+        "residuals: events with a residual though their output does not change. Undefined, and left out: "
+        "events without either."
     )
     figure = drawn("residuals", caption, lambda ax: residuals(found, ax=ax), (7.2, 5.0))
     return Section(

@@ -276,3 +276,11 @@ def test_without_the_library(events: Events, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "shap", None)
     with pytest.raises(MissingExtraError, match=r'tree_shap needs shap .*: pip install "hepxai\[shap\]"'):
         explain(fitted(GradientBoostingClassifier, events), events, "tree_shap")
+
+
+def test_a_column_without_any_value_is_refused(events: Events) -> None:
+    table = events.globals.copy()
+    table[:, 1] = np.nan
+    model = fitted(HistGradientBoostingClassifier, events)
+    with pytest.raises(ValueError, match=f"all values of {events.schema.globals[1]} are NaN"):
+        explain(model, events.replace(globals=table), "tree_shap")

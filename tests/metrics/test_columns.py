@@ -134,3 +134,11 @@ def test_what_cannot_be_compared(make_map: Callable[..., Attribution], toy: Call
         ranking_agreement({"one": simple([1.0], names=("c",)), "two": simple([1, 2], names=("c", "a + b"))})
     with pytest.raises(ValueError, match="two: an importance is not finite"):
         ranking_agreement({"one": simple([1, 2, 3, 4, 5]), "two": simple([1, 2, 3, 4, np.nan])})
+
+
+def test_weights_that_cancel_give_no_ranking(make_map: Callable[..., Attribution]) -> None:
+    found = make_map()
+    signs = np.where(np.arange(len(found.events)) % 2 == 0, 1.0, -1.0)
+    signs[-1] = -signs[:-1].sum()
+    with pytest.raises(ValueError, match="weights sum to zero"):
+        Ranking.of(found.replace(events=found.events.replace(weight=signs)))

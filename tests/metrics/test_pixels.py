@@ -14,8 +14,8 @@ from hepxai.events import Events
 from hepxai.images import ImageAxis, ImageLayout
 from hepxai.metrics import pixels
 from hepxai.metrics.pixels import (
+    LitPixels,
     hit_rank_agreement,
-    lit_pixels,
     map_correlation,
     top_pixel_agreement,
     truth_share,
@@ -39,7 +39,7 @@ def a_map(events: Events, seed: int = 0) -> Attribution:
 
 
 def test_lit_pixels_are_those_of_the_image(events: Events) -> None:
-    lit = lit_pixels(events, "fromA")
+    lit = LitPixels.lit(events, "fromA")
     image = np.zeros((2, len(events), 12), dtype=bool)
     image[0][lit.event, lit.place] = True
     image[1][lit.event, lit.place] = lit.true

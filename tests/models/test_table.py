@@ -15,6 +15,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import hepxai
@@ -201,3 +202,8 @@ def test_classes_in_another_order_are_refused(events: Events) -> None:
     fitted = LogisticRegression().fit(events.globals, names[events.label])
     with pytest.raises(ValueError, match="fit it on the numbers of"):
         SklearnModel(fitted, ("signal",), swapped)
+
+
+def test_what_predicts_nothing_is_refused(events: Events) -> None:
+    with pytest.raises(ValueError, match="StandardScaler predicts nothing"):
+        SklearnModel(StandardScaler().fit(events.globals), ("signal",), events.schema)

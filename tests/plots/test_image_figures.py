@@ -15,7 +15,7 @@ from hepxai.events import Events
 from hepxai.explain.convergence import compare
 from hepxai.explain.smoothgrad_scan import SmoothPoint, SmoothScan
 from hepxai.images import ImageAxis, ImageLayout
-from hepxai.metrics.pixels import lit_pixels
+from hepxai.metrics.pixels import LitPixels
 from hepxai.plots.images import (
     attribution_image,
     convergence_figure,
@@ -50,7 +50,7 @@ def a_map(events: Events, seed: int = 0, method: str = "image_ig") -> Attributio
 
 def test_hits_are_framed(events: Events) -> None:
     ax = attribution_image(a_map(events), 3, truth="fromA", zoom=None)
-    lit = lit_pixels(events[[3]], "fromA")
+    lit = LitPixels.lit(events[[3]], "fromA")
     frames = {p.get_xy(): p.get_edgecolor() for p in ax.patches if isinstance(p, Rectangle)}
     assert set(frames) == {(c, r) for r, c in zip(*np.divmod(lit.place, 100), strict=True)}
     black = tuple(int(INK[i : i + 2], 16) / 255 for i in (1, 3, 5))
@@ -68,13 +68,13 @@ def test_the_scale_is_symmetric(events: Events) -> None:
 
 
 def test_the_window_shows_the_hits(events: Events) -> None:
-    lit = lit_pixels(events[[3]], "fromA")
+    lit = LitPixels.lit(events[[3]], "fromA")
     low, high = window(lit, 100, 4)
     shown = (lit.place[lit.true] if lit.true.any() else lit.place) % 100
     assert low <= shown.min()
     assert high > shown.max()
     assert window(lit, 100, None) == (0, 100)
-    alone = lit_pixels(events[[3]].replace(p4=events[[3]].p4 * np.nan), "fromA")
+    alone = LitPixels.lit(events[[3]].replace(p4=events[[3]].p4 * np.nan), "fromA")
     assert len(alone.place) == 0
     assert window(alone, 100, 4) == (0, 100)
 

@@ -11,7 +11,7 @@ import pytest
 from hepxai.explain.influence import Influence
 from hepxai.explain.soft_tree import TreePaths
 from hepxai.images import ImageAxis, ImageLayout
-from hepxai.plots.influence import influence_captions, influence_images, lit_pixels, what_it_is
+from hepxai.plots.influence import influence_captions, influence_images, pixel_bars, what_it_is
 from hepxai.plots.soft_tree import tree_and_masks, tree_diagram
 
 SIZE = (9, 384)
@@ -63,12 +63,12 @@ def inside(figure):
 
 def test_every_lit_pixel_is_drawn():
     image = pictures(1)[0]
-    ax = lit_pixels(image, ax=mpl.figure.Figure().subplots(), labels=("layer", "strip"))
+    ax = pixel_bars(image, ax=mpl.figure.Figure().subplots(), labels=("layer", "strip"))
     (bars,) = ax.collections
     drawn = {(round(float(y.mean())), round(float(x[0]))) for x, y in (s.T for s in bars.get_segments())}
     assert drawn == set(zip(*np.nonzero(image), strict=True))
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("layer", "strip")
-    lit_pixels(np.zeros(SIZE), ax=ax)
+    pixel_bars(np.zeros(SIZE), ax=ax)
 
 
 def test_proponents_and_opponents():

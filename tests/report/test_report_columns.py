@@ -104,7 +104,10 @@ def test_a_training_counted_by_trees(make_content: Callable[..., ReportContent])
     told = " ".join(
         s for p in summary(make_content(history=make_trees(), best_epoch=30.0)) for s in p.sentences
     )
-    assert "30 trees were kept, the best of 3 on the valid split; it is the last one" in told
+    assert (
+        "30 trees were kept, the best of 3 numbers that were tried on the valid split; it is the last one"
+        in told
+    )
 
 
 def test_the_whole_page(tabular: ReportContent, tmp_path: Path) -> None:
