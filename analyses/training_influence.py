@@ -1,0 +1,163 @@
+"""Which training images made a network say what it says about others: TracIn on detector images.
+
+For a model that kept checkpoints of its training: proponents and opponents, as they are and normalised,
+whether the same few top every list, whether proponents are like the event, and which training images weigh
+most on themselves. Writes a page, figures and numbers. See ``--help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pixel_maps import small, tracks
+
+import hepxai
+from hepxai.datasets import DatasetCard
+from hepxai.estimate import Estimate, ratio_mean
+from hepxai.events import Events
+from hepxai.explain.influence import SIDES, Influence
+from hepxai.explain.tracin import self_influence, tracin
+from hepxai.explain.training_gradients import Checkpoints
+from hepxai.models import ModelCard
+from hepxai.plots.influence import influence_captions, influence_images
+from hepxai.report.study import StudyPage
+from hepxai.training import kept_checkpoints
+
+K = 3
+"""Proponents and opponents of each event, as in the first study."""
+STRONGEST = 0.01
+"""Share of the training images whose self-influence is called large."""
+
+
+def main() -> None:
+    """Train with checkpoints (or take what is there), ask, write ``training_influence.md``."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset", default="muon_patterns", help="data-set card with an image and targets")
+    parser.add_argument("--out", type=Path, default=Path("training-influence"), help="folder of everything")
+    parser.add_argument("--quick", action="store_true", help="a small network, few images")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    entries = [*small(), "training.keep_checkpoints=[1, 2]"] if chosen.quick else []
+    events = hepxai.read(DatasetCard.find(chosen.dataset), progress=True).events
+    card = ModelCard.find("muon_cnn_linear", entries)
+    hepxai.fit(card, events, folder=chosen.out / "model", progress=True)
+    page = StudyPage(chosen.out, "training_influence")
+    asked = tracks(events.where("test"), 10 if chosen.quick else 100)
+    found = influence(page, kept_checkpoints(chosen.out / "model"), learned(events), asked)
+    draw(page, found["as it is"], 0, "first", "the first event")
+    print(page.write(f"# Influence of training images of {chosen.dataset}"))
+
+
+def learned(events: Events, most: int | None = None) -> Events:
+    """Training events with a target, evenly taken if there are more than ``most``."""
+    rows = np.flatnonzero((events.split == 0) & np.isfinite(events.targets).all(1))
+    step = 1 if most is None else max(len(rows) // most, 1)
+    return events[rows[::step][:most]]
+
+
+def influence(
+    page: StudyPage, checkpoints: Checkpoints, train: Events, asked: Events
+) -> dict[str, Influence]:
+    """Proponents and opponents of events, and numbers that say whether they mean something."""
+    page.heading("Which training images speak for an event?")
+    page.facts["training images asked for their influence"] = f"{len(train):,}"
+    page.facts["checkpoints"] = ", ".join(f"learning rate {rate:.2g}" for _, rate in checkpoints)
+    found = {
+        name: tracin(
+            checkpoints,
+            train,
+            asked,
+            k=K,
+            normalise=normalise,
+            unfinished=page.folder / f"tracin-{normalise}.safetensors",
+            progress=True,
+        )
+        for name, normalise in (("as it is", False), ("normalised", True))
+    }
+    like_the_event(page, found)
+    weighing_most(page, checkpoints, train)
+    return found
+
+
+def like_the_event(page: StudyPage, found: dict[str, Influence]) -> None:
+    """How far proponents and opponents are from the event in each target, beside images taken by chance."""
+    schema = next(iter(found.values())).events.schema
+    rows = []
+    for name, one in found.items():
+        for i, side in enumerate(SIDES):
+            gaps = _gaps(one, one.rows[:, i])
+            cells = [page.number(f"{side}s, {name}, distance in {t}", _mean(gaps[t])) for t in gaps]
+            rows.append([f"{side}s, {name}", *cells, f"{100 * one.checks[f'distinct_{side}s']:.0f} %"])
+    gaps = _gaps(one, np.random.default_rng(0).integers(len(one.train), size=(len(one.events), 100)))
+    cells = [page.number(f"by chance, distance in {t}", _mean(gaps[t])) for t in gaps]
+    rows.append(["taken by chance", *cells, "–"])
+    units = [f"{n} [{u}]" if u else n for n, u in zip(schema.targets, schema.target_units, strict=True)]
+    page.table(
+        ("training images", *(f"distance in {name}" for name in units), "different ones"),
+        rows,
+        f"Mean |difference of the true targets| between {(one.events.label == 1).sum()} muons and the {K} "
+        "strongest of each side; how many of the images in all lists are different ones.",
+    )
+
+
+def _gaps(found: Influence, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Mean distance of each event with a muon from training rows ``[E, k]``, by target."""
+    own = found.events.label == 1
+    gap = np.abs(found.train.targets[rows[own]] - found.events.targets[own, None]).mean(1)
+    return {name: gap[:, i].astype(np.float64) for i, name in enumerate(found.events.schema.targets)}
+
+
+def _mean(gap: NDArray[np.float64]) -> Estimate:
+    known = gap[np.isfinite(gap)]
+    return ratio_mean(known, np.ones(len(known)), np.ones(len(known)))
+
+
+def weighing_most(page: StudyPage, checkpoints: Checkpoints, train: Events) -> None:
+    """What the training images with the largest self-influence are."""
+    found = self_influence(
+        checkpoints, train, unfinished=page.folder / "self-influence.safetensors", progress=True
+    )
+    columns = {
+        "hits": np.diff(train.offsets),
+        **dict(zip(train.schema.targets, train.targets.T, strict=True)),
+    }
+    kinds = {
+        f"strongest {100 * STRONGEST:g} %": found.values >= np.quantile(found.values, 1 - STRONGEST),
+        "all": np.ones(len(train), dtype=bool),
+    }
+    rows = []
+    for name, own in kinds.items():
+        means = {k: _mean(v[own].astype(np.float64)) for k, v in columns.items()}
+        cells = [page.number(f"mean {k}, {name} by self-influence", m) for k, m in means.items()]
+        rows.append([name, f"{own.sum():,}", *cells])
+    page.table(
+        ("training images", "number", *columns),
+        rows,
+        "Means of the training images with the largest self-influence, and of all. Under the mean absolute "
+        "error the slope of the loss has the same size for every event: self-influence then tells images "
+        "with strong activations, not wrong targets (for those ask a model that was trained with the squared "
+        "error).",
+    )
+
+
+def draw(page: StudyPage, found: Influence, event: int, key: str, name: str) -> None:
+    """Proponents and opponents of one event."""
+    train = found.train
+    layout = found.events.image_layout()
+    images = [train[found.rows[event, side]].image().max(1) for side in range(2)]
+    own = found.events[[event]].image()[0].max(0)
+    labels = (layout.rows.feature, layout.columns.feature)
+    figure = influence_images(own, *images, captions=influence_captions(found, event), labels=labels)
+    page.figure(
+        f"tracin_{key}",
+        figure,
+        f"Training images that lowered and raised the loss of {name} most, with TracIn.",
+    )
+
+
+if __name__ == "__main__":
+    main()
