@@ -222,7 +222,7 @@ def population(study: Study, asked: Events, smoothgrad: Mapping[str, Any]) -> di
 def others(models: Mapping[str, Any], events: Events, folder: Path) -> dict[str, Attribution]:
     """Maps of the CNN with a linear readout and of the tree."""
     return {
-        "ram, linear readout": kept(folder, "ram", models[LINEAR], events, TARGET),
+        "RAM, linear readout": kept(folder, "ram", models[LINEAR], events, TARGET),
         "IG, tree": kept(folder, "image_ig", models[TREE], events, TARGET),
         "path of the tree": kept(folder, "soft_tree", models[TREE], events, TARGET, upsampling="gradient"),
     }
@@ -274,7 +274,7 @@ def cases(study: Study, asked: Events, smoothgrad: Mapping[str, Any]) -> None:
     first = of_model(models[CNN], events, folder, smoothgrad)
     first["SmoothGrad of IG, salt"] = kept(folder, "smoothgrad", models[CNN], events, TARGET, **salt)
     second = others(models, events, folder)
-    second["ram, linear readout, eta"] = kept(folder, "ram", models[LINEAR], events, "eta")
+    second["RAM, linear readout, eta"] = kept(folder, "ram", models[LINEAR], events, "eta")
     second["IG, tree, eta"] = kept(folder, "image_ig", models[TREE], events, "eta")
     paths = tree_paths(models[TREE], events)
     spoke = influenced(study, events, asked)

@@ -40,7 +40,7 @@ TRUTH, TARGET = "fromMuon", "pt"
 EDGES = np.array([4.0, 6.0, 8.0, 10.0, 13.0, 20.0])
 """Bins of true pT, GeV; below, most muons do not cross the whole spectrometer."""
 METHODS: Mapping[str, Mapping[str, Any]] = {
-    "ram": {},
+    "RAM": {"method": "ram"},
     "IG": {"method": "image_ig"},
     "IG, baseline 0.5": {"method": "image_ig", "baseline": 0.5},
     "IG, lighting": {"method": "image_ig", "path": "lighting"},

@@ -151,7 +151,10 @@ def draw(page: StudyPage, found: Influence, event: int, key: str, name: str) -> 
     images = [train[found.rows[event, side]].image().max(1) for side in range(2)]
     own = found.events[[event]].image()[0].max(0)
     labels = (layout.rows.feature, layout.columns.feature)
-    figure = influence_images(own, *images, captions=influence_captions(found, event), labels=labels)
+    captions = influence_captions(found, event)
+    if found.events.label[event] == 0:
+        captions[0][:] = [f"no muon, asked about as if it were {captions[0][0]}"]
+    figure = influence_images(own, *images, captions=captions, labels=labels)
     page.figure(
         f"tracin_{key}",
         figure,

@@ -45,6 +45,7 @@ class SoftTree(Explainer):
     """
 
     needs = HasSoftTree
+    tells_outputs_apart = False
     upsampling: str = "bilinear"
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class SoftTree(Explainer):
                 total = mask.sum((1, 2))
             values[rows] = self._on_pixels(x, mask, total).detach().numpy()
             span[rows] = total.detach().double().numpy()
-        return image_map(self, events, target, values, span=span)
+        return image_map(self, events, target, values, span=span, found={"unit": "log-odds"})
 
     def checks(self, found: Attribution) -> dict[str, float]:
         """What the pixels miss of the log-odds of the decisions."""

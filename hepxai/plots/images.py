@@ -18,6 +18,7 @@ from hepxai.explain.smoothgrad_scan import SmoothPoint, SmoothScan
 from hepxai.metrics.pixels import LitPixels, flat
 from hepxai.plots.hits import hit_display
 from hepxai.plots.style import (
+    CLASS_COLOURS,
     GREY,
     INK,
     axes_or_new,
@@ -61,7 +62,7 @@ def attribution_image(
     zoom : int, optional
         Columns that are shown on each side of the hits (of the truth, where there are any); None shows all.
     title : str, optional
-        The method, the target and its unit by default.
+        The method and the target by default. The unit stands at the scale.
     """
     ax = axes_or_new(ax, (10.0, 3.0))
     own = attribution[np.array([event])]
@@ -73,12 +74,13 @@ def attribution_image(
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
     bar.ax.yaxis.set_major_locator(MaxNLocator(4))
     bar.ax.tick_params(labelsize="x-small", which="both")
+    bar.set_label(plain(own.settings.get("unit", unit_of(own))), fontsize="x-small")
     ax.set(xlim=window(lit, columns, zoom), ylim=(0, rows))
     _frames(ax, lit, columns)
     _row_numbers(ax, rows)
     layout = own.events.image_layout()
     ax.set(ylabel=plain(layout.rows.feature), xlabel=plain(layout.columns.feature))
-    ax.set_title(plain(title or _what(own)), loc="left", fontsize="small")
+    ax.set_title(plain(title or _what(own), 90), loc="left", fontsize="small")
     return ax
 
 
@@ -110,8 +112,7 @@ def _row_numbers(ax: Axes, rows: int) -> None:
 
 
 def _what(attribution: Attribution) -> str:
-    unit = unit_of(attribution)
-    return f"{short_method(attribution.method)} of {attribution.target}{f' [{unit}]' if unit else ''}"
+    return f"{short_method(attribution.method)} of {attribution.target}"
 
 
 def unit_of(attribution: Attribution) -> str:
@@ -168,7 +169,8 @@ def convergence_figure(
 def _caption(name: str, found: Attribution, event: int, predicted: float | None) -> str:
     unit = unit_of(found)
     end = f" {unit}" if unit else ""
-    parts = [f"{short_method(name)}, {found.target}"]
+    shown = short_method(name)
+    parts = [shown if shown.endswith(found.target) else f"{shown}, {found.target}"]
     if predicted is not None:
         parts.append(f"predicted {general(predicted, 3)}{end}")
     if found.target in found.events.schema.targets:
@@ -197,10 +199,9 @@ def truth_shares(
     middle, half = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges) / 2
     for i, method in enumerate(found.methods):
         value, error = _columns([getattr(part.shares[method], what) for part in found.bins])
-        shift = 0.3 * half * (i - 0.5 * (len(found.methods) - 1)) / max(len(found.methods) - 1, 1)
-        ax.errorbar(
-            middle + shift, value, error, ls="", ms=6, label=plain(short_method(method)), **class_look(i)
-        )
+        shift = 1.2 * half * (i / max(len(found.methods) - 1, 1) - 0.5)
+        look = class_look(i) | ({"mfc": "white"} if i >= len(CLASS_COLOURS) else {})
+        ax.errorbar(middle + shift, value, error, ls="", ms=6, label=plain(short_method(method)), **look)
     chance = [part.shares[found.methods[0]].chance for part in found.bins]
     ax.stairs(_columns(chance)[0], found.edges, color=INK, ls="--", lw=1.2, label="all hits alike")
     where = "hits" if what == "among_hits" else "image"
@@ -236,13 +237,18 @@ def smoothgrad_stability(scan: SmoothScan, *, ax: Axes | None = None) -> Axes:
 def _lines(ax: Axes, scan: SmoothScan, what: str, label: str) -> None:
     """Draw one line for each level, and a ring around the choice."""
     levels = sorted({p.level for p in scan.points})
+
+    def place(point: SmoothPoint) -> float:  # levels beside each other
+        return float(point.samples * 1.03 ** (levels.index(point.level) - 0.5 * (len(levels) - 1)))
+
     for i, level in enumerate(levels):
-        own: list[SmoothPoint] = sorted((p for p in scan.points if p.level == level), key=lambda p: p.samples)
+        own = sorted((p for p in scan.points if p.level == level), key=lambda p: p.samples)
         value, error = _columns([getattr(p, what) for p in own])
-        x = [p.samples * 1.03 ** (i - 0.5 * (len(levels) - 1)) for p in own]  # beside each other
-        ax.errorbar(x, value, error, ms=5, lw=1.2, label=f"noise {level:g}", **class_look(i))
+        ax.errorbar(
+            list(map(place, own)), value, error, ms=5, lw=1.2, label=f"noise {level:g}", **class_look(i)
+        )
     chosen = float(getattr(scan.choice, what).value)
-    ax.plot([scan.choice.samples], [chosen], "o", ms=15, mfc="none", mec=INK, label="choice")
+    ax.plot([place(scan.choice)], [chosen], "o", ms=15, mfc="none", mec=INK, label="choice")
     numbers = sorted({p.samples for p in scan.points})
     ax.set_xscale("log")
     ax.set_xticks(numbers, [str(n) for n in numbers])

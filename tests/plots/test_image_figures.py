@@ -56,7 +56,8 @@ def test_hits_are_framed(events: Events) -> None:
     black = tuple(int(INK[i : i + 2], 16) / 255 for i in (1, 3, 5))
     assert sum(np.allclose(edge[:3], black) for edge in frames.values()) == lit.true.sum()
     assert ax.get_xlim() == (0, 100)
-    assert ax.get_title(loc="left") == "image IG of pt [GeV]"
+    assert ax.get_title(loc="left") == "image IG of pt"
+    assert ax.figure.axes[-1].get_ylabel() == "GeV"
 
 
 def test_the_scale_is_symmetric(events: Events) -> None:
