@@ -34,7 +34,7 @@ from hepxai.datasets import DatasetCard
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
 from hepxai.explain.influence import Influence
-from hepxai.explain.soft_tree import TreePaths, tree_paths
+from hepxai.explain.soft_tree import TreePaths, path_masks, tree_paths
 from hepxai.explain.unfinished import Unfinished, key_of
 from hepxai.files import read_tensors, write_tensors
 from hepxai.metrics.momentum import MomentumMerit
@@ -276,14 +276,14 @@ def cases(study: Study, asked: Events, smoothgrad: Mapping[str, Any]) -> None:
     second = others(models, events, folder)
     second["RAM, linear readout, eta"] = kept(folder, "ram", models[LINEAR], events, "eta")
     second["IG, tree, eta"] = kept(folder, "image_ig", models[TREE], events, "eta")
-    paths = tree_paths(models[TREE], events)
+    paths, masks = tree_paths(models[TREE], events), path_masks(models[TREE], events)
     spoke = influenced(study, events, asked)
     for i, (key, name) in enumerate(CASES.items()):
         page.heading(f"One event: {name}")
         page.text(_said(study, int(rows[i])))
         side_by_side(study, first, i, f"{key}_cnn", CNN)
         side_by_side(study, second, i, f"{key}_others", None)
-        tree = tree_and_masks(paths, i, unit="GeV", labels=("layer", "strip"))
+        tree = tree_and_masks(paths, i, unit="GeV", labels=("layer", "strip"), masks=masks[i])
         page.figure(f"{key}_tree", tree, f"The way of the event through the soft tree ({name}).")
         draw(page, spoke, i, key, f"the event ({name})")
 

@@ -217,3 +217,24 @@ def tree_paths(model: Any, events: Events, *, progress: bool = False) -> TreePat
         model.outputs,
         events.image_layout().shape[1:],
     )
+
+
+def path_masks(model: HasSoftTree, events: Events) -> NDArray[np.float32]:
+    """What each node on the most probable path saw, on the pixels, through the convolutions.
+
+    ``x ∂(w_i·h)/∂x`` for node i: only lit pixels have a value, and layers that the pooling has merged are
+    told apart. Their sum with the signs of the path is `SoftTree` with ``upsampling="gradient"``.
+
+    Returns
+    -------
+    masks : ndarray of float32, shape [E, depth, R, C]
+        Channels summed; nodes in the order of ``TreePaths.route``.
+    """
+    weight, parts = model.node_weights(), []
+    for x in Chunked.of_images(events).images("masks", progress=False):
+        found = model.forward_tree(x.requires_grad_(True))
+        nodes, _ = route(found.paths.detach().argmax(1).numpy(), len(weight))
+        along = torch.einsum("bdkrc,bkrc->db", weight[torch.as_tensor(nodes)], found.latent)
+        slopes = [torch.autograd.grad(one.sum(), x, retain_graph=True)[0] for one in along]
+        parts.append(torch.stack([(x * slope).sum(1).detach() for slope in slopes], 1))
+    return np.asarray(torch.cat(parts).numpy())

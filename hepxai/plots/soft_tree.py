@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from hepxai.plots.influence import pixel_bars, what_it_is
 from hepxai.plots.style import (
     FAINT,
+    GREY,
     INK,
     RED,
     axes_or_new,
@@ -30,6 +32,8 @@ from hepxai.plots.text import general
 if TYPE_CHECKING:
     from hepxai.explain.soft_tree import TreePaths
 
+LOUD, AROUND = 0.25, 10
+"""Share of the largest value from which a hit is to be in the picture; columns on each side of such hits."""
 WIDEST, THINNEST = 14.0, 0.6
 """Line widths [points] of branches that are taken with certainty, and never."""
 
@@ -126,6 +130,7 @@ def tree_and_masks(
     output: str | None = None,
     unit: str = "",
     labels: tuple[str, str] = ("row", "column"),
+    masks: NDArray[np.floating] | None = None,
 ) -> Figure:
     """Draw the tree of an event, the event itself, and what the nodes on its most probable path saw.
 
@@ -136,9 +141,14 @@ def tree_and_masks(
         See `tree_diagram`.
     labels : tuple of str
         Of the rows and of the columns of the image.
+    masks : ndarray, shape [depth, R, C], optional
+        This event's part of `hepxai.explain.soft_tree.path_masks`: hits in the colour of what they said to
+        the node, and only the columns with those that said something. The masks of the latent maps by
+        default, spread over the pixels.
     """
     nodes, right = found.route(event)
-    masks = np.stack([found.mask(event, int(n)) for n in nodes])
+    on_hits = masks is not None
+    shown = np.stack([found.mask(event, int(n)) for n in nodes]) if masks is None else masks
     heights = [4.2, 1.25, *(1.25 for _ in nodes)]
     with style():
         figure, grid = canvas(len(heights), 1, (13.0, sum(heights) + 1.2), height_ratios=heights)
@@ -147,22 +157,36 @@ def tree_and_masks(
         image = found.events[[event]].image()[0].max(0)
         pixel_bars(image, ax=below, labels=labels)
         _titled(below, f"the event: {what_it_is(found.events, event)}", INK)
-        scale, norm = colours(masks)
-        for ax, mask, node, goes in zip(panels, masks, nodes, right, strict=True):
-            drawn = ax.imshow(
-                mask, cmap=scale, norm=norm, aspect="auto", origin="lower", interpolation="none"
-            )
+        scale, norm = colours(shown, centre=0.0)
+        for ax, mask, node, goes in zip(panels, shown, nodes, right, strict=True):
             pixel_bars(image, ax=ax, colour=f"{INK}60", labels=labels)
+            if on_hits:
+                ax.collections[-1].remove()
+                rows, columns = np.nonzero(image)
+                said = scale(norm(mask[rows, columns]))
+                ax.bar(columns, 0.84, 1.0, rows - 0.42, color=said, edgecolor=GREY, linewidth=0.6)
+            else:
+                ax.imshow(mask, cmap=scale, norm=norm, aspect="auto", origin="lower", interpolation="none")
             chance = found.right[event, node] if goes else 1 - found.right[event, node]
             way = "right" if goes else "left"
             _titled(ax, f"node {node}: goes {way} with {100 * chance:.0f} %", RED)
+        for ax in panels:
+            ax.set(xlim=_window(shown) if on_hits else ax.get_xlim())
         for ax in (below, *panels[:-1]):
-            ax.set(xlabel="", xticklabels=[])
-        bar = figure.colorbar(drawn, ax=panels, pad=0.01, fraction=0.02)
-        bar.set_label("speaks for right (+), left (−)", fontsize="x-small")
+            ax.set_xlabel("")
+            ax.tick_params(axis="x", labelbottom=on_hits and ax is below)  # it alone shows all columns
+        bar = figure.colorbar(ScalarMappable(norm, scale), ax=panels, pad=0.01, fraction=0.02)
+        bar.set_label("log-odds for right (+), left (−)", fontsize="x-small")
         bar.ax.yaxis.set_major_locator(MaxNLocator(5))
         bar.ax.tick_params(labelsize="x-small")
     return figure
+
+
+def _window(masks: NDArray[np.floating]) -> tuple[float, float]:
+    """Columns around the pixels that said something, ``AROUND`` more on each side."""
+    loud = np.abs(masks).max((0, 1))
+    columns = np.flatnonzero(loud >= LOUD * loud.max())
+    return max(columns[0] - AROUND, 0) - 0.5, min(columns[-1] + AROUND, len(loud) - 1) + 0.5
 
 
 def _titled(ax: Axes, text: str, colour: str) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from hepxai.events import Events
 from hepxai.explain import CannotExplainError, explain
-from hepxai.explain.soft_tree import TreePaths, route, spread, tree_paths
+from hepxai.explain.soft_tree import TreePaths, path_masks, route, spread, tree_paths
 from hepxai.images import ImageAxis, ImageLayout
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
@@ -173,6 +173,25 @@ def test_through_the_convolutions_only_lit_pixels_count(model: NetworkModel, eve
     score = sum((1 if r else -1) * torch.logit(tree.nodes[0, n]) for n, r in zip(nodes, right, strict=True))
     (slope,) = torch.autograd.grad(score, x)
     np.testing.assert_allclose(found.values[e], (x * slope)[0].sum(0).detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_masks_of_the_nodes_through_the_convolutions(
+    model: NetworkModel, events: Events, paths: TreePaths
+) -> None:
+    """Against autograd node by node; with the signs of the path they are the attribution."""
+    masks = path_masks(model, events)
+    assert masks.shape == (len(events), DEPTH, *SIZE)
+    found = explain(model, events, "soft_tree", target="pt", upsampling="gradient")
+    for e in range(len(events)):
+        nodes, right = paths.route(e)
+        np.testing.assert_allclose(
+            (masks[e] * np.where(right, 1, -1)[:, None, None]).sum(0), found.values[e], rtol=1e-4, atol=1e-6
+        )
+        x = torch.as_tensor(events[[e]].image()).requires_grad_(True)
+        for node, mask in zip(nodes, masks[e], strict=True):
+            score = model.network.nodes.weight[node] @ model.network.latent(x).flatten()
+            (slope,) = torch.autograd.grad(score, x)
+            np.testing.assert_allclose(mask, (x * slope)[0].sum(0).detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_without_biases_the_lit_pixels_have_all_of_it(model: NetworkModel, events: Events) -> None:

@@ -124,3 +124,18 @@ def test_soft_tree_with_its_masks(paths):
     for ax, node in zip(figure.axes[2:7], nodes, strict=True):
         np.testing.assert_array_equal(ax.images[0].get_array(), paths.mask(0, int(node)))
     assert dict(mpl.rcParams) == before
+
+
+def test_hits_in_the_colour_of_what_they_said(paths):
+    nodes, _ = paths.route(0)
+    image = paths.events[[0]].image()[0].max(0)
+    masks = np.where(image > 0, 1.0, 0.0) * np.arange(1, len(nodes) + 1)[:, None, None]
+    figure = tree_and_masks(paths, 0, masks=masks)
+    inside(figure)
+    for ax in figure.axes[2 : 2 + len(nodes)]:
+        assert not ax.images
+        bars = [p for p in ax.patches if isinstance(p, mpl.patches.Rectangle)]
+        assert len(bars) == np.count_nonzero(image)
+        assert len({bar.get_facecolor() for bar in bars}) == 1
+        low, high = ax.get_xlim()
+        assert low < np.nonzero(image)[1].min() <= np.nonzero(image)[1].max() < high
