@@ -9,6 +9,7 @@ of pT, and a scan of noise and copies for SmoothGrad with a choice. Writes a pag
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from hepxai.events import Events
 from hepxai.explain import explain
 from hepxai.explain.convergence import Convergence, compare
 from hepxai.explain.path import relative_residual
-from hepxai.explain.smoothgrad_scan import SmoothScan, scan_smoothgrad
+from hepxai.explain.smoothgrad_scan import SmoothPoint, SmoothScan, scan_smoothgrad
 from hepxai.explain.unfinished import key_of
+from hepxai.files import read_json, write_json
 from hepxai.models import ModelCard
 from hepxai.plots import style
 from hepxai.plots.agreement import method_agreement
@@ -144,24 +146,49 @@ def of_model(
 def smoothing(page: StudyPage, model: Any, events: Events, *, quick: bool) -> dict[str, Any]:
     """Scan noise against copies; settings of the choice over gradients."""
     page.heading("SmoothGrad: how much noise, how many copies?")
-    found = {
-        name: scan_smoothgrad(
-            model,
-            events[: scan.events],
-            TARGET,
-            truth=TRUTH,
-            levels=scan.levels,
-            samples=scan.samples,
-            progress=True,
-            unfinished=page.folder / f"scan-{'salt' if 'salt' in name else 'gaussian'}.safetensors",
-            **scan.settings,
-        )
-        for name, scan in (QUICK if quick else SCANS).items()
-    }
+    scans = QUICK if quick else SCANS
+    found = {name: kept_scan(page.folder / "maps", model, events, scan) for name, scan in scans.items()}
     for number, (name, scan) in enumerate(found.items(), start=1):
         draw_scan(page, f"smoothgrad_{number}", name, scan)
     first = next(iter(found.values())).choice
     return {"noise": "gaussian", "level": first.level, "samples": first.samples}
+
+
+def kept_scan(folder: Path, model: Any, events: Events, scan: Scan) -> SmoothScan:
+    """Scan, from its file where model, events and settings are those of the file."""
+    asked = events[: scan.events]
+    grid = {"levels": list(scan.levels), "samples": list(scan.samples)}
+    key = key_of([model], [asked], np.ones(1), {**scan.settings, **grid, "target": TARGET})
+    path = folder / f"scan-{key[:16]}.json"
+    if path.exists():
+        return scan_from(read_json(path))
+    found = scan_smoothgrad(
+        model,
+        asked,
+        TARGET,
+        truth=TRUTH,
+        **grid,
+        progress=True,
+        unfinished=path.with_suffix(".unfinished"),
+        **scan.settings,
+    )
+    write_json(path, dataclasses.asdict(found))
+    return found
+
+
+def scan_from(stored: Mapping[str, Any]) -> SmoothScan:
+    """Scan as it was written."""
+
+    def point(own: Mapping[str, Any]) -> SmoothPoint:
+        found = {k: v for k, v in own.items() if isinstance(v, dict)}
+        estimates = {
+            k: Estimate(np.asarray(v["value"]), np.asarray(v["error"]), v["n_eff"]) for k, v in found.items()
+        }
+        return SmoothPoint(own["level"], own["samples"], **estimates)
+
+    points = tuple(map(point, stored["points"]))
+    where = next(i for i, p in enumerate(stored["points"]) if p == stored["choice"])
+    return SmoothScan(points, points[where], stored["stable"])
 
 
 def draw_scan(page: StudyPage, key: str, name: str, scan: SmoothScan) -> None:

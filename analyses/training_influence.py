@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from pixel_maps import small, tracks
 
 import hepxai
+from hepxai.attribution import Attribution
 from hepxai.datasets import DatasetCard
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
 from hepxai.explain.influence import SIDES, Influence
 from hepxai.explain.tracin import self_influence, tracin
 from hepxai.explain.training_gradients import Checkpoints
+from hepxai.explain.unfinished import key_of
 from hepxai.models import ModelCard
 from hepxai.plots.influence import influence_captions, influence_images
 from hepxai.report.study import StudyPage
@@ -66,21 +68,42 @@ def influence(
     page.heading("Which training images speak for an event?")
     page.facts["training images asked for their influence"] = f"{len(train):,}"
     page.facts["checkpoints"] = ", ".join(f"learning rate {rate:.2g}" for _, rate in checkpoints)
+    folder = page.folder / "influence"
     found = {
-        name: tracin(
-            checkpoints,
-            train,
-            asked,
-            k=K,
-            normalise=normalise,
-            unfinished=page.folder / f"tracin-{normalise}.safetensors",
-            progress=True,
-        )
-        for name, normalise in (("as it is", False), ("normalised", True))
+        "as it is": kept(folder, checkpoints, train, asked, normalise=False),
+        "normalised": kept(folder, checkpoints, train, asked, normalise=True),
     }
     like_the_event(page, found)
     weighing_most(page, checkpoints, train)
     return found
+
+
+def kept(
+    folder: Path, checkpoints: Checkpoints, train: Events, asked: Events, *, normalise: bool
+) -> Influence:
+    """Influence, from its file where checkpoints, events and settings are those of the file."""
+    path = folder / f"tracin-{_key(checkpoints, [train, asked], normalise)}.safetensors"
+    if path.exists():
+        return Influence.load(path, asked, train)
+    state = path.with_suffix(".unfinished")
+    found = tracin(checkpoints, train, asked, k=K, normalise=normalise, unfinished=state, progress=True)
+    found.save(path)
+    return found
+
+
+def kept_self(folder: Path, checkpoints: Checkpoints, train: Events) -> Attribution:
+    """Self-influence, from its file in the same way."""
+    path = folder / f"self-{_key(checkpoints, [train], normalise=False)}.safetensors"
+    if path.exists():
+        return Attribution.load(path, train)
+    found = self_influence(checkpoints, train, unfinished=path.with_suffix(".unfinished"), progress=True)
+    found.save(path)
+    return found
+
+
+def _key(checkpoints: Checkpoints, populations: list[Events], normalise: bool) -> str:
+    settings = {"rates": [rate for _, rate in checkpoints], "k": K, "normalise": normalise}
+    return key_of([model for model, _ in checkpoints], populations, np.ones(1), settings)[:16]
 
 
 def like_the_event(page: StudyPage, found: dict[str, Influence]) -> None:
@@ -118,9 +141,7 @@ def _mean(gap: NDArray[np.float64]) -> Estimate:
 
 def weighing_most(page: StudyPage, checkpoints: Checkpoints, train: Events) -> None:
     """What the training images with the largest self-influence are."""
-    found = self_influence(
-        checkpoints, train, unfinished=page.folder / "self-influence.safetensors", progress=True
-    )
+    found = kept_self(page.folder / "influence", checkpoints, train)
     columns = {
         "hits": np.diff(train.offsets),
         **dict(zip(train.schema.targets, train.targets.T, strict=True)),

@@ -127,10 +127,15 @@ with replacing({str(target)!r}) as part:
 
 
 def test_json_keeps_numbers_and_has_no_nan(tmp_path: Path):
-    value = {"a": np.float32(0.5), "b": np.array([1.0, np.nan, -np.inf]), 3: (np.int64(2), True, None, "é")}
+    value = {
+        "a": np.float32(0.5),
+        "b": np.array([1.0, np.nan, -np.inf]),
+        "c": np.array(2.5),
+        3: (np.int64(2), True, None, "é"),
+    }
     write_json(tmp_path / "x.json", value)
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
-    assert json.loads(text) == {"a": 0.5, "b": [1.0, None, None], "3": [2, True, None, "é"]}
+    assert json.loads(text) == {"a": 0.5, "b": [1.0, None, None], "c": 2.5, "3": [2, True, None, "é"]}
 
 
 def test_null_is_read_as_nan(tmp_path: Path):
