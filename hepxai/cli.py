@@ -127,10 +127,7 @@ def _cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[D
             wanted = "expected dataset.KEY=VALUE or model.KEY=VALUE"
             raise CardError(f"--set {override}: {wanted}{_meant(override)}")
         groups[kind].append(rest)
-    return (
-        DatasetCard.find(dataset, groups["dataset"]),
-        ModelCard.find(model, groups["model"]),
-    )
+    return DatasetCard.find(dataset, groups["dataset"]), ModelCard.find(model, groups["model"])
 
 
 def _meant(override: str) -> str:
@@ -223,7 +220,7 @@ def explain(
         run = Run.open(folder)
         found = run.explain(method, split=split, maximum=events, settings=_settings(options))
         run.friends()
-        for name in method or found:
+        for name in (n for n, a in found.items() if method is None or a.method in method):
             attribution = found[name]
             checks = "  ".join(f"{k} {v:.3g}" for k, v in attribution.checks.items())
             console.print(f"{name}: {len(attribution.events)} events  {checks}", highlight=False)
@@ -355,9 +352,8 @@ def simulate(
 
         settings = find_settings(dataset)
         generate = generator_of(settings)
-        for name, made in generate(
-            settings, folder, events, workers=workers, samples=sample, seed=seed
-        ).items():
+        files = generate(settings, folder, events, workers=workers, samples=sample, seed=seed)
+        for name, made in files.items():
             console.print(f"{name}: {made.selected:,} of {made.generated:,} events selected, {made.path}")
 
 

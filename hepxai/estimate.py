@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,12 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self:.4g}" if np.ndim(self.value) == 0 else f"{self.value} ± {self.error}"
+
+
+def as_json(figures: Mapping[str, object]) -> dict[str, dict[str, float]]:
+    """Figures of merit as ``{value, error}``, with ``low`` and ``high`` where they have an interval."""
+    fields = ("value", "error", "low", "high")
+    return {name: {k: float(getattr(e, k)) for k in fields if hasattr(e, k)} for name, e in figures.items()}
 
 
 def ratio_mean(total: NDArray[np.float64], size: NDArray[np.number], weight: NDArray[np.float64]) -> Estimate:

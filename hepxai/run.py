@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from hepxai.attribution import Attribution
 from hepxai.cards import Card, dump_card, load_card
 from hepxai.datasets import DatasetCard, Reading, read
-from hepxai.estimate import Estimate
+from hepxai.estimate import as_json
 from hepxai.events import SPLITS, Events
-from hepxai.explain import CannotExplainError, Explainer
-from hepxai.explain.base import build
-from hepxai.explain.defaults import configured, suits
+from hepxai.explain import EXPLAINERS, CannotExplainError, Explainer
+from hepxai.explain.defaults import configured, keepable, suits
 from hepxai.export.friends import write_friends
 from hepxai.files import read_json, read_tensors, sha256, write_json, write_tensors, write_text
 from hepxai.manifest import EXPLAINED, POPULATION, Manifest, RunError
 from hepxai.metrics import classification_metrics
+from hepxai.metrics.targets import target_metrics
 from hepxai.models.card import ModelCard, NetworkCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.storage import load_model
@@ -67,18 +67,10 @@ class Run:
         Raises
         ------
         RunError
-            If the folder holds something else, or a run of other cards.
+            If the cards are not for a run, or the folder holds something else, or a run of other cards.
         """
-        if len(dataset.labels) != 2:
-            raise RunError(
-                f"a run tells two classes apart, the card has labels {', '.join(dataset.labels)}; list "
-                "background first, then signal (hepxai.fit and hepxai.explain take more classes)"
-            )
-        if card.training.regression:
-            raise RunError(
-                "a run tells two classes apart, this model card learns numbers (training.loss); hepxai.fit "
-                "and hepxai.explain do both"
-            )
+        if problem := card.unfit(tuple(dataset.labels), tuple(dataset.targets)):
+            raise RunError(problem)
         run = Run(Path(folder), dataset, card)
         texts = {"dataset.yaml": dump_card(dataset), "model.yaml": dump_card(card)}
         if run.manifest.exists():
@@ -130,13 +122,9 @@ class Run:
         return run
 
     def _checked(self, reading: Reading) -> Reading:
-        if "provenance.json" in self.manifest.names():
-            known = {f["file"]: (f["sha256"], f["entries"]) for f in self.provenance()["inputs"]}
-            found = {str(f): (f.sha256(), f.entries) for f in reading.files}
-            for file in sorted(known.keys() | found.keys()):
-                if known.get(file) != found.get(file):
-                    what = "is gone" if file not in found else "changed" if file in known else "is new"
-                    raise RunError(f"{file} {what} since this run was trained; start a new run")
+        known = self.provenance()["inputs"] if "provenance.json" in self.manifest.names() else None
+        if known is not None and (changed := reading.changed_since(known)):
+            raise RunError(f"{changed} since this run was trained; start a new run")
         return reading
 
     @property
@@ -161,6 +149,12 @@ class Run:
                 )
         return stored["logits"]
 
+    @property
+    def predictions(self) -> dict[str, NDArray[np.float64]]:
+        """What a regression says of each target, ``[E]``; empty for a classifier."""
+        names = self.events.schema.targets if self.card.training.regression else ()
+        return dict(zip(names, self.scores.T, strict=False))
+
     def rehearse(self, methods: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> None:
         """Find out on a fresh network whether it can be explained as asked, before hours are spent.
 
@@ -175,7 +169,7 @@ class Run:
             model = NetworkModel.build(self.card, self.events.schema)
         for method, own in configured(methods, settings, self.card.view).items():
             if methods is not None or own:
-                build(method, model, own)
+                keepable(method, model, own)
 
     def train(
         self,
@@ -200,8 +194,8 @@ class Run:
         identity = {c: getattr(self.events, c) for c in IDENTITY}
         write_tensors(self.folder / "scores.safetensors", identity | {"logits": logits}, {})
         write_json(self.folder / "history.json", history)
-        metrics = classification_metrics(logits[:, 0], self.events)
-        write_json(self.folder / "metrics.json", {s: to_json(m) for s, m in metrics.items()})
+        figures = _merits(self.card.training.regression, logits, self.events)
+        write_json(self.folder / "metrics.json", {s: as_json(m) for s, m in figures.items()})
         self.manifest.record(
             "provenance.json", "model.safetensors", "scores.safetensors", "history.json", "metrics.json"
         )
@@ -243,7 +237,7 @@ class Run:
         return self.explained()
 
     def explained(self) -> dict[str, Attribution]:
-        """All explanations of this run, by method."""
+        """All explanations of this run, by method; ``METHOD_TARGET`` where a model has several outputs."""
         rows = self._rows()
         if rows is None:
             return {}
@@ -252,10 +246,10 @@ class Run:
 
     def friends(self) -> list[Path]:
         """Write friend trees with scores and explanations, one per input file."""
-        found = list(self.explained().values())
-        return write_friends(
-            self.folder / "friends", self.events, found, scores=self.scores[:, 0], overwrite=True
-        )
+        found = [a.replace(method=name) for name, a in self.explained().items()]
+        said, folder = self.predictions, self.folder / "friends"
+        scores = None if said else self.scores[:, 0]
+        return write_friends(folder, self.events, found, scores=scores, predictions=said, overwrite=True)
 
     def history(self) -> History:
         """Figures of every epoch of the training."""
@@ -302,20 +296,30 @@ class Run:
         return {f.stem: f for f in files if f.is_file()}
 
     def _explain(self, method: str, rows: NDArray[np.int64], settings: dict[str, Any]) -> None:
-        name, population = (f"{EXPLAINED}/{n}.safetensors" for n in (method, POPULATION))
-        if method in self._stored():
-            self._same_settings(method, settings)
+        outputs = self.model.outputs
+        if len(outputs) == 1 or not EXPLAINERS[method].tells_outputs_apart:
+            self._explain_one(method, method, outputs[0], rows, settings)
+            return
+        for target in outputs:
+            self._explain_one(f"{method}_{target}", method, target, rows, settings)
+
+    def _explain_one(
+        self, key: str, method: str, target: str, rows: NDArray[np.int64], settings: dict[str, Any]
+    ) -> None:
+        """Explain one output, and keep the result under a key."""
+        name, population = (f"{EXPLAINED}/{n}.safetensors" for n in (key, POPULATION))
+        if key in self._stored():
+            self._same_settings(key, settings)
             return
         if method == "surrogate":
             settings.setdefault("folder", str(self.folder / "surrogate"))
-        target = self.model.outputs[0]
-        explainer = build(method, self.model, settings | {"progress": True})
+        explainer = keepable(method, self.model, settings | {"progress": True})
         ready = explainer.prepare(self.model, self.events, target)
-        shards = self.folder / "shards" / f"{method}-{self._key(ready, rows)}"
+        shards = self.folder / "shards" / f"{key}-{self._key(ready, rows)}"
         ready.checked(self._in_shards(ready, self.events[rows], target, shards)).save(self.folder / name)
         write_tensors(self.folder / population, {"rows": rows}, {})
         self.manifest.record(population, name)
-        for old in (self.folder / "shards").glob(f"{method}-*"):
+        for old in (self.folder / "shards").glob(f"{key}-*"):
             shutil.rmtree(old)
 
     def _key(self, ready: Explainer, rows: NDArray[np.int64]) -> str:
@@ -341,9 +345,10 @@ class Run:
         """Explain shard by shard; those that a killed process finished are read, not repeated."""
         parts = []
         quiet = ready.silent()
-        with track(ready.name, len(events), show=True) as advance:
-            for first in range(0, len(events), SHARD):
-                own = events[first : first + SHARD]
+        size = SHARD // 8 if self.card.view == "image" else SHARD  # an image takes as long as many particles
+        with track(folder.name.rpartition("-")[0], len(events), show=True) as advance:
+            for first in range(0, len(events), size):
+                own = events[first : first + size]
                 path = folder / f"{first:09d}-{len(own)}.safetensors"
                 if not path.exists():
                     quiet.attribute(self.model, own, target).save(path)
@@ -360,10 +365,7 @@ class Run:
             "platform": platform.platform(),
             "threads": torch.get_num_threads(),
             "seed": self.card.training.seed,
-            "inputs": [
-                {"file": str(f), "sha256": f.sha256(), "entries": f.entries, "bytes": f.size}
-                for f in self.reading.files
-            ],
+            "inputs": self.reading.inputs(),
             "split": {s: int((events.split == i).sum()) for i, s in enumerate(SPLITS)},
             "cards": {n: sha256(self.folder / n) for n in ("dataset.yaml", "model.yaml")},
         }
@@ -393,6 +395,5 @@ class Run:
                 raise RunError(f"{text} (there {old.strip()}, here {new.strip()}); choose another folder")
 
 
-def to_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
-    """Estimates as ``{value, error}``."""
-    return {name: {"value": float(e.value), "error": float(e.error)} for name, e in figures.items()}
+def _merits(regression: bool, said: NDArray[np.float64], events: Events) -> Mapping[str, Any]:
+    return target_metrics(said, events) if regression else classification_metrics(said[:, 0], events)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -39,6 +39,7 @@ def report_content(run: Run) -> ReportContent:
         about=_about(run),
         best_epoch=best_epoch(run.history(), run.card.training.monitor),
         calibrated_loss=_calibrated_loss(run),
+        predictions=run.predictions,
     )
 
 
@@ -72,6 +73,8 @@ def _doubts(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[st
     """What the figures of merit say against explaining this model at all, beyond three standard errors."""
     if not {"train", "test"} <= metrics.keys():
         return []
+    if "auc" not in metrics["test"]:
+        return list(_doubted_targets(metrics["train"], metrics["test"]))
     train, test = (metrics[s]["auc"] for s in ("train", "test"))
     found, shown = [], [measured(m["value"], m["error"]) for m in (train, test)]
     if train["value"] - test["value"] > 3 * math.hypot(train["error"], test["error"]):
@@ -85,6 +88,26 @@ def _doubts(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[st
             "noise."
         )
     return found
+
+
+def _doubted_targets(
+    train: Mapping[str, Mapping[str, float]], test: Mapping[str, Mapping[str, float]]
+) -> Iterator[str]:
+    """The same for a regression, target by target."""
+    for target in (n.removeprefix("gain_") for n in test if n.startswith("gain_")):
+        errors, gain = (train[f"mae_{target}"], test[f"mae_{target}"]), test[f"gain_{target}"]
+        known, other = (measured(m["value"], m["error"]) for m in errors)
+        if errors[1]["value"] - errors[0]["value"] > 3 * math.hypot(*(m["error"] for m in errors)):
+            yield (
+                f"The model is overtrained: mean |error| of {target} {known} on the events it learned from, "
+                f"{other} on the test events. Part of what it looks at is noise."
+            )
+        if not gain["value"] > 3 * gain["error"]:
+            yield (
+                f"The model knows {target} hardly better than a constant (mean |error| on the test events "
+                f"{other}, smaller by {measured(gain['value'], gain['error'])}): explanations of {target} "
+                "describe noise."
+            )
 
 
 def _warnings(explained: Mapping[str, Attribution]) -> list[str]:

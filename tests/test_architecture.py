@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,3 +148,29 @@ def test_everything_public_says_what_it_is(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), f"{path} has no docstring"
     assert not list(undocumented(tree, name_of(path)))
+
+
+HELPERS = {"flat", "pixel_bars", "unit_of", "what_it_is", "window"}
+"""Functions of the files below that serve other files of the package only."""
+
+
+@pytest.mark.parametrize(
+    ("room", "files"),
+    [
+        ("metrics", ("hits", "momentum", "pixels")),
+        ("plots", ("hits", "images", "influence", "momentum", "soft_tree")),
+    ],
+)
+def test_rooms_hand_out_what_concerns_images(room: str, files: tuple[str, ...]) -> None:
+    shown = importlib.import_module(f"hepxai.{room}")
+    for file in files:
+        tree = ast.parse((PACKAGE / room / f"{file}.py").read_text(encoding="utf-8"))
+        names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")}
+        assert names - HELPERS <= set(shown.__all__)
+        assert all(getattr(shown, name).__module__ == f"hepxai.{room}.{file}" for name in names - HELPERS)
+
+
+def test_the_package_imports_nothing_until_it_is_asked() -> None:
+    look = "import sys, hepxai; sys.exit(str([m for m in sys.modules if m.startswith('hepxai.')]))"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, cwd=ROOT)
+    assert found.stderr.strip() == "[]"

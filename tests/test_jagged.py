@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hepxai.jagged import all_pairs, local_index, offsets_from_counts, parents, row_sum, take_rows
+from hepxai.jagged import all_pairs, distinct, local_index, offsets_from_counts, parents, row_sum, take_rows
 
 counts = st.lists(st.integers(0, 6), max_size=12).map(np.array).map(lambda c: c.astype(np.int64))
 
@@ -59,3 +59,8 @@ def test_row_sum_adds_single_precision_in_double():
     values = np.full(2_000_000, 0.1, dtype=np.float32)
     expected = len(values) * float(values[0])
     assert row_sum(values, np.array([0, len(values)]))[0] == pytest.approx(expected, rel=1e-9)
+
+
+@given(st.lists(st.integers(-5, 20)))
+def test_distinct_values_rise(values):
+    assert distinct(np.array(values, dtype=np.int64)).tolist() == sorted(set(values))

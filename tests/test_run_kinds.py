@@ -129,8 +129,8 @@ def test_what_a_model_cannot_do_is_found_before_the_training(
     graph.rehearse(None, {"edge_ig": {"layer": "dynamic_edge_2"}, "surrogate": {"layer": "graph_1"}})
 
 
-def test_a_regression_is_no_run(dataset: DatasetCard, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"this model card learns numbers \(training\.loss\)"):
+def test_a_regression_needs_targets(dataset: DatasetCard, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"\(training\.loss\), the data-set card has no targets"):
         Run.start(tmp_path / "run", dataset, ModelCard.find("dense", ["training.loss=mae"]))
 
 

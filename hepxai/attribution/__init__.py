@@ -1,6 +1,6 @@
 """Attribution: the one result. Named axes, physics selections, means with errors, conversions, storage."""
 
 from hepxai.attribution.pairs import Pairs
-from hepxai.attribution.result import Attribution
+from hepxai.attribution.result import PIXELS, Attribution
 
-__all__ = ["Attribution", "Pairs"]
+__all__ = ["PIXELS", "Attribution", "Pairs"]

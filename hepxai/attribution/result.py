@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch_geometric.explain import Explanation
 
 JAGGED = ("particle", "pair")
+PIXELS = ("event", "row", "column")
+"""Axes of maps over the pixels of the event's image."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -37,6 +38,22 @@ class Reading:
     cutflow: CutFlow
     files: tuple[FileInfo, ...]
     notes: tuple[str, ...]
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Files with their hash, entries and size in bytes, to be kept as JSON."""
+        return [
+            {"file": str(f), "sha256": f.sha256(), "entries": f.entries, "bytes": f.size} for f in self.files
+        ]
+
+    def changed_since(self, inputs: Iterable[Mapping[str, Any]]) -> str | None:
+        """Say which file is not as `inputs` once had it, and in what way; None if all are."""
+        known = {f["file"]: (f["sha256"], f["entries"]) for f in inputs}
+        found = {f["file"]: (f["sha256"], f["entries"]) for f in self.inputs()}
+        for file in sorted(known.keys() | found.keys()):
+            if known.get(file) != found.get(file):
+                what = "is gone" if file not in found else "changed" if file in known else "is new"
+                return f"{file} {what}"
+        return None
 
 
 @dataclass

@@ -20,7 +20,7 @@ from hepxai.cards import nearest
 from hepxai.chunks import chunk_rows, image_rows, in_order, jagged_in_order
 from hepxai.events import Events
 from hepxai.jagged import IntArray, offsets_from_counts, parents
-from hepxai.models.base import Model
+from hepxai.models.base import ChecksEvents, Model
 from hepxai.models.cloud import Cloud
 from hepxai.progress import track
 
@@ -44,12 +44,15 @@ class Explainer(ABC):
         Registered name (class attribute).
     needs : type
         Protocol that the model must satisfy (class attribute); see `hepxai.models.base`.
+    tells_outputs_apart : bool
+        False if the result is the same for every output of a model (class attribute).
     progress : bool
         Show a progress bar.
     """
 
     name: ClassVar[str]
     needs: ClassVar[type] = Model
+    tells_outputs_apart: ClassVar[bool] = True
     progress: bool = False
 
     @classmethod
@@ -159,7 +162,9 @@ def explain(
     """
     require(events, Events, "explain(model, events, method)", "second", "hepxai.read(card).events has them")
     explainer, output = build(method, model, settings), _target(model, target)
-    if len(events):  # scoring one of them is how a model refuses events that it does not know
+    if isinstance(model, ChecksEvents):
+        model.check(events)
+    if len(events):  # scoring one of them is how any other model refuses events that it does not know
         model.logits(events[[int(np.argmax(events.counts))]])
     _doubt_logits(model, events)
     return explainer.explain(model, events, output)

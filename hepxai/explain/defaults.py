@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hepxai.events import SPLITS
-from hepxai.explain.base import EXPLAINERS, configure
-from hepxai.models.base import HasEdgeWeights
+from hepxai.explain.base import EXPLAINERS, Explainer, build, configure
+from hepxai.models.base import HasEdgeWeights, Model
 
 METHODS = {
     "graph": ("attention", "edge_ig", "node_ig", "surrogate"),
     "table": ("feature_ig", "conductance", "tree_shap"),
-    "image": (),
+    "image": ("image_ig", "ram", "soft_tree"),
 }
 """By default, for each view of a model; those that a model is not able to are left out."""
 
@@ -38,6 +38,23 @@ def configured(
     for name in names:
         configure(name, settings.get(name, {}))
     return {name: dict(settings.get(name, {})) for name in names}
+
+
+def keepable(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
+    """Configure an explainer for a run, which keeps its result and writes it beside the particles.
+
+    Raises
+    ------
+    ValueError
+        If its maps would not be in the pixels of the image, or a surrogate is asked of several outputs; see
+        `hepxai.explain.base.build` for the rest.
+    """
+    found = build(method, model, settings)
+    if method == "surrogate" and len(model.outputs) > 1:
+        raise ValueError(f"a surrogate imitates one logit; the model has {', '.join(model.outputs)}")
+    if not getattr(found, "upsample", True):
+        raise ValueError(f"a run keeps maps in the pixels of the image; leave out {method}.upsample")
+    return found
 
 
 def suits(method: str, model: Any) -> bool:

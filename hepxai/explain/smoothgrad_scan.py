@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
 from hepxai.estimate import Estimate
 from hepxai.events import Events
-from hepxai.explain.base import explain
+from hepxai.explain.base import CannotExplainError, configure, explain
+from hepxai.explain.images import as_setting
+from hepxai.explain.unfinished import HasModule, Unfinished, key_of
 from hepxai.metrics.pixels import map_correlation, truth_share
 from hepxai.models.base import DifferentiableImage
-from hepxai.progress import track
+
+MEASURES = ("share", "chance", "of_all", "stability")
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ def scan_smoothgrad(
     samples: Sequence[int] = (10, 25, 50, 100),
     stable: float = 0.9,
     seed: int = 0,
+    unfinished: str | Path | None = None,
     progress: bool = False,
     **settings: Any,
 ) -> SmoothScan:
@@ -86,6 +96,9 @@ def scan_smoothgrad(
         Stability that is asked for.
     seed : int
         The first of the two.
+    unfinished : path, optional
+        File that the points are written to now and then. The same call goes on from there after an
+        interruption; it is removed at the end.
     progress : bool
     **settings
         Others of `hepxai.explain.smoothgrad.SmoothGrad`: ``noise="salt"``, ``base="image_ig"`` …
@@ -93,39 +106,49 @@ def scan_smoothgrad(
     Raises
     ------
     ValueError
-        If there is nothing to try, or no event has a true hit.
+        If there is nothing to try, no event has a true hit, or ``unfinished`` is the state of something else.
+    CannotExplainError
+        ``unfinished`` is given, and the model shows no torch module to tell it from others by.
     """
     grid = list(product(levels, samples))
     if not grid:
         raise ValueError("nothing to try: levels or samples are empty")
-    points = []
-    with track("smoothgrad scan", len(grid), show=progress) as advance:
-        for level, copies in grid:
-            points.append(_point(model, events, target, truth, seed, settings, level, copies))
-            advance(1, f"level {level}, {copies} copies")
+    found = np.full((len(grid), len(MEASURES), 3), np.nan)
+    asked = {"target": target, "truth": truth, "seed": seed, "grid": [list(map(str, g)) for g in grid]}
+    key = "" if unfinished is None else _key(model, events, settings, **asked)
+    state = Unfinished(unfinished, key, {"points": found})
+    for point in state.blocks("smoothgrad scan", len(grid), 1, progress=progress):
+        level, copies = grid[point.start]
+        maps = partial(explain, model, events, "smoothgrad", target=target, level=level, samples=copies)
+        found[point] = _point(partial(maps, **settings), truth, seed)
+    points = [_as_point(*place, numbers) for place, numbers in zip(grid, found, strict=True)]
     if not any(p.share.n_eff > 0 for p in points):
         raise ValueError(f"no event has a hit of {truth!r} with attribution: there is no share to go by")
     return SmoothScan(tuple(points), _choice(points, stable), stable)
 
 
-def _point(
-    model: DifferentiableImage,
-    events: Events,
-    target: str,
-    truth: str,
-    seed: int,
-    settings: dict[str, Any],
-    level: float,
-    samples: int,
-) -> SmoothPoint:
-    first, second = (
-        explain(model, events, "smoothgrad", target=target, level=level, samples=samples, seed=s, **settings)
-        for s in (seed, seed + 1)
-    )
-    share = truth_share(first, truth)
-    return SmoothPoint(
-        level, samples, share.among_hits, share.chance, share.of_all, map_correlation(first, second).mean
-    )
+def _point(maps: Callable[..., Attribution], truth: str, seed: int) -> NDArray[np.float64]:
+    """Value, error and effective number of events of each of `MEASURES`."""
+    first, second = (maps(seed=s) for s in (seed, seed + 1))
+    share, stability = truth_share(first, truth), map_correlation(first, second).mean
+    found = (share.among_hits, share.chance, share.of_all, stability)
+    return np.array([(e.value, e.error, e.n_eff) for e in found])
+
+
+def _as_point(level: float, samples: int, numbers: NDArray[np.float64]) -> SmoothPoint:
+    found = (Estimate(np.asarray(value), np.asarray(error), float(n)) for value, error, n in numbers)
+    return SmoothPoint(level, samples, **dict(zip(MEASURES, found, strict=True)))
+
+
+def _key(model: DifferentiableImage, events: Events, settings: dict[str, Any], **asked: Any) -> str:
+    if not isinstance(model, HasModule):
+        raise CannotExplainError(
+            f"{type(model).__name__} has no `module` with its parameters, so that a state could be that of "
+            "another model; leave `unfinished` out"
+        )
+    kept = configure("smoothgrad", settings).settings() | asked
+    kept |= {"baseline": as_setting(settings.get("baseline", 0.0), events)}
+    return key_of([model], [events], events.weight, kept)
 
 
 def _choice(points: Sequence[SmoothPoint], stable: float) -> SmoothPoint:

@@ -1,21 +1,21 @@
-"""A long pass over training events that goes on where it was interrupted."""
+"""A long pass that goes on where it was interrupted."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from hepxai.attribution._conversions import fingerprint
 from hepxai.events import Events
 from hepxai.files import read_tensors, write_tensors
-from hepxai.models.base import HasLastLayer
 from hepxai.progress import track
 
 SECONDS = 20.0
@@ -66,7 +66,7 @@ class Unfinished:
         state = json.loads(kept.get("unfinished", "{}"))
         if state.get("key") != self.key:
             raise ValueError(
-                f"{self.path} is the state of something else (checkpoints, events, weights or settings "
+                f"{self.path} is the state of something else (models, events, weights or settings "
                 "differ); choose another file, or remove it to start afresh"
             )
         for name, array in self.arrays.items():
@@ -78,9 +78,19 @@ class Unfinished:
             write_tensors(self.path, self.arrays, {"unfinished": json.dumps({"key": self.key, "done": done})})
 
 
+@runtime_checkable
+class HasModule(Protocol):
+    """A model that can be told from others by its parameters."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Torch module that holds them."""
+        ...
+
+
 def key_of(
-    models: list[HasLastLayer],
-    populations: list[Events],
+    models: Sequence[HasModule],
+    populations: Sequence[Events],
     weight: NDArray[np.float64],
     settings: Mapping[str, Any],
 ) -> str:
@@ -91,7 +101,8 @@ def key_of(
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     for events in populations:
         digest.update(fingerprint(events).encode())
-        for column in (events.particles, events.globals, events.label, events.targets):
+        of_events = (events.globals, events.label, events.targets)
+        for column in (events.particles, events.p4, events.type, *of_events, *events.truth.values()):
             digest.update(np.ascontiguousarray(column).data)
     digest.update(np.ascontiguousarray(weight).data)
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from hepxai.attribution import Attribution
+from hepxai.attribution import PIXELS, Attribution
 from hepxai.events import Events
 from hepxai.jagged import IntArray, local_index, take_rows
 
@@ -76,11 +77,15 @@ Branches = Mapping[str, Scalar | Jagged]
 
 
 def friend_branches(
-    events: Events, attributions: Iterable[Attribution], scores: NDArray[np.floating] | None
+    events: Events,
+    attributions: Iterable[Attribution],
+    scores: NDArray[np.floating] | None,
+    predictions: Mapping[str, NDArray[np.floating]],
 ) -> Branches:
     """All branches of a friend tree by name, checked to be distinct and aligned with the events."""
     aligned = [_Aligned(a, events) for a in attributions]
     named: list[tuple[str, Scalar | Jagged]] = [*_identity(events), *_scores(events, scores)]
+    named += _predictions(events, predictions)
     for one in aligned:
         named += [(f"{PREFIX}{one.name}{suffix}", branch) for suffix, branch in one.branches()]
     named.append((f"{PREFIX}particle", _particles(events, aligned)))
@@ -123,13 +128,23 @@ def _scores(events: Events, scores: NDArray[np.floating] | None) -> Iterator[tup
             yield f"{PREFIX}{name}{suffix}", Scalar(table[:, k].astype(np.float32), SENTINEL)
 
 
+def _predictions(
+    events: Events, predictions: Mapping[str, NDArray[np.floating]]
+) -> Iterator[tuple[str, Scalar]]:
+    for target, values in predictions.items():
+        if np.shape(values) != (len(events),):
+            shape = np.shape(values)
+            raise ValueError(f"predictions of {target} have shape {shape} for {len(events)} events")
+        yield f"{PREFIX}predicted_{word(target)}", Scalar(np.asarray(values, dtype=np.float32), SENTINEL)
+
+
 def _particles(events: Events, aligned: Iterable[_Aligned]) -> Jagged:
     columns: dict[str, NDArray[Any]] = {
         "type": events.type.astype(np.int32),
         "index": events.index.astype(np.int32),
     }
     for one in aligned:
-        if one.attribution.axes[0] == "particle":
+        if one.of_pixels or one.attribution.axes[0] == "particle":
             columns |= one.particle_columns()
     return Jagged(
         events.offsets, np.arange(len(events)), lambda flat: {k: v[flat] for k, v in columns.items()}
@@ -155,14 +170,17 @@ class _Aligned:
         self.at = _positions(attribution, events)
         self.row = np.full(len(events), NONE, dtype=np.int64)
         self.row[self.at] = np.arange(len(self.at))
-        self.layers = _layers(attribution)
-        self.columns = [] if self.layers else _column_names(attribution)
-        if self.layers:
-            self.tables: dict[str, NDArray[np.floating]] = {}
-            return
-        self.tables = {"value": attribution.values.reshape(len(attribution.values), len(self.columns))}
-        if attribution.error is not None:
-            self.tables["error"] = attribution.error.reshape(self.tables["value"].shape)
+        self.layers, self.of_pixels = _layers(attribution), attribution.axes == PIXELS
+        self.columns, self.tables = [""], self._tables()
+        if not (self.layers or self.of_pixels):
+            self.columns = _column_names(attribution)
+
+    def _tables(self) -> dict[str, NDArray[np.floating]]:
+        """Values, and their errors where there are some, ``[A, …]``, or for maps ``[A, pixels]``."""
+        found = {"value": self.attribution.values}
+        if self.attribution.error is not None:
+            found["error"] = self.attribution.error
+        return {what: own.reshape(len(own), math.prod(own.shape[1:])) for what, own in found.items()}
 
     def branches(self) -> Iterator[tuple[str, Scalar | Jagged]]:
         """Branches of its own, by suffix; values of particles go into the list of particles."""
@@ -173,7 +191,7 @@ class _Aligned:
                 yield f"_{name}", self._per_event(values)
         for layer, neurons in self.layers.items():
             yield f"_{word(layer)}", self._of_layer(neurons)
-        if self.attribution.axes[0] == "event":
+        if self.attribution.axes[0] == "event" and not (self.layers or self.of_pixels):
             for what, own in self.tables.items():
                 suffix = "" if what == "value" else f"_{what}"
                 for k, column in enumerate(self.columns):
@@ -182,12 +200,17 @@ class _Aligned:
             yield "", Jagged(self.attribution.offsets, self.row, self._pair_fields())
 
     def particle_columns(self) -> dict[str, NDArray[np.float32]]:
-        """Values of a "particle" axis for all particles of the events, sentinels where there are none."""
+        """Values of particles, or of the pixels that they light; sentinels where there are none."""
         flat, _ = take_rows(self.events.offsets, self.at)
         pairs = self.attribution.pairs
         chosen = flat if pairs is None else flat[pairs.src]
+        tables = self.tables
+        if self.of_pixels:
+            lights, *place = lit_places(self.attribution)
+            chosen = flat[lights]
+            tables = {what: own[tuple(place)][:, None] for what, own in tables.items()}
         found: dict[str, NDArray[np.float32]] = {}
-        for what, own in self.tables.items():
+        for what, own in tables.items():
             table = np.full((self.events.n_particles, len(self.columns)), SENTINEL, dtype=np.float32)
             table[chosen] = own
             suffix = "" if what == "value" else f"_{what}"
@@ -251,6 +274,20 @@ def _layers(attribution: Attribution) -> dict[str, IntArray]:
         return {}
     names = np.array([label.rpartition(":")[0] for label in attribution.labels["neuron"]])
     return {str(layer): np.flatnonzero(names == layer) for layer in dict.fromkeys(names)}
+
+
+def lit_places(attribution: Attribution) -> tuple[NDArray[np.bool_], IntArray, IntArray]:
+    """Which particles light a pixel ``[N]``, and of those the event and the place in its map."""
+    _, rows, columns = attribution.events.image_layout().shape
+    if attribution.values.shape[1:] != (rows, columns):
+        own = " x ".join(map(str, attribution.values.shape[1:]))
+        raise ValueError(
+            f"the map of {attribution.method} has {own} pixels, the image {rows} x {columns}; explain with "
+            "upsample=True"
+        )
+    pixel = attribution.events.pixels()
+    lights = pixel >= 0
+    return lights, attribution.events.parent[lights], pixel[lights] % (rows * columns)
 
 
 def _column_names(attribution: Attribution) -> list[str]:

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -30,6 +30,7 @@ def write_friends(
     attributions: Iterable[Attribution] = (),
     *,
     scores: NDArray[np.floating] | None = None,
+    predictions: Mapping[str, NDArray[np.floating]] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a friend tree per input file, and ``friends.json`` and ``friends.C`` that open them.
@@ -45,10 +46,13 @@ def write_friends(
     events : Events
     attributions : iterable of Attribution
         Each becomes branches ``hepxai_<method>…`` or, for particles, ``hepxai_particle_<method>…``; neurons
-        one list ``hepxai_<method>_<layer>_value`` for each layer. It may explain a part of the events, or a
-        selection of their particles or pairs.
+        one list ``hepxai_<method>_<layer>_value`` for each layer. Of a map over pixels every particle gets
+        the value of the pixel that it lights; values of pixels that nothing lights are not written. It may
+        explain a part of the events, or a selection of their particles or pairs.
     scores : ndarray, shape [E] or [E, K], optional
         Logits, of the signal or one per class; or predicted values where the schema has no classes.
+    predictions : mapping of str to ndarray, shape [E], optional
+        What a regression says of each target: ``hepxai_predicted_<target>``.
     overwrite : bool
         Replace the files of an earlier call.
 
@@ -66,7 +70,8 @@ def write_friends(
     """
     folder, order = Path(folder), _in_entry_order(events)
     attributions = list(attributions)
-    branches, title = friend_branches(events, attributions, scores), _title(events, attributions)
+    branches = friend_branches(events, attributions, scores, predictions or {})
+    title = _title(events, attributions)
     outputs = [folder / name for name in friend_names(events.files)]
     texts = {
         folder / "friends.json": json.dumps(specification(folder, events.files), indent=1) + "\n",

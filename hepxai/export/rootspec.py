@@ -79,7 +79,7 @@ def _words(names: Sequence[str]) -> list[str]:
 def _drawn_scores(branches: Branches) -> list[str]:
     names = [n for n, b in branches.items() if not isinstance(b, Jagged)]
     shown = [n for n in names if n.startswith(f"{PREFIX}probability")]
-    return shown or [n for n in names if n.startswith(f"{PREFIX}score")]
+    return shown or [n for n in names if n.startswith((f"{PREFIX}score", f"{PREFIX}predicted"))]
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:

@@ -12,7 +12,10 @@ from hepxai.metrics.classification import (
 )
 from hepxai.metrics.dependence import distance_correlation, if_independent
 from hepxai.metrics.fidelity import fidelity
+from hepxai.metrics.hits import bending, cluster_shares, cluster_sizes, hits_per_row, lit_pixels, occupancy
 from hepxai.metrics.isolation import attention_from_rest, isolation, pair_mean, pair_shares
+from hepxai.metrics.momentum import clopper_pearson, efficiency, momentum_merit, turn_on
+from hepxai.metrics.pixels import hit_rank_agreement, map_correlation, top_pixel_agreement, truth_share
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
 from hepxai.metrics.sculpting import sculpting, shape, threshold_at
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
@@ -23,16 +26,27 @@ __all__ = [
     "attention_from_rest",
     "auc",
     "balanced_accuracy",
+    "bending",
     "both_classes",
     "classification_metrics",
+    "clopper_pearson",
+    "cluster_shares",
+    "cluster_sizes",
     "correlation_ratio",
     "distance_correlation",
+    "efficiency",
     "explained_by",
     "fidelity",
     "find_truth",
     "find_truth_in_slices",
+    "hit_rank_agreement",
+    "hits_per_row",
     "if_independent",
     "isolation",
+    "lit_pixels",
+    "map_correlation",
+    "momentum_merit",
+    "occupancy",
     "pair_mean",
     "pair_shares",
     "profile",
@@ -43,5 +57,8 @@ __all__ = [
     "shape",
     "threshold_at",
     "top_agreement",
+    "top_pixel_agreement",
     "true_pt",
+    "truth_share",
+    "turn_on",
 ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
-from hepxai.jagged import IntArray
+from hepxai.jagged import IntArray, distinct
 
 Mask = NDArray[np.bool_]
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ def lit_pixels(events: Events, where: Mask | None = None) -> tuple[IntArray, Int
     shape = events.image_layout().shape
     pixel = events.pixels()
     lit = pixel >= 0 if where is None else (pixel >= 0) & where
-    flat = np.unique(events.parent[lit] * int(np.prod(shape)) + pixel[lit])
+    flat = distinct(events.parent[lit] * int(np.prod(shape)) + pixel[lit])
     return np.unravel_index(flat, (max(len(events), 1), *shape))  # type: ignore[return-value]
 
 

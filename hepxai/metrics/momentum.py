@@ -37,6 +37,11 @@ class Efficiency:
     high: Array
     n_eff: Array
 
+    @property
+    def error(self) -> Array:
+        """Half the length of the interval."""
+        return np.asarray((self.high - self.low) / 2)
+
     def __str__(self) -> str:
         if np.ndim(self.value):
             return f"{self.value} [{self.low}, {self.high}]"

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from hepxai.attribution import Attribution
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
-from hepxai.jagged import IntArray, offsets_from_counts, row_sum
+from hepxai.jagged import IntArray, distinct, offsets_from_counts, row_sum
 from hepxai.metrics.agreement import Agreement, agreement_of, same_events
+from hepxai.metrics.hits import lit_pixels
 from hepxai.metrics.maps import Array, finite
 from hepxai.metrics.ranking import Places, rank_correlation
 
@@ -56,20 +57,22 @@ class LitPixels:
             raise KeyError(
                 f"the events have no truth {truth!r}; there is {', '.join(events.truth) or 'none'}"
             )
+        place, hits = _lit(events), None if truth is None else _lit(events, events.truth[truth])
+        true = np.zeros(len(place), dtype=bool) if hits is None else np.isin(place, hits, assume_unique=True)
         _, rows, columns = events.image_layout().shape
-        pixel = events.pixels()
-        drawn = pixel >= 0
-        key = events.parent[drawn] * (rows * columns) + pixel[drawn] % (rows * columns)
-        own, at = np.unique(key, return_inverse=True)
-        flags = np.zeros(len(own), dtype=bool)
-        if truth is not None:
-            np.logical_or.at(flags, at, events.truth[truth][drawn])
-        event, place = np.divmod(own, rows * columns)
-        return LitPixels(event, place, flags, offsets_from_counts(np.bincount(event, minlength=len(events))))
+        event, place = np.divmod(place, rows * columns)
+        return LitPixels(event, place, true, offsets_from_counts(np.bincount(event, minlength=len(events))))
 
     def of(self, attribution: Attribution) -> Array:
         """|Value| of a map at these pixels, ``[L]``."""
         return np.asarray(np.abs(flat(attribution)[self.event, self.place]))
+
+
+def _lit(events: Events, where: NDArray[np.bool_] | None = None) -> IntArray:
+    """Event and place of every lit pixel in one number, rising."""
+    _, rows, columns = events.image_layout().shape
+    event, _, row, column = lit_pixels(events, where)
+    return distinct((event * rows + row) * columns + column)
 
 
 def flat(attribution: Attribution) -> Array:

@@ -48,6 +48,15 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class ChecksEvents(Protocol):
+    """Refuses events that it does not know without scoring them; the package's own models do."""
+
+    def check(self, events: Events) -> None:
+        """Raise a ValueError that says what is wrong, and with how many of the events."""
+        ...
+
+
+@runtime_checkable
 class Differentiable(Model, Protocol):
     """Has gradients with respect to the particle features."""
 

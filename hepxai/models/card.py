@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
@@ -205,6 +205,19 @@ class ModelCard(Card):
             hint = nearest(str(kind), KINDS)
             raise entry_error(f"found {kind!r}{hint}; the kinds are {', '.join(KINDS)}", "kind")
         return cast("Self", resolve(KINDS[kind].card).model_validate(data))
+
+    def unfit(self, classes: Sequence[str], targets: Sequence[str]) -> str | None:
+        """Say what speaks against a run on events of these classes and targets, if anything."""
+        more = "hepxai.fit and hepxai.explain do more"
+        if not self.training.regression:
+            text = "a run tells two classes apart, the card has labels {}; list background first, then signal"
+            return None if len(classes) == 2 else f"{text.format(', '.join(classes) or 'none')} ({more})"
+        learns = "the model card learns numbers (training.loss)"
+        if not targets:
+            return f"{learns}, the data-set card has no targets: say there what they are"
+        if self.view != "image":
+            return f"{learns}; a run does so for images alone, this model reads the {self.view} ({more})"
+        return None
 
 
 def keys_of_cards() -> frozenset[str]:

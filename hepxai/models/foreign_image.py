@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from hepxai.events import Events, Schema
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import Loss, event_loss
 from hepxai.models.network import constant, evaluating, same_inputs
+from hepxai.models.recording import recording
 
 CLOSE = 1e-4
 """Relative difference up to which a head in single precision counts as linear."""
@@ -130,14 +129,11 @@ class ImageModel:
         """Outputs ``[B, O]`` and the maps ``[B, K, r, c]`` of a layer."""
         if layer not in self.feature_layers:
             raise ValueError(f"no maps of layer {layer!r}; there are {', '.join(self.feature_layers)}")
-        seen: list[Tensor] = []
-        with ExitStack() as stack:
-            hook = self.module.get_submodule(layer).register_forward_hook(_recorder(seen, layer))
-            stack.callback(hook.remove)
+        with recording(self.module, (layer,), 4, "maps are [event, map, row, column]") as seen:
             outputs = self.forward_image(x)
-        if not seen:
+        if layer not in seen:
             raise ValueError(f"the module does not call its layer {layer}; name one that it calls, by `maps`")
-        return outputs, seen[0]
+        return outputs, seen[layer]
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:
         """Weight ``[O, K]`` and bias ``[O]`` of the last ``nn.Linear``.
@@ -191,19 +187,3 @@ class ImageModel:
     def _shape(self) -> tuple[int, int, int]:
         assert self.schema.image is not None
         return self.schema.image.shape
-
-
-def _recorder(seen: list[Tensor], name: str) -> Any:
-    def record(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"layer {name} gives {what}; maps are [event, map, row, column]")
-        if seen:
-            raise ValueError(
-                f"the module calls layer {name} twice for one batch: give each use a layer of its own"
-            )
-        seen.append(output)
-        # An activation that works in place would overwrite what was recorded.
-        return output.clone()
-
-    return record

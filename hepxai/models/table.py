@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from hepxai.events import Events, Schema
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import Loss, event_loss
 from hepxai.models.network import evaluating
+from hepxai.models.recording import recording
 
 ROWS = 65_536
 """Rows that are scored at a time."""
@@ -135,11 +135,8 @@ class TableModel:
 
     def forward_hidden(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits ``[B, O]`` and the values ``[B, H]`` of every hidden layer."""
-        seen: dict[str, Tensor] = {}
-        with ExitStack() as stack:
-            for name in self.hidden_layers:
-                layer = self.module.get_submodule(name)
-                stack.callback(layer.register_forward_hook(_recorder(seen, name)).remove)
+        meaning = "neurons are the columns of a table [event, neuron]"
+        with recording(self.module, self.hidden_layers, 2, meaning) as seen:
             logits = self.forward_table(x)
         if missing := [name for name in self.hidden_layers if name not in seen]:
             raise ValueError(
@@ -156,22 +153,6 @@ class TableModel:
     def training_loss(self, z: Tensor, events: Events) -> Tensor:
         """Loss of every event, ``[E]``."""
         return event_loss(self.loss, z, events)
-
-
-def _recorder(seen: dict[str, Tensor], name: str) -> Any:
-    def record(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 2:
-            what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"layer {name} gives {what}; neurons are the columns of a table [event, neuron]")
-        if name in seen:
-            raise ValueError(
-                f"the module calls layer {name} twice for one batch: give each use a layer of its own"
-            )
-        seen[name] = output
-        # An activation that works in place would overwrite what was recorded.
-        return output.clone()
-
-    return record
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,18 @@ SHORT = {
 
 def method_name(method: str) -> str:
     """Name of a method in words."""
-    return METHODS.get(method, method.replace("_", " "))
+    return _named(method, METHODS)
 
 
 def short_method(method: str) -> str:
-    """Name of a method where there is little room: ``edge_ig`` becomes edge IG."""
-    return SHORT.get(method, method.replace("_", " "))
+    """Name of a method where there is little room: ``edge_ig`` becomes edge IG, ``ram_pt`` RAM pt."""
+    return _named(method, SHORT)
+
+
+def _named(method: str, names: Mapping[str, str]) -> str:
+    """Name of a method, or of the longest known one that it begins with and the rest."""
+    begin = max((n for n in names if f"{method}_".startswith(f"{n}_")), key=len, default="")
+    return (names.get(begin, "") + method[len(begin) :].replace("_", " ")).strip()
 
 
 def symbol(particle: str) -> str:

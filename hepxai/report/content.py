@@ -39,7 +39,7 @@ class ReportContent:
     events : Events
         The whole population.
     scores : ndarray of float64, shape [E]
-        Logit of class 1 for every event.
+        Logit of class 1 for every event; of a regression what it says of its first target.
     explained : mapping of str to Attribution
         ``method → attribution``; each carries the events that it explains.
     focus : tuple of two str
@@ -58,6 +58,8 @@ class ReportContent:
         Epoch whose weights were kept, as the history counts.
     calibrated_loss : float, optional
         Validation loss of the model as it is used, after the calibration.
+    predictions : mapping of str to ndarray of float64, shape [E]
+        What a regression says of each target; empty for a classifier.
     """
 
     title: str
@@ -77,12 +79,15 @@ class ReportContent:
     about: Sequence[str] = ()
     best_epoch: float | None = None
     calibrated_loss: float | None = None
+    predictions: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if np.shape(self.scores) != (len(self.events),):
-            raise ValueError(f"scores have shape {np.shape(self.scores)} for {len(self.events)} events")
-        if bad := int(np.count_nonzero(~np.isfinite(self.scores))):
-            raise ValueError(f"{bad} of {len(self.scores)} scores are NaN or infinite; no event is left out")
+        said = {f"predictions of {target}": values for target, values in self.predictions.items()}
+        for what, values in ({"scores": self.scores} | said).items():
+            if np.shape(values) != (len(self.events),):
+                raise ValueError(f"{what} have shape {np.shape(values)} for {len(self.events)} events")
+            if bad := int(np.count_nonzero(~np.isfinite(values))):
+                raise ValueError(f"{bad} of {len(values)} {what} are NaN or infinite; no event is left out")
         for particle in self.focus:
             self.events.schema.code(particle)
         if self.observer is not None and self.observer not in self.events.observers:
@@ -102,6 +107,10 @@ class ReportContent:
     def scores_of(self, events: Events) -> NDArray[np.float64]:
         """Scores of part of the population, found by file and entry."""
         return np.asarray(self.scores)[self._rows(events)]
+
+    def predicted(self, target: str, events: Events) -> NDArray[np.float64]:
+        """Predictions of part of the population, found by file and entry."""
+        return np.asarray(self.predictions[target])[self._rows(events)]
 
     def _rows(self, events: Events) -> IntArray:
         order = np.lexsort((self.events.entry, self.events.file))

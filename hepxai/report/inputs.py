@@ -172,8 +172,12 @@ def _of_epochs(content: ReportContent) -> str:
         "Dashed: training sample, averaged over the epoch with the dropout and the symmetries of the card, "
         "if it has any; full: validation sample after the epoch, with both off: the two losses do not "
         "compare. "
-        f"{_uncalibrated(content)}"
+        f"{_of_targets() if content.predictions else _uncalibrated(content)}"
     )
+
+
+def _of_targets() -> str:
+    return "Losses are in units of the spread of each target in the training sample."
 
 
 def _uncalibrated(content: ReportContent) -> str:

@@ -20,6 +20,7 @@ from hepxai.report.columns import column_sections
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map, maps, signed
 from hepxai.report.pairs import pair_section
+from hepxai.report.pixels import pixel_maps, pixel_sections
 from hepxai.report.section import (
     ERRORS,
     Drawn,
@@ -37,7 +38,10 @@ NOTHING = "Nothing was explained yet: run `hepxai explain` on this run folder."
 
 def looked_sections(content: ReportContent) -> Iterator[Section]:
     """Comparison of the methods, then one section per method and layer."""
-    yield glance_section(content)
+    if pixel_maps(content):
+        yield from pixel_sections(content)
+    else:
+        yield glance_section(content)
     yield from column_sections(content)
     for found in maps(content):
         build = pair_section if found.full.axes[0] == "pair" else particle_section

@@ -17,10 +17,14 @@ from hepxai.report.columns import leading
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map, maps
 from hepxai.report.performance import merit
+from hepxai.report.pixels import share_sentences
 from hepxai.report.section import capital, number
+from hepxai.report.targets import target_sentences
 from hepxai.report.trust import agreements, complete, relative, residual_numbers
 
 NOTHING = "The run holds no result yet."
+SHOWN = 6
+"""Agreements of two methods that are all named; of more, the two ends."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def summary(content: ReportContent) -> list[Point]:
         Point("How well", tuple(_performance(content))),
         Point(capital(pair_name(content.focus)), tuple(_focus(content))),
         Point("Columns", tuple(leading(content))),
+        Point("Pixels", tuple(share_sentences(content))),
         Point("To doubt", tuple(_doubts(content))),
     )
     found = [p for p in points if p.sentences]
@@ -60,7 +65,9 @@ def _trained(content: ReportContent) -> Iterator[str]:
         return
     signal, background = sides(content.events.schema)
     sizes = [f"{np.count_nonzero(content.events.split == i):,} {s}" for i, s in enumerate(SPLITS)]
-    yield capital(f"{signal} against {background} on {', '.join(sizes)} events.")
+    targets = " and ".join(content.predictions)
+    what = f"to find {targets}" if targets else f"{signal} against {background}"
+    yield capital(f"{what} on {', '.join(sizes)} events{_trained_on(content)}.")
     if content.best_epoch is not None:
         time = time_name(content.history)
         last = content.best_epoch == content.history[-1].get(time)
@@ -69,6 +76,15 @@ def _trained(content: ReportContent) -> Iterator[str]:
         best = f"the best of {len(content.history)} {looks}on the valid split{end}"
         was = "were" if time == "trees" else "was"
         yield f"{capital(counted(time, content.best_epoch))} {was} kept, {best}."
+
+
+def _trained_on(content: ReportContent) -> str:
+    """How many of the training events have a number to learn."""
+    if not content.predictions:
+        return ""
+    train = content.events.where("train")
+    known = int(np.isfinite(train.targets).any(axis=1).sum())
+    return f"; {known:,} of the train ones have a true value" if known < len(train) else ""
 
 
 def _main_split(found: object) -> str | None:
@@ -85,6 +101,8 @@ def _performance(content: ReportContent) -> Iterator[str]:
     known = [f"{name} {number(row[key])}" for key, name in MERIT.items() if key in row]
     if known:
         yield f"{capital(split)} split{events}: {', '.join(known)}."
+    for sentence in target_sentences(content, row):
+        yield f"{capital(split)} split{events}: {sentence}."
     if "rejection@0.5" in row and np.isfinite(real(row["rejection@0.5"].get("value"))):
         yield f"{capital(merit('rejection@0.5', content))}: {number(row['rejection@0.5'])}."
     if split == "test" and "auc" in content.metrics.get("train", {}) and "auc" in row:
@@ -148,14 +166,13 @@ def _completeness(content: ReportContent) -> Iterator[str]:
 
 
 def _disagreement(content: ReportContent) -> Iterator[str]:
-    found = list(agreements(content))
-    known = [
-        f"{n['first']} and {n['second']} {measured(n['value'], n['error'])}"
-        for n in found
-        if np.isfinite(n["value"])
-    ]
+    found = [n for n in agreements(content) if np.isfinite(n["value"])]
+    ends = f"; least and most of {len(found)}" if len(found) > SHOWN else ""
+    if ends:
+        found = sorted(found, key=lambda n: float(n["value"]))[:: len(found) - 1]
+    known = [f"{n['first']} and {n['second']} {measured(n['value'], n['error'])}" for n in found]
     if known:
-        yield f"Rank agreement of the methods (1: same order, 0: unrelated): {'; '.join(known)}."
+        yield f"Rank agreement of the methods (1: same order, 0: unrelated{ends}): {'; '.join(known)}."
 
 
 def _surrogate(content: ReportContent) -> Iterator[str]:

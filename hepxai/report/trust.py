@@ -17,6 +17,7 @@ from hepxai.plots.trust import FIGURES, fidelity_points, residuals
 from hepxai.report.columns import column_agreements
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import maps
+from hepxai.report.pixels import pixel_agreements
 from hepxai.report.section import ERRORS, Section, Table, drawn, number, titled
 
 
@@ -25,8 +26,8 @@ def residuals_section(content: ReportContent) -> Section:
     found = complete(content)
     if not any(len(a.events) for a in found.values()):
         text = [
-            "No method that promises completeness was run. `hepxai explain` with edge_ig, node_ig or "
-            "feature_ig does."
+            "No method that promises completeness was run. `hepxai explain` with edge_ig, node_ig, "
+            "feature_ig or image_ig does."
         ]
         return Section("residuals", "Completeness", text=text)
     numbers = {method: residual_numbers(a) for method, a in found.items()}
@@ -119,16 +120,16 @@ def fidelity_section(content: ReportContent) -> Section:
 
 
 def agreement_section(content: ReportContent) -> Section:
-    """Whether the methods point to the same pairs, or columns."""
+    """Whether the methods point to the same pairs, columns or hits."""
     found = list(agreements(content))
     if not found:
-        text = ["Two methods that explain the same pairs, or columns, of the same events are needed."]
+        text = ["Two methods that explain the same pairs, columns or pixels of the same events are needed."]
         return Section("agreement", "Agreement between methods", text=text)
     rows = [[n["first"], n["second"], measured(n["value"], n["error"]), f"{n['left_out']:,}"] for n in found]
     caption = (
         "Mean rank correlation (Spearman) inside an event between the magnitudes that two methods give "
-        "its pairs, or columns; 1: same order, 0: unrelated. Events without an order among them are left "
-        f"out. {ERRORS}"
+        "its pairs, columns or lit pixels; 1: same order, 0: unrelated. Events without an order among them "
+        f"are left out. {ERRORS}"
     )
     header = ("first", "second", "rank correlation", "events left out")
     return Section(
@@ -140,8 +141,9 @@ def agreement_section(content: ReportContent) -> Section:
 
 
 def agreements(content: ReportContent) -> Iterator[dict[str, Any]]:
-    """Mean rank correlation of every two maps over pairs, or columns, that explain the same events."""
+    """Mean rank correlation of every two maps over pairs, columns or pixels that explain the same events."""
     yield from column_agreements(content)
+    yield from pixel_agreements(content)
     plain = {found.short: found.plain for found in maps(content, "pair")}
     for (first, a), (second, b) in combinations(plain.items(), 2):
         if np.array_equal(a.events.entry, b.events.entry) and np.array_equal(a.events.file, b.events.file):

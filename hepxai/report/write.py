@@ -29,6 +29,7 @@ from hepxai.report.performance import roc_section, scores_section
 from hepxai.report.provenance import provenance_section
 from hepxai.report.section import Drawn, Section
 from hepxai.report.summary import Point, summary
+from hepxai.report.targets import targets_section
 from hepxai.report.trust import agreement_section, fidelity_section, residuals_section
 
 # Without dates, the same numbers give the same files.
@@ -49,8 +50,11 @@ def sections(content: ReportContent) -> Iterator[Section]:
     yield samples_section(content)
     yield cutflow_section(content)
     yield training_section(content)
-    yield scores_section(content)
-    yield roc_section(content)
+    if content.predictions:
+        yield targets_section(content)
+    else:
+        yield scores_section(content)
+        yield roc_section(content)
     yield from looked_sections(content)
     yield residuals_section(content)
     if content.fidelity:
@@ -91,8 +95,10 @@ def write_report(content: ReportContent, folder: str | Path, *, progress: bool =
 def _reading(content: ReportContent) -> list[str]:
     """What holds for the whole page, said once."""
     signal, background = sides(content.events.schema)
+    logit = f"A positive logit means {signal}, a negative one {background}."
+    number = "Predictions are in the units of the targets, and so are the maps that add up to them."
     return [
-        f"A positive logit means {signal}, a negative one {background}.",
+        number if content.predictions else logit,
         "Errors are statistical, one standard deviation. Events are the independent units, also where an "
         "event has many particles or pairs; weights keep their signs.",
         "No error covers another training, another simulation or a systematic uncertainty.",

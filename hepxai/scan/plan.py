@@ -94,7 +94,12 @@ class Plan:
             If a card refuses a value, or has not what an objective needs.
         """
         for overrides in self._variants():
-            dataset, _ = cards_with(folder, overrides)
+            dataset, card = cards_with(folder, overrides)
+            if card.training.regression:
+                raise ScanError(
+                    "a scan compares models that tell two classes apart; this model card learns numbers "
+                    "(training.loss): make a run of each with `hepxai run`, and compare their metrics.json"
+                )
             for name, _ in self.objectives:
                 if lacking := METRICS[name].lacks(dataset):
                     raise ScanError(f"objective {name} needs {lacking}; {_without(dataset)}")

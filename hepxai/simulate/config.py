@@ -28,6 +28,23 @@ class Settings(BaseModel):
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
+class Production(Settings):
+    """Base of everything that determines simulated events: samples, each with a run number of its own."""
+
+    samples: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _distinct_runs(self) -> Self:
+        runs = [s.run for s in self.samples.values()]
+        if len(set(runs)) < len(runs):
+            raise ValueError(f"two samples share a run number: {runs}; event identities would repeat")
+        return self
+
+    def settings_of(self, sample: str) -> dict[str, Any]:
+        """All settings that influence one sample, ready for JSON."""
+        return self.model_dump(mode="json", exclude={"samples": {s for s in self.samples if s != sample}})
+
+
 class Efficiency(Settings):
     """Turn-on curve ``plateau * (1 + erf((pt - half_point) / width)) / 2``; GeV."""
 
@@ -173,7 +190,7 @@ class Sample(Settings):
     commands: str = ""
 
 
-class SimulationConfig(Settings):
+class SimulationConfig(Production):
     """Everything that determines the simulated events."""
 
     seed: Annotated[int, Field(ge=0)]
@@ -181,17 +198,6 @@ class SimulationConfig(Settings):
     samples: dict[str, Sample] = Field(min_length=1)
     detector: Detector
     selection: Selection
-
-    @model_validator(mode="after")
-    def _distinct_runs(self) -> Self:
-        runs = [s.run for s in self.samples.values()]
-        if len(set(runs)) < len(runs):
-            raise ValueError(f"two samples share a run number: {runs}; event identities would repeat")
-        return self
-
-    def settings_of(self, sample: str) -> dict[str, Any]:
-        """All settings that influence one sample, ready for JSON."""
-        return self.model_dump(mode="json", exclude={"samples": {s for s in self.samples if s != sample}})
 
 
 def digest(value: Any) -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from image_helpers import image_events, image_model
 
-from hepxai.explain import explain
+from hepxai.events import Events
+from hepxai.explain import CannotExplainError, explain
+from hepxai.explain import smoothgrad_scan as module
+from hepxai.explain import unfinished as keeping
 from hepxai.explain.convergence import compare, converge
-from hepxai.explain.smoothgrad_scan import scan_smoothgrad
+from hepxai.explain.smoothgrad_scan import SmoothScan, scan_smoothgrad
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 
 METHODS = {"image_ig": {"steps": 8}, "grey": {"method": "image_ig", "baseline": 0.5, "steps": 8}, "ram": {}}
@@ -86,3 +94,95 @@ def test_scans_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="no event has a hit of 'fromMuon'"):
         scan_smoothgrad(model, noise, "pt", truth="fromMuon", levels=(0.1,), samples=(2,), progress=True)
     assert "1/1" in capsys.readouterr().err
+
+
+def numbers(scan: SmoothScan) -> list[bytes]:
+    """All of a scan; NaN is not equal to itself, its bytes are."""
+    measures = [[getattr(p, m) for m in module.MEASURES] for p in (*scan.points, scan.choice)]
+    return [np.array([(e.value, e.error, e.n_eff) for e in point]).tobytes() for point in measures]
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, scan: Callable[..., SmoothScan], path: Path) -> None:
+    """Stop a scan in its third point."""
+    count = itertools.count()
+
+    def breaks(*arguments: Any, **settings: Any) -> Any:
+        if next(count) == 4:  # two maps a point
+            raise KeyboardInterrupt
+        return explain(*arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping, "SECONDS", 0.0)
+        patch.setattr(module, "explain", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            scan(unfinished=path)
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"base": "image_ig", "steps": 4, "noise": "salt", "baseline": np.zeros((5, 16))}]
+)
+def test_an_interrupted_scan_is_an_uninterrupted_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    events, path = image_events(8), tmp_path / "state.safetensors"
+
+    def scan(**own: Any) -> SmoothScan:
+        grid = {"levels": (0.05, 0.2), "samples": (2, 4)}
+        return scan_smoothgrad(image_model(7), events, "pt", truth="fromMuon", **grid, **settings, **own)
+
+    whole = scan()
+    interrupted(monkeypatch, scan, path)
+    asked = []
+    monkeypatch.setattr(module, "explain", lambda *a, **s: asked.append(s["level"]) or explain(*a, **s))
+    again = scan(unfinished=path)
+    assert asked == [0.2] * 4
+    assert again.choice in again.points
+    assert numbers(again) == numbers(whole)
+    assert [(p.level, p.samples) for p in again.points] == [(p.level, p.samples) for p in whole.points]
+    assert not path.exists()
+
+
+def other_truth(events: Events) -> Events:
+    return events.replace(truth={"fromMuon": ~events.truth["fromMuon"]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": image_model(7, seed=1)},
+        {"events": image_events(8, seed=1)},
+        {"events": other_truth(image_events(8))},
+        {"events": image_events(8).replace(weight=np.full(8, 2.0))},
+        {"target": "eta"},
+        {"levels": (0.05, 0.3)},
+        {"samples": (2, 5)},
+        {"seed": 1},
+        {"noise": "salt"},
+        {"base": "image_ig", "baseline": 0.5},
+    ],
+    ids=lambda c: ", ".join(c),
+)
+def test_a_state_of_another_scan_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    path = tmp_path / "state.safetensors"
+    usual = {"model": image_model(7), "events": image_events(8), "target": "pt", "truth": "fromMuon"}
+    usual |= {"levels": (0.05, 0.2), "samples": (2, 4)}
+    interrupted(monkeypatch, lambda **own: scan_smoothgrad(**usual, **own), path)
+    with pytest.raises(ValueError, match="is the state of something else"):
+        scan_smoothgrad(**usual | change, unfinished=path)
+    assert path.exists()
+
+
+def test_a_state_needs_a_model_that_can_be_told_from_others(tmp_path: Path) -> None:
+    class Bare:
+        view, outputs = "image", ("pt", "eta")
+        logits, score_image, forward_image = (
+            getattr(image_model(7), name) for name in ("logits", "score_image", "forward_image")
+        )
+
+    events, grid = image_events(8), {"levels": (0.1,), "samples": (2,)}
+    assert scan_smoothgrad(Bare(), events, "pt", truth="fromMuon", **grid).points
+    with pytest.raises(CannotExplainError, match="Bare has no `module` with its parameters"):
+        scan_smoothgrad(Bare(), events, "pt", truth="fromMuon", **grid, unfinished=tmp_path / "state")

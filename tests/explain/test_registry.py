@@ -19,6 +19,7 @@ from hepxai.events import Events
 from hepxai.explain import EXPLAINERS, CannotExplainError, Explainer, explain, register
 from hepxai.explain import base as module
 from hepxai.explain.path import relative_residual
+from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 
 REGULAR = ("feature", "row", "column", "neuron", "head", "layer", "repeat")
@@ -275,6 +276,32 @@ def test_foreign_events_are_refused(
     mev = dataclasses.replace(events.schema, units=("MeV", "", "rad", "", ""), global_units=("MeV", ""))
     with pytest.raises(ValueError, match="trained on units"):
         explain(model, events.replace(schema=mev), method, **settings)
+
+
+@pytest.mark.parametrize("method", ["feature_ig", "gradient_shap", "kernel_shap", "lime"])
+@pytest.mark.parametrize("largest_too", [True, False])
+def test_a_refusal_counts_all_events(method: str, events: Events, largest_too: bool) -> None:
+    """Not only the one that is scored to try the model."""
+    card = ModelCard.model_validate({"kind": "dense", "widths": [4]})
+    own, table = NetworkModel.build(card, events.schema), events.globals.copy()
+    order = np.argsort(-events.counts, kind="stable")
+    table[order[:7] if largest_too else order[1:8], 1] = np.nan
+    with pytest.raises(
+        ValueError, match=f"njet in 7 of {len(events)} events; give them a number on the card"
+    ):
+        explain(own, events.replace(globals=table), method)
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_a_model_that_checks_is_asked_about_all(events: Events, n: int) -> None:
+    class Careful(Bare):
+        outputs = ("signal",)
+
+        def check(self, events: Events) -> None:
+            raise ValueError(f"all {len(events)} events are strange")
+
+    with pytest.raises(ValueError, match=f"all {n} events are strange"):
+        explain(Careful(), events[:n], "surrogate")
 
 
 def test_names_are_unique() -> None:

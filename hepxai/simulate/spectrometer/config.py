@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from hepxai.simulate.config import Fraction, NonNegative, Positive, Settings, read_settings
+from hepxai.simulate.config import Fraction, NonNegative, Positive, Production, Settings, read_settings
 
 
 def _sums_to_one(shares: tuple[float, ...]) -> tuple[float, ...]:
@@ -103,7 +103,7 @@ class Background(Settings):
     layer_weights: tuple[NonNegative, ...]
 
 
-class SpectrometerConfig(Settings):
+class SpectrometerConfig(Production):
     """Everything that determines the muon patterns."""
 
     kind: Literal["spectrometer"]
@@ -119,9 +119,6 @@ class SpectrometerConfig(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        runs = [s.run for s in self.samples.values()]
-        if len(set(runs)) < len(runs):
-            raise ValueError(f"two samples share a run number: {runs}; event identities would repeat")
         weights, layers = self.background.layer_weights, len(self.layers.radii)
         if len(weights) != layers or sum(weights) <= 0:
             raise ValueError(f"background.layer_weights: {layers} weights wanted, at least one above 0")
@@ -129,10 +126,6 @@ class SpectrometerConfig(Settings):
         if face > min(self.layers.radii[0], self.toroid.inner_radius):
             raise ValueError(f"the layers and the toroid must lie outside the calorimeter, r > {face} m")
         return self
-
-    def settings_of(self, sample: str) -> dict[str, Any]:
-        """All settings that influence one sample, ready for JSON."""
-        return self.model_dump(mode="json", exclude={"samples": {s for s in self.samples if s != sample}})
 
 
 def load_spectrometer(path: str | Path, *, seed: int | None = None) -> SpectrometerConfig:
