@@ -62,7 +62,7 @@ THERE = {
     DISTILLED: "–, 1.269, 0.886",
 }
 """The first study: MAE [GeV], spread [GeV], efficiency."""
-TAUGHT, JUDGED, INFLUENTIAL = 200_000, 20_000, 20_000
+TAUGHT, JUDGED, INFLUENTIAL = 200_000, 20_000, 10_000
 """Images that the distilled tree learns from; muons in the figures of merit; images that TracIn asks."""
 CASES = {
     "good_good": "both networks right",
