@@ -18,6 +18,8 @@ from hepxai.explain.base import Explainer
 
 STEPS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of Gauss-Legendre nodes that are tried in turn."""
+ROUNDING = 1e-6
+"""Of the largest change of an output: what single precision may leave of no change at all."""
 
 
 def gauss_legendre(steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -76,12 +78,18 @@ def integrate(
 
 
 def relative_residual(attribution: Attribution) -> NDArray[np.float64]:
-    """Completeness residual of each event over the change of its output; NaN where nothing changed."""
+    """Completeness residual of each event over the change of its output; NaN where nothing changed.
+
+    A change and a residual below ``ROUNDING`` of the largest change are nothing, as those of an event without
+    hits are.
+    """
     if attribution.residual is None or attribution.span is None:
         raise ValueError(f"{attribution.method} promises no completeness")
     residual, span = np.abs(attribution.residual), np.abs(attribution.span)
+    floor = ROUNDING * np.nanmax(span, initial=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(span == 0, np.where(residual == 0, np.nan, np.inf), residual / span)
+        found = np.where(span == 0, np.where(residual == 0, np.nan, np.inf), residual / span)
+    return np.where((span <= floor) & (residual <= floor), np.nan, found)
 
 
 def residual_checks(attribution: Attribution) -> dict[str, float]:
@@ -137,12 +145,17 @@ class PathExplainer(Explainer):
         """
         if self.steps is not None:
             return self
-        sample = probe(events, self.probed)
-        for steps in STEPS:
-            tried = dataclasses.replace(self, steps=steps, progress=False)
-            if residual_checks(tried.attribute(model, sample, target))["median_residual"] <= self.tolerance:
-                break
+        steps = fewest_steps(self, model, probe(events, self.probed), target, self.tolerance)
         return dataclasses.replace(self, steps=steps)
+
+
+def fewest_steps(explainer: Any, model: Any, sample: Events, target: str, tolerance: float) -> int:
+    """Fewest of ``STEPS`` whose median relative residual on a sample is within tolerance; else the most."""
+    for steps in STEPS:
+        tried = dataclasses.replace(explainer, steps=steps, progress=False)
+        if residual_checks(tried.attribute(model, sample, target))["median_residual"] <= tolerance:
+            break
+    return steps
 
 
 def probe(events: Events, size: int = 256) -> Events:

@@ -19,10 +19,12 @@ from hepxai.events import Events
 from hepxai.explain.base import Chunked, Explainer, register
 from hepxai.explain.coalitions import IDENTITY
 from hepxai.explain.image_ig import ImageIG
-from hepxai.explain.images import Baseline, gradient, image_map
-from hepxai.explain.path import residual_checks
+from hepxai.explain.images import Baseline, as_setting, gradient, image_map
+from hepxai.explain.path import fewest_steps, probe, residual_checks
 from hepxai.models.base import DifferentiableImage
 
+PROBED = (16, 4)
+"""Events, and copies of each, on which the steps of "image_ig" are chosen."""
 BASES = ("gradient", "image_ig")
 NOISES = ("gaussian", "salt")
 
@@ -49,7 +51,7 @@ class SmoothGrad(Explainer):
         Noisy copies n, at least 2.
     seed : int
     baseline, blur, steps, tolerance
-        Of "image_ig"; the steps are chosen on images without noise.
+        Of "image_ig"; the steps are chosen on noisy copies, which need more of them.
     """
 
     needs = DifferentiableImage
@@ -81,8 +83,12 @@ class SmoothGrad(Explainer):
         """Settle baseline and steps of "image_ig"."""
         if self.base == "gradient":
             return self
-        settled = self._path().prepare(model, events, target)
-        return dataclasses.replace(self, baseline=settled.baseline, steps=settled.steps)
+        settled = dataclasses.replace(self, baseline=as_setting(self.baseline, events))
+        if self.steps is not None:
+            return settled
+        few = dataclasses.replace(settled, samples=min(self.samples, PROBED[1]))
+        steps = fewest_steps(few, model, probe(events, PROBED[0]), target, self.tolerance)
+        return dataclasses.replace(settled, steps=steps)
 
     def attribute(self, model: DifferentiableImage, events: Events, target: str) -> Attribution:
         """Mean map with its error, axes ("event", "row", "column")."""

@@ -63,6 +63,8 @@ def test_relative_residual(toy: Callable[..., Events]) -> None:
     np.testing.assert_allclose(relative_residual(found), [0.1, 0.05, np.nan, np.inf])
     assert residual_checks(found) == {"median_residual": 0.1, "p90_residual": np.inf}
     assert residual_checks(make(toy, [0.0], [0.0])) == {"median_residual": 0.0, "p90_residual": 0.0}
+    rounded = make(toy, [0.1, 4.8e-7], [1.0, -4.8e-7])  # an event without hits
+    np.testing.assert_allclose(relative_residual(rounded), [0.1, np.nan])
     with pytest.raises(ValueError, match="test promises no completeness"):
         relative_residual(found.replace(residual=None))
 

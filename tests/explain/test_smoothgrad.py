@@ -61,6 +61,17 @@ def test_integrated_gradients_add_up_in_the_mean() -> None:
     np.testing.assert_allclose(found.values, maps.mean(1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("tolerance", [0.02, 0.005])
+def test_steps_are_chosen_on_noisy_copies(tolerance: float) -> None:
+    """These need more of them than the images: here the sample is all there is, so the tolerance is met."""
+    events, model = image_events(6), image_model(7)
+    settings = {"base": "image_ig", "noise": "salt", "level": 0.3, "samples": 4, "tolerance": tolerance}
+    found = explain(model, events, "smoothgrad", target="pt", **settings)
+    assert found.checks["median_residual"] <= tolerance
+    clean = explain(model, events, "image_ig", target="pt", tolerance=tolerance)
+    assert found.settings["steps"] >= clean.settings["steps"]
+
+
 def test_no_noise_is_the_gradient() -> None:
     events, model = image_events(), image_model(7)
     found = explain(model, events, "smoothgrad", target="pt", level=0, samples=2)
