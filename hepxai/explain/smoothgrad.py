@@ -51,7 +51,7 @@ class SmoothGrad(Explainer):
         Noisy copies n, at least 2.
     seed : int
     baseline, blur, steps, tolerance
-        Of "image_ig"; the steps are chosen on noisy copies, which need more of them.
+        Of "image_ig"; the steps are chosen on noisy copies.
     """
 
     needs = DifferentiableImage
