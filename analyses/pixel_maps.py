@@ -259,7 +259,7 @@ def agreement(page: StudyPage, maps: Mapping[str, Attribution]) -> Convergence:
     found = compare(maps, truth=TRUTH, quantity=events.targets[:, 0], edges=EDGES)
     matrices = {
         "rank": (found.rank, "rank correlation over the lit pixels"),
-        "top": (found.top, f"share of the {found.k} strongest of all pixels in common"),
+        "top": (found.top, f"share of the {found.k} strongest pixels in common"),
     }
     for key, (matrix, title) in matrices.items():
         with page.axes(key, f"{title.capitalize()}; {len(events)} events.", (15, 9)) as ax:
@@ -276,11 +276,7 @@ def numbers(page: StudyPage, found: Convergence) -> None:
     """Shares on the true hits as a table, and all other numbers for the JSON."""
     cells: dict[str, list[str]] = {name: [] for name in found.methods}
     for row in found.rows():
-        where = "" if row["from"] == "all" else f", pt {row['from']:g} to {row['to']:g} GeV"
-        pair = f"{row['method']} and {row['other']}" if row["other"] else str(row["method"])
-        estimate = Estimate(np.asarray(row["value"]), np.asarray(row["error"]), np.nan)
-        few = not np.isfinite([row["value"], row["error"]]).all()
-        text = "–" if few else page.number(f"{row['what']}, {pair}{where}", estimate)
+        text = _noted(page, row)
         if row["what"] == "share_among_hits":
             cells[str(row["method"])].append(text)
     bins = [f"{a:g}–{b:g} GeV" for a, b in itertools.pairwise(EDGES)]
@@ -291,6 +287,20 @@ def numbers(page: StudyPage, found: Convergence) -> None:
         f"Share of the |attribution| of the lit pixels on hits of the muon; {chance:.3f} if all lit pixels "
         "had the same.",
     )
+
+
+def _noted(page: StudyPage, row: Mapping[str, Any]) -> str:
+    """Number of a row, or the fact that too few events have it, or that all have the same."""
+    where = "" if row["from"] == "all" else f", pt {row['from']:g} to {row['to']:g} GeV"
+    pair = f"{row['method']} and {row['other']}" if row["other"] else row["method"]
+    key, value, error = f"{row['what']}, {pair}{where}", row["value"], row["error"]
+    if not np.isfinite([value, error]).all():
+        page.facts[key] = "too few events"
+        return "–"
+    if error == 0 and value != 0:  # such as the overlap of saliency with its own top cut off: all ties
+        page.facts[key] = f"{value:.4g} in every event"
+        return f"{value:.4g}"
+    return page.number(key, Estimate(np.asarray(value), np.asarray(error), np.nan))
 
 
 if __name__ == "__main__":
