@@ -106,7 +106,9 @@ def _row(name: str, work: Callable[[], object], found: np.ndarray, right: np.nda
 
 def _all(states: list[tuple[ImageModel, float]], train: Events, asked: Events) -> np.ndarray:
     """Influence of all training images, ``[E, E_train]``."""
-    found = tracin(states, train, asked, k=len(train))
-    table = np.empty((len(asked), len(train)))
-    np.put_along_axis(table, found.proponents, found.values[:, 0], axis=1)
+    found = tracin(states, train, asked, k=len(train) // 2)
+    # Of values that are equal in the middle some are in no list.
+    table = np.repeat(found.values[:, 0, -1:], len(train), axis=1)
+    for side in (0, 1):
+        np.put_along_axis(table, found.rows[:, side], found.values[:, side], axis=1)
     return table

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hepxai.datasets import DatasetCard, read
     from hepxai.events import Events
     from hepxai.explain import explain
-    from hepxai.models import ModelCard, NetworkModel, PygModel, SklearnModel, TableModel
+    from hepxai.models import ImageModel, ModelCard, NetworkModel, PygModel, SklearnModel, TableModel
     from hepxai.run import Run
     from hepxai.scan import Scan
     from hepxai.training import fit
@@ -28,6 +28,7 @@ __all__ = [
     "Attribution",
     "DatasetCard",
     "Events",
+    "ImageModel",
     "ModelCard",
     "NetworkModel",
     "PygModel",
@@ -45,6 +46,7 @@ _HOMES = {
     "Attribution": "attribution",
     "DatasetCard": "datasets",
     "Events": "events",
+    "ImageModel": "models",
     "ModelCard": "models",
     "NetworkModel": "models",
     "PygModel": "models",

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
@@ -67,6 +67,8 @@ class Card(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping | Card):
+            raise entry_error(cls._no_mapping(data))
         known = [f.alias or n for n, f in cls.model_fields.items()]
         for key in data if isinstance(data, Mapping) else ():
             if key not in known and key not in cls.model_fields:
@@ -75,6 +77,16 @@ class Card(BaseModel):
                 text = f"unknown key{hint}{comma}; the keys here are {', '.join(known)}"
                 raise entry_error(text, str(key))
         return data
+
+    @classmethod
+    def _no_mapping(cls, found: Any) -> str:
+        """Error about a value where the keys of this part belong; it names the key that was meant, if any."""
+        fields = {f.alias or n: f.annotation for n, f in cls.model_fields.items()}
+        choices = {n: get_args(kind) for n, kind in fields.items() if get_origin(kind) is Literal}
+        meant = next((n for n, known in choices.items() if found in known), None)
+        such = f", as in `{meant}: {found}`" if meant else ""
+        keys = f"; the keys here are {', '.join(fields)}"
+        return f"found {_short(found)}; should be a mapping, `key: value`{such}{keys}"
 
     @classmethod
     def _deeper(cls, key: str) -> str:
@@ -387,7 +399,7 @@ def _wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str
         known = re.findall(r"'([^']*)'", context["expected"])
         return f"found {_short(found)}{nearest(str(found), known)}; should be {context['expected']}"
     message = error["msg"].removeprefix("Input ").replace("Input should", "should").partition(", unable")[0]
-    if error["type"] in ("model_type", "dict_type"):
+    if error["type"] == "dict_type":
         message = "should be a mapping, `key: value`"
     return f"found {_short(found)}; {message}"
 

@@ -16,6 +16,7 @@ from hepxai.cards import Card, CardError, dump_card, find_card, list_cards, load
 class Layer(Card):
     width: int = Field(default=8, ge=1)
     names: tuple[str, ...] = ()
+    act: Literal["relu", "selu"] = "relu"
 
 
 class Model(Card):
@@ -79,7 +80,10 @@ def test_yaml_is_read_as_people_mean_it(path: Path) -> None:
             "model.yaml:2: mode: found 'maen' (did you mean 'mean'?); should be 'mean' or 'sum'",
         ),
         ("rate: 1\nfirst:\n  width: 0\n", "model.yaml:3: first.width: found 0; should be greater than"),
-        ("rate: 1\nfirst: 3\n", "model.yaml:2: first: found 3; should be a mapping, `key: value`"),
+        (
+            "rate: 1\nfirst: 3\n",
+            "model.yaml:2: first: found 3; should be a mapping, `key: value`; the keys here are width, names",
+        ),
         ("rate: 1\n\nrate: 2\n", "model.yaml:3: rate: written twice, first at model.yaml:1; keep one"),
         ("rate: [1\n", "model.yaml:2: not valid YAML"),
         ("- rate\n", "model.yaml:1: found ['rate']; a card is a mapping"),
@@ -122,6 +126,11 @@ def test_overrides_replace_entries(path: Path) -> None:
         ("layers.2.width=1", "layers has no item '2'; items are numbered 0 to 1"),
         ("rate.x=1", "rate is 0.001; it has no entry 'x'"),
         ("rate=[1", "'[1' is not valid YAML; quote it"),
+        (
+            "first=[]",
+            "override 'first=[]': first: found []; should be a mapping, `key: value`; the keys here are",
+        ),
+        ("first=selu", "first: found 'selu'; should be a mapping, `key: value`, as in `act: selu`; the keys"),
         ("rate=", "override 'rate=': rate: found nothing; should be a valid number"),
         ("width=3", "override 'width=3': width: unknown key (did you mean first.width?); the keys here"),
     ],

@@ -55,7 +55,8 @@ def draft_card(report: FileReport) -> str:
     if not groups:
         raise ReadError(
             f"{report.path}:{tree.name} has no branches that look like pt, eta, phi or px, py, pz "
-            "of particles; write the card by hand"
+            "of particles; write the card by hand. For hits of a detector see `image:` with `momenta: none` "
+            "in docs/dataset_card.md; `hepxai cards muon_patterns` shows one"
         )
     blocks = [_head(report, tree, groups), _particles(tree, groups, others), _tail(tree, groups)]
     return "\n".join(line for block in blocks for line in block) + "\n"

@@ -72,6 +72,10 @@ class Convergence:
     bins: tuple[Convergence, ...] = ()
     outside: int = 0
 
+    def __repr__(self) -> str:
+        size = f", in {len(self.bins)} bins, {self.outside:,} events outside" if self.bins else ""
+        return f"<Convergence: {', '.join(self.methods)}; rank correlation, top {self.k}{size}>"
+
     def rows(self) -> Iterator[dict[str, float | str | int]]:
         """Numbers as a table: one row for each method, and each pair of methods, in each bin."""
         yield from self._own("all", "all")

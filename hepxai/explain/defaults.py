@@ -60,8 +60,8 @@ def keepable(method: str, model: Model, settings: Mapping[str, Any]) -> Explaine
 def suits(method: str, model: Any) -> bool:
     """Whether a method of the defaults is meant for a model.
 
-    A surrogate repeats any model, but as a graph: by default it stands beside the edges of one.
+    A surrogate repeats any model of one logit, but as a graph: by default it stands beside the edges of one.
     """
-    if method == "surrogate":
-        return isinstance(model, HasEdgeWeights)
+    if method == "surrogate" and not isinstance(model, HasEdgeWeights):
+        return False
     return EXPLAINERS[method].works_on(model)

@@ -48,6 +48,10 @@ class SmoothPoint:
     of_all: Estimate
     stability: Estimate
 
+    def __repr__(self) -> str:
+        figures = f"share {self.share:.3g}, stability {self.stability:.3g}"
+        return f"<SmoothPoint: level {self.level:g}, {self.samples} samples, {figures}>"
+
 
 @dataclass(frozen=True)
 class SmoothScan:
@@ -65,6 +69,9 @@ class SmoothScan:
     points: tuple[SmoothPoint, ...]
     choice: SmoothPoint
     stable: float
+
+    def __repr__(self) -> str:
+        return f"<SmoothScan: {len(self.points)} points, chosen {self.choice!r}>"
 
 
 def scan_smoothgrad(

@@ -127,6 +127,11 @@ class SurrogateEdgeIG(EdgeIG):
     minimum_agreement: float = 0.8
     minimum_correlation: float = 0.6
 
+    @classmethod
+    def works_on(cls, model: object) -> bool:
+        """Whether the model has the one logit that a surrogate imitates."""
+        return isinstance(model, Model) and len(model.outputs) == 1
+
     def check_model(self, model: Model) -> None:
         """Layers are those of the surrogate."""
         if self.trained is not None:

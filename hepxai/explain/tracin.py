@@ -53,7 +53,8 @@ def tracin(
     events : Events
         The events asked about; their own weights play no part.
     k : int
-        Length of the lists of proponents and of opponents.
+        Length of the lists of proponents and of opponents; at most half the number of training events,
+        so that none is in both lists, but for equal values.
     weight : ndarray, shape [len(train)], optional
         Of the training events in the loss, signed; by default ``train.weight`` over its mean magnitude. Give
         `hepxai.training.loss_weights` where classes were balanced.
@@ -81,13 +82,16 @@ def tracin(
     CannotExplainError
         A checkpoint lacks what `hepxai.models.base.HasLastLayer` asks for.
     ValueError
-        No checkpoints, checkpoints of different architectures, fewer training events than ``k``, or another
-        setting that cannot be.
+        No checkpoints, checkpoints of different architectures or losses, fewer training events than 2 ``k``,
+        a loss of classes for outputs that are targets, or another setting that cannot be.
     FloatingPointError
         The gradient of the loss of an event is not finite.
     """
-    if not 1 <= k <= len(train):
-        raise ValueError(f"{k} proponents and opponents asked for; there are {len(train)} training events")
+    if not 1 <= k <= len(train) // 2:
+        raise ValueError(
+            f"{k} proponents and opponents asked for; there are {len(train)} training events, and k "
+            "goes from 1 to half of them, or events would be both"
+        )
     source = Source(checked(checkpoints), layers, directions, seed, normalise)
     scale = _weights(train, weight)
     scale = np.sign(scale) if normalise else scale

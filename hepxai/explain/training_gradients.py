@@ -69,7 +69,7 @@ def checked(checkpoints: Checkpoints) -> Checkpoints:
     TypeError
         Something else than pairs (model, learning rate).
     ValueError
-        No checkpoints, different architectures, or a learning rate that is none.
+        No checkpoints, different architectures or losses, or a learning rate that is none.
     """
     if not len(checkpoints):
         raise ValueError("no checkpoints are given; keep some in the training (training.keep_checkpoints)")
@@ -98,11 +98,28 @@ def _same_architecture(first: HasLastLayer, other: HasLastLayer, name: str) -> N
         raise ValueError(f"{name} has the outputs {other.outputs}, the first has {first.outputs}")
     mine, theirs = ({n: tuple(p.shape) for n, p in m.module.named_parameters()} for m in (first, other))
     for parameter in {**mine, **theirs}:
-        if mine.get(parameter) != theirs.get(parameter):
+        shapes = mine.get(parameter), theirs.get(parameter)
+        if shapes[0] != shapes[1]:
+            kinds = [type(m.module).__name__ for m in (first, other)]
+            own, of_first = (f" (a {kind})" if kinds[0] != kinds[1] else "" for kind in reversed(kinds))
             raise ValueError(
-                f"{name} has another architecture than the first: parameter {parameter!r} has shape "
-                f"{theirs.get(parameter, 'none')}, in the first {mine.get(parameter, 'none')}"
+                f"{name}{own} has another architecture than the first{of_first}: "
+                f"{_difference(parameter, *shapes)}"
             )
+    if _loss_of(first) != _loss_of(other):
+        raise ValueError(f"{name} has the loss {_loss_of(other)}, the first has {_loss_of(first)}")
+
+
+def _difference(parameter: str, mine: tuple[int, ...] | None, theirs: tuple[int, ...] | None) -> str:
+    if mine is None or theirs is None:
+        return f"{'it' if theirs is None else 'the first'} has no parameter {parameter!r}"
+    return f"parameter {parameter!r} has shape {theirs}, in the first {mine}"
+
+
+def _loss_of(model: HasLastLayer) -> str | None:
+    """Name of the loss, of models that have one."""
+    found = getattr(model, "loss", None)
+    return found if isinstance(found, str) else None
 
 
 def last_layer_gradients(model: HasLastLayer, events: Events) -> Gradient:
@@ -114,7 +131,7 @@ def last_layer_gradients(model: HasLastLayer, events: Events) -> Gradient:
         loss = model.training_loss(z, events)
         (slope,) = torch.autograd.grad(loss.sum(), z)
     found = Gradient(slope, torch.cat([a.detach(), a.new_ones(len(a), 1)], dim=1))
-    _finite(events, loss, *found)
+    _finite(model, events, loss, *found)
     return found
 
 
@@ -139,12 +156,12 @@ class Directions:
         """
         probe, slopes = _Probe(model), []
         with torch.no_grad():
-            _finite(events, probe(events))
+            _finite(model, events, probe(events))
         for number in range(self.number):
             key = np.random.SeedSequence([*self.seed, checkpoint, number]).generate_state(1)[0]
             slopes.append(_slope(probe, events, torch.Generator().manual_seed(int(key))))
         left = torch.stack(slopes, dim=1) / math.sqrt(self.number)
-        _finite(events, left)
+        _finite(model, events, left)
         return Gradient(left, left.new_ones(len(left), 1))
 
 
@@ -170,14 +187,23 @@ def _slope(probe: _Probe, events: Events, random: torch.Generator) -> Tensor:
     return torch.zeros_like(loss) if slope is None else slope
 
 
-def _finite(events: Events, *found: Tensor) -> None:
+def _finite(model: HasLastLayer, events: Events, *found: Tensor) -> None:
     """Refuse events whose loss, or its gradient, is no number; the slope of |NaN| would be 0."""
     good = torch.stack([part.isfinite().reshape(len(events), -1).all(1) for part in found]).all(0)
     if not good.all():
+        first = events[[int(good.int().argmin())]]
         raise FloatingPointError(
             f"the loss or its gradient is not finite for {int((~good).sum())} of {len(events)} events, the "
-            f"first is event {events.event[int(good.int().argmin())]}: has it a target, and finite inputs?"
+            f"first is event {first.event[0]}, entry {first.entry[0]} of {first.files[first.file[0]]}: "
+            f"{_reason(model, first)}"
         )
+
+
+def _reason(model: HasLastLayer, event: Events) -> str:
+    names = event.schema.targets
+    if names and _loss_of(model) != "cross_entropy" and not np.isfinite(event.targets).any():
+        return f"it has no target {', '.join(names)}; take events[np.isfinite(events.targets).any(1)]"
+    return "are its inputs finite, and did the training converge?"
 
 
 @dataclass(frozen=True)
@@ -217,8 +243,10 @@ class Source:
         return dataclasses.replace(self, draw=self.draw + 1)
 
     def settings(self) -> dict[str, Any]:
-        """JSON values."""
+        """JSON values; with the loss, if the model has a name for it."""
         kept: dict[str, Any] = {"learning_rates": [float(rate) for _, rate in self.checkpoints]}
+        loss = _loss_of(self.models[0])
+        kept |= {} if loss is None else {"loss": loss}
         kept |= {"layers": self.layers, "normalise": self.normalise}
         return kept | ({"directions": self.directions, "seed": self.seed} if self.layers == "all" else {})
 

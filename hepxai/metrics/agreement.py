@@ -35,6 +35,10 @@ class Agreement:
     per_event: Array
     left_out: int
 
+    def __repr__(self) -> str:
+        figures = f"{self.mean:.3g}, by chance {self.chance.value:.3g}"
+        return f"<Agreement: {figures}, of {len(self.per_event):,} events, {self.left_out:,} left out>"
+
 
 @dataclass(frozen=True)
 class SharedPairs:
@@ -138,6 +142,11 @@ class AgreementMatrix:
     chance: Estimate
     left_out: IntArray
     caveat: str | None = None
+
+    def __repr__(self) -> str:
+        apart = self.mean.value[np.triu_indices(len(self.methods), 1)]
+        span = f"; {apart.min():.3g} to {apart.max():.3g}" if len(apart) else ""
+        return f"<AgreementMatrix: {', '.join(self.methods)}{span}>"
 
 
 def agreement_matrix(

@@ -45,6 +45,8 @@ class Efficiency:
     def __str__(self) -> str:
         if np.ndim(self.value):
             return f"{self.value} [{self.low}, {self.high}]"
+        if self.n_eff == 0:
+            return "no events"
         value = float(self.value)
         return f"{value:.4g} +{float(self.high) - value:.2g} -{value - float(self.low):.2g}"
 

@@ -38,6 +38,10 @@ class LitPixels:
     true: NDArray[np.bool_]
     offsets: IntArray
 
+    def __repr__(self) -> str:
+        size = f"{len(self.place):,}, {np.count_nonzero(self.true):,} of them true"
+        return f"<LitPixels: {size}, in {len(self.offsets) - 1:,} events>"
+
     @staticmethod
     def lit(events: Events, truth: str | None = None) -> LitPixels:
         """Where the images of events are lit.
@@ -120,6 +124,10 @@ class TruthShare:
     of_all: Estimate
     per_event: Array
     left_out: int
+
+    def __repr__(self) -> str:
+        figures = f"{self.among_hits:.3g} among hits, by chance {self.chance.value:.3g}"
+        return f"<TruthShare: {figures}, of {len(self.per_event):,} events, {self.left_out:,} left out>"
 
 
 def truth_share(attribution: Attribution, truth: str) -> TruthShare:

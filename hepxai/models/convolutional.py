@@ -70,7 +70,7 @@ def _head(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
     return nn.Sequential(*steps, nn.Linear(inputs, outputs))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ConvolutionalModel(ImageNetworkModel):
     """A convolutional network: shows its maps, and its readout where that is linear."""
 

@@ -39,7 +39,7 @@ def _dense(inputs: int, width: int, activation: str) -> nn.Linear:
     return layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DenseModel(NetworkModel):
     """A dense network on the event-level table: gradients and hidden neurons can be asked of it."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hepxai.chunks import image_rows
 from hepxai.events import Events, Schema
 from hepxai.models.last import ends, last_linear
-from hepxai.models.losses import Loss, event_loss
+from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import constant, evaluating, same_inputs
 from hepxai.models.recording import recording
 
@@ -72,7 +72,7 @@ class ImageModel:
     Raises
     ------
     ValueError
-        If the schema has no image, or the module has no such layer.
+        If the schema has no image, the module has no such layer, or there is no such loss.
     """
 
     module: nn.Module
@@ -84,6 +84,7 @@ class ImageModel:
 
     def __post_init__(self) -> None:
         same_image(self.schema, self.schema)
+        known_loss(self.loss)
         known = [name for name, _ in self.module.named_modules() if name]
         if self.maps is not None and self.maps not in known:
             raise ValueError(f"the module has no layer {self.maps!r}; it has {', '.join(known) or '(none)'}")
@@ -181,7 +182,7 @@ class ImageModel:
 
     def training_loss(self, z: Tensor, events: Events) -> Tensor:
         """Loss of every event, ``[E]``."""
-        return event_loss(self.loss, z, events)
+        return loss_of_outputs(self.loss, self.outputs, z, events)
 
     @property
     def _shape(self) -> tuple[int, int, int]:

@@ -32,7 +32,7 @@ def layout_of(schema: Schema) -> ImageLayout:
     return schema.image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageNetworkModel(NetworkModel):
     """A network on detector images; lit pixels are 1, outputs of a regression are in the target's units."""
 

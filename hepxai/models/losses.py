@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,29 @@ from torch import Tensor
 from hepxai.events import Events
 
 Loss = Literal["cross_entropy", "mae", "mse"]
+
+
+def known_loss(kind: str) -> Loss:
+    """Refuse, with a ValueError, a loss that is none of `Loss`."""
+    if kind not in get_args(Loss):
+        raise ValueError(f"loss={kind!r}; choose one of {', '.join(get_args(Loss))}")
+    return cast(Loss, kind)
+
+
+def loss_of_outputs(kind: Loss, names: Sequence[str], outputs: Tensor, events: Events) -> Tensor:
+    """Loss of every event, ``[E]``, for outputs of a model that a user brings; see `event_loss`.
+
+    Raises
+    ------
+    ValueError
+        If the outputs are targets of the events, but the loss is that of classes.
+    """
+    if kind == "cross_entropy" and names and set(names) <= set(events.schema.targets):
+        raise ValueError(
+            f"the outputs {', '.join(names)} are targets of the data set, the loss is cross_entropy, of its "
+            "classes; say what the model was trained with, as in loss='mae' or loss='mse'"
+        )
+    return event_loss(kind, outputs, events)
 
 
 def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
@@ -28,9 +52,9 @@ def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
     Raises
     ------
     ValueError
-        If the outputs are not one per target.
+        If there is no such loss, or the outputs are not one per target.
     """
-    if kind == "cross_entropy":
+    if known_loss(kind) == "cross_entropy":
         return cross_entropy(outputs, torch.as_tensor(events.label))
     target = torch.as_tensor(events.targets).to(outputs)
     if target.shape != outputs.shape:
@@ -41,7 +65,15 @@ def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
 
 
 def distance(outputs: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Mean absolute ("mae") or squared ("mse") difference over the targets that are no NaN, ``[E]``."""
+    """Mean absolute ("mae") or squared ("mse") difference over the targets that are no NaN, ``[E]``.
+
+    Raises
+    ------
+    ValueError
+        If ``kind`` is neither.
+    """
+    if kind not in ("mae", "mse"):
+        raise ValueError(f"loss={kind!r} is no distance; choose mae or mse")
     known = target.isfinite()
     difference = torch.where(known, outputs - target.nan_to_num(), 0.0)
     size = difference.abs() if kind == "mae" else difference.square()

@@ -59,7 +59,7 @@ class LstmNetwork(nn.Module):
         return outputs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LstmModel(NetworkModel):
     """A recurrent network on particles; the gradients with respect to their features can be asked of it."""
 

@@ -110,6 +110,14 @@ class NetworkModel(ABC):
     schema: Schema
     inputs: ClassVar[type[Inputs]] = Cloud
 
+    def __repr__(self) -> str:
+        image, names = self.schema.image, ", ".join(self.schema.features)
+        names = ", ".join(self.schema.globals) if self.view == "table" else names
+        if self.view == "image" and image is not None:
+            names = "images " + " x ".join(map(str, image.shape))
+        size = sum(p.numel() for p in self.network.parameters())
+        return f"<{type(self).__name__}: {', '.join(self.outputs)} of {names}, {size:,} weights>"
+
     @staticmethod
     def build(card: NetworkCard, schema: Schema) -> NetworkModel:
         """Fresh network of the card's kind; call under a seed."""
@@ -193,6 +201,11 @@ class NetworkModel(ABC):
         back = torch.cat(rows).argsort()
         z, a = (torch.cat(part)[back] for part in zip(*parts, strict=True))
         return z, a
+
+    @property
+    def loss(self) -> str:
+        """Loss that the network was trained with."""
+        return self.card.training.loss
 
     def training_loss(self, z: Tensor, events: Events) -> Tensor:
         """Loss ``[E]`` of every event, weights left out; of a regression in the units of the targets."""

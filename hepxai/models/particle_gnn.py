@@ -129,7 +129,7 @@ def _head(inputs: int, widths: tuple[int, ...], dropout: float, outputs: int) ->
     return nn.Sequential(*steps, nn.Linear(inputs, outputs))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParticleGNNModel(NetworkModel):
     """A graph network on particles: attention, edge weights and gradients can be asked of it."""
 

@@ -114,7 +114,7 @@ def _step(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SoftTreeModel(ImageNetworkModel):
     """A soft decision tree on convolutional maps: shows every decision on the way."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hepxai.events import Events, Schema
 from hepxai.models.last import ends, last_linear
-from hepxai.models.losses import Loss, event_loss
+from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import evaluating
 from hepxai.models.recording import recording
 
@@ -84,7 +84,7 @@ class TableModel:
     Raises
     ------
     ValueError
-        If the schema has no globals or a layer is none of the module's.
+        If the schema has no globals, a layer is none of the module's, or there is no such loss.
     """
 
     module: nn.Module
@@ -96,6 +96,7 @@ class TableModel:
 
     def __post_init__(self) -> None:
         need_columns(self.schema)
+        known_loss(self.loss)
         known = [name for name, _ in self.module.named_modules() if name]
         for name in self.layers or ():
             if name not in known:
@@ -152,7 +153,7 @@ class TableModel:
 
     def training_loss(self, z: Tensor, events: Events) -> Tensor:
         """Loss of every event, ``[E]``."""
-        return event_loss(self.loss, z, events)
+        return loss_of_outputs(self.loss, self.outputs, z, events)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from hepxai.plots.style import (
 )
 
 Mask = NDArray[np.bool_]
+Array = NDArray[np.float64]
 
 
 def _names(events: Events) -> tuple[str, str]:
@@ -127,6 +128,9 @@ def bending_map(
 ) -> Axes:
     """A target against how far the track bends, in columns; the median of the bending as a line.
 
+    The map reaches to the 98 % quantile of the bending, or to the largest median. What bends more is counted
+    in its uppermost bins.
+
     Parameters
     ----------
     events : Events
@@ -145,21 +149,24 @@ def bending_map(
     bent, value = np.abs(bending(events, inner, outer, where)), events.targets[:, t]
     known = np.isfinite(bent) & np.isfinite(value)
     bent, value = bent[known], value[known]
-    reach = float(np.quantile(bent, 0.98)) if len(bent) else 1.0
     if len(value):
-        edges = np.linspace(float(value.min()), float(value.max()), 41)
-        drawn = ax.hist2d(
-            value, bent, bins=[edges, np.linspace(0, reach + 1e-9, 41)], cmap=SEQUENTIAL, norm=LogNorm()
-        )
-        ax.figure.colorbar(drawn[3], ax=ax, pad=0.02).set_label("events")
-        bins = np.clip(np.digitize(value, edges[::2]) - 1, 0, 19)
-        middle = [np.median(bent[bins == b]) if (bins == b).sum() > 4 else np.nan for b in range(20)]
-        ax.plot(0.5 * (edges[:-1:2] + edges[2::2]), middle, color=RED, label="median")
+        _map_and_median(ax, value, bent)
         legend_above(ax)
     units = events.schema.target_units[t]
     ax.set(xlabel=plain(f"true {target} [{units}]" if units else f"true {target}"))
     ax.set_ylabel(f"|outer − inner| [{_names(events)[1]}s]")
     return ax
+
+
+def _map_and_median(ax: Axes, value: NDArray[np.floating], bent: Array) -> None:
+    edges = np.linspace(float(value.min()), float(value.max()), 41)
+    bins = np.clip(np.digitize(value, edges[::2]) - 1, 0, 19)
+    middle = [np.median(bent[bins == b]) if (bins == b).sum() > 4 else np.nan for b in range(20)]
+    reach = np.nanmax([np.quantile(bent, 0.98), *middle]) + 1e-9
+    bands = np.linspace(0, reach, 41)
+    drawn = ax.hist2d(value, np.minimum(bent, reach), bins=[edges, bands], cmap=SEQUENTIAL, norm=LogNorm())
+    ax.figure.colorbar(drawn[3], ax=ax, pad=0.02).set_label("events")
+    ax.plot(0.5 * (edges[:-1:2] + edges[2::2]), middle, color=RED, label="median")
 
 
 @styled

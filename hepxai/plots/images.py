@@ -199,7 +199,7 @@ def truth_shares(
     middle, half = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges) / 2
     for i, method in enumerate(found.methods):
         value, error = _columns([getattr(part.shares[method], what) for part in found.bins])
-        shift = 1.2 * half * (i / max(len(found.methods) - 1, 1) - 0.5)
+        shift = 1.2 * half * ((i + 0.5) / len(found.methods) - 0.5)
         look = class_look(i) | ({"mfc": "white"} if i >= len(CLASS_COLOURS) else {})
         ax.errorbar(middle + shift, value, error, ls="", ms=6, label=plain(short_method(method)), **look)
     chance = [part.shares[found.methods[0]].chance for part in found.bins]

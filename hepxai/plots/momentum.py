@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hepxai.metrics.momentum import TurnOn
-from hepxai.plots.histograms import normalised, signed_histogram
+from hepxai.plots.histograms import fitting_bins, normalised, signed_histogram
 from hepxai.plots.style import FAINT, INK, axes_or_new, class_look, legend_above, plain, styled
 
 Array = NDArray[np.float64]
@@ -17,14 +17,18 @@ Array = NDArray[np.float64]
 
 @styled
 def turn_on_curve(curves: Mapping[str, TurnOn], *, ax: Axes | None = None) -> Axes:
-    """Efficiency of a momentum threshold against the true pt, with intervals, one colour per model."""
+    """Efficiency of a momentum threshold against the true pt, with intervals, one colour per model.
+
+    Points of several models lie side by side in their bin, which the horizontal lines span.
+    """
     ax = axes_or_new(ax)
     for i, (name, curve) in enumerate(curves.items()):
         found, known = curve.efficiency, np.isfinite(curve.efficiency.value)
-        x, half = 0.5 * (curve.edges[:-1] + curve.edges[1:]), 0.5 * np.diff(curve.edges)
+        left, right = curve.edges[:-1][known], curve.edges[1:][known]
+        x = left + (right - left) * (0.5 + 0.4 * (i - 0.5 * (len(curves) - 1)) / len(curves))
         value = found.value[known]
         spread = [np.clip(value - found.low[known], 0, None), np.clip(found.high[known] - value, 0, None)]
-        ax.errorbar(x[known], value, spread, half[known], ls="", ms=5, label=plain(name), **class_look(i))
+        ax.errorbar(x, value, spread, [x - left, right - x], ls="", ms=5, label=plain(name), **class_look(i))
     for threshold in {c.threshold for c in curves.values()}:
         ax.axvline(threshold, color=INK, lw=1, ls=":")
     ax.axhline(1, color=FAINT, lw=1, zorder=0)
@@ -45,6 +49,8 @@ def momentum_residuals(
 ) -> Axes:
     """Distribution of predicted - true, one line per model; the outermost bins hold what is beyond.
 
+    Few events get fewer bins, 20 to 60.
+
     Parameters
     ----------
     predictions : mapping of str to ndarray, shape [E]
@@ -58,7 +64,7 @@ def momentum_residuals(
     off = {k: (p - true)[known] for k, p in predictions.items()}
     everything = np.abs(np.concatenate([*off.values(), np.zeros(1)]))
     reach = float(np.quantile(everything, 0.98)) or 1.0
-    edges = np.linspace(-reach, reach, 61)
+    edges = np.linspace(-reach, reach, fitting_bins([int(known.sum())], least=20, most=60) + 1)
     for i, (label, values) in enumerate(off.items()):
         density, error, _ = normalised(signed_histogram(values, weight[known], edges))
         look = class_look(i)
@@ -67,6 +73,7 @@ def momentum_residuals(
         ax.errorbar(middle, density, error, ls="", color=look["color"], lw=1)
     ax.axvline(0, color=INK, lw=1, ls=":")
     unit = f" [{units}]" if units else ""
-    ax.set(xlabel=plain(f"predicted − true {name}{unit}"), ylabel="density", ylim=(0, None))
+    label = plain(f"predicted − true {name}{unit}", 80)
+    ax.set(xlabel=f"{label}\n(outermost bins: all beyond)", ylabel="density", ylim=(0, None))
     legend_above(ax, columns=max(len(off), 1))
     return ax

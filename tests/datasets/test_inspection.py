@@ -15,7 +15,7 @@ import uproot
 from ntuples import CARD, jagged, make_columns, write_rntuple, write_ttree
 from rich.console import Console
 
-from hepxai.cards import load_card
+from hepxai.cards import find_card, load_card
 from hepxai.datasets import DatasetCard, ReadError, check_card, draft_card, inspect_file, read
 from hepxai.datasets.inspection import BranchReport, FileReport, TreeReport, suspicious
 
@@ -82,6 +82,14 @@ def test_files_without_particles(tmp_path: Path) -> None:
     write_ttree(tmp_path / "f.root", {"x": np.arange(3.0)})
     with pytest.raises(ReadError, match="no branches that look like pt, eta, phi or px, py, pz"):
         draft_card(inspect_file(tmp_path / "f.root"))
+
+
+def test_files_of_hits() -> None:
+    hits = find_card("datasets", "muon_patterns").with_name("muons.root")
+    with pytest.raises(
+        ReadError, match=r"For hits of a detector see `image:` .*`hepxai cards muon_patterns`"
+    ):
+        draft_card(inspect_file(hits))
 
 
 def test_missing_files_are_errors(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def cnn(*dense: int, outputs: int = 2, seed: int = 0) -> nn.Sequential:
 
 def image_model(*dense: int, **settings: Any) -> ImageModel:
     """Regression of two targets."""
-    return ImageModel(cnn(*dense, **settings), ("pt", "eta"), SCHEMA, maps="3")
+    return ImageModel(cnn(*dense, **settings), ("pt", "eta"), SCHEMA, maps="3", loss="mae")
 
 
 def other_shape(events: Events) -> Events:

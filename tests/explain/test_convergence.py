@@ -48,6 +48,21 @@ def test_bins_are_the_comparison_of_their_events() -> None:
     assert {r["what"] for r in rows} >= {"rank_correlation", "top_5_overlap", "share_among_hits"}
 
 
+def test_one_line_says_what_was_compared() -> None:
+    events, model = image_events(24), image_model(7)
+    maps = converge(model, events, "pt", {"saliency": {}, "ram": {}})
+    assert repr(compare(maps, truth="fromMuon")) == "<Convergence: saliency, ram; rank correlation, top 10>"
+    pt, edges = events.observers["muon_pt"], np.array([0.0, 8.0, 15.0])
+    found = compare(maps, truth="fromMuon", k=5, quantity=pt, edges=edges)
+    size = f"in 2 bins, {found.outside} events outside"
+    assert repr(found) == f"<Convergence: saliency, ram; rank correlation, top 5, {size}>"
+    scan = scan_smoothgrad(model, events, "pt", truth="fromMuon", levels=[0.05], samples=[2])
+    share, stability = scan.choice.share, scan.choice.stability
+    figures = f"share {share:.3g}, stability {stability:.3g}"
+    assert repr(scan.choice) == f"<SmoothPoint: level 0.05, 2 samples, {figures}>"
+    assert repr(scan) == f"<SmoothScan: 1 points, chosen {scan.choice!r}>"
+
+
 def test_one_event() -> None:
     events, model = image_events(2)[1:], image_model(7)
     found = compare(converge(model, events, "pt", METHODS), truth="fromMuon", k=5)

@@ -57,6 +57,12 @@ def targeted(events: Events) -> Events:
     return events.replace(targets=np.ones((len(events), 2), dtype=np.float32))
 
 
+def test_one_line_says_what_a_model_of_images_is() -> None:
+    model = convolutional()
+    size = sum(p.numel() for p in model.network.parameters())
+    assert repr(model) == f"<ConvolutionalModel: pt, eta of images 1 x 5 x 16, {size} weights>"
+
+
 def test_there_is_a_case_for_every_method_over_images() -> None:
     methods = {case.values[0] for case in CASES}
     assert methods == {"capped_saliency", "image_ig", "ram", "saliency", "smoothgrad", "soft_tree"}
@@ -123,10 +129,10 @@ LAST = [kind for kind in MODELS if kind != "soft tree"]
 @pytest.mark.parametrize("kind", LAST)
 def test_influence_of_images_without_hits_and_all_lit(kind: str) -> None:
     states, train = [(MODELS[kind], 0.1)], targeted(with_hits(image_events(), [[], EVERY, [(0, 1)]]))
-    found = tracin(states, train, train, k=3)
+    found = tracin(states, train, train, k=1)
     assert np.isfinite(found.values).all()
-    assert (np.sort(found.proponents, axis=1) == np.arange(3)).all()
-    alone = tracin(states, train, train[[0]], k=3)
+    assert (found.values[:, 0] >= found.values[:, 1]).all()
+    alone = tracin(states, train, train[[0]], k=1)
     np.testing.assert_allclose(alone.values[0], found.values[0], rtol=1e-4, atol=1e-7)
     assert (self_influence(states, train).values > 0).all()
 
@@ -141,28 +147,31 @@ def test_influence_with_images_of_another_shape(kind: str, which: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "parameter"),
+    ("other", "difference"),
     [
         (
             lambda: convolutional(width=5),
-            "'convolutions.0.weight' has shape (5, 1, 3, 3), in the first (3, 1, 3, 3)",
+            "parameter 'convolutions.0.weight' has shape (5, 1, 3, 3), in the first (3, 1, 3, 3)",
         ),
-        (lambda: convolutional(4), "'head.0.weight' has shape (4, 3), in the first (2, 3)"),
-        (image_model, "'convolutions.0.weight' has shape none, in the first (3, 1, 3, 3)"),
+        (lambda: convolutional(4), "parameter 'head.0.weight' has shape (4, 3), in the first (2, 3)"),
+        (image_model, "it has no parameter 'convolutions.0.weight'"),
     ],
     ids=["wider", "deeper", "module"],
 )
-def test_checkpoints_of_another_architecture(other: Callable[[], Any], parameter: str) -> None:
+def test_checkpoints_of_another_architecture(other: Callable[[], Any], difference: str) -> None:
     states = [(convolutional(), 0.1), (convolutional(seed=1), 0.1), (other(), 0.1)]
     events = targeted(image_events())
-    message = f"checkpoint 3 has another architecture than the first: parameter {re.escape(parameter)}"
+    kinds = [" (a Sequential)", " (a ConvolutionalNetwork)"] if other is image_model else ["", ""]
+    message = re.escape(
+        f"checkpoint 3{kinds[0]} has another architecture than the first{kinds[1]}: {difference}"
+    )
     assert np.isfinite(tracin(states[:2], events, events).values).all()
     for call in (lambda: tracin(states, events, events), lambda: self_influence(states, events)):
         with pytest.raises(ValueError, match=message):
             call()
 
 
-@pytest.mark.parametrize("n", [0, 2])
+@pytest.mark.parametrize("n", [0, 2, 5])
 def test_fewer_training_images_than_proponents(n: int) -> None:
     events = targeted(image_events())
     message = f"3 proponents and opponents asked for; there are {n} training events"

@@ -15,7 +15,10 @@ from sklearn.metrics import roc_auc_score
 
 from hepxai.events import SPLITS, Events
 from hepxai.explain import explain
+from hepxai.explain.defaults import suits
 from hepxai.explain.surrogate import LowFidelityWarning, SurrogateEdgeIG, fit_surrogate
+from hepxai.models.base import HasEdgeWeights
+from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 
 
@@ -152,6 +155,16 @@ def test_one_logit_only(trained: Any) -> None:
     model = NetworkModel.build(trained.surrogate_card, three)
     with pytest.raises(ValueError, match="imitates one logit; the model has a, b, c"):
         fit_surrogate(model, events)
+
+
+def test_by_default_a_surrogate_is_of_one_logit(events: Events) -> None:
+    """A run without names of methods would stop at it."""
+    card = ModelCard.model_validate({"convolutions": [{"kind": "graph", "width": 4}], "dense": [4]})
+    three = dataclasses.replace(events.schema, classes=("background", "signal", "other"))
+    for schema, expected in ((events.schema, True), (three, False)):
+        model = NetworkModel.build(card, schema)
+        assert isinstance(model, HasEdgeWeights)
+        assert suits("surrogate", model) == SurrogateEdgeIG.works_on(model) == expected
 
 
 def test_foreign_events_are_refused(trained: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,13 +67,14 @@ def test(toy: Callable[..., Events]) -> Events:
 
 def everything(states: Any, train: Events, test: Events, **settings: Any) -> np.ndarray:
     """Influence of all training events, ``[E, E_train]``, as the lists have it."""
-    found = tracin(states, train, test, k=len(train), **settings)
+    found = tracin(states, train, test, k=len(train) // 2, **settings)
     table = np.full((len(test), len(train)), np.nan)
-    np.put_along_axis(table, found.proponents, found.values[:, 0], axis=1)
-    other = np.full_like(table, np.nan)
-    np.put_along_axis(other, found.opponents, found.values[:, 1], axis=1)
-    assert np.array_equal(table, other)
-    return table
+    for side in (0, 1):
+        np.put_along_axis(table, found.rows[:, side], found.values[:, side], axis=1)
+    # Of values that are equal in the middle the first rows are in both lists, the others in none.
+    left, middle = np.isnan(table), found.values[:, :, -1]
+    assert np.array_equal(middle[left.any(1), 0], middle[left.any(1), 1])
+    return np.where(left, middle[:, :1], table)
 
 
 # --- what it is -------------------------------------------------------------------------------------
@@ -174,8 +176,9 @@ def test_proponents_and_opponents(train: Events, test: Events) -> None:
     assert (np.diff(found.values[:, 1]) >= 0).all()
     assert found.checks["distinct_proponents"] == len(np.unique(found.proponents)) / 28
     assert found.settings == {
-        "learning_rates": list(RATES), "layers": "last", "normalise": False, "k": 4,
+        "learning_rates": list(RATES), "loss": "cross_entropy", "layers": "last", "normalise": False, "k": 4,
     }  # fmt: skip
+    assert self_influence(states, train).settings["loss"] == "cross_entropy"
 
 
 def test_blocks_do_not_matter(train: Events, test: Events, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,7 +369,7 @@ def test_self_influence_finds_mislabelled_events(toy: Callable[..., Events], tmp
     first = np.argsort(-found.values)[: int(wrong.sum())]
     assert wrong[first].mean() > 0.8
     assert (found.axes, found.method, found.target) == (("event",), "self_influence", "loss")
-    diagonal = [tracin(states, events[[z]], events[[z]], k=1).values[0, 0, 0] for z in (0, 1, 2)]
+    diagonal = [tracin(states, events[[z, z]], events[[z]], k=1).values[0, 0, 0] for z in (0, 1, 2)]
     np.testing.assert_allclose(found.values[:3], diagonal, rtol=1e-5)
     found.save(tmp_path / "self.safetensors")
 
@@ -510,12 +513,55 @@ def test_models_that_cannot(train: Events, test: Events) -> None:
         tracin([(none, 0.1)], train, test)
 
 
-@pytest.mark.parametrize("k", [0, 61])
+@pytest.mark.parametrize("k", [0, 31, 61])
 def test_fewer_training_events_than_asked(train: Events, test: Events, k: int) -> None:
-    with pytest.raises(
-        ValueError, match=f"{k} proponents and opponents asked for; there are 60 training events"
-    ):
+    message = f"{k} proponents and opponents asked for; there are 60 training events, and k goes from"
+    with pytest.raises(ValueError, match=message):
         tracin(checkpoints(train), train, test, k=k)
+
+
+def test_no_training_event_is_proponent_and_opponent(train: Events, test: Events) -> None:
+    found = tracin(checkpoints(train), train, test, k=30)
+    assert (np.sort(found.rows.reshape(7, -1)) == np.arange(60)).all()
+
+
+def test_the_loss_must_be_said_where_outputs_are_targets(train: Events, test: Events) -> None:
+    """The labels are 0 and 1, and would do as classes of two outputs."""
+    train, test = regression(train), regression(test)
+    silent = [(TableModel(net(2), ("pt", "eta"), train.schema), 0.1)]
+    message = "outputs pt, eta are targets .* the loss is cross_entropy.*loss='mae' or loss='mse'"
+    for layers in ("last", "all"):
+        with pytest.raises(ValueError, match=message):
+            tracin(silent, train, test, layers=layers)
+        with pytest.raises(ValueError, match=message):
+            self_influence(silent, train, layers=layers)
+    said = [(dataclasses.replace(silent[0][0], loss="mse"), 0.1)]
+    assert tracin(said, train, test).settings["loss"] == "mse"
+    assert self_influence(said, train).settings["loss"] == "mse"
+    mixed = [*said, (dataclasses.replace(silent[0][0], loss="mae"), 0.1)]
+    with pytest.raises(ValueError, match="checkpoint 2 has the loss mae, the first has mse"):
+        tracin(mixed, train, test)
+
+
+def test_a_state_of_another_loss_is_refused(
+    train: Events, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "ROWS", 9)
+    monkeypatch.setattr(keeping, "SECONDS", 0.0)
+    train, path, count = regression(train), tmp_path / "state.safetensors", itertools.count()
+
+    def breaks(*arguments: Any) -> Any:
+        if next(count) == 3:
+            raise KeyboardInterrupt
+        return last_layer_gradients(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gradients, "last_layer_gradients", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            self_influence(checkpoints(train, "mae", 2)[:1], train, unfinished=path)
+    assert path.exists()
+    with pytest.raises(ValueError, match="is the state of something else"):
+        self_influence(checkpoints(train, "mse", 2)[:1], train, unfinished=path)
 
 
 def test_settings(train: Events, test: Events) -> None:
@@ -534,8 +580,14 @@ def test_events_without_a_target(train: Events, test: Events) -> None:
     train, test = regression(train), regression(test)
     targets = test.targets.copy()
     targets[4] = np.nan
-    with pytest.raises(FloatingPointError, match="1 of 7 events, the first is event 4: has it a target"):
-        tracin(checkpoints(train, "mae", 2), train, test.replace(targets=targets))
+    place = f"event {test.event[4]}, entry {test.entry[4]} of {test.files[test.file[4]]}"
+    where = f"the first is {re.escape(place)}: "
+    untold = test.replace(targets=targets)
+    with pytest.raises(FloatingPointError, match=f"for 1 of 7 events, {where}it has no target pt, eta; take"):
+        tracin(checkpoints(train, "mae", 2), train, untold)
+    targets[4] = 1e30  # its square is infinite
+    with pytest.raises(FloatingPointError, match=f"{where}are its inputs finite"):
+        tracin(checkpoints(train, "mse", 2), train, test.replace(targets=targets))
     with pytest.raises(ValueError, match="1 outputs for the targets pt, eta"):
         tracin(checkpoints(train, "mae", 1), train, test)
 
@@ -573,6 +625,7 @@ def test_own_models(train: Events, test: Events, kind: str) -> None:
     train, test = regression(train), regression(test)
     model = own_model(kind, train)
     assert isinstance(model, HasLastLayer)
+    assert tracin([(model, 0.5)], train, test).settings["loss"] == model.card.training.loss
     z, a = model.last_layer(train)
     np.testing.assert_allclose(z.detach(), model.logits(train), rtol=1e-5, atol=1e-6)
     last = last_linear(model.network)

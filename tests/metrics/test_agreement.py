@@ -29,6 +29,17 @@ def values_by_pair(attribution: Attribution, event: int, unordered: bool) -> dic
     return {k: abs(v) for k, v in found.items()}
 
 
+def test_one_line_says_what_was_found(toy: ToyEvents) -> None:
+    events = toy(20)
+    maps = {"a": make_map(events), "b": make_map(events, 1)}
+    found, table = rank_agreement(*maps.values()), agreement_matrix(maps)
+    left = int(np.isnan(found.per_event).sum())
+    assert repr(found) == f"<Agreement: {found.mean:.3g}, by chance 0, of 20 events, {left} left out>"
+    value = f"{found.mean.value:.3g}"
+    assert repr(table) == f"<AgreementMatrix: a, b; {value} to {value}>"
+    assert repr(agreement_matrix({"a": maps["a"]})) == "<AgreementMatrix: a>"
+
+
 @pytest.mark.parametrize("unordered", [False, True])
 @pytest.mark.parametrize("thin", [False, True])
 def test_equal_to_the_loop(toy: ToyEvents, unordered: bool, thin: bool) -> None:

@@ -102,6 +102,7 @@ def test_nothing_to_count() -> None:
     found = momentum_merit(predicted, true, weight)
     assert np.isnan(found.fakes.value)
     assert (found.fakes.low, found.fakes.high) == (0, 1)
+    assert found.rows()["fakes"] == "no events"
     assert np.isnan(found.spread.value)
     empty = turn_on(predicted, true, weight, edges=np.array([0.0, 5, 10])).efficiency
     assert np.isnan(empty.value[1])

@@ -49,6 +49,13 @@ def test_lit_pixels_are_those_of_the_image(events: Events) -> None:
     assert len(lit.place) == image[0].sum()
 
 
+def test_one_line_says_what_was_found(events: Events) -> None:
+    lit, share = LitPixels.lit(events, "fromA"), truth_share(a_map(events), "fromA")
+    assert repr(lit) == f"<LitPixels: {len(lit.place)}, {lit.true.sum()} of them true, in 60 events>"
+    figures = f"{share.among_hits:.3g} among hits, by chance {share.chance.value:.3g}"
+    assert repr(share) == f"<TruthShare: {figures}, of 60 events, {share.left_out} left out>"
+
+
 def test_shares_one_by_one(events: Events) -> None:
     found, values = a_map(events), np.abs(a_map(events).values).reshape(-1, 12)
     share = truth_share(found, "fromA")

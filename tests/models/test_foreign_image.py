@@ -100,6 +100,11 @@ def test_layers_by_default(events: Events) -> None:
 # --- bad input -------------------------------------------------------------------------------------------
 
 
+def test_a_loss_that_is_not_there(events: Events) -> None:
+    with pytest.raises(ValueError, match=r"^loss='mea'; choose one of cross_entropy, mae, mse$"):
+        build(events, loss="mea")
+
+
 def test_layers_that_are_not_there(events: Events) -> None:
     with pytest.raises(ValueError, match="the module has no layer 'top'; it has 0, 1, 2, 3"):
         build(events, maps="top")

@@ -53,6 +53,14 @@ def model(events: Events) -> NetworkModel:
     return made
 
 
+def test_one_line_says_what_it_is(model: NetworkModel, events: Events) -> None:
+    size = f"{sum(p.numel() for p in model.network.parameters()):,}"
+    assert repr(model) == f"<ParticleGNNModel: signal of {', '.join(events.schema.features)}, {size} weights>"
+    dense = NetworkModel.build(ModelCard.model_validate({"kind": "dense", "widths": [4]}), events.schema)
+    size = sum(p.numel() for p in dense.network.parameters())
+    assert repr(dense) == f"<DenseModel: signal of {', '.join(events.schema.globals)}, {size} weights>"
+
+
 def test_round_trip(model: NetworkModel, events: Events, tmp_path: Path) -> None:
     model.save(tmp_path / "model.safetensors")
     before = torch.random.get_rng_state()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import hepxai
 from hepxai.events import Events
 from hepxai.models import DifferentiableTable, HasNeurons, Model, Tabular
+from hepxai.models.losses import distance, event_loss
 from hepxai.models.table import SklearnModel, TableModel
 
 
@@ -80,6 +81,16 @@ def test_wrong_number_of_outputs(events: Events) -> None:
     model = TableModel(nn.Linear(2, 3), ("signal",), events.schema)
     with pytest.raises(ValueError, match=r"the module returned \(60, 3\) for 60 events and \('signal',\)"):
         model.logits(events)
+
+
+def test_unknown_loss(events: Events) -> None:
+    with pytest.raises(ValueError, match=r"^loss='mea'; choose one of cross_entropy, mae, mse$"):
+        TableModel(nn.Linear(2, 1), ("signal",), events.schema, loss="mea")
+    outputs = torch.zeros(3, 1)
+    with pytest.raises(ValueError, match=r"^loss='mea' is no distance; choose mae or mse$"):
+        distance(outputs, outputs, "mea")
+    with pytest.raises(ValueError, match=r"^loss='mea'; choose one of"):
+        event_loss("mea", outputs, events)
 
 
 def test_unknown_layer(events: Events) -> None:

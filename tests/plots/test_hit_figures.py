@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from hepxai.datasets import DatasetCard, read
 from hepxai.events import Events
-from hepxai.metrics.hits import hits_per_row, occupancy
+from hepxai.metrics.hits import bending, hits_per_row, occupancy
 from hepxai.metrics.momentum import turn_on
 from hepxai.plots.hits import bending_map, cluster_size_shares, hit_display, hit_occupancy, hits_in_rows
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
@@ -79,6 +79,37 @@ def test_an_event_without_hits_and_without_a_muon(events: Events) -> None:
     assert boxes(hit_display(events, noise, truth="fromMuon", noise=False)) == 0
     for ax in (hit_occupancy(events[:0].replace()), bending_map(events[events.label == 0])):
         ax.figure.draw_without_rendering()
+
+
+def test_the_map_of_the_bending_has_every_event_and_the_line(events: Events) -> None:
+    muon = events.truth["fromMuon"]
+    ax = bending_map(events, where=muon)
+    used = np.isfinite(bending(events, (0, 1, 2), (7, 8), muon)) & np.isfinite(events.targets[:, 0])
+    assert np.ma.filled(ax.collections[0].get_array(), 0).sum() == used.sum() > 50
+    assert np.nanmax(ax.lines[0].get_ydata()) <= ax.get_ylim()[1]
+
+
+def test_no_model_hides_another_in_a_turn_on() -> None:
+    rng = np.random.default_rng(2)
+    true = rng.uniform(0, 20, 500)
+    curve = turn_on(true + rng.normal(0, 1, 500), true, np.ones(500), edges=np.array([0.0, 5, 12, 20]))
+    places = [c[0].get_xdata() for c in turn_on_curve(dict.fromkeys("abc", curve)).containers]
+    assert np.array_equal(places[1], [2.5, 8.5, 16])
+    assert (places[0] < places[1]).all()
+    assert (places[1] < places[2]).all()
+    (alone,) = turn_on_curve({"a": curve}).containers
+    (whole,) = (line for line in alone[2] if np.ptp(line.get_segments()[0][:, 0]) > 0)
+    np.testing.assert_allclose([s[:, 0] for s in whole.get_segments()], [[0, 5], [5, 12], [12, 20]])
+
+
+@pytest.mark.parametrize(("n", "bins"), [(30, 20), (5000, 34), (100_000, 60)])
+def test_few_events_get_few_bins(n: int, bins: int) -> None:
+    off = np.random.default_rng(1).normal(0, 1, n)
+    ax = momentum_residuals({"one": off}, np.zeros(n), np.ones(n))
+    values, edges, _ = ax.patches[0].get_data()
+    assert len(values) == bins
+    assert (values * np.diff(edges)).sum() == pytest.approx(1)  # what is beyond, too
+    assert "outermost bins: all beyond" in ax.get_xlabel()
 
 
 def test_bad_input(events: Events) -> None:
