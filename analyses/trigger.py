@@ -80,7 +80,7 @@ def _row(page: StudyPage, events: Events, name: str, merit: MomentumMerit, eta: 
 
 def symmetric(found: Efficiency) -> Estimate:
     """Share with half the length of its interval for an error."""
-    return Estimate(found.value, (found.high - found.low) / 2, float(found.n_eff))
+    return Estimate(found.value, found.error, float(found.n_eff))
 
 
 def turning_on(page: StudyPage, events: Events, predicted: Mapping[str, Array]) -> None:

@@ -70,8 +70,14 @@ class SmoothScan:
     choice: SmoothPoint
     stable: float
 
+    @property
+    def steady(self) -> bool:
+        """Whether the choice is as stable as was asked for; else more copies, or less noise, are needed."""
+        return bool(self.choice.stability.value >= self.stable)
+
     def __repr__(self) -> str:
-        return f"<SmoothScan: {len(self.points)} points, chosen {self.choice!r}>"
+        doubt = "" if self.steady else f", less stable than {self.stable:g}"
+        return f"<SmoothScan: {len(self.points)} points, chosen {self.choice!r}{doubt}>"
 
 
 def scan_smoothgrad(

@@ -60,7 +60,7 @@ def test_one_line_says_what_was_compared() -> None:
     share, stability = scan.choice.share, scan.choice.stability
     figures = f"share {share:.3g}, stability {stability:.3g}"
     assert repr(scan.choice) == f"<SmoothPoint: level 0.05, 2 samples, {figures}>"
-    assert repr(scan) == f"<SmoothScan: 1 points, chosen {scan.choice!r}>"
+    assert repr(scan).startswith(f"<SmoothScan: 1 points, chosen {scan.choice!r}")
 
 
 def test_one_event() -> None:
@@ -99,6 +99,9 @@ def test_scan_of_smoothgrad() -> None:
     assert scan.choice.share.value >= best.share.value - best.share.error
     strict = scan_smoothgrad(model, events, "pt", truth="fromMuon", stable=1.1, **grid)
     assert strict.choice.stability.value == max(p.stability.value for p in strict.points)
+    assert scan.steady
+    assert not strict.steady
+    assert repr(strict).endswith(", less stable than 1.1>")
 
 
 def test_scans_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from hepxai.simulate.config import (
     Btag,
@@ -14,6 +14,7 @@ from hepxai.simulate.config import (
     Jet,
     NonNegative,
     Positive,
+    Production,
     Resolution,
     Settings,
     Smeared,
@@ -111,7 +112,7 @@ class Selection(Settings):
     ht_min: NonNegative
 
 
-class MultijetConfig(Settings):
+class MultijetConfig(Production):
     """Everything that determines the multijet events."""
 
     kind: Literal["multijet"]
@@ -120,17 +121,6 @@ class MultijetConfig(Settings):
     veto: Veto
     detector: Detector
     selection: Selection
-
-    @model_validator(mode="after")
-    def _distinct_runs(self) -> Self:
-        runs = [s.run for s in self.samples.values()]
-        if len(set(runs)) < len(runs):
-            raise ValueError(f"two samples share a run number: {runs}; event identities would repeat")
-        return self
-
-    def settings_of(self, sample: str) -> dict[str, Any]:
-        """All settings that influence one sample, ready for JSON."""
-        return self.model_dump(mode="json", exclude={"samples": {s for s in self.samples if s != sample}})
 
 
 def load_multijet(path: str | Path, *, seed: int | None = None) -> MultijetConfig:
