@@ -15,6 +15,7 @@ from hepxai.explain.base import Explainer
 from hepxai.explain.path import residual_checks
 from hepxai.models.base import Tabular
 from hepxai.models.rows import finite_columns
+from hepxai.models.target import Target
 
 SAMPLES = ("background", "all")
 ROUNDING = 1e-12
@@ -58,7 +59,7 @@ class BackgroundExplainer(Explainer):
         """Settle the rows and their mean score."""
         need_table(self.name, events)
         rows = self._given(events) if self.rows is not None else self._drawn(events)
-        score = model.score_table(rows)[:, model.outputs.index(target)]
+        score = Target.of(model.outputs, target)(model.score_table(rows))
         return dataclasses.replace(self, rows=rows, expected=float(score.mean()))
 
     def background(self) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from hepxai.events import Events
 from hepxai.jagged import IntArray
 from hepxai.models.base import Differentiable
 from hepxai.models.cloud import Cloud
+from hepxai.models.target import Target
 
 Array = NDArray[np.float64]
 IDENTITY = ("run", "luminosity_block", "event", "file", "entry")
@@ -41,7 +42,7 @@ class Game:
 
     model: Differentiable
     cloud: Cloud
-    output: int
+    output: Target
     empty: float
 
     @property
@@ -104,7 +105,7 @@ class Game:
         return np.stack(found, axis=-1)
 
     def _logits(self, members: Tensor) -> Tensor:
-        return self.model.forward_cloud(self.cloud.regroup(members))[:, self.output]
+        return self.output(self.model.forward_cloud(self.cloud.regroup(members)))
 
 
 # --- sets ------------------------------------------------------------------------------------

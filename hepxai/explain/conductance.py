@@ -17,6 +17,7 @@ from hepxai.explain.base import Chunked, register
 from hepxai.explain.path import gauss_legendre, residual_checks
 from hepxai.explain.tables import TableExplainer
 from hepxai.models.base import HasNeurons
+from hepxai.models.target import Target
 
 
 @register("conductance")
@@ -47,7 +48,7 @@ class Conductance(TableExplainer):
 
         ``span`` is the change of the score times the number of layers: each layer has all of it once.
         """
-        sizes, output = self._sizes(model), model.outputs.index(target)
+        sizes, output = self._sizes(model), Target.of(model.outputs, target)
         chunked, start = Chunked.of_table(events), self.start()
         values = np.empty((len(events), sum(sizes.values())), dtype=np.float32)
         spans = []
@@ -55,7 +56,7 @@ class Conductance(TableExplainer):
         for rows, x in zip(chunked.chunks, tables, strict=True):
             values[rows] = _integrate(model, start.expand_as(x), x - start, output, self.nodes()).numpy()
             with torch.no_grad():
-                ends = [model.forward_table(end)[:, output].double() for end in (x, start.expand_as(x))]
+                ends = [output(model.forward_table(end)).double() for end in (x, start.expand_as(x))]
             spans.append(len(sizes) * (ends[0] - ends[1]))
         span = chunked.per_event(spans)
         return Attribution(
@@ -102,7 +103,7 @@ def _median_relative(residual: NDArray[np.float64], found: Attribution, layers: 
     return residual_checks(found.replace(residual=residual, span=span))["median_residual"]
 
 
-def _integrate(model: HasNeurons, start: Tensor, change: Tensor, output: int, steps: int) -> Tensor:
+def _integrate(model: HasNeurons, start: Tensor, change: Tensor, output: Target, steps: int) -> Tensor:
     """Conductance of all neurons of a chunk, ``[B, H]``."""
     total: Tensor | None = None
     for node, weight in zip(*gauss_legendre(steps), strict=True):
@@ -112,14 +113,14 @@ def _integrate(model: HasNeurons, start: Tensor, change: Tensor, output: int, st
     return total
 
 
-def _flow(model: HasNeurons, state: Tensor, change: Tensor, output: int) -> Tensor:
+def _flow(model: HasNeurons, state: Tensor, change: Tensor, output: Target) -> Tensor:
     """∂F/∂h_j · dh_j/dt of all neurons at one point of the path, ``[B, H]``."""
     with torch.enable_grad(), forward_ad.dual_level():
         x = forward_ad.make_dual(state.detach().requires_grad_(True), change)
         logits, hidden = model.forward_hidden(x)
         speed = [_tangent(h) for h in hidden.values()]
     # Outside of the level the graph holds plain numbers: the backward pass is that of first order.
-    gradient = torch.autograd.grad(logits[:, output].sum(), list(hidden.values()), materialize_grads=True)
+    gradient = torch.autograd.grad(output(logits).sum(), list(hidden.values()), materialize_grads=True)
     return torch.cat([g * s for g, s in zip(gradient, speed, strict=True)], dim=1)
 
 

@@ -19,6 +19,7 @@ from hepxai.explain.background import BackgroundExplainer, number
 from hepxai.explain.base import Chunked, register
 from hepxai.explain.libraries import OneOutput, contained, library
 from hepxai.models.base import DifferentiableTable
+from hepxai.models.target import Target
 
 Array = NDArray[np.float64]
 
@@ -59,7 +60,7 @@ class DeepShap(BackgroundExplainer):
         ArithmeticError
             If they do not add up.
         """
-        chunked, output = Chunked.of_table(events), model.outputs.index(target)
+        chunked, output = Chunked.of_table(events), Target.of(model.outputs, target)
         values = np.zeros(events.table()[0].shape)
         tables = chunked.tables(self.name, progress=self.progress)
         explainer: Any = None
@@ -67,12 +68,12 @@ class DeepShap(BackgroundExplainer):
             with contained():
                 explainer = explainer or self._explainer(model, output)
                 values[rows] = explainer.shap_values(x, check_additivity=False)[..., 0]
-        score = model.score_table(events.table()[0])[:, output]
+        score = output(model.score_table(events.table()[0]))
         found = self.result(values, score, events, target)
         self.must_add_up(found, self.tolerance, ADVICE)
         return found
 
-    def _explainer(self, model: DifferentiableTable, output: int) -> Any:
+    def _explainer(self, model: DifferentiableTable, output: Target) -> Any:
         shap, rows = library("shap", self.name), torch.as_tensor(self.background())
         own = copy.deepcopy(model)  # hooks and notes of shap stay on it, also after an error
         parts = called_modules(own.forward_table, rows[:1])

@@ -16,6 +16,7 @@ from hepxai.explain.path import PathExplainer, integrate
 from hepxai.jagged import row_sum
 from hepxai.models.base import HasEdgeWeights
 from hepxai.models.cloud import Cloud
+from hepxai.models.target import Target
 
 
 @register("edge_ig")
@@ -59,7 +60,7 @@ class EdgeIG(PathExplainer):
     def attribute(self, model: HasEdgeWeights, events: Events, target: str) -> Attribution:
         """Signed attribution of every edge of the layer, axes ("pair",)."""
         chunked = Chunked.of(events)
-        output = model.outputs.index(target)
+        output = Target.of(model.outputs, target)
         edges, values, changes = [], [], []
         for cloud in chunked.clouds(self.name, progress=self.progress):
             src, dst, value, change = self._chunk(model, cloud, output)
@@ -87,13 +88,13 @@ class EdgeIG(PathExplainer):
         return layer
 
     def _chunk(
-        self, model: HasEdgeWeights, cloud: Cloud, output: int
+        self, model: HasEdgeWeights, cloud: Cloud, output: Target
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         frozen = self.neighbours == "frozen"
         with model.edge_path(cloud, self._layer(model)) as path:
-            edges, whole = path.messages, path.logits[:, output]
+            edges, whole = path.messages, output(path.logits)
             found = integrate(
-                lambda h: path.after(h, frozen)[:, output], edges.base, edges.total, self.nodes(), whole
+                lambda h: output(path.after(h, frozen)), edges.base, edges.total, self.nodes(), whole
             )
             with torch.no_grad():
                 return edges.src, edges.dst, edges.contract(found.gradient), found.span

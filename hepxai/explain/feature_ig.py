@@ -12,6 +12,7 @@ from hepxai.explain.base import Chunked, register
 from hepxai.explain.path import integrate
 from hepxai.explain.tables import TableExplainer
 from hepxai.models.base import DifferentiableTable
+from hepxai.models.target import Target
 
 
 @register("feature_ig")
@@ -33,13 +34,13 @@ class FeatureIG(TableExplainer):
 
     def attribute(self, model: DifferentiableTable, events: Events, target: str) -> Attribution:
         """Signed attribution of every column, axes ("event", "feature")."""
-        chunked, output, start = Chunked.of_table(events), model.outputs.index(target), self.start()
+        chunked, output, start = Chunked.of_table(events), Target.of(model.outputs, target), self.start()
         values, spans = np.empty(events.table()[0].shape, dtype=np.float32), []
         tables = chunked.tables(self.name, progress=self.progress)
         for rows, x in zip(chunked.chunks, tables, strict=True):
             change = x - start
             found = integrate(
-                lambda x: model.forward_table(x)[:, output], start.expand_as(x), change, self.nodes()
+                lambda x: output(model.forward_table(x)), start.expand_as(x), change, self.nodes()
             )
             values[rows] = (change * found.gradient).numpy()
             spans.append(found.span)

@@ -13,6 +13,7 @@ from hepxai.explain.background import BackgroundExplainer, whole
 from hepxai.explain.base import register
 from hepxai.explain.libraries import OneOutput, contained, event_seeds, library
 from hepxai.models.base import DifferentiableTable
+from hepxai.models.target import Target
 from hepxai.progress import track
 
 
@@ -43,7 +44,7 @@ class GradientShap(BackgroundExplainer):
 
     def attribute(self, model: DifferentiableTable, events: Events, target: str) -> Attribution:
         """Signed values with errors, axes ("event", "feature")."""
-        table, output = events.table()[0], model.outputs.index(target)
+        table, output = events.table()[0], Target.of(model.outputs, target)
         rows = torch.as_tensor(self.background())
         shap = library("shap", self.name)
         values, spread = np.zeros(table.shape), np.zeros(table.shape)
@@ -61,5 +62,5 @@ class GradientShap(BackgroundExplainer):
                 advance(1)
         # What shap calls the variance is that of a single sample over √n.
         error = np.sqrt(spread / np.sqrt(self.samples))
-        score = model.score_table(table)[:, output]
+        score = output(model.score_table(table))
         return self.result(values, score, events, target, error)

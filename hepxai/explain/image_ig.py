@@ -17,6 +17,7 @@ from hepxai.explain.base import Chunked, register
 from hepxai.explain.images import Baseline, as_setting, image_map, start_of
 from hepxai.explain.path import PathExplainer, PathIntegral, integrate
 from hepxai.models.base import DifferentiableImage
+from hepxai.models.target import Target
 
 PATHS = ("straight", "lighting")
 
@@ -68,7 +69,7 @@ class ImageIG(PathExplainer):
 
     def attribute(self, model: DifferentiableImage, events: Events, target: str) -> Attribution:
         """Signed attribution of every pixel, axes ("event", "row", "column")."""
-        chunked, output = Chunked.of_images(events), model.outputs.index(target)
+        chunked, output = Chunked.of_images(events), Target.of(model.outputs, target)
         values = np.empty((len(events), *events.image_layout().shape[1:]), dtype=np.float32)
         spans = []
         images = chunked.images(self.name, progress=self.progress)
@@ -79,17 +80,17 @@ class ImageIG(PathExplainer):
         span = chunked.per_event(spans)
         return image_map(self, events, target, values, span=span)
 
-    def integral(self, model: DifferentiableImage, x: Tensor, output: int) -> PathIntegral:
+    def integral(self, model: DifferentiableImage, x: Tensor, output: Target) -> PathIntegral:
         """Attribution ``[B, T, R, C]`` of some images, and the change of the score."""
         start = start_of(self.baseline, x, self.blur)
         if self.path == "lighting":
             return _lit(model, start, x, output)
         change = x - start
-        found = integrate(lambda s: model.forward_image(s)[:, output], start, change, self.nodes())
+        found = integrate(lambda s: output(model.forward_image(s)), start, change, self.nodes())
         return PathIntegral(change * found.gradient, found.span)
 
 
-def _lit(model: DifferentiableImage, start: Tensor, x: Tensor, output: int) -> PathIntegral:
+def _lit(model: DifferentiableImage, start: Tensor, x: Tensor, output: Target) -> PathIntegral:
     """Change of the score when each pixel is lit; mean of an order and its reverse."""
     differs = (x != start).flatten(1)
     turn = torch.where(differs, differs.cumsum(1) - 1, -1)  # of each pixel, in the order of the rows
@@ -100,7 +101,7 @@ def _lit(model: DifferentiableImage, start: Tensor, x: Tensor, output: int) -> P
 
 
 def _in_order(
-    model: DifferentiableImage, start: Tensor, x: Tensor, turn: Tensor, number: Tensor, output: int
+    model: DifferentiableImage, start: Tensor, x: Tensor, turn: Tensor, number: Tensor, output: Target
 ) -> tuple[Tensor, Tensor]:
     """Attribution ``[B, T, R, C]`` and span of one order; ``turn [B, P]`` is -1 for pixels that stay."""
     event = torch.repeat_interleave(torch.arange(len(x)), number + 1)
@@ -111,7 +112,7 @@ def _in_order(
         for rows in map(torch.as_tensor, image_rows(len(event), tuple(x.shape[1:]))):
             e = event[rows]
             on = (turn[e] < lit[rows, None]).view(-1, *x.shape[1:])  # those that stay are the same in both
-            score[rows] = model.forward_image(torch.where(on, x[e], start[e]))[:, output].double()
+            score[rows] = output(model.forward_image(torch.where(on, x[e], start[e]))).double()
     gain = torch.cat([score[1:] - score[:-1], score[:1]])  # of the pixel that comes next
     at = first[:, None] + turn.clamp(min=0)
     found = torch.where(turn >= 0, gain[at], 0.0).view(x.shape)

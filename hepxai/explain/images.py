@@ -15,16 +15,17 @@ from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explain.base import Explainer
 from hepxai.models.base import DifferentiableImage
+from hepxai.models.target import Target
 
 Baseline = float | str | Sequence[Any]
 BLURRED = "blurred"
 
 
-def gradient(model: DifferentiableImage, x: Tensor, output: int) -> Tensor:
+def gradient(model: DifferentiableImage, x: Tensor, output: Target) -> Tensor:
     """∂F/∂x of every image by itself, shape of ``x``."""
     state = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        (found,) = torch.autograd.grad(model.forward_image(state)[:, output].sum(), state)
+        (found,) = torch.autograd.grad(output(model.forward_image(state)).sum(), state)
     return found
 
 

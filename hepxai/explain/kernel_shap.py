@@ -14,6 +14,7 @@ from hepxai.explain.background import BackgroundExplainer, whole
 from hepxai.explain.base import register
 from hepxai.explain.libraries import RUNS, contained, event_seeds, library, mean_and_error
 from hepxai.models.base import Tabular
+from hepxai.models.target import Target
 from hepxai.progress import track
 
 Array = NDArray[np.float64]
@@ -52,7 +53,7 @@ class KernelShap(BackgroundExplainer):
 
     def attribute(self, model: Tabular, events: Events, target: str) -> Attribution:
         """Signed values with errors, axes ("event", "feature")."""
-        table, output = events.table()[0], model.outputs.index(target)
+        table, output = events.table()[0], Target.of(model.outputs, target)
         runs = self._runs(table.shape[1])
         explainer = self._explainer(model, output)
         values, error = np.zeros(table.shape), np.zeros(table.shape)
@@ -62,7 +63,7 @@ class KernelShap(BackgroundExplainer):
                 found = [self._run(explainer, table[e : e + 1], int(s), runs) for s in seeds[e]]
                 values[e], error[e] = mean_and_error(found)
                 advance(1)
-        score = model.score_table(table)[:, output]
+        score = output(model.score_table(table))
         return self.result(values, score, events, target, error)
 
     def _runs(self, columns: int) -> int:
@@ -75,9 +76,9 @@ class KernelShap(BackgroundExplainer):
             )
         return RUNS
 
-    def _explainer(self, model: Tabular, output: int) -> Any:
+    def _explainer(self, model: Tabular, output: Target) -> Any:
         def score(x: NDArray[np.floating]) -> Array:
-            return model.score_table(np.ascontiguousarray(x, dtype=np.float32))[:, output]
+            return output(model.score_table(np.ascontiguousarray(x, dtype=np.float32)))
 
         rows = self.background()
         shap = library("shap", self.name)

@@ -19,6 +19,7 @@ from hepxai.datasets.splits import event_hash, splitmix64
 from hepxai.events import Events
 from hepxai.explain.coalitions import IDENTITY
 from hepxai.jagged import IntArray
+from hepxai.models.target import Target
 
 Array = NDArray[np.float64]
 RUNS = 4
@@ -94,10 +95,10 @@ class OneOutput(nn.Module):
         Modules that shall be seen as parts of this one, to put hooks on.
     """
 
-    def __init__(self, score: Callable[[Tensor], Tensor], output: int, parts: list[nn.Module]) -> None:
+    def __init__(self, score: Callable[[Tensor], Tensor], output: Target, parts: list[nn.Module]) -> None:
         super().__init__()
         self.score, self.output, self.parts = score, output, nn.ModuleList(parts)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logit of the output."""
-        return self.score(x)[:, self.output : self.output + 1]
+        return self.output(self.score(x))[:, None]

@@ -15,6 +15,7 @@ from hepxai.explain.background import BackgroundExplainer, number, whole
 from hepxai.explain.base import register
 from hepxai.explain.libraries import RUNS, contained, event_seeds, library, mean_and_error
 from hepxai.models.base import Tabular
+from hepxai.models.target import Target
 from hepxai.progress import track
 
 Array = NDArray[np.float64]
@@ -60,12 +61,12 @@ class Lime(BackgroundExplainer):
 
     def attribute(self, model: Tabular, events: Events, target: str) -> Attribution:
         """Signed slopes with errors, axes ("event", "feature"); R² of the fits in the checks."""
-        table, output = events.table()[0], model.outputs.index(target)
+        table, output = events.table()[0], Target.of(model.outputs, target)
         explainer = self._explainer()
         values, error, r2 = np.zeros(table.shape), np.zeros(table.shape), np.zeros(len(events))
 
         def score(x: NDArray[np.floating]) -> Array:
-            return model.score_table(np.ascontiguousarray(x, dtype=np.float32))[:, output]
+            return output(model.score_table(np.ascontiguousarray(x, dtype=np.float32)))
 
         seeds = event_seeds(events, self.seed, RUNS)
         with track(self.name, len(events), show=self.progress) as advance, contained():

@@ -18,6 +18,7 @@ from hepxai.explain.path import PathExplainer, integrate
 from hepxai.jagged import row_sum
 from hepxai.models.base import Differentiable
 from hepxai.models.cloud import Cloud
+from hepxai.models.target import Target
 
 BASELINES = ("background_mean", "zero")
 
@@ -58,7 +59,7 @@ class NodeIG(PathExplainer):
         if self.baseline_values is None:
             raise ValueError("no baseline has been worked out; call prepare or explain")
         chunked = Chunked.of(events)
-        output = model.outputs.index(target)
+        output = Target.of(model.outputs, target)
         particles = np.asarray(self.baseline_values, dtype=np.float32)
         values, changes = [], []
         starts = chunked.clouds_of(events.replace(particles=particles[events.type]))
@@ -103,12 +104,12 @@ class NodeIG(PathExplainer):
 
 
 def _chunk(
-    model: Differentiable, cloud: Cloud, start: Tensor, output: int, steps: int
+    model: Differentiable, cloud: Cloud, start: Tensor, output: Target, steps: int
 ) -> tuple[Tensor, Tensor]:
     lists = model.neighbour_lists(cloud)
     change = cloud.x - start
     found = integrate(
-        lambda x: model.forward_cloud(cloud.with_features(x), lists)[:, output], start, change, steps
+        lambda x: output(model.forward_cloud(cloud.with_features(x), lists)), start, change, steps
     )
     return change * found.gradient, found.span
 

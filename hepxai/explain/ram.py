@@ -17,6 +17,7 @@ from hepxai.explain.base import CannotExplainError, Chunked, Explainer, register
 from hepxai.explain.images import image_map
 from hepxai.explain.path import residual_checks
 from hepxai.models.base import HasFeatureMaps, HasLinearReadout
+from hepxai.models.target import Target
 
 HEADS = ("auto", "linear", "gradient")
 
@@ -97,7 +98,7 @@ class RegressionActivationMap(Explainer):
         """Signed map of every event, axes ("event", "row", "column")."""
         if self.layer is None or self.head == "auto":
             raise ValueError("layer and head are not settled; call prepare or explain")
-        chunked, output = Chunked.of_images(events), model.outputs.index(target)
+        chunked, output = Chunked.of_images(events), Target.of(model.outputs, target)
         readout = self._readout(model, output)
         maps, outputs = [], []
         for x in chunked.images(self.name, progress=self.progress):
@@ -114,31 +115,31 @@ class RegressionActivationMap(Explainer):
         """Completeness, where it is promised."""
         return {} if found.residual is None else residual_checks(found)
 
-    def _readout(self, model: HasFeatureMaps, output: int) -> Readout | None:
+    def _readout(self, model: HasFeatureMaps, output: Target) -> Readout | None:
         if self.head == "gradient":
             return None
         assert isinstance(model, HasLinearReadout)
         weight, bias = model.readout_weights()
-        return Readout(weight[output].detach(), float(bias[output]))
+        return Readout(output(weight.T).detach(), float(output(bias)))
 
     def _shown(self, found: Tensor, x: Tensor) -> Tensor:
         return upsampled(found, (x.shape[2], x.shape[3])) if self.upsample else found
 
 
 def _map(
-    model: HasFeatureMaps, x: Tensor, layer: str, output: int, readout: Readout | None
+    model: HasFeatureMaps, x: Tensor, layer: str, output: Target, readout: Readout | None
 ) -> tuple[Tensor, Tensor]:
     """Output ``[B]`` and map ``[B, r, c]``."""
     if readout is not None:
         with torch.no_grad():
             logits, maps = model.forward_maps(x, layer)
-        return logits[:, output], torch.einsum("bkrc,k->brc", maps.detach(), readout.weight)
+        return output(logits), torch.einsum("bkrc,k->brc", maps.detach(), readout.weight)
     with torch.enable_grad():
         # Where the image itself is asked to have a gradient, the maps hang together with the outputs.
         logits, maps = model.forward_maps(x.detach().requires_grad_(True), layer)
-        (slope,) = torch.autograd.grad(logits[:, output].sum(), maps)
+        (slope,) = torch.autograd.grad(output(logits).sum(), maps)
     pixels = maps.shape[2] * maps.shape[3]
-    return logits[:, output].detach(), pixels * (slope * maps.detach()).sum(1)
+    return output(logits).detach(), pixels * (slope * maps.detach()).sum(1)
 
 
 def upsampled(maps: Tensor, size: tuple[int, int]) -> Tensor:

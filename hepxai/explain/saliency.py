@@ -13,6 +13,7 @@ from hepxai.events import Events
 from hepxai.explain.base import Chunked, Explainer, register
 from hepxai.explain.images import gradient, image_map
 from hepxai.models.base import DifferentiableImage
+from hepxai.models.target import Target
 
 
 @register("saliency")
@@ -33,7 +34,7 @@ class Saliency(Explainer):
 
     def attribute(self, model: DifferentiableImage, events: Events, target: str) -> Attribution:
         """Gradient of every pixel, axes ("event", "row", "column")."""
-        chunked, output = Chunked.of_images(events), model.outputs.index(target)
+        chunked, output = Chunked.of_images(events), Target.of(model.outputs, target)
         values = np.empty((len(events), *events.image_layout().shape[1:]), dtype=np.float32)
         images = chunked.images(self.name, progress=self.progress)
         for rows, x in zip(chunked.chunks, images, strict=True):

@@ -28,6 +28,7 @@ from hepxai.explain.path import residual_checks
 from hepxai.jagged import IntArray, all_pairs, row_sum
 from hepxai.models.base import Differentiable
 from hepxai.models.cloud import Cloud
+from hepxai.models.target import Target
 
 LARGEST = 16
 """Particles up to which all coalitions can be asked for: 65,536 scores an event."""
@@ -97,7 +98,7 @@ class ShapleyExplainer(Explainer):
         chunked = Chunked(events, list(self._chunks(events.counts)))
         clouds = chunked.clouds(self.name, progress=self.progress)
         found = [
-            self._chunk(Game(model, cloud, model.outputs.index(target), self.empty), events[rows])
+            self._chunk(Game(model, cloud, Target.of(model.outputs, target), self.empty), events[rows])
             for rows, cloud in zip(chunked.chunks, clouds, strict=True)
         ]
         pairs = Pairs.complete(events) if self.order == 2 else None
@@ -278,7 +279,7 @@ def _empty_score(method: str, model: Differentiable, events: Events, target: str
     nobody = torch.zeros(1, 0, dtype=torch.int64)
     with torch.no_grad():
         try:
-            score = float(model.forward_cloud(cloud.regroup(nobody))[0, model.outputs.index(target)])
+            score = float(Target.of(model.outputs, target)(model.forward_cloud(cloud.regroup(nobody))))
             if not np.isfinite(score):
                 raise ValueError(f"the score is {score}")
         except Exception as problem:  # a model that somebody brought may raise anything here

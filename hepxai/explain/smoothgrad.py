@@ -22,6 +22,7 @@ from hepxai.explain.image_ig import ImageIG
 from hepxai.explain.images import Baseline, as_setting, gradient, image_map
 from hepxai.explain.path import fewest_steps, probe, residual_checks
 from hepxai.models.base import DifferentiableImage
+from hepxai.models.target import Target
 
 PROBED = (16, 4)
 """Events, and copies of each, on which the steps of "image_ig" are chosen."""
@@ -92,7 +93,7 @@ class SmoothGrad(Explainer):
 
     def attribute(self, model: DifferentiableImage, events: Events, target: str) -> Attribution:
         """Mean map with its error, axes ("event", "row", "column")."""
-        layout, output = events.image_layout().shape, model.outputs.index(target)
+        layout, output = events.image_layout().shape, Target.of(model.outputs, target)
         chunked = Chunked(events, image_rows(len(events), (self.samples, *layout)))
         values, error = (np.empty((len(events), *layout[1:]), dtype=np.float32) for _ in range(2))
         span = np.empty(len(events))
@@ -126,7 +127,7 @@ class SmoothGrad(Explainer):
             return (draw.random(shape, dtype=np.float32) < self.level).astype(np.float32)
         return draw.standard_normal(shape, dtype=np.float32) * np.float32(self.level)
 
-    def _maps(self, model: DifferentiableImage, x: Tensor, output: int) -> tuple[Tensor, Tensor]:
+    def _maps(self, model: DifferentiableImage, x: Tensor, output: Target) -> tuple[Tensor, Tensor]:
         """Map ``[B, R, C]`` of each copy, and the change of the score that it adds up to; 0 of gradients."""
         path, maps, spans = self._path(), [], []
         for rows in image_rows(len(x), tuple(x.shape[1:])):

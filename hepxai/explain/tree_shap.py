@@ -18,6 +18,7 @@ from hepxai.explain.libraries import contained, installed, library
 from hepxai.explain.trees import FORESTS, family, need_trees
 from hepxai.models.base import HasTrees
 from hepxai.models.rows import need_values
+from hepxai.models.target import Target
 
 Array = NDArray[np.float64]
 BASELINES = ("path_dependent", "interventional")
@@ -70,9 +71,9 @@ class TreeShap(BackgroundExplainer):
         need_values(events)
         rows = super().prepare(model, events, target).rows if self.baseline == "interventional" else None
         explainer = _explainer(self.name, model.estimator, rows)
-        column = _output(model, target)
+        column = _column(model, target)
         if rows is None:
-            expected = float(np.ravel(explainer.expected_value)[column])
+            expected = float(column(np.ravel(explainer.expected_value)))
         else:
             expected = float(_shared_out(model, rows, target).mean())
         return dataclasses.replace(self, rows=rows, expected=expected, explainer=explainer)
@@ -87,13 +88,13 @@ class TreeShap(BackgroundExplainer):
         """
         if self.explainer is None:
             raise ValueError("the trees have not been read; call prepare or explain")
-        chunked, column = Chunked.of_table(events), _output(model, target)
+        chunked, column = Chunked.of_table(events), _column(model, target)
         values, score = np.empty(events.table()[0].shape), np.empty(len(events))
         tables = chunked.tables(self.name, progress=self.progress)
         for rows, x in zip(chunked.chunks, tables, strict=True):
             with contained():
                 found = self.explainer.shap_values(x.numpy(), check_additivity=False)
-            values[rows] = found if found.ndim == 2 else found[..., column]
+            values[rows] = found if found.ndim == 2 else column(found)
             score[rows] = _shared_out(model, x.numpy(), target)
         found = self.result(values, score, events, target)
         self.must_add_up(found, self.tolerance, ADVICE)
@@ -140,12 +141,13 @@ def _unit(estimator: Any) -> str:
     return "logit" if hasattr(estimator, "classes_") else "prediction"
 
 
-def _output(model: HasTrees, target: str) -> int:
-    """Place of the target among what the trees give: the last of one or two."""
-    return model.outputs.index(target) if len(model.outputs) > 1 else -1
+def _column(model: HasTrees, target: str) -> Target:
+    """Target among the outputs of the trees: the last of one or two."""
+    return Target.of(model.outputs, target) if len(model.outputs) > 1 else Target(-1)
 
 
 def _shared_out(model: HasTrees, x: NDArray[np.float32], target: str) -> Array:
     """What the values add up to ``[E]``: the score, or the probability of which it is the log-odds."""
-    score = model.score_table(x)[:, model.outputs.index(target)]
-    return np.asarray(expit(score) if _gives_probabilities(model.estimator) else score)
+    score = model.score_table(x)
+    outputs = expit(score) if _gives_probabilities(model.estimator) else score
+    return Target.of(model.outputs, target)(outputs)
