@@ -20,6 +20,7 @@ from hepxai.models.card import KINDS, ModelCard, NetworkCard, resolve
 from hepxai.models.cloud import Cloud
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import event_loss
+from hepxai.models.modules import eager
 from hepxai.models.storage import Arrays, load_model, save_model
 
 
@@ -30,7 +31,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     if learning:
         network.eval()
     try:
-        yield
+        with eager():
+            yield
     finally:
         for module in learning:
             module.training = True
