@@ -72,7 +72,7 @@ def test_axes_are_found_by_name(toy):
     ("change", "message"),
     [
         ({"axes": ("pair", "layer")}, "values have 3 axes"),
-        ({"axes": ("head", "layer", "pair")}, "must be event, particle or pair"),
+        ({"axes": ("head", "layer", "pair")}, "must be event, particle, pair or self"),
         ({"axes": ("event", "layer", "head"), "pairs": None}, "rows for 40 events"),
         ({"pairs": None}, "a pair axis needs pairs"),
         ({"labels": {"layer": ("one",)}}, "1 labels for axis layer"),

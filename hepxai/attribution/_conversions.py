@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hepxai.attribution.result import Attribution
 
 ENDS = ("src", "dst", "offsets")
+COLUMNS = ("values", "self_values", "residual", "span", "error")
 
 
 def awkward(attribution: Attribution) -> ak.Array:
@@ -63,10 +64,12 @@ def pyg(attribution: Attribution, event: int) -> Explanation:
 
 def save(attribution: Attribution, path: str | Path) -> None:
     """See `Attribution.save`."""
-    tensors = {name: getattr(attribution, name) for name in ("values", "residual", "span", "error")}
+    tensors = {
+        name: getattr(attribution, name) for name in ("values", "self_values", "residual", "span", "error")
+    }
     if attribution.pairs is not None:
         tensors |= {f"pairs.{end}": getattr(attribution.pairs, end) for end in ENDS}
-    kept = {name: getattr(attribution, name) for name in ("axes", "method", "target")}
+    kept = {name: getattr(attribution, name) for name in ("axes", "method", "target", "concerns")}
     kept |= {name: dict(getattr(attribution, name)) for name in ("labels", "settings", "checks")}
     kept["events"] = fingerprint(attribution.events)
     known = {k: v for k, v in tensors.items() if v is not None}
@@ -84,7 +87,7 @@ def read(path: str | Path, events: Events) -> dict[str, Any]:
         raise ValueError(f"{path} explains other events than the {len(events)} given")
     if "pairs.src" in tensors:
         tensors["pairs"] = Pairs(*(tensors.pop(f"pairs.{end}") for end in ENDS))
-    kept["axes"] = tuple(kept["axes"])
+    kept["axes"], kept["concerns"] = tuple(kept["axes"]), tuple(kept.get("concerns", ()))
     kept["labels"] = {k: tuple(v) for k, v in kept["labels"].items()}
     return tensors | kept
 

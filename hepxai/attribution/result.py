@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from hepxai.jagged import IntArray, offsets_from_counts, row_sum, take_rows
 if TYPE_CHECKING:
     from torch_geometric.explain import Explanation
 
-JAGGED = ("particle", "pair")
+JAGGED = ("particle", "pair", "self")
 PIXELS = ("event", "row", "column")
 """Axes of maps over the pixels of the event's image."""
 
@@ -35,8 +36,8 @@ class Attribution:
     values : ndarray
         Signed. First axis is flat over events, particles or pairs; the others are regular.
     axes : tuple of str
-        Names of the axes of ``values``. The first is "event", "particle" or "pair"; the others are
-        any of feature, row, column, neuron, head, layer, repeat.
+        Names of the axes of ``values``. The first is "event", "particle", "pair" or "self" (see
+        `self_loops`); the others are any of feature, row, column, neuron, head, layer, repeat.
     events : Events
         The events explained.
     method, target : str
@@ -46,7 +47,10 @@ class Attribution:
     labels : mapping of str to tuple of str
         Names along the regular axes.
     pairs : Pairs, optional
-        For a "pair" axis; for a selection of particles too, each paired with itself.
+        For a "pair" axis: pairs of different particles. For a selection of particles too, each paired with
+        itself.
+    self_values : ndarray, shape [N, ...], optional
+        Beside a "pair" axis, of the edge from each particle to itself; see `self_loops`.
     residual : ndarray of float64, shape [E], optional
         Completeness: sum of the attributions minus the change of the output they should add up to.
     span : ndarray of float64, shape [E], optional
@@ -56,6 +60,8 @@ class Attribution:
         `population` contains it, since it is part of the spread between events.
     checks : mapping of str to float
         Figures of merit stored with the map (median relative residual, fidelity …).
+    concerns : tuple of str
+        A sentence for each check that is bad.
     """
 
     values: NDArray[np.floating]
@@ -66,16 +72,18 @@ class Attribution:
     settings: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pairs: Pairs | None = None
+    self_values: NDArray[np.floating] | None = None
     residual: NDArray[np.float64] | None = None
     span: NDArray[np.float64] | None = None
     error: NDArray[np.float64] | None = None
     checks: Mapping[str, float] = field(default_factory=dict)
+    concerns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.ndim != len(self.axes):
             raise ValueError(f"values have {self.values.ndim} axes, names are {self.axes}")
         if self.axes[0] not in ("event", *JAGGED):
-            raise ValueError(f"the first axis is {self.axes[0]!r}; it must be event, particle or pair")
+            raise ValueError(f"the first axis is {self.axes[0]!r}; it must be event, particle, pair or self")
         if len(self.values) != self.offsets[-1]:
             raise ValueError(f"{len(self.values)} rows for {self.offsets[-1]} {self.axes[0]}s")
         if len(self.offsets) != len(self.events) + 1:
@@ -86,18 +94,45 @@ class Attribution:
                 raise ValueError(f"{name} has {len(column)} rows for {len(self.events)} events")
         if self.error is not None and self.error.shape != self.values.shape:
             raise ValueError(f"error has shape {self.error.shape} for values of {self.values.shape}")
+        self._check_self_loops()
         for axis, names in self.labels.items():
             if len(names) != self.values.shape[self.axis(axis)]:
                 raise ValueError(f"{len(names)} labels for axis {axis} of {self.values.shape}")
 
+    def _check_self_loops(self) -> None:
+        if self.axes[0] == "pair" and self.pairs is not None:
+            loops = int(np.count_nonzero(self.pairs.src == self.pairs.dst))
+            if loops:
+                raise ValueError(f"{loops} pairs are a particle with itself: they belong into self_values")
+        shape = (self.events.n_particles, *self.values.shape[1:])
+        if self.self_values is not None and self.self_values.shape != shape:
+            raise ValueError(f"self_values have shape {self.self_values.shape}, not {shape}")
+
     def __repr__(self) -> str:
         axes = " x ".join(f"{a} {n:,}" for a, n in zip(self.axes, self.values.shape, strict=True))
-        return f"<Attribution: {self.method} of {self.target}, {axes}, in {len(self.events):,} events>"
+        loops = "" if self.self_values is None else ", with self loops"
+        caveat = f"; caution: {self.caveat}" if self.caveat else ""
+        size = f"{axes}{loops}, in {len(self.events):,} events"
+        return f"<Attribution: {self.method} of {self.target}, {size}{caveat}>"
 
     @property
     def caveat(self) -> str | None:
-        """What every product made from this must say beside it; None where there is nothing to say."""
-        return "surrogate below stated fidelity" if self.checks.get("fidelity_ok", 1.0) == 0.0 else None
+        """All concerns, for every figure and file made from this; None without any."""
+        return "; ".join(self.concerns) or None
+
+    @property
+    def self_loops(self) -> Attribution | None:
+        """Values of the edges from each particle to itself, axes ("self", …); None without such edges."""
+        if self.self_values is None:
+            return None
+        return self.replace(
+            values=self.self_values,
+            axes=("self", *self.axes[1:]),
+            pairs=None,
+            self_values=None,
+            residual=None,
+            span=None,
+        )
 
     # --- axes --------------------------------------------------------------------------------
 
@@ -119,9 +154,9 @@ class Attribution:
         return self.axes.index(name)
 
     def replace(self, **changes: Any) -> Attribution:
-        """Copy with other attributes, checked again; the error of other values must be given with them."""
+        """Copy with other attributes, checked again; other values leave error and self loops behind."""
         if "values" in changes:
-            changes.setdefault("error", None)
+            changes = {"error": None, "self_values": None} | changes
         return dataclasses.replace(self, **changes)
 
     # --- reductions --------------------------------------------------------------------------
@@ -130,7 +165,8 @@ class Attribution:
         """Sum over a named axis; over "particle" or "pair" the result is per event."""
         if axis in JAGGED and self.axis(axis) == 0:
             return self._per_event(row_sum(self.values, self.offsets))
-        return self._without(axis, self.values.sum(axis=self._regular(axis)))
+        self._regular(axis)
+        return self._without(axis, np.sum)
 
     def mean(self, axis: str) -> Attribution:
         """Mean over a named axis; events without an entry get NaN."""
@@ -138,7 +174,8 @@ class Attribution:
             size = np.diff(self.offsets).reshape((-1,) + (1,) * (self.values.ndim - 1))
             with np.errstate(invalid="ignore"):
                 return self._per_event(row_sum(self.values, self.offsets) / np.where(size == 0, np.nan, size))
-        return self._without(axis, self.values.mean(axis=self._regular(axis)))
+        self._regular(axis)
+        return self._without(axis, np.mean)
 
     def population(self, where: NDArray[np.bool_] | None = None) -> Estimate:
         """Weighted mean over all entries of a population of events, with its statistical error.
@@ -160,18 +197,22 @@ class Attribution:
         weight = self.events.weight if where is None else np.where(where, self.events.weight, 0.0)
         return ratio_mean(total, row_sum(finite.astype(np.float64), self.offsets), weight)
 
-    def _regular(self, axis: str) -> int:
-        position = self.axis(axis)
-        if position == 0:
+    def _regular(self, axis: str) -> None:
+        if self.axis(axis) == 0:
             raise ValueError(f"axis {axis!r} runs over the population: use population()")
-        return position
 
     def _per_event(self, values: NDArray[np.float64]) -> Attribution:
         return self.replace(values=values, axes=("event", *self.axes[1:]), pairs=None)
 
-    def _without(self, axis: str, values: NDArray[np.floating]) -> Attribution:
-        labels = {k: v for k, v in self.labels.items() if k != axis}
-        return self.replace(values=values, axes=tuple(a for a in self.axes if a != axis), labels=labels)
+    def _without(self, axis: str, reduce: Callable[..., Any]) -> Attribution:
+        """Reduce a regular axis to nothing with ``reduce(array, axis=position)``."""
+        at = self.axis(axis)
+        return self.replace(
+            values=reduce(self.values, axis=at),
+            self_values=None if self.self_values is None else reduce(self.self_values, axis=at),
+            axes=tuple(a for a in self.axes if a != axis),
+            labels={k: v for k, v in self.labels.items() if k != axis},
+        )
 
     # --- selections --------------------------------------------------------------------------
 
@@ -189,9 +230,9 @@ class Attribution:
         Parameters
         ----------
         particle : str
-            Particle type, for a "particle" axis.
+            Particle type, for a "particle" or a "self" axis.
         pair : tuple of two str
-            Types of a pair in either order, for a "pair" axis.
+            Types of a pair of different particles in either order, for a "pair" axis.
         source, destination : str
             Type of the sender, of the receiver of the message, for a "pair" axis.
         **regular
@@ -202,7 +243,9 @@ class Attribution:
             names = chosen.labels.get(axis, ())
             if label not in names:
                 raise KeyError(f"axis {axis!r} has no {label!r}; it has {', '.join(names) or 'no labels'}")
-            chosen = chosen._without(axis, np.take(chosen.values, names.index(label), axis=chosen.axis(axis)))
+            chosen = chosen._without(axis, partial(np.take, indices=names.index(label)))
+        if isinstance(pair, str):
+            raise TypeError(f"pair={pair!r} is one type; two are needed, as in pair=({pair!r}, {pair!r})")
         mask = chosen._mask(particle, pair, source, destination)
         return chosen if mask is None else chosen.keep(mask)
 
@@ -213,9 +256,9 @@ class Attribution:
         asked = {"pair": pair, "source": source, "destination": destination}
         asked_pairs = {k: v for k, v in asked.items() if v is not None}
         if asked_pairs:
-            self._need("pair", str(asked_pairs))
+            self._need(("pair",), str(asked_pairs))
         if particle is not None:
-            self._need("particle", f"particle={particle!r}")
+            self._need(("particle", "self"), f"particle={particle!r}")
             return is_type(particle)[self._ends()[0]]
         if not asked_pairs:
             return None
@@ -230,9 +273,9 @@ class Attribution:
             mask &= is_type(destination)[dst]
         return mask
 
-    def _need(self, axis: str, asked: str) -> None:
-        if self.axes[0] != axis:
-            raise ValueError(f"{asked} needs a {axis} axis; {self.method} has {', '.join(self.axes)}")
+    def _need(self, axes: tuple[str, ...], asked: str) -> None:
+        if self.axes[0] not in axes:
+            raise ValueError(f"{asked} needs a {axes[0]} axis; {self.method} has {', '.join(self.axes)}")
 
     def _ends(self) -> tuple[IntArray, IntArray]:
         if self.pairs is not None:
@@ -273,11 +316,13 @@ class Attribution:
         flat, offsets = take_rows(self.offsets, rows)
         events = self.events[rows]
         pairs = None
+        particles = take_rows(self.events.offsets, rows)[0] if self.self_values is not None else None
         if self.pairs is not None:
             shift = np.repeat(events.offsets[:-1] - self.events.offsets[rows], np.diff(offsets))
             pairs = Pairs(self.pairs.src[flat] + shift, self.pairs.dst[flat] + shift, offsets)
         return self.replace(
             values=self.values[flat],
+            self_values=_rows(self.self_values, particles),
             events=events,
             pairs=pairs,
             residual=_rows(self.residual, rows),
@@ -302,12 +347,14 @@ class Attribution:
             pairs = Pairs(src, dst, offsets_from_counts(np.concatenate([np.diff(p.offsets) for p in parts])))
         return first.replace(
             values=np.concatenate([p.values for p in parts]),
+            self_values=_join([p.self_values for p in parts]),
             events=events,
             pairs=pairs,
             residual=_join([p.residual for p in parts]),
             span=_join([p.span for p in parts]),
             error=_join([p.error for p in parts]),
             checks=_mean_checks(parts),
+            concerns=tuple(dict.fromkeys(c for p in parts for c in p.concerns)),
         )
 
     # --- conversions and storage -------------------------------------------------------------
@@ -354,11 +401,11 @@ class Attribution:
         return Attribution(events=events, **_conversions.read(path, events))
 
 
-def _rows(column: NDArray[np.float64] | None, rows: NDArray[Any]) -> NDArray[np.float64] | None:
+def _rows(column: NDArray[Any] | None, rows: NDArray[Any] | None) -> NDArray[Any] | None:
     return None if column is None else column[rows]
 
 
-def _join(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+def _join(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
     known = [p for p in parts if p is not None]
     return np.concatenate(known) if len(known) == len(parts) else None
 

@@ -19,15 +19,16 @@ from hepxai.attribution import Attribution, Pairs
 from hepxai.cards import nearest
 from hepxai.chunks import chunk_rows, image_rows, in_order, jagged_in_order
 from hepxai.events import Events
+from hepxai.explain import guards
 from hepxai.jagged import IntArray, offsets_from_counts, parents
 from hepxai.models.base import ChecksEvents, Model
 from hepxai.models.cloud import Cloud
+from hepxai.models.target import Target
 from hepxai.progress import track
 
-DOUBTED = 20
-"""Events from which outputs that all lie in [0, 1] are no coincidence."""
-SPREAD = 0.1
-"""Range up to which they may be the logits of a network that has not learned, wherever those lie."""
+
+class CheckWarning(UserWarning):
+    """A check of a result is bad."""
 
 
 class CannotExplainError(TypeError):
@@ -75,6 +76,10 @@ class Explainer(ABC):
         """Figures of merit of a result, stored with it."""
         return {}
 
+    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
+        """A sentence for each bad check: warned of, stored, and shown by whatever is made of the result."""
+        return ()
+
     def explain(self, model: Any, events: Events, target: str) -> Attribution:
         """Prepare, attribute, check."""
         ready = self.prepare(model, events, target)
@@ -87,13 +92,22 @@ class Explainer(ABC):
         ------
         FloatingPointError
             If the model gave values that are not finite: a mean over the rest would hide it.
+
+        Warns
+        -----
+        CheckWarning
+            Of every check that is bad; see `concerns`.
         """
         if bad := int(np.count_nonzero(~np.isfinite(found.values))):
             raise FloatingPointError(
                 f"{self.name}: {bad} of {found.values.size} values are not finite; look for extreme inputs "
                 "(`hepxai check`) or a training that diverged"
             )
-        return found.replace(checks=self.checks(found))
+        checks = self.checks(found)
+        concerns = self.concerns(checks)
+        for concern in concerns:
+            warnings.warn(f"{self.name}: {concern}", CheckWarning, stacklevel=4)
+        return found.replace(checks=checks, concerns=concerns)
 
     def silent(self) -> Self:
         """Copy that shows no progress bar."""
@@ -136,7 +150,8 @@ def explain(
     method : str
         A key of ``EXPLAINERS``, e.g. "attention", "edge_ig", "node_ig", "shapley", "surrogate".
     target : str, optional
-        Name of the output to explain, as a logit. May be left out if the model has only one.
+        Output to explain, as a logit, or the difference of two, as in "signal-background". May be left out if
+        the model has only one, or the method is the same for all.
     **settings
         Of the method; see the class in ``EXPLAINERS[method]``.
 
@@ -153,21 +168,26 @@ def explain(
     TypeError
         Arguments in another order; a setting that the method does not have.
     ValueError
-        The model refuses these events, or a setting is wrong.
+        The model refuses these events, a setting is wrong, or scores of an event are not reproducible; see
+        `hepxai.explain.guards`.
 
     Warns
     -----
+    CheckWarning
+        A check of the result is bad.
     UserWarning
-        All outputs of a model that is not the package's lie in [0, 1], as probabilities do.
+        The outputs of a model that is not the package's are probabilities; the order of particles matters;
+        one of two classes is explained by the difference of their logits.
     """
     require(events, Events, "explain(model, events, method)", "second", "hepxai.read(card).events has them")
-    explainer, output = build(method, model, settings), _target(model, target)
+    one = "one method a call: {name: explain(model, events, name) for name in names}"
+    require(method, str, "explain(model, events, method)", "third", one)
+    explainer = build(method, model, settings)
     if isinstance(model, ChecksEvents):
         model.check(events)
-    if len(events):  # scoring one of them is how any other model refuses events that it does not know
-        model.logits(events[[int(np.argmax(events.counts))]])
-    _doubt_logits(model, events)
-    return explainer.explain(model, events, output)
+    guards.check_scores(model, events)
+    guards.doubt_logits(model, events)
+    return explainer.explain(model, events, _target(explainer, model, events, target))
 
 
 def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
@@ -193,38 +213,49 @@ def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
 
 def _what_works(model: object, method: str, needs: type) -> str:
     mine = type(model).__name__
-    if isinstance(model, torch.nn.Module) and not isinstance(model, Model):
-        wrapped = "hepxai.PygModel(net, outputs=('signal',))"
-        return f"{mine} is a bare torch module; wrap it, as in {wrapped}, and explain that"
-    works = [name for name, other in sorted(EXPLAINERS.items()) if other.works_on(model)]
+    if not isinstance(model, Model) and (wrapped := _wrapped(model)):
+        return f"{mine} is no model of hepxai; wrap it, as in {wrapped}, and explain that"
     lacking = [m for m in dir(needs) if not m.startswith("_") and not hasattr(model, m)]
-    advice = f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
-    return f"{method} needs {needs.__name__}; {mine} has no {', '.join(lacking)}; {advice}"
+    return f"{method} needs {needs.__name__}; {mine} has no {', '.join(lacking)}; {working(model)}"
 
 
-def _doubt_logits(model: Model, events: Events) -> None:
-    """Warn of probabilities where logits are needed; the package's own networks give logits."""
-    targets = set(model.outputs) <= set(events.schema.targets)  # of a regression, which may lie anywhere
-    if hasattr(model, "card") or targets or len(events) < DOUBTED:
-        return
-    rows = np.linspace(0, len(events) - 1, min(len(events), 10 * DOUBTED)).astype(np.int64)
-    found = model.logits(events[rows])
-    if found.min() >= 0 and found.max() <= 1 and np.ptp(found) > SPREAD:
+def _wrapped(model: object) -> str | None:
+    """Constructor of the wrapper that fits a model that somebody brings as it is, if there is one."""
+    if isinstance(model, torch.nn.Module):
+        return (
+            "hepxai.PygModel(net, outputs=('signal',)), "
+            "hepxai.TableModel(net, outputs=('signal',), schema=events.schema) or hepxai.ImageModel"
+        )
+    if type(model).__name__ == "Booster":
+        package = type(model).__module__.partition(".")[0]
+        kind = {"xgboost": "XGBClassifier", "lightgbm": "LGBMClassifier"}.get(package, "a classifier")
+        fitted = f"{kind}(...).fit(events.table()[0], events.label)"
+        return f"hepxai.SklearnModel({fitted}, outputs=('signal',), schema=events.schema)"
+    sklearn = "hepxai.SklearnModel(estimator, outputs=('signal',), schema=events.schema)"
+    return sklearn if hasattr(model, "predict") else None
+
+
+def working(model: object) -> str:
+    """Methods that work on a model, in a sentence."""
+    works = [name for name, other in sorted(EXPLAINERS.items()) if other.works_on(model)]
+    return f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
+
+
+def _target(explainer: Explainer, model: Model, events: Events, target: str | None) -> str:
+    outputs = model.outputs
+    if target is None and (len(outputs) == 1 or not explainer.tells_outputs_apart):
+        return outputs[0]
+    if target is None:
+        raise KeyError(f"the model has several outputs; choose one of {', '.join(outputs)}, as target=…")
+    if target in outputs and len(outputs) == 2 and set(outputs) == set(events.schema.classes):
+        other = next(name for name in outputs if name != target)
         warnings.warn(
-            f"the outputs of the model lie in [0, 1] for all {len(rows)} events looked at: are they "
-            "probabilities? Explanations are meant for logits, the numbers before the sigmoid or softmax: "
-            "where a probability is near 0 or 1 nothing changes it any more, and attributions vanish",
+            "a decision between two classes depends only on the difference of their logits: "
+            f"target={target!r} is explained as '{target}-{other}'; give that to be spared this warning",
             stacklevel=3,
         )
-
-
-def _target(model: Model, target: str | None) -> str:
-    if target is None and len(model.outputs) == 1:
-        return model.outputs[0]
-    if target not in model.outputs:
-        raise KeyError(
-            f"target {target!r} is not an output of the model; choose one of {', '.join(model.outputs)}"
-        )
+        return f"{target}-{other}"
+    Target.of(outputs, target)
     return target
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hepxai.attribution import Attribution
 from hepxai.events import Events
-from hepxai.explain.base import Chunked, register
+from hepxai.explain.base import CannotExplainError, Chunked, register, working
 from hepxai.explain.path import PathExplainer, integrate
 from hepxai.jagged import row_sum
 from hepxai.models.base import HasEdgeWeights
@@ -26,7 +26,8 @@ class EdgeIG(PathExplainer):
 
     ``IG_ji = ∫_0^1 ∂F(t·1)/∂e_ji dt``. All weights of the layer equal t on the path, so its state is
     ``base + t * total`` and only the gradient at the particle state is needed at each node: the edge's share
-    of ``total``, contracted once with the integrated gradient, is its attribution.
+    of ``total``, contracted once with the integrated gradient, is its attribution. Edges from a particle to
+    itself are no pairs: their values are the ``self_loops`` of the result.
 
     Attributes
     ----------
@@ -48,6 +49,11 @@ class EdgeIG(PathExplainer):
         if self.neighbours not in ("frozen", "dynamic"):
             raise ValueError(f"neighbours={self.neighbours!r}; choose 'frozen' or 'dynamic'")
 
+    @classmethod
+    def works_on(cls, model: object) -> bool:
+        """Whether there is a layer with edges."""
+        return isinstance(model, HasEdgeWeights) and bool(model.edge_layers)
+
     def check_model(self, model: HasEdgeWeights) -> None:
         """Refuse a layer that the model does not have."""
         self._layer(model)
@@ -61,14 +67,18 @@ class EdgeIG(PathExplainer):
         """Signed attribution of every edge of the layer, axes ("pair",)."""
         chunked = Chunked.of(events)
         output = Target.of(model.outputs, target)
-        edges, values, changes = [], [], []
+        edges, values, loops, changes = [], [], [], []
         for cloud in chunked.clouds(self.name, progress=self.progress):
             src, dst, value, change = self._chunk(model, cloud, output)
-            edges.append((cloud, src, dst))
-            values.append(value)
+            alone = src == dst
+            edges.append((cloud, src[~alone], dst[~alone]))
+            values.append(value[~alone])
+            loops.append(value.new_zeros(len(cloud.x)).index_add(0, dst[alone], value[alone]))
             changes.append(change)
         pairs = chunked.pairs(edges)
         attribution, span = chunked.per_pair(values, pairs), chunked.per_event(changes)
+        itself = chunked.per_particle(loops)
+        total = row_sum(attribution, pairs.offsets) + row_sum(itself, events.offsets)
         return Attribution(
             attribution,
             ("pair",),
@@ -77,11 +87,16 @@ class EdgeIG(PathExplainer):
             target,
             settings=self.settings() | {"baseline": "edge weights 0"},
             pairs=pairs,
-            residual=row_sum(attribution, pairs.offsets) - span,
+            self_values=itself if itself.any() else None,
+            residual=total - span,
             span=span,
         )
 
     def _layer(self, model: HasEdgeWeights) -> str:
+        if not model.edge_layers:
+            raise CannotExplainError(
+                f"the model has no message-passing layer, whose edges could be weighted; {working(model)}"
+            )
         layer = self.layer or model.edge_layers[0]
         if layer not in model.edge_layers:
             raise KeyError(f"no layer {layer!r}; edges can be weighted in {', '.join(model.edge_layers)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -69,12 +69,32 @@ class Differentiable(Model, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class EdgeCoefficients:
+    """Coefficients of a layer on edges of its own choice; a pair without an edge has the coefficient 0.
+
+    Attributes
+    ----------
+    src, dst : Tensor of int64, shape [P]
+        Flat particle indices; the same one twice is a self loop.
+    values : Tensor, shape [P, heads]
+    """
+
+    src: Tensor
+    dst: Tensor
+    values: Tensor
+
+
 @runtime_checkable
 class HasAttention(Model, Protocol):
-    """Exposes attention coefficients over the complete graph of each event."""
+    """Exposes the attention coefficients of its layers."""
 
-    def attention(self, cloud: Cloud) -> dict[str, Tensor]:
-        """α_ij of each attention layer, ``[P, heads]``, edges as in `hepxai.jagged.all_pairs`."""
+    def attention(self, cloud: Cloud) -> Mapping[str, Tensor | EdgeCoefficients]:
+        """α_ij of each attention layer.
+
+        A tensor ``[P, heads]`` covers the complete graph, edges as in `hepxai.jagged.all_pairs`;
+        `EdgeCoefficients` any other edges, also those from a particle to itself.
+        """
         ...
 
 

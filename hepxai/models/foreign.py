@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +17,16 @@ from torch_geometric.nn import MessagePassing
 
 from hepxai.chunks import chunk_rows, in_order
 from hepxai.events import Events, Schema
-from hepxai.models.base import EdgePath
+from hepxai.models.base import EdgeCoefficients, EdgePath
 from hepxai.models.cloud import Cloud
 from hepxai.models.layers import Messages, complete_edges
+from hepxai.models.modules import as_logits, cast_like, naming_inputs, plain_module
 from hepxai.models.neighbours import Neighbours
 from hepxai.models.network import evaluating, same_inputs
+from hepxai.models.recorded import CLOSE, LayerCall, recording_calls
+
+FEW = 4
+"""Events of a batch on which is tried whether the nodes of a layer are the particles."""
 
 
 def call_with_batch(module: nn.Module, batch: Batch) -> Tensor:
@@ -39,7 +45,8 @@ class PygModel:
     Attributes
     ----------
     module : nn.Module
-        Returns logits ``[B, O]``, or ``[B]`` for one output.
+        Returns logits ``[B, O]``, or ``[B]`` for one output. A compiled or parallel one is unwrapped; it must
+        be on the CPU.
     outputs : tuple of str, length O
         Also for one output: ``("signal",)``.
     call : callable
@@ -53,6 +60,8 @@ class PygModel:
     -----
     Layers of the module that search neighbours do so again at every point of a path: "frozen" neighbours
     are only kept by the package's own networks. The stored residual tells whether it matters.
+
+    Layers whose nodes are not the particles of the event are refused where pairs of particles are asked for.
     """
 
     module: nn.Module
@@ -65,6 +74,7 @@ class PygModel:
         given: object = self.outputs
         if isinstance(given, str):  # a text is a sequence too: of letters
             raise TypeError(f"outputs={given!r} is a text; a tuple is needed: outputs=({given!r},)")
+        object.__setattr__(self, "module", plain_module(self.module))
 
     @property
     def edge_layers(self) -> tuple[str, ...]:
@@ -75,75 +85,117 @@ class PygModel:
         """Logits ``[E, O]``."""
         if self.schema is not None:
             same_inputs(self.schema, events.schema)
-        chunks = chunk_rows(events.counts)
-        whole = Cloud.of(events)
-        with torch.no_grad(), _naming_features(events.schema):
+        chunks, whole, names = chunk_rows(events.counts), Cloud.of(events), events.schema.features
+        with torch.no_grad(), naming_inputs(f"events with {len(names)} features ({', '.join(names)})"):
             parts = [self.forward_cloud(whole.take(torch.as_tensor(r))).double().numpy() for r in chunks]
         return in_order(parts, chunks, (0, len(self.outputs)))
 
     def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
         """Logits ``[B, O]``, differentiable, in evaluation mode."""
         batch = Batch(
-            x=cloud.x,
-            p4=cloud.p4,
+            x=cast_like(cloud.x, self.module),
+            p4=cast_like(cloud.p4, self.module),
             edge_index=torch.stack(complete_edges(cloud)),
             batch=cloud.batch,
             ptr=cloud.ptr,
         )
         batch._num_graphs = len(cloud)
         with evaluating(self.module):
-            logits = self.call(self.module, batch)
-        shape = (len(cloud), len(self.outputs))
-        if logits.numel() != shape[0] * shape[1]:
-            raise ValueError(
-                f"the module returned {tuple(logits.shape)} for {shape[0]} events and {self.outputs}"
-            )
-        return logits.view(shape)
+            try:
+                returned = self.call(self.module, batch)
+            except (TypeError, AttributeError, KeyError) as problem:
+                raise ValueError(
+                    f"the module failed on a batch of events: {problem}; the batch has x, p4, edge_index, "
+                    "batch and ptr: pass what forward takes, as in "
+                    "call=lambda m, b: m(b.x, b.edge_index, b.batch)"
+                ) from problem
+        return as_logits(returned, len(cloud), self.outputs, "batch")
 
     def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
         """Nothing that could be frozen from outside."""
         return {}
 
-    def attention(self, cloud: Cloud) -> dict[str, Tensor]:
-        """α_ij ``[P, heads]`` of the layers that compute one over the complete graph."""
-        found = {}
+    def attention(self, cloud: Cloud) -> Mapping[str, EdgeCoefficients]:
+        """α_ij of the layers that compute a softmax over the senders of a particle.
+
+        Raises
+        ------
+        ValueError
+            If coefficients are no attention, or not of particles, in all layers; other layers are named in a
+            warning and left out.
+        """
         with torch.no_grad(), ExitStack() as stack:
-            seen = {n: stack.enter_context(_watching(self._layer(n))) for n in self.edge_layers}
+            layers = {n: self._layer(n) for n in self.edge_layers}
+            calls = {n: stack.enter_context(recording_calls(m)) for n, m in layers.items()}
             self.forward_cloud(cloud)
-        src, dst = complete_edges(cloud)
-        for name, record in seen.items():
-            if record.get("alpha") is None:
+        attention, problems = {}, []
+        for name, several in calls.items():
+            if not any(call.coefficients is not None for call in several):
                 continue
-            _require_one_call(name, record)
-            alpha, order = record["alpha"], _event_order(record["edge_index"], cloud)
-            if not torch.equal(record["edge_index"][:, order], torch.stack([src, dst])):
-                raise ValueError(f"layer {name} attends over other edges than the pairs of particles")
-            found[name] = alpha.reshape(len(src), -1)[order]
-        return found
+            try:
+                coefficients = self._of_particles(name, several, cloud).attention()
+            except ValueError as problem:
+                problems.append(str(problem))
+                continue
+            if isinstance(coefficients, EdgeCoefficients):
+                attention[name] = coefficients
+            else:
+                problems.append(f"layer {name}: {coefficients}")
+        if problems and not attention:
+            raise ValueError("; ".join(problems) + "; edge_ig, node_ig and shapley need no attention")
+        if problems:
+            warnings.warn("left out of the attention: " + "; ".join(problems), stacklevel=2)
+        return attention
 
     @contextmanager
     def edge_path(self, cloud: Cloud, layer: str) -> Iterator[EdgePath]:
-        """Cut the module open at the aggregation of a message-passing layer."""
+        """Cut the module open at the messages of a layer.
+
+        Where the aggregation of half the messages is half of the total, the state at edge weight t is
+        ``t * total``; else it is the edge weights themselves.
+
+        Raises
+        ------
+        ValueError
+            If the edges of the layer are not pairs of particles of an event, or it is called more than once.
+        """
         module = self._layer(layer)
-        with torch.no_grad(), _watching(module) as record:
+        with torch.no_grad(), recording_calls(module) as calls:
             logits = self.forward_cloud(cloud)
-        _require_one_call(layer, record)
-        message, total, aggregation = record["message"], record["total"], record["aggregation"]
-        order = _event_order(record["edge_index"], cloud)
+        call = self._of_particles(layer, calls, cloud)
+        order, total = call.order, call.total
+        src, dst = call.edge_index[:, order]
 
         def contract(gradient: Tensor) -> Tensor:
             with torch.enable_grad():
-                weight = torch.ones(len(message), requires_grad=True)
-                weighted = message * weight.view(-1, *(1 for _ in message.shape[1:]))
-                (found,) = torch.autograd.grad(module.aggregate(weighted, **aggregation), weight, gradient)
-            return found[order]
+                weight = torch.ones(len(call.message), dtype=total.dtype, requires_grad=True)
+                weighted = call.message * _column(weight, call.message)
+                aggregated = module.aggregate(weighted, **call.arguments)
+                (shares,) = torch.autograd.grad(aggregated, weight, gradient)
+            return shares[order]
 
-        def after(state: Tensor, frozen: bool) -> Tensor:
-            with _hooked(module.register_aggregate_forward_hook(lambda *_: state)):
-                return self.forward_cloud(cloud)
+        def after_total(state: Tensor, frozen: bool) -> Tensor:
+            return self._hooked(module.register_aggregate_forward_hook, lambda *_: state, cloud)
 
-        src, dst = record["edge_index"][:, order]
-        yield EdgePath(Messages(src, dst, torch.zeros_like(total), total, contract), logits, after)
+        def after_weights(weight: Tensor, frozen: bool) -> Tensor:
+            def weigh(*given: Tensor) -> Tensor:
+                return given[-1] * _column(weight, given[-1])
+
+            return self._hooked(module.register_message_forward_hook, weigh, cloud)
+
+        if call.is_homogeneous(module):
+            yield EdgePath(Messages(src, dst, torch.zeros_like(total), total, contract), logits, after_total)
+        else:
+            weight = torch.ones(len(order), dtype=total.dtype)
+            messages = Messages(src, dst, torch.zeros_like(weight), weight, lambda gradient: gradient[order])
+            yield EdgePath(messages, logits, after_weights)
+
+    def _hooked(self, register: Callable[..., Any], hook: Callable[..., Tensor], cloud: Cloud) -> Tensor:
+        handle = register(hook)
+        try:
+            return self.forward_cloud(cloud)
+        finally:
+            handle.remove()
 
     def _layer(self, name: str) -> MessagePassing:
         module = self.module.get_submodule(name)
@@ -152,66 +204,39 @@ class PygModel:
             raise ValueError(f"layer {name} has flow {module.flow}; source_to_target is supported")
         return module
 
+    def _of_particles(self, layer: str, calls: list[LayerCall], cloud: Cloud) -> LayerCall:
+        """The one call of a layer whose edges are pairs of particles; see `edge_path` for what is raised."""
+        if len(calls) != 1:  # two sets of edges: one map could not tell them apart
+            raise ValueError(
+                f"the model calls layer {layer} {len(calls)} times for one batch, and its edges can be "
+                "explained if it is called once: give each use a layer of its own (they may share parameters)"
+            )
+        problem = calls[0].problem(cloud) or self._order_problem(layer, cloud)
+        if problem:
+            others = ", ".join(n for n in self.edge_layers if n != layer)
+            remedy = f"layer= chooses another layer ({others}); " if others else ""
+            raise ValueError(f"layer {layer}: {problem}; {remedy}node_ig and shapley need no edges")
+        return calls[0]
 
-@contextmanager
-def _naming_features(schema: Schema) -> Iterator[None]:
-    """Torch speaks of matrix sizes where the events are not those of the module's training."""
-    try:
-        yield
-    except RuntimeError as problem:
-        names = ", ".join(schema.features)
-        raise ValueError(
-            f"the module failed on events with {len(schema.features)} features ({names}): {problem}; "
-            "are these what it was trained on, in this order?"
-        ) from problem
-
-
-def _require_one_call(layer: str, record: dict[str, Any]) -> None:
-    """A layer that is used twice has two sets of edges: one map could not tell them apart."""
-    if record["calls"] != 1:
-        raise ValueError(
-            f"the model calls layer {layer} {record['calls']} times for one batch, and its edges can be "
-            "explained if it is called once: give each use a layer of its own (they may share parameters)"
+    def _order_problem(self, layer: str, cloud: Cloud) -> str | None:
+        """Reason why the rows of a layer are not the particles, tried with the particles in reverse order."""
+        several = (cloud.counts > 1).nonzero().flatten()[:FEW]
+        few = cloud.take(several)
+        turned = few.ptr[few.batch] + few.ptr[few.batch + 1] - 1 - torch.arange(len(few.x))
+        nodes = []
+        for part in (few, Cloud(few.x[turned], few.p4[turned], few.ptr)):
+            with torch.no_grad(), recording_calls(self._layer(layer)) as calls:
+                self.forward_cloud(part)
+            nodes.append(calls[0].nodes)
+        close = CLOSE * float(nodes[0].abs().max()) if nodes[0].numel() else 0.0
+        if torch.allclose(nodes[1], nodes[0][turned], rtol=0.0, atol=close):
+            return None
+        return (
+            "its nodes do not follow the particles when these come in another order: they are pooled or "
+            "sorted, or earlier layers depend on the order"
         )
 
 
-def _event_order(edge_index: Tensor, cloud: Cloud) -> Tensor:
-    """Order of edges by receiver, then sender: events stay together."""
-    src, dst = edge_index
-    return torch.argsort(dst * len(cloud.x) + src, stable=True)
-
-
-@contextmanager
-def _hooked(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _watching(module: MessagePassing) -> Iterator[dict[str, Any]]:
-    """Record edges, messages, attention and aggregation of one pass."""
-    record: dict[str, Any] = {"calls": 0}
-
-    def on_edges(_: Any, inputs: Any) -> None:
-        record["calls"] += 1
-        record["edge_index"] = inputs[0]
-
-    def on_message(_: Any, inputs: Any, output: Tensor) -> None:
-        record["message"] = output.detach()
-        alpha = inputs[0].get("alpha", getattr(module, "_alpha", None))
-        record["alpha"] = None if alpha is None else alpha.detach()
-
-    def on_aggregate(_: Any, inputs: Any, output: Tensor) -> None:
-        record["total"], record["aggregation"] = output.detach(), inputs[0]
-
-    handles = (
-        module.register_propagate_forward_pre_hook(on_edges),
-        module.register_message_forward_hook(on_message),
-        module.register_aggregate_forward_hook(on_aggregate),
-    )
-    with ExitStack() as stack:
-        for handle in handles:
-            stack.enter_context(_hooked(handle))
-        yield record
+def _column(weight: Tensor, like: Tensor) -> Tensor:
+    """Weights ``[P]`` that multiply messages ``[P, ...]``."""
+    return weight.view(-1, *(1 for _ in like.shape[1:]))

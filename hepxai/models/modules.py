@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
@@ -48,8 +49,8 @@ def _inside(module: nn.Module) -> object:
 
 def eager() -> AbstractContextManager[object]:
     """Run compiled parts as they are written: compiled code does not call hooks that are added later."""
-    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    return nullcontext() if stance is None else stance("force_eager")
+    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6; it loads the compiler: seconds
+    return stance("force_eager") if stance and "torch._dynamo" in sys.modules else nullcontext()
 
 
 def cast_like(x: Tensor, module: nn.Module) -> Tensor:
