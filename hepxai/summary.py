@@ -112,36 +112,7 @@ def _doubted_targets(
 
 def _warnings(explained: Mapping[str, Attribution]) -> list[str]:
     """What a reader must know before believing a map."""
-    found = []
-    for method, attribution in explained.items():
-        checks, wanted = attribution.checks, attribution.settings.get("tolerance", 0.01)
-        if checks.get("median_residual", 0.0) > wanted:
-            median, limit = told_apart(100 * checks["median_residual"], 100 * wanted)
-            found.append(
-                f"{method}: the median completeness residual is {median} %, more than the {limit} % asked "
-                "for."
-            )
-        if checks.get("fidelity_ok", 1.0) == 0.0:
-            split = "test" if "test_agreement" in checks else "valid"
-            agreement, correlation = (
-                measured(checks[f"{split}_{k}"], checks.get(f"{split}_{k}_error"))
-                for k in ("agreement", "logit_correlation")
-            )
-            found.append(
-                f"{method}: on the {split} events the surrogate makes the decision of its original for a "
-                f"share of {agreement}, and their logits have a correlation of {correlation}. That is "
-                "less than asked for: it may not tell the same story."
-            )
-    return found
-
-
-def told_apart(first: float, second: float) -> tuple[str, str]:
-    """Two different numbers with as few decimals, at least two, as show which is larger."""
-    for places in range(2, 18):
-        shown = f"{first:.{places}f}", f"{second:.{places}f}"
-        if shown[0] != shown[1]:
-            break
-    return shown
+    return [f"{method}: {concern}." for method, a in explained.items() for concern in a.concerns]
 
 
 def _fidelity(explained: Mapping[str, Attribution]) -> dict[str, dict[str, dict[str, float]]]:

@@ -10,51 +10,15 @@ import pytest
 from hepxai.attribution import Attribution
 from hepxai.files import read_tensors
 from hepxai.models.card import ModelCard
-from hepxai.summary import _doubts, _warnings, best_epoch, told_apart
+from hepxai.summary import _doubts, _warnings, best_epoch
 from hepxai.training import fit
 
 
-def complete(events, median, **checks):
-    """A map whose checks are these."""
-    found = Attribution(np.zeros(events.n_particles), ("particle",), events, "node_ig", "signal")
-    return found.replace(settings={"tolerance": 0.01}, checks={"median_residual": median} | checks)
-
-
-# --- warnings --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("median", "shown"),
-    [
-        (0.00999999, None),
-        (0.01, None),
-        (0.010000004, "1.0000004 %, more than the 1.0000000 % asked for"),
-        (0.01004, "1.004 %, more than the 1.000 % asked for"),
-        (0.0234, "2.34 %, more than the 1.00 % asked for"),
-    ],
-)
-def test_a_residual_beyond_the_tolerance_is_told_apart_from_it(toy, median, shown):
-    found = _warnings({"node_ig": complete(toy(3), median)})
-    assert len(found) == (shown is not None)
-    assert shown is None or (shown in found[0] and found[0].startswith("node_ig: "))
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "texts"),
-    [(1.0, 2.0, ("1.00", "2.00")), (1.0001, 1.0, ("1.0001", "1.0000")), (0.1, 0.1, ("0.10", "0.10"))],
-)
-def test_numbers_are_told_apart(first, second, texts):
-    found = told_apart(first, second)
-    assert found == texts if first != second else len(set(found)) == 1
-
-
-def test_a_poor_surrogate_is_described_with_errors(toy):
-    figures = {"test_agreement": 0.71, "test_agreement_error": 0.012}
-    figures |= {"test_logit_correlation": 0.52, "test_logit_correlation_error": 0.031, "fidelity_ok": 0.0}
-    (found,) = _warnings({"surrogate": complete(toy(3), 0.001, **figures)})
-    assert "0.710 ± 0.012" in found
-    assert "0.520 ± 0.031" in found
-    assert _warnings({"surrogate": complete(toy(3), 0.001, **figures | {"fidelity_ok": 1.0})}) == []
+def test_concerns_of_results_are_listed_by_method(toy):
+    events = toy(3)
+    fine = Attribution(np.zeros(events.n_particles), ("particle",), events, "node_ig", "signal")
+    bad = fine.replace(concerns=("values do not add up", "and more"))
+    assert _warnings({"node_ig": fine, "edge_ig": bad}) == ["edge_ig: values do not add up.", "edge_ig: and more."]
 
 
 def test_overtraining_is_shown_with_both_errors():

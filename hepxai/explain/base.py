@@ -27,6 +27,12 @@ from hepxai.models.target import Target
 from hepxai.progress import track
 
 
+WANTED = 0.01
+"""Relative completeness residual that is wanted of methods that do not say another."""
+MARGIN, FAR = 1.5, 20
+"""Residuals that raise a concern, in wanted ones: of the median event, and of one event in ten."""
+
+
 class CheckWarning(UserWarning):
     """A check of a result is bad."""
 
@@ -77,8 +83,19 @@ class Explainer(ABC):
         return {}
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """A sentence for each bad check: warned of, stored, and shown by whatever is made of the result."""
-        return ()
+        """A sentence for each bad check: warned of, stored, and shown by whatever is made of the result.
+
+        Here of the completeness residual, against the ``tolerance`` of the method.
+        """
+        tolerance = getattr(self, "tolerance", None) or WANTED
+        median, tail = checks.get("median_residual", 0.0), checks.get("p90_residual", 0.0)
+        if median <= MARGIN * tolerance and tail <= FAR * tolerance:
+            return ()
+        return (
+            "values add up to the change of the output only within "
+            f"{100 * median:.3g} % in the median event and {100 * tail:.3g} % in one event of ten "
+            f"({100 * tolerance:.3g} % was asked for)",
+        )
 
     def explain(self, model: Any, events: Events, target: str) -> Attribution:
         """Prepare, attribute, check."""

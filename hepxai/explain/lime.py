@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,6 @@ from hepxai.models.target import Target
 from hepxai.progress import track
 
 Array = NDArray[np.float64]
-
-
-class PoorFitWarning(UserWarning):
-    """A linear model repeats the score around the events less well than asked: it explains another model."""
 
 
 @register("lime")
@@ -88,16 +84,17 @@ class Lime(BackgroundExplainer):
         )
 
     def checks(self, found: Attribution) -> dict[str, float]:
-        """Mean R² of the local fits, and the share of events below ``minimum_r2``; warns of a low mean."""
-        if len(found.events) and found.checks["mean_r2"] < self.minimum_r2:
-            warnings.warn(
-                f"lime: the linear models around the events have a mean R² of {found.checks['mean_r2']:.2f}, "
-                f"below {self.minimum_r2:g}: the score is not linear there, and their slopes say little; "
-                "take kernel_shap",
-                PoorFitWarning,
-                stacklevel=2,
-            )
+        """Mean R² of the local fits, and the share of events below ``minimum_r2``."""
         return dict(found.checks)
+
+    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
+        """Linear models that do not fit."""
+        if checks.get("mean_r2", 1.0) >= self.minimum_r2:
+            return ()
+        return (
+            f"the linear models around the events have a mean R² of {checks['mean_r2']:.2f}, below "
+            f"{self.minimum_r2:g}: the score is not linear there, and their slopes say little; take kernel_shap",
+        )
 
     def _quality(self, r2: Array) -> dict[str, float]:
         """Means over events, so that those of parts of a population combine."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -18,8 +18,6 @@ from hepxai.explain.base import Explainer
 
 STEPS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of Gauss-Legendre nodes that are tried in turn."""
-MARGIN, FAR = 1.5, 20
-"""Residuals that raise a concern, in tolerances: of the median event, and of one in ten."""
 ROUNDING = 1e-6
 """Of the largest change of an output: what single precision may leave of no change at all."""
 
@@ -103,17 +101,6 @@ def residual_checks(attribution: Attribution) -> dict[str, float]:
     return {"median_residual": float(median), "p90_residual": float(tail)}
 
 
-def residual_concerns(checks: Mapping[str, float], tolerance: float) -> tuple[str, ...]:
-    """Sentence about a median residual above tolerance, or 90 % quantile above ``FAR`` times that."""
-    median, tail = checks.get("median_residual", 0.0), checks.get("p90_residual", 0.0)
-    if median <= MARGIN * tolerance and tail <= FAR * max(tolerance, 0.01):
-        return ()
-    return (
-        f"values add up to the change of the output only within {100 * median:.3g} % in the median event and "
-        f"{100 * tail:.3g} % in one of ten ({100 * tolerance:.3g} % was asked for)",
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class PathExplainer(Explainer):
     """A method that integrates along a path and promises completeness.
@@ -149,10 +136,6 @@ class PathExplainer(Explainer):
     def checks(self, found: Attribution) -> dict[str, float]:
         """Completeness."""
         return residual_checks(found)
-
-    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Values that do not add up to the change of the output that they share out."""
-        return residual_concerns(checks, self.tolerance)
 
     def with_steps(self, model: Any, events: Events, target: str) -> Self:
         """Copy with the fewest of ``STEPS`` whose median relative residual is within tolerance.

@@ -47,8 +47,8 @@ def write_friends(
     attributions : iterable of Attribution
         Each becomes branches ``hepxai_<method>…`` or, for particles, ``hepxai_particle_<method>…``; neurons
         one list ``hepxai_<method>_<layer>_value`` for each layer. Of a map over pixels every particle gets
-        the value of the pixel that it lights; values of pixels that nothing lights are not written. It may
-        explain a part of the events, or a selection of their particles or pairs.
+        the value of the pixel that it lights; values of pixels that nothing lights are not written. Edges from
+        a particle to itself become ``hepxai_particle_<method>_self…``. It may explain a part of the events, or a selection of their particles or pairs.
     scores : ndarray, shape [E] or [E, K], optional
         Logits, of the signal or one per class; or predicted values where the schema has no classes.
     predictions : mapping of str to ndarray, shape [E], optional
@@ -69,7 +69,7 @@ def write_friends(
         If events, attributions and scores do not line up, or ask twice for one branch.
     """
     folder, order = Path(folder), _in_entry_order(events)
-    attributions = list(attributions)
+    attributions = [part for a in attributions for part in _with_self_loops(a)]
     branches = friend_branches(events, attributions, scores, predictions or {})
     title = _title(events, attributions)
     outputs = [folder / name for name in friend_names(events.files)]
@@ -87,6 +87,14 @@ def write_friends(
         for output, text in texts.items():
             all_or_none.enter_context(replacing(output)).write_text(text, encoding="utf-8")
     return outputs
+
+
+def _with_self_loops(attribution: Attribution) -> Iterator[Attribution]:
+    """Attribution, and values of edges from a particle to itself as particle values of ``<method>_self``."""
+    yield attribution
+    loops = attribution.self_loops
+    if loops is not None:
+        yield loops.replace(axes=("particle", *loops.axes[1:]), method=f"{attribution.method}_self", concerns=())
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def test_layers_with_other_heads(events: Events, make_model: Callable[..., Netwo
         alone = explain(model, events, "attention", layer=name)
         assert alone.axes == ("pair", "layer", "head")
         np.testing.assert_array_equal(alone.values[:, 0], part)
-    with pytest.raises(KeyError, match="no attention layer 'graph_1'; there are transformer_1, transformer_2"):
+    with pytest.raises(KeyError, match="no attention layer 'graph_1'; there are transformer_1, trans"):
         explain(model, events, "attention", layer="graph_1")
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explain import EXPLAINERS, explain
+from hepxai.explain.base import CheckWarning
 from hepxai.explain.libraries import RUNS, event_seeds
-from hepxai.explain.lime import PoorFitWarning
 from hepxai.models.table import TableModel
 
 
@@ -110,10 +110,11 @@ def test_a_column_without_spread_gets_nothing(events: Events) -> None:
 
 
 def test_a_warning_where_the_score_is_not_linear(events: Events) -> None:
-    with pytest.warns(PoorFitWarning, match=r"mean R² of 0\.\d\d, below 0.5: .* take kernel_shap"):
+    with pytest.warns(CheckWarning, match=r"mean R² of 0\.\d\d, below 0.5: .* take kernel_shap"):
         found = explain(wrap(Wavy(), events), events[:10], "lime", samples=400)
     assert found.checks["mean_r2"] < 0.5
     assert found.checks["poor_fits"] > 0.5
+    assert "linear models" in found.caveat
 
 
 def test_checks_of_parts_are_those_of_the_whole(events: Events) -> None:

@@ -193,8 +193,8 @@ def test_a_bare_module_is_told_its_wrapper(events: Events) -> None:
             explain(Plain(SAGEConv), events, method)
         assert str(error.value) == (
             "Plain is no model of hepxai; wrap it, as in hepxai.PygModel(net, outputs=('signal',)), "
-            "hepxai.TableModel(net, outputs=('signal',), schema=events.schema) or hepxai.ImageModel, and explain "
-            "that"
+            "hepxai.TableModel(net, outputs=('signal',), schema=events.schema) or hepxai.ImageModel, and "
+            "explain that"
         )
 
 

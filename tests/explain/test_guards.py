@@ -1,0 +1,274 @@
+"""What `explain` finds out about a model before it explains, and says about a result afterwards."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.nn import GraphConv, global_mean_pool
+
+from hepxai.attribution import Attribution
+from hepxai.events import Events
+from hepxai.explain import EXPLAINERS, CannotExplainError, explain
+from hepxai.explain.base import CheckWarning
+from hepxai.models import PygModel
+from hepxai.models.foreign_image import ImageModel
+from hepxai.models.table import TableModel
+
+CLASSES = ("background", "signal")
+
+
+class Graph(nn.Module):
+    """One layer of messages and a readout, with a fault or an ending of choice."""
+
+    def __init__(
+        self, fault: str = "", outputs: int = 1, end: Callable[[Tensor], Tensor] = lambda z: z
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv, self.last, self.end = GraphConv(5, 8, aggr="mean"), nn.Linear(8, outputs), end
+        self.fault, self.norm = fault, nn.BatchNorm1d(8, track_running_stats=False)
+
+    def forward(self, batch: Batch) -> Tensor:
+        x = torch.tanh(self.conv(batch.x / 50, batch.edge_index))
+        if self.fault == "dropout":
+            x = F.dropout(x, 0.1)
+        if self.fault == "batch statistics":
+            x = self.norm(x)
+        if self.fault == "no batch vector":
+            x = x - x.mean(0)
+        if self.fault == "order":
+            x = x / (1 + torch.arange(len(x)) - batch.ptr[batch.batch])[:, None]
+        return self.end(5 * self.last(global_mean_pool(x, batch.batch, batch.num_graphs)))
+
+
+@pytest.fixture
+def many(toy: Callable[..., Events]) -> Events:
+    return toy(40, seed=4, smallest=2, largest=5)
+
+
+# --- scores ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("dropout", r"two scores of one event differ .*F.dropout\(x, p, training=self.training\)"),
+        (
+            "batch statistics",
+            "in company of others gets another score than alone .*track_running_stats=False",
+        ),
+        ("no batch vector", "in company of others gets another score than alone .*get the batch vector"),
+    ],
+)
+@pytest.mark.parametrize("method", ["edge_ig", "node_ig", "shapley"])
+def test_scores_that_are_no_function_of_the_event_are_refused(many, fault, message, method):
+    with pytest.raises(ValueError, match=message):
+        explain(PygModel(Graph(fault), ("score",)), many, method)
+
+
+@pytest.mark.parametrize("view", ["table", "image"])
+def test_scores_of_tables_and_images_as_well(toy, view):
+    """BatchNorm that never learned statistics, in evaluation as in training."""
+    events = toy(40)
+    norm = nn.BatchNorm1d(1, track_running_stats=False)
+    size = len(events.schema.globals) if view == "table" else int(np.prod(events.image_layout().shape))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(size, 1), norm)
+    model, method = (
+        (TableModel(net, ("score",), events.schema), "feature_ig")
+        if view == "table"
+        else (ImageModel(net, ("score",), events.schema), "image_ig")
+    )
+    with pytest.raises(ValueError, match=r"cannot be scored alone|another score than alone"):
+        explain(model, events, method)
+
+
+def test_an_order_that_matters_is_named(many):
+    with pytest.warns(UserWarning, match=r"depends on the order of the particles .* \d"):
+        explain(PygModel(Graph("order"), ("score",)), many, "node_ig", steps=2)
+
+
+def test_the_module_is_left_as_it_is(many):
+    module = Graph()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    explain(PygModel(module, ("score",)), many, "edge_ig", steps=4)
+    assert all(
+        torch.equal(v, before[k]) and v.dtype == before[k].dtype for k, v in module.state_dict().items()
+    )
+
+
+# --- targets -------------------------------------------------------------------------------------------
+
+
+def shifted(end: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Any g(x) added to all logits."""
+    return lambda z: end(z + 3 * torch.sin(z.sum(-1, keepdim=True)))
+
+
+@pytest.mark.parametrize("method", ["edge_ig", "node_ig", "shapley", "shapley_interaction"])
+def test_a_contrast_does_not_see_what_is_added_to_all_logits(many, method):
+    settings = {} if "shapley" in method else {"steps": 48}
+    plain = PygModel(Graph(outputs=2), CLASSES)
+    added = PygModel(Graph(outputs=2, end=shifted(lambda z: z)), CLASSES)
+    as_logs = PygModel(Graph(outputs=2, end=lambda z: F.log_softmax(z, -1)), CLASSES)
+    values = explain(plain, many, method, target="signal-background", **settings).values
+    one, other = (
+        explain(PygModel(Graph(outputs=2), ("a", "b")), many, method, target=t, **settings) for t in "ba"
+    )
+    scale = np.abs(values).max()
+    np.testing.assert_allclose(values, one.values - other.values, atol=1e-5 * scale)
+    for model, tolerance in ((added, 2e-3), (as_logs, 2e-3)):
+        with pytest.warns(UserWarning) if model is as_logs else nullcontext():
+            again = explain(model, many, method, target="signal-background", **settings)
+        np.testing.assert_allclose(again.values, values, atol=tolerance * scale)
+
+
+def test_one_of_two_classes_is_explained_by_their_difference(many):
+    model = PygModel(Graph(outputs=2), CLASSES)
+    contrast = explain(model, many, "node_ig", steps=4, target="signal-background")
+    with pytest.warns(UserWarning, match="target='signal' is explained as 'signal-background'"):
+        named = explain(model, many, "node_ig", steps=4, target="signal")
+    np.testing.assert_array_equal(named.values, contrast.values)
+    assert named.target == contrast.target == "signal-background"
+
+
+@pytest.mark.parametrize(
+    ("end", "outputs", "message"),
+    [
+        (lambda z: F.log_softmax(z, -1), 2, "log-probabilities"),
+        (lambda z: F.softmax(z, -1), 2, "probabilities"),
+        (torch.sigmoid, 1, "probabilities"),
+    ],
+)
+def test_probabilities_are_recognised(many, end, outputs, message):
+    names = ("a", "b")[:outputs]
+    with pytest.warns(UserWarning, match=message):
+        explain(PygModel(Graph(outputs=outputs, end=end), names), many, "node_ig", steps=2, target="a")
+
+
+@pytest.mark.parametrize("target", ["muon", "signal-muon", "signal-signal", "signal - "])
+def test_unknown_targets_name_the_outputs(many, target):
+    with pytest.raises(
+        KeyError, match=r"choose one of background, signal, or a difference such as 'signal-back"
+    ):
+        explain(PygModel(Graph(outputs=2), CLASSES), many, "node_ig", target=target)
+
+
+def test_names_with_a_dash_are_outputs_first(many):
+    model = PygModel(Graph(outputs=2), ("tt-like", "tt"))
+    assert explain(model, many, "node_ig", steps=2, target="tt-like").target == "tt-like"
+    assert explain(model, many, "node_ig", steps=2, target="tt-like-tt").target == "tt-like-tt"
+
+
+# --- checks that are bad -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def coarse(many: Events) -> Attribution:
+    """Integrated with one step, along a curve."""
+    with pytest.warns(CheckWarning, match=r"edge_ig: values add up .* only within \d"):
+        return explain(PygModel(Graph(), ("signal",)), many, "edge_ig", steps=1, tolerance=1e-5)
+
+
+def test_a_bad_check_is_warned_of_stored_and_shown(coarse, tmp_path):
+    assert len(coarse.concerns) == 1
+    assert "values add up" in coarse.concerns[0]
+    assert coarse.caveat == coarse.concerns[0]
+    assert f"caution: {coarse.caveat}>" in repr(coarse)
+    assert coarse.select(pair=("muon", "jet")).caveat == coarse.caveat
+    coarse.save(tmp_path / "map.safetensors")
+    assert Attribution.load(tmp_path / "map.safetensors", coarse.events).concerns == coarse.concerns
+    fine = coarse.replace(concerns=())
+    joined = Attribution.concatenate([coarse[:10], fine[10:]])
+    assert joined.concerns == coarse.concerns
+    assert fine.caveat is None
+    assert "caution" not in repr(fine)
+
+
+@pytest.mark.parametrize(
+    ("median", "tail", "is_bad"),
+    [(0.0149, 0.19, False), (0.0151, 0.0151, True), (0.001, 0.21, True), (np.inf, np.inf, True)],
+)
+def test_residuals_that_are_too_large(median, tail, is_bad):
+    for name in ("edge_ig", "image_ig", "shapley", "conductance"):
+        concerns = EXPLAINERS[name]().concerns({"median_residual": median, "p90_residual": tail})
+        assert bool(concerns) == is_bad
+
+
+def test_attention_that_does_not_add_up_is_said(many):
+    class Gates:
+        view, outputs = "graph", ("score",)
+
+        def logits(self, events: Events) -> np.ndarray:
+            return np.zeros((len(events), 1))
+
+        def attention(self, cloud):
+            pairs = int((cloud.counts * (cloud.counts - 1)).sum())
+            return {"gates": torch.full((pairs, 1), 0.7)}
+
+    with pytest.warns(CheckWarning, match="attention: coefficients of a receiver add up to 1 only within"):
+        assert "no softmax" in explain(Gates(), many, "attention").caveat
+
+
+# --- arguments -------------------------------------------------------------------------------------------
+
+
+def test_one_method_a_call(many):
+    with pytest.raises(
+        TypeError, match=r"third argument is of type list.*explain\(model, events, name\) for name"
+    ):
+        explain(PygModel(Graph(), ("score",)), many, ["edge_ig", "node_ig"])
+
+
+def test_one_type_is_no_pair(coarse):
+    with pytest.raises(TypeError, match=r"two are needed, as in pair=\('muon', 'muon'\)"):
+        coarse.select(pair="muon")
+    coarse.select(pair=("muon", "muon"))
+
+
+def test_modules_without_messages_are_told_what_works(many):
+    class DeepSets(Graph):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Linear(5, 8)
+
+        def forward(self, batch: Batch) -> Tensor:
+            return self.last(
+                global_mean_pool(torch.tanh(self.conv(batch.x / 50)), batch.batch, batch.num_graphs)
+            )
+
+    model = PygModel(DeepSets(), ("score",))
+    with pytest.raises(
+        CannotExplainError, match=r"no message-passing layer, .*work on it: node_ig, shapley,"
+    ) as e:
+        explain(model, many, "edge_ig")
+    for name in str(e.value).rpartition(": ")[2].split(", "):
+        assert name == "surrogate" or len(explain(model, many, name).values)
+    with pytest.raises(CannotExplainError, match="no attention layer"):
+        explain(model, many, "attention")
+
+
+@pytest.mark.parametrize(
+    ("brought", "message"),
+    [
+        (nn.Linear(2, 1), r"wrap it, as in hepxai.PygModel\(net"),
+        (type("Booster", (), {"__module__": "xgboost.core"})(), r"SklearnModel\(XGBClassifier\(...\).fit\("),
+        (type("Tree", (), {"predict": print})(), r"SklearnModel\(estimator"),
+        ("model.pt", "outputs, view; no registered method works"),
+    ],
+)
+def test_what_is_no_model_is_told_its_wrapper(many, brought, message):
+    with pytest.raises(CannotExplainError, match=message):
+        explain(brought, many, "edge_ig")
+
+
+def test_attributions_and_settings_survive_pickle(coarse):
+    assert pickle.loads(pickle.dumps(EXPLAINERS["edge_ig"](steps=3))) == EXPLAINERS["edge_ig"](steps=3)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(coarse)).values, coarse.values)
