@@ -18,7 +18,8 @@ def test_concerns_of_results_are_listed_by_method(toy):
     events = toy(3)
     fine = Attribution(np.zeros(events.n_particles), ("particle",), events, "node_ig", "signal")
     bad = fine.replace(concerns=("values do not add up", "and more"))
-    assert _warnings({"node_ig": fine, "edge_ig": bad}) == ["edge_ig: values do not add up.", "edge_ig: and more."]
+    listed = _warnings({"node_ig": fine, "edge_ig": bad})
+    assert listed == ["edge_ig: values do not add up.", "edge_ig: and more."]
 
 
 def test_overtraining_is_shown_with_both_errors():

@@ -26,7 +26,6 @@ from hepxai.models.cloud import Cloud
 from hepxai.models.target import Target
 from hepxai.progress import track
 
-
 WANTED = 0.01
 """Relative completeness residual that is wanted of methods that do not say another."""
 MARGIN, FAR = 1.5, 20

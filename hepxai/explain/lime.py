@@ -93,7 +93,8 @@ class Lime(BackgroundExplainer):
             return ()
         return (
             f"the linear models around the events have a mean R² of {checks['mean_r2']:.2f}, below "
-            f"{self.minimum_r2:g}: the score is not linear there, and their slopes say little; take kernel_shap",
+            f"{self.minimum_r2:g}: the score is not linear there, and their slopes say little; "
+            "take kernel_shap",
         )
 
     def _quality(self, r2: Array) -> dict[str, float]:

@@ -47,8 +47,9 @@ def write_friends(
     attributions : iterable of Attribution
         Each becomes branches ``hepxai_<method>…`` or, for particles, ``hepxai_particle_<method>…``; neurons
         one list ``hepxai_<method>_<layer>_value`` for each layer. Of a map over pixels every particle gets
-        the value of the pixel that it lights; values of pixels that nothing lights are not written. Edges from
-        a particle to itself become ``hepxai_particle_<method>_self…``. It may explain a part of the events, or a selection of their particles or pairs.
+        the value of the pixel that it lights; values of pixels that nothing lights are not written. Edges
+        from a particle to itself become ``hepxai_particle_<method>_self…``. It may explain a part of the
+        events, or a selection of their particles or pairs.
     scores : ndarray, shape [E] or [E, K], optional
         Logits, of the signal or one per class; or predicted values where the schema has no classes.
     predictions : mapping of str to ndarray, shape [E], optional
@@ -94,7 +95,8 @@ def _with_self_loops(attribution: Attribution) -> Iterator[Attribution]:
     yield attribution
     loops = attribution.self_loops
     if loops is not None:
-        yield loops.replace(axes=("particle", *loops.axes[1:]), method=f"{attribution.method}_self", concerns=())
+        axes, method = ("particle", *loops.axes[1:]), f"{attribution.method}_self"
+        yield loops.replace(axes=axes, method=method, concerns=())
 
 
 @contextmanager

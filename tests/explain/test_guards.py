@@ -125,7 +125,7 @@ def test_a_contrast_does_not_see_what_is_added_to_all_logits(many, method):
     scale = np.abs(values).max()
     np.testing.assert_allclose(values, one.values - other.values, atol=1e-5 * scale)
     for model, tolerance in ((added, 2e-3), (as_logs, 2e-3)):
-        with pytest.warns(UserWarning) if model is as_logs else nullcontext():
+        with pytest.warns(UserWarning, match="log-prob") if model is as_logs else nullcontext():
             again = explain(model, many, method, target="signal-background", **settings)
         np.testing.assert_allclose(again.values, values, atol=tolerance * scale)
 

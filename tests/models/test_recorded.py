@@ -124,7 +124,7 @@ def test_edge_ig_is_that_of_weights_on_messages(events: Events, kind: str) -> No
 
 
 def test_an_lstm_over_the_senders_sees_the_padding_of_other_events(events: Events) -> None:
-    """PyG runs it over the zeros behind the last sender, as many as the largest event of the batch asks for."""
+    """PyG runs it over the zeros behind the last sender, as many as the largest event needs."""
     model = PygModel(Two(SAGEConv(INPUTS, 8, aggr="lstm"), 8), ("signal",))
     with pytest.raises(ValueError, match="in company of others gets another score than alone"):
         explain(model, events, "edge_ig")
