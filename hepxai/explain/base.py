@@ -26,8 +26,6 @@ from hepxai.models.cloud import Cloud
 from hepxai.models.target import Target
 from hepxai.progress import track
 
-WANTED = 0.01
-"""Relative completeness residual that is wanted of methods that do not say another."""
 MARGIN, FAR = 1.5, 20
 """Residuals that raise a concern, in wanted ones: of the median event, and of one event in ten."""
 
@@ -52,6 +50,8 @@ class Explainer(ABC):
         Protocol that the model must satisfy (class attribute); see `hepxai.models.base`.
     tells_outputs_apart : bool
         False if the result is the same for every output of a model (class attribute).
+    wanted_residual : float
+        Median relative completeness residual, where ``tolerance`` is not a setting (class attribute).
     progress : bool
         Show a progress bar.
     """
@@ -59,6 +59,7 @@ class Explainer(ABC):
     name: ClassVar[str]
     needs: ClassVar[type] = Model
     tells_outputs_apart: ClassVar[bool] = True
+    wanted_residual: ClassVar[float] = 0.01
     progress: bool = False
 
     @classmethod
@@ -86,7 +87,7 @@ class Explainer(ABC):
 
         Here of the completeness residual, against the ``tolerance`` of the method.
         """
-        tolerance = getattr(self, "tolerance", None) or WANTED
+        tolerance = getattr(self, "tolerance", 0.0) or self.wanted_residual
         median, tail = checks.get("median_residual", 0.0), checks.get("p90_residual", 0.0)
         if median <= MARGIN * tolerance and tail <= FAR * tolerance:
             return ()

@@ -36,6 +36,7 @@ class GradientShap(BackgroundExplainer):
     """
 
     needs = DifferentiableTable
+    wanted_residual = 0.2  # of a sample; the mean over events is complete
     samples: int = 200
 
     def __post_init__(self) -> None:
