@@ -138,11 +138,9 @@ def best_against(results: Array, reference: int, *, higher: bool = True) -> Comp
     best = int(signed.mean(axis=1).argmax())
     gains = results[best] - results[reference]
     value = np.asarray(gains.mean())
-    unpaired, paired = (
-        np.asarray(np.sqrt(v / n))
-        for v in (np.var(results[[best, reference]], axis=1, ddof=1).sum(), np.var(gains, ddof=1))
-    )
-    student = float(stats.ttest_1samp(gains, 0).pvalue) if paired > 0 else 1.0 if value == 0 else 0.0
+    spreads = (np.var(results[[best, reference]], axis=1, ddof=1).sum(), np.var(gains, ddof=1))
+    gain, paired = (Estimate(value, np.asarray(np.sqrt(v / n)), float(n)) for v in spreads)
+    student = float(stats.ttest_1samp(gains, 0).pvalue) if paired.error > 0 else 1.0 if value == 0 else 0.0
     pool = np.broadcast_to(signed.ravel(), (DRAWS, signed.size))
     blocks = np.broadcast_to(signed, (DRAWS, *signed.shape))
     rng = np.random.default_rng(0)
@@ -150,9 +148,7 @@ def best_against(results: Array, reference: int, *, higher: bool = True) -> Comp
         _as_far(rng.permuted(toys, axis=1).reshape(DRAWS, *signed.shape), reference, abs(float(value)))
         for toys in (pool, blocks)
     )
-    return Comparison(
-        best, Estimate(value, unpaired, float(n)), Estimate(value, paired, float(n)), student, p_pool, p_blocks
-    )
+    return Comparison(best, gain, paired, student, p_pool, p_blocks)
 
 
 def _as_far(toys: Array, reference: int, gain: float) -> float:
