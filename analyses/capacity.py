@@ -144,6 +144,11 @@ def evenly(events: Events, most: int) -> Events:
     return events[np.linspace(0, len(events) - 1, most).astype(np.int64)]
 
 
+def seeds(*, quick: bool) -> range:
+    """Seeds of models that are trained several times."""
+    return range(1, 3 if quick else 4)
+
+
 # --- width ---------------------------------------------------------------------------------------
 
 
@@ -152,12 +157,12 @@ def widths(page: StudyPage, events: Events, *, quick: bool) -> None:
     page.heading("Width, chosen by conductance")
     card = ModelCard.find("dense", ["training.epochs=3"] if quick else [])
     tried = WIDTHS[1:6:2] if quick else WIDTHS
-    seeds = 2 if quick else 3
-    study = choose_width(events, card, tried, folder=page.folder / "widths", seeds=seeds, progress=True)
+    number = len(seeds(quick=quick))
+    study = choose_width(events, card, tried, folder=page.folder / "widths", seeds=number, progress=True)
     page.table(
         WIDTH_COLUMNS,
         [_row(page, point) for point in study.points],
-        f"Mean over {seeds} seeds ± its standard error; all share their events, whose number makes "
+        f"Mean over {number} seeds ± its standard error; all share their events, whose number makes "
         f"an error of {study.best.statistical('valid'):.1g} of accuracy (valid). Active: the most that any "
         f"seed found, by layer; the others carry together at most {study.spare:.0%} of a layer's "
         "conductance. Change: accuracy (valid) after shrinking less that before, seed by seed.",

@@ -147,7 +147,7 @@ def scanned(study: Study, table: Table) -> float:
     """Accuracy and attention at every value; the value one would choose."""
     write_scan(study.scan)
     page = study.page
-    page.heading("Eight values of the edge dropout")
+    page.heading("Values of the edge dropout")
     names = ("test_accuracy", "valid_auc", "test_auc", "pair_attention", "pair_isolation")
     rows = []
     for point in table.points:
@@ -199,17 +199,18 @@ def value_or_seed(page: StudyPage, values: Sequence[float], seeds: int) -> str:
     for metric, (by_value, by_seed) in shares.items():
         page.facts[f"share of the variance of {metric} that goes with the value"] = f"{by_value:.2f}"
         page.facts[f"share of the variance of {metric} that goes with the seed"] = f"{by_seed:.2f}"
-    trainings = isolations.size
-    chance = [(n - 1) / (trainings - 1) for n in isolations.shape]
-    (value, seed), (auc_value, auc_seed) = shares.values()
+    chance = [(n - 1) / (isolations.size - 1) for n in isolations.shape]
+    value, seed, auc_value, auc_seed, by_value, by_seed = (
+        f"{100 * share:.0f} %" for share in (*shares["pair_isolation"], *shares["valid_auc"], *chance)
+    )
     return (
         f"**Value or seed?** The {key}: {texts[0]} if seeds are unrelated, {texts[1]} seed by seed "
         f"(Student's t with {seeds - 1} degrees of freedom: p = {found.student:.2g}). In toys without any "
         f"dependence on the value, the best of {len(values)} is as far above that at {values[0]:g} with p = "
         f"{found.p_pool:.2g} where all trainings are shuffled, {found.p_blocks:.2g} where those of each seed "
-        f"are. Of the variance of the isolation in {trainings} trainings {value:.0%} goes with the value and "
-        f"{seed:.0%} with the seed; of that of the validation AUC {auc_value:.0%} and {auc_seed:.0%} "
-        f"({chance[0]:.0%} and {chance[1]:.0%} expected if neither mattered)."
+        f"are. Of the variance of the isolation in {isolations.size} trainings {value} goes with the value "
+        f"and {seed} with the seed; of that of the validation AUC {auc_value} and {auc_seed} ({by_value} and "
+        f"{by_seed} expected if neither mattered)."
     )
 
 
@@ -339,7 +340,8 @@ def opening(study: Study, run: Run) -> str:
     }
     rows = "\n".join(f"| {' | '.join(row)} |" for row in beside(study, sizes, epochs))
     template = Path(__file__).with_suffix(".md.in").read_text(encoding="utf-8")
-    return template.format(sizes=sizes, splits=splits, epochs=epochs, rows=rows)
+    trainings = len(study.values) * study.seeds
+    return template.format(sizes=sizes, splits=splits, seeds=study.seeds, trainings=trainings, rows=rows)
 
 
 def beside(study: Study, sizes: str, epochs: int) -> list[tuple[str, str, str]]:
@@ -356,7 +358,8 @@ def beside(study: Study, sizes: str, epochs: int) -> list[tuple[str, str, str]]:
         (
             "edge dropout chosen by the muon pair's attention",
             "0.2 – 0.3, by eye",
-            facts["edge dropout chosen by the isolation of the muon pair"],
+            f"{facts['edge dropout chosen by the isolation of the muon pair']} has the highest mean: see "
+            '"Value or seed?"',
         ),
         (
             "muon pair isolated from the rest",

@@ -84,6 +84,11 @@ class Study:
         return importances.trained(self.out, self.dataset, entries)
 
     @property
+    def seeds(self) -> range:
+        """Seeds of models that are trained several times."""
+        return capacity.seeds(quick=self.quick)
+
+    @property
     def events(self) -> Events:
         """All selected events."""
         return self.runs[TREES].events
@@ -267,7 +272,7 @@ def without(events: Events, columns: set[str]) -> Events:
 def retrained(study: Study, name: str, events: Events) -> list[NDArray[np.float64]]:
     """Logits on the test events of dense networks that are trained on these columns, one for each seed."""
     found, test = [], events.where("test")
-    for seed in (1, 2) if study.quick else (1, 2, 3):
+    for seed in study.seeds:
         card = ModelCard.find(NETWORK, [*importances.changes(study.quick)[NETWORK], f"training.seed={seed}"])
         folder = study.out / "fewer_columns" / name.replace(" ", "_") / f"seed_{seed}"
         model, _ = fit(card, events, folder=folder, progress=True)
@@ -322,7 +327,9 @@ def opening(study: Study) -> str:
     rows = "\n".join(f"| {' | '.join(row)} |" for row in beside(study, sizes))
     effective = page.facts[f"effective number of {events.schema.classes[0]} events"]
     template = Path(__file__).with_suffix(".md.in").read_text(encoding="utf-8")
-    return template.format(sizes=sizes, splits=splits, effective=effective, rows=rows)
+    fewer = " and of each network on fewer columns"
+    named = {"splits": splits, "effective": effective, "seeds": len(study.seeds), "fewer": fewer}
+    return template.format(sizes=sizes, rows=rows, **named)
 
 
 def beside(study: Study, sizes: str) -> Sequence[tuple[str, str, str]]:
