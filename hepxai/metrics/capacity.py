@@ -216,7 +216,7 @@ class WidthStudy:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Recommended widths of the layers: the shrunk ones where retraining them lost nothing."""
+        """Recommended widths of the layers: the shrunk ones where retraining lost nothing beyond errors."""
         own = self.chosen
         if own.after and _as_good(own.mean("valid", after=True), own):
             return own.shrunk
