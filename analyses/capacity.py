@@ -9,6 +9,7 @@ again. Writes a page, figures and numbers. See ``--help``.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -32,6 +33,7 @@ from hepxai.run import Run
 from hepxai.scan import Scan
 from hepxai.scan.advice import advice
 from hepxai.scan.page import write_scan
+from hepxai.scan.table import spread_mean
 
 GRID = {"depth": [2, 4, 8], "training.trees": [50, 200, 500], "training.learning_rate": [0.05, 0.2]}
 FEW = {"depth": [2, 6], "training.trees": [10, 60]}
@@ -83,10 +85,12 @@ def overfitting(page: StudyPage, dataset: DatasetCard, *, workers: int, quick: b
     page.table(
         ("", *names, "accuracy, train − valid", "distance of importances", "AUC (valid)", "AUC (test)"),
         [[letter, *row] for letter, (_, row, _) in zip(ascii_lowercase, rows, strict=False)],
-        "Boosted trees. Distance: length of the difference between the permutation importances (AUC lost) in "
-        "training and validation events; errors are those of the events.",
+        "Boosted trees, each setting trained once. Distance: length of the difference between the "
+        "permutation importances (AUC lost) in training and validation events; errors are those of the "
+        "events. A length is never negative, so errors alone make one: it is not to be compared with 0.",
     )
     figures = [point.trials[0].metrics for _, _, point in rows]
+    page.text(beyond_errors(figures))
     caption = (
         "Distance of the importances against the gap of accuracy; letters as in the table, but for those "
     )
@@ -101,6 +105,21 @@ def overfitting(page: StudyPage, dataset: DatasetCard, *, workers: int, quick: b
         shift(page, Run.open(scan.trial_folder(point.trials[0])), which)
 
 
+def beyond_errors(figures: Sequence[Mapping[str, Estimate]]) -> str:
+    """Settings whose importances differ by more than in those without a gap; figures by rising gap."""
+    gaps, distances = ([f[m] for f in figures] for m in MEASURES[:2])
+    null = [float(d.value) for g, d in zip(gaps, distances, strict=True) if g.value <= 2 * g.error]
+    if not null:
+        return "All settings have a gap of accuracy of more than two errors, so none shows what errors make."
+    lowest = [float(d.value - 2 * d.error) for d in distances]
+    beyond = [k for k, low in zip(ascii_lowercase, lowest, strict=False) if low > max(null)]
+    return (
+        f"{len(null)} of {len(gaps)} settings have a gap of accuracy within two errors of 0. Their "
+        f"distances, {min(null):.4f} to {max(null):.4f}, are the scale of what errors make. Beyond it by "
+        f"more than two of their own errors are {', '.join(beyond) or 'none'}."
+    )
+
+
 def shift(page: StudyPage, run: Run, which: str) -> None:
     """Importances in training and validation of one model of the grid."""
     found = ImportanceShift(
@@ -109,7 +128,11 @@ def shift(page: StudyPage, run: Run, which: str) -> None:
     page.number(f"distance of importances, {which} overtrained", found.distance)
     page.number(f"1 - rank correlation of importances, {which} overtrained", found.rank_distance())
     settings = f"depth {run.card.depth}, {run.card.training.trees} trees"
-    caption = f"Importances in training and validation events, the {which} overtrained of the grid."
+    page.facts[f"distance of importances by errors alone, {which} overtrained"] = f"{found.floor:.2g}"
+    caption = (
+        f"Importances in training and validation events, the {which} overtrained of the grid; errors alone "
+        f"would make a distance of about {found.floor:.2g}."
+    )
     with page.axes(f"shift_{which}", caption, (8, 10)) as ax:
         importance_shift(found, title=settings, ax=ax)
 
@@ -121,6 +144,11 @@ def evenly(events: Events, most: int) -> Events:
     return events[np.linspace(0, len(events) - 1, most).astype(np.int64)]
 
 
+def seeds(*, quick: bool) -> range:
+    """Seeds of models that are trained several times."""
+    return range(1, 3 if quick else 4)
+
+
 # --- width ---------------------------------------------------------------------------------------
 
 
@@ -129,13 +157,15 @@ def widths(page: StudyPage, events: Events, *, quick: bool) -> None:
     page.heading("Width, chosen by conductance")
     card = ModelCard.find("dense", ["training.epochs=3"] if quick else [])
     tried = WIDTHS[1:6:2] if quick else WIDTHS
-    seeds = 2 if quick else 3
-    study = choose_width(events, card, tried, folder=page.folder / "widths", seeds=seeds, progress=True)
+    number = len(seeds(quick=quick))
+    study = choose_width(events, card, tried, folder=page.folder / "widths", seeds=number, progress=True)
     page.table(
-        ("width", "accuracy (train)", "accuracy (valid)", "active neurons", "shrunk: train", "shrunk: valid"),
+        WIDTH_COLUMNS,
         [_row(page, point) for point in study.points],
-        f"Mean over {seeds} seeds ± its standard error. Active: the most that any seed found, by layer; the "
-        f"others carry together at most {study.spare:.0%} of a layer's conductance.",
+        f"Mean over {number} seeds ± its standard error; all share their events, whose number makes "
+        f"an error of {study.best.statistical('valid'):.1g} of accuracy (valid). Active: the most that any "
+        f"seed found, by layer; the others carry together at most {study.spare:.0%} of a layer's "
+        "conductance. Change: accuracy (valid) after shrinking less that before, seed by seed.",
     )
     with page.axes("accuracy_by_width", "Before and after layers were shrunk to active neurons.") as ax:
         accuracy_by_width(study, ax=ax)
@@ -143,6 +173,17 @@ def widths(page: StudyPage, events: Events, *, quick: bool) -> None:
         neurons_by_width(study, ax=ax)
     page.text(" ".join(study.reasons()))
     page.facts["recommended widths"] = ", ".join(map(str, study.widths))
+
+
+WIDTH_COLUMNS = (
+    "width",
+    "accuracy (train)",
+    "accuracy (valid)",
+    "active neurons",
+    "shrunk: train",
+    "shrunk: valid",
+    "change",
+)
 
 
 def _row(page: StudyPage, point: WidthPoint) -> list[str]:
@@ -153,7 +194,17 @@ def _row(page: StudyPage, point: WidthPoint) -> list[str]:
     }
     active = " + ".join(map(str, point.shrunk))
     before, shrunk = ([texts[after, s] for s in ("train", "valid")] for after in (False, True))
-    return [str(point.width), *before, active, *shrunk]
+    return [str(point.width), *before, active, *shrunk, _change(page, point)]
+
+
+def _change(page: StudyPage, point: WidthPoint) -> str:
+    if not point.after:
+        return "–"
+    before, after = (
+        np.array([float(t.figures["valid"]["balanced_accuracy"].value) for t in trained])
+        for trained in (point.before, point.after)
+    )
+    return page.number(f"change of accuracy of width {point.width} by shrinking", spread_mean(after - before))
 
 
 def _accuracy(page: StudyPage, point: WidthPoint, split: str, *, after: bool) -> str:

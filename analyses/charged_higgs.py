@@ -13,7 +13,7 @@ docs/simulation.md, and goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -23,15 +23,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import population
 import torch
-from population import MASS, MASS_LABEL, METHODS, PAIR, measured_before
+from numpy.typing import NDArray
+from population import METHODS, PAIR
 
 from hepxai.attribution import Attribution
 from hepxai.datasets import DatasetCard
 from hepxai.estimate import Estimate, ratio_mean
-from hepxai.metrics.isolation import attention_from_rest, isolation, pair_mean
+from hepxai.metrics.isolation import attention_from_rest, isolation
 from hepxai.metrics.maps import single
 from hepxai.models import ModelCard
-from hepxai.plots import event_display, focus_profile, style
+from hepxai.plots import event_display, style
 from hepxai.plots.means import relative_to_uniform
 from hepxai.plots.text import measured
 from hepxai.report.study import StudyPage
@@ -39,6 +40,7 @@ from hepxai.run import Run
 from hepxai.scan import Scan
 from hepxai.scan.advice import advice
 from hepxai.scan.page import write_scan
+from hepxai.scan.ranking import best_against, variance_shares
 from hepxai.scan.table import Table, spread_mean
 
 MODEL = "transformer_edgeconv"
@@ -118,7 +120,8 @@ def main() -> None:
     table = study.scan.run(workers=study.workers)
     best = scanned(study, table)
     masks(study)
-    surrogates(study)
+    compared = [v for v in SURROGATES if v in study.values] or [study.values[-1]]
+    population.surrogates(study.page, {f"{value:g}": study.run(value) for value in compared})
     run = study.run(best)
     found = run.explain(METHODS)
     page = study.page
@@ -144,7 +147,7 @@ def scanned(study: Study, table: Table) -> float:
     """Accuracy and attention at every value; the value one would choose."""
     write_scan(study.scan)
     page = study.page
-    page.heading("Eight values of the edge dropout")
+    page.heading("Values of the edge dropout")
     names = ("test_accuracy", "valid_auc", "test_auc", "pair_attention", "pair_isolation")
     rows = []
     for point in table.points:
@@ -165,10 +168,50 @@ def scanned(study: Study, table: Table) -> float:
         page.copied(study.scan.folder / "figures" / f"{name}.png", SCAN_CAPTIONS[name])
     for objective, sentences in advice(table, study.dataset).items():
         page.text(f"**{objective}.** {' '.join(sentences)}")
+    page.text(value_or_seed(page, study.values, study.seeds))
     ranking = table.ranking("pair_isolation", "max")
     best = table.candidates[ranking.order[0]].point["model.edge_dropout"]
     page.facts["edge dropout chosen by the isolation of the muon pair"] = f"{best:g}"
     return float(best)
+
+
+def results(page: StudyPage, metric: str, values: Sequence[float], seeds: int) -> NDArray[np.float64]:
+    """Numbers of the page for a metric, one row per value, one column per seed."""
+    keys = [[f"{metric}, {v:g}, seed {s}" for s in range(1, seeds + 1)] for v in values]
+    return np.array([[float(page.numbers[key].value) for key in row] for row in keys])
+
+
+def value_or_seed(page: StudyPage, values: Sequence[float], seeds: int) -> str:
+    """Significance of the rise of the isolation, with the choice among all values allowed for."""
+    isolations = results(page, "pair_isolation", values, seeds)
+    found = best_against(isolations, 0)
+    key = f"isolation at {values[found.best]:g}, the best of {len(values)}, less that at {values[0]:g}"
+    texts = [
+        page.number(f"{key}, {how}", e)
+        for how, e in (("unpaired", found.gain), ("seed by seed", found.paired))
+    ]
+    page.facts |= {
+        f"{key}: p-value of Student's t, seed by seed": f"{found.student:.2g}",
+        f"{key}: p-value with the choice, all trainings shuffled": f"{found.p_pool:.2g}",
+        f"{key}: p-value with the choice, shuffled within seeds": f"{found.p_blocks:.2g}",
+    }
+    shares = {m: variance_shares(results(page, m, values, seeds)) for m in ("pair_isolation", "valid_auc")}
+    for metric, (by_value, by_seed) in shares.items():
+        page.facts[f"share of the variance of {metric} that goes with the value"] = f"{by_value:.2f}"
+        page.facts[f"share of the variance of {metric} that goes with the seed"] = f"{by_seed:.2f}"
+    chance = [(n - 1) / (isolations.size - 1) for n in isolations.shape]
+    value, seed, auc_value, auc_seed, by_value, by_seed = (
+        f"{100 * share:.0f} %" for share in (*shares["pair_isolation"], *shares["valid_auc"], *chance)
+    )
+    return (
+        f"**Value or seed?** The {key}: {texts[0]} if seeds are unrelated, {texts[1]} seed by seed "
+        f"(Student's t with {seeds - 1} degrees of freedom: p = {found.student:.2g}). In toys without any "
+        f"dependence on the value, the best of {len(values)} is as far above that at {values[0]:g} with p = "
+        f"{found.p_pool:.2g} where all trainings are shuffled, {found.p_blocks:.2g} where those of each seed "
+        f"are. Of the variance of the isolation in {isolations.size} trainings {value} goes with the value "
+        f"and {seed} with the seed; of that of the validation AUC {auc_value} and {auc_seed} ({by_value} and "
+        f"{by_seed} expected if neither mattered)."
+    )
 
 
 SCAN_CAPTIONS = {
@@ -196,9 +239,10 @@ def masks(study: Study) -> None:
         "to each other, J: attention that all others pay to them, both relative to equal attention (1). The "
         "pair is isolated if I > 1 and J < 1.",
     )
+    page.text(grown(page, values, study.seeds))
     for value in values:
-        alike = page.number(f"same decision of two seeds, {value:g}", decided_alike(study.runs(value)))
-        page.text(f"Two networks of edge dropout {value:g} decide alike in {alike} of the test events.")
+        page.number(f"same decision of two seeds, {value:g}", decided_alike(study.runs(value)))
+        page.text(alike(page, value, study.seeds))
     chosen = typical(study.run(values[-1]))
     shown = {v: relative_to_uniform(found[0]) for v, found in maps.items()}
     with style():
@@ -230,6 +274,29 @@ def isolated(page: StudyPage, what: str, value: float, found: list[Attribution],
     return f"{mean} ({', '.join(f'{float(e.value):.2f}' for e in by_seed)})"
 
 
+def grown(page: StudyPage, values: Sequence[float], seeds: int) -> str:
+    """Change of I and J of the signal between two values, seed by seed."""
+    texts = []
+    for what in ISOLATION:
+        first, last = results(page, f"{what}, signal", values, seeds)
+        change = page.number(f"{what}, signal, change, seed by seed", spread_mean(last - first))
+        texts.append(f"{what} of the signal changes by {change}")
+    low, high = (f"{v:g}" for v in values)
+    return f"From {low} to {high}, seed by seed, {', '.join(texts)} (mean over {seeds} seeds)."
+
+
+def alike(page: StudyPage, value: float, seeds: int) -> str:
+    """How often two seeds decide alike, beside unrelated networks of the same accuracy."""
+    right = results(page, "test_accuracy", [value], seeds)[0]
+    unrelated = np.mean([a * b + (1 - a) * (1 - b) for a, b in combinations(right, 2)])
+    found = page.numbers[f"same decision of two seeds, {value:g}"]
+    return (
+        f"Two networks of edge dropout {value:g} decide alike in "
+        f"{measured(float(found.value), float(found.error))} of the test events; in {unrelated:.2f} if they "
+        "were right in events that have nothing to do with each other."
+    )
+
+
 def decided_alike(runs: list[Run]) -> Estimate:
     """Weighted share of the test events that two trainings decide alike, mean over pairs of trainings."""
     test = runs[0].events.split == 2
@@ -247,30 +314,6 @@ def typical(run: Run) -> list[tuple[int, str]]:
         rows = np.flatnonzero(own.label == code)
         picked.append((int(rows[np.argsort(logit[rows])[len(rows) // 2]]), name))
     return picked
-
-
-def surrogates(study: Study) -> None:
-    """GraphConv networks that imitate the originals, and edge IG on them."""
-    page = study.page
-    page.heading("Surrogates")
-    values = [v for v in SURROGATES if v in study.values] or [study.values[-1]]
-    rows = []
-    for value in values:
-        found = study.run(value).explain(["attention", "surrogate"])["surrogate"]
-        for split in ("train", "test"):
-            cells = []
-            for key in ("agreement", "logit_correlation"):
-                figure = measured_before(*(found.checks[f"{split}_{key}{k}"] for k in ("", "_error")))
-                cells.append(page.number(f"surrogate {key}, {split}, {value:g}", figure))
-            rows.append([f"{value:g}", split, *cells])
-        for code, name in enumerate(found.events.schema.classes):
-            mean = pair_mean(found[found.events.label == code], PAIR)
-            page.number(f"surrogate edge IG of μμ, {name}, {value:g}", mean)
-        caption = f"Edge IG of the muon pair on the surrogate of edge dropout {value:g}; test events."
-        with page.axes(f"surrogate_{value:g}".replace(".", "_"), caption) as ax:
-            focus_profile(found, PAIR, MASS, label=MASS_LABEL, ax=ax)
-    header = ("edge dropout", "split", "same decision", "correlation of the logits")
-    page.table(header, rows, "Fidelity of the surrogates.")
 
 
 def with_pair_features(dataset: DatasetCard) -> DatasetCard:
@@ -297,7 +340,8 @@ def opening(study: Study, run: Run) -> str:
     }
     rows = "\n".join(f"| {' | '.join(row)} |" for row in beside(study, sizes, epochs))
     template = Path(__file__).with_suffix(".md.in").read_text(encoding="utf-8")
-    return template.format(sizes=sizes, splits=splits, epochs=epochs, rows=rows)
+    trainings = len(study.values) * study.seeds
+    return template.format(sizes=sizes, splits=splits, seeds=study.seeds, trainings=trainings, rows=rows)
 
 
 def beside(study: Study, sizes: str, epochs: int) -> list[tuple[str, str, str]]:
@@ -314,7 +358,8 @@ def beside(study: Study, sizes: str, epochs: int) -> list[tuple[str, str, str]]:
         (
             "edge dropout chosen by the muon pair's attention",
             "0.2 – 0.3, by eye",
-            facts["edge dropout chosen by the isolation of the muon pair"],
+            f"{facts['edge dropout chosen by the isolation of the muon pair']} has the highest mean: see "
+            '"Value or seed?"',
         ),
         (
             "muon pair isolated from the rest",

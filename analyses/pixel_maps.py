@@ -232,7 +232,9 @@ def completeness(page: StudyPage, maps: Mapping[str, Attribution]) -> None:
         ("map", "settings", "median residual"),
         rows,
         "Residual: what the pixels miss of the change of the output that they should add up to, relative to "
-        "that change; median over the events, with the spread of a median. None: the method promises no sum.",
+        "that change; median over the events, with the spread of a median. None: the method promises no sum. "
+        "A path of the tree that misses a part of the log-odds is no decomposition of them: gradient times "
+        "input leaves out what the biases of the convolutions add.",
     )
 
 
@@ -277,15 +279,17 @@ def numbers(page: StudyPage, found: Convergence) -> None:
     cells: dict[str, list[str]] = {name: [] for name in found.methods}
     for row in found.rows():
         text = _noted(page, row)
+        if row["what"] == "share_of_all" and row["from"] == "all":
+            cells[str(row["method"])].insert(0, text)
         if row["what"] == "share_among_hits":
             cells[str(row["method"])].append(text)
     bins = [f"{a:g}–{b:g} GeV" for a, b in itertools.pairwise(EDGES)]
     chance = float(found.shares[found.methods[0]].chance.value)
     page.table(
-        ("map", "all", *bins),
+        ("map", "of the image", "of the lit pixels", *bins),
         [[name, *row] for name, row in cells.items()],
-        f"Share of the |attribution| of the lit pixels on hits of the muon; {chance:.3f} if all lit pixels "
-        "had the same.",
+        "Share of the |attribution| on hits of the muon: of that on the whole image, then of that on the lit "
+        f"pixels alone, where it is {chance:.3f} if all lit pixels have the same. One network a map.",
     )
 
 

@@ -112,31 +112,47 @@ def like_the_event(page: StudyPage, found: dict[str, Influence]) -> None:
     rows = []
     for name, one in found.items():
         for i, side in enumerate(SIDES):
-            gaps = _gaps(one, one.rows[:, i])
-            cells = [page.number(f"{side}s, {name}, distance in {t}", _mean(gaps[t])) for t in gaps]
+            gaps = distances(one, one.rows[:, i])
+            cells = [page.number(f"{side}s, {name}, distance in {t}", e) for t, e in gaps.items()]
             rows.append([f"{side}s, {name}", *cells, f"{100 * one.checks[f'distinct_{side}s']:.0f} %"])
-    gaps = _gaps(one, np.random.default_rng(0).integers(len(one.train), size=(len(one.events), 100)))
-    cells = [page.number(f"by chance, distance in {t}", _mean(gaps[t])) for t in gaps]
+    gaps = distances(one, np.random.default_rng(0).integers(len(one.train), size=(len(one.events), 100)))
+    cells = [page.number(f"by chance, distance in {t}", e) for t, e in gaps.items()]
     rows.append(["taken by chance", *cells, "–"])
     units = [f"{n} [{u}]" if u else n for n, u in zip(schema.targets, schema.target_units, strict=True)]
     page.table(
         ("training images", *(f"distance in {name}" for name in units), "different ones"),
         rows,
         f"Mean |difference of the true targets| between {(one.events.label == 1).sum()} muons and the {K} "
-        "strongest of each side; how many of the images in all lists are different ones.",
+        "strongest of each side; how many of the images in all lists are different ones. Errors: of another "
+        "choice of events and of training images, so that an image that stands in many lists counts once.",
     )
 
 
-def _gaps(found: Influence, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Mean distance of each event with a muon from training rows ``[E, k]``, by target."""
+def distances(found: Influence, rows: NDArray[np.int64]) -> dict[str, Estimate]:
+    """Mean distance of the events with a muon from training rows ``[E, k]``, by target."""
     own = found.events.label == 1
-    gap = np.abs(found.train.targets[rows[own]] - found.events.targets[own, None]).mean(1)
-    return {name: gap[:, i].astype(np.float64) for i, name in enumerate(found.events.schema.targets)}
+    gap = np.abs(found.train.targets[rows[own]] - found.events.targets[own, None]).astype(np.float64)
+    return {name: mean_of_lists(gap[..., i], rows[own]) for i, name in enumerate(found.events.schema.targets)}
 
 
-def _mean(gap: NDArray[np.float64]) -> Estimate:
-    known = gap[np.isfinite(gap)]
-    return ratio_mean(known, np.ones(len(known)), np.ones(len(known)))
+def mean_of_lists(values: NDArray[np.float64], rows: NDArray[np.int64]) -> Estimate:
+    """Mean of a quantity of event and training image ``[E, k]``, with the error of two-way clusters.
+
+    Entries of one event are not independent, nor are those of one image that stands in many lists: the
+    variance is that between events plus that between images less that between entries [Cameron, Gelbach and
+    Miller, J. Bus. Econ. Stat. 29 (2011) 238], and never below either of the first two.
+    """
+    event = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
+    owners = (event.ravel(), rows.ravel(), np.arange(rows.size))
+    means = [_clustered(values.ravel(), owner) for owner in owners]
+    between_events, between_images, between_entries = (float(m.error) ** 2 for m in means)
+    both = between_events + between_images - between_entries
+    return Estimate(means[0].value, np.sqrt(np.max([both, between_events, between_images])), means[1].n_eff)
+
+
+def _clustered(values: NDArray[np.float64], owner: NDArray[np.int64]) -> Estimate:
+    total, size = np.bincount(owner, values), np.bincount(owner)
+    return ratio_mean(total, size, np.ones(len(size)))
 
 
 def weighing_most(page: StudyPage, checkpoints: Checkpoints, train: Events) -> None:
@@ -152,7 +168,9 @@ def weighing_most(page: StudyPage, checkpoints: Checkpoints, train: Events) -> N
     }
     rows = []
     for name, own in kinds.items():
-        means = {k: _mean(v[own].astype(np.float64)) for k, v in columns.items()}
+        means = {
+            k: ratio_mean(v[own].astype(np.float64), *np.ones((2, own.sum()))) for k, v in columns.items()
+        }
         cells = [page.number(f"mean {k}, {name} by self-influence", m) for k, m in means.items()]
         rows.append([name, f"{own.sum():,}", *cells])
     page.table(

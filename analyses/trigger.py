@@ -19,10 +19,11 @@ import hepxai
 from hepxai.datasets import DatasetCard
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
-from hepxai.metrics.momentum import Efficiency, MomentumMerit, momentum_merit, turn_on
+from hepxai.metrics.momentum import Efficiency, MomentumMerit, clopper_pearson, momentum_merit, turn_on
 from hepxai.models import ModelCard
 from hepxai.plots import style
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
+from hepxai.plots.text import measured
 from hepxai.report.study import StudyPage
 
 Array = NDArray[np.float64]
@@ -59,10 +60,11 @@ def figures_of_merit(
     page.table(
         ("network", "MAE", "spread", "bias", "efficiency", "below passes", "noise passes", "MAE of η"),
         [_row(page, events, name, merits[name], predicted[name][:, 1]) for name in predicted],
-        f"On {muon.sum():,} muons and {(~muon).sum():,} images of noise of the test split; GeV. MAE: mean "
-        "|predicted − true| of all muons; spread: the same, and bias: the mean difference, for true pT of 7 "
-        "to 13 GeV. Efficiency: share predicted at 15 GeV or more of those with true pT of 15 GeV or more; "
-        "then of those below, and of noise. Errors of shares: half of the 68 % interval (Clopper–Pearson).",
+        f"On {muon.sum():,} muons and {(~muon).sum():,} images of noise of the test split; GeV; each network "
+        "was trained once. MAE: mean |predicted − true| of all muons; spread: the same, and bias: the mean "
+        "difference, for true pT of 7 to 13 GeV. Efficiency: share predicted at 15 GeV or more of those with "
+        "true pT of 15 GeV or more; then of those below, and of noise. Errors of shares: half of the 68 % "
+        "interval (Clopper–Pearson); where no image of noise passes, the upper limit at 95 % confidence.",
     )
     turning_on(page, events, predicted)
     residuals(page, events, predicted)
@@ -75,7 +77,22 @@ def _row(page: StudyPage, events: Events, name: str, merit: MomentumMerit, eta: 
     found = {key: getattr(merit, key) for key in ("mae", "spread", "bias")}
     found |= {key: symmetric(getattr(merit, key)) for key in ("efficiency", "leak", "fakes")}
     found["mae of eta"] = ratio_mean(off, np.ones(len(off)), events.weight[known])
-    return [name, *(page.number(f"{key}, {name}", e) for key, e in found.items())]
+    texts = {key: page.number(f"{key}, {name}", e) for key, e in found.items()}
+    page.facts[f"upper limit on the fakes at 95 % confidence, {name}"] = f"{upper_limit(merit.fakes):.2g}"
+    texts["fakes"] = fakes(merit.fakes)
+    return [name, *texts.values()]
+
+
+def upper_limit(found: Efficiency, level: float = 0.95) -> float:
+    """Share that is excluded at a confidence level, one-sided [Clopper & Pearson]."""
+    return float(clopper_pearson(found.value, found.n_eff, level=2 * level - 1)[1])
+
+
+def fakes(found: Efficiency) -> str:
+    """Share of noise with its error, or the upper limit where nothing passes."""
+    if found.value > 0:
+        return measured(float(found.value), float(found.error))
+    return f"< {upper_limit(found):.2g}"
 
 
 def symmetric(found: Efficiency) -> Estimate:

@@ -41,7 +41,8 @@ class SoftTree(Explainer):
     upsampling : str
         "bilinear": every place of the maps is spread over the pixels around it, its sum kept. The pooling has
         lost where in there the hits lie. "gradient": through the convolutions, ``x ∂(Σ_i ±w_i·h)/∂x``: only
-        lit pixels have a value, and what the biases of the convolutions add is missing in the sum.
+        lit pixels have a value. That is gradient times input and no decomposition: the sum misses what the
+        biases of the convolutions add, which can be more than the log-odds themselves; see ``residual``.
     """
 
     needs = HasSoftTree
@@ -223,7 +224,9 @@ def path_masks(model: HasSoftTree, events: Events) -> NDArray[np.float32]:
     """What each node on the most probable path saw, on the pixels, through the convolutions.
 
     ``x ∂(w_i·h)/∂x`` for node i: only lit pixels have a value, and layers that the pooling has merged are
-    told apart. Their sum with the signs of the path is `SoftTree` with ``upsampling="gradient"``.
+    told apart. Their sum with the signs of the path is `SoftTree` with ``upsampling="gradient"``. It is no
+    decomposition: pixels do not add up to ``w_i·h``, whose part from the biases of the convolutions is
+    missing.
 
     Returns
     -------

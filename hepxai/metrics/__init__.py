@@ -4,6 +4,7 @@ from hepxai.metrics.agreement import agreement_matrix, rank_agreement, top_agree
 from hepxai.metrics.classification import (
     accuracy,
     auc,
+    auc_difference,
     balanced_accuracy,
     both_classes,
     classification_metrics,
@@ -25,6 +26,7 @@ __all__ = [
     "agreement_matrix",
     "attention_from_rest",
     "auc",
+    "auc_difference",
     "balanced_accuracy",
     "bending",
     "both_classes",

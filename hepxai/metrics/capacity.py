@@ -216,7 +216,7 @@ class WidthStudy:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Recommended widths of the layers: the shrunk ones where retraining them lost nothing."""
+        """Recommended widths of the layers: the shrunk ones where retraining lost nothing beyond errors."""
         own = self.chosen
         if own.after and _as_good(own.mean("valid", after=True), own):
             return own.shrunk
@@ -246,8 +246,8 @@ def _reasons(study: WidthStudy) -> Iterator[str]:
         f"{study.spare:.0%} of a layer's conductance."
     )
     if own.after:
-        verb = "lost nothing" if study.widths == own.shrunk else "lost accuracy, so they are kept"
-        yield f"Retrained without the others: {own.mean('valid', after=True):.4f}, which {verb}."
+        verdict = "no loss beyond the errors" if study.widths == own.shrunk else "a loss, so they are kept"
+        yield f"Retrained without the others: {own.mean('valid', after=True):.4f}, {verdict}."
     if own is study.points[-1] and len(study.points) > 1:
         yield "It is the widest one that was tried: a wider one may be better still."
 

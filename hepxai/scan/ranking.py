@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from hepxai.estimate import Estimate
+
 Array = NDArray[np.float64]
 DRAWS = 100_000
 
@@ -89,3 +91,79 @@ def _best(mean: Array, width: float, degrees: int) -> Array:
     drawn = mean + scale[:, None] * rng.standard_normal((DRAWS, len(mean)))
     top = drawn == drawn.max(axis=1, keepdims=True)  # ties, where there is no spread, share
     return np.asarray((top / top.sum(axis=1, keepdims=True)).mean(axis=0))
+
+
+# --- the best of many against one value ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Gain of the best value over a reference value that was named beforehand.
+
+    Attributes
+    ----------
+    best : int
+        Row of the best mean.
+    gain, paired : Estimate
+        Difference of the two means; its error as if the two values had unrelated seeds, and from the
+        differences seed by seed.
+    student : float
+        Two-sided p-value of Student's t of ``paired``: the difference of two values without a choice.
+    p_pool, p_blocks : float
+        Share of toys whose best value is as far from the reference as here: all results shuffled, or those
+        of each seed by themselves. The best of each toy is taken, so this allows for the choice.
+    """
+
+    best: int
+    gain: Estimate
+    paired: Estimate
+    student: float
+    p_pool: float
+    p_blocks: float
+
+
+def best_against(results: Array, reference: int, *, higher: bool = True) -> Comparison:
+    """Compare the best of many values with one of them.
+
+    Parameters
+    ----------
+    results : ndarray, shape [V, n]
+        One row per value, one column per seed; n is at least 2.
+    reference : int
+        Row of the reference.
+    higher : bool
+        Whether more is better.
+    """
+    signed, n = results * (1 if higher else -1), results.shape[1]
+    best = int(signed.mean(axis=1).argmax())
+    gains = results[best] - results[reference]
+    value = np.asarray(gains.mean())
+    spreads = (np.var(results[[best, reference]], axis=1, ddof=1).sum(), np.var(gains, ddof=1))
+    gain, paired = (Estimate(value, np.asarray(np.sqrt(v / n)), float(n)) for v in spreads)
+    student = float(stats.ttest_1samp(gains, 0).pvalue) if paired.error > 0 else 1.0 if value == 0 else 0.0
+    pool = np.broadcast_to(signed.ravel(), (DRAWS, signed.size))
+    blocks = np.broadcast_to(signed, (DRAWS, *signed.shape))
+    rng = np.random.default_rng(0)
+    p_pool, p_blocks = (
+        _as_far(rng.permuted(toys, axis=1).reshape(DRAWS, *signed.shape), reference, abs(float(value)))
+        for toys in (pool, blocks)
+    )
+    return Comparison(best, gain, paired, student, p_pool, p_blocks)
+
+
+def _as_far(toys: Array, reference: int, gain: float) -> float:
+    means = toys.mean(axis=2)
+    far = means.max(axis=1) - means[:, reference] >= gain * (1 - 1e-9)
+    return float((1 + np.count_nonzero(far)) / (1 + len(far)))
+
+
+def variance_shares(results: Array) -> tuple[float, float]:
+    """Shares of the sum of squares between all results ``[V, n]`` that go with the value and with the seed.
+
+    If neither matters they are (V - 1) / (Vn - 1) and (n - 1) / (Vn - 1) in the mean; what remains belongs
+    to single trainings.
+    """
+    rest = results - results.mean()
+    by_value, by_seed = (rest.shape[1 - a] * (rest.mean(axis=1 - a) ** 2).sum() for a in (0, 1))
+    whole = float((rest**2).sum())
+    return float(by_value) / whole, float(by_seed) / whole

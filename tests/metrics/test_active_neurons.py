@@ -168,7 +168,7 @@ def test_the_narrowest_that_is_as_good_is_recommended() -> None:
     reasons = " ".join(study.reasons())
     assert "Width 16 is the narrowest of 4, 16, 64" in reasons
     assert "11 of 16, 10 of 16" in reasons
-    assert "lost nothing" in reasons
+    assert "no loss beyond the errors" in reasons
     assert "a wider one may be better" not in reasons
 
 
@@ -189,5 +189,5 @@ def test_shrinking_that_costs_is_not_recommended() -> None:
     assert study.widths == (64, 64)
     reasons = " ".join(study.reasons())
     assert "Width 64 of 4, 64 has the best validation accuracy" in reasons
-    assert "lost accuracy, so they are kept" in reasons
+    assert "a loss, so they are kept" in reasons
     assert "a wider one may be better" in reasons

@@ -11,7 +11,15 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 
 from hepxai.estimate import Estimate
 from hepxai.events import Events
-from hepxai.metrics import accuracy, auc, balanced_accuracy, classification_metrics, rejection, roc
+from hepxai.metrics import (
+    accuracy,
+    auc,
+    auc_difference,
+    balanced_accuracy,
+    classification_metrics,
+    rejection,
+    roc,
+)
 from hepxai.metrics.classification import WORKING_POINTS, fraction_below, placements
 
 Sample = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
@@ -215,10 +223,35 @@ def test_auc_error_against_the_bootstrap() -> None:
     assert auc(*data).error == pytest.approx(spread, rel=0.12)
 
 
+@pytest.mark.parametrize("weights", ["one", "positive", "signed"])
+def test_error_of_a_difference_is_the_spread_of_toys(weights: str) -> None:
+    """Of two scores that share most of their noise."""
+
+    def gain(score: NDArray[np.float64], *rest: NDArray[np.float64]) -> Estimate:
+        noise = np.random.default_rng(int(1e9 * abs(score[0])))
+        other = score + noise.normal(0, 0.7, len(score))
+        return auc_difference(score, other, *rest)
+
+    assert_errors_hold(gain, weights, 400, within=0.13)
+
+
+def test_difference_of_two_scores() -> None:
+    score, signal, weight = sample(500, 3, "signed", ties=True)
+    other = sample(500, 4)[0]
+    parts = [auc(s, signal, weight) for s in (score, other)]
+    found = auc_difference(score, other, signal, weight)
+    assert found.value == pytest.approx(float(parts[0].value - parts[1].value), rel=1e-12)
+    assert found.error == pytest.approx(float(np.hypot(*(p.error for p in parts))), rel=0.1)  # unrelated
+    same = auc_difference(score, 2 * score + 1, signal, weight)
+    assert (same.value, same.error) == (0, 0)
+
+
 # --- what cannot be answered -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("figure", [auc, roc, lambda *data: rejection(*data, 0.5)])
+@pytest.mark.parametrize(
+    "figure", [auc, roc, lambda *data: rejection(*data, 0.5), lambda *data: auc_difference(data[0], *data)]
+)
 def test_one_class_only(figure: Callable[..., Estimate]) -> None:
     score, weight = np.arange(5.0), np.ones(5)
     with pytest.raises(ValueError, match=r"both classes are needed.*only: signal"):

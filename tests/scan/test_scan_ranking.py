@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import hepxai.scan.ranking
-from hepxai.scan.ranking import rank
+from hepxai.scan.ranking import best_against, rank, variance_shares
 
 
 def slow_spread(results: np.ndarray) -> float:
@@ -90,3 +90,32 @@ def test_equal_results_share() -> None:
     found = rank(np.ones((2, 3)), higher=True)
     np.testing.assert_allclose(found.best, 0.5)
     assert found.beaten[1] == 0.5
+
+
+# --- the best of many against one value --------------------------------------------------------------
+
+
+def test_best_against_a_reference() -> None:
+    """Worked out by hand: means 1, 3 and 2; seeds are 0, 3 and 6 higher than the first."""
+    results = np.array([[0.0, 1, 2], [2, 3, 4], [1, 2, 3]]) + np.array([0.0, 3, 6])
+    found = best_against(results, 0)
+    assert (found.best, found.gain.value, found.paired.value) == (1, 2, 2)
+    assert found.gain.error == pytest.approx(np.sqrt(2 * 16 / 3))  # variance 16 in each row, 3 seeds
+    assert (found.paired.error, found.student) == (0, 0)
+    # the reference is the lowest of a seed in 1/3 of the orders, with the same row the highest in 1/6
+    assert found.p_blocks == pytest.approx(1 / 3 / 6**2, rel=0.12)
+    assert found.p_pool > 0.3
+    assert best_against(-results, 0, higher=False).p_blocks == found.p_blocks
+    by_value, by_seed = variance_shares(results)
+    assert (by_value, by_seed) == pytest.approx((6 / 102, 96 / 102))
+
+
+def test_the_best_of_many_has_no_small_p_value_by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hepxai.scan.ranking, "DRAWS", 400)
+    rng = np.random.default_rng(5)
+    results = rng.normal(size=(200, 8, 3)) + 3 * rng.normal(size=(200, 1, 3))
+    found = [best_against(r, 0) for r in results]
+    unchosen = np.mean([f.gain.value / np.sqrt(2 / 3) > stats.norm.isf(0.1) for f in found])
+    for p in (np.array([f.p_blocks for f in found]), np.array([f.p_pool for f in found])):
+        assert np.mean(p < 0.1) < 0.1 + 3 * np.sqrt(0.09 / 200)
+    assert unchosen > 0.3  # the same level without allowing for the choice
