@@ -134,7 +134,7 @@ class Scan:
         refuse_links(folder, *FOLDERS)
         try:
             plan = Plan.from_json(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise ScanError(
                 f"{folder / SETTINGS} is damaged ({error}); put back a copy of it, or move "
                 f"{folder / 'runs'} into a new folder and scan there: finished runs are adopted"
