@@ -488,10 +488,10 @@ def test_parts_are_explained_as_the_whole_is(copied: Path, monkeypatch: pytest.M
             run = Run.open(copied)
         part = run.explain(["edge_ig"], maximum=events)["edge_ig"]
         assert part.settings == whole.settings
-        same = whole[
-            np.isin(whole.events.entry * 2 + whole.events.file, part.events.entry * 2 + part.events.file)
-        ]
-        np.testing.assert_allclose(part.values, same.values, rtol=1e-4, atol=1e-6)
+        mine, theirs = (2 * a.events.entry + a.events.file for a in (part, whole))
+        here, there = part[np.isin(mine, theirs)], whole[np.isin(theirs, mine)]
+        assert len(here.events) >= 2  # the first and the last at least
+        np.testing.assert_allclose(here.values, there.values, rtol=1e-4, atol=1e-6)
         write_json(copied / MANIFEST, {k: v for k, v in run.manifest.names().items() if "attention" not in k})
 
 
