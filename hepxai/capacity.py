@@ -113,8 +113,8 @@ class _Study:
         kept = read_json(folder / RESULT)
         if kept["key"] != key:
             raise ValueError(
-                f"{folder} belongs to another study (card, events, epochs, spare or maximum differ); "
-                "choose another folder"
+                f"{folder} belongs to another study (card, events, epochs, threads, spare or maximum "
+                "differ); choose another folder"
             )
         return _read(kept)
 

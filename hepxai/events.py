@@ -43,6 +43,9 @@ class Schema:
         What a regression learns.
     image : ImageLayout, optional
         Which features give the rows and columns of the image.
+    identity : tuple of str
+        Input branches of run, luminosity block and event number, "" for none; empty if none are known.
+        The macro beside friend trees compares them.
     """
 
     features: tuple[str, ...]
@@ -56,6 +59,7 @@ class Schema:
     targets: tuple[str, ...] = ()
     target_units: tuple[str, ...] = ()
     image: ImageLayout | None = None
+    identity: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.features) != len(self.units):

@@ -1,21 +1,32 @@
-"""Files that are complete or absent: write to a temporary name, flush, rename."""
+"""Files that are complete or absent: write to a temporary name, flush, rename. Folders of one process."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+
+_PART = re.compile(r"\.\d+\.part$")
+_DTYPES = {
+    "bool": "BOOL",
+    **{f"{kind}{bits}": f"{kind[0].upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+}
+"""Names of numpy's types in safetensors."""
 
 
 class DiskFullError(OSError):
@@ -26,6 +37,9 @@ class DiskFullError(OSError):
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it on success, remove it on failure.
 
+    The temporary file exists already, with the mode that the umask asks for: write into it. What a killed
+    process left of an earlier attempt is removed.
+
     Raises
     ------
     DiskFullError
@@ -33,26 +47,129 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f"{final.name}.{os.getpid()}.part")
+    remove_leftovers(final.parent, f"{glob.escape(final.name)}.*")
+    part = part_of(final)
     try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(final)
-    except (OSError, SafetensorError) as error:
-        if _is_full(error):
-            raise DiskFullError(errno.ENOSPC, "disk full, nothing was written", str(final)) from error
-        raise
+        with held(part):
+            try:
+                yield part
+                with part.open("rb") as written:
+                    os.fsync(written.fileno())
+                part.replace(final)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        if isinstance(error, DiskFullError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise  # the innermost file is the one to name
+        raise DiskFullError(errno.ENOSPC, "disk full, nothing was written", str(final)) from error
+
+
+# --- files of processes that died ----------------------------------------------------------------
+
+
+def part_of(path: Path) -> Path:
+    """Name under which this process writes a file; see `remove_leftovers`."""
+    return path.with_name(f"{path.name}.{os.getpid()}.part")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep a file locked, created where missing: a ``.part`` without a lock has lost its writer."""
+    descriptor = _open_locked(path)
+    try:
+        yield
     finally:
-        part.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def _is_full(error: OSError | SafetensorError) -> bool:
-    if isinstance(error, DiskFullError):  # names the right file already
-        return False
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return f"os error {errno.ENOSPC}" in str(error)  # safetensors keeps the number only in its message
+def _open_locked(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):  # removed as a leftover between the two lines above
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                return descriptor
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path, pattern: str = "*") -> None:
+    """Remove each ``NAME.PID.part`` that no living process is writing.
+
+    Parameters
+    ----------
+    folder : Path
+    pattern : str
+        Of ``NAME.PID``, as for `pathlib.Path.glob`; ``**/*`` looks into the folders inside, too.
+    """
+    for path in folder.glob(f"{pattern}.part"):
+        if _PART.search(path.name):
+            with (
+                suppress(OSError),
+                path.open("rb+") as opened,
+            ):  # locked by its writer, or not for us to remove
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+def holds_only(folder: Path, texts: Mapping[str, str], others: Collection[str]) -> bool:
+    """Whether a folder has nothing but files of these texts and other names, whole or half-written."""
+    names = {_PART.sub("", path.name) for path in folder.iterdir()} if folder.is_dir() else set()
+    files = {folder / name: text for name, text in texts.items()}
+    same = all(file.read_text(encoding="utf-8") == text for file, text in files.items() if file.exists())
+    return same and names <= {*texts, *others}
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(folder: Path, error: type[Exception]) -> Iterator[None]:
+    """Keep other processes from working on a folder.
+
+    Raises
+    ------
+    Exception
+        Of the given type, if one does.
+    """
+    refuse_links(folder, ".lock")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise error(f"another process works on {folder}; wait for it, or use another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def refuse_links(folder: Path, *patterns: str) -> None:
+    """Refuse links that lead out of a folder: what is written into them would replace files elsewhere.
+
+    Parameters
+    ----------
+    folder : Path
+    *patterns : str
+        Where to look, as for `pathlib.Path.glob`.
+
+    Raises
+    ------
+    ValueError
+        For the first one.
+    """
+    inside = folder.resolve()
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        if path.is_symlink() and not (target := path.resolve()).is_relative_to(inside):
+            raise ValueError(
+                f"{path} is a link to {target}, outside of {folder}, and nothing is written through it; "
+                f"remove the link, or take a copy without links: `cp -rL {folder} {folder}-copy`"
+            )
+
+
+# --- content -------------------------------------------------------------------------------------
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -92,10 +209,29 @@ def _plain(value: Any) -> Any:
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, complete or not at all."""
-    solid = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
-    with replacing(path) as part:
-        save_file(solid, part, metadata=dict(metadata))
+    """Write a safetensors file, complete or not at all. Equal content gives equal bytes.
+
+    The library's own writer has the metadata in random order, and files that only their owner can read.
+    """
+    solid = {name: _little_endian(values) for name, values in tensors.items()}
+    order = sorted(solid, key=lambda name: (-solid[name].itemsize, name))  # so that all are aligned
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in order:
+        start, end = end, end + solid[name].nbytes
+        entry = {"dtype": _DTYPES[solid[name].dtype.name], "shape": solid[name].shape}
+        header[name] = entry | {"data_offsets": (start, end)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as part, part.open("wb") as opened:
+        opened.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            opened.write(solid[name].data if solid[name].size else b"")
+
+
+def _little_endian(values: NDArray[Any]) -> NDArray[Any]:
+    solid = np.ascontiguousarray(values)
+    return solid.astype(solid.dtype.newbyteorder("<"), copy=False)
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

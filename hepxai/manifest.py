@@ -8,10 +8,9 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from filelock import FileLock, Timeout
-
-from hepxai.files import sha256, write_json
+from hepxai.files import locked, refuse_links, remove_leftovers, sha256, write_json
 
 NAME = "manifest.json"
 EXPLAINED, POPULATION = "explanations", "population"
@@ -39,9 +38,26 @@ class Manifest:
         return (self.folder / NAME).is_file()
 
     def names(self) -> dict[str, str]:
-        """``file → hash``; empty without a manifest."""
-        found: dict[str, str] = json.loads((self.folder / NAME).read_text()) if self.exists() else {}
-        return found
+        """``file → hash``; empty without a manifest.
+
+        Raises
+        ------
+        RunError
+            If the manifest is damaged.
+        """
+        if not self.exists():
+            return {}
+        try:
+            listed: Any = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(str(error)) from None
+        if not (isinstance(listed, dict) and all(isinstance(digest, str) for digest in listed.values())):
+            raise self._damaged("not a list of files and hashes")
+        return listed
+
+    def _damaged(self, why: str) -> RunError:
+        text = f"{self.folder / NAME} is damaged ({why}), so no file of the run can be checked"
+        return RunError(f"{text}; put back a copy of it, or {self._afresh(())}")
 
     def record(self, *names: str) -> None:
         """Enter files that are complete."""
@@ -56,7 +72,10 @@ class Manifest:
         ------
         RunError
             The message says how to mend it, or how to start afresh.
+        ValueError
+            If something in the folder is a link that leads out of it.
         """
+        refuse_links(self.folder, "**/*")
         listed = self.names()
         problems = {name: what for name, digest in listed.items() if (what := self._problem(name, digest))}
         for name, what in problems.items():
@@ -97,17 +116,13 @@ class Manifest:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing to the folder.
+        """Keep other processes from writing to the folder, and remove what dead ones left half-written.
 
         Raises
         ------
         RunError
-            If one is at it.
+            If another process works on it.
         """
-        try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                yield
-        except Timeout:
-            raise RunError(
-                f"another process works on {self.folder}; wait for it, or use another folder"
-            ) from None
+        with locked(self.folder, RunError):
+            remove_leftovers(self.folder, "**/*")
+            yield

@@ -26,19 +26,24 @@ from hepxai.estimate import as_json
 from hepxai.events import SPLITS, Events
 from hepxai.explain import EXPLAINERS, CannotExplainError, Explainer
 from hepxai.explain.defaults import configured, keepable, suits
+from hepxai.explain.path import PathExplainer
 from hepxai.export.friends import write_friends
-from hepxai.files import read_json, read_tensors, sha256, write_json, write_tensors, write_text
+from hepxai.files import holds_only, read_json, read_tensors, sha256, write_json, write_tensors, write_text
 from hepxai.manifest import EXPLAINED, POPULATION, Manifest, RunError
+from hepxai.manifest import NAME as MANIFEST
 from hepxai.metrics import classification_metrics
 from hepxai.metrics.targets import target_metrics
 from hepxai.models.card import ModelCard, NetworkCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.storage import load_model
-from hepxai.progress import say, track
+from hepxai.progress import say
+from hepxai.shards import explain_in_shards
 from hepxai.training import History, fit
 
 SHARD = 1024
 """Events between two saves of an explanation."""
+STEPS = "steps.json"
+"""Steps of path integrals, by method and settings asked for: the same for any part of the events."""
 IDENTITY = ("file", "entry", "split", "run", "luminosity_block", "event", "label")
 LIBRARIES = ("hepxai", "torch", "torch-geometric", "scikit-learn", "uproot", "awkward", "numpy")
 
@@ -77,7 +82,7 @@ class Run:
             run.manifest.verify()
             run._same_cards(texts)
             return run
-        if not run._fresh(texts):
+        if not holds_only(run.folder, texts, [MANIFEST]):
             raise RunError(f"{folder} exists and is no hepxai run; choose another folder or empty this one")
         for name, text in texts.items():
             write_text(run.folder / name, text)
@@ -311,16 +316,31 @@ class Run:
         if key in self._stored():
             self._same_settings(key, settings)
             return
-        if method == "surrogate":
-            settings.setdefault("folder", str(self.folder / "surrogate"))
-        explainer = keepable(method, self.model, settings | {"progress": True})
-        ready = explainer.prepare(self.model, self.events, target)
+        ready = self._prepared(key, method, target, settings)
         shards = self.folder / "shards" / f"{key}-{self._key(ready, rows)}"
-        ready.checked(self._in_shards(ready, self.events[rows], target, shards)).save(self.folder / name)
+        size = SHARD // 8 if self.card.view == "image" else SHARD  # an image takes as long as many particles
+        found = explain_in_shards(ready, self.model, self.events[rows], target, folder=shards, size=size)
+        result = ready.checked(found)
+        ready.refuse_broken(result)
+        result.save(self.folder / name)
         write_tensors(self.folder / population, {"rows": rows}, {})
         self.manifest.record(population, name)
         for old in (self.folder / "shards").glob(f"{key}-*"):
             shutil.rmtree(old)
+
+    def _prepared(self, key: str, method: str, target: str, settings: dict[str, Any]) -> Explainer:
+        """Explainer prepared on all events of the run. Steps of an integral are chosen once, and stored."""
+        asked = f"{key} {json.dumps(settings, sort_keys=True, default=str)}"
+        stored = read_json(self.folder / STEPS) if STEPS in self.manifest.names() else {}
+        if method == "surrogate":
+            settings.setdefault("folder", str(self.folder / "surrogate"))
+        steps = {"steps": stored[asked]} if asked in stored else {}
+        explainer = keepable(method, self.model, steps | settings | {"progress": True})
+        prepared = explainer.prepare(self.model, self.events, target)
+        if isinstance(prepared, PathExplainer) and asked not in stored:
+            write_json(self.folder / STEPS, stored | {asked: prepared.steps})
+            self.manifest.record(STEPS)
+        return prepared
 
     def _key(self, ready: Explainer, rows: NDArray[np.int64]) -> str:
         """Hash of all that an explanation depends on: other settings never meet these shards."""
@@ -341,21 +361,6 @@ class Run:
         done = ", ".join(f"{k}={v}" for k, v in known.items())
         say(f"{method}: done already{' with ' if done else ''}{shorten(done, 200)}, kept")
 
-    def _in_shards(self, ready: Explainer, events: Events, target: str, folder: Path) -> Attribution:
-        """Explain shard by shard; those that a killed process finished are read, not repeated."""
-        parts = []
-        quiet = ready.silent()
-        size = SHARD // 8 if self.card.view == "image" else SHARD  # an image takes as long as many particles
-        with track(folder.name.rpartition("-")[0], len(events), show=True) as advance:
-            for first in range(0, len(events), size):
-                own = events[first : first + size]
-                path = folder / f"{first:09d}-{len(own)}.safetensors"
-                if not path.exists():
-                    quiet.attribute(self.model, own, target).save(path)
-                parts.append(Attribution.load(path, own))
-                advance(len(own), "")
-        return Attribution.concatenate(parts)
-
     # --- bookkeeping -------------------------------------------------------------------------
 
     def _provenance(self) -> dict[str, Any]:
@@ -374,14 +379,6 @@ class Run:
         if name not in self.manifest.names():
             raise RunError(f"{self.folder} has no {name} yet; run `hepxai {step}` first")
         return self.folder / name
-
-    def _fresh(self, texts: Mapping[str, str]) -> bool:
-        """Whether the folder has nothing, or what a start leaves that was killed before its manifest."""
-        found = self.folder.iterdir() if self.folder.exists() else ()
-        return all(
-            file.suffix == ".part" or (file.name in texts and file.read_text("utf-8") == texts[file.name])
-            for file in found
-        )
 
     def _same_cards(self, texts: Mapping[str, str]) -> None:
         kinds: dict[str, type[Card]] = {"dataset.yaml": DatasetCard, "model.yaml": ModelCard}

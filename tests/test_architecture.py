@@ -23,7 +23,7 @@ FLOORS = (
     {"datasets", "metrics", "models", "simulate"},
     {"training"},
     {"explain"},
-    {"export", "plots"},
+    {"export", "plots", "shards"},
     {"capacity", "report", "run"},
     {"scan", "summary"},
     {"cli"},

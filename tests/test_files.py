@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-from hepxai import files
 from hepxai.files import (
     DiskFullError,
+    locked,
     read_json,
     read_tensors,
+    refuse_links,
+    remove_leftovers,
     replacing,
     sha256,
     write_json,
@@ -63,17 +65,6 @@ def test_a_full_disk_is_named_with_the_file(tmp_path: Path, number):
 
     with pytest.raises(DiskFullError, match=r"disk full, nothing was written: '.*x\.txt'"):
         full()
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_recognised_in_the_words_of_safetensors(tmp_path: Path, monkeypatch):
-    def full(_tensors: object, path: Path, **_: object) -> None:
-        path.write_bytes(b"half")
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr(files, "save_file", full)
-    with pytest.raises(DiskFullError):
-        write_tensors(tmp_path / "x.safetensors", TENSORS, {})
     assert not list(tmp_path.iterdir())
 
 
@@ -122,8 +113,74 @@ with replacing({str(target)!r}) as part:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     assert target.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
     write_text(target, "new")
-    assert target.read_text() == "new"
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"x.txt": "new"}
+
+
+def test_only_what_the_dead_left_is_removed(tmp_path: Path):
+    script = f"""
+import os, signal, sys
+from hepxai.files import replacing
+with replacing({str(tmp_path)!r} + "/" + sys.argv[1]) as part:
+    part.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL) if sys.argv[1] == "dead" else print("written", flush=True)
+    sys.stdin.read()
+"""
+    subprocess.run([sys.executable, "-c", script, "dead"], check=False)
+    (tmp_path / "inside").mkdir()
+    for name in ("inside/x.4711.part", "thesis.part", "thesis.1.part2"):
+        (tmp_path / name).write_text("")
+    living = subprocess.Popen(
+        [sys.executable, "-c", script, "living"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert living.stdout is not None
+    assert living.stdout.readline() == "written\n"
+    remove_leftovers(tmp_path, "**/*")
+    left = {p.name for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"thesis.part", "thesis.1.part2", f"living.{living.pid}.part"}
+    living.communicate()
+    assert (tmp_path / "living").read_text() == "half"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_every_file_has_the_mode_of_the_umask(tmp_path: Path, umask: int):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "x.txt", "x")
+        write_tensors(tmp_path / "x.safetensors", TENSORS, {})
+        with locked(tmp_path, RuntimeError):
+            pass
+    finally:
+        os.umask(before)
+    assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+def test_one_process_at_a_time(tmp_path: Path):
+    with (
+        locked(tmp_path, ArithmeticError),
+        pytest.raises(ArithmeticError, match=r"another process works on .*; wait for it, or use another"),
+        locked(tmp_path, ArithmeticError),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("link", ["figures", "deep/er", "file", "nowhere"])
+def test_links_that_lead_out_are_refused(tmp_path: Path, link: str):
+    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "inside").symlink_to("deep")
+    refuse_links(folder, "**/*")
+    outside.mkdir()
+    (outside / "file").write_text("do not lose me")
+    (folder / link).symlink_to(outside / link if link in ("file", "nowhere") else outside)
+    with pytest.raises(ValueError, match=rf"{link} is a link to .*outside.* `cp -rL (\S+) (\S+)`") as error:
+        refuse_links(folder, "**/*")
+    if link != "nowhere":
+        subprocess.run(str(error.value).split("`")[1].split(), check=True)
+        refuse_links(tmp_path / "folder-copy", "**/*")
+    (folder / link).unlink()
+    refuse_links(folder, "**/*")
 
 
 def test_json_keeps_numbers_and_has_no_nan(tmp_path: Path):
@@ -161,6 +218,17 @@ def test_tensors_come_back(tmp_path: Path):
     for name, values in strided.items():
         np.testing.assert_array_equal(found[name], values)
         assert found[name].dtype == values.dtype
+
+
+def test_equal_tensors_give_equal_bytes_that_the_library_reads(tmp_path: Path):
+    """As wide types first, so that each is aligned; the order of what is given does not matter."""
+    tensors = {k: np.arange(3).astype(k) for k in ("bool", "int8", "uint16", "float16", "int64", ">f4", "f8")}
+    metadata = {name: name * 2 for name in "abcdefgh"}
+    write_tensors(tmp_path / "x", tensors, metadata)
+    write_tensors(tmp_path / "y", dict(reversed(tensors.items())), dict(reversed(metadata.items())))
+    assert sha256(tmp_path / "x") == sha256(tmp_path / "y")
+    for name, values in load_file(tmp_path / "x").items():
+        np.testing.assert_array_equal(values, tensors[name])
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-8], lambda b: b[:5], lambda _: b"", lambda _: b"root" * 50])

@@ -14,18 +14,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from typer.testing import CliRunner
 
 import hepxai
 import hepxai.explain.edge_ig
+import hepxai.explain.path
 import hepxai.run
 from hepxai.cards import dump_card, find_card, load_card
+from hepxai.cli import app
 from hepxai.datasets import DatasetCard
 from hepxai.explain import CannotExplainError
 from hepxai.explain.defaults import configured
-from hepxai.files import sha256, write_json
+from hepxai.files import read_tensors, sha256, write_json, write_tensors
 from hepxai.manifest import NAME as MANIFEST
 from hepxai.manifest import RunError
 from hepxai.models.card import ModelCard
@@ -123,6 +127,47 @@ def test_tampering_is_noticed(copied: Path, name: str) -> None:
     path.write_bytes(content)
     with pytest.raises(RunError, match="was changed after the run wrote it"):
         Run.open(copied)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff", b"[" * 100_000])
+def test_a_damaged_manifest_is_named_with_both_remedies(copied: Path, content: bytes) -> None:
+    good = (copied / MANIFEST).read_bytes()
+    (copied / MANIFEST).write_bytes(content)
+    pattern = r"manifest\.json is damaged \(.*\), so no file .*; put back a copy of it, or .*`(.*)`"
+    for use in (Run.open, lambda folder: Run.start(folder, *cards())):
+        with pytest.raises(RunError, match=pattern) as error:
+            use(copied)
+    program, verb, dataset, model, out, folder = str(error.value).split("`")[1].split()
+    assert (program, verb, out) == ("hepxai", "run", "--out")
+    assert not Run.start(folder, DatasetCard.find(dataset), ModelCard.find(model)).explained()
+    (copied / MANIFEST).write_bytes(good)
+    assert set(Run.open(copied).explained()) == {"attention", "edge_ig"}
+
+
+@pytest.mark.parametrize("name", ["figures", "friends", "explanations", "shards"])
+def test_a_foreign_folder_cannot_write_elsewhere(copied: Path, name: str) -> None:
+    outside = copied.parent / "precious"
+    outside.mkdir()
+    shutil.rmtree(copied / name, ignore_errors=True)
+    (copied / name).symlink_to(outside)
+    result = CliRunner().invoke(app, ["report", str(copied)])
+    assert result.exit_code == 2
+    assert f"{name} is a link to {outside}, outside of" in " ".join(result.output.split())
+    assert not list(outside.iterdir())
+    moved = copied.with_name("link")  # a run folder that is a link itself is fine
+    (copied / name).unlink()
+    moved.symlink_to(copied)
+    if name != "explanations":
+        Run.open(moved)
+
+
+def test_what_killed_processes_left_is_removed(copied: Path) -> None:
+    left = [copied / name for name in ("model.safetensors.4711.part", "figures/roc.png.4711.part")]
+    (copied / "figures").mkdir()
+    for path in left:
+        path.write_bytes(b"half")
+    Run.open(copied).explain(["attention"], maximum=150)
+    assert not [path for path in left if path.exists()]
 
 
 @pytest.mark.parametrize("name", ["scores.safetensors", "model.safetensors", "metrics.json"])
@@ -391,6 +436,81 @@ def test_shards_of_other_settings_are_never_used(copied: Path, monkeypatch: pyte
 
 def _die(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_changed_shard_is_explained_again(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Run.open(copied).explained()["attention"]
+    _forget(copied, "attention")
+    monkeypatch.setattr(hepxai.run, "SHARD", 50)
+    with monkeypatch.context() as killed:
+        killed.setattr(hepxai.explain.attention.Attention, "checked", _die)
+        with pytest.raises(KeyboardInterrupt):
+            Run.open(copied).explain(["attention"], maximum=150)
+    shards = sorted((copied / "shards").rglob("*.safetensors"))
+    assert len(shards) == 3
+    tensors, metadata = read_tensors(shards[1])
+    tensors["values"][7] = 123
+    write_tensors(shards[1], tensors, metadata)
+    with pytest.warns(
+        UserWarning, match=rf"{shards[1].name} was changed after .*: its events are explained again"
+    ):
+        found = Run.open(copied).explain(["attention"], maximum=150)["attention"]
+    np.testing.assert_allclose(found.values, before.values, atol=1e-6)
+    assert found.checks["max_row_deviation"] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("method", "check", "value"),
+    [
+        ("attention", "max_row_deviation", 123.0),
+        ("attention", "max_row_deviation", np.nan),
+        ("edge_ig", "median_residual", 11.0),
+    ],
+)
+def test_a_result_that_fails_a_hard_check_is_not_signed(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, method: str, check: str, value: float
+) -> None:
+    _forget(copied, method)
+    monkeypatch.setattr(hepxai.explain.EXPLAINERS[method], "checks", lambda *_: {check: value})
+    with pytest.raises(ArithmeticError, match=rf"{method}: {check} is .*; nothing is stored"):
+        Run.open(copied).explain([method], maximum=150)
+    assert method not in Run.open(copied).explained()
+
+
+def test_parts_are_explained_as_the_whole_is(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are chosen once for all events of the run; another choice would move values by per cent."""
+    whole = Run.open(copied).explained()["edge_ig"]
+    monkeypatch.setattr(hepxai.explain.path, "STEPS", (2,))  # what a later choice would be
+    monkeypatch.setattr(hepxai.run, "SHARD", 10)
+    for events in (10, 150):
+        shutil.rmtree(copied / "explanations")
+        with pytest.warns(UserWarning, match="works it out again"):
+            run = Run.open(copied)
+        part = run.explain(["edge_ig"], maximum=events)["edge_ig"]
+        assert part.settings == whole.settings
+        mine, theirs = (2 * a.events.entry + a.events.file for a in (part, whole))
+        here, there = part[np.isin(mine, theirs)], whole[np.isin(theirs, mine)]
+        assert len(here.events) >= 2  # the first and the last at least
+        np.testing.assert_allclose(here.values, there.values, rtol=1e-4, atol=1e-6)
+        write_json(copied / MANIFEST, {k: v for k, v in run.manifest.names().items() if "attention" not in k})
+
+
+@pytest.mark.slow
+def test_equal_runs_give_equal_bytes(finished: Path, tmp_path: Path) -> None:
+    run = Run.start(tmp_path / "again", *cards())
+    run.train()
+    run.explain(["attention", "edge_ig"], maximum=150)
+    names = ["model.safetensors", "scores.safetensors", "metrics.json", "steps.json"]
+    names += [f"explanations/{name}.safetensors" for name in ("attention", "edge_ig", "population")]
+    for name in names:
+        assert sha256(run.folder / name) == sha256(finished / name), name
+    for one, two in zip(run.friends(), sorted((finished / "friends").glob("*.root")), strict=True):
+        mine, theirs = (uproot.open(path)["hepxai"].arrays() for path in (one, two))
+        assert ak.array_equal(mine, theirs)
+    umask = os.umask(0)
+    os.umask(umask)
+    modes = {path: path.stat().st_mode & 0o777 for path in run.folder.rglob("*") if path.is_file()}
+    assert set(modes.values()) == {0o666 & ~umask}, modes
 
 
 @pytest.mark.slow

@@ -292,6 +292,32 @@ def test_a_checkpoint_of_another_training_is_refused(events: Events, tmp_path: P
         fit(card, events, folder=tmp_path, targets=targets)
 
 
+@pytest.mark.parametrize("kind", ["network", "trees"])
+def test_a_checkpoint_of_other_threads_is_refused(events: Events, tmp_path: Path, kind: str) -> None:
+    """Sums in another order are other numbers; both remedies of the message work."""
+    trees = {"training.trees": 4, "training.step": 2}
+    card = (
+        make_card(epochs=1)
+        if kind == "network"
+        else ModelCard.find("boosted_trees", [f"{k}={v}" for k, v in trees.items()])
+    )
+    threads = torch.get_num_threads()
+    fit(card, events, folder=tmp_path)
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.raises(
+            ValueError, match=rf"with {threads} torch threads, not {threads + 1}, .*`hepxai --threads"
+        ):
+            fit(card, events, folder=tmp_path)
+        torch.set_num_threads(threads)
+        fit(card, events, folder=tmp_path)
+        torch.set_num_threads(threads + 1)
+        (tmp_path / "checkpoint.safetensors").unlink()
+        fit(card, events, folder=tmp_path)
+    finally:
+        torch.set_num_threads(threads)
+
+
 # --- learning rate and batches -------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.datasets.card import FEATURE_UNITS, NODE_FEATURES, DatasetCard
+from hepxai.datasets.card import FEATURE_UNITS, NANOAOD, NODE_FEATURES, DatasetCard
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.hits import refuse_outside
 from hepxai.datasets.particles import Particles, collection_name
@@ -36,6 +36,7 @@ def schema_of(card: DatasetCard) -> Schema:
         targets=tuple(card.targets),
         target_units=tuple(t.units for t in card.targets.values()),
         image=card.image_layout,
+        identity=tuple(card.identity.branches.get(number, "") for number in NANOAOD),
     )
 
 

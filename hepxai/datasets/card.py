@@ -71,12 +71,20 @@ class Sample(Card):
     weight: Expression = "1"
 
 
+NANOAOD = {"run": "run", "luminosity_block": "luminosityBlock", "event": "event"}
+
+
 class Identity(Card):
     """Branches that number events; none given: NanoAOD's names where the file has them."""
 
     run: str | None = None
     luminosity_block: str | None = None
     event: str | None = None
+
+    @property
+    def branches(self) -> dict[str, str]:
+        """Names given, or NanoAOD's, by what they number."""
+        return self.model_dump(exclude_none=True) or dict(NANOAOD)
 
 
 class Missing(Card):

@@ -14,7 +14,7 @@ import awkward as ak
 import numpy as np
 
 from hepxai.cards import nearest
-from hepxai.datasets.card import DatasetCard
+from hepxai.datasets.card import NANOAOD, DatasetCard
 from hepxai.datasets.columns import Array, Branches, ReadError
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.expressions import ExpressionError
@@ -32,8 +32,6 @@ from hepxai.datasets.sources import (
     opened,
     readable,
 )
-
-_NANOAOD = {"run": "run", "luminosity_block": "luminosityBlock", "event": "event"}
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def _identity(card: DatasetCard, known: frozenset[str]) -> dict[str, str]:
     given = card.identity.model_dump(exclude_none=True)
     if given:
         return given
-    return {k: n for k, n in _NANOAOD.items() if n in known} if _NANOAOD["event"] in known else {}
+    return {k: n for k, n in NANOAOD.items() if n in known} if NANOAOD["event"] in known else {}
 
 
 def _probe(card: DatasetCard, plan: Plan, tree: Any) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Explanation methods: one verb, one file per method."""
 
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -57,6 +58,10 @@ class _Verb(ModuleType):
 
     def __call__(self, *args: Any, **settings: Any) -> Attribution:
         return explain(*args, **settings)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by name, so that it can be sent to other processes as a function can."""
+        return import_module, (__name__,)
 
 
 sys.modules[__name__].__class__ = _Verb

@@ -52,6 +52,8 @@ class Explainer(ABC):
         False if the result is the same for every output of a model (class attribute).
     wanted_residual : float
         Median relative completeness residual, where ``tolerance`` is not a setting (class attribute).
+    hard_limits : mapping of str to float
+        Largest value of a check in any correct result (class attribute); see `refuse_broken`.
     progress : bool
         Show a progress bar.
     """
@@ -60,6 +62,7 @@ class Explainer(ABC):
     needs: ClassVar[type] = Model
     tells_outputs_apart: ClassVar[bool] = True
     wanted_residual: ClassVar[float] = 0.01
+    hard_limits: ClassVar[Mapping[str, float]] = {"max_row_deviation": 1e-3, "median_residual": 10.0}
     progress: bool = False
 
     @classmethod
@@ -125,6 +128,22 @@ class Explainer(ABC):
         for concern in concerns:
             warnings.warn(f"{self.name}: {concern}", CheckWarning, stacklevel=4)
         return found.replace(checks=checks, concerns=concerns)
+
+    def refuse_broken(self, result: Attribution) -> None:
+        """Refuse a result that is wrong by more than any rounding: a run does not sign it.
+
+        Raises
+        ------
+        ArithmeticError
+            If a check is beyond its hard limit.
+        """
+        for name, limit in self.hard_limits.items():
+            if name in result.checks and not result.checks[name] <= limit:
+                raise ArithmeticError(
+                    f"{self.name}: {name} is {result.checks[name]:.3g}, and no correct result has more than "
+                    f"{limit:g}; nothing is stored. Look for extreme inputs (`hepxai check`) or give more "
+                    "steps; if neither helps, it is a bug to report"
+                )
 
     def silent(self) -> Self:
         """Copy that shows no progress bar."""

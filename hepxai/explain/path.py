@@ -110,7 +110,8 @@ class PathExplainer(Explainer):
     probed : int
         Events on which the number of steps is chosen (class attribute).
     steps : int, optional
-        Gauss-Legendre nodes; by default as many as bring the median residual within ``tolerance``.
+        Gauss-Legendre nodes; by default as many as bring the median residual of the given events within
+        ``tolerance``. Explaining a population in parts, give the parts ``settings["steps"]`` of the first.
     tolerance : float
         Wanted median relative residual.
     """

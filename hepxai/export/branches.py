@@ -22,6 +22,8 @@ from hepxai.jagged import IntArray, local_index, take_rows
 PREFIX = "hepxai_"
 SENTINEL = -999.0  # finite: it lands in a histogram's underflow, where NaN would be lost
 NONE = -1  # the same for labels, splits and indices
+IDENTITY = (f"{PREFIX}run", f"{PREFIX}luminosityBlock", f"{PREFIX}event")
+"""Branches that number the events; without the prefix they would hide behind those of the inputs."""
 _MAX_COLUMNS = 256
 
 
@@ -103,7 +105,9 @@ def entry_key(events: Events) -> IntArray:
 
 
 def _identity(events: Events) -> list[tuple[str, Scalar]]:
+    numbers = zip(IDENTITY, (events.run, events.luminosity_block, events.event), strict=True)
     return [
+        *((name, Scalar(number.astype(np.int64), NONE)) for name, number in numbers),
         (f"{PREFIX}selected", Scalar(np.ones(len(events), dtype=np.bool_), False)),
         (f"{PREFIX}split", Scalar(events.split.astype(np.int32), NONE)),
         (f"{PREFIX}label", Scalar(events.label.astype(np.int32), NONE)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from hepxai.attribution import Attribution
 from hepxai.events import SPLITS, Events
 from hepxai.export.branches import NONE, Branches, Jagged, entry_key, friend_branches
 from hepxai.export.rootspec import TREE, friend_names, macro, specification
-from hepxai.files import replacing
+from hepxai.files import held, part_of, replacing
 from hepxai.jagged import IntArray
 
 _CHUNK = 1_000_000  # rows, particles and pairs in one cluster of a tree: some 30 MB of memory
@@ -36,8 +35,10 @@ def write_friends(
     """Write a friend tree per input file, and ``friends.json`` and ``friends.C`` that open them.
 
     The tree ``hepxai`` has as many entries as the input tree, in its order. At entries that are not
-    in ``events``, ``hepxai_selected`` is false, the weight 0, other numbers -999, label and split -1,
-    lists empty.
+    in ``events``, ``hepxai_selected`` is false, the weight 0, other numbers -999, label, split, run,
+    luminosity block and event number -1, lists empty.
+
+    The macro refuses inputs that are missing, have another number of entries, or hold other events.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def write_friends(
     outputs = [folder / name for name in friend_names(events.files)]
     texts = {
         folder / "friends.json": json.dumps(specification(folder, events.files), indent=1) + "\n",
-        folder / "friends.C": macro(events, branches),
+        folder / "friends.C": macro(folder, events, branches),
     }
     _refuse([*outputs, *texts], overwrite)
     with ExitStack() as all_or_none:
@@ -102,12 +103,14 @@ def _with_self_loops(attribution: Attribution) -> Iterator[Attribution]:
 @contextmanager
 def _restoring(output: Path) -> Iterator[None]:
     """On failure put back what was there, or nothing: renames of many files may stop halfway."""
-    before = output.with_name(f"{output.name}.{os.getpid()}.before")
-    there = output.exists()
+    before, there = part_of(output.with_name(f"{output.name}.before")), output.exists()
     try:
-        if there:
+        if not there:
+            yield
+        else:
             _second_name(output, before)
-        yield
+            with held(before):
+                yield
     except BaseException:
         if before.exists():
             before.replace(output)

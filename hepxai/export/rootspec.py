@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -10,20 +11,27 @@ from string import Template
 from typing import Any
 
 from hepxai.events import Events
-from hepxai.export.branches import PREFIX, Branches, Jagged, word
+from hepxai.export.branches import IDENTITY, PREFIX, Branches, Jagged, word
 
 TREE = "hepxai"
 
 
 def split_tree(source: str) -> tuple[str, str]:
-    """Path or URL and tree of ``path:tree``; a relative path is resolved against the working folder.
-
-    The friends may be opened from any folder, so inputs are named absolutely; URLs are left alone.
-    """
+    """Path or URL, and tree, of ``path:tree``."""
     path, _, tree = source.rpartition(":")
     if not path or not tree or tree.startswith("//"):
         raise ValueError(f"{source!r} names no tree; write path:tree")
-    return (path if "://" in path else str(Path(path).absolute())), tree
+    return path, tree
+
+
+def seen_from(folder: Path, source: str) -> tuple[str, str]:
+    """Path relative to a folder, or URL, and tree, of ``path:tree``."""
+    path, tree = split_tree(source)
+    if "://" in path:
+        return path, tree
+    # Folders without links, because ``..`` of a link is not where it stands; the file keeps its name.
+    real = Path(path).parent.resolve() / Path(path).name
+    return os.path.relpath(real, folder.resolve()), tree
 
 
 def friend_names(sources: Sequence[str]) -> list[str]:
@@ -37,20 +45,23 @@ def friend_names(sources: Sequence[str]) -> list[str]:
 def specification(folder: Path, sources: Sequence[str]) -> dict[str, Any]:
     """``RDataFrame`` ``FromSpec``: one sample per input, and one chain of friends in the same order.
 
-    ROOT looks for relative paths in the working folder, not beside the JSON, so all are absolute.
+    Paths are relative to the folder. ROOT looks for them in the working folder, not beside the JSON.
     """
     names = friend_names(sources)
     samples = {}
     for name, source in zip(names, sources, strict=True):
-        path, tree = split_tree(source)
+        path, tree = seen_from(folder, source)
         samples[name.removesuffix(".root")] = {"trees": [tree], "files": [path]}
-    chain = {"trees": [TREE] * len(names), "files": [str((folder / n).absolute()) for n in names]}
+    chain = {"trees": [TREE] * len(names), "files": names}
     return {"samples": samples, "friends": {TREE: chain}}
 
 
-def macro(events: Events, branches: Branches) -> str:
-    """C++ macro that chains inputs and friends and draws scores, and values of pairs against their mass."""
-    inputs = [split_tree(s) for s in events.files]
+def macro(folder: Path, events: Events, branches: Branches) -> str:
+    """C++ macro that checks that inputs and friends belong together, chains them and draws.
+
+    Scores, and values of pairs against their invariant mass. Paths are relative to the folder.
+    """
+    inputs = [seen_from(folder, s) for s in events.files]
     collections = events.schema.collections or ("",) * len(events.schema.types)
     # ROOT compiles the prefix as part of an expression: without a plain name the macro looks nothing up.
     prefixes = (c if re.fullmatch(r"[A-Za-z_]\w*", c, re.ASCII) else "" for c in collections)
@@ -63,6 +74,7 @@ def macro(events: Events, branches: Branches) -> str:
         inputs=_rows(
             (*source, name) for source, name in zip(inputs, friend_names(events.files), strict=True)
         ),
+        identity=_rows(zip(IDENTITY, events.schema.identity, strict=False)),
         particles=_rows(zip(events.schema.types, prefixes, strict=True)),
         classes=_rows(zip(events.schema.classes, _words(events.schema.classes), strict=True)),
         scores=_rows((s,) for s in _drawn_scores(branches)),

@@ -18,7 +18,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from hepxai.files import replacing, write_json, write_text
+from hepxai.files import refuse_links, replacing, write_json, write_text
 from hepxai.plots.scores import sides
 from hepxai.plots.style import DPI, style
 from hepxai.progress import track
@@ -116,6 +116,7 @@ def template() -> jinja2.Template:
 
 def save_all(drawings: Sequence[Drawn], folder: Path, *, progress: bool) -> dict[str, str]:
     """Write each figure as PNG and PDF; ``name → SVG as a data address`` for the page."""
+    refuse_links(folder.parent, folder.name)
     pages = {}
     with track("figures", len(drawings), show=progress) as advance:
         for one in drawings:

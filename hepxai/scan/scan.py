@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from hepxai.cards import dump_card
 from hepxai.datasets import DatasetCard
-from hepxai.files import write_json, write_text
+from hepxai.files import holds_only, refuse_links, remove_leftovers, write_json, write_text
 from hepxai.models.card import ModelCard
 from hepxai.plots.text import measured
 from hepxai.progress import say, track
@@ -30,6 +30,8 @@ from hepxai.scan.work import work
 from hepxai.workers import open_executor
 
 SETTINGS = "scan.json"
+FOLDERS = ("*", "runs/*")
+"""Where a link must not lead out of a scan; a run looks into its own folder."""
 LOOK = 0.5
 """Seconds between two looks at what workers have finished."""
 
@@ -129,7 +131,14 @@ class Scan:
         folder = Path(folder)
         if not (folder / SETTINGS).is_file():
             raise ScanError(f"{folder} is no scan; make one with `hepxai scan`")
-        plan = Plan.from_json(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+        refuse_links(folder, *FOLDERS)
+        try:
+            plan = Plan.from_json(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise ScanError(
+                f"{folder / SETTINGS} is damaged ({error}); put back a copy of it, or move "
+                f"{folder / 'runs'} into a new folder and scan there: finished runs are adopted"
+            ) from None
         return Scan(folder, *cards_with(folder, []), plan)
 
     # --- steps -------------------------------------------------------------------------------
@@ -227,23 +236,25 @@ class Scan:
 
     # --- bookkeeping -----------------------------------------------------------------------------
 
+    def _cards(self) -> dict[str, str]:
+        return {"dataset.yaml": dump_card(self.dataset), "model.yaml": dump_card(self.card)}
+
     def _write_cards(self, folder: Path) -> None:
-        write_text(folder / "dataset.yaml", dump_card(self.dataset))
-        write_text(folder / "model.yaml", dump_card(self.card))
+        for name, text in self._cards().items():
+            write_text(folder / name, text)
 
     def _claim(self) -> None:
         """Make the folder this scan's, or check that it is."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ScanError(f"{self.folder} is a file; choose another folder")
         known = (self.folder / SETTINGS).is_file()
-        if not known and self.folder.exists():
-            other = {p.name for p in self.folder.iterdir()} - {"runs", ".lock", "dataset.yaml", "model.yaml"}
-            if other:
-                raise ScanError(
-                    f"{self.folder} exists and is no scan; choose another folder or empty this one"
-                )
+        # What a start leaves that was killed before it had written its settings, or finished runs to adopt.
+        if not known and not holds_only(self.folder, self._cards(), ("runs", ".lock", SETTINGS)):
+            raise ScanError(f"{self.folder} exists and is no scan; choose another folder or empty this one")
+        refuse_links(self.folder, *FOLDERS)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
+            remove_leftovers(self.folder)
             if (self.folder / SETTINGS).is_file():
                 self._same(Scan.open(self.folder))
             else:

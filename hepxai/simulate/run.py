@@ -15,7 +15,7 @@ from hepxai.simulate.chunk import Chunk, ChunkTask, load_chunk, store_chunk
 from hepxai.simulate.config import SimulationConfig, load_config
 from hepxai.simulate.output import write_sample
 from hepxai.simulate.recipe import Recipe, check_output, recipe_of
-from hepxai.simulate.workers import TaskT, run_chunks
+from hepxai.simulate.workers import TaskT, alone_in, run_chunks
 from hepxai.workers import open_executor
 
 
@@ -165,11 +165,12 @@ def run_jobs(
     jobs: Sequence[Job[Any]], workers: int, *, progress: bool, keep_chunks: bool
 ) -> dict[str, SampleResult]:
     """Make samples, those that are there already excepted, with a progress bar for each."""
-    done = {job.recipe.sample: job.existing() for job in jobs}
-    with open_executor(workers) as executor:
-        for job in jobs:
-            name = job.recipe.sample
-            if done[name] is None:
+    done = {job.recipe.sample: job.existing() for job in jobs}  # complain before any work is done
+    wanted = [job for job in jobs if done[job.recipe.sample] is None]
+    if wanted:
+        with alone_in(wanted[0].out_dir), open_executor(workers) as executor:
+            for job in wanted:
+                name = job.recipe.sample
                 with track(name, job.events, show=progress) as advance:
                     done[name] = job.run(executor, workers, _Report(advance), keep_chunks=keep_chunks)
     return {name: result for name, result in done.items() if result is not None}

@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from hepxai.files import locked, refuse_links, remove_leftovers
 from hepxai.simulate.config import ConfigError
 from hepxai.simulate.generator import MissingExtraError
 
@@ -36,6 +38,22 @@ TaskT = TypeVar("TaskT", bound=Task)
 
 class SimulationError(RuntimeError):
     """A chunk could not be made; the message names it, its seed and how to go on."""
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other simulations out of an output folder, and remove what dead ones left half-written.
+
+    Raises
+    ------
+    SimulationError
+        If another process simulates into it.
+    """
+    refuse_links(folder, ".chunks", ".chunks/*")
+    with locked(folder, SimulationError):
+        for pattern in ("*.root.*", ".chunks/*/*"):
+            remove_leftovers(folder, pattern)
+        yield
 
 
 class SimulationInterrupted(KeyboardInterrupt):

@@ -25,6 +25,7 @@ History = list[dict[str, float]]
 
 CHECKPOINT = "checkpoint.safetensors"
 KEPT = "epoch_{:0>4}.safetensors"
+_THREADS = ", threads "
 
 
 @dataclass
@@ -57,7 +58,7 @@ class State:
 
 
 def fingerprint(card: ModelCard, events: Events, targets: NDArray[np.floating] | None) -> str:
-    """Hash of all that a training depends on; how long it may last can be changed on resuming."""
+    """Hash of all that a training depends on, and threads; its length can be changed on resuming."""
     shown = card.model_dump(mode="json")
     for length in ("epochs", "trees"):
         shown["training"].pop(length, None)
@@ -66,13 +67,28 @@ def fingerprint(card: ModelCard, events: Events, targets: NDArray[np.floating] |
     columns = [getattr(events, name) for name in (*seen, "label", "weight", "split", "targets")]
     for column in [*columns, *([] if targets is None else [targets])]:
         digest.update(np.ascontiguousarray(column).data)
-    return digest.hexdigest()
+    return f"{digest.hexdigest()}{_THREADS}{torch.get_num_threads()}"
 
 
-def another_training(path: Path) -> ValueError:
-    """Error about a checkpoint that does not belong to what is asked for."""
-    return ValueError(
-        f"{path} belongs to another training (card, events, weights or split differ); "
+def refuse_another_training(path: Path, stored: str, key: str) -> None:
+    """Refuse a checkpoint that does not belong to what is asked for.
+
+    Raises
+    ------
+    ValueError
+        If its key is another one.
+    """
+    if stored == key:
+        return
+    (inputs, _, before), (same, _, now) = stored.partition(_THREADS), key.partition(_THREADS)
+    if inputs == same and before:
+        raise ValueError(
+            f"{path} is of a training with {before} torch threads, not {now}, and sums in another order are "
+            f"other numbers; resume with `hepxai --threads {before}` or torch.set_num_threads({before}), or "
+            "remove the file to start afresh"
+        )
+    raise ValueError(
+        f"{path} belongs to another training (card, events, weights, split or version of hepxai differ); "
         "choose another folder or remove the file to start afresh"
     )
 
@@ -122,8 +138,7 @@ def resume(state: State, path: Path, key: str) -> None:
     """Take up a checkpoint; refuse one of another training."""
     tensors, metadata = read_tensors(path)
     kept = json.loads(metadata["training"])
-    if kept["key"] != key:
-        raise another_training(path)
+    refuse_another_training(path, kept["key"], key)
     device = next(state.model.network.parameters()).device
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "adam": {}}
     for name, value in tensors.items():

@@ -24,7 +24,7 @@ from hepxai.models.losses import cross_entropy
 from hepxai.models.rows import finite_columns, warn_of_constants
 from hepxai.models.table import SklearnModel, need_columns
 from hepxai.progress import say, track
-from hepxai.training.checkpoint import CHECKPOINT, History, another_training, fingerprint
+from hepxai.training.checkpoint import CHECKPOINT, History, fingerprint, refuse_another_training
 from hepxai.training.loop import scores, status
 from hepxai.training.samples import loss_weights, need_every_class, need_two, used_rows
 
@@ -163,8 +163,7 @@ def _begun(card: BoostedTreesCard, checkpoint: Path | None, key: str, *, progres
         return _State(trees_of.estimator_of(card), {}, saved=time.monotonic())
     arrays, metadata = read_tensors(checkpoint)
     kept = json.loads(metadata["training"])
-    if kept["key"] != key:
-        raise another_training(checkpoint)
+    refuse_another_training(checkpoint, kept["key"], key)
     estimator = trees_of.restored(arrays.pop("estimator"), card)
     state = _State(estimator, arrays, kept["history"], time.monotonic())
     if progress and not state.exhausted(card):

@@ -11,7 +11,9 @@ from scipy.integrate import quad
 
 from hepxai.attribution import Attribution
 from hepxai.events import Events
+from hepxai.explain import explain
 from hepxai.explain.path import gauss_legendre, integrate, probe, relative_residual, residual_checks
+from hepxai.models.network import NetworkModel
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 16, 128])
@@ -77,3 +79,15 @@ def test_probe(toy: Callable[..., Events]) -> None:
     assert {int(few.event[0]), int(few.event[-1])} == {0, 29}
     assert len(probe(events[:0])) == 0
     assert len(probe(events[:1])) == 1
+
+
+@pytest.mark.parametrize("method", ["edge_ig", "node_ig"])
+def test_parts_with_the_settings_of_the_first_are_the_whole(
+    model: NetworkModel, events: Events, method: str
+) -> None:
+    whole = explain(model, events, method)
+    settled = {k: whole.settings[k] for k in ("steps", "baseline_values") if k in whole.settings}
+    parts = [explain(model, events[i : i + 10], method, **settled) for i in range(0, len(events), 10)]
+    joined = Attribution.concatenate(parts)
+    np.testing.assert_allclose(joined.values, whole.values, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(joined.span, whole.span, rtol=1e-4, atol=1e-6)

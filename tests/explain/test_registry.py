@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -335,3 +339,26 @@ def test_progress_is_shown(
     assert shown.out == shown.err == ""
     explain(model, events, method, progress=True, **settings)
     assert f"{len(events)}/{len(events)}" in capsys.readouterr().err
+
+
+def test_everything_survives_the_way_to_another_process(
+    model: NetworkModel, events: Events, tmp_path: Path
+) -> None:
+    """As arguments of a function and back, by cloudpickle, which engines such as dask use."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+    explainer = EXPLAINERS["edge_ig"](steps=4)
+    (tmp_path / "there").write_bytes(cloudpickle.dumps((hepxai.explain, model, events, explainer)))
+    script = f"""
+import cloudpickle, pathlib, torch
+torch.set_num_threads(1)
+folder = pathlib.Path({str(tmp_path)!r})
+explain, model, events, explainer = cloudpickle.loads((folder / "there").read_bytes())
+made = explain(model, events, "edge_ig", steps=4), explainer.explain(model, events, "signal")
+(folder / "back").write_bytes(cloudpickle.dumps(made))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    here = hepxai.explain(model, events, "edge_ig", steps=4)
+    for there in pickle.loads((tmp_path / "back").read_bytes()):
+        np.testing.assert_array_equal(there.values, here.values)
+        assert there.settings == here.settings
+    assert pickle.loads(pickle.dumps(hepxai.explain)) is hepxai.explain

@@ -23,6 +23,7 @@ SCHEMA = Schema(
     globals=("ht",),
     global_units=("GeV",),
     collections=("Electron", "Muon", "Jet", "MET"),
+    identity=("run", "luminosityBlock", "event"),
 )
 BRANCHES = ("pt", "eta", "phi", "mass", "charge")
 

@@ -21,7 +21,7 @@ from uproot.sink.file import FileSink
 from hepxai.attribution import Attribution
 from hepxai.export import friends
 from hepxai.export.friends import write_friends
-from hepxai.export.rootspec import friend_names, literal, macro, split_tree
+from hepxai.export.rootspec import friend_names, literal, macro, seen_from, split_tree
 from hepxai.files import DiskFullError
 
 
@@ -62,6 +62,7 @@ def test_branches_are_what_root_can_read_as_a_friend(written):
     assert {b.typename for b in tree.branches} <= {
         "bool",
         "int32_t",
+        "int64_t",
         "float",
         "double",
         "int32_t[]",
@@ -80,6 +81,8 @@ def test_scalars_stand_beside_their_events(nano, written):
     events = nano.events
     for row, event in rows(trees, events):
         assert row["hepxai_selected"] == (event is not None)
+        for branch, column in (("run", "run"), ("luminosityBlock", "luminosity_block"), ("event", "event")):
+            assert row[f"hepxai_{branch}"] == (-1 if event is None else getattr(events, column)[event])
         assert row["hepxai_split"] == (-1 if event is None else events.split[event])
         assert row["hepxai_label"] == (-1 if event is None else events.label[event])
         assert row["hepxai_weight"] == (0 if event is None else events.weight[event])
@@ -377,16 +380,19 @@ def test_scores_of_other_events_are_refused(nano, tmp_path: Path):
 # --- the way back to the inputs ------------------------------------------------------------------
 
 
-def test_inputs_are_named_absolutely_and_urls_as_they_are(monkeypatch, tmp_path: Path):
+def test_inputs_are_named_from_the_folder_of_the_friends_and_urls_as_they_are(monkeypatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
-    assert split_tree("data/a.root:Events") == (f"{tmp_path}/data/a.root", "Events")
-    assert split_tree("/data/a.root:deep/tree") == ("/data/a.root", "deep/tree")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")  # whose .. is deep
+    for folder, up in (("run/friends", "../.."), ("link", "../..")):
+        assert seen_from(Path(folder), "data/a.root:Events") == (f"{up}/data/a.root", "Events")
+    assert seen_from(tmp_path / "run", f"{tmp_path}/a.root:deep/tree") == ("../a.root", "deep/tree")
     for url in (
         "root://eos.cern.ch:1094//eos/a.root",
         "https://host:8080/a.root?token=x:y",
         "s3://bucket/a.root",
     ):
-        assert split_tree(f"{url}:Events") == (url, "Events")
+        assert seen_from(tmp_path, f"{url}:Events") == (url, "Events")
     for bad in ("a.root", "root://host//a.root", ":Events", "a.root:"):
         with pytest.raises(ValueError, match="names no tree"):
             split_tree(bad)
@@ -403,8 +409,9 @@ def test_the_specification_names_one_sample_per_input(nano, written):
     paths = written[0]
     specification = json.loads((paths[0].parent / "friends.json").read_text())
     samples, chain = specification["samples"], specification["friends"]["hepxai"]
-    assert [f"{s['files'][0]}:{s['trees'][0]}" for s in samples.values()] == list(nano.events.files)
-    assert chain == {"trees": ["hepxai"] * 3, "files": [str(p) for p in paths]}
+    inputs = [f"{paths[0].parent / s['files'][0]}:{s['trees'][0]}" for s in samples.values()]
+    assert [os.path.normpath(name) for name in inputs] == list(nano.events.files)
+    assert chain == {"trees": ["hepxai"] * 3, "files": [p.name for p in paths]}
 
 
 ODD = [
@@ -451,7 +458,7 @@ def test_a_compiler_reads_the_same_literals(tmp_path: Path):
 def test_classes_give_histograms_names_that_root_can_say(nano):
     """At its prompt `h->Draw()` needs one word; two classes never share it."""
     schema = replace(nano.events.schema, classes=("t t̄", "A → μμ", "A - μμ", "signal"))
-    text = macro(nano.events.replace(schema=schema), {})
+    text = macro(Path(), nano.events.replace(schema=schema), {})
     rows = text[text.index("const Rows classes = {") : text.index("const Rows scores")]
     words = re.findall(r'", "(.*)"\},', rows)
     assert words == ["t_t_", "A______1", "A______2", "signal"]
@@ -462,7 +469,7 @@ def test_classes_give_histograms_names_that_root_can_say(nano):
 )
 def test_only_plain_prefixes_are_compiled(nano, prefix):
     schema = replace(nano.events.schema, collections=("Electron", prefix, "Jet_2", "MET"))
-    text = macro(nano.events.replace(schema=schema), {})
+    text = macro(Path(), nano.events.replace(schema=schema), {})
     rows = text[text.index("const Rows particles = {") : text.index("const Rows classes")]
     assert '{"muon", ""},' in rows
     assert '{"electron", "Electron"},' in rows

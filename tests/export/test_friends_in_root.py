@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,14 +85,15 @@ def muon_pairs(nano: Any, attribution: Any, element: tuple[int, ...]) -> list[tu
 
 def frame_of(nano: Any, folder: Path, how: str) -> tuple[Any, Any]:
     """RDataFrame, and what must outlive it."""
-    if how == "FromSpec":
-        return ROOT.RDF.Experimental.FromSpec(str(folder / "friends.json")), None
+    if how == "FromSpec":  # the working folder is that of the friends
+        return ROOT.RDF.Experimental.FromSpec("friends.json"), None
     held = chains(nano, folder)
     return ROOT.RDataFrame(held[0]), held
 
 
 @pytest.mark.parametrize("how", ["FromSpec", "AddFriend"])
-def test_rows_are_aligned(nano, friends, threads, how):
+def test_rows_are_aligned(nano, friends, threads, how, monkeypatch):
+    monkeypatch.chdir(friends)
     frame, _held = frame_of(nano, friends, how)
     names = ["event", "Muon_pt", "hepxai_selected", "hepxai_score", "hepxai_label", "hepxai_particle_type"]
     names += ["hepxai_particle_index", "hepxai_edge_ig_value"]
@@ -121,7 +124,10 @@ return InvariantMasses(Take(Muon_pt, a), Take(Muon_eta, a), Take(Muon_phi, a), T
 @pytest.mark.parametrize(
     ("method", "column", "element"), [("attention", "value_conv_2_head1", (1, 1)), ("edge_ig", "value", ())]
 )
-def test_values_of_the_muon_pair_against_its_mass(nano, explain, friends, threads, method, column, element):
+def test_values_of_the_muon_pair_against_its_mass(
+    nano, explain, friends, threads, method, column, element, monkeypatch
+):
+    monkeypatch.chdir(friends)
     frame, _ = frame_of(nano, friends, "FromSpec")
     name = f"hepxai_{method}"
     drawn = (
@@ -168,18 +174,24 @@ def test_tree_reader(nano, friends):
     assert not reader.Next()
 
 
-def run_macro(folder: Path, where: Path, particle: str = "") -> subprocess.CompletedProcess[str]:
+def run_macro(folder: Path, where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("root", path=str(Path(sys.executable).parent)) or shutil.which("root")
     if program is None:
         pytest.skip("the root program is not on the path")
-    call = f'{folder / "friends.C"}("{particle}")'
+    call = f"{folder / 'friends.C'}({', '.join(map(json.dumps, arguments))})"
     command = [program, "-l", "-b", "-q", call]
     return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_macro_draws_from_a_moved_folder(nano, explain, friends, tmp_path: Path):
-    moved = shutil.copytree(friends, tmp_path / "moved")
+    """Friends that moved without their inputs are told so, with the remedy."""
+    moved = shutil.copytree(friends, tmp_path / "elsewhere" / "moved")
     done = run_macro(moved, tmp_path)
+    assert done.returncode == 1
+    remedy = r'name the folder where they were written, friends\.C\("", "/where/they/were"\)'
+    assert re.search(rf"nothing is drawn: no tree Events in .*z/nano\.root\. .*{remedy}", done.stderr)
+    assert not (tmp_path / "friends_plots.root").exists()
+    done = run_macro(moved, tmp_path, "", str(friends))
     assert done.returncode == 0, done.stderr
     drawn = uproot.open(tmp_path / "friends_plots.root")
     signal = nano.events.label == 1
@@ -200,7 +212,104 @@ def test_the_macro_draws_from_a_moved_folder(nano, explain, friends, tmp_path: P
 
 
 def test_the_macro_names_a_type_that_is_not_there(friends, tmp_path: Path):
-    assert "no particle type tau here" in run_macro(friends, tmp_path, "tau").stderr
+    done = run_macro(friends, tmp_path, "tau")
+    assert "no particle type tau here" in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.fixture
+def pair(nano, explain, tmp_path: Path) -> Path:
+    """Folder with the inputs and, in ``friends``, their friends."""
+    files = []
+    for number, source in enumerate(nano.events.files):
+        path, _, tree = source.rpartition(":")
+        files.append(f"{shutil.copy(path, tmp_path / f'{number}.root')}:{tree}")
+    write_friends(
+        tmp_path / "friends", nano.events.replace(files=tuple(files)), scores=np.zeros(len(nano.events))
+    )
+    return tmp_path
+
+
+def rewrite(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], object]:
+    """Replace the first input by one with other event numbers."""
+
+    def apply(folder: Path) -> None:
+        with uproot.open(folder / "0.root") as file:
+            event = change(file["Events/event"].array(library="np"))
+        with uproot.recreate(folder / "0.root") as file:
+            file.mktree("Events", {"event": event.dtype}).extend({"event": event})
+
+    return apply
+
+
+def exchange_two(event: np.ndarray) -> np.ndarray:
+    event[[30, 34]] = event[[34, 30]]
+    return event
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda folder: (folder / "0.root").unlink(),
+            r"no tree Events in .*0\.root\. If the friends were moved",
+        ),
+        (lambda folder: (folder / "0.root").write_bytes(b"root"), r"no tree Events in .*0\.root"),
+        (lambda folder: (folder / "friends" / "000_0.root").unlink(), r"no tree hepxai in .*000_0\.root"),
+        (rewrite(lambda event: event[:69]), r"0\.root is not .* \(69 entries, 70 of them explained\)"),
+        (rewrite(lambda event: event[::-1]), r"0\.root is not .* \(event \d+ at entry \d+, \d+ explained\)"),
+        (rewrite(exchange_two), r"event \d+ at entry 3[04], 3[04] explained\)\. Put that file back"),
+    ],
+)
+def test_the_macro_refuses_inputs_that_are_not_those_explained(pair: Path, change, message: str):
+    change(pair)
+    done = run_macro(pair / "friends", pair)
+    assert done.returncode == 1
+    assert re.search(f"nothing is drawn: .*{message}", done.stderr), done.stderr
+    assert not (pair / "friends_plots.root").exists()
+
+
+def test_inputs_and_friends_move_together(pair: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch):
+    """Friends in exchanged places are refused; put back, they are drawn."""
+    moved = Path(shutil.move(pair, tmp_path_factory.mktemp("moved") / "all"))
+    for name in ("friends.json", "friends.C"):
+        assert str(pair) not in (moved / "friends" / name).read_text()
+    for code in (1, 0):
+        for old, new in (("000_0.root", "x"), ("002_2.root", "000_0.root"), ("x", "002_2.root")):
+            (moved / "friends" / old).rename(moved / "friends" / new)
+        assert run_macro(moved / "friends", moved).returncode == code
+    monkeypatch.chdir(moved / "friends")
+    frame = ROOT.RDF.Experimental.FromSpec("friends.json").Filter("hepxai_selected")
+    assert frame.Count().GetValue() == frame.Filter("hepxai_event == event").Count().GetValue() == 69
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("identity", "events", "drawn"),
+    [
+        ((), [5, 9], True),  # not read from a card: nothing is known of the branches
+        (("", "", "number"), [5, 9], True),
+        (("", "", "number"), [5, 8], False),
+        (("number", "", ""), [5, 9], False),  # their run is 0
+        (("run", "luminosityBlock", "event"), [0, 1], True),  # without event numbers: numbered by entry
+        (("run", "luminosityBlock", "event"), [5, 9], False),
+    ],
+)
+def test_identities_by_other_names_and_by_entry(
+    nano, tmp_path: Path, identity: tuple[str, ...], events: list[int], drawn: bool
+):
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("Events", {"number": np.uint64}).extend({"number": np.array([5, 9], dtype=np.uint64)})
+    two = nano.events[np.flatnonzero(nano.events.file == 0)[:2]].replace(
+        schema=replace(nano.events.schema, identity=identity),
+        run=np.zeros(2, dtype=np.int64),
+        event=np.array(events),
+        entry=np.array([0, 1]),
+        files=(f"{tmp_path / 'a.root'}:Events",),
+        file_entries=(2,),
+    )
+    write_friends(tmp_path / "friends", two)
+    assert run_macro(tmp_path / "friends", tmp_path).returncode == (0 if drawn else 1)
 
 
 def test_the_macro_compiles_whatever_the_names_hold(nano, explain, tmp_path: Path):

@@ -124,4 +124,4 @@ def test_predictions_of_other_events_are_refused(events: Events, tmp_path: Path)
 
 
 def test_without_predictions_the_macro_draws_none(events: Events) -> None:
-    assert "predicted" not in macro(events, {})
+    assert "predicted" not in macro(Path(), events, {})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scan_helpers import SMALL
 
 from hepxai.cards import CardError
 from hepxai.estimate import Estimate
@@ -91,6 +95,65 @@ def test_folders_of_something_else_are_refused(cards: Cards, tmp_path: Path) -> 
     with pytest.raises(ScanError, match="is no scan; make one with `hepxai scan`"):
         Scan.open(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_cards_of_something_else_are_not_replaced(cards: Cards, tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").write_text("name: mine")
+    with pytest.raises(ScanError, match="exists and is no scan"):
+        Scan.start(tmp_path, *cards(), OVER)
+    assert (tmp_path / "dataset.yaml").read_text() == "name: mine"
+
+
+def test_a_start_that_was_killed_while_it_wrote_a_card_resumes(
+    cards: Cards, sliced: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "scan"
+    script = f"""
+import os, signal
+from pathlib import Path
+from hepxai.datasets import DatasetCard
+from hepxai.models.card import ModelCard
+from hepxai.scan import Scan
+plain = Path.replace
+def stop(self, target):
+    if target == Path({str(folder / "model.yaml")!r}):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(self, target)
+Path.replace = stop
+card = ModelCard.find("transformer_edgeconv", {SMALL!r})
+Scan.start({str(folder)!r}, DatasetCard.find({str(sliced)!r}), card, {OVER!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list(folder.glob("model.yaml.*.part"))
+    (folder / "scan.json.4711.part").write_text("{")
+    assert Scan.start(folder, *cards(), OVER).plan.trials == 2
+    assert not list(folder.glob("*.part"))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"seeds"', b"[]", b"{}", b"\xff"])
+def test_damaged_settings_are_named_with_the_remedy(cards: Cards, tmp_path: Path, content: bytes) -> None:
+    scan = Scan.start(tmp_path / "old", *cards(), OVER)
+    (scan.folder / "runs").mkdir()
+    good = (scan.folder / "scan.json").read_bytes()
+    (scan.folder / "scan.json").write_bytes(content)
+    with pytest.raises(
+        ScanError, match=r"old/scan\.json is damaged \(.*\); put back a copy of it, or move .*runs"
+    ):
+        Scan.start(tmp_path / "old", *cards(), OVER)
+    (tmp_path / "new").mkdir()
+    (scan.folder / "runs").rename(tmp_path / "new" / "runs")
+    assert Scan.start(tmp_path / "new", *cards(), OVER).plan == scan.plan
+    (scan.folder / "scan.json").write_bytes(good)
+    assert Scan.open(tmp_path / "old").plan == scan.plan
+
+
+def test_links_out_of_a_scan_are_refused(cards: Cards, tmp_path: Path) -> None:
+    scan = Scan.start(tmp_path / "scan", *cards(), OVER)
+    (tmp_path / "outside").mkdir()
+    (scan.folder / "figures").symlink_to(tmp_path / "outside")
+    with pytest.raises(ValueError, match=r"figures is a link to .*outside"):
+        Scan.open(scan.folder)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import awkward as ak
@@ -24,6 +27,7 @@ from hepxai.simulate import (
 )
 from hepxai.simulate.settings import find_settings, generator_of
 from hepxai.simulate.spectrometer import load_spectrometer, simulate_patterns
+from hepxai.simulate.workers import alone_in
 
 
 @pytest.fixture
@@ -91,6 +95,48 @@ def test_stopped_and_gone_on_is_the_same(
     again = run(folder, tmp_path / "out")["muons"]
     assert made == [0, 1, 2, 2, 3]
     assert ak.array_equal(content(again.path), whole)
+
+
+def test_killed_while_writing_resumes_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    script = f"""
+import os, signal
+from pathlib import Path
+from hepxai.simulate.spectrometer import simulate_patterns
+plain = Path.replace
+def stop(self, target):
+    if target.suffix == ".root":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(self, target)
+Path.replace = stop
+simulate_patterns({str(folder)!r}, {str(out)!r}, 170, samples=["muons"], progress=False)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [p.suffix for p in out.glob("muons*")] == [".part"]
+    (out / ".chunks" / "muons" / "000009-other.safetensors.4711.part").write_text("half")
+    run(folder, out)
+    assert {p.name for p in out.rglob("*")} == {".lock", "muons.root"}
+
+
+def test_two_at_once_in_one_folder(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with (
+        alone_in(out),
+        pytest.raises(SimulationError, match=r"another process works on .*out; wait for it, or"),
+    ):
+        run(folder, out)
+    made = run(folder, out)["muons"]
+    with alone_in(out):  # what is there already is only looked at
+        assert run(folder, out)["muons"].path == made.path
+
+
+def test_links_out_of_the_folder_are_refused(folder: Path, tmp_path: Path) -> None:
+    for name in ("outside", "out"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "out" / ".chunks").symlink_to(tmp_path / "outside")
+    with pytest.raises(ValueError, match=r"\.chunks is a link to .*outside"):
+        run(folder, tmp_path / "out")
 
 
 def test_a_damaged_chunk_is_removed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from hepxai.simulate.run import SampleResult
 from hepxai.simulate.spectrometer.chunk import ChunkTask, Columns, load_chunk, store_chunk
 from hepxai.simulate.spectrometer.config import SpectrometerConfig, load_spectrometer
 from hepxai.simulate.spectrometer.output import write_patterns
-from hepxai.simulate.workers import SimulationError, SimulationInterrupted
+from hepxai.simulate.workers import SimulationError, SimulationInterrupted, alone_in
 from hepxai.workers import open_executor
 
 # The modules that decide what the events are; a change in another one leaves finished chunks valid.
@@ -76,12 +76,14 @@ def simulate_patterns(
     config = load_spectrometer(config_path, seed=seed)
     jobs = [_Job(config, _recipe(config, n), Path(out_dir), events) for n in _chosen(config, samples)]
     wanted = [job for job in jobs if not job.exists()]  # complain before any work is done
-    with (
-        open_executor(workers) as executor,
-        track("muon patterns", events * len(wanted), show=progress) as advance,
-    ):
-        for job in wanted:
-            job.run(executor, workers, advance)
+    if wanted:
+        with (
+            alone_in(Path(out_dir)),
+            open_executor(workers) as executor,
+            track("muon patterns", events * len(wanted), show=progress) as advance,
+        ):
+            for job in wanted:
+                job.run(executor, workers, advance)
     return {job.recipe.sample: job.result(reused=job not in wanted) for job in jobs}
 
 
