@@ -61,21 +61,17 @@ class Populations:
         rows = np.flatnonzero(events.split == SPLITS.index(split))
         if len(rows) == 0:
             raise RunError(f"the {split} split is empty; there is nothing to explain")
-        present = self.rows()
         if maximum is not None and maximum < len(rows):
             return rows[np.linspace(0, len(rows) - 1, maximum).astype(np.int64)]
-        if (
-            maximum is None
-            and present is not None
-            and len(present) < len(rows)
-            and np.isin(present, rows).all()
-        ):
+        present = self.rows()
+        if maximum is not None or present is None or not np.isin(present, rows).all():
+            return rows
+        if len(present) < len(rows):
             say(
-                f"{len(present)} of the {len(rows)} {split} events, as for the other explanations of this run; "
-                f"-n {len(rows)} explains all"
+                f"{len(present)} of the {len(rows)} {split} events, as for the other explanations of this "
+                f"run; -n {len(rows)} explains all"
             )
-            return present
-        return rows
+        return present
 
     def switch(self, events: Events, rows: IntArray) -> None:
         """Set explanations of other events than ``rows`` aside, take back those of ``rows``, and say so.
