@@ -102,6 +102,9 @@ class ShapleyExplainer(Explainer):
             for rows, cloud in zip(chunked.chunks, clouds, strict=True)
         ]
         pairs = Pairs.complete(events) if self.order == 2 else None
+        settings = self.settings() | {"baseline": "the event with no particle"}
+        if pairs is not None:
+            settings["directed"] = False  # the two orders of a pair share its interaction
         values, error = (_joined(chunked, pairs, [f[i] for f in found]) for i in (0, 1))
         span = chunked.per_event([torch.as_tensor(f.span) for f in found])
         return Attribution(
@@ -110,7 +113,7 @@ class ShapleyExplainer(Explainer):
             events,
             self.name,
             target,
-            settings=self.settings() | {"baseline": "the event with no particle"},
+            settings=settings,
             pairs=pairs,
             residual=row_sum(values, events.offsets if pairs is None else pairs.offsets) - span,
             span=span,

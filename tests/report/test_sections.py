@@ -236,13 +236,6 @@ def test_methods_side_by_side_are_the_isolation_of_the_pair(make_content):
     assert rows["edge IG"]["inside signal"] == {"value": float(slow.value), "error": float(slow.error)}
 
 
-@pytest.mark.parametrize(
-    ("residual", "text"), [(0.00595, "0.60 %"), (0.05363, "5.4 %"), (0.43, "43 %"), (0.0, "0"), (np.inf, "∞")]
-)
-def test_residuals_have_two_digits(residual, text):
-    assert relative(residual) == text
-
-
 # --- surrogates that are not good enough -----------------------------------------------------
 
 
@@ -256,7 +249,7 @@ def test_a_poor_surrogate_is_named_in_figures_and_histograms(make_content, tmp_p
     for section in (s for s in parts if s.level == 3):
         wanted = "surrogate below stated fidelity" if section.key.startswith("surrogate") else ""
         assert section.figures
-        assert {d.figure.get_supxlabel() for d in section.figures} == {wanted}
+        assert {d.figure.get_supxlabel().replace("\n", " ") for d in section.figures} == {wanted}
     path = tmp_path / "histograms.root"
     _write_histograms(path, {k: h for part in parts for k, h in part.histograms.items()})
     with uproot.open(path) as opened:
