@@ -21,7 +21,6 @@ from hepxai.report.looked import glance_section, particle_section
 from hepxai.report.maps import maps
 from hepxai.report.provenance import provenance_section
 from hepxai.report.summary import summary
-from hepxai.report.trust import relative
 from hepxai.report.write import _write_histograms, sections
 
 # --- names of the card -----------------------------------------------------------------------
