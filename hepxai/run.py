@@ -25,7 +25,7 @@ from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.estimate import as_json
 from hepxai.events import SPLITS, Events
 from hepxai.explain import EXPLAINERS, CannotExplainError, Explainer
-from hepxai.explain.defaults import configured, keepable, suits
+from hepxai.explain.defaults import Announces, configured, keepable, suits
 from hepxai.export.friends import write_friends
 from hepxai.files import read_json, read_tensors, sha256, write_json, write_tensors, write_text
 from hepxai.manifest import EXPLAINED, POPULATION, Manifest, RunError
@@ -295,6 +295,8 @@ class Run:
             self._same_settings(key, settings)
             return
         ready = explainer.prepare(self.model, self.events, target)
+        if isinstance(ready, Announces):
+            ready.announce(self.model, self.events[rows], target)
         shards = self.folder / "shards" / f"{key}-{self._key(ready, rows)}"
         ready.checked(self._in_shards(ready, self.events[rows], target, shards)).save(self.folder / name)
         write_tensors(self.folder / population, {"rows": rows}, {})

@@ -192,6 +192,22 @@ def test_names_from_cards_are_drawn_as_they_are():
     ax.figure.canvas.draw()
 
 
+def test_every_residual_has_a_line_of_its_own(toy, node_map):
+    found = node_map(toy(40))
+    ax = plots.residuals({f"method {i}": found for i in range(12)})
+    looks = {(p.get_edgecolor(), p.get_linestyle()) for p in ax.patches}
+    assert len(looks) == len(ax.patches) == 12
+
+
+def test_a_power_of_ten_stands_beside_its_numbers(toy, pair_map, node_map):
+    small = pair_map(toy(40)).replace(values=pair_map(toy(40)).values * 1e-5)
+    assert "[10⁻⁶ logit]" in plots.pair_types(small, "signal").get_title(loc="left")
+    node = node_map(toy(40))
+    ax = plots.feature_matrix(node.replace(values=node.values * 1e6), "signal")
+    assert "[10⁶ logit]" in ax.get_title(loc="left") or "[10³ logit]" in ax.get_title(loc="left")
+    assert plots.feature_matrix(node, "signal").get_title(loc="left") == "signal"
+
+
 def test_residuals_of_any_size(toy, node_map):
     found = node_map(toy(40))
     for scale in (1e-2, 1e5, np.nan, 0.0):
