@@ -34,9 +34,8 @@ def resolving_bins(
         Steps in the range that holds all but 0.5 % of the values on each side, at most.
     """
     known = [v[np.isfinite(v)] for v in samples]
-    known = [v for v in known if len(v) > 1]
-    everything = np.concatenate([*known, np.zeros(0)])
-    if len(everything) == 0 or not np.ptp(everything) > 0:
+    everything, known = np.concatenate([*known, np.zeros(0)]), [v for v in known if len(v) > 1]
+    if not known or not np.ptp(everything) > 0:
         return equal_bins(everything, 1)
     low, high = np.quantile(everything, [0.005, 0.995])
     low, high = (low, high) if high > low else (everything.min(), everything.max())

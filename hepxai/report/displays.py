@@ -110,7 +110,7 @@ def _caption(content: ReportContent, found: Map, truth: str | None) -> str:
         f"{few if crowded else 'Hairlines: all other pairs. '}"
         "Typical: nearest to the median score of its class; best: the most confident right one; worst: "
         "the most confident wrong one (the least confident right one if none is wrong). Numbers beside "
-        f"particles: pT in GeV; b: b-tag score above {TAGGED:g}. Arrows across φ = ±π leave on one side "
+        f"particles: pT in GeV; b: b-tag score above {TAGGED:g}. Lines across φ = ±π leave on one side "
         "and come back on the other. Particles that are all close together are shown enlarged. Missing "
         "momentum has no η: it stands in the margin, and a dashed line marks its φ."
         f"{ring} Title: run:lumi:event."
