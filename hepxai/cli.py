@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -197,21 +197,11 @@ def train(dataset: Dataset, model: Model, out: Folder, overrides: Set = None, de
     """Train a model and score every event."""
     with _plain_errors(_from(out)):
         from hepxai.run import Run
+        from hepxai.summary import figures_of_merit
 
         run = Run.start(out, *_cards(dataset, model, overrides))
         run.train(device=device)
-        Console(width=1000).print(_figures_of_merit(run.metrics()))  # as wide as its numbers: none is cut
-
-
-def _figures_of_merit(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
-    """Table of the figures of merit with their errors, one column for each split."""
-    from hepxai.plots.text import measured
-
-    table = Table("figure of merit", *metrics)
-    for name in dict.fromkeys(name for row in metrics.values() for name in row):
-        cells = (row.get(name, {}) for row in metrics.values())
-        table.add_row(name, *(measured(c.get("value"), c.get("error")) for c in cells))
-    return table
+        Console(width=1000).print(figures_of_merit(run.metrics()))  # as wide as its numbers: none is cut
 
 
 @app.command(cls=_Explaining)

@@ -14,12 +14,12 @@ from hepxai.plots.display import (
     CROWDED,
     HARDEST,
     TAGGED,
-    eta_limit,
     event_display,
     strongest_pairs,
     type_legend,
 )
 from hepxai.plots.means import ENDS, pair_name
+from hepxai.plots.plane import eta_limit
 from hepxai.plots.scores import SIGNAL
 from hepxai.plots.style import canvas, style
 from hepxai.report.content import ReportContent

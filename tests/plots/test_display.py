@@ -6,8 +6,9 @@ import numpy as np
 
 from hepxai import plots
 from hepxai.events import SPLITS
-from hepxai.plots.display import HARDEST, _wrapped, eta_limit, particle_labels, strongest_pairs, without_eta
+from hepxai.plots.display import HARDEST, _wrapped, particle_labels, strongest_pairs
 from hepxai.plots.labels import label_centres
+from hepxai.plots.plane import eta_limit, without_eta
 
 # --- event displays --------------------------------------------------------------------------
 
