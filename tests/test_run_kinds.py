@@ -137,7 +137,7 @@ SMALL = [f"convolutions.{i}.width=8" for i in range(3)] + ["training.epochs=2"]
 def finish(run: Run) -> str:
     """Train, explain and report as the command does; the page."""
     run.train(progress=False)
-    run.explain(["attention", "edge_ig", "node_ig"], maximum=20)
+    run.explain(["attention", "edge_ig", "node_ig"], maximum=10)
     run.friends()
     return write_report(report_content(run), run.folder).read_text(encoding="utf-8")
 
@@ -168,17 +168,17 @@ split: {train: 6, valid: 2, test: 2, seed: 0}
 
 @pytest.mark.slow
 def test_constituents_of_jets(tmp_path: Path) -> None:
-    """One particle type, no focus, up to 60 particles an event."""
+    """One particle type, no focus, up to 40 particles an event."""
     rng = np.random.default_rng(0)
     for name, width in (("top", 0.4), ("qcd", 0.1)):
-        counts = rng.integers(30, 61, 150)
+        counts = rng.integers(25, 41, 60)
         size = int(counts.sum())
         columns = {"pt": rng.exponential(10, size) + 1, "mass": np.zeros(size)}
         columns |= {"eta": rng.normal(0, width, size), "phi": rng.normal(0, width, size)}
         with uproot.recreate(tmp_path / f"{name}.root") as file:
             jagged = ak.zip({k: ak.unflatten(v.astype(np.float32), counts) for k, v in columns.items()})
             file.mktree("Events", {"C": jagged.type.content, "event": "int64"}).extend(
-                {"C": jagged, "event": np.arange(150)}
+                {"C": jagged, "event": np.arange(60)}
             )
     (tmp_path / "card.yaml").write_text(CONSTITUENTS)
     dataset = DatasetCard.find(str(tmp_path / "card.yaml"))
@@ -187,7 +187,7 @@ def test_constituents_of_jets(tmp_path: Path) -> None:
     assert "constituent 17–32" in page
     assert len(page) < 8_000_000
     with uproot.open(min((tmp_path / "run" / "friends").glob("*.root"))) as friend:
-        assert friend["hepxai"].num_entries == 150
+        assert friend["hepxai"].num_entries == 60
 
 
 def test_a_regression_needs_targets(dataset: DatasetCard, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from hepxai.plots.text import general, observer_name, symbol
 NEAR = 36.0  # points between two particles below which arrows between them swing out
 TAGGED = 0.5  # b-tag score from which it is written beside the jet
 CROWDED = 20  # particles beyond which markers shrink, and hairlines and most labels are left out
+FEW = 2  # pairs in focus that are drawn in a crowded event, if they are not among the strongest
 HARDEST = 3  # particles that have a label also in a crowded event
 
 
@@ -137,7 +138,7 @@ def event_display(
     if not crowded:
         _faint(ax, found, places)
     drawn = (np.arange(len(found.value)) < number) & (np.nan_to_num(found.value) != 0)
-    drawn |= chosen & (np.cumsum(chosen) <= number)
+    drawn |= chosen & (np.cumsum(chosen) <= (FEW if crowded else number))
     arrow = "-|>" if is_directed(plain_map) else "-"
     _arrows(ax, found, chosen, drawn, places, (for_lines(scale), norm), arrow)
     named = np.union1d(found[drawn].src, found[drawn].dst) if crowded else np.arange(event.n_particles)
@@ -277,18 +278,17 @@ def _labels(
 def particle_labels(event: Events) -> Iterator[str]:
     """``μ1 45`` for each particle: symbol, number where there are several of a type, pt in GeV, b-tag.
 
-    The pt alone where all particles are of one type.
+    The pt alone where all particles are of one type, or are many.
     """
     several = np.bincount(event.type, minlength=len(event.schema.types)) > 1
+    alone = len(several) == 1 or event.n_particles > CROWDED
     btag = event.values_of("btag") if "btag" in event.schema.features else np.zeros(event.n_particles)
     for i, name in enumerate(event.labels_of_particles()):
         kind, _, number = name.rpartition(" ")
         first = f"{plain(symbol(kind), 12)}{number if several[event.type[i]] else ''} "
         pt = float(event.p4[i, 0])
         shown = f"{pt:.0f}" if pt >= 10 else general(pt, 2)
-        yield (
-            (first if len(several) > 1 else "") + shown + (f" (b {btag[i]:.2f})" if btag[i] > TAGGED else "")
-        )
+        yield (("" if alone else first) + shown + (f" (b {btag[i]:.2f})" if btag[i] > TAGGED else ""))
 
 
 # --- text ------------------------------------------------------------------------------------

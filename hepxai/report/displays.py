@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hepxai.events import Events
 from hepxai.plots.display import (
     CROWDED,
+    FEW,
     HARDEST,
     TAGGED,
     event_display,
@@ -100,8 +101,8 @@ def _caption(content: ReportContent, found: Map, truth: str | None) -> str:
     )
     crowded = (found.plain.events.counts > CROWDED).any()
     few = (
-        f"In events of more than {CROWDED} particles other pairs are left out, and only the ends of the "
-        f"drawn pairs and the {HARDEST} hardest particles have numbers. "
+        f"In events of more than {CROWDED} particles there are {FEW} of them at most and no other pairs, and "
+        f"only the ends of the drawn pairs and the {HARDEST} hardest particles have numbers. "
     )
     return (
         f"Events in the η–φ plane with their {NUMBER} strongest {lines}; width and colour give the value; "
