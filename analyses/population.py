@@ -289,10 +289,7 @@ def interactions(page: StudyPage, found: Found) -> None:
         + ", ".join(map(" ".join, zip(names, texts, strict=True)))
         + "."
     )
-    caption = (
-        "Shapley interaction of the muon pair: what the two add beyond what each adds alone. Each of the two "
-        "ordered pairs, whose mean is shown, has half of it."
-    )
+    caption = "Shapley interaction of the muon pair: what the two add together beyond what each adds alone."
     with page.axes("interaction", caption) as ax:
         focus_profile(found["shapley_interaction"], PAIR, MASS, label=MASS_LABEL, ax=ax)
 

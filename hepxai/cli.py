@@ -197,12 +197,11 @@ def train(dataset: Dataset, model: Model, out: Folder, overrides: Set = None, de
     """Train a model and score every event."""
     with _plain_errors(_from(out)):
         from hepxai.run import Run
+        from hepxai.summary import figures_of_merit
 
         run = Run.start(out, *_cards(dataset, model, overrides))
         run.train(device=device)
-        for name, row in run.metrics().items():
-            figures = "  ".join(f"{k} {v['value']:.4g} ± {v['error']:.2g}" for k, v in row.items())
-            console.print(f"{name:>6}: {figures}", highlight=False)
+        Console(width=1000).print(figures_of_merit(run.metrics()))  # as wide as its numbers: none is cut
 
 
 @app.command(cls=_Explaining)

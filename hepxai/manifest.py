@@ -63,6 +63,10 @@ class Manifest:
         """Enter files that are complete."""
         write_json(self.folder / NAME, self.names() | {n: sha256(self.folder / n) for n in names})
 
+    def forget(self, *names: str) -> None:
+        """Remove files from the list, not from the folder."""
+        write_json(self.folder / NAME, {n: h for n, h in self.names().items() if n not in names})
+
     def verify(self) -> None:
         """Check that every file is inside the folder, there, and as it was entered.
 

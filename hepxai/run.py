@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -25,7 +26,7 @@ from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.estimate import as_json
 from hepxai.events import SPLITS, Events
 from hepxai.explain import EXPLAINERS, CannotExplainError, Explainer
-from hepxai.explain.defaults import configured, keepable, suits
+from hepxai.explain.defaults import Announces, configured, keepable, suits
 from hepxai.explain.path import PathExplainer
 from hepxai.export.friends import write_friends
 from hepxai.files import holds_only, read_json, read_tensors, sha256, write_json, write_tensors, write_text
@@ -36,6 +37,7 @@ from hepxai.metrics.targets import target_metrics
 from hepxai.models.card import ModelCard, NetworkCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.storage import load_model
+from hepxai.populations import Populations
 from hepxai.progress import say
 from hepxai.shards import explain_in_shards
 from hepxai.training import History, fit
@@ -114,6 +116,11 @@ class Run:
     def manifest(self) -> Manifest:
         """Finished files and their hashes."""
         return Manifest(self.folder)
+
+    @property
+    def populations(self) -> Populations:
+        """Explanations by population; one at a time is that of the report."""
+        return Populations(self.folder)
 
     @cached_property
     def reading(self) -> Reading:
@@ -223,12 +230,13 @@ class Run:
             Events that did not train the model, by default.
         maximum : int, optional
             Explain this many events, evenly spread over the split. By default those that the run has
-            explanations of, or all.
+            explanations of, or all. Explanations of other events are set aside, and taken back when the run
+            is asked for those events again.
         settings : mapping
             ``method → settings``.
         """
         chosen = configured(methods, settings or {}, self.card.view, split=split, maximum=maximum)
-        rows = self._population(split, maximum)
+        rows = self.populations.choose(self.events, split, maximum)
         for method, own in chosen.items():
             if methods is None and not suits(method, self.model):
                 continue
@@ -243,10 +251,10 @@ class Run:
 
     def explained(self) -> dict[str, Attribution]:
         """All explanations of this run, by method; ``METHOD_TARGET`` where a model has several outputs."""
-        rows = self._rows()
+        rows = self.populations.rows()
         if rows is None:
             return {}
-        population, files = self.events[rows], sorted(self._stored().items())
+        population, files = self.events[rows], sorted(self.populations.stored().items())
         return {name: Attribution.load(f, population) for name, f in files if name != POPULATION}
 
     def friends(self) -> list[Path]:
@@ -273,33 +281,6 @@ class Run:
 
     # --- explaining --------------------------------------------------------------------------
 
-    def _population(self, split: str, maximum: int | None) -> NDArray[np.int64]:
-        """Rows of the events to explain; all methods of a run share them."""
-        own = np.flatnonzero(self.events.split == SPLITS.index(split))
-        if len(own) == 0:
-            raise RunError(f"the {split} split is empty; there is nothing to explain")
-        if maximum is not None and maximum < len(own):
-            own = own[np.linspace(0, len(own) - 1, maximum).astype(np.int64)]
-        known = self._rows()
-        if known is not None and maximum is None and len(known) < len(own) and np.isin(known, own).all():
-            say(f"{len(known)} of the {len(own)} {split} events, as for the other explanations of this run")
-            return known
-        if known is not None and not np.array_equal(known, own):
-            raise RunError(
-                f"this run explains {len(known)} events already, not the {len(own)} asked for; ask for "
-                f"the same split and number, start another run, or remove {self.folder / EXPLAINED}"
-            )
-        return own
-
-    def _rows(self) -> NDArray[np.int64] | None:
-        file = self._stored().get(POPULATION)
-        return None if file is None else read_tensors(file)[0]["rows"]
-
-    def _stored(self) -> dict[str, Path]:
-        """Explanations that are there, by method, and the population that they are of."""
-        files = (self.folder / n for n in self.manifest.names() if n.startswith(f"{EXPLAINED}/"))
-        return {f.stem: f for f in files if f.is_file()}
-
     def _explain(self, method: str, rows: NDArray[np.int64], settings: dict[str, Any]) -> None:
         outputs = self.model.outputs
         if len(outputs) == 1 or not EXPLAINERS[method].tells_outputs_apart:
@@ -313,10 +294,15 @@ class Run:
     ) -> None:
         """Explain one output, and keep the result under a key."""
         name, population = (f"{EXPLAINED}/{n}.safetensors" for n in (key, POPULATION))
-        if key in self._stored():
+        always = {"folder": str(self.folder / "surrogate")} if method == "surrogate" else {}
+        explainer = keepable(method, self.model, always | settings | {"progress": True})
+        self.populations.switch(self.events, rows)
+        if key in self.populations.stored():
             self._same_settings(key, settings)
             return
-        ready = self._prepared(key, method, target, settings)
+        ready = self._prepared(key, explainer, settings, target)
+        if isinstance(ready, Announces):
+            ready.announce(self.model, self.events[rows], target)
         shards = self.folder / "shards" / f"{key}-{self._key(ready, rows)}"
         size = SHARD // 8 if self.card.view == "image" else SHARD  # an image takes as long as many particles
         found = explain_in_shards(ready, self.model, self.events[rows], target, folder=shards, size=size)
@@ -328,14 +314,14 @@ class Run:
         for old in (self.folder / "shards").glob(f"{key}-*"):
             shutil.rmtree(old)
 
-    def _prepared(self, key: str, method: str, target: str, settings: dict[str, Any]) -> Explainer:
+    def _prepared(
+        self, key: str, explainer: Explainer, settings: Mapping[str, Any], target: str
+    ) -> Explainer:
         """Explainer prepared on all events of the run. Steps of an integral are chosen once, and stored."""
         asked = f"{key} {json.dumps(settings, sort_keys=True, default=str)}"
         stored = read_json(self.folder / STEPS) if STEPS in self.manifest.names() else {}
-        if method == "surrogate":
-            settings.setdefault("folder", str(self.folder / "surrogate"))
-        steps = {"steps": stored[asked]} if asked in stored else {}
-        explainer = keepable(method, self.model, steps | settings | {"progress": True})
+        if isinstance(explainer, PathExplainer) and asked in stored:
+            explainer = dataclasses.replace(explainer, steps=stored[asked])
         prepared = explainer.prepare(self.model, self.events, target)
         if isinstance(prepared, PathExplainer) and asked not in stored:
             write_json(self.folder / STEPS, stored | {asked: prepared.steps})
@@ -354,9 +340,10 @@ class Run:
         known = self.explained()[method].settings
         for key, value in settings.items():
             if known.get(key) != value:
+                file = self.populations.stored()[method]
                 raise RunError(
                     f"{method} was done with {key}={known.get(key)!r} in this run, not {value!r}; "
-                    f"start another run to compare, or remove {self._stored()[method]} to do it anew"
+                    f"start another run to compare, or remove {file} to do it anew"
                 )
         done = ", ".join(f"{k}={v}" for k, v in known.items())
         say(f"{method}: done already{' with ' if done else ''}{shorten(done, 200)}, kept")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from rich.table import Table
 
 from hepxai.attribution import Attribution
 from hepxai.events import SPLITS
@@ -41,6 +42,15 @@ def report_content(run: Run) -> ReportContent:
         calibrated_loss=_calibrated_loss(run),
         predictions=run.predictions,
     )
+
+
+def figures_of_merit(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    """Table of the figures of merit with their errors, one column for each split."""
+    table = Table("figure of merit", *metrics)
+    for name in dict.fromkeys(name for row in metrics.values() for name in row):
+        cells = (row.get(name, {}) for row in metrics.values())
+        table.add_row(name, *(measured(c.get("value"), c.get("error")) for c in cells))
+    return table
 
 
 def _calibrated_loss(run: Run) -> float | None:

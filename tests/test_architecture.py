@@ -19,7 +19,7 @@ FLOORS = (
     {"arguments", "cards", "estimate", "files", "jagged", "pairs", "progress", "workers"},
     {"images"},
     {"chunks", "events", "manifest"},
-    {"attribution"},
+    {"attribution", "populations"},
     {"datasets", "metrics", "models", "simulate"},
     {"training"},
     {"explain"},

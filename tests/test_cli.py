@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -20,6 +21,7 @@ from hepxai import __version__
 from hepxai.cards import find_card
 from hepxai.cli import app
 from hepxai.explain import EXPLAINERS
+from hepxai.plots.text import measured
 
 SMALL = ["-s", "model.training.epochs=1", "-s", "model.convolutions.0.width=8"]
 
@@ -104,11 +106,19 @@ def test_run_then_explain_then_report(tmp_path: Path) -> None:
     assert "edge_ig" in (out / "numbers.json").read_text()
 
 
-def test_train_prints_figures_with_errors(tmp_path: Path) -> None:
-    result = typed("train", "charged_higgs", "transformer_edgeconv", "-o", tmp_path / "run", *SMALL)
+def test_train_prints_a_table_of_figures_with_errors(tmp_path: Path) -> None:
+    words = ("train", "charged_higgs", "transformer_edgeconv", "-o", tmp_path / "run", *SMALL)
+    result = CliRunner(env={"COLUMNS": "30", "NO_COLOR": "1", "TERM": "dumb"}).invoke(app, [*map(str, words)])
     assert result.exit_code == 0, result.output
-    assert "test: accuracy 0." in result.stdout
-    assert " ± " in result.stdout
+    header, *rows = (
+        re.split(r"\s*[│┃]\s*", line)[1:-1] for line in result.stdout.splitlines() if " " in line
+    )
+    assert header == ["figure of merit", "train", "valid", "test"]
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [row[0] for row in rows] == list(figures["test"])
+    for name, *cells in rows:  # one line for each, no number broken
+        expected = [measured(figures[s][name]["value"], figures[s][name]["error"]) for s in header[1:]]
+        assert cells == expected
 
 
 def _stop(*_: object, **__: object) -> None:

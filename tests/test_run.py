@@ -33,6 +33,8 @@ from hepxai.files import read_tensors, sha256, write_json, write_tensors
 from hepxai.manifest import NAME as MANIFEST
 from hepxai.manifest import RunError
 from hepxai.models.card import ModelCard
+from hepxai.populations import PRODUCTS
+from hepxai.report import write_report
 from hepxai.run import Run
 from hepxai.summary import _doubts, report_content
 
@@ -330,11 +332,37 @@ def test_mistakes_are_found_before_the_training(arguments: dict[str, Any], messa
         configured(None, arguments.pop("settings", {}), "graph", **arguments)
 
 
-def test_another_population_is_refused(copied: Path) -> None:
-    with pytest.raises(RunError, match="explains 150 events already, not the 20 asked for"):
-        Run.open(copied).explain(["attention"], maximum=20)
-    with pytest.raises(RunError, match="explains 150 events already, not the"):
-        Run.open(copied).explain(["attention"], split="valid")
+def test_another_population_sets_the_first_aside(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Run.open(copied).explained()
+    write_report(report_content(Run.open(copied)), copied)
+    run = Run.open(copied)
+    assert len(run.explain(["attention"], maximum=20)["attention"].events) == 20
+    told = capsys.readouterr().err
+    assert "explanations of 150 test events (attention, edge_ig) are set aside in" in told
+    assert not [n for n in PRODUCTS if (copied / n).exists()], "nothing of the other events is left"
+    run.friends()
+    run = Run.open(copied)
+    assert set(run.explained()) == {"attention"}
+    friends = [uproot.open(f)["hepxai"] for f in (copied / "friends").glob("*.root")]
+    assert sum(int(t["hepxai_attention_explained"].array().to_numpy().sum()) for t in friends) == 20
+    assert not any("hepxai_edge_ig_explained" in t for t in friends)
+    assert set(run.explain(["attention"], split="valid", maximum=10)["attention"].events.split) == {1}
+
+    again = run.explain(["edge_ig"], maximum=150)
+    assert set(again) == {"attention", "edge_ig"}
+    assert "edge_ig: done already" in capsys.readouterr().err
+    for name, attribution in again.items():
+        np.testing.assert_array_equal(attribution.values, before[name].values)
+    assert len(Run.open(copied).explain(["attention"], maximum=20)["attention"].events) == 20
+
+
+def test_what_was_changed_while_set_aside_is_worked_out_again(copied: Path) -> None:
+    before = Run.open(copied).explained()["edge_ig"]
+    Run.open(copied).explain(["attention"], maximum=20)
+    (aside,) = copied.glob("explanations-of-150-*")
+    (aside / "edge_ig.safetensors").write_bytes(b"something else")
+    again = Run.open(copied).explain(["attention", "edge_ig"], maximum=150)["edge_ig"]
+    np.testing.assert_array_equal(again.values, before.values)
 
 
 def test_the_population_of_before_is_the_default(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

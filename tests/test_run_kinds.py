@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -14,6 +15,7 @@ from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.explain import CannotExplainError
 from hepxai.manifest import RunError
 from hepxai.models import BoostedTreesModel, DenseModel, LstmModel, ModelCard
+from hepxai.report import write_report
 from hepxai.run import Run
 from hepxai.summary import best_epoch, report_content
 
@@ -127,6 +129,65 @@ def test_what_a_model_cannot_do_is_found_before_the_training(
     with pytest.raises(KeyError, match="no layer 'WRONG'; edges can be weighted in graph_1, dynamic_edge_2"):
         graph.rehearse(None, {"edge_ig": {"layer": "WRONG"}})
     graph.rehearse(None, {"edge_ig": {"layer": "dynamic_edge_2"}, "surrogate": {"layer": "graph_1"}})
+
+
+SMALL = [f"convolutions.{i}.width=8" for i in range(3)] + ["training.epochs=2"]
+
+
+def finish(run: Run) -> str:
+    """Train, explain and report as the command does; the page."""
+    run.train(progress=False)
+    run.explain(["attention", "edge_ig", "node_ig"], maximum=10)
+    run.friends()
+    return write_report(report_content(run), run.folder).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_graph_network_on_the_shipped_jets(tmp_path: Path) -> None:
+    """Every particle is a jet, and the focus of the card is the pair of jets."""
+    card = ModelCard.find("transformer_edgeconv", SMALL)
+    page = finish(Run.start(tmp_path / "run", DatasetCard.find("ttbar_qcd"), card))
+    assert "All pairs are jet–jet pairs: there are no others to compare them with." in page
+    assert "jet 5–8" in page
+
+
+CONSTITUENTS = """
+name: top_tagging
+tree: Events
+units: GeV
+samples:
+  - {name: top, files: top.root, class: top}
+  - {name: qcd, files: qcd.root, class: qcd}
+labels: [qcd, top]
+particles:
+  constituent: {branches: "C_{}"}
+features: [energy, px, py, pz]
+split: {train: 6, valid: 2, test: 2, seed: 0}
+"""
+
+
+@pytest.mark.slow
+def test_constituents_of_jets(tmp_path: Path) -> None:
+    """One particle type, no focus, up to 40 particles an event."""
+    rng = np.random.default_rng(0)
+    for name, width in (("top", 0.4), ("qcd", 0.1)):
+        counts = rng.integers(25, 41, 60)
+        size = int(counts.sum())
+        columns = {"pt": rng.exponential(10, size) + 1, "mass": np.zeros(size)}
+        columns |= {"eta": rng.normal(0, width, size), "phi": rng.normal(0, width, size)}
+        with uproot.recreate(tmp_path / f"{name}.root") as file:
+            jagged = ak.zip({k: ak.unflatten(v.astype(np.float32), counts) for k, v in columns.items()})
+            file.mktree("Events", {"C": jagged.type.content, "event": "int64"}).extend(
+                {"C": jagged, "event": np.arange(60)}
+            )
+    (tmp_path / "card.yaml").write_text(CONSTITUENTS)
+    dataset = DatasetCard.find(str(tmp_path / "card.yaml"))
+    run = Run.start(tmp_path / "run", dataset, ModelCard.find("transformer_edgeconv", SMALL))
+    page = finish(run)
+    assert "constituent 17–32" in page
+    assert len(page) < 8_000_000
+    with uproot.open(min((tmp_path / "run" / "friends").glob("*.root"))) as friend:
+        assert friend["hepxai"].num_entries == 60
 
 
 def test_a_regression_needs_targets(dataset: DatasetCard, tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from hepxai.events import SPLITS
+from hepxai.events import SPLITS, Events
 from hepxai.explain.base import EXPLAINERS, Explainer, build, configure
 from hepxai.models.base import HasEdgeWeights, Model
 
@@ -15,6 +15,14 @@ METHODS = {
     "image": ("image_ig", "ram", "soft_tree"),
 }
 """By default, for each view of a model; those that a model is not able to are left out."""
+
+
+@runtime_checkable
+class Announces(Protocol):
+    """A method that says its cost, or refuses it, before it starts on a population."""
+
+    def announce(self, model: Any, events: Events, target: str) -> None:
+        """Say what the work costs; raise an error where it is more than asked for."""
 
 
 def configured(

@@ -14,13 +14,15 @@ from torch import Tensor
 from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explain.base import Chunked, register
+from hepxai.explain.baseline_particles import momenta, momentum_features, polar_columns, with_momentum
 from hepxai.explain.path import PathExplainer, integrate
 from hepxai.jagged import row_sum
 from hepxai.models.base import Differentiable
 from hepxai.models.cloud import Cloud
 from hepxai.models.target import Target
 
-BASELINES = ("background_mean", "zero")
+ON_SHELL = ("on_shell_mean", "own_direction")
+BASELINES = ("background_mean", *ON_SHELL, "zero")
 
 
 @register("node_ig")
@@ -35,10 +37,17 @@ class NodeIG(PathExplainer):
     ----------
     baseline : str or sequence of float
         "background_mean": each particle starts as the weighted mean particle of its type in the
-        first class of the given events (all 0 for a type that this class lacks). "zero": all features 0, in
-        physical units. Or F values.
+        first class of the given events (all 0 for a type that this class lacks). Each feature is averaged by
+        itself: momenta of all directions cancel while energies do not, so that it is no physical particle.
+        "on_shell_mean": momenta are averaged in (pt, η, φ) and mass instead, and px, py, pz, energy … follow
+        from them. "own_direction": the same, but every particle keeps its own η and φ. "zero": all
+        features 0, in physical units. Or F values.
     baseline_values : sequence of sequences, shape [T, F], optional
         Baseline particle of every type; worked out from ``baseline`` unless given.
+    baseline_momenta : sequence of sequences, shape [T, 4], optional
+        pt, η, φ and mass of the baseline particles, for "own_direction"; worked out unless given.
+    momentum_features : sequence of str, optional
+        Features that follow from them; worked out unless given.
     steps, tolerance
         See `hepxai.explain.path.PathExplainer`.
     """
@@ -46,23 +55,28 @@ class NodeIG(PathExplainer):
     needs = Differentiable
     baseline: str | Sequence[float] = "background_mean"
     baseline_values: Sequence[Sequence[float]] | None = None
+    baseline_momenta: Sequence[Sequence[float]] | None = None
+    momentum_features: Sequence[str] | None = None
 
     def prepare(self, model: Differentiable, events: Events, target: str) -> Self:
         """Settle the baseline particles and the number of steps."""
         values = self._baseline(events).tolist()
         name = self.baseline if isinstance(self.baseline, str) else [float(b) for b in self.baseline]
         settled = dataclasses.replace(self, baseline=name, baseline_values=values)
+        if name in ON_SHELL and self.baseline_values is None:
+            settled = settled._on_shell(_known(events))
         return settled.with_steps(model, events, target)
 
     def attribute(self, model: Differentiable, events: Events, target: str) -> Attribution:
         """Signed attribution of every particle feature, axes ("particle", "feature")."""
         if self.baseline_values is None:
             raise ValueError("no baseline has been worked out; call prepare or explain")
+        if self.baseline == "own_direction" and self.baseline_momenta is None:
+            raise ValueError("no baseline_momenta have been worked out; call prepare or explain")
         chunked = Chunked.of(events)
         output = Target.of(model.outputs, target)
-        particles = np.asarray(self.baseline_values, dtype=np.float32)
         values, changes = [], []
-        starts = chunked.clouds_of(events.replace(particles=particles[events.type]))
+        starts = chunked.clouds_of(events.replace(particles=self._start(events)))
         for cloud, start in zip(chunked.clouds(self.name, progress=self.progress), starts, strict=True):
             value, change = _chunk(model, cloud, start.x, output, self.nodes())
             values.append(value)
@@ -80,6 +94,26 @@ class NodeIG(PathExplainer):
             residual=row_sum(attribution.sum(1, dtype=np.float64), events.offsets) - span,
             span=span,
         )
+
+    def _on_shell(self, known: Events) -> Self:
+        """Copy whose baseline particles have the mean momentum in (pt, η, φ) and mass."""
+        names, p4 = momentum_features(known), momenta(background_mean(polar_columns(known)))
+        values = np.asarray(self.baseline_values, dtype=np.float32)
+        settled = dataclasses.replace(
+            self, baseline_values=with_momentum(values, p4, known.schema.features, names).tolist()
+        )
+        if self.baseline == "on_shell_mean":
+            return settled
+        return dataclasses.replace(settled, baseline_momenta=p4.tolist(), momentum_features=names)
+
+    def _start(self, events: Events) -> NDArray[np.float32]:
+        """Baseline of every particle, ``[N, F]``."""
+        particles = np.asarray(self.baseline_values, dtype=np.float32)[events.type]
+        if self.baseline_momenta is None or self.momentum_features is None:
+            return particles
+        p4 = np.asarray(self.baseline_momenta, dtype=np.float64)[events.type]
+        p4[:, 1:3] = events.p4[:, 1:3]
+        return with_momentum(particles, p4, events.schema.features, self.momentum_features)
 
     def _baseline(self, events: Events) -> NDArray[np.float32]:
         """Baseline particle of every type, ``[T, F]``."""

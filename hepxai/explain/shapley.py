@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,11 +30,18 @@ from hepxai.jagged import IntArray, all_pairs, row_sum
 from hepxai.models.base import Differentiable
 from hepxai.models.cloud import Cloud
 from hepxai.models.target import Target
+from hepxai.progress import say
 
 LARGEST = 16
 """Particles up to which all coalitions can be asked for: 65,536 scores an event."""
 SCORES = 65_536
 """Scores that the events of a chunk need, where it is more than one event: a second or two of work."""
+
+
+MOMENT = 5.0
+"""Seconds from which the cost is said beforehand."""
+PROBED = 20_000
+"""Scores that take less than a moment with any network, and are not timed."""
 
 
 class Found(NamedTuple):
@@ -65,6 +73,10 @@ class ShapleyExplainer(Explainer):
         Of the permutations.
     empty : float, optional
         Score of the event with no particle; by default what the model gives for one.
+    max_evaluations : int, optional
+        Scores that may be asked of the model in all: a population that needs more is refused at once.
+    quiet : bool
+        Do not say beforehand how much work there is; it is not said in any case if it takes a moment.
     """
 
     needs = Differentiable
@@ -73,8 +85,13 @@ class ShapleyExplainer(Explainer):
     repeats: int = 32
     seed: int = 0
     empty: float | None = None
+    max_evaluations: int | None = None
+    quiet: bool = False
 
     def __post_init__(self) -> None:
+        budget: Any = self.max_evaluations
+        if budget is not None and not (type(budget) is int and budget >= 1):
+            raise ValueError(f"max_evaluations={budget!r}; a whole number of at least 1 is needed")
         for name, least, most in (("exact_up_to", 2, LARGEST), ("repeats", 16, 10**6), ("seed", 0, 2**63)):
             value: Any = getattr(self, name)  # from a command line it may be anything
             if type(value) is not int or not least <= value <= most:
@@ -95,6 +112,8 @@ class ShapleyExplainer(Explainer):
         """Signed values with errors, axes ("particle",) or ("pair",)."""
         if self.empty is None:
             raise ValueError("the score of the empty event is not settled; call prepare or explain")
+        if not self.quiet:
+            self.announce(model, events, target)
         chunked = Chunked(events, list(self._chunks(events.counts)))
         clouds = chunked.clouds(self.name, progress=self.progress)
         found = [
@@ -102,6 +121,9 @@ class ShapleyExplainer(Explainer):
             for rows, cloud in zip(chunked.chunks, clouds, strict=True)
         ]
         pairs = Pairs.complete(events) if self.order == 2 else None
+        settings = self.settings() | {"baseline": "the event with no particle"}
+        if pairs is not None:
+            settings["directed"] = False  # the two orders of a pair share its interaction
         values, error = (_joined(chunked, pairs, [f[i] for f in found]) for i in (0, 1))
         span = chunked.per_event([torch.as_tensor(f.span) for f in found])
         return Attribution(
@@ -110,7 +132,7 @@ class ShapleyExplainer(Explainer):
             events,
             self.name,
             target,
-            settings=self.settings() | {"baseline": "the event with no particle"},
+            settings=settings,
             pairs=pairs,
             residual=row_sum(values, events.offsets if pairs is None else pairs.offsets) - span,
             span=span,
@@ -120,6 +142,61 @@ class ShapleyExplainer(Explainer):
     def checks(self, found: Attribution) -> dict[str, float]:
         """Completeness."""
         return residual_checks(found)
+
+    # --- cost --------------------------------------------------------------------------------
+
+    def evaluations(self, counts: IntArray) -> IntArray:
+        """Scores that each of some events needs, from their numbers of particles."""
+        different, place = np.unique(counts, return_inverse=True)
+        work: IntArray = np.array([self._work(int(n)) for n in different], dtype=np.int64)[place]
+        return work
+
+    def announce(self, model: Differentiable, events: Events, target: str) -> None:
+        """Say how many scores the events need and about how long that takes.
+
+        Raises
+        ------
+        ValueError
+            If they need more than ``max_evaluations``.
+        """
+        work = self.evaluations(events.counts)
+        total, most = int(work.sum()), int(events.counts.max(initial=0))
+        who = f"{self.name}: {len(events):,} events of up to {most} particles"
+        need = f"{who} need {total:,} scores of the model"
+        if self.max_evaluations is not None and total > self.max_evaluations:
+            fit = int(np.searchsorted(np.cumsum(work), self.max_evaluations, side="right"))
+            least = int(dataclasses.replace(self, exact_up_to=2, repeats=16).evaluations(events.counts).sum())
+            raise ValueError(
+                f"{need}, more than max_evaluations={self.max_evaluations}; explain fewer events (the first "
+                f"{fit} fit), raise the budget, or sample less: exact_up_to=2 and repeats=16 need {least:,}"
+            )
+        seconds = total * self._seconds(model, events, work, target)
+        if seconds > MOMENT:
+            shown = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
+            say(f"{need}, about {shown}; fewer events, or a smaller `repeats`, take less")
+
+    def _seconds(self, model: Differentiable, events: Events, work: IntArray, target: str) -> float:
+        """Time of one score, measured on the events that are most of the work; 0 where that is little."""
+        if work.sum() < PROBED:
+            return 0.0
+        counts = events.counts
+        n = int(np.argmax(np.bincount(counts, weights=work)))
+        row = torch.as_tensor(np.flatnonzero(counts == n)[:1])
+        game = Game(model, Cloud.of(events).take(row), Target.of(model.outputs, target), self.empty or 0.0)
+        sets = [np.tile(np.arange(k), (1, 64, 1)) for k in {max(n // 2, 1), n}]
+        game.scores(sets[0])  # the first call of a network is slower
+        start = time.perf_counter()
+        for members in sets:
+            game.scores(members)
+        return (time.perf_counter() - start) / (64 * len(sets))
+
+    def silent(self) -> Self:
+        """Copy that shows no progress bar and says nothing."""
+        return dataclasses.replace(self, progress=False, quiet=True)
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able settings; how much is said is none of them."""
+        return {k: v for k, v in super().settings().items() if k != "quiet"}
 
     # --- what tells the two apart ------------------------------------------------------------
 
@@ -145,12 +222,15 @@ class ShapleyExplainer(Explainer):
         """Sizes of which all sets are scored."""
         return tuple(k for k in range(n + 1) if n <= self.exact_up_to or comb(n, k) <= self.repeats * n)
 
+    def _work(self, n: int) -> int:
+        """Scores that an event of n particles needs."""
+        sizes = self._sizes(n)
+        return sum(comb(n, k) for k in sizes) + self.repeats * n * (n + 1 - len(sizes))
+
     def _chunks(self, counts: IntArray) -> Iterator[IntArray]:
         """Events of one multiplicity, as many as ``SCORES`` allows."""
         for n in map(int, np.unique(counts)):
-            sizes = self._sizes(n)
-            work = sum(comb(n, k) for k in sizes) + self.repeats * n * (n + 1 - len(sizes))
-            size, rows = max(SCORES // work, 1), np.flatnonzero(counts == n)
+            size, rows = max(SCORES // self._work(n), 1), np.flatnonzero(counts == n)
             yield from np.split(rows, range(size, len(rows), size))
 
     def _chunk(self, game: Game, events: Events) -> Found:
@@ -183,7 +263,7 @@ class Shapley(ShapleyExplainer):
 
     Attributes
     ----------
-    exact_up_to, repeats, seed, empty
+    exact_up_to, repeats, seed, empty, max_evaluations, quiet
         See `ShapleyExplainer`.
     """
 
@@ -216,7 +296,7 @@ class ShapleyInteraction(ShapleyExplainer):
 
     Attributes
     ----------
-    exact_up_to, repeats, seed, empty
+    exact_up_to, repeats, seed, empty, max_evaluations, quiet
         See `ShapleyExplainer`.
     """
 

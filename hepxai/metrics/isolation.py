@@ -9,11 +9,13 @@ import numpy as np
 from hepxai.attribution import Attribution, Pairs
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.jagged import IntArray, row_sum
-from hepxai.metrics.maps import Array, at_edges, finite, in_focus, pairs_of, single
+from hepxai.metrics.maps import Array, at_edges, finite, in_focus, pairs_of, single, whole_pairs
 
 
 def pair_mean(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
-    """Weighted mean of an attribution over the ordered pairs of two particle types, in either order.
+    """Weighted mean of an attribution over the pairs of two particle types, in either order.
+
+    Every message counts as a pair; of a method without direction, every two particles.
 
     Parameters
     ----------
@@ -27,7 +29,7 @@ def pair_mean(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
     Estimate
         Events are the independent units; NaN if no event has such a pair.
     """
-    return single(attribution).select(pair=pair).population()
+    return whole_pairs(single(attribution)).select(pair=pair).population()
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,8 @@ def _need_the_rest(attribution: Attribution, pair: tuple[str, str]) -> None:
     bystanders = attribution.events.counts[attribution.events.parent[first]] > 2
     if len(chosen) and chosen.all() and bystanders.any():
         raise ValueError(
-            f"this map holds {pair[0]}–{pair[1]} pairs only: their share is known from the whole map, "
-            "before any selection"
+            f"this map holds {pair[0]}–{pair[1]} pairs only, and isolation compares them with others of the "
+            "event: give the whole map, not a selection; events of one particle type have no others"
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution, Pairs
-from hepxai.jagged import IntArray
+from hepxai.jagged import IntArray, offsets_from_counts
 
 Array = NDArray[np.float64]
 
@@ -42,6 +42,33 @@ def pairs_of(attribution: Attribution) -> Pairs:
     if attribution.axes[0] != "pair" or attribution.pairs is None:
         raise ValueError(f"needs a pair axis; {attribution.method} has {', '.join(attribution.axes)}")
     return attribution.pairs
+
+
+def is_directed(attribution: Attribution) -> bool:
+    """Whether the two orders of a pair are two messages; False where they share one value, half each."""
+    return bool(attribution.settings.get("directed", True))
+
+
+def whole_pairs(attribution: Attribution) -> Attribution:
+    """Each pair once, with the sum of its two orders, if pairs have no direction; else the map as it is."""
+    if attribution.axes[0] != "pair" or is_directed(attribution):
+        return attribution
+    pairs, events = pairs_of(attribution), attribution.events
+    first, second = np.sort([pairs.src, pairs.dst], axis=0)
+    keys = edge_keys(first, second, events.n_particles)
+    once, place = np.unique(keys, return_inverse=True)
+    second, first = np.divmod(once, max(events.n_particles, 1))
+    offsets = offsets_from_counts(np.bincount(events.parent[second], minlength=len(events)))
+
+    def total(column: NDArray[np.floating]) -> Array:
+        both = np.zeros((len(once), *column.shape[1:]))
+        np.add.at(both, place, column)
+        return both
+
+    error = None if attribution.error is None else total(attribution.error)  # the halves err together
+    return attribution.replace(
+        values=total(attribution.values), error=error, pairs=Pairs(first, second, offsets)
+    )
 
 
 def in_focus(attribution: Attribution, focus: tuple[str, str]) -> NDArray[np.bool_]:

@@ -20,17 +20,29 @@ from numpy.typing import NDArray
 from hepxai.attribution import Attribution
 from hepxai.events import SPLITS, Events
 from hepxai.jagged import IntArray
-from hepxai.metrics.maps import pairs_of, single
+from hepxai.metrics.maps import is_directed, pairs_of, single, whole_pairs
 from hepxai.plots.labels import label_centres
 from hepxai.plots.means import is_relative, quantity, scale_of
-from hepxai.plots.style import FAINT, INK, axes_or_new, for_lines, noted, plain, short, styled, type_look
-from hepxai.plots.text import observer_name, symbol
+from hepxai.plots.plane import SEAM, Place, View
+from hepxai.plots.style import (
+    FAINT,
+    INK,
+    axes_or_new,
+    for_lines,
+    noted,
+    plain,
+    short,
+    styled,
+    type_look,
+    wrapped,
+)
+from hepxai.plots.text import general, observer_name, symbol
 
-Place = tuple[float, float]
-MARGIN = 1.16  # where particles without η stand, in units of the half width
-SEAM = 0.42  # what is shown beyond φ = ±π, so that no marker is on the frame
 NEAR = 36.0  # points between two particles below which arrows between them swing out
 TAGGED = 0.5  # b-tag score from which it is written beside the jet
+CROWDED = 20  # particles beyond which markers shrink, and hairlines and most labels are left out
+FEW = 2  # pairs in focus that are drawn in a crowded event, if they are not among the strongest
+HARDEST = 3  # particles that have a label also in a crowded event
 
 
 @dataclass(frozen=True)
@@ -69,18 +81,6 @@ def between(found: Strongest, event: Events, focus: tuple[str, str] | None) -> N
     return np.asarray((a[found.src] & b[found.dst]) | (b[found.src] & a[found.dst]))
 
 
-def without_eta(events: Events) -> NDArray[np.bool_]:
-    """Particles that have a φ but no η, such as missing momentum, ``[N]``."""
-    named = np.array([t.lower().startswith(("met", "missing", "puppimet")) for t in events.schema.types])
-    return np.asarray((events.index < 0) | named[events.type])
-
-
-def eta_limit(events: Events) -> float:
-    """Half width of a display that holds all particles, in steps of a half, at least 2.5."""
-    eta = abs(events.p4[~without_eta(events), 1])
-    return max(2.5, float(np.ceil(2 * (eta.max(initial=0.0) + 0.2)) / 2))
-
-
 @styled
 def event_display(
     attribution: Attribution,
@@ -97,10 +97,14 @@ def event_display(
 ) -> Axes:
     """One event in the η–φ plane with its strongest pairs, arrows from sender to receiver.
 
-    Marker and colour give the particle type, the area grows with pt, which is written beside it. The colour
-    scale is the event's own, around equal attention or zero. Pairs in focus are always drawn and outlined in
-    black; other pairs are hairlines. An edge across φ = ±π leaves the frame on one side and comes back on the
-    other. Missing momentum has no η: a dashed line marks its φ, and it stands in the margin on the right.
+    Pairs without direction are lines. Marker and colour give the particle type, the area grows with pt, which
+    is written beside it. The colour scale is the event's own, around equal attention or zero. The strongest
+    pairs in focus are drawn too and outlined in black; other pairs are hairlines. An edge across φ = ±π
+    leaves the frame on one side and comes back on the other. Missing momentum has no η: a dashed line marks
+    its φ, and it stands in the margin on the right.
+
+    With more than ``CROWDED`` particles there are no hairlines, and labels only at the ends of arrows and at
+    the hardest particles. Particles that are all close together, such as those of a jet, are shown enlarged.
 
     Parameters
     ----------
@@ -117,33 +121,34 @@ def event_display(
     name : str, optional
         First words of the title, the class by default.
     number : int
-        How many pairs to draw as arrows.
+        How many pairs to draw as arrows, and how many of those in focus at most.
     limit : float, optional
         Half width in η; see `eta_limit`.
     """
     ax = axes_or_new(ax, (7.2, 6.2))
-    plain_map = single(attribution)
+    plain_map = whole_pairs(single(attribution))
     event = plain_map.events[np.array([row])]
-    half = eta_limit(event) if limit is None else limit
-    _frame(ax, event, half)
+    view = View.of(event, limit)
+    view.frame(ax, event)
     found = all_pairs(plain_map, row)
     chosen = between(found, event, focus)
     scale, norm = scale_of(plain_map, found.value)
-    places = _places(event, half)
-    _faint(ax, found, places)
-    _arrows(ax, found, chosen, number, places, (for_lines(scale), norm))
-    _nodes(ax, event, places, truth)
+    places = view.places(event)
+    crowded = event.n_particles > CROWDED
+    if not crowded:
+        _faint(ax, found, places)
+    drawn = (np.arange(len(found.value)) < number) & (np.nan_to_num(found.value) != 0)
+    drawn |= chosen & (np.cumsum(chosen) <= (FEW if crowded else number))
+    arrow = "-|>" if is_directed(plain_map) else "-"
+    _arrows(ax, found, chosen, drawn, places, (for_lines(scale), norm), arrow)
+    named = np.union1d(found[drawn].src, found[drawn].dst) if crowded else np.arange(event.n_particles)
+    _nodes(ax, event, places, truth, named)
     _bar(ax, plain_map, (for_lines(scale), norm))
     ax.tick_params(left=True, bottom=True, labelleft=True, labelbottom=True)  # networkx switched them off
     title = [*_title(event, score, observer, name), *_focus_line(plain_map, found, chosen, focus)]
     ax.set_title("\n".join(title), loc="left", fontsize="small", pad=8)
     noted(ax, attribution.caveat)
     return ax
-
-
-def _places(event: Events, half: float) -> NDArray[np.float64]:
-    eta = np.where(without_eta(event), half * MARGIN, event.p4[:, 1])
-    return np.stack([eta, event.p4[:, 2]], axis=1).astype(np.float64)
 
 
 # --- pairs -----------------------------------------------------------------------------------
@@ -159,17 +164,22 @@ def _arrows(
     ax: Axes,
     found: Strongest,
     chosen: NDArray[np.bool_],
-    number: int,
+    drawn: NDArray[np.bool_],
     places: NDArray[np.float64],
     scale: tuple[Colormap, Normalize],
+    arrow: str,
 ) -> None:
     colour_map, norm = scale
-    shown = (np.arange(len(found.value)) < number) & (np.nan_to_num(found.value) != 0)
     top = float(np.nan_to_num(abs(found.value)).max(initial=0.0)) or 1.0
-    for i in np.flatnonzero(shown | chosen)[::-1]:  # the strongest on top
+    for i in np.flatnonzero(drawn)[::-1]:  # the strongest on top
         value = float(np.nan_to_num(found.value[i]))
         width = 0.8 + 2.6 * abs(value) / top
-        look = {"width": width, "edge_color": [colour_map(norm(value))], "arrowsize": 8 + 2 * width}
+        look = {
+            "width": width,
+            "edge_color": [colour_map(norm(value))],
+            "arrowsize": 8 + 2 * width,
+            "arrowstyle": arrow,
+        }
         _arrow(ax, places[found.src[i]], places[found.dst[i]], look, outlined=bool(chosen[i]))
 
 
@@ -178,6 +188,8 @@ def _arrow(
 ) -> None:
     for a, b in _wrapped(tuple(start), tuple(end)):
         bend = 0.55 if _distance(ax, a, b) < NEAR else 0.14  # the two directions of a pair side by side
+        if look["arrowstyle"] == "-":
+            bend = 0.0
         drawn = nx.draw_networkx_edges(
             nx.DiGraph([(0, 1)]),
             {0: a, 1: b},
@@ -211,26 +223,32 @@ def _bar(ax: Axes, attribution: Attribution, scale: tuple[Colormap, Normalize]) 
     bar = ax.figure.colorbar(ScalarMappable(norm, colour_map), ax=ax, aspect=32, fraction=0.04, pad=0.02)
     middle = getattr(norm, "vcenter", None)
     ticks = [float(t) for t in (norm.vmin, middle, norm.vmax) if t is not None]
-    bar.set_ticks(ticks, labels=[f"{t:.2g}".replace("-", "−") for t in ticks], fontsize="x-small")
+    bar.set_ticks(ticks, labels=[general(t, 2) for t in ticks], fontsize="x-small")
     bar.ax.minorticks_off()
-    bar.set_label(plain(quantity(attribution)), fontsize="x-small", loc="center", labelpad=0)
+    bar.set_label(wrapped(quantity(attribution), 46), fontsize="x-small", loc="center", labelpad=0)
 
 
 # --- particles -------------------------------------------------------------------------------
 
 
-def _nodes(ax: Axes, event: Events, places: NDArray[np.float64], truth: str | None) -> None:
+def _nodes(ax: Axes, event: Events, places: NDArray[np.float64], truth: str | None, named: IntArray) -> None:
     nobody = np.zeros(event.n_particles, dtype=bool)
     ringed = nobody if truth is None else event.truth.get(truth, nobody)
-    size = 8.5 + 0.45 * np.sqrt(np.clip(event.p4[:, 0], 0, 400))
+    pt = np.clip(event.p4[:, 0], 0, None)
+    size = 8.5 + 0.45 * np.sqrt(np.minimum(pt, 400))
+    if len(pt) > CROWDED:
+        size = 2.5 + 11 * np.sqrt(pt / (pt.max(initial=0.0) or 1.0))
     order = np.argsort(-event.p4[:, 0], kind="stable")  # small ones on top
+    named = np.union1d(named, order[:HARDEST])
     for i in order:
         colour, marker = type_look(int(event.type[i]))
         look: dict[str, Any] = {"color": colour, "marker": marker, "mec": INK if ringed[i] else "white"}
         look |= {"ls": "", "ms": size[i], "mew": 2.2 if ringed[i] else 0.8, "zorder": 4}
         ax.plot(*places[i], **look)
         x, y = places[i]
-        ax.plot(x, y - np.copysign(2 * np.pi, y), alpha=0.35, **look)  # seen beyond the seam if near it
+        if abs(y) > np.pi - SEAM:
+            ax.plot(x, y - np.copysign(2 * np.pi, y), alpha=0.35, **look)  # seen beyond the seam
+    order = order[np.isin(order, named)]
     _labels(ax, event, places[order], order, size[order] / 2)
 
 
@@ -258,29 +276,19 @@ def _labels(
 
 
 def particle_labels(event: Events) -> Iterator[str]:
-    """``μ1 45`` for each particle: symbol, number where there are several of a type, pt in GeV, b-tag."""
+    """``μ1 45`` for each particle: symbol, number where there are several of a type, pt in GeV, b-tag.
+
+    The pt alone where all particles are of one type, or are many.
+    """
     several = np.bincount(event.type, minlength=len(event.schema.types)) > 1
+    alone = len(several) == 1 or event.n_particles > CROWDED
     btag = event.values_of("btag") if "btag" in event.schema.features else np.zeros(event.n_particles)
     for i, name in enumerate(event.labels_of_particles()):
         kind, _, number = name.rpartition(" ")
-        first = plain(symbol(kind), 12) + (number if several[event.type[i]] else "")
-        yield f"{first} {event.p4[i, 0]:.0f}" + (f" (b {btag[i]:.2f})" if btag[i] > TAGGED else "")
-
-
-def _frame(ax: Axes, event: Events, half: float) -> None:
-    for phi in event.p4[without_eta(event), 2]:
-        ax.axhline(float(phi), color=INK, lw=0.8, ls=(0, (4, 4)), alpha=0.4, zorder=1)
-    for seam in (-np.pi, np.pi):
-        ax.axhline(seam, color=INK, lw=0.6, alpha=0.5, zorder=1)
-    ax.axvline(half, color=INK, lw=0.6, alpha=0.5, zorder=1)
-    reach = np.pi + SEAM
-    ax.set(xlabel="η", ylabel="φ [rad]", xlim=(-1.08 * half, 1.5 * half), ylim=(-reach, reach))
-    ax.set_yticks(np.pi * np.array([-1, -0.5, 0, 0.5, 1]), ["−π", "−π/2", "0", "π/2", "π"])
-    ticks = np.arange(-np.floor(half), np.floor(half) + 1, 1 if half < 4 else 2)
-    margin = {MARGIN * half: "no η"} if without_eta(event).any() else {}
-    ax.set_xticks([*ticks, *margin], [*(f"{t:g}".replace("-", "−") for t in ticks), *margin.values()])
-    ax.minorticks_off()
-    ax.set_autoscale_on(False)
+        first = f"{plain(symbol(kind), 12)}{number if several[event.type[i]] else ''} "
+        pt = float(event.p4[i, 0])
+        shown = f"{pt:.0f}" if pt >= 10 else general(pt, 2)
+        yield (("" if alone else first) + shown + (f" (b {btag[i]:.2f})" if btag[i] > TAGGED else ""))
 
 
 # --- text ------------------------------------------------------------------------------------

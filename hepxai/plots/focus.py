@@ -13,11 +13,21 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.jagged import IntArray, parents
-from hepxai.metrics.binning import bin_of, equal_bins
-from hepxai.metrics.maps import in_focus, single
+from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
+from hepxai.metrics.maps import in_focus, single, whole_pairs
 from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram
 from hepxai.plots.means import Means, neutral, pair_name, profile, quantity
-from hepxai.plots.style import INK, axes_or_new, class_look, legend_above, noted, plain, short, styled
+from hepxai.plots.style import (
+    INK,
+    axes_or_new,
+    class_look,
+    legend_above,
+    noted,
+    plain,
+    short,
+    styled,
+    wrapped,
+)
 from hepxai.plots.text import common_power, observer_name, scaled
 
 Key = tuple[str, str]
@@ -78,13 +88,13 @@ def focus_distribution(
         As many as the smallest group fills, by default.
     """
     ax = axes_or_new(ax)
-    plain_map = single(attribution)
+    plain_map = whole_pairs(single(attribution))
     found = focus_histograms(plain_map, focus, bins)
     for (name, pairs), filled in found.items():
         index = attribution.events.schema.classes.index(name)
         _step(ax, filled, index, f"{short(name)}, {plain(pairs, 40)}", pairs == pair_name(focus))
     ax.axvline(neutral(attribution), color=INK, lw=0.8, ls=":")
-    ax.set(xlabel=plain(quantity(plain_map)) + ENDS, ylabel="pairs, unit area")
+    ax.set(xlabel=wrapped(quantity(plain_map) + ENDS), ylabel="pairs, unit area")
     _density_scale(ax, [normalised(h)[0] for h in found.values()])
     ax.margins(x=0)
     return _finished(ax, attribution)
@@ -145,16 +155,18 @@ class Profile:
 
 
 def observer_profile(
-    attribution: Attribution, focus: tuple[str, str], observer: str, bins: int = 10
+    attribution: Attribution, focus: tuple[str, str], observer: str, bins: int | None = None
 ) -> Profile:
     """Mean over the pairs in focus in bins of an observer.
 
-    The bins hold about the same number of events that have such a pair.
+    The bins resolve the narrowest class; given a number, they hold about equally many events with a pair.
     """
     chosen = attribution.select(pair=focus)
     values = np.asarray(chosen.events.observers[observer], dtype=np.float64)
-    seen = values[(np.diff(chosen.offsets) > 0) & np.isfinite(values)]
-    edges = equal_bins(seen, bins)
+    has = (np.diff(chosen.offsets) > 0) & np.isfinite(values)
+    seen, label = values[has], chosen.events.label[has]
+    by_class = [seen[label == c] for c in range(len(chosen.events.schema.classes))]
+    edges = resolving_bins(by_class) if bins is None else equal_bins(seen, bins)
     position = bin_of(seen, edges)
     inside = [seen[position == b] for b in range(len(edges) - 1)]
     middle = np.array([np.median(v) if len(v) else np.nan for v in inside])
@@ -167,11 +179,13 @@ def focus_profile(
     focus: tuple[str, str],
     observer: str,
     *,
-    bins: int = 10,
+    bins: int | None = None,
     label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Mean attribution of the pairs in focus against an observer, class by class, with errors.
+
+    A class with a single event in a bin has no error there, and no point.
 
     Parameters
     ----------
@@ -180,13 +194,13 @@ def focus_profile(
     focus : tuple of two str
     observer : str
         Name in ``events.observers``.
-    bins : int
-        Of about equal numbers of events.
+    bins : int, optional
+        Of about equal numbers of events; by default bins that resolve the narrowest class.
     label : str, optional
         Axis label of the observer, with its unit.
     """
     ax = axes_or_new(ax)
-    plain_map = single(attribution)
+    plain_map = whole_pairs(single(attribution))
     found = observer_profile(plain_map, focus, observer, bins)
     power = common_power(float(np.nanmax(np.abs(found.means.value), initial=0.0)))
     for c, name in reversed(list(enumerate(found.means.labels[0]))):
@@ -194,7 +208,7 @@ def focus_profile(
     ax.axhline(neutral(attribution), color=INK, lw=1, ls=":")
     ax.set(
         xlabel=plain(label or observer_name(observer)),
-        ylabel=plain(scaled(f"mean {quantity(plain_map)}", power)),
+        ylabel=wrapped(scaled(f"mean {quantity(plain_map)}", power)),
         xlim=_shown(found),
     )
     ax.margins(y=0.12)
@@ -203,11 +217,11 @@ def focus_profile(
 
 
 def _profile_points(ax: Axes, found: Profile, c: int, name: str, factor: float) -> None:
-    known = np.isfinite(found.means.value[c])
+    known = np.isfinite(found.means.value[c]) & np.isfinite(found.means.error[c])
     x = found.middle[known]
-    y, error = found.means.value[c][known] * factor, np.nan_to_num(found.means.error[c][known]) * factor
+    y, error = found.means.value[c][known] * factor, found.means.error[c][known] * factor
     wide = np.stack([x - found.edges[:-1][known], found.edges[1:][known] - x])
-    ax.errorbar(x, y, error, xerr=wide, ls="", ms=5.5, elinewidth=1.3, label=name, **class_look(c))
+    ax.errorbar(x, y, error, xerr=wide, ls="", ms=4.5, elinewidth=1.3, label=name, **class_look(c))
 
 
 def _shown(found: Profile) -> tuple[float, float]:

@@ -12,9 +12,11 @@ from matplotlib.colors import Colormap, Normalize
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.events import Events
+from hepxai.jagged import IntArray
 from hepxai.metrics.binning import bin_of
-from hepxai.metrics.maps import in_focus, labels_of, pairs_of, single
-from hepxai.metrics.steps import at_step
+from hepxai.metrics.maps import in_focus, is_directed, labels_of, pairs_of, single, whole_pairs
+from hepxai.metrics.steps import at_step, pt_rank
 from hepxai.plots.style import colours
 
 Groups = Mapping[tuple[int, ...], Attribution]
@@ -60,11 +62,31 @@ class Means:
         return float(self.value[where]), float(self.error[where])
 
 
+RANKS = (1, 2, 4, 8, 16, 32)
+"""Last place by falling pT of each group of particles, where all are of one type; the rest is one more."""
+
+
+def particle_groups(events: Events) -> tuple[tuple[str, ...], IntArray]:
+    """Names of the groups that figures tell apart, and the group of every particle ``[N]``.
+
+    Groups are the particle types; of a single type, such as the constituents of a jet, places by falling pT.
+    """
+    types, most = events.schema.types, int(events.counts.max(initial=0))
+    if len(types) > 1 or most < 2:
+        return types, events.type
+    last = np.array([r for r in RANKS if r < most])
+    first = np.append(1, last + 1)
+    ends = [f"–{e}" if e > f else "" for f, e in zip(first, last, strict=False)]
+    names = [f"{types[0]} {f}{end}" for f, end in zip(first, [*ends, "+"], strict=True)]
+    return tuple(names), np.searchsorted(last, pt_rank(events) + 1)
+
+
 def type_means(attribution: Attribution) -> Means:
-    """Mean per particle of each type ``[class, particle, ...]``; regular axes are kept."""
-    types = attribution.events.schema.types
-    parts: Groups = {(i,): attribution.select(particle=t) for i, t in enumerate(types)}
-    return _stack(attribution, ("particle",), (types,), parts)
+    """Mean per particle of each of the `particle_groups` ``[class, particle, ...]``; regular axes stay."""
+    names, group = particle_groups(attribution.events)
+    own = group if attribution.pairs is None else group[attribution.pairs.src]
+    parts: Groups = {(i,): attribution.keep(own == i) for i in range(len(names))}
+    return _stack(attribution, ("particle",), (names,), parts)
 
 
 def step_means(attribution: Attribution, steps: int = 8) -> Means:
@@ -77,22 +99,38 @@ def step_means(attribution: Attribution, steps: int = 8) -> Means:
     return _stack(attribution, ("step",), (tuple(str(s + 1) for s in range(last)),), parts)
 
 
+ENDS = {True: ("receiver", "sender"), False: ("particle", "other particle")}
+"""Names of the two ends of a pair, for methods with and without a direction."""
+
+
 def pair_means(attribution: Attribution) -> Means:
-    """Mean per ordered pair of each combination of types ``[class, receiver, sender, ...]``."""
-    types = attribution.events.schema.types
+    """Mean per pair of each combination of `particle_groups`, ``[class, receiver, sender, ...]``.
+
+    Each pair counts once, and the result is symmetric, where pairs have no direction.
+    """
+    whole, directed = whole_pairs(attribution), is_directed(attribution)
+    names, group = particle_groups(attribution.events)
+    pairs = pairs_of(whole)
+    src, dst = group[pairs.src], group[pairs.dst]
     parts: Groups = {
-        (i, j): attribution.select(source=sender, destination=receiver)
-        for i, receiver in enumerate(types)
-        for j, sender in enumerate(types)
+        (i, j): whole.keep((dst == i) & (src == j) | (not directed) & (dst == j) & (src == i))
+        for i in range(len(names))
+        for j in range(len(names))
     }
-    return _stack(attribution, ("receiver", "sender"), (types, types), parts)
+    return _stack(whole, ENDS[directed], (names, names), parts)
 
 
 def focus_means(attribution: Attribution, focus: tuple[str, str]) -> Means:
-    """Mean over the pairs of the two types in either order, and over all other pairs ``[class, pairs]``."""
-    chosen = in_focus(attribution, focus)
-    parts: Groups = {(0,): attribution.keep(chosen), (1,): attribution.keep(~chosen)}
-    return _stack(attribution, ("pairs",), ((pair_name(focus), "other pairs"),), parts)
+    """Mean over the pairs of the two types in either order, and over all other pairs ``[class, pairs]``.
+
+    Where there are no others, as in events of one particle type, only over the first.
+    """
+    whole = whole_pairs(attribution)
+    chosen = in_focus(whole, focus)
+    parts: dict[tuple[int, ...], Attribution] = {(0,): whole.keep(chosen)}
+    if not chosen.all():
+        parts[1,] = whole.keep(~chosen)
+    return _stack(whole, ("pairs",), ((pair_name(focus), "other pairs")[: len(parts)],), parts)
 
 
 def profile(attribution: Attribution, observer: NDArray[np.float64], edges: NDArray[np.float64]) -> Means:
@@ -201,8 +239,8 @@ def quantity(attribution: Attribution) -> str:
         return "attention × (n − 1)"
     if attribution.method.endswith("attention"):
         return "attention"
-    if attribution.method == "shapley_interaction":  # see there: the two directions share it
-        return f"I_ij / 2, half of the interaction for {attribution.target} [logit]"
+    if not is_directed(attribution):
+        return f"interaction of the pair for {attribution.target} [logit]"
     return f"attribution to {attribution.target} [{attribution.settings.get('unit', 'logit')}]"
 
 

@@ -12,7 +12,18 @@ from matplotlib.figure import Figure
 
 from hepxai.metrics.profile import Profile
 from hepxai.metrics.sculpting import Sculpting, Shape
-from hepxai.plots.style import FAINT, INK, axes_or_new, class_look, legend_above, plain, short, style, styled
+from hepxai.plots.style import (
+    FAINT,
+    INK,
+    axes_or_new,
+    class_look,
+    legend_above,
+    plain,
+    short,
+    style,
+    styled,
+    wrapped,
+)
 from hepxai.plots.text import measured
 
 SHADES = "plasma"
@@ -33,13 +44,13 @@ def score_profile(
     """
     ax = axes_or_new(ax)
     for c, (name, found) in enumerate(profiles.items()):
-        known = np.isfinite(found.mean.value)
+        known = np.isfinite(found.mean.value) & np.isfinite(found.mean.error)  # one event has no error
         x, y = found.middle[known], found.mean.value[known]
         wide = np.stack([x - found.edges[:-1][known], found.edges[1:][known] - x])
-        error = np.nan_to_num(found.mean.error[known])
+        error = found.mean.error[known]
         ax.errorbar(x, y, error, xerr=wide, ls="", ms=5.5, elinewidth=1.3, label=short(name), **class_look(c))
     ax.axhline(0, color=INK, lw=1, ls=":")
-    ax.set(xlabel=plain(xlabel), ylabel=plain(ylabel))
+    ax.set(xlabel=plain(xlabel), ylabel=wrapped(ylabel))
     if views := [_view(found) for found in profiles.values()]:
         ax.set_xlim(min(low for low, _ in views), max(high for _, high in views))
     ax.margins(y=0.12)

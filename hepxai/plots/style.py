@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,11 +100,12 @@ def legend_above(ax: Axes, columns: int = 2, **options: Any) -> None:
 
 
 def noted(ax: Axes, text: str | None) -> None:
-    """Write a line at the foot of the whole figure, once for all its frames; nothing for None."""
+    """Write a note at the foot of the whole figure, once for all its frames; nothing for None."""
     figure = ax.figure
+    lines = None if text is None else wrapped(text, characters(ax, 9))
     before = figure.get_supxlabel()
-    if text is not None and text not in before:
-        figure.supxlabel("\n".join(filter(None, (before, text))), color=RED, fontsize="small")
+    if lines is not None and lines not in before:
+        figure.supxlabel("\n".join(filter(None, (before, lines))), color=RED, fontsize="small")
 
 
 def class_look(index: int) -> dict[str, Any]:
@@ -131,6 +133,17 @@ def plain(text: object, longest: int = 60) -> str:
     cut = whole if len(whole) <= longest else f"{whole[: longest - 1]}…"
     kept = "".join(c if ord(c) in known else "?" for c in cut)
     return kept.replace("$", r"\$").replace("μ", "µ")  # the micro sign of the first font sits closer
+
+
+def wrapped(text: str, width: int = 60) -> str:
+    """Text in as many lines as it needs: a unit at its end is not cut off."""
+    return "\n".join(textwrap.wrap(plain(text, 400), max(width, 12)))
+
+
+def characters(ax: Axes, per_inch: float) -> int:
+    """Characters that a line across the whole figure can have."""
+    figure = ax.get_figure(root=True)
+    return int(per_inch * figure.get_figwidth()) if figure is not None else 60
 
 
 def short(text: object) -> str:

@@ -25,6 +25,7 @@ from hepxai.plots.style import (
     noted,
     plain,
     styled,
+    wrapped,
 )
 from hepxai.plots.text import common_power, scaled, short_method
 
@@ -56,7 +57,7 @@ def importance_bars(rankings: Mapping[str, Ranking], *, top: int = 15, ax: Axes 
         y = np.arange(len(order))[::-1] + (0.5 * (len(rankings) - 1) - m) * 0.76 / len(rankings)
         _bar(ax, y, value[m, order] * 10.0**-power, error[m, order] * 10.0**-power, m, len(rankings), method)
     what = "importance, relative to the largest" if several else next(iter(rankings.values())).what
-    ax.set(xlabel=plain(scaled(what, power)))
+    ax.set(xlabel=wrapped(scaled(what, power)))
     name_rows(ax, [names[i] for i in order])
     if several:
         legend_above(ax, columns=3)
@@ -135,7 +136,7 @@ def neuron_bars(
         place = ax.get_yaxis_transform()
         ax.text(0.99, top - 0.45, between, transform=place, ha="right", va="bottom", fontsize="x-small")
     what = f"mean {attribution.method} for {quantity(attribution).removeprefix('attribution to ')}"
-    ax.set(xlabel=plain(scaled(what, power)), ylabel="neuron (layer:number)")
+    ax.set(xlabel=wrapped(scaled(what, power)), ylabel="neuron (layer:number)")
     legend_above(ax, columns=3)
     noted(ax, attribution.caveat)
     return ax

@@ -97,8 +97,34 @@ def general(value: float | None, digits: int = 4) -> str:
     value = real(value)
     if math.isnan(value):
         return "–"
-    shown = f"{value:.{digits}g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
-    return shown.replace("-", "−")
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    return mantissa.replace("-", "−") + (f"×{_ten(int(exponent))}" if exponent else "")
+
+
+def _ten(power: int) -> str:
+    return f"10{str(power).translate(SUPERSCRIPT)}"
+
+
+def percentage(share: float | None, error: float | None = None, *, least: int = 0) -> str:
+    """Write a share as a percentage: two significant digits of its error, or of itself without one.
+
+    Parameters
+    ----------
+    share, error : float, optional
+        0.5 is 50 %. None and NaN are an en dash.
+    least : int
+        Decimals that are always written where there is no error.
+    """
+    value, spread = 100 * real(share), 100 * real(error)
+    if math.isfinite(value) and math.isfinite(spread) and spread > 0:
+        return f"({measured(value, spread)}) %"
+    if math.isnan(value):
+        return general(value)
+    if value == 0 or math.isinf(value) or (places := decimals(abs(value))) > 4:
+        return f"{general(value, 2)} %"
+    return f"{fixed(value, max(places, least, 0))} %"
 
 
 def measured(value: float | None, error: float | None = None, *, between: str = " ± ") -> str:
@@ -107,12 +133,13 @@ def measured(value: float | None, error: float | None = None, *, between: str = 
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
         return general(value)
     places = decimals(error)
-    if places > 5 and 1e-3 <= abs(value) < 1e7:  # an error of rounding, beside a number that reads well
+    extreme, rounding = places > 5 or abs(value) >= 1e7, error < 1e-6 * abs(value)
+    if extreme and (rounding or 1e-3 <= abs(value) < 1e7):
         return f"{general(value, 6)}{between}{general(error, 2)}"
-    if places > 5 or abs(value) >= 1e7:
+    if extreme:
         power = math.floor(math.log10(max(abs(value), error)))
         inside = measured(value / 10**power, error / 10**power, between=between)
-        return f"({inside})×10{str(power).translate(SUPERSCRIPT)}"
+        return f"({inside})×{_ten(power)}"
     return f"{fixed(value, places)}{between}{fixed(error, places)}"
 
 
@@ -147,5 +174,8 @@ def common_power(largest: float) -> int:
 
 
 def scaled(label: str, power: int) -> str:
-    """Axis label that says which power of ten was taken out."""
-    return label if power == 0 else f"{label}  ×10{str(power).translate(SUPERSCRIPT)}"
+    """Axis label with the power of ten taken out of the numbers, as part of the unit: ``[10⁻³ logit]``."""
+    if power == 0:
+        return label
+    before, bracket, unit = label.rpartition("[")
+    return f"{before}[{_ten(power)} {unit}" if bracket else f"{label} [{_ten(power)}]"

@@ -24,6 +24,7 @@ from hepxai.plots.style import (
 from hepxai.plots.text import real, short_method
 
 STEPS = ("-", "--", "-.", ":")
+LINES = tuple(CLASS_COLOURS[i] for i in (3, 2, 4, 5, 0, 1))
 FIGURES = {
     "agreement": "same decision",
     "logit_correlation": "correlation of logits",
@@ -51,8 +52,8 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
     edges = _decades(np.concatenate([*found.values(), np.array([1e-3, 1e-2])]))
     for i, (method, values) in enumerate(found.items()):
         filled, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
-        colour = (CLASS_COLOURS[3], CLASS_COLOURS[2], CLASS_COLOURS[4], CLASS_COLOURS[5])[i % 4]
-        ax.stairs(filled, edges, lw=2, ls=STEPS[i % 4], color=colour, label=plain(short_method(method)))
+        colour, line = LINES[i % len(LINES)], STEPS[(i + i // len(LINES)) % len(STEPS)]
+        ax.stairs(filled, edges, lw=2, ls=line, color=colour, label=plain(short_method(method)))
         median = residual_checks(complete[method])["median_residual"]
         if len(values) and np.isfinite(median):
             ax.axvline(max(median, EXACT), color=colour, lw=1, ls=":")
@@ -61,7 +62,7 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
         xlabel="|residual| / |change of output|", ylabel="events", xscale="log", xlim=(edges[0], edges[-1])
     )
     ax.set_ylim(bottom=0)
-    legend_above(ax, columns=1)
+    legend_above(ax, columns=1 if len(found) < 4 else 2)
     return ax
 
 

@@ -16,12 +16,14 @@ from hepxai.plots.style import (
     FAINT,
     INK,
     axes_or_new,
+    characters,
     class_look,
     legend_above,
     noted,
     plain,
     short,
     styled,
+    wrapped,
 )
 from hepxai.plots.text import common_power, fixed, scaled
 
@@ -45,7 +47,7 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     ax.use_sticky_edges = False  # bars of one sign would end on the frame
     ax.set_yticks(rows, [short(t) for t in means.labels[1]])
     ax.tick_params(axis="y", which="both", length=0)
-    ax.set(xlabel=plain(scaled(f"mean {quantity(attribution)} per particle", power)))
+    ax.set(xlabel=wrapped(scaled(f"mean {quantity(attribution)} per particle", power)))
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.margins(x=0.08)
     legend_above(ax)
@@ -79,7 +81,7 @@ def matrix_scale(attribution: Attribution, means: Means) -> tuple[Colormap, Norm
 def pair_types(
     attribution: Attribution, class_name: str, *, means: Means | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Mean attribution per ordered pair of types of one class, as a matrix with errors.
+    """Mean attribution per pair of types of one class, as a matrix with errors: receiver against sender.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ def pair_types(
     means = pair_means(single(attribution)) if means is None else means
     ax = axes_or_new(ax, (6.4, 5.6))
     _matrix(ax, attribution, means, class_name)
-    ax.set(xlabel="sender", ylabel="receiver")
+    ax.set(xlabel=means.axes[2], ylabel=means.axes[1])
     noted(ax, attribution.caveat)
     return ax
 
@@ -136,7 +138,9 @@ def _matrix(ax: Axes, attribution: Attribution, means: Means, class_name: str) -
     if max(map(len, columns)) > 9 or len(columns) > 7:
         for text in ax.get_xticklabels():
             text.set(rotation=35, ha="right", rotation_mode="anchor")
-    ax.set_title(short(class_name), loc="left", fontsize="medium")
+    label = scaled(quantity(attribution), power)
+    unit = f"  {label[label.rfind('[') :]}" if power else ""  # a power of ten must stand beside its numbers
+    ax.set_title(short(class_name) + plain(unit), loc="left", fontsize="medium")
 
 
 def cell_text(value: float, error: float, places: int) -> str:
@@ -144,7 +148,7 @@ def cell_text(value: float, error: float, places: int) -> str:
     if value == 0 and error == 0:
         return "0"
     shown = fixed(error, places) if error >= 0.5 * 10.0**-places else f"<{10.0**-places:.{places}f}"
-    return fixed(value, places) + (f"\n± {shown}" if np.isfinite(error) else "")
+    return fixed(value, places) + (f"\n± {shown}" if np.isfinite(error) else "\n(1 event)")
 
 
 def cell(ax: Axes, at: tuple[int, ...], text: str, colour: tuple[float, float, float, float]) -> None:
@@ -162,5 +166,5 @@ def matrix_bar(ax: Axes, attribution: Attribution, means: Means, panels: list[Ax
     if is_relative(attribution):
         label += "  (uniform = 1)"
     bar = ax.figure.colorbar(image, ax=panels, location="bottom", shrink=0.6, aspect=36, pad=0.03)
-    bar.set_label(plain(label), loc="center")
+    bar.set_label(wrapped(label, characters(ax, 8)), loc="center")
     bar.ax.minorticks_off()

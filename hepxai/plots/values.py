@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.metrics.binning import bin_of, equal_bins
+from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
 from hepxai.metrics.columns import Ranking
 from hepxai.metrics.profile import profile
 from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram
@@ -28,6 +28,7 @@ from hepxai.plots.style import (
     short,
     style,
     styled,
+    wrapped,
 )
 from hepxai.plots.tables import name_rows
 from hepxai.plots.text import common_power, scaled
@@ -77,7 +78,7 @@ def beeswarm(
             values[:, column], height, c=level, cmap=scale, norm=norm, s=7, lw=0, alpha=0.8, rasterized=True
         )
     name_rows(ax, [ranking.names[i] for i in order])
-    ax.set(xlabel=plain(quantity(attribution)))
+    ax.set(xlabel=wrapped(quantity(attribution)))
     bar = ax.figure.colorbar(ScalarMappable(norm, scale), ax=ax, aspect=40, pad=0.02, ticks=[0, 1])
     bar.ax.set_yticklabels(["low", "high"])
     bar.ax.tick_params(which="both", length=0)
@@ -119,22 +120,24 @@ def value_scatter(
     attribution: Attribution,
     feature: str,
     *,
-    bins: int = 12,
+    bins: int | None = None,
     points: int = POINTS,
     ax: Axes | None = None,
 ) -> Axes:
     """Attribution to a column against the value of the column, class by class.
 
     Small points are events, evenly spread over those of the class and without their weights; markers with
-    errors are weighted means in bins of about equal numbers of events.
+    errors are weighted means in bins.
 
     Parameters
     ----------
     attribution : Attribution
         With the axes ("event", "feature").
     feature : str
-    bins, points : int
-        Bins of the means; events drawn of each class.
+    bins : int, optional
+        Bins of the means, of about equal numbers of events; by default they resolve the narrowest class.
+    points : int
+        Events drawn of each class.
     """
     own, events, value = (
         attribution.select(feature=feature),
@@ -144,7 +147,9 @@ def value_scatter(
     ax = axes_or_new(ax)
     known = np.isfinite(value)
     score, whole = own.values.astype(np.float64), _whole(value[known])
-    edges = equal_bins(value[known], bins) if whole is None else whole
+    by_class = [value[known & (events.label == c)] for c in range(len(events.schema.classes))]
+    narrow = resolving_bins(by_class) if bins is None else equal_bins(value[known], bins)
+    edges = narrow if whole is None else whole
     power = common_power(float(np.abs(score).max(initial=0.0)))
     score = score * 10.0**-power
     found = {}

@@ -85,7 +85,13 @@ def _baseline(content: ReportContent, found: Map) -> list[str]:
         layer = f" in layer {settings['layer']}; every other layer as it is" if "layer" in settings else ""
         return [f"Baseline: {baseline}{layer}."]
     start = {
-        "background_mean": f"each particle starts as the mean {first} particle of its type",
+        "background_mean": f"each particle starts as the mean {first} particle of its type, each feature "
+        "averaged by itself (momenta of all directions cancel, energies do not: it is no physical particle; "
+        "the baselines on_shell_mean and own_direction are)",
+        "on_shell_mean": f"each particle starts as the mean {first} particle of its type, on shell, with its "
+        "momentum averaged in pT, η, φ and mass",
+        "own_direction": f"each particle starts with the mean pT and mass of its type in {first}, on shell, "
+        "and with its own η and φ",
         "zero": "each particle starts with all features 0",
     }.get(baseline, "each particle starts with the features that were given")
     return [
@@ -110,7 +116,9 @@ def baseline_table(found: Map) -> list[Table]:
         return []
     schema = found.full.events.schema
     names = [f"{f} [{u}]" if u else f for f, u in zip(schema.features, schema.units, strict=True)]
+    own = found.full.settings.get("momentum_features") or ()  # each particle has its own
     rows: list[list[Any]] = [
-        [t, *(general(v, 3) for v in row)] for t, row in zip(schema.types, values, strict=True)
+        [t, *("own" if f in own else general(v, 3) for f, v in zip(schema.features, row, strict=True))]
+        for t, row in zip(schema.types, values, strict=True)
     ]
     return [Table("Baseline particle of every type", ("particle", *names), rows, folded=True)]

@@ -14,7 +14,7 @@ from hepxai.metrics.columns import Ranking, column_agreement
 from hepxai.plots.means import quantity
 from hepxai.plots.scores import sides
 from hepxai.plots.tables import importance_bars, neuron_bars
-from hepxai.plots.text import measured, method_name, short_method
+from hepxai.plots.text import measured, method_name, percentage, short_method
 from hepxai.plots.values import beeswarm
 from hepxai.report.content import ReportContent
 from hepxai.report.section import ERRORS, Section, Table, capital, drawn, population, row_histogram, splits_of
@@ -127,7 +127,7 @@ def _mixture(found: Attribution) -> str:
     if not (largest := float(share.max(initial=0.0))) > MOSTLY:
         return ""
     name = events.schema.classes[int(share.argmax())]
-    return f", whose weight is {100 * largest:.1f} % {name}: see the means by class for the rest"
+    return f", whose weight is {percentage(largest, least=1)} {name}: see the means by class for the rest"
 
 
 def leading(content: ReportContent, top: int = 3) -> Iterator[str]:

@@ -10,8 +10,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hepxai.events import Events
-from hepxai.plots.display import TAGGED, eta_limit, event_display, strongest_pairs, type_legend
-from hepxai.plots.means import pair_name
+from hepxai.plots.display import (
+    CROWDED,
+    FEW,
+    HARDEST,
+    TAGGED,
+    event_display,
+    strongest_pairs,
+    type_legend,
+)
+from hepxai.plots.means import ENDS, pair_name
+from hepxai.plots.plane import eta_limit
 from hepxai.plots.scores import SIGNAL
 from hepxai.plots.style import canvas, style
 from hepxai.report.content import ReportContent
@@ -65,7 +74,8 @@ def _grid(content: ReportContent, found: Map, chosen: Chosen, truth: str | None)
     classes = list(dict.fromkeys(c for c, _ in chosen))[::-1]
     figure, axes = canvas(len(ROLES), len(classes), (6.3 * len(classes), 16.2))
     limit = eta_limit(events[np.array(list(chosen.values()))])
-    shared: dict[str, Any] = {"observer": content.observer, "truth": truth, "focus": content.focus}
+    focus = content.focus if found.tells_apart(content.focus) else None
+    shared: dict[str, Any] = {"observer": content.observer, "truth": truth, "focus": focus}
     for (name, role), row in chosen.items():
         ax = axes[ROLES.index(role), classes.index(name)]
         shown: dict[str, Any] = {
@@ -82,16 +92,29 @@ def _grid(content: ReportContent, found: Map, chosen: Chosen, truth: str | None)
 def _caption(content: ReportContent, found: Map, truth: str | None) -> str:
     ring = f" A black ring marks particles of the truth “{truth}”." if truth else ""
     centre = "equal attention (1)" if found.relative else "zero"
+    lines = "pairs, lines between their particles"
+    if found.directed:
+        lines = "ordered pairs, arrows from sender to receiver"
+    focus = (
+        f"{capital(pair_name(content.focus))}, the strongest {NUMBER}, are drawn too, outlined in black; "
+        "the third line of the title has their values, and their ranks by magnitude. "
+    )
+    crowded = (found.plain.events.counts > CROWDED).any()
+    few = (
+        f"In events of more than {CROWDED} particles there are {FEW} of them at most and no other pairs, and "
+        f"only the ends of the drawn pairs and the {HARDEST} hardest particles have numbers. "
+    )
     return (
-        f"Events in the η–φ plane with their {NUMBER} strongest ordered pairs: arrows run from sender to "
-        "receiver, width and colour give the value; every event has a colour scale of its own, around "
-        f"{centre}. {capital(pair_name(content.focus))} are always drawn, outlined in black; the third "
-        "line of the title has their values, and their ranks by magnitude. Hairlines: all other pairs. "
+        f"Events in the η–φ plane with their {NUMBER} strongest {lines}; width and colour give the value; "
+        f"every event has a colour scale of its own, around {centre}. "
+        f"{focus if found.tells_apart(content.focus) else ''}"
+        f"{few if crowded else 'Hairlines: all other pairs. '}"
         "Typical: nearest to the median score of its class; best: the most confident right one; worst: "
         "the most confident wrong one (the least confident right one if none is wrong). Numbers beside "
-        f"particles: pT in GeV; b: b-tag score above {TAGGED:g}. Arrows across φ = ±π leave on one side "
-        "and come back on the other. Missing momentum has no η: it stands in the margin, and a dashed "
-        f"line marks its φ.{ring} Title: run:lumi:event."
+        f"particles: pT in GeV; b: b-tag score above {TAGGED:g}. Lines across φ = ±π leave on one side "
+        "and come back on the other. Particles that are all close together are shown enlarged. Missing "
+        "momentum has no η: it stands in the margin, and a dashed line marks its φ."
+        f"{ring} Title: run:lumi:event."
     )
 
 
@@ -115,5 +138,6 @@ def _event(content: ReportContent, found: Map, row: int) -> dict[str, Any]:
 def _pairs(found: Map, event: Events, row: int) -> Iterator[dict[str, Any]]:
     names = event.labels_of_particles()
     best = strongest_pairs(found.plain, row, NUMBER)
+    receiver, sender = ENDS[found.directed]
     for a, b, value in zip(best.src, best.dst, best.value, strict=True):
-        yield {"sender": names[a], "receiver": names[b], "value": float(value)}
+        yield {sender: names[a], receiver: names[b], "value": float(value)}

@@ -9,10 +9,10 @@ import numpy as np
 
 from hepxai.events import SPLITS, Events
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import general, measured
+from hepxai.plots.text import general, measured, percentage
 from hepxai.plots.training import counted, quantities, quantity_name, time_name, training_curve
 from hepxai.report.content import ReportContent
-from hepxai.report.section import Drawn, Section, Table, percent
+from hepxai.report.section import Drawn, Section, Table
 
 SUMS = "Σw ± √Σw²"
 
@@ -41,7 +41,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     return [
         f"{row['events']:,}",
         measured(row["weighted"], row["error"]),
-        percent(row["negative_fraction"]),
+        percentage(row["negative_fraction"], least=1),
     ]
 
 

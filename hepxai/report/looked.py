@@ -18,7 +18,7 @@ from hepxai.plots.types import feature_matrix, matrix_bar, particle_types
 from hepxai.report.closure import baseline_table, closure_part
 from hepxai.report.columns import column_sections
 from hepxai.report.content import ReportContent
-from hepxai.report.maps import Map, maps, signed
+from hepxai.report.maps import Map, by_place, maps, signed
 from hepxai.report.pairs import pair_section
 from hepxai.report.pixels import pixel_maps, pixel_sections
 from hepxai.report.section import (
@@ -54,8 +54,10 @@ def looked_sections(content: ReportContent) -> Iterator[Section]:
 def glance_section(content: ReportContent) -> Section:
     """How strongly the pair in focus is tied together, in a number that all methods share."""
     rows = list(_isolations(content))
-    text = () if content.explained else (NOTHING,)
     pairs = pair_name(content.focus)
+    text = () if content.explained else (NOTHING,)
+    if not rows and any(in_focus(m.plain, content.focus).all() for m in maps(content, "pair")):
+        text = (f"All pairs are {pairs}: there are no others to compare them with.",)
     header = (
         "method",
         *(f"inside, {c}" for c in content.classes),
@@ -74,7 +76,7 @@ def glance_section(content: ReportContent) -> Section:
 def _isolations(content: ReportContent) -> Iterator[dict[str, Any]]:
     for found in maps(content, "pair"):
         raw = found.raw()
-        if in_focus(raw, content.focus).any():
+        if found.tells_apart(content.focus):
             shares = {
                 f"{where} {name}": _share(measure, raw, content.focus, name)
                 for where, measure in (("inside", isolation), ("others", attention_from_rest))
@@ -127,7 +129,8 @@ def _histograms(found: Map, means: Means) -> dict[str, Any]:
 
 
 def _types_figure(found: Map, means: Means) -> Drawn:
-    caption = f"Mean attribution per particle of each type, all its features together; {found.about}"
+    what = "Mean attribution per particle of each type, all its features together"
+    caption = f"{what}; {found.about}{by_place(found)}"
     size = (7.0, 1.8 + 0.75 * len(means.labels[1]))
     return drawn(f"{found.key}_types", caption, lambda ax: particle_types(found.plain, ax=ax), size)
 
@@ -148,7 +151,7 @@ def _features_figure(found: Map, features: Attribution) -> Drawn:
         for ax, name in zip(axes.flat, reversed(classes), strict=True):
             feature_matrix(moved, name, means=means, ax=ax)
         matrix_bar(axes.flat[-1], moved, means, list(axes.flat))
-    caption = f"Mean attribution per particle of each type and feature; {found.about}"
+    caption = f"Mean attribution per particle of each type and feature; {found.about}{by_place(found)}"
     if still:
         caption += f" Not shown, as exactly 0 in every particle (equal to the baseline): {', '.join(still)}."
     return Drawn(f"{found.key}_features", figure, caption, wide=True)

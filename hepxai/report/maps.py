@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hepxai.attribution import Attribution
-from hepxai.metrics.maps import labels_of, single
-from hepxai.plots.means import layers, relative_to_uniform, sums_to_one
+from hepxai.metrics.maps import in_focus, is_directed, labels_of, single, whole_pairs
+from hepxai.plots.means import layers, particle_groups, relative_to_uniform, sums_to_one
 from hepxai.plots.scores import sides
 from hepxai.plots.text import method_name, short_method
 from hepxai.report.content import ReportContent
@@ -23,7 +23,7 @@ class Map:
     method, layer : str
         ``layer`` is "" where there is only one.
     plain : Attribution
-        Reduced; attention relative to uniform.
+        Reduced; attention relative to uniform; each pair once where pairs have no direction.
     full : Attribution
         As explained.
     relative : bool
@@ -63,6 +63,16 @@ class Map:
         events = self.plain.events
         return f"{population(events)} of the {splits_of(events)} sample. {ERRORS}"
 
+    @property
+    def directed(self) -> bool:
+        """Whether the two orders of a pair are two messages."""
+        return is_directed(self.full)
+
+    def tells_apart(self, focus: tuple[str, str]) -> bool:
+        """Whether there are pairs in focus and others to compare them with."""
+        chosen = in_focus(self.plain, focus)
+        return bool(chosen.any() and not chosen.all())
+
     def raw(self) -> Attribution:
         """One number per particle or pair, not relative to anything."""
         return layers(self.full)[self.layer]
@@ -83,7 +93,15 @@ def maps(content: ReportContent, axis: str | None = None) -> Iterator[Map]:
             relative = sums_to_one(full)
             shown = relative_to_uniform(full) if relative else full
             for layer, plain in layers(shown).items():
-                yield Map(method, layer, plain, full, relative)
+                yield Map(method, layer, whole_pairs(plain), full, relative)
+
+
+def by_place(found: Map) -> str:
+    """End of the caption of a figure by type, where there is but one type."""
+    names, _ = particle_groups(found.plain.events)
+    if names == found.plain.events.schema.types:
+        return ""
+    return f" All particles are {names[0].rpartition(' ')[0]}s: they are grouped by their place in pT."
 
 
 def signed(found: Map) -> str:

@@ -8,14 +8,14 @@ import numpy as np
 
 from hepxai.metrics.maps import in_focus
 from hepxai.plots.focus import focus_distribution, focus_histograms, focus_profile, observer_profile
-from hepxai.plots.means import Means, focus_means, pair_means, pair_name, quantity
+from hepxai.plots.means import ENDS, Means, focus_means, pair_means, pair_name, quantity
 from hepxai.plots.style import canvas, style
 from hepxai.plots.text import measured, observer_name
 from hepxai.plots.types import matrix_bar, pair_types
 from hepxai.report.closure import closure_part
 from hepxai.report.content import ReportContent
 from hepxai.report.displays import display_figure, display_numbers
-from hepxai.report.maps import Map, signed
+from hepxai.report.maps import Map, by_place, signed
 from hepxai.report.section import (
     ERRORS,
     Drawn,
@@ -33,12 +33,13 @@ RELATIVE = (
     "events with more particles. Attention is therefore multiplied by n − 1 (by the number of neighbours, in "
     "a sparse layer): 1 is uniform, and the mean over all pairs of any event is 1."
 )
-ORDERED = "Pairs are ordered: the message from a to b and the one from b to a are two pairs."
+DIRECTED = "Pairs are ordered: the message from a to b and the one from b to a are two pairs."
+UNDIRECTED = "Pairs have no direction: each two particles are one pair, with one value."
 
 
 def pair_section(content: ReportContent, found: Map) -> Section:
     """Everything about one map over pairs."""
-    means = pair_means(found.plain)
+    means, order = pair_means(found.plain), DIRECTED if found.directed else UNDIRECTED
     parts = [
         closure_part(content, found),
         _focus(content, found),
@@ -50,7 +51,7 @@ def pair_section(content: ReportContent, found: Map) -> Section:
         found.key,
         capital(found.name),
         text=[
-            RELATIVE if found.relative else f"{signed(found)} {ORDERED}",
+            RELATIVE if found.relative else f"{signed(found)} {order}",
             *(t for part in parts for t in part.text),
         ],
         warnings=content.warnings_about(found.method),
@@ -67,7 +68,6 @@ def pair_section(content: ReportContent, found: Map) -> Section:
 
 def _types(found: Map, means: Means) -> Section:
     classes, rows, columns = means.labels
-    axes = ("receiver", "sender")
     return Section(
         "type_pairs",
         "",
@@ -75,7 +75,9 @@ def _types(found: Map, means: Means) -> Section:
         figures=[_types_figure(found, means)],
         numbers=means.rows(),
         histograms={
-            f"{found.key}/pairs_{c}": matrix_histogram(means.value[i], means.error[i], rows, columns, axes)
+            f"{found.key}/pairs_{c}": matrix_histogram(
+                means.value[i], means.error[i], rows, columns, means.axes[1:]
+            )
             for i, c in enumerate(classes)
         },
     )
@@ -89,15 +91,22 @@ def _types_figure(found: Map, means: Means) -> Drawn:
             pair_types(found.plain, name, means=means, ax=ax)
         matrix_bar(axes.flat[-1], found.plain, means, list(axes.flat))
     centre = "White: 1, as much as anyone else gets. " if found.relative else ""
+    per = (
+        "ordered pair, receiver of the message against its sender"
+        if found.directed
+        else "pair, one particle against the other"
+    )
     caption = (
-        f"Mean {quantity(found.plain)} per ordered pair, receiver of the message against its sender; "
-        f"{found.about} {centre}Hatched: no event has such a pair."
+        f"Mean {quantity(found.plain)} per {per}; {found.about} {centre}Hatched: no event has such a pair."
+        f"{by_place(found)}"
     )
     return Drawn(f"{found.key}_pairs", figure, caption, wide=True)
 
 
 def _matrix_table(means: Means) -> Table:
-    header = ("class", "receiver", "sender", "mean", "events", "pairs")
+    header = (*means.axes, "mean", "events", "pairs")
+    once = means.axes[1:] != ENDS[True]  # of a symmetric matrix one half
+    names = means.labels[1]
     rows = [
         [
             *(r[k] for k in header[:3]),
@@ -106,6 +115,7 @@ def _matrix_table(means: Means) -> Table:
             f"{r['entries']:,}",
         ]
         for r in means.rows()
+        if not once or names.index(r[means.axes[1]]) <= names.index(r[means.axes[2]])
     ]
     return Table("All type pairs in numbers", header, rows, words=3, folded=True)
 
@@ -118,9 +128,8 @@ def _focus(content: ReportContent, found: Map) -> Section:
     if not in_focus(found.plain, content.focus).any():
         return Section("focus", "", text=[f"No explained event has {name}."])
     means = focus_means(found.plain, content.focus)
-    tables = [
-        means_table(f"{capital(name)} against all others: mean {quantity(found.plain)}. {ERRORS}", means)
-    ]
+    others = "against all others" if found.tells_apart(content.focus) else "(there are no others)"
+    tables = [means_table(f"{capital(name)} {others}: mean {quantity(found.plain)}. {ERRORS}", means)]
     numbers: dict[str, Any] = {"means": means.rows()}
     if found.relative:
         raw = focus_means(found.raw(), content.focus)
@@ -136,8 +145,9 @@ def _focus(content: ReportContent, found: Map) -> Section:
 
 
 def _focus_figure(content: ReportContent, found: Map) -> Drawn:
+    others = " and all other pairs (dashed)" if found.tells_apart(content.focus) else ""
     caption = (
-        f"{capital(pair_name(content.focus))} (full lines, with errors) and all other pairs (dashed), each "
+        f"{capital(pair_name(content.focus))} (full lines, with errors){others}, each "
         f"of unit area; {found.about} Pairs of one event are treated as correlated. The outermost bins hold "
         "what lies beyond."
     )
@@ -169,8 +179,9 @@ def _profile_figure(content: ReportContent, found: Map) -> Drawn:
     observer, label = str(content.observer), _observer_label(content)
     caption = (
         f"Mean over {pair_name(content.focus)} in bins of {label}, an observer: it is no input of the "
-        "model. The bins hold about equal numbers of events; points stand at the median of a bin; the "
-        f"outermost bins reach beyond the frame, to the last event; {found.about}"
+        "model. The bins resolve the narrower class and hold at least five events of a class; a "
+        "class with a single event in a bin has no point. Points stand at the median of a bin; the outermost "
+        f"bins reach beyond the frame, to the last event; {found.about}"
     )
     return drawn(
         f"{found.key}_profile",

@@ -16,7 +16,7 @@ from hepxai.attribution import Attribution
 from hepxai.events import SPLITS, Events
 from hepxai.plots.means import Means
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import measured
+from hepxai.plots.text import measured, percentage
 
 ERRORS = "Errors are statistical."
 
@@ -133,7 +133,7 @@ def number(entry: Mapping[str, float | None]) -> str:
 def population(events: Events) -> str:
     """``3,104 events (10.2 % with negative weight)``."""
     negative = float(np.mean(events.weight < 0)) if len(events) else 0.0
-    share = f"{100 * negative:.1f} % with negative weight" if negative else "no negative weights"
+    share = f"{percentage(negative, least=1)} with negative weight" if negative else "no negative weights"
     return f"{len(events):,} events ({share})"
 
 
@@ -142,17 +142,12 @@ def splits_of(events: Events) -> str:
     return " + ".join(s for i, s in enumerate(SPLITS) if (events.split == i).any()) or "no"
 
 
-def percent(value: float) -> str:
-    """Fraction as a percentage."""
-    return f"{100 * value:.1f} %" if np.isfinite(value) else "–"
-
-
 def matrix_histogram(
     value: NDArray[np.float64],
     error: NDArray[np.float64],
     rows: Sequence[str],
     columns: Sequence[str],
-    names: tuple[str, str],
+    names: Sequence[str],
 ) -> hist.Hist:
     """Means and their errors as a two-dimensional histogram with labelled bins; empty groups are 0 ± 0."""
     return _labelled(value, error, [_category(rows, names[0]), _category(columns, names[1])])

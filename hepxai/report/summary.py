@@ -10,7 +10,7 @@ import numpy as np
 from hepxai.events import SPLITS
 from hepxai.plots.means import focus_means, pair_name
 from hepxai.plots.scores import sides
-from hepxai.plots.text import general, measured, real, short_method
+from hepxai.plots.text import measured, percentage, real, short_method
 from hepxai.plots.training import counted, time_name
 from hepxai.report.closure import carried
 from hepxai.report.columns import leading
@@ -20,7 +20,7 @@ from hepxai.report.performance import merit
 from hepxai.report.pixels import share_sentences
 from hepxai.report.section import capital, number
 from hepxai.report.targets import target_sentences
-from hepxai.report.trust import agreements, complete, relative, residual_numbers
+from hepxai.report.trust import agreements, complete, residual_numbers
 
 NOTHING = "The run holds no result yet."
 SHOWN = 6
@@ -129,6 +129,8 @@ def _focus(content: ReportContent) -> Iterator[str]:
 
 def _by_class(content: ReportContent, found: Map, column: int) -> str:
     means = focus_means(found.plain, content.focus)
+    if column == means.value.shape[1]:
+        return ""
     both = means.value[:, column], means.error[:, column]
     values = [
         f"{measured(float(value), float(error))} ({name})"
@@ -141,8 +143,9 @@ def _by_class(content: ReportContent, found: Map, column: int) -> str:
 def _sentence(mine: str, other: str, found: Map) -> str:
     if found.relative:
         return f"{mine}; 1 is equal attention to all."
-    end = f"; any other pair: {other}" if other else ""
-    return f"one such pair adds {mine} to the logit of {found.full.target}{end}."
+    end = f"; any other: {other}" if other else ""
+    one = "one such message" if found.directed else "one such pair"
+    return f"{one} adds {mine} to the logit of {found.full.target}{end}."
 
 
 def _doubts(content: ReportContent) -> Iterator[str]:
@@ -159,7 +162,9 @@ def _doubts(content: ReportContent) -> Iterator[str]:
 def _completeness(content: ReportContent) -> Iterator[str]:
     found = {m: residual_numbers(a) for m, a in complete(content).items()}
     medians = [
-        f"{short_method(m)} {relative(n['median'])}" for m, n in found.items() if n["undefined"] < n["events"]
+        f"{short_method(m)} {percentage(n['median'])}"
+        for m, n in found.items()
+        if n["undefined"] < n["events"]
     ]
     if medians:
         yield f"Completeness, median residual: {', '.join(medians)}."
@@ -179,7 +184,6 @@ def _surrogate(content: ReportContent) -> Iterator[str]:
     split = _main_split(dict(content.fidelity))
     if split is not None and "agreement" in content.fidelity[split]:
         same = content.fidelity[split]["agreement"]
-        value, error = (100 * real(same.get(k)) for k in ("value", "error"))
-        if np.isfinite(value):
-            shown = f"({measured(value, error)}) %" if error > 0 else f"{general(value)} %"
+        if np.isfinite(real(same.get("value"))):
+            shown = percentage(same["value"], same.get("error"))
             yield f"The surrogate decides like the model in {shown} of the {split} events."

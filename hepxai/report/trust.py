@@ -12,7 +12,8 @@ import numpy as np
 from hepxai.attribution import Attribution
 from hepxai.explain.path import relative_residual, residual_checks
 from hepxai.metrics.agreement import rank_agreement
-from hepxai.plots.text import decimals, fixed, general, measured, short_method
+from hepxai.metrics.maps import is_directed
+from hepxai.plots.text import measured, percentage, short_method
 from hepxai.plots.trust import FIGURES, fidelity_points, residuals
 from hepxai.report.columns import column_agreements
 from hepxai.report.content import ReportContent
@@ -70,16 +71,9 @@ def residual_numbers(attribution: Attribution) -> dict[str, float]:
     }
 
 
-def relative(residual: float) -> str:
-    """Relative residual as a percentage of two significant digits."""
-    if not (np.isfinite(residual) and residual > 0):
-        return general(residual)
-    return f"{fixed(100 * residual, max(decimals(100 * residual), 0))} %"
-
-
 def _shown(numbers: Mapping[str, float]) -> list[str]:
     counts = {k: f"{numbers[k]:,}" for k in ("events", "infinite", "undefined")}
-    quantiles = [relative(numbers[k]) for k in ("median", "quantile_90")]
+    quantiles = [percentage(numbers[k]) for k in ("median", "quantile_90")]
     return [counts["events"], *quantiles, counts["infinite"], counts["undefined"]]
 
 
@@ -147,6 +141,6 @@ def agreements(content: ReportContent) -> Iterator[dict[str, Any]]:
     plain = {found.short: found.plain for found in maps(content, "pair")}
     for (first, a), (second, b) in combinations(plain.items(), 2):
         if np.array_equal(a.events.entry, b.events.entry) and np.array_equal(a.events.file, b.events.file):
-            found = rank_agreement(a, b)
+            found = rank_agreement(a, b, unordered=not (is_directed(a) and is_directed(b)))
             mean = {"value": float(found.mean.value), "error": float(found.mean.error)}
             yield {"first": first, "second": second, "left_out": found.left_out} | mean

@@ -210,7 +210,10 @@ def _pair_attention(evidence: Evidence) -> Estimate:
 
 @metric("pair_isolation", "isolation of the {pair} pair", "max", needs=("focus", "attention"))
 def _pair_isolation(evidence: Evidence) -> Estimate:
-    return isolation(evidence.attention, evidence.pair)
+    try:
+        return isolation(evidence.attention, evidence.pair)
+    except ValueError:  # events of one particle type have no other pairs
+        return NAN
 
 
 @metric(

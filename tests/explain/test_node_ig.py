@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from hepxai.events import Events
 from hepxai.explain import EXPLAINERS, explain
-from hepxai.explain.node_ig import background_mean
+from hepxai.explain.baseline_particles import momentum_features
+from hepxai.explain.node_ig import NodeIG, background_mean
 from hepxai.explain.path import relative_residual
 from hepxai.models.cloud import Cloud
 from hepxai.models.network import NetworkModel
@@ -120,6 +122,59 @@ def test_background_mean_needs_background(events: Events) -> None:
         background_mean(events[events.label == 1])
 
 
+def test_baselines_on_shell(model: NetworkModel, events: Events) -> None:
+    """pt, η and φ are features of the toy events: mean pt and η, and the direction of the mean (cos, sin)."""
+    events = events.replace(split=np.zeros(len(events), dtype=np.int64))
+    own = (events.label[events.parent] == 0) & (events.type == 2)
+    weight = events.weight[events.parent][own]
+    pt, eta, phi, _ = (np.average(c[own], weights=weight) for c in events.p4.T)
+    cos, sin = (np.average(f(events.p4[own, 2]), weights=weight) for f in (np.cos, np.sin))
+    found = explain(model, events, "node_ig", baseline="on_shell_mean", steps=4)
+    np.testing.assert_allclose(
+        found.settings["baseline_values"][2][:3], [pt, eta, np.arctan2(sin, cos)], rtol=1e-4
+    )
+    assert phi != pytest.approx(np.arctan2(sin, cos))
+    mean = explain(model, events, "node_ig", steps=4).settings["baseline_values"]
+    np.testing.assert_allclose(found.settings["baseline_values"][2][3:], mean[2][3:], rtol=1e-5)
+    kept = explain(model, events, "node_ig", baseline="own_direction", steps=4)
+    assert not kept.select(feature="eta").values.any(), "η and φ of every particle are those of its baseline"
+    assert not kept.select(feature="phi").values.any()
+    assert kept.select(feature="pt").values.any()
+    settings = json.loads(json.dumps(kept.settings))
+    part = explain(model, events[:4], "node_ig", **settings)
+    np.testing.assert_allclose(part.values, kept[:4].values, rtol=1e-5, atol=1e-6)
+
+
+def test_baseline_momenta_make_a_particle(toy: Callable[..., Events]) -> None:
+    """E² = p² + m² for the baselines of cartesian features, which a mean of each feature misses by far."""
+    events = toy(200, seed=2)
+    pt, eta, phi, mass = events.p4.astype(np.float64).T
+    p = [pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)]
+    energy = np.sqrt(p[0] ** 2 + p[1] ** 2 + p[2] ** 2 + mass**2)
+    schema = dataclasses.replace(events.schema, features=("energy", "px", "py", "pz", "charge"))
+    cartesian = events.replace(
+        schema=schema, particles=np.column_stack([energy, *p, events.particles[:, 3]]).astype(np.float32)
+    )
+    assert momentum_features(cartesian) == ("energy", "px", "py", "pz")
+    for baseline, off_shell in (
+        ("background_mean", True),
+        ("on_shell_mean", False),
+        ("own_direction", False),
+    ):
+        explainer = NodeIG(baseline=baseline, steps=2)
+        values = explainer._baseline(cartesian)
+        settled = dataclasses.replace(explainer, baseline_values=values.tolist())
+        start = (settled._on_shell(cartesian) if baseline != "background_mean" else settled)._start(cartesian)
+        square = start[:, 0] ** 2 - (start[:, 1:4] ** 2).sum(axis=1)
+        assert ((square > 0.1 * start[:, 0] ** 2).all()) == off_shell
+        if not off_shell:
+            assert (abs(square - 0.01) < 1e-5 * start[:, 0] ** 2).all()  # masses of 0.1, in float32
+    slope = start[:, 3] / np.hypot(start[:, 1], start[:, 2])
+    np.testing.assert_allclose(np.arcsinh(slope), eta, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match=r"none of the features .* follows from the momentum"):
+        momentum_features(cartesian.replace(particles=cartesian.particles + 50))
+
+
 @pytest.mark.parametrize(
     "baseline", [BASELINE, list(BASELINE), np.array(BASELINE), np.array(BASELINE, dtype=np.float32)]
 )
@@ -145,7 +200,10 @@ def test_baseline_of_every_type(model: NetworkModel, events: Events) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"baseline": "mean"}, "baseline 'mean'; choose background_mean, zero or give 5 numbers"),
+        (
+            {"baseline": "mean"},
+            "baseline 'mean'; choose background_mean, on_shell_mean, own_direction, zero or give 5 numbers",
+        ),
         ({"baseline": (1.0, 2.0)}, r"baseline has shape \(2,\); the events have features"),
         ({"baseline_values": np.zeros((4, 3))}, r"baseline_values has shape \(4, 3\), not \(4, 5\)"),
         ({"steps": -1}, "steps=-1; at least 1 is needed"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from itertools import combinations, permutations
 from typing import Any
@@ -322,6 +323,39 @@ def test_large_events(toy: ToyEvents) -> None:
     np.testing.assert_allclose(pairs.values, 0, atol=1e-8)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_more_than_the_budget_is_refused_with_remedies_that_work(toy: ToyEvents, method: str) -> None:
+    """2^5 scores of an event of 5 particles; sampled, sizes 0, 1, n-1 and n and 16 · n permutations."""
+    events = double(toy(20, seed=1, smallest=5, largest=5))
+    with pytest.raises(ValueError, match=rf"{method}: 20 events .* need 640 scores") as error:
+        explain(Toy(additive), events, method, max_evaluations=639)
+    fit = int(re.search(r"the first (\d+) fit", str(error.value))[1])
+    assert fit == 19
+    assert len(explain(Toy(additive), events[:fit], method, max_evaluations=639).events) == fit
+    explain(Toy(additive), events, method, max_evaluations=640)
+    many = double(toy(4, seed=1, smallest=30, largest=30))
+    with pytest.raises(ValueError, match="exact_up_to=2 and repeats=16 need") as error:
+        explain(Toy(additive), many, method, max_evaluations=100)
+    least = int(re.search(r"repeats=16 need ([\d,]+)", str(error.value))[1].replace(",", ""))
+    assert least == 4 * (2 + 2 * 30 + 2 * 435 + 16 * 30 * (31 - 6))
+    explain(Toy(additive), many, method, exact_up_to=2, repeats=16, max_evaluations=least)
+
+
+def test_the_cost_is_said_beforehand(
+    toy: ToyEvents, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shapley, "MOMENT", 0.0)
+    events = double(toy(4, seed=1, smallest=30, largest=30))
+    found = explain(Toy(additive), events, "shapley", repeats=16)
+    assert f"4 events of up to 30 particles need {4 * (2 + 60 + 870 + 16 * 30 * 25):,} scores" in (
+        capsys.readouterr().err
+    )
+    assert "quiet" not in found.settings
+    assert found.settings["max_evaluations"] is None
+    explain(Toy(additive), events, "shapley", repeats=16, quiet=True)
+    assert not capsys.readouterr().err
+
+
 # --- what a model gives for nothing --------------------------------------------------------------
 
 
@@ -404,6 +438,7 @@ def test_prepared_first(model: NetworkModel, events: Events) -> None:
         ({"repeats": True}, "repeats=True; a whole number from 16"),
         ({"seed": -1}, "seed=-1; a whole number from 0"),
         ({"seed": "x"}, "seed='x'; a whole number from 0"),
+        ({"max_evaluations": 0}, "max_evaluations=0; a whole number of at least 1"),
         ({"empty": math.nan}, "empty=nan; a finite number is needed"),
         ({"empty": "0"}, "empty='0'; a finite number is needed"),
     ],

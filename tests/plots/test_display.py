@@ -6,8 +6,9 @@ import numpy as np
 
 from hepxai import plots
 from hepxai.events import SPLITS
-from hepxai.plots.display import _wrapped, eta_limit, particle_labels, strongest_pairs, without_eta
+from hepxai.plots.display import HARDEST, _wrapped, particle_labels, strongest_pairs
 from hepxai.plots.labels import label_centres
+from hepxai.plots.plane import eta_limit, without_eta
 
 # --- event displays --------------------------------------------------------------------------
 
@@ -83,6 +84,26 @@ def test_pairs_in_focus_are_drawn_however_weak(toy, pair_map):
     with_focus = plots.event_display(weak, row, number=3, focus=("muon", "muon")).patches
     assert len(with_focus) > len(plain_ones) >= 3
     assert sum(bool(p.get_path_effects()) for p in with_focus) == len(with_focus) - len(plain_ones)
+
+
+def test_a_crowded_jet_is_enlarged_and_shows_its_strongest_pairs_only(toy, pair_map):
+    """90 constituents around φ = π: few arrows and labels, no hairlines, all markers inside the frame."""
+    events = toy(2, smallest=90, largest=90)
+    rng = np.random.default_rng(0)
+    p4 = events.p4.copy()
+    p4[:, 1], p4[:, 2] = 1.5 + rng.normal(0, 0.1, 180), np.pi + rng.normal(0, 0.1, 180)
+    p4[:, 2] = (p4[:, 2] + np.pi) % (2 * np.pi) - np.pi
+    found = pair_map(events.replace(p4=p4, type=np.full(180, 2)))
+    ax = plots.event_display(found, 0, number=8, focus=("jet", "jet"))
+    assert not ax.collections, "no hairlines"
+    assert len(ax.patches) == 8
+    assert len(ax.texts) <= 16 + HARDEST
+    (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert high - low < 1.2
+    x, y = np.array([line.get_xydata()[0] for line in ax.lines]).T
+    assert len(x) >= 90
+    assert ((low < x) & (x < high)).all()
+    assert np.isin(np.round(y, 4), np.round(y[(bottom < y) & (y < top)], 4)).sum() >= 90
 
 
 def test_particles_are_labelled_with_symbol_number_and_pt(toy):

@@ -14,7 +14,7 @@ from hepxai.metrics.maps import single
 from hepxai.plots.means import pair_means, relative_to_uniform
 from hepxai.plots.scores import p_text, score_histograms
 from hepxai.plots.style import plain
-from hepxai.plots.text import common_power, measured, observer_name
+from hepxai.plots.text import common_power, measured, observer_name, percentage, scaled
 
 HISTORY = [
     {"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 1.1 / (i + 1), "learning_rate": 0.1}
@@ -135,10 +135,10 @@ def test_empty_population_draws_empty_frames(toy, pair_map, node_map):
         (-0.00001, 0.001, "0.0000 ± 0.0010"),
         (-1.5, 0.25, "−1.50 ± 0.25"),
         (1.5e-7, 2e-8, "(1.50 ± 0.20)×10⁻⁷"),
-        (1.0, 1e-8, "1 ± 1e−08"),
-        (0.99999999, 2.1e-9, "1 ± 2.1e−09"),
-        (1e9, 1e-3, "(1 ± 1e−12)×10⁹"),
-        (-1e-12, 1e-20, "(−1 ± 1e−08)×10⁻¹²"),
+        (1.0, 1e-8, "1 ± 1×10⁻⁸"),
+        (0.99999999, 2.1e-9, "1 ± 2.1×10⁻⁹"),
+        (1e9, 1e-3, "1×10⁹ ± 0.001"),
+        (-1e-12, 1e-20, "−1×10⁻¹² ± 1×10⁻²⁰"),
         (np.nan, 1.0, "–"),
         (0.5, np.nan, "0.5"),
         (np.inf, np.inf, "∞"),
@@ -149,6 +149,33 @@ def test_empty_population_draws_empty_frames(toy, pair_map, node_map):
 )
 def test_two_digits_of_the_error(value, error, text):
     assert measured(value, error) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "error", "text"),
+    [
+        (0.00595, None, "0.60 %"),
+        (0.05363, None, "5.4 %"),
+        (0.43, np.nan, "43 %"),
+        (1.4e-16, None, "1.4×10⁻¹⁴ %"),
+        (-2e-9, None, "−2×10⁻⁷ %"),
+        (0.0, 0.0, "0 %"),
+        (np.inf, None, "∞ %"),
+        (np.nan, None, "–"),
+        (0.8831, 0.0042, "(88.31 ± 0.42) %"),
+        (1.0, 7.3e-12, "(100 ± 7.3×10⁻¹⁰) %"),
+    ],
+)
+def test_percentages(share, error, text):
+    assert percentage(share, error) == text
+
+
+def test_powers_join_the_unit():
+    assert scaled("mean attribution to signal [logit] per pair", -3) == (
+        "mean attribution to signal [10⁻³ logit] per pair"
+    )
+    assert scaled("attention", 6) == "attention [10⁶]"
+    assert scaled("attention", 0) == "attention"
 
 
 def test_powers_and_names():
@@ -163,6 +190,22 @@ def test_names_from_cards_are_drawn_as_they_are():
     _, ax = plt.subplots()
     ax.set_title(plain(r"$\frac{$ 中"))
     ax.figure.canvas.draw()
+
+
+def test_every_residual_has_a_line_of_its_own(toy, node_map):
+    found = node_map(toy(40))
+    ax = plots.residuals({f"method {i}": found for i in range(12)})
+    looks = {(p.get_edgecolor(), p.get_linestyle()) for p in ax.patches}
+    assert len(looks) == len(ax.patches) == 12
+
+
+def test_a_power_of_ten_stands_beside_its_numbers(toy, pair_map, node_map):
+    small = pair_map(toy(40)).replace(values=pair_map(toy(40)).values * 1e-5)
+    assert "[10⁻⁶ logit]" in plots.pair_types(small, "signal").get_title(loc="left")
+    node = node_map(toy(40))
+    ax = plots.feature_matrix(node.replace(values=node.values * 1e6), "signal")
+    assert "[10⁶ logit]" in ax.get_title(loc="left") or "[10³ logit]" in ax.get_title(loc="left")
+    assert plots.feature_matrix(node, "signal").get_title(loc="left") == "signal"
 
 
 def test_residuals_of_any_size(toy, node_map):

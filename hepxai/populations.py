@@ -1,0 +1,123 @@
+"""Explanations in a run folder: of the events that the run reports on, and of others that are set aside."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hepxai.events import SPLITS, Events
+from hepxai.files import read_tensors, replacing, sha256
+from hepxai.jagged import IntArray
+from hepxai.manifest import EXPLAINED, POPULATION, Manifest, RunError
+from hepxai.progress import say
+
+PRODUCTS = ("report.html", "numbers.json", "histograms.root", "figures", "friends")
+"""Files and folders of a run that are made from its explanations."""
+
+
+@dataclass(frozen=True)
+class Populations:
+    """Explanations of one population of events at a time; those of other populations are set aside.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the run.
+    """
+
+    folder: Path
+
+    def stored(self) -> dict[str, Path]:
+        """Files of the present population by method, and the one that says which events it has."""
+        files = (self.folder / n for n in Manifest(self.folder).names() if n.startswith(f"{EXPLAINED}/"))
+        return {f.stem: f for f in files if f.is_file()}
+
+    def rows(self) -> IntArray | None:
+        """Rows of the explained events; None without an explanation."""
+        file = self.stored().get(POPULATION)
+        return None if file is None else read_tensors(file)[0]["rows"]
+
+    def aside(self, rows: IntArray) -> Path:
+        """Folder for the explanations of these events while the run reports on others."""
+        digest = hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest()[:12]
+        return self.folder / f"{EXPLAINED}-of-{len(rows)}-{digest}"
+
+    def choose(self, events: Events, split: str, maximum: int | None) -> IntArray:
+        """Rows of the events to explain; all methods of a run share them.
+
+        Parameters
+        ----------
+        events : Events
+            All events of the run.
+        split : str
+        maximum : int, optional
+            As many, evenly spread over the split; by default those explained already, or all.
+        """
+        rows = np.flatnonzero(events.split == SPLITS.index(split))
+        if len(rows) == 0:
+            raise RunError(f"the {split} split is empty; there is nothing to explain")
+        if maximum is not None and maximum < len(rows):
+            return rows[np.linspace(0, len(rows) - 1, maximum).astype(np.int64)]
+        present = self.rows()
+        if maximum is not None or present is None or not np.isin(present, rows).all():
+            return rows
+        if len(present) < len(rows):
+            say(
+                f"{len(present)} of the {len(rows)} {split} events, as for the other explanations of this "
+                f"run; -n {len(rows)} explains all"
+            )
+        return present
+
+    def switch(self, events: Events, rows: IntArray) -> None:
+        """Set explanations of other events than ``rows`` aside, take back those of ``rows``, and say so.
+
+        Report, figures and friend trees of the others are removed. A process that is killed in between leaves
+        both populations whole.
+        """
+        present = self.rows()
+        if present is None or np.array_equal(present, rows):
+            return
+        files, aside = self.stored(), self.aside(present)
+        self._set_aside(files.values(), aside)
+        for product in (self.folder / name for name in PRODUCTS):
+            if product.is_dir() and not product.is_symlink():
+                shutil.rmtree(product)
+            else:
+                product.unlink(missing_ok=True)
+        self._take_back(self.aside(rows))
+        splits = " and ".join(SPLITS[s] for s in np.unique(events.split[present]))
+        methods = ", ".join(sorted(files.keys() - {POPULATION}))
+        say(
+            f"this run now explains {len(rows)} other events: explanations of {len(present)} {splits} events "
+            f"({methods}) are set aside in {aside} until those events are asked for again; report and friend "
+            "trees of them are removed, `hepxai report` writes new ones"
+        )
+
+    def _set_aside(self, files: Iterable[Path], aside: Path) -> None:
+        for file in files:
+            _copy(file, aside / file.name)
+        Manifest(aside).record(*(file.name for file in files))
+        Manifest(self.folder).forget(*(f"{EXPLAINED}/{file.name}" for file in files))
+        for file in files:
+            file.unlink()
+
+    def _take_back(self, aside: Path) -> None:
+        """Files that are as they were when they were set aside; of others the run knows nothing."""
+        hashes = Manifest(aside).names()
+        whole = [f for f in sorted(aside.glob("*.safetensors")) if hashes.get(f.name) == sha256(f)]
+        if POPULATION not in (file.stem for file in whole):
+            return
+        for file in whole:
+            _copy(file, self.folder / EXPLAINED / file.name)
+        Manifest(self.folder).record(*(f"{EXPLAINED}/{file.name}" for file in whole))
+        shutil.rmtree(aside)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as part:
+        shutil.copyfile(source, part)
