@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hepxai.events import Events, Schema
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
+from hepxai.models.modules import as_logits, call_with_tensor, cast_like, naming_inputs, plain_module
 from hepxai.models.network import evaluating
 from hepxai.models.recording import recording
 
@@ -69,7 +70,8 @@ class TableModel:
     ----------
     module : nn.Module
         Takes ``[B, G]`` physical values (it standardises them itself), returns logits ``[B, O]``, or ``[B]``
-        for one output. It is asked in evaluation mode and never changed.
+        for one output. It is asked in evaluation mode and never changed. Kept without ``torch.compile`` or
+        ``DataParallel`` around it; must be on the CPU.
     outputs : tuple of str, length O
     schema : Schema
         Of the events that it was trained on (``events.schema``). Events whose globals have other names,
@@ -80,11 +82,17 @@ class TableModel:
     loss : str
         That the module was trained with; see `hepxai.models.losses.event_loss`. Only `hepxai.explain.tracin`
         asks for it.
+    call : callable
+        ``(module, x) -> logits``; give one if ``forward`` returns more than the logits, e.g.
+        ``lambda m, x: m(x)[0]``.
 
     Raises
     ------
+    TypeError
+        If it is no torch module.
     ValueError
-        If the schema has no globals, a layer is none of the module's, or there is no such loss.
+        If the schema has no globals, a layer is none of the module's, there is no such loss, or the module is
+        on another device.
     """
 
     module: nn.Module
@@ -92,9 +100,11 @@ class TableModel:
     schema: Schema
     layers: tuple[str, ...] | None = None
     loss: Loss = "cross_entropy"
+    call: Callable[[nn.Module, Tensor], Tensor] = call_with_tensor
     view: str = field(default="table", init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "module", plain_module(self.module))
         need_columns(self.schema)
         known_loss(self.loss)
         known = [name for name, _ in self.module.named_modules() if name]
@@ -125,14 +135,10 @@ class TableModel:
 
     def forward_table(self, x: Tensor) -> Tensor:
         """Logits ``[B, O]``, differentiable, in evaluation mode."""
-        with evaluating(self.module):
-            logits: Tensor = self.module(x)
-        shape = (len(x), len(self.outputs))
-        if logits.numel() != shape[0] * shape[1] or len(logits) != len(x):
-            raise ValueError(
-                f"the module returned {tuple(logits.shape)} for {shape[0]} events and {self.outputs}"
-            )
-        return logits.view(shape)
+        columns = f"{x.shape[1]} columns ({_listed(self.schema.globals)})"
+        with evaluating(self.module), naming_inputs(columns):
+            logits = self.call(self.module, cast_like(x, self.module))
+        return as_logits(logits, len(x), self.outputs)
 
     def forward_hidden(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits ``[B, O]`` and the values ``[B, H]`` of every hidden layer."""

@@ -134,7 +134,7 @@ def test_layers_that_are_not_called_once(events: Events) -> None:
 
 
 def test_outputs_that_do_not_fit(events: Events) -> None:
-    with pytest.raises(ValueError, match=r"the module returned \(20, 2\) for 20 images and \('a',\)"):
+    with pytest.raises(ValueError, match=r"the module returned \(20, 2\) for 20 events and \('a',\)"):
         ImageModel(net(), ("a",), events.schema).logits(events)
 
 
