@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from hepxai.models.wrapping import how_to_wrap
 
 
-def plain_module(module: nn.Module) -> nn.Module:
+def plain_module(module: object) -> nn.Module:
     """Module inside ``torch.compile`` and ``DataParallel``: the same parameters under their plain names.
 
     Raises
