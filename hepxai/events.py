@@ -324,18 +324,20 @@ class Events:
         where : ndarray of bool, shape [N], optional
             Particles to draw, for example ``events.truth["fromMuon"]``; all by default.
         weight : str, optional
-            A feature, or one of pt, eta, phi, mass, summed in each pixel. By default a lit pixel is 1.
+            A feature, or one of pt, eta, phi, mass, summed in each pixel. By default the layout's ``value``;
+            without one a lit pixel is 1.
         """
         chosen = self.image_layout(layout)
         shape = (len(self), *chosen.shape)
         pixel = self.pixels(chosen)
         drawn = pixel >= 0 if where is None else (pixel >= 0) & where
         at = self.parent[drawn] * int(np.prod(chosen.shape)) + pixel[drawn]
-        if weight is None:
+        quantity = weight or chosen.quantity
+        if quantity is None:
             lit = np.zeros(int(np.prod(shape)), dtype=np.float32)
             lit[at] = 1
             return lit.reshape(shape)
-        summed = np.bincount(at, weights=self.values_of(weight)[drawn], minlength=int(np.prod(shape)))
+        summed = np.bincount(at, weights=self.values_of(quantity)[drawn], minlength=int(np.prod(shape)))
         return summed.reshape(shape).astype(np.float32)
 
     def pixels(self, layout: ImageLayout | None = None) -> IntArray:

@@ -18,6 +18,7 @@ from hepxai.explain.path import PathExplainer, integrate
 from hepxai.jagged import row_sum
 from hepxai.models.base import Differentiable
 from hepxai.models.cloud import Cloud
+from hepxai.models.network import same_inputs
 from hepxai.models.target import Target
 
 BASELINES = ("background_mean", "zero")
@@ -33,10 +34,10 @@ class NodeIG(PathExplainer):
 
     Attributes
     ----------
-    baseline : str or sequence of float
+    baseline : str, sequence of float or Events
         "background_mean": each particle starts as the weighted mean particle of its type in the
         first class of the given events (all 0 for a type that this class lacks). "zero": all features 0, in
-        physical units. Or F values.
+        physical units. Or F values, or events whose weighted mean particle of each type is taken.
     baseline_values : sequence of sequences, shape [T, F], optional
         Baseline particle of every type; worked out from ``baseline`` unless given.
     steps, tolerance
@@ -44,13 +45,17 @@ class NodeIG(PathExplainer):
     """
 
     needs = Differentiable
-    baseline: str | Sequence[float] = "background_mean"
+    baseline: str | Sequence[float] | Events = "background_mean"
     baseline_values: Sequence[Sequence[float]] | None = None
 
     def prepare(self, model: Differentiable, events: Events, target: str) -> Self:
         """Settle the baseline particles and the number of steps."""
         values = self._baseline(events).tolist()
-        name = self.baseline if isinstance(self.baseline, str) else [float(b) for b in self.baseline]
+        name = self.baseline
+        if isinstance(name, Events):
+            name = f"mean of {len(name)} events"
+        elif not isinstance(name, str):
+            name = [float(b) for b in name]
         settled = dataclasses.replace(self, baseline=name, baseline_values=values)
         return settled.with_steps(model, events, target)
 
@@ -97,6 +102,9 @@ class NodeIG(PathExplainer):
                     f"baseline {self.baseline!r}; choose {known} or give {len(features)} numbers"
                 )
             return np.zeros(shape, np.float32) if self.baseline == "zero" else background_mean(_known(events))
+        if isinstance(self.baseline, Events):
+            same_inputs(events.schema, self.baseline.schema)
+            return mean_particles(self.baseline, np.ones(self.baseline.n_particles, dtype=bool))
         given = np.asarray(self.baseline, dtype=np.float32)
         if given.shape != shape[1:]:
             raise ValueError(f"baseline has shape {given.shape}; the events have features {features}")
@@ -131,6 +139,11 @@ def background_mean(events: Events) -> NDArray[np.float32]:
             f"no event of class {events.schema.classes[0]!r} to average for the baseline; "
             "explain a population that has both classes, or give a baseline"
         )
+    return mean_particles(events, own)
+
+
+def mean_particles(events: Events, own: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Weighted mean features of each type of some particles, ``[T, F]``; 0 for a type without any."""
     weight = events.weight[events.parent][own]
     mean = np.zeros((len(events.schema.types), events.particles.shape[1]), dtype=np.float32)
     for code in range(len(mean)):

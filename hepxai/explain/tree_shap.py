@@ -59,6 +59,9 @@ class TreeShap(BackgroundExplainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         number("tolerance", self.tolerance, 0)
+        given: object = self.baseline
+        if isinstance(given, Events):
+            raise TypeError("give background events as rows=, with baseline='interventional'")
         if self.baseline not in BASELINES:
             raise ValueError(f"baseline={self.baseline!r}; choose one of {', '.join(BASELINES)}")
 

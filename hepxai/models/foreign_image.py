@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hepxai.chunks import image_rows
 from hepxai.events import Events, Schema
+from hepxai.images import LIT
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.modules import as_logits, call_with_tensor, cast_like, naming_inputs, plain_module
@@ -43,6 +44,20 @@ def same_image(mine: Schema, theirs: Schema) -> None:
         raise ValueError(
             f"the model was trained on the image {mine.image}, these events have {theirs.image}; "
             "read them with the data-set card of the training"
+        )
+
+
+def _need_value(schema: Schema) -> None:
+    """Refuse to guess what the pixels of a user's module hold."""
+    image = schema.image
+    assert image is not None
+    axes = (image.rows.feature, image.columns.feature)
+    more = [f for f in schema.features if f not in axes and not f.startswith("is_")]
+    if image.value is None and more:
+        raise ValueError(
+            f"the image does not say what a pixel holds, and particles have {', '.join(more)}: write value: "
+            f"{more[0]} under image: of the card, if the module was trained on its sum in each pixel, or "
+            f"value: {LIT}, if it was trained on 0 and 1"
         )
 
 
@@ -95,6 +110,7 @@ class ImageModel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "module", plain_module(self.module))
         same_image(self.schema, self.schema)
+        _need_value(self.schema)
         known_loss(self.loss)
         known = [name for name, _ in self.module.named_modules() if name]
         if self.maps is not None and self.maps not in known:
