@@ -81,6 +81,16 @@ class Schema:
         names = {name: tuple(value) for name, value in kept.items()}
         return Schema(**names, image=None if image is None else ImageLayout.from_json(image))
 
+    def need_equal(self, other: Schema) -> None:
+        """Refuse baseline events that mean something else than those that are explained."""
+        for name in (f.name for f in dataclasses.fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"the explained events have {name} {mine}, those of the baseline {theirs}; read both "
+                    "with one data-set card"
+                )
+
     def code(self, particle: str) -> int:
         """Number of a particle type, with the known names in the error."""
         if particle not in self.types:

@@ -15,7 +15,6 @@ from hepxai.explain.base import Explainer
 from hepxai.explain.path import residual_checks
 from hepxai.models.base import Tabular
 from hepxai.models.rows import finite_columns
-from hepxai.models.table import same_columns
 from hepxai.models.target import Target
 
 SAMPLES = ("background", "all")
@@ -112,7 +111,7 @@ class BackgroundExplainer(Explainer):
         columns = events.schema.globals
         given: object = self.rows
         if isinstance(given, Events):
-            same_columns(events.schema, given.schema)
+            events.schema.need_equal(given.schema)
             given = given.table()[0]
         rows = np.asarray(given, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != len(columns) or not len(rows):

@@ -24,8 +24,8 @@ from hepxai.jagged import IntArray, offsets_from_counts, parents
 from hepxai.models.base import ChecksEvents, Model
 from hepxai.models.cloud import Cloud
 from hepxai.models.target import Target
-from hepxai.models.wrapping import how_to_wrap
 from hepxai.progress import track
+from hepxai.wrapping import how_to_wrap
 
 MARGIN, FAR = 1.5, 20
 """Residuals that raise a concern, in wanted ones: of the median event, and of one event in ten."""

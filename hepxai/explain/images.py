@@ -16,7 +16,6 @@ from hepxai.chunks import image_rows
 from hepxai.events import Events
 from hepxai.explain.base import Explainer
 from hepxai.models.base import DifferentiableImage
-from hepxai.models.foreign_image import same_image
 from hepxai.models.target import Target
 
 Baseline = float | str | Sequence[Any] | Events
@@ -75,7 +74,7 @@ def as_setting(baseline: Any, events: Events) -> Baseline:
     if isinstance(baseline, str) and baseline == BLURRED:
         return baseline
     if isinstance(baseline, Events):
-        same_image(events.schema, baseline.schema)
+        events.schema.need_equal(baseline.schema)
         baseline = mean_image(baseline)
     try:
         given = np.asarray(baseline, dtype=np.float32)

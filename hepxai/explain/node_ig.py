@@ -18,7 +18,6 @@ from hepxai.explain.path import PathExplainer, integrate
 from hepxai.jagged import row_sum
 from hepxai.models.base import Differentiable
 from hepxai.models.cloud import Cloud
-from hepxai.models.network import same_inputs
 from hepxai.models.target import Target
 
 BASELINES = ("background_mean", "zero")
@@ -103,7 +102,7 @@ class NodeIG(PathExplainer):
                 )
             return np.zeros(shape, np.float32) if self.baseline == "zero" else background_mean(_known(events))
         if isinstance(self.baseline, Events):
-            same_inputs(events.schema, self.baseline.schema)
+            events.schema.need_equal(self.baseline.schema)
             return mean_particles(self.baseline, np.ones(self.baseline.n_particles, dtype=bool))
         given = np.asarray(self.baseline, dtype=np.float32)
         if given.shape != shape[1:]:

@@ -15,7 +15,6 @@ from torch import Tensor
 from hepxai.events import Events
 from hepxai.explain.path import PathExplainer
 from hepxai.models.rows import finite_columns
-from hepxai.models.table import same_columns
 
 BASELINES = ("background_mean", "mean", "zero")
 
@@ -59,7 +58,7 @@ class TableExplainer(PathExplainer):
         finite_columns(events)
         given = self.baseline if self.baseline_values is None else self.baseline_values
         if isinstance(given, Events):
-            same_columns(events.schema, given.schema)
+            events.schema.need_equal(given.schema)
             return _mean(given, "mean")
         if not isinstance(given, str):
             values = np.asarray(given, dtype=np.float32)

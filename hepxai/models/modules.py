@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from hepxai.models.wrapping import how_to_wrap
+from hepxai.wrapping import how_to_wrap
 
 
 def plain_module(module: object) -> nn.Module:

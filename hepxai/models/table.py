@@ -18,7 +18,7 @@ from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.modules import as_logits, call_with_tensor, cast_like, naming_inputs, plain_module
 from hepxai.models.network import evaluating
 from hepxai.models.recording import recording
-from hepxai.models.wrapping import how_to_wrap
+from hepxai.wrapping import how_to_wrap
 
 ROWS = 65_536
 """Rows that are scored at a time."""
