@@ -123,7 +123,7 @@ def test_one_reference_for_weighted_trees(kind: Callable[..., Any], events: Even
     attribution = explain(model, events[:20], "tree_shap")
     assert attribution.settings["expected"] == pytest.approx(scores(model, events.globals).mean(), abs=1e-6)
     assert attribution.settings["reference"] == "training events, each counted once"
-    assert attribution.checks["p90_residual"] < 1e-6
+    assert attribution.checks["p90_residual"] < 1e-5  # a probability of 0 is clipped
 
 
 @pytest.mark.parametrize("kind", [HistGradientBoostingClassifier, RandomForestClassifier])
