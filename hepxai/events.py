@@ -81,6 +81,16 @@ class Schema:
         names = {name: tuple(value) for name, value in kept.items()}
         return Schema(**names, image=None if image is None else ImageLayout.from_json(image))
 
+    def need_equal(self, other: Schema) -> None:
+        """Refuse baseline events that mean something else than those that are explained."""
+        for name in (f.name for f in dataclasses.fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"the explained events have {name} {mine}, those of the baseline {theirs}; read both "
+                    "with one data-set card"
+                )
+
     def code(self, particle: str) -> int:
         """Number of a particle type, with the known names in the error."""
         if particle not in self.types:
@@ -324,18 +334,20 @@ class Events:
         where : ndarray of bool, shape [N], optional
             Particles to draw, for example ``events.truth["fromMuon"]``; all by default.
         weight : str, optional
-            A feature, or one of pt, eta, phi, mass, summed in each pixel. By default a lit pixel is 1.
+            A feature, or one of pt, eta, phi, mass, summed in each pixel. By default the layout's ``value``;
+            without one a lit pixel is 1.
         """
         chosen = self.image_layout(layout)
         shape = (len(self), *chosen.shape)
         pixel = self.pixels(chosen)
         drawn = pixel >= 0 if where is None else (pixel >= 0) & where
         at = self.parent[drawn] * int(np.prod(chosen.shape)) + pixel[drawn]
-        if weight is None:
+        quantity = weight or chosen.quantity
+        if quantity is None:
             lit = np.zeros(int(np.prod(shape)), dtype=np.float32)
             lit[at] = 1
             return lit.reshape(shape)
-        summed = np.bincount(at, weights=self.values_of(weight)[drawn], minlength=int(np.prod(shape)))
+        summed = np.bincount(at, weights=self.values_of(quantity)[drawn], minlength=int(np.prod(shape)))
         return summed.reshape(shape).astype(np.float32)
 
     def pixels(self, layout: ImageLayout | None = None) -> IntArray:

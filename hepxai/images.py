@@ -1,4 +1,4 @@
-"""Detector images: which pixel a particle lights."""
+"""Detector images: which pixel a particle lights, and with what."""
 
 from __future__ import annotations
 
@@ -54,6 +54,10 @@ class ImageAxis:
         return np.where(inside, found, -1).astype(np.int64)
 
 
+LIT = "lit"
+"""Value of an image whose pixels are 0 or 1."""
+
+
 @dataclass(frozen=True)
 class ImageLayout:
     """How the particles of an event become an image.
@@ -63,11 +67,20 @@ class ImageLayout:
     rows, columns : ImageAxis
     types : tuple of str
         Particle types that are drawn, one channel each.
+    value : str, optional
+        Particle feature, or one of pt, eta, phi, mass, whose sum is the value of a pixel. "lit": a pixel with
+        particles is 1, all others are 0; so it is if nothing is given, too.
     """
 
     rows: ImageAxis
     columns: ImageAxis
     types: tuple[str, ...]
+    value: str | None = None
+
+    @property
+    def quantity(self) -> str | None:
+        """What is summed in each pixel; None where pixels are 0 or 1."""
+        return None if self.value == LIT else self.value
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,7 +96,7 @@ class ImageLayout:
     def from_json(kept: Mapping[str, Any]) -> ImageLayout:
         """Layout from what `dataclasses.asdict` made of it, also by way of JSON."""
         rows, columns = (ImageAxis(kept[a]["feature"], _bins(kept[a]["bins"])) for a in ("rows", "columns"))
-        return ImageLayout(rows, columns, tuple(kept["types"]))
+        return ImageLayout(rows, columns, tuple(kept["types"]), kept.get("value"))
 
 
 def _bins(kept: int | Sequence[float]) -> int | tuple[float, ...]:

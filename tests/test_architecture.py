@@ -16,7 +16,7 @@ PACKAGE = ROOT / "hepxai"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    {"arguments", "cards", "estimate", "files", "jagged", "pairs", "progress", "workers"},
+    {"arguments", "cards", "estimate", "files", "jagged", "pairs", "progress", "workers", "wrapping"},
     {"images"},
     {"chunks", "events", "manifest"},
     {"attribution", "populations"},

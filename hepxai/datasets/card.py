@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, m
 from hepxai.cards import Card, entry_error, nearest
 from hepxai.datasets.expressions import Expression
 from hepxai.datasets.vocabulary import FUNCTIONS
-from hepxai.images import ImageAxis, ImageLayout
+from hepxai.images import LIT, ImageAxis, ImageLayout
 
 KINEMATICS = ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
 NODE_FEATURES = ("energy", "px", "py", "pz", "pt", "log_pt", "eta", "phi", "sin_phi", "cos_phi", "mass")
@@ -176,10 +176,11 @@ class Axis(Card):
 
 
 class Image(Card):
-    """How the particles that have both features become an image."""
+    """How the particles that have the features of both axes, and the value, become an image."""
 
     rows: Axis
     columns: Axis
+    value: str | None = None
     outside: Literal["error", "drop"] = "error"
 
 
@@ -237,9 +238,9 @@ class DatasetCard(Card):
         if self.image is None:
             return None
         rows, columns = (ImageAxis(a.feature, a.bins) for a in (self.image.rows, self.image.columns))
-        both = (rows.feature, columns.feature)
-        drawn = tuple(t for t, p in self.particles.items() if all(_has(p, f) for f in both))
-        return ImageLayout(rows, columns, drawn)
+        needed = (rows.feature, columns.feature, *((self.image.value,) if self.image.value else ()))
+        drawn = tuple(t for t, p in self.particles.items() if all(f == LIT or _has(p, f) for f in needed))
+        return ImageLayout(rows, columns, drawn, self.image.value)
 
     @property
     def node_features(self) -> tuple[str, ...]:
@@ -325,6 +326,8 @@ class DatasetCard(Card):
             name = getattr(self.image, axis).feature
             if name not in known:
                 raise entry_error(_unknown("feature", name, known), "image", axis, "feature")
+        if self.image and self.image.value not in (None, LIT, *known):
+            raise entry_error(_unknown("feature", str(self.image.value), (LIT, *known)), "image", "value")
         layout = self.image_layout
         if layout is not None and not layout.types:
             raise entry_error(
@@ -332,6 +335,24 @@ class DatasetCard(Card):
                 "under features: of a type",
                 "image",
             )
+        if layout is not None and layout.value is None:
+            self._need_value(layout)
+
+    def _need_value(self, layout: ImageLayout) -> None:
+        """Refuse an image of 0 and 1 where the particles have more to draw than a place."""
+        axes = (layout.rows.feature, layout.columns.feature)
+        for name in layout.types:
+            momenta = ("pt",) if self.particles[name].momenta is None else ()
+            more = [f for f in (*momenta, *self.particles[name].features) if f not in axes]
+            if more:
+                listed = (
+                    "" if more[0] in (*momenta, *self.node_features) else " (and list it under features:)"
+                )
+                raise entry_error(
+                    f"a {name} has {', '.join(more)} beside its place: write value: {more[0]}{listed} for "
+                    f"its sum in each pixel, or value: {LIT} for pixels of 0 and 1",
+                    "image",
+                )
 
     def _check_features(self) -> None:
         extra = {f for p in self.particles.values() for f in p.features}

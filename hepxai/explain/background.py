@@ -36,7 +36,7 @@ class BackgroundExplainer(Explainer):
         and rows that count negatively are none of it.
     seed : int
         Of all random numbers of the method. With the same events it gives the same rows.
-    rows : ndarray, shape [K, G], optional
+    rows : ndarray, shape [K, G], or Events, optional
         The rows; drawn unless given. They are too many to be stored with the result.
     expected : float, optional
         Mean score of the rows, stored with the result; worked out.
@@ -108,7 +108,12 @@ class BackgroundExplainer(Explainer):
             )
 
     def _given(self, events: Events) -> NDArray[np.float32]:
-        rows, columns = np.asarray(self.rows, dtype=np.float32), events.schema.globals
+        columns = events.schema.globals
+        given: object = self.rows
+        if isinstance(given, Events):
+            events.schema.need_equal(given.schema)
+            given = given.table()[0]
+        rows = np.asarray(given, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != len(columns) or not len(rows):
             raise ValueError(f"rows have shape {rows.shape}; rows of {', '.join(columns)} are needed")
         return rows

@@ -25,6 +25,7 @@ from hepxai.models.base import ChecksEvents, Model
 from hepxai.models.cloud import Cloud
 from hepxai.models.target import Target
 from hepxai.progress import track
+from hepxai.wrapping import how_to_wrap
 
 MARGIN, FAR = 1.5, 20
 """Residuals that raise a concern, in wanted ones: of the median event, and of one event in ten."""
@@ -249,26 +250,10 @@ def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
 
 def _what_works(model: object, method: str, needs: type) -> str:
     mine = type(model).__name__
-    if not isinstance(model, Model) and (wrapped := _wrapped(model)):
-        return f"{mine} is no model of hepxai; wrap it, as in {wrapped}, and explain that"
+    if not isinstance(model, Model) and (advice := how_to_wrap(model)):
+        return advice
     lacking = [m for m in dir(needs) if not m.startswith("_") and not hasattr(model, m)]
     return f"{method} needs {needs.__name__}; {mine} has no {', '.join(lacking)}; {working(model)}"
-
-
-def _wrapped(model: object) -> str | None:
-    """Constructor of the wrapper that fits a model that somebody brings as it is, if there is one."""
-    if isinstance(model, torch.nn.Module):
-        return (
-            "hepxai.PygModel(net, outputs=('signal',)), "
-            "hepxai.TableModel(net, outputs=('signal',), schema=events.schema) or hepxai.ImageModel"
-        )
-    if type(model).__name__ == "Booster":
-        package = type(model).__module__.partition(".")[0]
-        kind = {"xgboost": "XGBClassifier", "lightgbm": "LGBMClassifier"}.get(package, "a classifier")
-        fitted = f"{kind}(...).fit(events.table()[0], events.label)"
-        return f"hepxai.SklearnModel({fitted}, outputs=('signal',), schema=events.schema)"
-    sklearn = "hepxai.SklearnModel(estimator, outputs=('signal',), schema=events.schema)"
-    return sklearn if hasattr(model, "predict") else None
 
 
 def working(model: object) -> str:

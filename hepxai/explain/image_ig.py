@@ -38,9 +38,9 @@ class ImageIG(PathExplainer):
 
     Attributes
     ----------
-    baseline : float, str or array
-        Value of all pixels (0: nothing lit; 0.5), "blurred": the image itself washed out, or an image
-        ``[T, R, C]`` (``[R, C]`` for one channel).
+    baseline : float, str, array or Events
+        Value of all pixels (0: nothing lit; 0.5), "blurred": the image itself washed out, an image
+        ``[T, R, C]`` (``[R, C]`` for one channel), or events whose weighted mean image is taken.
     blur : float
         σ of the Gaussian for "blurred", in pixels, along rows and columns.
     path : {"straight", "lighting"}

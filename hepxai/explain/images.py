@@ -12,12 +12,13 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from hepxai.attribution import Attribution
+from hepxai.chunks import image_rows
 from hepxai.events import Events
 from hepxai.explain.base import Explainer
 from hepxai.models.base import DifferentiableImage
 from hepxai.models.target import Target
 
-Baseline = float | str | Sequence[Any]
+Baseline = float | str | Sequence[Any] | Events
 BLURRED = "blurred"
 
 
@@ -62,6 +63,8 @@ def image_map(
 def as_setting(baseline: Any, events: Events) -> Baseline:
     """Check a baseline and make it fit for storage: a number, "blurred", or lists ``[T][R][C]``.
 
+    Of events it is their weighted mean image.
+
     Raises
     ------
     ValueError
@@ -70,6 +73,9 @@ def as_setting(baseline: Any, events: Events) -> Baseline:
     shape = events.image_layout().shape
     if isinstance(baseline, str) and baseline == BLURRED:
         return baseline
+    if isinstance(baseline, Events):
+        events.schema.need_equal(baseline.schema)
+        baseline = mean_image(baseline)
     try:
         given = np.asarray(baseline, dtype=np.float32)
     except (TypeError, ValueError):
@@ -81,6 +87,22 @@ def as_setting(baseline: Any, events: Events) -> Baseline:
     if given.shape not in (shape, shape[1:] if shape[0] == 1 else shape):
         raise ValueError(f"the baseline has shape {given.shape}; the images have {shape}")
     return given.reshape(shape).tolist()
+
+
+def mean_image(events: Events) -> NDArray[np.float64]:
+    """Weighted mean image of events, ``[T, R, C]``.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or their weights sum to zero.
+    """
+    if abs(events.weight.sum()) <= 1e-9 * np.abs(events.weight).sum():
+        raise ValueError(f"the weights of {len(events)} events sum to zero: they have no mean image")
+    total = np.zeros(events.image_layout().shape)
+    for rows in image_rows(len(events), total.shape):
+        total += np.tensordot(events.weight[rows], events[rows].image(), axes=1)
+    return np.asarray(total / events.weight.sum())
 
 
 def start_of(baseline: Baseline, x: Tensor, blur: float) -> Tensor:

@@ -35,13 +35,14 @@ class NodeIG(PathExplainer):
 
     Attributes
     ----------
-    baseline : str or sequence of float
+    baseline : str, sequence of float or Events
         "background_mean": each particle starts as the weighted mean particle of its type in the
         first class of the given events (all 0 for a type that this class lacks). Each feature is averaged by
         itself: momenta of all directions cancel while energies do not, so that it is no physical particle.
         "on_shell_mean": momenta are averaged in (pt, η, φ) and mass instead, and px, py, pz, energy … follow
         from them. "own_direction": the same, but every particle keeps its own η and φ. "zero": all
-        features 0, in physical units. Or F values.
+        features 0, in physical units. Or F values, or events whose weighted mean particle of each type is
+        taken.
     baseline_values : sequence of sequences, shape [T, F], optional
         Baseline particle of every type; worked out from ``baseline`` unless given.
     baseline_momenta : sequence of sequences, shape [T, 4], optional
@@ -53,7 +54,7 @@ class NodeIG(PathExplainer):
     """
 
     needs = Differentiable
-    baseline: str | Sequence[float] = "background_mean"
+    baseline: str | Sequence[float] | Events = "background_mean"
     baseline_values: Sequence[Sequence[float]] | None = None
     baseline_momenta: Sequence[Sequence[float]] | None = None
     momentum_features: Sequence[str] | None = None
@@ -61,7 +62,11 @@ class NodeIG(PathExplainer):
     def prepare(self, model: Differentiable, events: Events, target: str) -> Self:
         """Settle the baseline particles and the number of steps."""
         values = self._baseline(events).tolist()
-        name = self.baseline if isinstance(self.baseline, str) else [float(b) for b in self.baseline]
+        name = self.baseline
+        if isinstance(name, Events):
+            name = f"mean of {len(name)} events"
+        elif not isinstance(name, str):
+            name = [float(b) for b in name]
         settled = dataclasses.replace(self, baseline=name, baseline_values=values)
         if name in ON_SHELL and self.baseline_values is None:
             settled = settled._on_shell(_known(events))
@@ -131,6 +136,9 @@ class NodeIG(PathExplainer):
                     f"baseline {self.baseline!r}; choose {known} or give {len(features)} numbers"
                 )
             return np.zeros(shape, np.float32) if self.baseline == "zero" else background_mean(_known(events))
+        if isinstance(self.baseline, Events):
+            events.schema.need_equal(self.baseline.schema)
+            return mean_particles(self.baseline, np.ones(self.baseline.n_particles, dtype=bool))
         given = np.asarray(self.baseline, dtype=np.float32)
         if given.shape != shape[1:]:
             raise ValueError(f"baseline has shape {given.shape}; the events have features {features}")
@@ -165,6 +173,11 @@ def background_mean(events: Events) -> NDArray[np.float32]:
             f"no event of class {events.schema.classes[0]!r} to average for the baseline; "
             "explain a population that has both classes, or give a baseline"
         )
+    return mean_particles(events, own)
+
+
+def mean_particles(events: Events, own: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Weighted mean features of each type of some particles, ``[T, F]``; 0 for a type without any."""
     weight = events.weight[events.parent][own]
     mean = np.zeros((len(events.schema.types), events.particles.shape[1]), dtype=np.float32)
     for code in range(len(mean)):

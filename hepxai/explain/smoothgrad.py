@@ -82,6 +82,11 @@ class SmoothGrad(Explainer):
 
     def prepare(self, model: DifferentiableImage, events: Events, target: str) -> Self:
         """Settle baseline and steps of "image_ig"."""
+        if self.noise == "salt" and (quantity := events.image_layout().quantity):
+            raise ValueError(
+                f"noise='salt' lights pixels of 0 or 1, and those of this image are sums of {quantity}; take "
+                f"noise='gaussian' with a level in the units of {quantity}"
+            )
         if self.base == "gradient":
             return self
         settled = dataclasses.replace(self, baseline=as_setting(self.baseline, events))

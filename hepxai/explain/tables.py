@@ -25,22 +25,23 @@ class TableExplainer(PathExplainer):
 
     Attributes
     ----------
-    baseline : str or sequence of float
+    baseline : str, sequence of float or Events
         "background_mean": weighted mean of the first class of the given events. "mean": weighted mean of all
-        given events. "zero": all columns 0, in physical units. Or G values.
+        given events. "zero": all columns 0, in physical units. Or G values, or events whose weighted mean is
+        taken.
     baseline_values : sequence of float, length G, optional
         The baseline row; worked out from ``baseline`` unless given.
     steps, tolerance
         See `hepxai.explain.path.PathExplainer`.
     """
 
-    baseline: str | Sequence[float] = "background_mean"
+    baseline: str | Sequence[float] | Events = "background_mean"
     baseline_values: Sequence[float] | None = None
 
     def prepare(self, model: Any, events: Events, target: str) -> Self:
         """Settle the baseline row and the number of steps."""
         values = [float(v) for v in self._baseline(events)]
-        name = self.baseline if isinstance(self.baseline, str) else [float(b) for b in self.baseline]
+        name = self.baseline if isinstance(self.baseline, str) else values
         settled = dataclasses.replace(self, baseline=name, baseline_values=values)
         return settled.with_steps(model, events, target)
 
@@ -56,6 +57,9 @@ class TableExplainer(PathExplainer):
             raise ValueError(f"{self.name} explains the event-level table; the card declares no `globals`")
         finite_columns(events)
         given = self.baseline if self.baseline_values is None else self.baseline_values
+        if isinstance(given, Events):
+            events.schema.need_equal(given.schema)
+            return _mean(given, "mean")
         if not isinstance(given, str):
             values = np.asarray(given, dtype=np.float32)
             if values.shape != table.shape[1:]:
@@ -77,6 +81,7 @@ def _mean(events: Events, which: str) -> NDArray[np.float32]:
             f"no event of {what} to average for the baseline; "
             "explain a population that has some, or give a baseline"
         )
+    finite_columns(events)
     weight = events.weight[own]
     if abs(weight.sum()) <= 1e-9 * np.abs(weight).sum():
         raise ValueError(f"the weights of {what} sum to zero: there is no mean; give a baseline")

@@ -15,7 +15,7 @@ from hepxai.events import Events
 from hepxai.explain.background import BackgroundExplainer, number
 from hepxai.explain.base import CannotExplainError, Chunked, register
 from hepxai.explain.libraries import contained, installed, library
-from hepxai.explain.trees import FORESTS, family, need_trees
+from hepxai.explain.trees import FORESTS, counted_once, family, need_trees
 from hepxai.models.base import HasTrees
 from hepxai.models.rows import need_values
 from hepxai.models.target import Target
@@ -39,8 +39,10 @@ class TreeShap(BackgroundExplainer):
     Attributes
     ----------
     baseline : str
-        What v(S) averages over. "path_dependent": at a cut in an unknown column, both sides, as the training
-        events were shared out between them. "interventional": the unknown columns of the background rows.
+        What v(S) averages over. "path_dependent": at a cut in an unknown column, both sides, in proportion to
+        the training events on them. Each counts once, whatever its weight, for trees of all kinds
+        (HistGradientBoosting stores no other numbers). "interventional": the unknown columns of the
+        background rows, which are drawn in proportion to |weight|.
     tolerance : float
         Largest |residual| of an event, as a share of Σ_f |φ_f| or of the change of the score.
     sample, size, seed, rows, expected
@@ -57,6 +59,9 @@ class TreeShap(BackgroundExplainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         number("tolerance", self.tolerance, 0)
+        given: object = self.baseline
+        if isinstance(given, Events):
+            raise TypeError("give background events as rows=, with baseline='interventional'")
         if self.baseline not in BASELINES:
             raise ValueError(f"baseline={self.baseline!r}; choose one of {', '.join(BASELINES)}")
 
@@ -71,9 +76,8 @@ class TreeShap(BackgroundExplainer):
         need_values(events)
         rows = super().prepare(model, events, target).rows if self.baseline == "interventional" else None
         explainer = _explainer(self.name, model.estimator, rows)
-        column = _column(model, target)
         if rows is None:
-            expected = float(column(np.ravel(explainer.expected_value)))
+            expected = float(_of_target(model, target, np.ravel(explainer.expected_value)))
         else:
             expected = float(_shared_out(model, rows, target).mean())
         return dataclasses.replace(self, rows=rows, expected=expected, explainer=explainer)
@@ -88,17 +92,19 @@ class TreeShap(BackgroundExplainer):
         """
         if self.explainer is None:
             raise ValueError("the trees have not been read; call prepare or explain")
-        chunked, column = Chunked.of_table(events), _column(model, target)
+        chunked = Chunked.of_table(events)
         values, score = np.empty(events.table()[0].shape), np.empty(len(events))
         tables = chunked.tables(self.name, progress=self.progress)
         for rows, x in zip(chunked.chunks, tables, strict=True):
             with contained():
                 found = self.explainer.shap_values(x.numpy(), check_additivity=False)
-            values[rows] = found if found.ndim == 2 else column(found)
+            values[rows] = _of_target(model, target, found if found.ndim == 3 else found[..., None])
             score[rows] = _shared_out(model, x.numpy(), target)
         found = self.result(values, score, events, target)
         self.must_add_up(found, self.tolerance, ADVICE)
-        return found.replace(settings=dict(found.settings) | {"unit": _unit(model.estimator)})
+        reference = "training events, each counted once" if self.rows is None else "background rows"
+        facts = {"unit": _unit(model.estimator), "reference": reference}
+        return found.replace(settings=dict(found.settings) | facts)
 
 
 ADVICE = (
@@ -124,7 +130,8 @@ def _explainer(method: str, estimator: Any, rows: NDArray[np.float32] | None) ->
     how = "tree_path_dependent" if rows is None else "interventional"
     with contained():
         try:
-            return shap.TreeExplainer(estimator, masker, feature_perturbation=how)
+            trees = counted_once(estimator) if rows is None else estimator
+            return shap.TreeExplainer(trees, masker, feature_perturbation=how)
         except Exception as problem:  # InvalidModelError and whatever else shap has for it
             raise CannotExplainError(
                 f"{method}: shap cannot explain this {type(estimator).__name__} ({problem}); take kernel_shap"
@@ -141,9 +148,15 @@ def _unit(estimator: Any) -> str:
     return "logit" if hasattr(estimator, "classes_") else "prediction"
 
 
-def _column(model: HasTrees, target: str) -> Target:
-    """Target among the outputs of the trees: the last of one or two."""
-    return Target.of(model.outputs, target) if len(model.outputs) > 1 else Target(-1)
+def _of_target(model: HasTrees, target: str, found: Array) -> Array:
+    """What the trees give for their one score or for each class, ``[..., K]``, for the target."""
+    order = list(getattr(model, "class_order", range(len(model.outputs))))
+    if len(model.outputs) > 1:
+        return np.asarray(Target.of(model.outputs, target)(found[..., order]))
+    if order != [1, 0]:
+        return np.asarray(found[..., -1])
+    # The estimator's second class is the card's first one.
+    return np.asarray(found[..., 0] if found.shape[-1] == 2 else -found[..., 0])
 
 
 def _shared_out(model: HasTrees, x: NDArray[np.float32], target: str) -> Array:

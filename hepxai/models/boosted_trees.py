@@ -18,12 +18,15 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.tree._tree import Tree
 
 from hepxai.events import Events, Schema
 from hepxai.models.card import BoostedTreesCard
 from hepxai.models.network import output_names
 from hepxai.models.rows import finite_columns
 from hepxai.models.storage import Arrays, bytes_as_array, save_model
+from hepxai.models.stored_trees import CraftedError, check_archive, refusing_crafted
 from hepxai.models.table import SklearnModel, same_columns
 
 ALGORITHMS = {
@@ -183,7 +186,10 @@ class BoostedTreesModel:
     @staticmethod
     def restored(arrays: Arrays, card: BoostedTreesCard, schema: Schema) -> BoostedTreesModel:
         """Model from the content of a file; see `hepxai.models.storage.load_model`."""
-        return BoostedTreesModel(restored(arrays["estimator"], card), card, schema)
+        if "estimator" not in arrays:
+            raise ValueError("the file has the card of boosted trees, and holds no estimator")
+        estimator = restored(arrays["estimator"], card, len(schema.globals))
+        return BoostedTreesModel(estimator, card, schema)
 
 
 def dumped(estimator: Any) -> NDArray[np.uint8]:
@@ -191,23 +197,41 @@ def dumped(estimator: Any) -> NDArray[np.uint8]:
     return bytes_as_array(skops.io.dumps(estimator))
 
 
-def restored(content: NDArray[np.uint8], card: BoostedTreesCard) -> Any:
-    """Estimator that `dumped` wrote.
+def restored(content: NDArray[np.uint8], card: BoostedTreesCard, columns: int) -> Any:
+    """Estimator that `dumped` wrote, for a table of so many columns.
 
     Raises
     ------
-    ValueError
-        If it is made of other types than scikit-learn's trees, before any of them is made; or is not of the
-        card's algorithm.
+    CraftedError
+        If it is made of other types than scikit-learn's trees, or its trees are not as `dumped` wrote them,
+        before any of them is built; or if it is not of the card's algorithm.
     """
     data = content.tobytes()
-    if foreign := sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)):
-        raise ValueError(
-            f"the file holds objects of type {', '.join(foreign)}, which are no part of boosted trees; it is "
-            "not loaded: do not use it"
-        )
-    estimator = skops.io.loads(data, trusted=list(TRUSTED))
-    expected = ALGORITHMS[card.algorithm]
-    if type(estimator) is not expected:
-        raise ValueError(f"the file holds a {type(estimator).__name__}, its card says {expected.__name__}")
+    with refusing_crafted():
+        check_archive(data, columns)
+        if foreign := sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)):
+            raise CraftedError(f"objects of type {', '.join(foreign)} are no part of boosted trees")
+        estimator = skops.io.loads(data, trusted=list(TRUSTED))
+        expected = ALGORITHMS[card.algorithm]
+        if type(estimator) is not expected:
+            found = type(estimator).__name__
+            raise CraftedError(f"the file holds a {found}, its card says {expected.__name__}")
+        _check_shape(estimator, columns)
     return estimator
+
+
+def _check_shape(estimator: Any, columns: int) -> None:
+    """Refuse trees that do not fit each other: compiled code does not ask."""
+    classes = len(estimator.classes_)
+    fits = estimator.n_features_in_ == columns and classes > 1 and getattr(estimator, "n_jobs", None) is None
+    if isinstance(estimator, HistGradientBoostingClassifier):
+        steps, scores = estimator._predictors, 1 if classes == 2 else classes
+        fits &= all(len(step) == scores and all(type(t) is TreePredictor for t in step) for step in steps)
+    else:
+        trees = np.array(estimator.estimators_, dtype=object)
+        fits &= all(type(getattr(tree, "tree_", None)) is Tree for tree in trees.flat)
+    if isinstance(estimator, GradientBoostingClassifier):
+        start = estimator._raw_predict_init(np.zeros((1, columns), dtype=np.float32))
+        fits &= trees.ndim == 2 and start.shape == (1, trees.shape[1])
+    if not fits:
+        raise CraftedError(f"its trees do not fit each other, or a table of {columns} columns")

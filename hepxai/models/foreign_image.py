@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 from hepxai.chunks import image_rows
 from hepxai.events import Events, Schema
+from hepxai.images import LIT
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
+from hepxai.models.modules import as_logits, call_with_tensor, cast_like, naming_inputs, plain_module
 from hepxai.models.network import constant, evaluating, same_inputs
 from hepxai.models.recording import recording
 
@@ -44,6 +47,20 @@ def same_image(mine: Schema, theirs: Schema) -> None:
         )
 
 
+def _need_value(schema: Schema) -> None:
+    """Refuse to guess what the pixels of a user's module hold."""
+    image = schema.image
+    assert image is not None
+    axes = (image.rows.feature, image.columns.feature)
+    more = [f for f in schema.features if f not in axes and not f.startswith("is_")]
+    if image.value is None and more:
+        raise ValueError(
+            f"the image does not say what a pixel holds, and particles have {', '.join(more)}: write value: "
+            f"{more[0]} under image: of the card, if the module was trained on its sum in each pixel, or "
+            f"value: {LIT}, if it was trained on 0 and 1"
+        )
+
+
 def _size(shape: tuple[int, ...]) -> str:
     channels, rows, columns = shape
     return f"{channels} channel{'s' if channels > 1 else ''} of {rows} x {columns} pixels"
@@ -57,7 +74,8 @@ class ImageModel:
     ----------
     module : nn.Module
         Takes images ``[B, T, R, C]``, returns ``[B, O]``, or ``[B]`` for one output: logits, or values in the
-        units of the target. It is asked in evaluation mode and never changed.
+        units of the target. It is asked in evaluation mode and never changed. Kept without ``torch.compile``
+        or ``DataParallel`` around it; must be on the CPU.
     outputs : tuple of str, length O
     schema : Schema
         Of the events that it was trained on (``events.schema``). Events with other images are refused.
@@ -68,11 +86,17 @@ class ImageModel:
     loss : str
         That the module was trained with; see `hepxai.models.losses.event_loss`. Only `hepxai.explain.tracin`
         asks for it.
+    call : callable
+        ``(module, x) -> outputs``; give one if ``forward`` returns more than the outputs, e.g.
+        ``lambda m, x: m(x)[0]``.
 
     Raises
     ------
+    TypeError
+        If it is no torch module.
     ValueError
-        If the schema has no image, the module has no such layer, or there is no such loss.
+        If the schema has no image, the module has no such layer, there is no such loss, or the module is on
+        another device.
     """
 
     module: nn.Module
@@ -80,10 +104,13 @@ class ImageModel:
     schema: Schema
     maps: str | None = None
     loss: Loss = "cross_entropy"
+    call: Callable[[nn.Module, Tensor], Tensor] = call_with_tensor
     view: str = field(default="image", init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "module", plain_module(self.module))
         same_image(self.schema, self.schema)
+        _need_value(self.schema)
         known_loss(self.loss)
         known = [name for name, _ in self.module.named_modules() if name]
         if self.maps is not None and self.maps not in known:
@@ -118,13 +145,12 @@ class ImageModel:
         if tuple(x.shape[1:]) != self._shape:
             raise ValueError(f"images {tuple(x.shape)} for a model of {_size(self._shape)}")
         with constant(self.module):
-            outputs: Tensor = self.module(x)
-        shape = (len(x), len(self.outputs))
-        if outputs.numel() != shape[0] * shape[1] or len(outputs) != len(x):
-            raise ValueError(
-                f"the module returned {tuple(outputs.shape)} for {shape[0]} images and {self.outputs}"
-            )
-        return outputs.view(shape)
+            return self._outputs(x)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        with naming_inputs(f"images of {_size(self._shape)}"):
+            outputs = self.call(self.module, cast_like(x, self.module))
+        return as_logits(outputs, len(x), self.outputs)
 
     def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
         """Outputs ``[B, O]`` and the maps ``[B, K, r, c]`` of a layer."""
@@ -171,7 +197,7 @@ class ImageModel:
 
         def run(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
             x = torch.as_tensor(events[rows].image()).contiguous(memory_format=torch.channels_last)
-            return ends(last, lambda: self.module(x))
+            return ends(last, lambda: self._outputs(x))
 
         with evaluating(self.module):
             parts = [run(rows) for rows in image_rows(len(events), self._shape)]

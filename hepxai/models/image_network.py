@@ -34,7 +34,7 @@ def layout_of(schema: Schema) -> ImageLayout:
 
 @dataclass(frozen=True, repr=False)
 class ImageNetworkModel(NetworkModel):
-    """A network on detector images; lit pixels are 1, outputs of a regression are in the target's units."""
+    """A network on detector images; outputs of a regression are in the target's units."""
 
     inputs = Pixels
 

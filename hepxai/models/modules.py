@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from hepxai.wrapping import how_to_wrap
 
-def plain_module(module: nn.Module) -> nn.Module:
+
+def plain_module(module: object) -> nn.Module:
     """Module inside ``torch.compile`` and ``DataParallel``: the same parameters under their plain names.
 
     Raises
@@ -23,7 +25,8 @@ def plain_module(module: nn.Module) -> nn.Module:
         If a parameter is not on the CPU, or has no value yet.
     """
     if not isinstance(module, nn.Module):
-        raise TypeError(f"{type(module).__name__} is no torch module (torch.nn.Module)")
+        advice = how_to_wrap(module) or "write a torch.nn.Module whose forward calls it"
+        raise TypeError(f"{type(module).__name__} is no torch.nn.Module; {advice}")
     plain: nn.Module = module
     while isinstance(inner := _inside(plain), nn.Module):
         plain = inner

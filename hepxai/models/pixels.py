@@ -17,7 +17,7 @@ CHUNK_COUNT = 16
 
 @dataclass(frozen=True)
 class Pixels:
-    """Lit pixels of events, 4 bytes each: a million muon patterns are 0.1 GB, their dense images 14.
+    """Pixels of events with particles, 4 bytes each: a million muon patterns are 0.1 GB, dense 14.
 
     Attributes
     ----------
@@ -27,24 +27,30 @@ class Pixels:
         Event ``e`` owns the pixels ``ptr[e]:ptr[e+1]``.
     shape : tuple of int
         Channels, rows and columns.
+    value : Tensor of float32, shape [N], optional
+        What each of them adds to its pixel; without, pixels are 0 or 1.
     """
 
     pixel: Tensor
     ptr: Tensor
     shape: tuple[int, int, int]
+    value: Tensor | None = None
 
     @staticmethod
     def of(events: Events, layout: ImageLayout | None = None) -> Pixels:
         """Pixels that the particles of events light; those outside light none."""
-        place = events.pixels(layout)
+        chosen = events.image_layout(layout)
+        place = events.pixels(chosen)
         drawn = place >= 0
         before = np.concatenate([[0], np.cumsum(drawn)])
         ptr = torch.as_tensor(before[events.offsets])
         pixel = torch.as_tensor(place[drawn].astype(np.int32))
-        return Pixels(pixel, ptr, events.image_layout(layout).shape)
+        quantity = chosen.quantity
+        value = None if quantity is None else torch.as_tensor(events.values_of(quantity)[drawn])
+        return Pixels(pixel, ptr, chosen.shape, value)
 
     def take(self, rows: Tensor) -> Tensor:
-        """Images ``[B, T, R, C]`` of some of the events, float32, 1 where lit."""
+        """Images ``[B, T, R, C]`` of some of the events, float32."""
         counts = self.ptr[rows + 1] - self.ptr[rows]
         ends = counts.cumsum(0)
         total = int(ends[-1]) if len(rows) else 0
@@ -53,12 +59,17 @@ class Pixels:
         size = int(np.prod(self.shape))
         start = torch.arange(len(rows), device=self.ptr.device) * size
         images = torch.zeros(len(rows) * size, device=self.ptr.device)
-        images[torch.repeat_interleave(start, counts, output_size=total) + self.pixel[flat]] = 1
+        place = torch.repeat_interleave(start, counts, output_size=total) + self.pixel[flat]
+        if self.value is None:
+            images[place] = 1
+        else:
+            images.index_add_(0, place, self.value[flat])
         return images.view(len(rows), *self.shape)
 
     def to(self, device: str | torch.device) -> Pixels:
         """Move to a device."""
-        return Pixels(self.pixel.to(device), self.ptr.to(device), self.shape)
+        value = None if self.value is None else self.value.to(device)
+        return Pixels(self.pixel.to(device), self.ptr.to(device), self.shape, value)
 
     def __len__(self) -> int:
         return len(self.ptr) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from hepxai.events import Events, Schema
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
+from hepxai.models.modules import as_logits, call_with_tensor, cast_like, naming_inputs, plain_module
 from hepxai.models.network import evaluating
 from hepxai.models.recording import recording
+from hepxai.wrapping import how_to_wrap
 
 ROWS = 65_536
 """Rows that are scored at a time."""
@@ -51,8 +53,8 @@ def _difference(mine: Schema, theirs: Schema) -> str:
     return ", ".join(f"{what} {_listed(names)}" for what, names in found.items() if names)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "(none)"
+def _listed(names: Sequence[object]) -> str:
+    return ", ".join(map(str, names)) or "(none)"
 
 
 def need_columns(schema: Schema) -> None:
@@ -69,7 +71,8 @@ class TableModel:
     ----------
     module : nn.Module
         Takes ``[B, G]`` physical values (it standardises them itself), returns logits ``[B, O]``, or ``[B]``
-        for one output. It is asked in evaluation mode and never changed.
+        for one output. It is asked in evaluation mode and never changed. Kept without ``torch.compile`` or
+        ``DataParallel`` around it; must be on the CPU.
     outputs : tuple of str, length O
     schema : Schema
         Of the events that it was trained on (``events.schema``). Events whose globals have other names,
@@ -80,11 +83,17 @@ class TableModel:
     loss : str
         That the module was trained with; see `hepxai.models.losses.event_loss`. Only `hepxai.explain.tracin`
         asks for it.
+    call : callable
+        ``(module, x) -> logits``; give one if ``forward`` returns more than the logits, e.g.
+        ``lambda m, x: m(x)[0]``.
 
     Raises
     ------
+    TypeError
+        If it is no torch module.
     ValueError
-        If the schema has no globals, a layer is none of the module's, or there is no such loss.
+        If the schema has no globals, a layer is none of the module's, there is no such loss, or the module is
+        on another device.
     """
 
     module: nn.Module
@@ -92,9 +101,11 @@ class TableModel:
     schema: Schema
     layers: tuple[str, ...] | None = None
     loss: Loss = "cross_entropy"
+    call: Callable[[nn.Module, Tensor], Tensor] = call_with_tensor
     view: str = field(default="table", init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "module", plain_module(self.module))
         need_columns(self.schema)
         known_loss(self.loss)
         known = [name for name, _ in self.module.named_modules() if name]
@@ -125,14 +136,10 @@ class TableModel:
 
     def forward_table(self, x: Tensor) -> Tensor:
         """Logits ``[B, O]``, differentiable, in evaluation mode."""
-        with evaluating(self.module):
-            logits: Tensor = self.module(x)
-        shape = (len(x), len(self.outputs))
-        if logits.numel() != shape[0] * shape[1] or len(logits) != len(x):
-            raise ValueError(
-                f"the module returned {tuple(logits.shape)} for {shape[0]} events and {self.outputs}"
-            )
-        return logits.view(shape)
+        columns = f"{x.shape[1]} columns ({_listed(self.schema.globals)})"
+        with evaluating(self.module), naming_inputs(columns):
+            logits = self.call(self.module, cast_like(x, self.module))
+        return as_logits(logits, len(x), self.outputs)
 
     def forward_hidden(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits ``[B, O]`` and the values ``[B, H]`` of every hidden layer."""
@@ -167,64 +174,102 @@ class SklearnModel:
     Attributes
     ----------
     estimator : object
-        Fitted, on the columns of ``schema.globals``.
+        Fitted, on the columns of ``schema.globals``. Of a grid search, its best estimator.
     outputs : tuple of str, length O
-        One for two classes (the score of the second one of ``estimator.classes_``) and for a regressor of one
-        value; else one for each.
+        One for two classes (the second one of the card) and for a regressor of one value; else one for each,
+        in the order of the card.
     schema : Schema
         Of the events that it was fitted on (``events.schema``). Events whose globals have other names,
         units or another order are refused.
     clip : float
         Probabilities are kept within [clip, 1 - clip]: those of a forest reach 0 and 1, whose log-odds are
         infinite. `logits` warns where that happened.
+    classes : tuple of str, optional
+        The card's class of each of ``estimator.classes_``. Needed where those are neither the numbers of
+        ``events.label`` nor the names of the card's classes.
 
     Raises
     ------
+    TypeError
+        If it predicts nothing, or is no estimator; the message says how to make it one.
     ValueError
-        If the estimator knows one class only, has another number of classes than there are outputs, or was
-        fitted on another number of columns or on other names.
+        If the estimator knows one class only, has another number of classes than there are outputs, was
+        fitted on another number of columns or on other names, or its classes are not recognised.
     """
 
     estimator: Any
     outputs: tuple[str, ...]
     schema: Schema
     clip: float = 1e-6
+    classes: tuple[str, ...] | None = None
     view: str = field(default="table", init=False)
 
     def __post_init__(self) -> None:
         need_columns(self.schema)
         if not 0 < self.clip < 0.5:
             raise ValueError(f"clip={self.clip}; it must be above 0 and below 0.5")
-        if not hasattr(self.estimator, "predict"):
-            kind = type(self.estimator).__name__
-            raise ValueError(f"{kind} predicts nothing; a classifier or regressor is needed")
+        object.__setattr__(self, "estimator", getattr(self.estimator, "best_estimator_", self.estimator))
         self._check_columns()
-        classes = getattr(self.estimator, "classes_", None)
-        if classes is None:
-            return
+        if hasattr(self.estimator, "classes_"):
+            self._check_classes()
+
+    def _check_columns(self) -> None:
+        kind, mine = type(self.estimator).__name__, self.schema.globals
+        wanted = "a classifier or regressor is needed"
+        if isinstance(self.estimator, type) or not hasattr(self.estimator, "predict"):
+            raise TypeError(how_to_wrap(self.estimator) or f"{kind} predicts nothing; {wanted}")
+        size = getattr(self.estimator, "n_features_in_", None)
+        if size is None and hasattr(self.estimator, "get_params"):
+            raise ValueError(f"{kind} is not fitted: call its fit first")
+        if size is None:
+            raise TypeError(how_to_wrap(self.estimator) or f"{kind} has no n_features_in_")
+        if size != len(mine):
+            raise ValueError(f"the estimator was fitted on {size} columns; the globals are {_listed(mine)}")
+        names = tuple(getattr(self.estimator, "feature_names_in_", mine))
+        if names != mine and (set(names) & set(mine) or names not in _placeholders(size)):
+            raise ValueError(f"the estimator was fitted on {_listed(names)}; the globals are {_listed(mine)}")
+
+    def _check_classes(self) -> None:
+        classes = list(self.estimator.classes_)
         if len(classes) < 2:
-            raise ValueError(f"the classifier was fitted on one class only: {list(classes)}")
-        if set(classes) == set(self.schema.classes) and tuple(classes) != self.schema.classes:
-            raise ValueError(
-                f"the estimator has its classes in the order {_listed(classes)}, the card has "
-                f"{_listed(self.schema.classes)}: fit it on the numbers of events.label, or the classes "
-                "are taken for each other"
-            )
+            raise ValueError(f"the classifier was fitted on one class only: {classes}")
         expected = 1 if len(classes) == 2 else len(classes)
         if len(self.outputs) != expected:
             raise ValueError(
                 f"a classifier of {len(classes)} classes has {expected} outputs, named are {self.outputs}"
             )
+        names = self._class_names()
+        right = [names[place] for place in self.class_order][-expected:]
+        if set(self.outputs) & set(names) and list(self.outputs) != right:
+            raise ValueError(
+                f"outputs={self.outputs}, but this classifier scores {_listed(right)}, in this order: give "
+                f"outputs={tuple(right)}"
+            )
 
-    def _check_columns(self) -> None:
-        size, mine = getattr(self.estimator, "n_features_in_", None), self.schema.globals
-        if size is None:
-            raise ValueError(f"{type(self.estimator).__name__} is not fitted: call its fit first")
-        if size != len(mine):
-            raise ValueError(f"the estimator was fitted on {size} columns; the globals are {_listed(mine)}")
-        names = tuple(getattr(self.estimator, "feature_names_in_", mine))
-        if names != mine:
-            raise ValueError(f"the estimator was fitted on {_listed(names)}; the globals are {_listed(mine)}")
+    def _class_names(self) -> tuple[str, ...]:
+        """The card's class of each class of the estimator; a number where the card has no name for it."""
+        theirs, mine = list(self.estimator.classes_), self.schema.classes
+        if self.classes is not None:
+            if len(set(self.classes)) != len(theirs):
+                raise ValueError(f"classes={self.classes}; a name for each of {_listed(theirs)} is needed")
+            return tuple(self.classes)
+        if set(theirs) == set(mine):
+            return tuple(map(str, theirs))
+        if theirs == list(range(len(theirs))) and len(theirs) != len(mine):  # for example one against all
+            return tuple(map(str, theirs))
+        if set(theirs) <= set(range(len(mine))):
+            return tuple(mine[int(c)] for c in theirs)
+        wanted = (f"the card's class of {str(c)!r}" for c in theirs)
+        raise ValueError(
+            f"the classes of the estimator are {_listed(theirs)}, those of the card {_listed(mine)}: which "
+            f"is which? Fit it on the numbers of events.label, or give classes=({', '.join(wanted)})"
+        )
+
+    @property
+    def class_order(self) -> tuple[int, ...]:
+        """Place in ``estimator.classes_`` of each class, in the order of the card."""
+        names, mine = self._class_names(), self.schema.classes
+        return tuple(map(names.index, mine)) if set(names) == set(mine) else tuple(range(len(names)))
 
     def logits(self, events: Events) -> NDArray[np.float64]:
         """Scores ``[E, O]``; warns where a probability was clipped."""
@@ -257,8 +302,17 @@ class SklearnModel:
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
             if not hasattr(self.estimator, "classes_"):
                 return np.asarray(self.estimator.predict(x), dtype=np.float64)
+            order = list(self.class_order)
             if not self._by_probability():
-                return np.asarray(self.estimator.decision_function(x), dtype=np.float64)
-            p = np.asarray(self.estimator.predict_proba(x), dtype=np.float64)
+                score = np.asarray(self.estimator.decision_function(x), dtype=np.float64)
+                if len(order) == 2:  # of the second class of the estimator
+                    return score if order == [0, 1] else -score
+                return score[:, order]
+            p = np.asarray(self.estimator.predict_proba(x), dtype=np.float64)[:, order]
         p = np.clip(p[:, 1] if len(self.outputs) == 1 else p, self.clip, 1 - self.clip)
         return np.asarray(np.log(p / (1 - p)))
+
+
+def _placeholders(size: int) -> set[tuple[str, ...]]:
+    """Names that LightGBM and xgboost give to columns without any."""
+    return {tuple(f"{name}{i}" for i in range(size)) for name in ("Column_", "f")}

@@ -108,7 +108,7 @@ def fit_trees(
     warn_of_constants(events.where("train"))
     key = fingerprint(card, events, None)
     checkpoint = None if folder is None else folder / CHECKPOINT
-    state = _begun(card, checkpoint, key, progress=progress)
+    state = _begun(card, len(events.schema.globals), checkpoint, key, progress=progress)
     total = card.training.trees
     with (
         threadpool_limits(torch.get_num_threads()),
@@ -157,14 +157,16 @@ def _loss(logits: Array, split: _Split) -> float:
 # --- checkpoints -----------------------------------------------------------------------------
 
 
-def _begun(card: BoostedTreesCard, checkpoint: Path | None, key: str, *, progress: bool) -> _State:
+def _begun(
+    card: BoostedTreesCard, columns: int, checkpoint: Path | None, key: str, *, progress: bool
+) -> _State:
     """A training at its start, or where its checkpoint has it."""
     if checkpoint is None or not checkpoint.exists():
         return _State(trees_of.estimator_of(card), {}, saved=time.monotonic())
     arrays, metadata = read_tensors(checkpoint)
     kept = json.loads(metadata["training"])
     refuse_another_training(checkpoint, kept["key"], key)
-    estimator = trees_of.restored(arrays.pop("estimator"), card)
+    estimator = trees_of.restored(arrays.pop("estimator"), card, columns)
     state = _State(estimator, arrays, kept["history"], time.monotonic())
     if progress and not state.exhausted(card):
         say(f"training goes on from tree {state.trees + 1} of {card.training.trees}")

@@ -9,13 +9,15 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
+import torch
 import uproot
 from ntuples import jagged, make_columns, write_ttree
 from rich.console import Console
 
 from hepxai.cards import CardError, dump_card, load_card
 from hepxai.datasets import DatasetCard, ReadError, check_card, read
-from hepxai.events import Events
+from hepxai.events import Events, Schema
+from hepxai.models.pixels import Pixels
 
 HITS = """
 name: hits
@@ -161,6 +163,31 @@ def test_the_entry_of_a_later_chunk_is_named(hits: Callable[..., Events]) -> Non
         hits(written, chunk=10)
 
 
+def test_values_of_pixels(hits: Callable[..., Events], card_of: CardOf) -> None:
+    """The sum of a feature in each pixel, as worked out hit by hit."""
+    written = columns(low=1)
+    counts = ak.num(written["Hit_layer"]).to_numpy()
+    written["Hit_energy"] = jagged(counts, np.random.default_rng(2).uniform(-1, 9, counts.sum()))
+    energies = "particles.hit.features={layer: layer, strip: strip, energy_of_hit: energy}"
+    with pytest.raises(
+        CardError, match=r"write value: energy_of_hit \(and list it under features:\) for its sum"
+    ):
+        card_of(HITS, energies)
+    with pytest.raises(CardError, match=r"image.value: no feature 'energie'.*; there are lit, layer, strip"):
+        card_of(HITS, energies, "image.value=energie")
+    said = (energies, "features=[layer, strip, energy_of_hit]", "image.value=energy_of_hit")
+    events = hits(written, *said)
+    slow = np.zeros((len(events), 1, 9, 384), dtype=np.float64)
+    for e in range(len(events)):
+        cells = (written[f"Hit_{name}"][e] for name in ("layer", "strip", "energy"))
+        for layer, strip, value in zip(*cells, strict=True):
+            slow[e, 0, layer, strip] += value
+    np.testing.assert_allclose(events.image(), slow, atol=1e-5)
+    rows = torch.as_tensor([3, 0, 59])
+    np.testing.assert_allclose(Pixels.of(events).take(rows), slow[rows], atol=1e-5)
+    assert Schema.from_json(events.schema.to_json()) == events.schema
+
+
 def test_coordinates_with_edges(hits: Callable[..., Events]) -> None:
     written = columns(low=1)
     edges = "{feature: eta_of_hit, bins: [0, 100, 330.5]}"
@@ -169,6 +196,7 @@ def test_coordinates_with_edges(hits: Callable[..., Events]) -> None:
         "particles.hit.features.eta_of_hit=strip * 1.0",
         "features=[layer, eta_of_hit]",
         f"image.columns={edges}",
+        "image.value=lit",
     )
     slow = slow_images(written)[:, :, :, :331]
     halves = [slow[..., :100].max(axis=3), slow[..., 100:].max(axis=3)]
@@ -203,7 +231,7 @@ def test_what_needs_momenta_says_so(hits: Callable[..., Events]) -> None:
         hits(columns(), "particles.hit.order_by=-pt")
     with pytest.raises(CardError, match=r"particles.hit.branches: no branch .* counts the particles of Hit_"):
         hits(columns(), "particles.hit.features={layer: layer + 1, strip: strip * 1}")
-    forgotten = HITS.replace("    momenta: none\n", "")
+    forgotten = HITS.replace("    momenta: none\n", "").replace("targets:", "  value: lit\ntargets:")
     with pytest.raises(CardError, match=r"found no momenta for Hit_\{\}"):
         read(load_card(_write(hits, forgotten), DatasetCard))
 
@@ -252,7 +280,14 @@ image:
   columns: {feature: phi, bins: [-3.2, 0, 3.2]}
   outside: drop
 """
-    events = read(card_of(text)).events
+    with pytest.raises(
+        CardError, match=r"a muon has pt beside its place: write value: pt for its sum in each"
+    ):
+        card_of(text)
+    summed = read(card_of(text, "image.value=pt")).events
+    events = read(card_of(text, "image.value=lit")).events
+    np.testing.assert_array_equal(summed.image(), events.image(weight="pt"))
+    assert set(np.unique(events.image())) == {0, 1}
     assert events.schema.image is not None
     assert events.schema.image.types == ("muon", "jet")
     muons = events.is_type("muon")

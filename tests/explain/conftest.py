@@ -28,6 +28,7 @@ IMAGE = ImageLayout(
     ImageAxis("eta", (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)),
     ImageAxis("phi", (-3.2, -2.0, -1.0, 0.0, 1.0, 2.0, 3.2)),
     ("muon", "jet"),
+    "lit",
 )
 
 

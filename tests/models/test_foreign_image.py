@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from image_events import make_images
 from torch import Tensor, nn
 
 from hepxai import chunks
 from hepxai.events import Events
+from hepxai.explain import explain
 from hepxai.images import ImageAxis, ImageLayout
 from hepxai.models.base import HasLinearReadout
 from hepxai.models.foreign_image import ImageModel
 
 ToyEvents = Callable[..., Events]
 LAYOUT = ImageLayout(
-    ImageAxis("eta", (-2.0, -1.0, 0.0, 1.0, 2.0)), ImageAxis("phi", (-2.0, 0.0, 2.0)), ("jet",)
+    ImageAxis("eta", (-2.0, -1.0, 0.0, 1.0, 2.0)), ImageAxis("phi", (-2.0, 0.0, 2.0)), ("jet",), "lit"
 )
 
 
@@ -134,7 +136,7 @@ def test_layers_that_are_not_called_once(events: Events) -> None:
 
 
 def test_outputs_that_do_not_fit(events: Events) -> None:
-    with pytest.raises(ValueError, match=r"the module returned \(20, 2\) for 20 images and \('a',\)"):
+    with pytest.raises(ValueError, match=r"the module returned \(20, 2\) for 20 events and \('a',\)"):
         ImageModel(net(), ("a",), events.schema).logits(events)
 
 
@@ -156,6 +158,87 @@ def test_other_bins_of_the_same_number(events: Events) -> None:
         ValueError, match=r"the model was trained on the image .*-2.0.*, these events have .*-3.0"
     ):
         build(events).logits(other)
+
+
+# --- real-valued images ------------------------------------------------------------------------------
+
+
+def showers(n: int = 200, value: str | None = "energy") -> Events:
+    """Cells of a calorimeter: as many in both classes, and more energy in those of one of them."""
+    events = make_images(n, noise=2.0)
+    label = np.arange(n) % 2
+    energy = np.random.default_rng(3).exponential(1 + 5 * label[events.parent]) + 0.5
+    image = dataclasses.replace(events.schema.image, value=value)
+    schema = dataclasses.replace(
+        events.schema,
+        features=("layer", "strip", "energy"),
+        units=("", "", "GeV"),
+        classes=("pion", "electron"),
+        targets=(),
+        target_units=(),
+        image=image,
+    )
+    particles = np.column_stack([events.particles, energy]).astype(np.float32)
+    targets = np.zeros((n, 0), dtype=np.float32)
+    return events.replace(schema=schema, particles=particles, label=label, targets=targets)
+
+
+def calorimeter(x: Tensor, label: Tensor) -> nn.Sequential:
+    """A small network trained on images of energies."""
+    torch.manual_seed(5)
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
+    )
+    adam = torch.optim.Adam(module.parameters(), lr=0.05)
+    for _ in range(60):
+        adam.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(module(x)[:, 0], label).backward()
+        adam.step()
+    return module
+
+
+def test_a_calorimeter_keeps_its_energies() -> None:
+    events = showers()
+    energies = np.zeros((len(events), 1, 6, 40), dtype=np.float32)  # as the user made them, by hand
+    layer, strip, energy = events.particles.T
+    np.add.at(energies, (events.parent, 0, layer.astype(int), np.floor(strip).astype(int)), energy)
+    x, label = torch.as_tensor(energies), torch.as_tensor(events.label, dtype=torch.float32)
+    module = calorimeter(x, label)
+    model = ImageModel(module, ("electron",), events.schema, maps="1")
+    with torch.no_grad():
+        expected = module(x).numpy()
+    np.testing.assert_allclose(model.logits(events), expected, atol=1e-5)
+    full = events.counts > 0
+    assert ((model.logits(events)[:, 0] > 0) == events.label)[full].mean() > 0.9
+    for path in ("straight", "lighting"):
+        attribution = explain(model, events[:20], "image_ig", path=path)
+        assert attribution.checks["median_residual"] < 0.01
+        on_cells = np.abs(attribution.values)[energies[:20, 0] > 0].sum()
+        assert on_cells == pytest.approx(np.abs(attribution.values).sum())
+    for method in ("saliency", "smoothgrad", "ram"):
+        assert np.isfinite(explain(model, events[:5], method).values).all()
+    with pytest.raises(
+        ValueError, match=r"salt.*those of this image are sums of energy; take noise='gaussian'"
+    ):
+        explain(model, events[:5], "smoothgrad", noise="salt")
+    explain(model, events[:5], "smoothgrad", noise="gaussian", level=0.5)
+    means = explain(model, events[:5], "image_ig", baseline=events[events.label == 0]).settings["baseline"]
+    own = events.label == 0
+    np.testing.assert_allclose(
+        means, np.average(energies[own], axis=0, weights=events.weight[own]), rtol=1e-4
+    )
+
+
+def test_an_image_that_does_not_say_what_it_holds() -> None:
+    events = showers(value=None)
+    message = r"particles have energy: write value: energy under image: .*, or value: lit, if it was"
+    with pytest.raises(ValueError, match=message):
+        ImageModel(net(), ("a", "b"), events.schema)
+    for value in ("energy", "lit"):
+        said = showers(value=value)
+        model = ImageModel(net(), ("a", "b"), said.schema)
+        with pytest.raises(ValueError, match=r"trained on the image .*read them with the data-set card"):
+            model.logits(events)
 
 
 def test_no_image(events: Events, toy: ToyEvents) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
@@ -171,6 +172,19 @@ def test_estimators_that_do_not_fit(events: Events) -> None:
         SklearnModel(named, ("signal",), schema)
 
 
+@pytest.mark.parametrize("prefix", ["Column_", "f"])  # LightGBM's and xgboost's
+def test_placeholders_for_columns(events: Events, prefix: str) -> None:
+    named = LogisticRegression().fit(events.globals, events.label)
+    named.feature_names_in_ = np.array([f"{prefix}0", f"{prefix}1"], dtype=object)
+    SklearnModel(named, ("signal",), events.schema)
+    theirs = dataclasses.replace(events.schema, globals=(f"{prefix}1", f"{prefix}0"))
+    with pytest.raises(ValueError, match=f"fitted on {prefix}0, {prefix}1; the globals are {prefix}1, "):
+        SklearnModel(named, ("signal",), theirs)
+    named.feature_names_in_ = np.array([f"{prefix}1", f"{prefix}0"], dtype=object)
+    with pytest.raises(ValueError, match=f"fitted on {prefix}1, {prefix}0; the globals are ht, njet"):
+        SklearnModel(named, ("signal",), events.schema)
+
+
 # --- other tables ------------------------------------------------------------------------------------
 
 
@@ -207,14 +221,59 @@ def test_no_table(events: Events) -> None:
         TableModel(nn.Linear(2, 1), ("signal",), schema)
 
 
-def test_classes_in_another_order_are_refused(events: Events) -> None:
-    names = np.array(events.schema.classes)[::-1]  # sorted, as scikit-learn has them, they turn round
-    swapped = dataclasses.replace(events.schema, classes=tuple(sorted(names, reverse=True)))
-    fitted = LogisticRegression().fit(events.globals, names[events.label])
-    with pytest.raises(ValueError, match="fit it on the numbers of"):
-        SklearnModel(fitted, ("signal",), swapped)
+# --- classes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LogisticRegression(),
+        HistGradientBoostingClassifier(max_iter=3),
+        RandomForestClassifier(5, max_depth=2),
+    ],
+)
+@pytest.mark.parametrize("names", [("zbkg", "sig"), ("bkg", "sig"), (1, -1), ("signal", "background")])
+def test_classes_of_any_name_and_order(events: Events, estimator: Any, names: tuple[Any, Any]) -> None:
+    """What `classes` says is followed: the score is that of the card's second class, in any order."""
+    estimator.set_params(random_state=0)
+    right = SklearnModel(clone(estimator).fit(events.globals, events.label), ("signal",), events.schema)
+    renamed = clone(estimator).fit(events.globals, np.array(names)[events.label])
+    assert list(renamed.classes_) == sorted(names)
+    if set(names) == {"background", "signal"}:
+        events = events.replace(schema=dataclasses.replace(events.schema, classes=names))
+        model = SklearnModel(renamed, ("background",), events.schema)
+    else:
+        message = (
+            f"classes of the estimator are {', '.join(map(str, sorted(names)))}, those of the card backg"
+        )
+        with pytest.raises(
+            ValueError, match=message + r".* Fit it on the numbers of events\.label, or give c"
+        ):
+            SklearnModel(renamed, ("signal",), events.schema)
+        order = tuple(events.schema.classes[names.index(c)] for c in sorted(names))
+        model = SklearnModel(renamed, ("signal",), events.schema, classes=order)
+    np.testing.assert_allclose(model.logits(events), right.score_table(events.globals), atol=1e-6)
+
+
+def test_several_classes_in_another_order(events: Events) -> None:
+    label = np.arange(60) % 3
+    schema = dataclasses.replace(events.schema, classes=("w", "top", "qcd"))
+    right = SklearnModel(forest_of(events, label), schema.classes, schema)
+    model = SklearnModel(forest_of(events, np.array(schema.classes)[label]), schema.classes, schema)
+    np.testing.assert_allclose(model.score_table(events.globals), right.score_table(events.globals))
+    with pytest.raises(ValueError, match=r"this classifier scores w, top, qcd, .*give outputs=\('w', 'top'"):
+        SklearnModel(forest_of(events, label), ("qcd", "top", "w"), schema)
+    one_against_all = forest_of(events, label == 2)
+    assert SklearnModel(one_against_all, ("qcd",), schema).class_order == (0, 1)
+    with pytest.raises(ValueError, match=r"classes=.*; a name for each of 0, 1, 2 is needed"):
+        SklearnModel(forest_of(events, label), schema.classes, schema, classes=("w", "top"))
+
+
+def forest_of(events: Events, label: Any) -> RandomForestClassifier:
+    trees = RandomForestClassifier(n_estimators=5, max_depth=2, random_state=0)
+    return trees.fit(events.globals, np.where(np.arange(60) < 57, label, label[:1]))
 
 
 def test_what_predicts_nothing_is_refused(events: Events) -> None:
-    with pytest.raises(ValueError, match="StandardScaler predicts nothing"):
+    with pytest.raises(TypeError, match="StandardScaler predicts nothing"):
         SklearnModel(StandardScaler().fit(events.globals), ("signal",), events.schema)
