@@ -17,7 +17,7 @@ class CardError(ValueError):
 
 
 _DEEPEST = 40  # levels of a card
-_LARGEST = 2**20  # bytes of a card
+_LARGEST = 2**19  # bytes of a card
 _MOST = 20_000  # entries of a card, and those that its aliases repeat
 
 

@@ -89,7 +89,7 @@ def test_yaml_is_read_as_people_mean_it(path: Path) -> None:
         ("- rate\n", "model.yaml:1: found ['rate']; a card is a mapping"),
         ("", "model.yaml: rate: missing"),
         ("rate: 1\nfirst: {width: f(a, b)}\n", "inside { } text with a comma needs quotes"),
-        ("rate: &a [*a]\n", "model.yaml: an anchor refers to itself"),
+        ("rate: &a [*a]\n", "model.yaml:1: an anchor refers to itself; write the value out"),
     ],
 )
 def test_errors_say_where_what_and_what_instead(path: Path, text: str, message: str) -> None:

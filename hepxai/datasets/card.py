@@ -162,6 +162,8 @@ class Axis(Card):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if isinstance(self.bins, int) and self.bins > 10_000:
+            raise entry_error(f"found {self.bins}; an axis of an image has at most 10,000 bins", "bins")
         try:
             ImageAxis(self.feature, self.bins)
         except ValueError as problem:

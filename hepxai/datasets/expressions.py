@@ -26,6 +26,7 @@ from hepxai.datasets.operators import BINARY, NO_TEXT, binary, masked, refuse_un
 from hepxai.datasets.vocabulary import FUNCTIONS, attribute, condition
 
 _LONGEST, _DEEPEST = 10_000, 100
+_WHOLE_ONLY = "whole numbers have 64 bits; write 1e20, say"
 _IN_PARTS = "write it in parts, as new_variables:"
 _WHOLE = 2**63  # whole numbers are of 64 bits, as those of branches
 
@@ -142,6 +143,8 @@ def _syntax(text: str, problem: Exception) -> str:
             return f"in {_short(text)!r}: found {wrong!r}; write {right!r}"
     if re.search(r"(?<![=<>!])=(?!=)", text):
         return f"in {_short(text)!r}: found '='; write '=='"
+    if re.search(r"\d{100}", text):
+        return f"in {_short(text)!r}: {_WHOLE_ONLY}"
     column = getattr(problem, "offset", None)
     at = f" at {text[column - 1 :][:20]!r}" if column and column <= len(text) else ""
     comma = (
@@ -176,7 +179,7 @@ def _permit(node: ast.AST, text: str) -> None:
 
 def _permit_number(value: Any, text: str) -> None:
     if isinstance(value, int) and value >= _WHOLE:
-        raise ExpressionError(f"in {_short(text)!r}: whole numbers have 64 bits; write 1e20, say")
+        raise ExpressionError(f"in {_short(text)!r}: {_WHOLE_ONLY}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ExpressionError(f"in {_short(text)!r}: a number beyond 1.8e308; write a smaller one")
 

@@ -74,32 +74,33 @@ def gather(values: Any, positions: Any, none: Any = None) -> Any:
         raise TypeError("take(x, i) needs one value per particle as x; for lists write take(sum(x), i), say")
     if kind_of(positions) not in "iu":
         raise TypeError("take(x, i) needs positions, whole numbers, as i; for a condition write x[condition]")
+    where = positions if isinstance(positions, ak.Array) else np.broadcast_to(positions, len(values))
     if values.fields:
         if none is not None:
             raise TypeError("take(x, i, value) is for numbers; write for example take(x, i).pt")
-        return ak.zip(
-            {n: gather(values[n], positions) for n in values.fields}, depth_limit=np.ndim(positions)
-        )
+        return ak.zip({n: gather(values[n], where) for n in values.fields}, depth_limit=where.ndim)
     content, offsets = flatten(values)
-    where = positions if isinstance(positions, ak.Array) else np.broadcast_to(positions, len(values))
     events = ak.broadcast_arrays(ak.Array(np.arange(len(values))), ak.Array(where))[0]
     event, position = (np.asarray(ak.flatten(v, axis=None), dtype=np.int64) for v in (events, where))
-    _refuse_outside(position, event, np.diff(offsets)[event])
+    _refuse_outside(position, event, np.diff(offsets)[event], isinstance(positions, ak.Array))
     there = position >= 0
     found = _blank(content, len(position), none)
     found[there] = content[offsets[event[there]] + position[there]]
     return _shaped(found, where)
 
 
-def _refuse_outside(position: Array, event: Array, size: Array) -> None:
+def _refuse_outside(position: Array, event: Array, size: Array, stored: bool) -> None:
     outside = (position < -1) | (position >= size)
     if outside.any():
         first = int(np.argmax(outside))
+        remedy = (
+            f"if it means none, write missing: {{BRANCH: {{values: [{position[first]}], replace: -1}}}} for "
+            "the branch of positions"
+        )
         raise RowError(
             int(event[first]),
             f"position {position[first]} among {size[first]} particles ({outside.sum()} such in this chunk); "
-            f"if it means none, write missing: {{BRANCH: {{values: [{position[first]}], replace: -1}}}} "
-            "for the branch of positions",
+            f"{remedy if stored else 'write nth(x, i), which answers NaN there'}",
         )
 
 
@@ -114,6 +115,6 @@ def _blank(content: Array, size: int, none: Any) -> Array:
 
 def _shaped(flat: Array, like: Any) -> Any:
     """Flat values in the lists of another array."""
-    if np.ndim(like) == 1:
+    if like.ndim == 1:
         return flat
     return ak.unflatten(_shaped(flat, ak.flatten(like)), ak.num(like))

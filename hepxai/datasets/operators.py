@@ -68,7 +68,7 @@ def binary(kind: type[ast.operator], left: Any, right: Any) -> Any:
     result = BINARY[kind](left, right)
     if isinstance(result, int):
         return result if -_WHOLE <= result < _WHOLE else float(result)
-    if whole and kind in _MAY_OVERFLOW:
+    if whole and kind in _MAY_OVERFLOW and kind_of(result) == "i":
         sizes = np.abs(_flat(BINARY[kind](left * 1.0, right * 1.0)))
         if sizes.max(initial=0) >= _WHOLE:
             raise ValueError("the result does not fit into 64 bits; write 1.0 * x for one of the numbers")
@@ -89,7 +89,8 @@ def masked(value: Any, mask: Any) -> Any:
     RowError
         If a mask has another length than the values.
     """
-    if not isinstance(value, ak.Array) or not isinstance(mask, ak.Array) or mask.ndim < 2 or value.ndim < 2:
+    lists = isinstance(value, ak.Array) and isinstance(mask, ak.Array)
+    if not lists or not 2 <= mask.ndim <= value.ndim:
         raise TypeError("[ ] takes a condition per particle, as in jet[jet.pt > 30]; for one use nth(x, 0)")
     if kind_of(mask) != "b":
         raise TypeError(
@@ -123,7 +124,8 @@ def refuse_unsigned(what: str, values: Sequence[Any]) -> None:
     """
     if all(kind_of(v) != "u" for v in values):
         return
-    if what not in _UNSIGNED or any(np.ndim(v) and kind_of(v) not in "ub" for v in values):
+    exact = (kind_of(v) in "ub" or (isinstance(v, int) and v >= 0) for v in values)
+    if what not in _UNSIGNED or not all(exact):
         raise TypeError(
             "holds numbers from 2^63 on, which do not fit into signed 64-bit integers; "
             "write event % 1000000007, say, or where(event < 2**63, event, 0)"

@@ -140,7 +140,7 @@ def weight_warnings(events: Events) -> Iterator[str]:
             n_eff = weight.sum() ** 2 / np.square(weight).sum()
             file, entry = events.files[events.file[row]], events.entry[row]
             yield (
-                f"{file}: entry {entry} of class {name!r} has the weight {events.weight[row]:g}, more than the "
-                f"other {len(rows) - 1:,} together: n_eff is {n_eff:.2g}; if it is a mistake, write for example "
-                f"selection: abs(w) < {size.max():g}, with the expression of weights: as w"
+                f"{file}: entry {entry} of class {name!r} has the weight {events.weight[row]:g}, more than "
+                f"the other {len(rows) - 1:,} together: n_eff is {n_eff:.2g}; if it is a mistake, write for "
+                f"example selection: abs(w) < {size.max():g}, with the expression of weights: as w"
             )

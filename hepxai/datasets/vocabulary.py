@@ -80,6 +80,8 @@ def _reduction(reduce: Callable[..., Any], empty: float | None = None) -> Callab
 
     def reduced(values: Any) -> Any:
         _per_particle(values)
+        if values.fields:
+            raise TypeError("needs numbers, not particles; write for example muon.pt")
         if empty is None:
             return simplest(reduce(values, axis=-1))
         if np.isnan(empty):
@@ -109,6 +111,8 @@ def nth(values: Any, number: Any) -> Any:
     _per_particle(values)
     if kind_of(number) not in "iu":
         raise TypeError("a position is a whole number, 0 for the first")
+    if isinstance(number, ak.Array) and number.ndim >= values.ndim:
+        raise TypeError("takes one position per event; for one per particle write take(x, i)")
     if values.fields:
         return ak.zip({n: nth(values[n], number) for n in values.fields})
     if values.ndim > 2:
