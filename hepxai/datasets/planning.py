@@ -201,7 +201,7 @@ def _refuse_unfit(card: DatasetCard, name: str, where: str, dtype: np.dtype[Any]
     missing = card.missing[name]
     numbers = [(("values", i), v) for i, v in enumerate(missing.values)]
     for place, number in [*numbers, (("replace",), missing.replace)]:
-        if not _fits(number, dtype):
+        if not _fits(number, dtype) or (place == ("replace",) and dtype.kind in "iu" and number >= 2**63):
             kinds = {"f": f"{dtype.name} numbers", "b": "true and false (1 and 0)"}
             holds = kinds.get(dtype.kind, "whole numbers of 64 bits")
             raise card.error(

@@ -109,7 +109,7 @@ def _odd(particles: Particles, component: str, values: Array) -> NDArray[np.bool
     if component in ("pt", "energy"):
         odd |= values < 0 if particles.transverse else values <= 0
     if component == "mass":
-        odd |= values < -_ROUNDING * particles.flat("pt") * np.cosh(particles.flat("eta"))
+        odd |= values < -_ROUNDING * np.abs(particles.flat("pt")) * np.cosh(particles.flat("eta"))
     return odd if odd.any() else None
 
 

@@ -147,8 +147,8 @@ def test_positions_outside_are_refused(tmp_path: Path, card_of: CardOf, position
     card = card_of(CARD, "selection=event != 7", "particles.muon.cuts={}")
     assert refused(card).startswith(
         "card.yaml:10: particles.muon.features.genPt: a.root:Events: entry 3: "
-        f"in 'take(GenPart_pt, genPartIdx, 0)': position {position} among 4 particles (1 such in this chunk); "
-        "if it means none, write missing: "
+        f"in 'take(GenPart_pt, genPartIdx, 0)': position {position} among 4 particles (1 such in this chunk)"
+        "; if it means none, write missing: "
         f"{{BRANCH: {{values: [{position}], replace: -1}}}} for the branch of positions"
     )
     remedy = f"missing={{Muon_genPartIdx: {{values: [{position}], replace: -1}}}}"
@@ -259,7 +259,7 @@ def test_numbers_beyond_63_bits(tmp_path: Path, card_of: CardOf, remedy: str) ->
     numbers = np.array([1, 2, 3, 2**64 - 1], dtype=np.uint64)
     write_ttree(tmp_path / "a.root", columns() | {"event": numbers})
     assert refused(card_of(CARD)).startswith(
-        "card.yaml:1: identity.event: a.root:Events: entry 3: event is 18446744073709551615, which does not "
+        "card.yaml:2: identity.event: a.root:Events: entry 3: event is 18446744073709551615, which does not "
         "fit into a signed 64-bit integer; if that means missing, write missing: {event: {values: "
         "[18446744073709551615], replace: 0}}, else event % 1000000007, say, as a new variable "
         "NAME, and identity: {event: NAME}"
