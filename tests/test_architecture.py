@@ -16,8 +16,8 @@ PACKAGE = ROOT / "hepxai"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    {"arguments", "cards", "estimate", "files", "jagged", "pairs", "progress", "workers"},
-    {"images"},
+    {"arguments", "card_text", "estimate", "files", "jagged", "pairs", "progress", "workers"},
+    {"cards", "images"},
     {"chunks", "events", "manifest"},
     {"attribution"},
     {"datasets", "metrics", "models", "simulate"},
