@@ -32,16 +32,17 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}  # entries below each node, aliases written out
         self._depth = self._repeated = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         is_alias = self.check_event(yaml.AliasEvent)
-        where = f"{self.name}:{self.peek_event().start_mark.line + 1}"
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        where = f"{self.name}:{event.start_mark.line + 1 if event.start_mark else 1}"
         self._depth += 1
         if self._depth > _DEEPEST:
             raise CardError(f"{where}: more than {_DEEPEST} levels; put text with brackets in quotes")
         node = super().compose_node(parent, index)
         self._depth -= 1
         if not is_alias:
-            self._sizes[id(node)] = 1 + sum(self._sizes[id(n)] for n in _below(node))
+            self._sizes[id(node)] = sum((self._sizes[id(n)] for n in _below(node)), 1)
         elif id(node) not in self._sizes:
             raise CardError(f"{where}: an anchor refers to itself; write the value out")
         else:
@@ -54,10 +55,10 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def _below(node: yaml.Node) -> list[yaml.Node]:
+def _below(node: yaml.Node | None) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
         return [n for pair in node.value for n in pair]
-    return node.value if isinstance(node, yaml.SequenceNode) else []
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 class CardDumper(yaml.SafeDumper):
