@@ -181,7 +181,7 @@ class Events:
         meant = {"label": self.schema.classes, "split": SPLITS, "file": self.files, "type": self.schema.types}
         for name, known in meant.items():
             column = getattr(self, name)
-            if (odd := column[(column < 0) | (column >= len(known))]).size:
+            if known and (odd := column[(column < 0) | (column >= len(known))]).size:
                 numbers = f"write 0 to {len(known) - 1}, for {', '.join(known[:9])}"
                 raise ValueError(f"{name} holds {odd[0]} ({odd.size} such); {numbers}")
         if (odd := np.flatnonzero(~np.isfinite(self.weight))).size:
