@@ -15,12 +15,23 @@ import yaml
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from hepxai.card_text import CardDumper, CardError, CardReader, Place, read_card, shorten
+
+__all__ = [
+    "Card",
+    "CardError",
+    "Place",
+    "Source",
+    "dump_card",
+    "entry_error",
+    "find_card",
+    "list_cards",
+    "load_card",
+    "nearest",
+    "parse_value",
+]
+
 Kind = Literal["datasets", "models"]
-Place = tuple[str | int, ...]
-
-
-class CardError(ValueError):
-    """A card that cannot be used; the text says where, what was found and what would be right."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -86,7 +97,7 @@ class Card(BaseModel):
         meant = next((n for n, known in choices.items() if found in known), None)
         such = f", as in `{meant}: {found}`" if meant else ""
         keys = f"; the keys here are {', '.join(fields)}"
-        return f"found {_short(found)}; should be a mapping, `key: value`{such}{keys}"
+        return f"found {shorten(found)}; should be a mapping, `key: value`{such}{keys}"
 
     @classmethod
     def _deeper(cls, key: str) -> str:
@@ -133,7 +144,7 @@ def load_card(path: str | Path, card_class: type[CardT], overrides: Sequence[str
         One line per problem: ``file.yaml:LINE: key: what was found; what would be right``.
     """
     path = Path(path)
-    data, lines = _read(path)
+    data, lines = read_card(path)
     for override in overrides:
         _apply(override, data, lines)
     source = Source(str(path), lines)
@@ -148,7 +159,7 @@ def load_card(path: str | Path, card_class: type[CardT], overrides: Sequence[str
 def dump_card(card: Card) -> str:
     """YAML that loads to an equal card; defaults are written out, so that it stays what it was."""
     data = card.model_dump(mode="python", by_alias=True, exclude_none=True)
-    return yaml.dump(_plain(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(_plain(data), Dumper=CardDumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _plain(value: Any) -> Any:
@@ -212,107 +223,6 @@ def _roots(kind: Kind) -> list[Path]:
     return [package / "_cards" / kind, *ours]
 
 
-# --- YAML with lines ---------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: `1e-3` is a number; `on`, `no`, `1:30` and dates are text."""
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        # Only in double quotes do the rarer line breaks survive.
-        style = '"' if any(c in data for c in "\x85\u2028\u2029") else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_SCALARS = {
-    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    "int": (r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    "float": (
-        r"[-+]?(?:[0-9]*\.[0-9]+|[0-9]+\.)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        "-+0123456789.",
-    ),
-    "merge": (r"<<", "<"),
-}
-_Dumper.add_representer(str, _Dumper.represent_str)
-for _dialect in (_Loader, _Dumper):
-    _dialect.yaml_implicit_resolvers = {}
-    for _tag, (_pattern, _first) in _SCALARS.items():
-        _dialect.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-
-
-class _Reader:
-    """Builds plain data from YAML nodes and remembers the line of every entry."""
-
-    def __init__(self, name: str, text: str) -> None:
-        self.name, self.loader = name, _Loader(text)
-        self.lines: dict[Place, str] = {}
-
-    def read(self) -> Any:
-        node = self.loader.get_single_node()
-        return {} if node is None else self.build(node, ())
-
-    def build(self, node: yaml.Node, place: Place) -> Any:
-        self.lines.setdefault(place, self.line(node))
-        if isinstance(node, yaml.MappingNode):
-            return self.mapping(node, place)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.item(n, place, i) for i, n in enumerate(node.value)]
-        return self.loader.construct_object(node)
-
-    def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
-        seen: dict[str, str] = {}
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen:
-                raise CardError(f"{self.line(key)}: {name}: written twice, first at {seen[name]}; keep one")
-            seen[name] = self.line(key)
-        self.loader.flatten_mapping(node)  # `<<: *anchor`
-        built = {}
-        for key, value in node.value:
-            name = str(key.value)
-            self.lines[(*place, name)] = self.line(key)
-            built[name] = self.build(value, (*place, name))
-        return built
-
-    def item(self, node: yaml.Node, place: Place, number: int) -> Any:
-        value = self.build(node, (*place, number))
-        if isinstance(value, str):  # lists of expressions become mappings: text -> text
-            self.lines.setdefault((*place, value), self.line(node))
-        return value
-
-    def line(self, node: yaml.Node) -> str:
-        return f"{self.name}:{node.start_mark.line + 1}"
-
-
-def _read(path: Path) -> tuple[Any, dict[Place, str]]:
-    try:
-        reader = _Reader(str(path), path.read_text(encoding="utf-8"))
-        data = reader.read()
-    except OSError as problem:
-        raise CardError(f"{path}: cannot be read: {problem.strerror}; give the path of a YAML card") from None
-    except RecursionError:
-        raise CardError(f"{path}: an anchor refers to itself; write the value out") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise _not_yaml(path, problem) from None
-    if not isinstance(data, dict):
-        raise CardError(f"{path}:1: found {_short(data)}; a card is a mapping of `key: value` lines")
-    return data, reader.lines
-
-
-def _not_yaml(path: Path, problem: Exception) -> CardError:
-    mark = getattr(problem, "problem_mark", None)
-    place = f"{path}:{mark.line + 1}" if mark else str(path)
-    what = getattr(problem, "problem", None) or str(problem)
-    return CardError(f"{place}: not valid YAML: {what}; check indentation, colons and quotes")
-
-
 # --- overrides ---------------------------------------------------------------------------------
 
 
@@ -340,7 +250,7 @@ def _apply(override: str, data: dict[str, Any], lines: dict[Place, str]) -> None
 def parse_value(text: str, where: str) -> Any:
     """Value that a user typed, by the rules of cards (YAML 1.2: 1e-3 is a number)."""
     try:
-        return _Reader(where, text).read() if text.strip() else None
+        return CardReader(where, text).read() if text.strip() else None
     except yaml.YAMLError:
         raise CardError(f"{where}: {text!r} is not valid YAML; quote it") from None
 
@@ -350,7 +260,7 @@ def _index(holder: Any, part: str, where: str, above: Sequence[str | int]) -> st
         return part
     name = ".".join(map(str, above))
     if not isinstance(holder, list):
-        raise CardError(f"{where}: {name} is {_short(holder)}; it has no entry {part!r}")
+        raise CardError(f"{where}: {name} is {shorten(holder)}; it has no entry {part!r}")
     if not part.isdigit() or int(part) >= len(holder):
         raise CardError(f"{where}: {name} has no item {part!r}; items are numbered 0 to {len(holder) - 1}")
     return int(part)
@@ -397,13 +307,8 @@ def _wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str
         return str(context["error"])
     if error["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"])
-        return f"found {_short(found)}{nearest(str(found), known)}; should be {context['expected']}"
+        return f"found {shorten(found)}{nearest(str(found), known)}; should be {context['expected']}"
     message = error["msg"].removeprefix("Input ").replace("Input should", "should").partition(", unable")[0]
     if error["type"] == "dict_type":
         message = "should be a mapping, `key: value`"
-    return f"found {_short(found)}; {message}"
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return f"found {shorten(found)}; {message}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.images import ImageLayout
-from hepxai.jagged import IntArray, all_pairs, local_index, offsets_from_counts, parents, take_rows
+from hepxai.jagged import (
+    IntArray,
+    all_pairs,
+    local_index,
+    offsets_from_counts,
+    parents,
+    row_numbers,
+    take_rows,
+)
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -62,12 +70,10 @@ class Schema:
     identity: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.features) != len(self.units):
-            raise ValueError(f"{len(self.features)} features but {len(self.units)} units")
-        if len(self.globals) != len(self.global_units):
-            raise ValueError(f"{len(self.globals)} globals but {len(self.global_units)} units")
-        if len(self.targets) != len(self.target_units):
-            raise ValueError(f"{len(self.targets)} targets but {len(self.target_units)} units")
+        units = {"features": self.units, "globals": self.global_units, "targets": self.target_units}
+        for name, own in units.items():
+            if len(getattr(self, name)) != len(own):
+                raise ValueError(f"{len(getattr(self, name))} {name} but {len(own)} units")
 
     def to_json(self) -> str:
         """Text for the header of a file; see `from_json`."""
@@ -182,6 +188,19 @@ class Events:
         for name, columns in tables.items():
             if getattr(self, name).shape[1:] != (len(columns),):
                 raise ValueError(f"{name} has shape {getattr(self, name).shape} for the columns {columns}")
+        self._refuse_values()
+
+    def _refuse_values(self) -> None:
+        """Refuse numbers that stand for nothing, and weights that no sum survives."""
+        meant = {"label": self.schema.classes, "split": SPLITS, "file": self.files, "type": self.schema.types}
+        for name, known in meant.items():
+            column = getattr(self, name)
+            if known and (odd := column[(column < 0) | (column >= len(known))]).size:
+                numbers = f"write 0 to {len(known) - 1}, for {', '.join(known[:9])}"
+                raise ValueError(f"{name} holds {odd[0]} ({odd.size} such); {numbers}")
+        if (odd := np.flatnonzero(~np.isfinite(self.weight))).size:
+            bad = f"the weight of event {odd[0]} is {self.weight[odd[0]]} ({odd.size} such)"
+            raise ValueError(f"{bad}; write finite weights, 0 for events that do not count")
 
     def __repr__(self) -> str:
         names = ", ".join(self.schema.classes)
@@ -223,15 +242,19 @@ class Events:
 
     # --- subsets -----------------------------------------------------------------------------
 
-    def __getitem__(self, which: slice | NDArray[Any] | Sequence[int]) -> Events:
-        """Events at the given positions, or where a boolean mask of length E is true."""
-        rows = np.arange(len(self))[which]
+    def __getitem__(self, which: int | slice | NDArray[Any] | Sequence[int]) -> Events:
+        """Events at the given positions (one of them, too), or where a boolean mask of length E is true."""
+        rows = row_numbers(which, len(self))
         flat, offsets = take_rows(self.offsets, rows)
         own: dict[str, Any] = {n: c[rows] for n, c in self._event_columns().items() if "." not in n}
         own |= {n: c[flat] for n, c in self._particle_columns().items() if "." not in n}
         observers = {k: v[rows] for k, v in self.observers.items()}
         truth = {k: v[flat] for k, v in self.truth.items()}
         return dataclasses.replace(self, offsets=offsets, observers=observers, truth=truth, **own)
+
+    def __iter__(self) -> Iterator[Events]:
+        """One event after the other, each as `Events` of length 1."""
+        return (self[row : row + 1] for row in range(len(self)))
 
     def where(self, split: str) -> Events:
         """Events of one split: "train", "valid" or "test"."""

@@ -23,6 +23,35 @@ def distinct(values: IntArray) -> IntArray:
     return np.unique(values, return_index=True)[0]
 
 
+def row_numbers(which: Any, rows: int) -> IntArray:
+    """Numbers of the rows that a position, several of them, a slice or a mask asks for.
+
+    Raises
+    ------
+    IndexError
+        If a position is not there, or a mask has another length.
+    TypeError
+        If it is none of these.
+    """
+    if isinstance(which, slice):
+        return np.arange(rows)[which]
+    asked = np.asarray(which) if np.size(which) else np.zeros(0, dtype=np.asarray(which).dtype)
+    if asked.dtype.kind == "b":
+        if asked.shape != (rows,):
+            raise IndexError(
+                f"a mask of shape {asked.shape} for {rows} events; write one condition per event"
+            )
+        return np.flatnonzero(asked)
+    if asked.ndim > 1 or (asked.dtype.kind not in "iu" and asked.size):
+        raise TypeError(
+            f"events[{which!r:.40}]; write positions, a slice or a mask, as in events[events.label == 1]"
+        )
+    numbers = np.atleast_1d(asked).astype(np.int64)
+    if (outside := (numbers < -rows) | (numbers >= rows)).any():
+        raise IndexError(f"no event {numbers[outside][0]} among {rows}; positions are 0 to {rows - 1}")
+    return np.where(numbers < 0, numbers + rows, numbers)
+
+
 def parents(offsets: IntArray) -> IntArray:
     """Row number of every flat entry, ``[N]``."""
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))

@@ -20,16 +20,22 @@ def _delta_r(a: Tensor, b: Tensor) -> Tensor:
     return torch.hypot(_delta_eta(a, b), _delta_phi(a, b))
 
 
+def _signed_square(mass: Tensor, momentum: Tensor) -> Tensor:
+    """m² with the sign of the mass, as in ROOT; E² = p² + m² is not below 0."""
+    return torch.maximum(mass * mass.abs(), -(momentum**2))
+
+
 def _mass(a: Tensor, b: Tensor) -> Tensor:
     # m² = m1² + m2² + 2 (E1 E2 - p1·p2), with E1 E2 - p1·p2 as two sums of positive terms: the difference
     # itself would cancel for light, collinear particles, even in double precision.
     a, b = a.double(), b.double()
     p1, p2 = (p[..., 0] * torch.cosh(p[..., 1]) for p in (a, b))
-    m1, m2 = a[..., 3] ** 2, b[..., 3] ** 2
+    m1, m2 = _signed_square(a[..., 3], p1), _signed_square(b[..., 3], p2)
     product = torch.sqrt((p1**2 + m1) * (p2**2 + m2))
     slow = (m1 * p2**2 + m2 * p1**2 + m1 * m2) / (product + p1 * p2).clamp(min=1e-300)
     half = torch.sinh(_delta_eta(a, b) / 2) ** 2 + torch.sin(_delta_phi(a, b) / 2) ** 2
-    return torch.sqrt(m1 + m2 + 2 * (slow + 2 * a[..., 0] * b[..., 0] * half))
+    square = m1 + m2 + 2 * (slow + 2 * a[..., 0] * b[..., 0] * half)
+    return torch.sign(square) * torch.sqrt(square.abs())
 
 
 def _log_mass(a: Tensor, b: Tensor) -> Tensor:
@@ -54,7 +60,8 @@ def pair_features(target: Tensor, source: Tensor, names: Sequence[str]) -> Tenso
         pt [GeV], eta, phi, mass [GeV]; broadcast against each other.
     names : sequence of str
         Keys of ``PAIR_FEATURES``: ``delta_eta``, ``delta_phi`` (both target - source, the latter from
-        -π to π), ``delta_r``, ``mass`` [GeV] and ``log_mass`` (of GeV, floored at 1 MeV).
+        -π to π), ``delta_r``, ``mass`` [GeV] and ``log_mass`` (of GeV, floored at 1 MeV). Masses
+        below 0 follow ROOT: E² = max(p² - m², 0), and a pair with p > E has the mass -√(p² - E²).
 
     Returns
     -------

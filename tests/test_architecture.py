@@ -16,8 +16,8 @@ PACKAGE = ROOT / "hepxai"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    {"arguments", "cards", "estimate", "files", "jagged", "pairs", "progress", "workers", "wrapping"},
-    {"images"},
+    {"arguments", "card_text", "estimate", "files", "jagged", "pairs", "progress", "workers", "wrapping"},
+    {"cards", "images"},
     {"chunks", "events", "manifest"},
     {"attribution", "populations"},
     {"datasets", "metrics", "models", "simulate"},

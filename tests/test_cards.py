@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -89,7 +91,7 @@ def test_yaml_is_read_as_people_mean_it(path: Path) -> None:
         ("- rate\n", "model.yaml:1: found ['rate']; a card is a mapping"),
         ("", "model.yaml: rate: missing"),
         ("rate: 1\nfirst: {width: f(a, b)}\n", "inside { } text with a comma needs quotes"),
-        ("rate: &a [*a]\n", "model.yaml: an anchor refers to itself"),
+        ("rate: &a [*a]\n", "model.yaml:1: an anchor refers to itself; write the value out"),
     ],
 )
 def test_errors_say_where_what_and_what_instead(path: Path, text: str, message: str) -> None:
@@ -213,3 +215,68 @@ def test_unknown_cards_are_listed() -> None:
 )
 def test_nearest_ignores_case_and_never_repeats_the_name(name: str, known: list[str], hint: str) -> None:
     assert nearest(name, known) == hint
+
+
+# --- cards that would take memory or time out of proportion ------------------------------------------
+
+
+def aliases(first: str, join: str) -> str:
+    levels = [f"x{i}: &x{i} {join % ', '.join([f'*x{i - 1}'] * 10)}" for i in range(1, 10)]
+    return "\n".join([f"x0: &x0 {first}", *levels])
+
+
+BOMBS = {
+    "aliases of aliases": (
+        aliases("[lol, lol]", "[%s]"),
+        "model.yaml:5: more than 20,000 entries, with what",
+    ),
+    "merged aliases": (aliases("{a: 1, b: 2}", "{<<: [%s]}"), "model.yaml:5: more than 20,000 entries"),
+    "brackets": (
+        "rate: 1\nnote: " + "[" * 50_000,
+        "model.yaml:2: more than 40 levels; put text with brackets in",
+    ),
+    "dashes": ("rate: 1\nnote:\n  " + "- " * 5_000 + "1", "model.yaml:3: more than 40 levels"),
+    "digits": ("rate: 1\nnote: " + "9" * 5_000, "model.yaml:2: found '9999"),
+    "a large number": (
+        "rate: 1e999",
+        "model.yaml:1: found '1e999'; whole numbers have 64 bits, others are below",
+    ),
+    "no number": ("rate: !!int abc", "model.yaml:1: found 'abc'; whole numbers have 64 bits"),
+    "a list as key": ("rate: 1\n? [a]\n: 1", "model.yaml:2: a key is text, not a list or mapping; put it in"),
+    "a long list": ("rate: 1\nnote: [" + "1, " * 25_000 + "1]", "model.yaml:2: more than 20,000 entries"),
+    "a large file": ("rate: 1\nnote: " + "a" * 600_000, "model.yaml: larger than 524,288 bytes"),
+}
+PROBE = """
+import resource, sys, time
+from hepxai.cards import CardError, load_card
+from test_cards import Model
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+try:
+    load_card(sys.argv[1], Model)
+except CardError as problem:
+    print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, problem)
+"""
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_refused(path: Path, name: str) -> None:
+    text, message = BOMBS[name]
+    assert message in failing(path, text)
+
+
+def test_bombs_take_no_time_and_no_memory(path: Path) -> None:
+    path.write_text(BOMBS["aliases of aliases"][0])
+    command = [sys.executable, "-c", PROBE, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    seconds, kilobytes, *message = done.stdout.split()
+    assert float(seconds) < 1
+    assert int(kilobytes) < 200_000
+    assert "entries," in message
+
+
+@pytest.mark.parametrize(
+    "text", ["note: '[[[[1]]]]'", "note: '" + "9" * 5_000 + "'", "extra: {a: 1e20, b: 9223372036854775807}"]
+)
+def test_remedies_for_bombs_work(path: Path, text: str) -> None:
+    path.write_text(f"rate: 1\n{text}\n")
+    assert load_card(path, Model).rate == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -99,6 +100,65 @@ def test_a_column_too_few_is_refused(toy, name):
     events = toy()
     with pytest.raises(ValueError, match=f"{name} has shape"):
         events.replace(**{name: getattr(events, name)[:, 1:]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("label", 2, "label holds 2 (1 such); write 0 to 1, for background, signal"),
+        ("label", -1, "label holds -1 (1 such); write 0 to 1"),
+        ("split", 3, "split holds 3 (1 such); write 0 to 2, for train, valid, test"),
+        ("type", 4, "type holds 4 (1 such); write 0 to 3, for electron, muon, jet, met"),
+        ("file", 2, "file holds 2 (1 such); write 0 to 1"),
+        (
+            "weight",
+            np.nan,
+            "the weight of event 5 is nan (1 such); write finite weights, 0 for events that do",
+        ),
+        ("weight", -np.inf, "the weight of event 5 is -inf"),
+    ],
+)
+def test_values_that_stand_for_nothing_are_refused(toy, name, value, message):
+    column = getattr(toy(), name).copy()
+    column[5] = value
+    with pytest.raises(ValueError, match=re.escape(message)):
+        toy().replace(**{name: column})
+    column[5] = 0  # the remedy
+    assert len(toy().replace(**{name: column})) == 40
+
+
+def test_one_event_and_one_after_the_other(toy):
+    events = toy(5)
+    assert_same(events[3], events[3:4])
+    assert_same(events[-1], events[np.array([4])])
+    assert_same(Events.concatenate(events), events)
+    assert [len(event) for event in events] == [1] * 5
+    assert len(events[[]]) == 0
+    twice = events[[2, 2]]  # as in a bootstrap
+    assert twice.event.tolist() == [events.event[2]] * 2
+
+
+@pytest.mark.parametrize(
+    ("which", "kind", "message"),
+    [
+        (5, IndexError, "no event 5 among 5; positions are 0 to 4"),
+        ([0, -6], IndexError, "no event -6 among 5"),
+        (
+            np.ones(4, dtype=bool),
+            IndexError,
+            "a mask of shape (4,) for 5 events; write one condition per event",
+        ),
+        (1.0, TypeError, "write positions, a slice or a mask, as in events[events.label == 1]"),
+        ("muon", TypeError, "events['muon']; write positions, a slice or a mask"),
+        (np.zeros((2, 2), dtype=int), TypeError, "write positions, a slice or a mask"),
+        ((0, 1.5), TypeError, "write positions, a slice or a mask"),
+    ],
+)
+def test_what_is_no_position_is_refused(toy, which, kind, message):
+    events = toy(5)
+    with pytest.raises(kind, match=re.escape(message)):
+        events[which]
+    assert len(events[events.label == 1]) == events.label.sum()  # the remedy
 
 
 def test_offsets_that_go_back_are_refused(toy):

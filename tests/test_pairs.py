@@ -112,3 +112,23 @@ def test_mass_is_at_least_the_sum_of_the_masses(momenta, eta):
 def test_an_unknown_feature_is_named_with_the_known_ones():
     with pytest.raises(KeyError, match=r"no pair feature 'mas'; there are delta_eta, .*log_mass"):
         pair_features(random_p4(1, 0), random_p4(1, 1), ["mas"])
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "expected"),
+    [(5.0, 5.0, 90.55385138), (-5.0, 5.0, 89.99828524), (-5.0, -5.0, 89.44271910), (-999.0, 0.0, 45.0)],
+)
+def test_masses_below_zero_follow_root(one, two, expected):
+    """Back to back at 45 GeV the momenta cancel: the mass is the sum of √max(45² ± m², 0)."""
+    assert mass([45.0, 0.0, 0.0, one], [45.0, 0.0, math.pi, two], torch.float64) == pytest.approx(expected)
+
+
+def test_masses_of_any_sign_equal_vector():
+    rng = np.random.default_rng(3)
+    a, b = random_p4(500, 5), random_p4(500, 6)
+    for p4 in (a, b):
+        p4[:, 3] = torch.tensor(rng.normal(0, 60, 500))
+    expected = (with_vector(a) + with_vector(b)).mass
+    assert (expected < 0).any()
+    found = pair_features(a, b, ["mass"])[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)

@@ -110,15 +110,22 @@ def _refuse(particles: Particles, names: tuple[str, ...], block: FloatArray) -> 
     row, column = bad[0]
     event = int(np.searchsorted(particles.offsets, row, side="right") - 1)
     name, value = names[column], float(block[row, column])
-    remedy = _remedy(particles.origin(name), value)
     raise ReadError(
-        f"{particles.names.where}: entry {particles.entry(event)}: {name} of {particles.name} is {value} "
-        f"({len(bad)} such in this chunk); {remedy}, or cut such particles away"
+        f"{particles.place(event)}: {name} of {particles.name} is {value} ({len(bad)} such in this chunk); "
+        f"{_remedy(particles, name, value)}"
     )
 
 
-def _remedy(branches: tuple[str, ...], value: float) -> str:
-    if len(branches) > 1:
-        return f"it follows from {', '.join(branches)}"
-    text = ".nan" if np.isnan(value) else ".inf" if value > 0 else "-.inf"
-    return f"say what stands for it with missing: {{{branches[0]}: {{values: [{text}], replace: 0}}}}"
+def _remedy(particles: Particles, name: str, value: float) -> str:
+    """Entries of the card that help; each has been tried."""
+    selected = f"selection: isfinite({particles.name}.{name})"
+    cut = selected if particles.one_each else f"cuts: isfinite({name}) for {particles.name}"
+    origin = particles.origin(name)
+    if len(origin) == 1 and origin[0] in particles.names.known:
+        text = ".nan" if np.isnan(value) else ".inf" if value > 0 else "-.inf"
+        known = f"say what stands for it with missing: {{{origin[0]}: {{values: [{text}], replace: 0}}}}"
+    elif name in particles.card.features:
+        known = f"write where(isfinite(x), x, 0) with {origin[0]} as x"
+    else:
+        known = f"correct {', '.join(origin)}, which it follows from"
+    return f"cut such particles away with {cut}, or {known}"

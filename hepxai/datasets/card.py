@@ -90,23 +90,25 @@ class Identity(Card):
 class Missing(Card):
     """Values of a branch that mean "missing", and what stands for them."""
 
-    values: Annotated[tuple[float, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else [v])]
-    replace: float = 0.0
+    values: Annotated[
+        tuple[int | float, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else [v])
+    ]
+    replace: int | float = 0.0
 
     @field_validator("values")
     @classmethod
-    def _one_nan(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+    def _one_nan(cls, values: tuple[int | float, ...]) -> tuple[int | float, ...]:
         return tuple(math.nan if math.isnan(v) else v for v in values)  # one object: equal cards are equal
 
 
 class Split(Card):
     """Shares of training, validation and test, or k-fold, by a hash of the event's numbers."""
 
-    train: float = Field(default=6, ge=0)
-    valid: float = Field(default=3, ge=0)
-    test: float = Field(default=1, ge=0)
+    train: float = Field(default=6, ge=0, le=1e15, allow_inf_nan=False)
+    valid: float = Field(default=3, ge=0, le=1e15, allow_inf_nan=False)
+    test: float = Field(default=1, ge=0, le=1e15, allow_inf_nan=False)
     seed: int = Field(default=0, ge=0, lt=2**63)
-    folds: int | None = Field(default=None, ge=2)
+    folds: int | None = Field(default=None, ge=2, le=10_000)
     fold: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -123,7 +125,7 @@ class Particle(Card):
 
     branches: Annotated[tuple[str | dict[str, Expression], ...], BeforeValidator(_listed)]
     momenta: Literal["none"] | None = None
-    mass: float | None = Field(default=None, ge=0)
+    mass: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     cuts: Steps = Field(default_factory=dict)
     order_by: Expression = "-pt"
     max: int | None = Field(default=None, ge=1)
@@ -168,6 +170,8 @@ class Axis(Card):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if isinstance(self.bins, int) and self.bins > 10_000:
+            raise entry_error(f"found {self.bins}; an axis of an image has at most 10,000 bins", "bins")
         try:
             ImageAxis(self.feature, self.bins)
         except ValueError as problem:

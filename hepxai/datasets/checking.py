@@ -14,6 +14,7 @@ from rich.text import Text
 
 from hepxai.datasets.card import NODE_FEATURES, DatasetCard
 from hepxai.datasets.inspection import suspicious
+from hepxai.datasets.quality import weight_warnings
 from hepxai.datasets.reading import Ledger, iterate
 from hepxai.events import SPLITS, Events
 
@@ -81,6 +82,8 @@ def _warnings(card: DatasetCard, events: Events, ledger: Ledger) -> Iterator[str
         yield "nothing is selected: loosen selection:, or look at more entries"
         return
     yield from _class_warnings(events)
+    yield from ledger.doubts
+    yield from weight_warnings(events)
     yield from _particle_warnings(card, events)
     named = {f"observer {name}": values for name, values in events.observers.items()}
     named |= {f"target {n}": v for n, v in zip(events.schema.targets, events.targets.T, strict=True)}

@@ -19,17 +19,20 @@ class ReadError(ValueError):
     """Data that cannot be used; the text names file, tree, branch and entry, and what to do."""
 
 
-def jagged(content: Array, offsets: IntArray) -> ak.Array:
-    """Awkward array of flat values and offsets, without a copy."""
-    index = ak.index.Index64(offsets)
-    return ak.Array(ak.contents.ListOffsetArray(index, ak.contents.NumpyArray(content)))
+def jagged(content: Array | ak.Array, offsets: IntArray) -> ak.Array:
+    """Awkward array of flat values (or of flat lists) and offsets, without a copy."""
+    inner = content.layout if isinstance(content, ak.Array) else ak.contents.NumpyArray(content)
+    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets), inner))
 
 
 def flatten(values: ak.Array) -> tuple[Array, IntArray]:
-    """Flat values and offsets (from 0) of a jagged array of numbers."""
+    """Flat values and offsets (from 0) of a jagged array of numbers; flat lists, where it is one of lists."""
     layout = values.layout.to_ListOffsetArray64(True)
     offsets = np.asarray(layout.offsets.data)
-    return np.asarray(ak.to_numpy(layout.content[: offsets[-1]], allow_missing=False)), offsets
+    content = layout.content[: offsets[-1]]
+    if content.is_list:
+        return ak.Array(content), offsets
+    return np.asarray(ak.to_numpy(content, allow_missing=False)), offsets
 
 
 def records(fields: Mapping[str, Array], offsets: IntArray) -> ak.Array:
@@ -77,27 +80,25 @@ def _is_plain(layout: Any) -> bool:
 def column(array: ak.Array) -> Any:
     """Column in its simplest form; whole numbers as int64, so that differences cannot wrap around.
 
-    Raises
-    ------
-    OverflowError
-        If an unsigned number does not fit; the argument is its position.
+    Numbers from 2^63 on stay unsigned: `hepxai.datasets.operators` refuses what is not exact with them.
     """
     if "?" in str(array.type):
         array = ak.fill_none(array, np.nan, axis=-1)  # a value that is not there
     layout = array.layout
     if layout.is_numpy and layout.purelist_depth == 1:
-        return _widened(np.asarray(layout.data))
+        return whole_numbers(np.asarray(layout.data))
     if layout.is_regular or layout.is_numpy:
         layout = ak.from_regular(array, axis=1).layout
     if not _is_plain(layout):
         return ak.Array(layout)
     content, offsets = flatten(ak.Array(layout))
-    return jagged(_widened(content), offsets)
+    return jagged(whole_numbers(content), offsets)
 
 
-def _widened(content: Array) -> Array:
+def whole_numbers(content: Array) -> Array:
+    """Values with whole numbers as int64, or as uint64 where they do not fit."""
     if content.dtype == np.uint64 and content.size and content.max() > np.iinfo(np.int64).max:
-        raise OverflowError(int(np.argmax(content)))
+        return content
     return content.astype(np.int64, copy=False) if content.dtype.kind in "iu" else content
 
 
@@ -138,14 +139,7 @@ class Branches:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._cache:
-            try:
-                value = column(self._load(name))
-            except OverflowError as row:
-                raise ReadError(
-                    f"{self.where}: branch {name}, entry {self.start + row.args[0]}: the number does not fit "
-                    "into a signed 64-bit integer; mask it in a new variable or leave the branch out"
-                ) from None
-            self._cache[name] = self._replaced(name, value)
+            self._cache[name] = self._replaced(name, column(self._load(name)))
         return self._cache[name]
 
     def _replaced(self, name: str, value: Any) -> Any:

@@ -1,52 +1,66 @@
 """Expressions on cards: a whitelisted Python syntax tree, evaluated over columns. Nothing is executed.
 
 An expression is parsed once (`parse`), which refuses everything outside the vocabulary, and evaluated
-against a lookup of names. See `hepxai.datasets.vocabulary` for the functions.
+against a lookup of names. See `hepxai.datasets.vocabulary` for the functions and `hepxai.datasets.operators`
+for the arithmetic.
 """
 
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, reduce
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
-import awkward as ak
 import numpy as np
 from pydantic import AfterValidator, BeforeValidator
 
 from hepxai.cards import CardError, nearest
 from hepxai.datasets.columns import ReadError, simplest, spelled_out
+from hepxai.datasets.gathering import RowError
+from hepxai.datasets.operators import BINARY, NO_TEXT, binary, masked, refuse_unsigned, signed
 from hepxai.datasets.vocabulary import FUNCTIONS, attribute, condition
 
-Lookup = Callable[[str], Any]
-
+_LONGEST, _DEEPEST = 10_000, 100
+_WHOLE_ONLY = "whole numbers have 64 bits; write 1e20, say"
+_IN_PARTS = "write it in parts, as new_variables:"
 _WHOLE = 2**63  # whole numbers are of 64 bits, as those of branches
 
 
-def _power(base: Any, exponent: Any) -> Any:
-    """Power; a whole number that would not fit into 64 bits is a float instead."""
-    if isinstance(base, int) and isinstance(exponent, int) and exponent * (abs(base).bit_length() - 1) > 63:
-        base = float(base)
-    result = base**exponent
-    if isinstance(result, complex):
-        raise ValueError("the result is not a real number")
-    return result
+class Lookup(Protocol):
+    """Values of the names in an expression; dotted names (``muon.pt``) are passed whole."""
+
+    def place(self, row: int) -> str:
+        """File and entry of an event, for messages."""
+
+    def __call__(self, name: str) -> Any:
+        """Value of a name."""
+
+    def in_file(self, name: str) -> Any:
+        """Value of a name before cuts and in file order, which is what stored positions count in."""
 
 
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: _power,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-}
+@dataclass(frozen=True)
+class InFile:
+    """Names of the first argument of ``take()``."""
+
+    names: Lookup
+
+    def place(self, row: int) -> str:
+        """File and entry of an event, for messages."""
+        return self.names.place(row)
+
+    def __call__(self, name: str) -> Any:
+        """Value of a name before cuts and in file order."""
+        return self.names.in_file(name)
+
+    in_file = __call__
+
+
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -64,12 +78,13 @@ _INSTEAD: dict[type[ast.AST], str] = {
     ast.IsNot: "write !=",
 }
 
-_TEXT = "text has no arithmetic; compare it, as in kind == 'GG'"
 _REFUSED = (TypeError, ValueError, IndexError, AttributeError, NotImplementedError, ZeroDivisionError)
 
 
 class ExpressionError(ValueError):
     """An expression that cannot be used; the text quotes the token."""
+
+    row: int | None = None  # event that it is about
 
 
 class UnknownNameError(ExpressionError):
@@ -97,13 +112,27 @@ def parse(text: str) -> ast.expr:
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> ast.expr:
+    if len(text) > _LONGEST:
+        raise ExpressionError(f"in {_short(text)!r}: {len(text):,} characters; {_IN_PARTS}")
     try:
         tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
+    except (RecursionError, MemoryError):
+        raise ExpressionError(f"in {_short(text)!r}: nested too deeply; {_IN_PARTS}") from None
+    except (SyntaxError, ValueError) as problem:
         raise ExpressionError(_syntax(text, problem)) from None
-    for node in ast.walk(tree):
+    for node in _nodes(tree, text):
         _permit(node, text)
     return tree
+
+
+def _nodes(tree: ast.AST, text: str) -> Iterator[ast.AST]:
+    """All nodes, level by level; too many levels are refused."""
+    level: list[ast.AST] = [tree]
+    for _ in range(_DEEPEST):
+        yield from level
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    if level:
+        raise ExpressionError(f"in {_short(text)!r}: more than {_DEEPEST} levels of nesting; {_IN_PARTS}")
 
 
 def _syntax(text: str, problem: Exception) -> str:
@@ -111,15 +140,17 @@ def _syntax(text: str, problem: Exception) -> str:
         return "found nothing; write an expression"
     for wrong, right in (("&&", "and"), ("||", "or"), ("!", "not")):
         if wrong in text.replace("!=", ""):
-            return f"in {text!r}: found {wrong!r}; write {right!r}"
+            return f"in {_short(text)!r}: found {wrong!r}; write {right!r}"
     if re.search(r"(?<![=<>!])=(?!=)", text):
-        return f"in {text!r}: found '='; write '=='"
+        return f"in {_short(text)!r}: found '='; write '=='"
+    if re.search(r"\d{100}", text):
+        return f"in {_short(text)!r}: {_WHOLE_ONLY}"
     column = getattr(problem, "offset", None)
     at = f" at {text[column - 1 :][:20]!r}" if column and column <= len(text) else ""
     comma = (
         "" if text.count("(") == text.count(")") else " (inside YAML's [ ] or { }, quote text with commas)"
     )
-    return f"in {text!r}: syntax not understood{at}; check brackets and operators{comma}"
+    return f"in {_short(text)!r}: syntax not understood{at}; check brackets and operators{comma}"
 
 
 def _permit(node: ast.AST, text: str) -> None:
@@ -128,17 +159,15 @@ def _permit(node: ast.AST, text: str) -> None:
             _permit_call(node, text)
         case ast.Compare():
             _permit_compare(node, text)
-        case ast.Constant(value=int(number)) if number >= _WHOLE:
-            raise ExpressionError(f"in {_short(text)!r}: whole numbers have 64 bits; write 1e20, say")
         case ast.Constant(value=bool() | int() | float() | str()):
-            pass
+            _permit_number(node.value, text)
         case ast.BinOp(left=ast.Constant(value=str())) | ast.BinOp(right=ast.Constant(value=str())):
-            raise ExpressionError(f"in {_short(text)!r}: {_TEXT}")
+            raise ExpressionError(f"in {_short(text)!r}: {NO_TEXT}")
         case ast.BoolOp() | ast.BinOp() | ast.UnaryOp() | ast.Name() | ast.Attribute() | ast.Subscript():
             pass
         case ast.boolop() | ast.unaryop() | ast.expr_context():
             pass
-        case ast.operator() if type(node) in _BINARY:
+        case ast.operator() if type(node) in BINARY:
             pass
         case ast.cmpop() if type(node) in _COMPARE:
             pass
@@ -146,6 +175,13 @@ def _permit(node: ast.AST, text: str) -> None:
             found = ast.get_source_segment(text, node) if isinstance(node, ast.expr) else type(node).__name__
             instead = _INSTEAD.get(type(node), "use arithmetic, comparisons, and/or/not and functions")
             raise ExpressionError(f"in {text!r}: {found!r} is not allowed; {instead}")
+
+
+def _permit_number(value: Any, text: str) -> None:
+    if isinstance(value, int) and value >= _WHOLE:
+        raise ExpressionError(f"in {_short(text)!r}: {_WHOLE_ONLY}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ExpressionError(f"in {_short(text)!r}: a number beyond 1.8e308; write a smaller one")
 
 
 def _short(text: str) -> str:
@@ -189,31 +225,39 @@ def evaluate(text: str, lookup: Lookup) -> Any:
     Parameters
     ----------
     text : str
-    lookup : callable
-        Value of a name; dotted names (``muon.pt``) are passed whole.
+    lookup : Lookup
+        Values of names.
 
     Returns
     -------
     number, ndarray (one value per event) or awkward array (one value per particle, or records)
     """
-    with np.errstate(all="ignore"):  # NaN and inf are reported where they matter, with file and entry
-        return spelled_out(_value(parse(text), lookup))
+    try:
+        with np.errstate(all="ignore"):  # NaN and inf are reported where they matter, with file and entry
+            return spelled_out(_value(parse(text), lookup))
+    except RecursionError:
+        raise ExpressionError(f"in {_short(text)!r}: nested too deeply; use fewer new_variables") from None
+    except ExpressionError as problem:
+        if problem.row is None:
+            raise
+        raise ExpressionError(f"{lookup.place(problem.row)}: {problem}") from problem
 
 
 def _value(node: ast.expr, lookup: Lookup) -> Any:
-    if (name := _dotted(node)) is not None:
-        return lookup(name)
     if isinstance(node, ast.Constant):
         return node.value
     try:
-        return simplest(_compute(node, lookup))
+        name = _dotted(node)
+        return lookup(name) if name is not None else signed(simplest(_compute(node, lookup)))
     except (ExpressionError, CardError, ReadError):
         raise
     except OverflowError as problem:
         raise ExpressionError(f"in {ast.unparse(node)!r}: the number is too large") from problem
     except _REFUSED as problem:
         reason = str(problem).strip().split("\n")[0]
-        raise ExpressionError(f"in {ast.unparse(node)!r}: {reason}") from problem
+        refusal = ExpressionError(f"in {ast.unparse(node)!r}: {reason}")
+        refusal.row = problem.row if isinstance(problem, RowError) else None
+        raise refusal from problem
 
 
 def _compute(node: ast.expr, lookup: Lookup) -> Any:
@@ -224,45 +268,40 @@ def _compute(node: ast.expr, lookup: Lookup) -> Any:
         case ast.UnaryOp(op=op, operand=operand):
             return _unary(op, _value(operand, lookup))
         case ast.BinOp(left=left, op=op, right=right):
-            return _binary(op, _value(left, lookup), _value(right, lookup))
+            return binary(type(op), _value(left, lookup), _value(right, lookup))
         case ast.Compare():
             return _comparison(node, lookup)
         case ast.Call(func=ast.Name(id=name), args=args):
-            values = [_value(a, lookup) for a in args]
-            if name != "count":  # which needs no fields
-                values = [spelled_out(v) for v in values]
-            return FUNCTIONS[name].compute(*values)
+            return _call(name, args, lookup)
         case ast.Attribute(value=value, attr=name):
             return attribute(_value(value, lookup), name)
         case ast.Subscript(value=value, slice=mask):
-            return _masked(spelled_out(_value(value, lookup)), _value(mask, lookup))
+            return masked(spelled_out(_value(value, lookup)), _value(mask, lookup))
     raise ExpressionError(f"{ast.unparse(node)!r} is not allowed")
 
 
-def _binary(op: ast.operator, left: Any, right: Any) -> Any:
-    if isinstance(left, str) or isinstance(right, str):
-        raise TypeError(_TEXT)
-    result = _BINARY[type(op)](left, right)
-    too_long = isinstance(result, int) and not -_WHOLE <= result < _WHOLE
-    return float(result) if too_long else result
+def _call(name: str, args: list[ast.expr], lookup: Lookup) -> Any:
+    scopes = [lookup] * len(args)
+    if name == "take":
+        scopes[0] = InFile(lookup)
+    values = [_value(a, s) for a, s in zip(args, scopes, strict=True)]
+    if name != "count":  # which needs no fields
+        values = [spelled_out(v) for v in values]
+    refuse_unsigned(name, values)
+    return FUNCTIONS[name].compute(*values)
 
 
 def _unary(op: ast.unaryop, value: Any) -> Any:
-    if isinstance(op, ast.USub):
-        return -value
-    return +value if isinstance(op, ast.UAdd) else ~condition(value)
+    if isinstance(op, ast.Not | ast.Invert):
+        return ~condition(value)
+    refuse_unsigned("-", [value])
+    return -value if isinstance(op, ast.USub) else +value
 
 
 def _comparison(node: ast.Compare, lookup: Lookup) -> Any:
     sides = [_value(side, lookup) for side in (node.left, *node.comparators)]
     results = [_COMPARE[type(op)](a, b) for op, a, b in zip(node.ops, sides, sides[1:], strict=False)]
     return reduce(operator.and_, results)
-
-
-def _masked(value: Any, mask: Any) -> Any:
-    if not isinstance(value, ak.Array) or not isinstance(mask, ak.Array):
-        raise TypeError("[ ] takes a condition per particle, as in jet[jet.pt > 30]; for one use nth(x, 0)")
-    return value[condition(mask)]
 
 
 def _dotted(node: ast.expr) -> str | None:
@@ -280,6 +319,8 @@ def _checked(text: str) -> str:
 
 def _text(value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and not math.isfinite(value):
+        raise ValueError(f"found {value}; write a finite number")
     return repr(value) if is_number else value
 
 

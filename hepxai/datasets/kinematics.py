@@ -62,15 +62,22 @@ def _momentum2(q: Quantities, *, polar: bool) -> Array:
 
 
 def mass_from_energy(q: Quantities, *, polar: bool) -> Array:
-    """√(E² - p²), 0 where rounding makes it imaginary."""
+    """√(E² - p²), and -√(p² - E²) where E < p, as in ROOT."""
     energy = np.asarray(q("energy"), dtype=np.float64)
-    mass: Array = np.sqrt(np.maximum(energy**2 - _momentum2(q, polar=polar), 0))
+    square = energy**2 - _momentum2(q, polar=polar)
+    mass: Array = np.copysign(np.sqrt(np.abs(square)), square)
     return mass.astype(np.float32)
 
 
 def energy_from_mass(q: Quantities) -> Array:
-    """√(p² + m²)."""
-    return np.asarray(np.hypot(q("pt") * np.cosh(q("eta")), q("mass")))
+    """√(p² + m²), and √max(p² - m², 0) for a mass below 0, as in ROOT."""
+    momentum, mass = q("pt") * np.cosh(q("eta")), np.asarray(q("mass"))
+    energy = np.asarray(np.hypot(momentum, mass))
+    below = mass < 0
+    if below.any():
+        p, m = momentum[below], mass[below]
+        energy[below] = np.sqrt(np.maximum((p - m) * (p + m), 0))
+    return energy
 
 
 #: Quantities that follow from others, for particles stored as pt, eta, phi ...

@@ -16,6 +16,7 @@ from hepxai.cards import nearest
 from hepxai.datasets.card import Particle
 from hepxai.datasets.columns import Array, ReadError, Records, flatten, jagged, records, spelled_out, take
 from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
+from hepxai.datasets.gathering import kind_of
 from hepxai.datasets.kinematics import (
     DERIVED,
     FROM_CARTESIAN,
@@ -82,7 +83,8 @@ def collection_name(card: Particle, name: str) -> str:
         return name
     one = card.branches[0]
     text = one.partition("{}")[0] if isinstance(one, str) else next(iter(one.values())).rpartition("_")[0]
-    return text.rstrip("_.") or name
+    prefix = text.rstrip("_.")
+    return prefix if prefix.isidentifier() else name  # an expression has no prefix
 
 
 class Particles:
@@ -208,7 +210,17 @@ class Particles:
             return jagged(self.flat(name), self.offsets)
         value = spelled_out(self._event_value(name))
         if isinstance(value, ak.Array) and name in self.names.known:
-            return jagged(self._rows_of(self.root.aligned(value, name)), self.offsets)
+            return jagged(self._rows_of(self.root.aligned(value, name, lists=True)), self.offsets)
+        return value if self.events is None else take(value, self.events)
+
+    def in_file(self, name: str) -> Any:
+        """Value of a name for all particles of the file, in its order: what stored positions count in."""
+        if name == "self":
+            value = spelled_out(self.root.records())
+        elif self._has(name):
+            value = jagged(self.root.flat(name), self.root.offsets)
+        else:
+            value = self.names.in_file(name)
         return value if self.events is None else take(value, self.events)
 
     def _has(self, name: str) -> bool:
@@ -259,12 +271,12 @@ class Particles:
         if self.moving and name in SPELLINGS:
             return self._kinematic(name)
         if name in self._active:  # `charge: charge` means the branch
-            return self._rows_of(self.root.stored(name))
+            return self._rows_of(self.root.stored(name, lists=True))
         if name in self.card.features:
             return self._declared("features", name, self.card.features[name].expression)
         if name in self.card.truth:
             return self._declared("truth", name, self.card.truth[name])
-        return self._rows_of(self.root.stored(name))
+        return self._rows_of(self.root.stored(name, lists=True))
 
     def _index(self) -> Array:
         if self.transverse:
@@ -278,46 +290,58 @@ class Particles:
         self._active.add(name)
         try:
             with self.names.at("particles", self.name, kind, name):
-                return self.spread(evaluate(expression, self))
+                return self.spread(evaluate(expression, self), expression)
         finally:
             self._active.discard(name)
 
-    def spread(self, value: Any) -> Array:
+    def spread(self, value: Any, what: str = "the expression") -> Array:
         """One value per particle from a value per particle, per event, or for all."""
         if isinstance(value, ak.Array):
-            return self.aligned(value, "the expression")
+            return self.aligned(value, what)
         return _repeated(value, np.diff(self.offsets))
 
-    def stored(self, name: str) -> Array:
+    def stored(self, name: str, *, lists: bool = False) -> Array:
         """Values of a quantity as the file has them; of all particles."""
-        sets = [self._numbers(s, name) for s in self.sets]
+        sets = [self._numbers(s, name, lists=lists) for s in self.sets]
         return sets[0] if len(sets) == 1 else np.stack(sets, axis=1).ravel()
 
-    def _numbers(self, naming: Naming, name: str) -> Array:
+    def _numbers(self, naming: Naming, name: str, *, lists: bool) -> Array:
         value = naming.values(name)
         if isinstance(value, ak.Array):
-            return self.aligned(value, str(naming.own(name)))
+            return self.aligned(value, str(naming.own(name)), lists=lists)
         return _repeated(value, np.diff(self.offsets) // len(self.sets))
 
-    def aligned(self, value: ak.Array, what: str) -> Array:
-        """Flat values of lists that have to be as long as those of the particles."""
-        if value.ndim != 2 or value.fields or not hasattr(value.layout.content, "dtype"):
-            kind = value.type.content
-            raise ExpressionError(f"{what} in {self.names.where} holds {kind}, not one number per particle")
+    def aligned(self, value: ak.Array, what: str, *, lists: bool = False) -> Array:
+        """Flat values (or lists, where allowed) of as many particles as these, in every event."""
+        self._refuse_kind(value, what, lists=lists)
         flat, offsets = flatten(value)
         if not np.array_equal(offsets, self.offsets):
             row = int(np.argmax(np.diff(offsets) != np.diff(self.offsets)))
             found, expected = np.diff(offsets)[row], np.diff(self.offsets)[row]
             reference = self.sets[0].own(self.counted)
             raise ReadError(
-                f"{self.names.where}: entry {self.entry(row)}: {what} has {found} values, {reference} has "
+                f"{self.place(row)}: {what} has {found} values, {reference} has "
                 f"{expected}; branches of one particle type need the same length"
             )
         return flat
 
+    def _refuse_kind(self, value: ak.Array, what: str, *, lists: bool) -> None:
+        numbers = kind_of(value) in "biuf" and ak.parameters(value).get("__array__") is None
+        if numbers and (value.ndim == 2 or (lists and value.ndim > 2)):
+            return
+        reduced = f"; write for example {'sum(' * (value.ndim - 2)}{what}{')' * (value.ndim - 2)}"
+        raise ExpressionError(
+            f"{what} in {self.names.where} holds {value.type.content}, not one number per particle"
+            f"{reduced if numbers and value.ndim > 2 else ''}"
+        )
+
     def entry(self, row: int) -> int:
         """Entry number of an event."""
         return self.names.entry(row if self.events is None else int(self.events[row]))
+
+    def place(self, row: int) -> str:
+        """File and entry of an event, for messages."""
+        return f"{self.names.where}: entry {self.entry(row)}"
 
     def records(self) -> Records:
         """All that is declared about the particles."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from hepxai.cards import nearest
 from hepxai.datasets.card import NANOAOD, DatasetCard
-from hepxai.datasets.columns import Array, Branches, ReadError
+from hepxai.datasets.columns import Array, Branches, ReadError, whole_numbers
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.expressions import ExpressionError
 from hepxai.datasets.scope import Scope
@@ -175,11 +175,23 @@ def _replaced(card: DatasetCard, name: str, where: str, content: Array) -> Array
     """
     missing = card.missing[name]
     _refuse_unfit(card, name, where, content.dtype)
-    values = np.array(missing.values, dtype=np.float64).astype(content.dtype)
-    marked = np.isin(content, values)
-    if content.dtype.kind == "f" and np.isnan(values).any():
-        marked |= np.isnan(content)
-    return np.where(marked, np.float64(missing.replace).astype(content.dtype), content)
+    if content.dtype.kind == "f":
+        values = np.array(missing.values, dtype=np.float64).astype(content.dtype)
+        marked = np.isin(content, values)
+        if np.isnan(values).any():
+            marked |= np.isnan(content)
+        return np.where(marked, np.float64(missing.replace).astype(content.dtype), content)
+    limits = np.iinfo(np.uint8 if content.dtype.kind == "b" else content.dtype)
+    whole = [int(v) for v in missing.values if limits.min <= v <= limits.max]
+    marked = np.isin(content, np.array(whole, dtype=content.dtype))
+    rest = whole_numbers(np.where(marked, content.dtype.type(0), content))
+    if rest.dtype == np.uint64:
+        raise card.error(
+            ("missing", name, "values"),
+            f"{name} of {where} holds {rest.max()}, too, which does not fit into a signed 64-bit integer; "
+            "list it here if it means missing",
+        )
+    return np.where(marked, rest.dtype.type(missing.replace), rest)
 
 
 def _refuse_unfit(card: DatasetCard, name: str, where: str, dtype: np.dtype[Any]) -> None:
@@ -187,7 +199,7 @@ def _refuse_unfit(card: DatasetCard, name: str, where: str, dtype: np.dtype[Any]
     missing = card.missing[name]
     numbers = [(("values", i), v) for i, v in enumerate(missing.values)]
     for place, number in [*numbers, (("replace",), missing.replace)]:
-        if not _fits(number, dtype):
+        if not _fits(number, dtype) or (place == ("replace",) and dtype.kind in "iu" and number >= 2**63):
             kinds = {"f": f"{dtype.name} numbers", "b": "true and false (1 and 0)"}
             holds = kinds.get(dtype.kind, "whole numbers of 64 bits")
             raise card.error(
@@ -202,4 +214,4 @@ def _fits(value: float, dtype: np.dtype[Any]) -> bool:
         return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
     if dtype.kind == "b":
         return value in (0, 1)
-    return value.is_integer() and -(2.0**63) <= value < 2.0**63
+    return math.isfinite(value) and value == int(value) and -(2**63) <= value < 2**64

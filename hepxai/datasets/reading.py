@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.planning import Plan, plan_files
+from hepxai.datasets.quality import weight_warnings
 from hepxai.datasets.selecting import Selector
 from hepxai.datasets.sources import FileInfo, opened, readable
 from hepxai.events import Events
@@ -31,7 +33,8 @@ class Reading:
     cutflow : CutFlow
     files : tuple of FileInfo
     notes : tuple of str
-        What a reader of the result should know: files without entries, events numbered by entry.
+        What a reader of the result should know: files without entries, events numbered by entry, momenta and
+        weights that look like a mistake (warned of, too).
     """
 
     events: Events
@@ -63,6 +66,7 @@ class Ledger:
     cutflow: CutFlow = field(default_factory=CutFlow)
     files: tuple[FileInfo, ...] = ()
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)  # momenta and weights that look like a mistake
 
 
 def read(
@@ -95,7 +99,10 @@ def read(
     chunks = list(iterate(card, limit=limit, chunk=chunk, progress=progress, ledger=ledger))
     events = Events.concatenate(chunks)
     _require_events(card, events, ledger.cutflow)
-    return Reading(events, ledger.cutflow, ledger.files, tuple(ledger.notes))
+    ledger.doubts += weight_warnings(events)
+    for doubt in ledger.doubts:
+        warnings.warn(doubt, stacklevel=2)
+    return Reading(events, ledger.cutflow, ledger.files, (*ledger.notes, *ledger.doubts))
 
 
 def iterate(
@@ -126,6 +133,7 @@ def iterate(
                 yield selector.events(plan.scope(card, arrays, start), number, plan.identity)
                 advance(len(arrays))
     selector.refuse_duplicates()
+    ledger.doubts += selector.momenta.warnings()
 
 
 def _stops(plans: list[Plan], limit: int | None) -> list[int]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from hepxai.cards import Place
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import Branches, take
-from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
+from hepxai.datasets.expressions import ExpressionError, InFile, UnknownNameError, evaluate
+from hepxai.datasets.gathering import kind_of
 from hepxai.datasets.hits import inside
 from hepxai.datasets.particles import Particles
 from hepxai.datasets.vocabulary import attribute, condition
@@ -57,6 +58,10 @@ class Scope:
         """Entry number of an event."""
         return int(self.entries[row])
 
+    def place(self, row: int) -> str:
+        """File and entry of an event, for messages."""
+        return f"{self.where}: entry {self.entry(row)}"
+
     def take(self, rows: IntArray) -> Scope:
         """The same names for some of the events."""
         view = Scope(self.card, self.branches, 0)
@@ -74,6 +79,18 @@ class Scope:
         if head not in self.card.new_variables:
             return self.branch(name)
         return reduce(attribute, attributes, self.variable(head))
+
+    def in_file(self, name: str) -> Any:
+        """Value of a name before cuts and in file order: what stored positions count in."""
+        head, *attributes = name.split(".")
+        if head in self.card.particles:
+            value = self.particles(head).in_file(attributes[0] if attributes else "self")
+            return reduce(attribute, attributes[1:], value)
+        if head in self.card.new_variables:
+            with self._once(head, ("new_variables", head)), self.at("new_variables", head):
+                value = evaluate(self.card.new_variables[head], InFile(self))
+            return reduce(attribute, attributes, value)
+        return self.branch(name)
 
     def _of_type(self, name: str, attributes: list[str]) -> Any:
         found = self.particles(name)
@@ -163,19 +180,40 @@ class Scope:
 
     def per_event(self, expression: str, place: Place) -> NDArray[np.float64]:
         """Value of an expression that has one number per event, ``[E]``."""
-        return self._column(expression, place).astype(np.float64)
+        return self.numbers(expression, place).astype(np.float64)
 
     def mask(self, expression: str, place: Place) -> NDArray[np.bool_]:
         """Value of a condition on events, ``[E]``."""
         with self.at(*place):
-            return np.asarray(condition(self._column(expression, place)))
+            return np.asarray(condition(self.numbers(expression, place)))
 
-    def _column(self, expression: str, place: Place) -> NDArray[Any]:
+    def numbers(self, expression: str, place: Place) -> NDArray[Any]:
+        """Value of an expression that has one number per event, ``[E]``; whole numbers stay whole."""
         value = self.value(expression, place)
         if isinstance(value, ak.Array):
-            what = "text" if ak.parameters(value).get("__array__") == "string" else "one value per particle"
-            raise self.card.error(
-                place,
-                f"{expression!r} is {what}, not one number per event; use sum(), max(), first(), any() ...",
-            )
+            raise self.card.error(place, f"{expression!r} is {_instead(value, expression)}")
+        if kind_of(value) == "u":
+            row = int(np.argmax(value))
+            raise self.card.error(place, f"{self.beyond(expression, row, value[row])} as a new variable")
         return np.broadcast_to(np.asarray(value), len(self))
+
+    def beyond(self, name: str, row: int, number: int) -> str:
+        """Message about a number from 2^63 on."""
+        branch = name if name in self.known else "BRANCH"
+        return (
+            f"{self.place(row)}: {name} is {number}, which does not fit into a signed 64-bit integer; "
+            f"if that means missing, write missing: {{{branch}: {{values: [{number}], replace: 0}}}}, "
+            f"else {name} % 1000000007, say,"
+        )
+
+
+def _instead(value: ak.Array, expression: str) -> str:
+    """Kind of a value that is not one number per event, and what gives one."""
+    if ak.parameters(value).get("__array__") == "string":
+        return f"text, not one number per event; compare it, as in {expression} == 'GG'"
+    if value.fields:
+        return f"particles, not one number per event; write for example count({expression})"
+    lists = "" if value.ndim < 3 else f"a list per particle ({value.type.content}), "
+    one = "one value per particle, " if value.ndim == 2 else ""
+    reduced = f"{'sum(' * (value.ndim - 1)}{expression}{')' * (value.ndim - 1)}"
+    return f"{lists or one}not one number per event; write for example {reduced}, or max(), any() ..."

@@ -14,6 +14,9 @@ from hepxai.datasets.assembly import assemble, schema_of
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import ALL, CutFlow
+from hepxai.datasets.expressions import ExpressionError
+from hepxai.datasets.gathering import kind_of
+from hepxai.datasets.quality import MomentumCounts
 from hepxai.datasets.scope import Scope
 from hepxai.datasets.sources import FileInfo
 from hepxai.datasets.splits import assign_split, event_hash, text_hash
@@ -28,7 +31,7 @@ class Selector:
 
     def __init__(self, card: DatasetCard, files: tuple[FileInfo, ...], cutflow: CutFlow) -> None:
         self.card, self.files, self.cutflow = card, files, cutflow
-        self.schema = schema_of(card)
+        self.schema, self.momenta = schema_of(card), MomentumCounts()
         self.samples = {s.name: (i, s) for i, s in enumerate(card.samples)}
         self._hashes: dict[str, list[tuple[int, int, NDArray[np.uint64]]]] = {
             s.name: [] for s in card.samples
@@ -42,6 +45,8 @@ class Selector:
         rows = self._selected(scope, self.files[file].sample, weight)
         kept = scope if len(rows) == len(scope) else scope.take(rows)
         particles = assemble(kept)
+        for name in self.card.particles:
+            self.momenta.add(kept.particles(name))
         for cut, counts in scope.cuts.items():
             self.cutflow.add_particles(*cut, *counts)
         own = [n[rows] for n in numbers]
@@ -60,7 +65,7 @@ class Selector:
             files=tuple(map(str, self.files)),
             file_entries=tuple(f.entries for f in self.files),
             targets=self._targets(kept),
-            observers={n: kept.per_event(e, ("observers", n)) for n, e in self.card.observers.items()},
+            observers={n: self._observed(kept, n) for n in self.card.observers},
         )
 
     # --- numbers of an event -------------------------------------------------------------------
@@ -75,7 +80,11 @@ class Selector:
         if branch is None:
             return np.zeros(len(scope), dtype=np.int64)
         with scope.at("identity", key):
-            values = scope.branch(branch)
+            values = scope.variable(branch) if branch in self.card.new_variables else scope.branch(branch)
+            if kind_of(values) == "u":
+                row = int(np.argmax(values))
+                number = scope.beyond(branch, row, values[row])
+                raise ExpressionError(f"{number} as a new variable NAME, and identity: {{{key}: NAME}}")
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu":
             kind = getattr(values, "dtype", "lists")
             raise ReadError(
@@ -150,6 +159,11 @@ class Selector:
             values[:, i] = scope.per_event(quantity.expression, place)
             _require_finite(scope, f"globals: {name}", quantity.expression, values[:, i])
         return values
+
+    def _observed(self, scope: Scope, name: str) -> NDArray[Any]:
+        """Values of an observer: whole numbers as int64, all others as float64."""
+        values = scope.numbers(self.card.observers[name], ("observers", name))
+        return values.astype(np.int64 if values.dtype.kind == "i" else np.float64)
 
     def _targets(self, scope: Scope) -> NDArray[np.float32]:
         """What a regression learns; NaN says that an event has none."""

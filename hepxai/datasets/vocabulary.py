@@ -1,8 +1,9 @@
 """What expressions on cards can say: functions of columns, particles and pairs of particles.
 
 A value is a number, one number per event (ndarray ``[E]``), one per particle (awkward array
-``[E, var]``), or records: particles (fields pt, eta, phi, mass and more) and pairs (fields first,
-second). Where an event has no such particle, the answer is NaN (-1 for argmin and argmax).
+``[E, var]``), a list per particle (``[E, var, var]``), or records: particles (fields pt, eta, phi, mass and
+more) and pairs (fields first, second). Where an event has no such particle, the answer is NaN (-1 for argmin
+and argmax).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import vector
 from numpy.typing import NDArray
 
 from hepxai.datasets.columns import Records, flatten, simplest
+from hepxai.datasets.gathering import gather, kind_of, refuse_rounding
 from hepxai.events import P4
 
 MOMENTUM = ("energy", "px", "py", "pz", "pt", "eta", "phi", "mass", "rapidity", "mt")
@@ -32,7 +34,7 @@ class Function(NamedTuple):
 
 def condition(value: Any) -> Any:
     """Value as true or false; whole numbers are true where they are not 0."""
-    kind = _kind(value)
+    kind = kind_of(value)
     if kind == "b":
         return np.bool_(value) if isinstance(value, bool) else value
     if kind in "iu":
@@ -70,28 +72,21 @@ def four_momentum(particles: Any) -> Any:
     return vector.zip({n: ak.values_astype(particles[n], np.float64) for n in P4})
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, ak.Array):
-        dtype = getattr(_leaf(value.layout), "dtype", None)
-        return dtype.kind if dtype is not None else "O"
-    return np.asarray(value).dtype.kind
-
-
-def _leaf(layout: Any) -> Any:
-    while hasattr(layout, "content"):
-        layout = layout.content
-    return layout
-
-
 # --- over the particles of an event --------------------------------------------------------------
 
 
 def _reduction(reduce: Callable[..., Any], empty: float | None = None) -> Callable[[Any], Any]:
+    """Reduction of the innermost lists: per event, or per particle where each particle has a list."""
+
     def reduced(values: Any) -> Any:
         _per_particle(values)
+        if values.fields:
+            raise TypeError("needs numbers, not particles; write for example muon.pt")
         if empty is None:
-            return ak.to_numpy(reduce(values, axis=1))
-        return ak.to_numpy(ak.fill_none(reduce(values, axis=1), empty))
+            return simplest(reduce(values, axis=-1))
+        if np.isnan(empty):
+            refuse_rounding(values)
+        return simplest(ak.fill_none(reduce(values, axis=-1), empty, axis=-1))
 
     return reduced
 
@@ -106,22 +101,31 @@ def _count(values: Any) -> Any:
     if isinstance(values, Records):
         return np.diff(values.offsets)
     _per_particle(values)
-    if not values.fields and _kind(values) == "b":
-        return ak.to_numpy(ak.sum(values, axis=1))
-    return ak.to_numpy(ak.num(values, axis=1))
+    if not values.fields and kind_of(values) == "b":
+        return simplest(ak.sum(values, axis=-1))
+    return simplest(ak.num(values, axis=1 if values.fields else -1))
 
 
 def nth(values: Any, number: Any) -> Any:
     """The particle (or value) at a position in each event; NaN where there is none."""
     _per_particle(values)
+    if kind_of(number) not in "iu":
+        raise TypeError("a position is a whole number, 0 for the first")
+    if isinstance(number, ak.Array) and number.ndim >= values.ndim:
+        raise TypeError("takes one position per event; for one per particle write take(x, i)")
     if values.fields:
         return ak.zip({n: nth(values[n], number) for n in values.fields})
+    if values.ndim > 2:
+        each = ak.broadcast_arrays(number, ak.num(values, axis=-1))[0]
+        return ak.unflatten(nth(ak.flatten(values), ak.to_numpy(ak.flatten(each))), ak.num(values))
     content, offsets = flatten(values)
     counts = np.diff(offsets)
     position = np.broadcast_to(np.asarray(number, dtype=np.int64), counts.shape)
     there = (position >= 0) & (position < counts)
+    taken = content[(offsets[:-1] + position)[there]]
+    refuse_rounding(taken)
     found = np.full(len(counts), np.nan)
-    found[there] = content[(offsets[:-1] + position)[there]]
+    found[there] = taken
     return found
 
 
@@ -200,6 +204,7 @@ FUNCTIONS: dict[str, Function] = {
     "argmax": Function(_reduction(ak.argmax, -1), (1, 1), "position of the largest, -1 if none"),
     "first": Function(lambda x: nth(x, 0), (1, 1), "the first particle or value, NaN if none"),
     "nth": Function(nth, (2, 2), "nth(x, i): the one at position i (from 0), NaN if none"),
+    "take": Function(gather, (2, 3), "take(x, i): x at stored positions; where -1, NaN or take(x, i, value)"),
     "pairs": Function(_pairs, (1, 2), "pairs(a): unordered pairs; pairs(a, b): each a with each b"),
     "system": Function(_system, (1, None), "four-momentum sum of all given particles"),
     "delta_r": Function(_between("delta_r"), (2, 2), "ΔR between particles"),

@@ -49,6 +49,18 @@ def test_files_are_found_from_anywhere(small: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("split={train: .inf}", "split.train: found inf; should be a finite number"),
+        ("split={train: .nan}", "split.train: found nan; should be a finite number"),
+        (
+            "split={train: 1e308}",
+            "split.train: found 1e+308; should be less than or equal to 1000000000000000",
+        ),
+        ("split={valid: -1}", "split.valid: found -1; should be greater than or equal to 0"),
+        ("split={folds: 100000000000000000000}", "found '100000000000000000000'; whole numbers have 64 bits"),
+        ("split={folds: 1e20}", "split.folds: found 1e+20; "),
+        ("split={folds: 20000}", "split.folds: found 20000; should be less than or equal to 10000"),
+        ("weights=.inf", "weights: found inf; write a finite number"),
+        ("particles.muon.mass=.inf", "particles.muon.mass: found inf; should be a finite number"),
         ("selektion=a > 1", "selektion: unknown key (did you mean 'selection'?)"),
         ("particles.muon.brnaches=x", "particles.muon.brnaches: unknown key (did you mean 'branches'?)"),
         ("units=TeV", "units: found 'TeV' (did you mean 'MeV'?); should be 'GeV' or 'MeV'"),

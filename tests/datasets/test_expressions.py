@@ -36,12 +36,30 @@ NAMES: dict[str, Any] = {
     "ok": np.array([True, False, True, False]),
     "kind": ak.Array(["GG", "TT", "GG", "GT"]),
     "nan": np.array([np.nan, 1.0, np.inf, 2.0]),
+    "at": jagged(COUNTS, np.array([1, -1, 0, 2, -1, 0])),
+    "far": jagged(COUNTS, np.array([1, -1, 0, 3, -1, 0])),
+    "flag": jagged(COUNTS, np.array([True, False, True, True, False, True])),
+    "big": jagged(COUNTS, np.array([2**53 + 1, 1, 2, 3, 4, 5])),
+    "lists": ak.Array([[[1, 2, 3.0], []], [], [[4.0], [5, 6], []], [[7.0]]]),
+    "id": np.array([1, 2, 3, 2**62]),
+    "unsigned": np.array([1, 2, 3, 2**64 - 1], dtype=np.uint64),
 }
 
 
-def lookup(name: str) -> Any:
-    head, *attributes = name.split(".")
-    return reduce(attribute, attributes, NAMES[head])
+class Names:
+    """Names of a file without cuts; event 0 is entry 100."""
+
+    def place(self, row: int) -> str:
+        return f"a.root:Events: entry {row + 100}"
+
+    def __call__(self, name: str) -> Any:
+        head, *attributes = name.split(".")
+        return reduce(attribute, attributes, NAMES[head])
+
+    in_file = __call__
+
+
+lookup = Names()
 
 
 def value(text: str) -> Any:
@@ -85,6 +103,24 @@ def value(text: str) -> Any:
         ("9223372036854775807 + 1 == 2.0**63", True),
         ("1**999999999 + (-1)**3 + 2**-1", 0.5),
         ("count(pairs(lep, lep))", [4, 0, 9, 1]),
+        ("take(x, at, 0)", [[-2, 0], [], [3, 4, 0], [7]]),
+        ("take(flag, at)", [[False, False], [], [True, False, False], [True]]),
+        ("take(big, at, 0)", [[1, 0], [], [2, 4, 0], [5]]),
+        ("take(big, argmax(big), 0)", [2**53 + 1, 0, 4, 5]),
+        ("sum(take(x, at, 0)) == sum(x[at >= 0])", [False, True, False, True]),
+        ("x[take(flag, at)]", [[], [], [3], [7]]),
+        ("count(lists)", [[3, 0], [], [1, 2, 0], [1]]),
+        ("count(lists > 2)", [[1, 0], [], [1, 2, 0], [1]]),
+        ("sum(lists)", [[6, 0], [], [4, 11, 0], [7]]),
+        ("sum(sum(lists))", [6, 0, 15, 7]),
+        ("any(lists > 5)", [[False, False], [], [False, True, False], [True]]),
+        ("argmax(lists)", [[2, -1], [], [0, 1, -1], [0]]),
+        ("lists[x > 2]", [[], [], [[4], []], [[7]]]),
+        ("ok + (a > 1)", [1, 1, 2, 1]),
+        ("id - 2**62", [1 - 2**62, 2 - 2**62, 3 - 2**62, 0]),
+        ("unsigned % 1000003", [1, 2, 3, (2**64 - 1) % 1000003]),
+        ("where(unsigned < 2**63, unsigned, 0) - 5", [-4, -3, -2, -5]),
+        ("unsigned == 3", [False, False, True, False]),
         ("pairs(lep).first.charge", [[1], [], [1, 1, 1], []]),
         ("abs(-2) + maximum(1, 2) + sqrt(16)", 8.0),
         ("nearest(none, lep)", [[], [], [], []]),
@@ -107,6 +143,12 @@ def test_vocabulary(text: str, expected: Any) -> None:
         ("first(lep).charge", [1, math.nan, 1, -1]),
         ("system(none).pt", [0, 0, 0, 0]),
         ("max(x[x > 100])", [math.nan] * 4),
+        ("first(take(x, at))", [-2, math.nan, 3, 7]),
+        ("take(x, argmax(x))", [1, math.nan, 4, 7]),
+        ("nth(take(lep, at).pt, 1)", [math.nan, math.nan, 10, math.nan]),
+        ("first(max(lists))", [3, math.nan, 4, 7]),
+        ("nth(nth(lists, 1), 1)", [math.nan, math.nan, 6, math.nan]),
+        ("first(nth(lists, argmin(lists)))", [1, math.nan, 4, 7]),
     ],
 )
 def test_events_without_particles_answer_nan(text: str, expected: list[float]) -> None:
@@ -180,7 +222,14 @@ def test_systems_and_separations_against_loops() -> None:
         ("9 * 'a'", "text has no arithmetic"),
         ("'%3000000000d' % 1", "text has no arithmetic"),
         ("9223372036854775808", "whole numbers have 64 bits; write 1e20"),
-        ("9" * 1000, "9...': whole numbers have 64 bits"),
+        *((digits * "9", "9...': whole numbers have 64 bits; write 1e20") for digits in (1000, 5000)),
+        ("a * 1e999", "a number beyond 1.8e308"),
+        ("-" * 9000 + "a", "nested too deeply; write it in parts, as new_variables:"),
+        ("not " * 200 + "ok", "more than 100 levels of nesting; write it in parts"),
+        ("+".join("a" * 4000), "nested too deeply"),
+        ("abs(" * 150 + "a" + ")" * 150, "more than 100 levels of nesting"),
+        ("(" * 3000 + "a" + ")" * 3000, "syntax not understood"),
+        ("a == " * 4000 + "a", "20,001 characters; write it in parts"),
     ],
 )
 def test_what_is_refused_before_anything_is_read(text: str, message: str) -> None:
@@ -200,6 +249,46 @@ def test_what_is_refused_before_anything_is_read(text: str, message: str) -> Non
         ("first(lep).__class__", "no attribute '__class__'"),
         ("pairs(x)", "pairs() needs particles, such as muon"),
         ("x[0]", "[ ] takes a condition per particle"),
+        ("x[at]", "[ ] takes a condition per particle, not numbers; for positions write take(x, positions)"),
+        ("x[ok]", "[ ] takes a condition per particle, as in jet[jet.pt > 30]"),
+        ("x[lists > 1]", "[ ] takes a condition per particle, as in jet[jet.pt > 30]"),
+        (
+            "x[lep[lep.pt > 30].pt > 0]",
+            "a.root:Events: entry 102: in 'x[lep[lep.pt > 30].pt > 0]': the condition "
+            "has 1 values for 3 particles",
+        ),
+        ("take(x, far)", "a.root:Events: entry 102: in 'take(x, far)': position 3 among 3 particles (1 such"),
+        ("take(x, at - 2)", "entry 100: in 'take(x, at - 2)': position -3 among 2 particles"),
+        (
+            "take(x, 0)",
+            "entry 101: in 'take(x, 0)': position 0 among 0 particles (1 such in this chunk); write nth(",
+        ),
+        ("take(x, flag)", "needs positions, whole numbers, as i; for a condition write x[condition]"),
+        ("take(x, x)", "needs positions, whole numbers"),
+        ("take(a, n)", "take(x, i) needs one value per particle as x"),
+        ("take(lists, at)", "for lists write take(sum(x), i), say"),
+        ("take(lep, at, 0)", "is for numbers; write for example take(x, i).pt"),
+        (
+            "take(big, at)",
+            "beyond 2^53 would be rounded, for NaN is no whole number; write take(x, argmax(x), 0)",
+        ),
+        ("first(big)", "beyond 2^53 would be rounded"),
+        ("max(big)", "beyond 2^53 would be rounded"),
+        ("nth(x, 0.5)", "in 'nth(x, 0.5)': a position is a whole number, 0 for the first"),
+        ("nth(x, at)", "takes one position per event; for one per particle write take(x, i)"),
+        ("sum(lep)", "needs numbers, not particles; write for example muon.pt"),
+        ("lep.pt.pt", "in 'lep.pt.pt': no attribute 'pt'"),
+        ("n % 0", "in 'n % 0': a whole number divided by 0; write for example x % maximum(y, 1)"),
+        ("a // 1 + n // n", "in 'n // n': a whole number divided by 0; write for example x // maximum(y, 1)"),
+        ("id * 4", "in 'id * 4': the result does not fit into 64 bits; write 1.0 * x"),
+        ("id ** 2", "does not fit into 64 bits"),
+        (
+            "unsigned - 5",
+            "numbers from 2^63 on, which do not fit into signed 64-bit integers; write event % 10",
+        ),
+        ("-unsigned", "write event % 1000000007, say, or where(event < 2**63, event, 0)"),
+        ("maximum(unsigned, id)", "numbers from 2^63 on"),
+        ("where(ok, unsigned, -1)", "numbers from 2^63 on"),
         ("kind + 1", "in 'kind + 1': "),
         ("a & 1", "in 'a & 1': "),
         ("system(x)", "needs particles, such as muon or first(muon)"),
@@ -218,3 +307,17 @@ def test_what_is_refused_when_the_types_are_known(text: str, message: str) -> No
     with pytest.raises(ExpressionError) as error:
         evaluate(text, lookup)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "expected"),
+    [
+        ("n % maximum(n, 1)", [0, 0, 0, 0]),
+        ("1.0 * id * 4", [4, 8, 12, 2.0**64]),
+        ("unsigned % 1000000007", [1, 2, 3, 582344007]),
+        ("take(sum(lists), at, 0)", [[0, 0], [], [4, 0, 0], [7]]),
+        ("sum(lep.pt)", [70, 0, 80, 60]),
+    ],
+)
+def test_remedies_work(remedy: str, expected: Any) -> None:
+    assert value(remedy) == expected

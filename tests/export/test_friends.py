@@ -334,7 +334,7 @@ def _twice(events):
     [
         (_twice, r"entry \d+ is claimed by two events of .*z/nano\.root:Events"),
         (lambda e: e.replace(entry=e.entry + 60), r"entry \d+ is outside .*nano\.root"),
-        (lambda e: e.replace(file=e.file + 2), "in none of the 3 files"),
+        (lambda e: e.replace(file=e.file + 2), "file holds 4 "),
         (lambda e: e.replace(files=("a.root", *e.files[1:])), "'a.root' names no tree; write path:tree"),
     ],
 )
