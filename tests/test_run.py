@@ -487,6 +487,7 @@ def test_a_changed_shard_is_explained_again(copied: Path, monkeypatch: pytest.Mo
     assert found.checks["max_row_deviation"] < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore::hepxai.explain.base.CheckWarning")
 @pytest.mark.parametrize(
     ("method", "check", "value"),
     [
