@@ -179,10 +179,13 @@ def _fields(form: Any) -> Iterator[tuple[str, ...]]:
 # --- objects with momenta --------------------------------------------------------------------------
 
 
-def members(thing: str, name: str) -> list[str]:
-    """Names under which an object may hold a quantity, such as ``lep.fP.fX`` for px of ``lep``."""
-    spelled = (*SPELLINGS.get(name, (name,)), *_MEMBERS.get(name, "").split())
-    return [f"{thing}.{holder}{s}" for holder in _HOLDERS for s in spelled]
+def spellings(pattern: str, name: str) -> list[str]:
+    """Names that a quantity may have: ``Muon_pt`` under ``Muon_{}``, ``lep.fP.fX`` in an object ``lep``."""
+    spelled = SPELLINGS.get(name, (name,))
+    if "{}" in pattern:
+        return [pattern.replace("{}", s) for s in spelled]
+    inside = (*spelled, *_MEMBERS.get(name, "").split())
+    return [f"{pattern}.{holder}{s}" for holder in _HOLDERS for s in inside]
 
 
 def objects(names: Collection[str]) -> Mapping[str, set[str]]:

@@ -13,7 +13,7 @@ import awkward as ak
 import numpy as np
 
 from hepxai.cards import nearest
-from hepxai.datasets.branches import members, objects
+from hepxai.datasets.branches import objects, spellings
 from hepxai.datasets.card import Particle
 from hepxai.datasets.columns import Array, ReadError, Records, flatten, jagged, records, spelled_out, take
 from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
@@ -49,11 +49,7 @@ class Naming:
         """Branch or expression of a quantity, None where there is none."""
         if not isinstance(self.pattern, str):
             return self.pattern.get(name) or (self.pattern.get("E") if name == "energy" else None)
-        if "{}" in self.pattern:
-            spelled = [self.pattern.replace("{}", s) for s in SPELLINGS.get(name, (name,))]
-        else:
-            spelled = members(self.pattern, name)
-        return next((s for s in spelled if s in self.events.known), None)
+        return next((s for s in spellings(self.pattern, name) if s in self.events.known), None)
 
     def values(self, name: str) -> Any:
         """Column of a quantity."""
