@@ -11,7 +11,7 @@ from typing import Any
 
 import awkward as ak
 from uproot.interpretation.jagged import AsJagged
-from uproot.interpretation.objects import AsStridedObjects
+from uproot.interpretation.objects import AsObjects, AsStridedObjects
 
 from hepxai.datasets.expressions import ExpressionError
 from hepxai.datasets.kinematics import SPELLINGS
@@ -21,6 +21,7 @@ _NUMBERS = re.compile(
 )
 _BASIC = 60  # streamer types below it are numbers, and arrays of them
 _MEMBERWISE = 1 << 14  # bit of the version that precedes a vector
+_LOOK_AT = 10_000  # bytes, to see how objects are stored
 #: Members of ROOT's vector classes (TLorentzVector, TVector2, ROOT::Math::LorentzVector) ...
 _MEMBERS = {
     "pt": "fPt",
@@ -185,7 +186,7 @@ def spellings(pattern: str, name: str) -> list[str]:
     if "{}" in pattern:
         return [pattern.replace("{}", s) for s in spelled]
     inside = (*spelled, *_MEMBERS.get(name, "").split())
-    return [f"{pattern}.{holder}{s}" for holder in _HOLDERS for s in inside]
+    return [f"{pattern.rstrip('.')}.{holder}{s}" for holder in _HOLDERS for s in inside]
 
 
 def objects(names: Collection[str]) -> Mapping[str, set[str]]:
@@ -206,15 +207,19 @@ def objects(names: Collection[str]) -> Mapping[str, set[str]]:
 
 
 def misread(branch: Any) -> bool:
-    """Whether uproot would give wrong numbers: it takes memberwise vectors of objects for others."""
-    if not hasattr(branch, "interpretation"):
+    """Whether uproot would give wrong numbers for a branch of whole objects.
+
+    It does not know that the bytes of a class without ``ClassDef`` start with a checksum, nor, in vectors,
+    that objects may be stored member by member.
+    """
+    kind: Any = getattr(branch, "interpretation", None)
+    in_vector = isinstance(kind, AsJagged) and isinstance(kind.content, AsStridedObjects)
+    if not (in_vector or isinstance(kind, AsObjects | AsStridedObjects)) or not branch.num_baskets:
         return False
-    kind = branch.interpretation
-    objects_in_vector = isinstance(kind, AsJagged) and isinstance(kind.content, AsStridedObjects)
-    if not objects_in_vector or not kind.header_bytes or not branch.num_baskets:
-        return False
-    version = bytes(branch.basket(0).data[4:6])
-    return bool(int.from_bytes(version) & _MEMBERWISE)
+    start = bytes(branch.basket(0).data[:_LOOK_AT])
+    memberwise = in_vector and kind.header_bytes and int.from_bytes(start[4:6]) & _MEMBERWISE
+    streamers = (s for versions in branch.file.streamers.values() for s in versions.values())
+    return bool(memberwise) or any(s.member("fCheckSum").to_bytes(4) in start for s in streamers)
 
 
 def damage(branch: Any, start: int, stop: int) -> Exception | None:

@@ -138,7 +138,7 @@ class Particle(Card):
             if not isinstance(one, str):
                 continue
             braces = one.count("{"), one.count("}"), one.count("{}")
-            if braces != (1, 1, 1) and (any(braces) or not one[-1:].isalnum()):
+            if braces != (1, 1, 1) and (any(braces) or one[-1:] in ("", "_")):
                 raise ValueError(
                     f"found {one!r}; a pattern has one {{}} for pt, eta ..., such as Muon_{{}}, "
                     "and no other braces; an object such as a TLorentzVector is given by its name"

@@ -198,7 +198,7 @@ def _unread(branch: Any) -> ak.Array | str | None:
         return f"uproot has no columns for it ({because(problem)})"
     if not _of_numbers(form):
         return ak.Array(form.length_zero_array())
-    return "vectors of objects stored member by member, which uproot misreads" if misread(branch) else None
+    return "whole objects, whose bytes uproot takes apart in the wrong way" if misread(branch) else None
 
 
 def _of_numbers(form: Any, lists: int = 0) -> bool:

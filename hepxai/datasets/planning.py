@@ -136,8 +136,8 @@ def _refuse_misread(tree: Any, info: FileInfo, needed: frozenset[str]) -> None:
     for branch in sorted(needed):
         if misread(tree[branch]):
             raise ReadError(
-                f"{info}: branch {branch} holds vectors of objects that are stored member by member, which "
-                "uproot misreads; write it with a split level (the default of TTree::Branch) or as numbers"
+                f"{info}: branch {branch} holds whole objects, whose bytes uproot takes apart in the wrong "
+                "way; write it with a split level (the default of TTree::Branch), or as numbers"
             )
 
 
