@@ -306,12 +306,12 @@ def inspect(
     with _plain_errors():
         if draft is not None:
             _require_new(draft)
-        found = inspect_file(file)
+        found = inspect_file(file, match=match)
         # What goes through a pipe is searched, not looked at: one line for each branch.
         page = console if console.is_terminal else Console(width=1000)
-        page.print(found if match is None else found.matching(match))
+        page.print(found)
         if draft is not None:
-            write_text(draft, draft_card(found))
+            write_text(draft, draft_card(found if match is None else inspect_file(file)))
             text = f"card written to {draft}; look through it, then `hepxai check {draft}`"
             console.print(text, markup=False, soft_wrap=True)
 

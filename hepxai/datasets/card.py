@@ -145,10 +145,13 @@ class Particle(Card):
         if not sets:
             raise ValueError("no branches; write a pattern such as Muon_{}")
         for one in sets:
-            if isinstance(one, str) and not (one.count("{") == one.count("}") == one.count("{}") == 1):
+            if not isinstance(one, str):
+                continue
+            braces = one.count("{"), one.count("}"), one.count("{}")
+            if braces != (1, 1, 1) and (any(braces) or one[-1:] in ("", "_")):
                 raise ValueError(
                     f"found {one!r}; a pattern has one {{}} for pt, eta ..., such as Muon_{{}}, "
-                    "and no other braces"
+                    "and no other braces; an object such as a TLorentzVector is given by its name"
                 )
         return sets
 

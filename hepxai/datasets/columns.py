@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.jagged import IntArray, take_rows
+
+if TYPE_CHECKING:
+    from hepxai.datasets.branches import Column, Names
 
 Array = NDArray[Any]
 
@@ -103,16 +106,16 @@ def whole_numbers(content: Array) -> Array:
 
 
 class Branches:
-    """Branches of a chunk, loaded when first asked for; ``used`` names those that were.
+    """Columns of a chunk, loaded when first asked for; ``used`` names those that were.
 
     Parameters
     ----------
     load : callable
-        Awkward array of a branch.
-    known : collection of str
-        Names of all branches.
+        Awkward array of a column.
+    names : Names
+        Columns of the tree, by all their names.
     replace : mapping of str to callable
-        What to do with the flat values of some branches (missing values).
+        What to do with the flat values of some columns (missing values).
     where : str
         ``path:tree``, for messages.
     start : int
@@ -121,26 +124,32 @@ class Branches:
 
     def __init__(
         self,
-        load: Callable[[str], ak.Array],
+        load: Callable[[Column], ak.Array],
         *,
-        known: frozenset[str],
+        names: Names,
         replace: Mapping[str, Callable[[Array], Array]],
         where: str,
         start: int = 0,
     ) -> None:
-        self._load, self._replace, self.known = load, replace, known
+        self._load, self._replace, self._names = load, replace, names
         self.where, self.start = where, start
-        self._cache: dict[str, Any] = {}
+        self._cache: dict[Column, Any] = {}
 
     @property
-    def used(self) -> tuple[str, ...]:
-        """Names of the branches that were asked for."""
+    def known(self) -> frozenset[str]:
+        """Names of all columns."""
+        return self._names.known
+
+    @property
+    def used(self) -> tuple[Column, ...]:
+        """Columns that were asked for."""
         return tuple(self._cache)
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._cache:
-            self._cache[name] = self._replaced(name, column(self._load(name)))
-        return self._cache[name]
+        wanted = self._names[name]
+        if wanted not in self._cache:
+            self._cache[wanted] = self._replaced(wanted.name, column(self._load(wanted)))
+        return self._cache[wanted]
 
     def _replaced(self, name: str, value: Any) -> Any:
         if name not in self._replace:

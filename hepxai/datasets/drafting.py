@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from hepxai.datasets.branches import objects, spellings
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.inspection import FileReport, Shape, TreeReport
-from hepxai.datasets.kinematics import SPELLINGS, convention, patterns
+from hepxai.datasets.kinematics import convention, patterns
 from hepxai.datasets.sources import is_remote
 from hepxai.datasets.vocabulary import FUNCTIONS
 
@@ -41,6 +42,12 @@ class _Group:
     patterns: list[str]
     components: tuple[str, ...]
     has: set[str] = field(default_factory=set)
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What the names of branches have before and after that of a quantity."""
+        before, braces, after = self.patterns[0].partition("{}")
+        return (before, after) if braces else (f"{before}.", "")
 
 
 def draft_card(report: FileReport) -> str:
@@ -77,8 +84,10 @@ def _groups(tree: TreeReport) -> tuple[list[_Group], list[str]]:
 
 
 def _kinematic(tree: TreeReport, shape: Shape) -> list[_Found]:
-    found = patterns(tree.names(shape))
-    return [(pattern, convention(have) or (), have) for pattern, have in found.items()]
+    names = tree.names(shape)
+    things = {name: have for name, have in objects(names).items() if convention(have)}
+    found = {p: h for p, h in patterns(names).items() if not p.startswith(tuple(f"{t}." for t in things))}
+    return [(pattern, convention(have) or (), have) for pattern, have in (things | found).items()]
 
 
 def _numbered(single: list[_Found]) -> list[_Group]:
@@ -94,12 +103,13 @@ def _is_missing(pattern: str) -> bool:
     return re.search(r"met|miss", pattern, re.IGNORECASE) is not None and not _NOT_MEASURED.match(pattern)
 
 
-def _preference(group: _Group) -> tuple[bool, int]:
-    return group.name not in ("met", "puppimet", "pfmet"), len(group.name)
+def _preference(group: _Group) -> tuple[int, int]:
+    best = ("met", "puppimet", "pfmet")
+    return best.index(group.name) if group.name in best else len(best), len(group.name)
 
 
 def _name(pattern: str) -> str:
-    name = re.sub(r"\W|\d", "", pattern.replace("{}", "")).strip("_").lower()
+    name = re.sub(r"\W|\d|[pP]4$", "", pattern.replace("{}", "")).strip("_").lower()
     return "particle" if not name or name in FUNCTIONS else name
 
 
@@ -136,7 +146,7 @@ def _labels(tree: TreeReport) -> list[str]:
     there = [b.name for b in tree.branches if b.shape == "per event" and _LABELS.match(b.name)]
     name, hint = (there[0], "") if there else ("isSignal", " # isSignal: a branch or variable of yours")
     return [
-        "labels: [signal] # e.g. [background, signal], each the class: of a sample",
+        "labels: [signal] # one class: nothing to tell apart; add another, as in [background, signal]",
         "# Both classes in one file? Then a condition for each, and no class: in samples:",
         f"# labels: {{background: {name} == 0, signal: {name} == 1}}{hint}",
     ]
@@ -155,7 +165,7 @@ def _units(tree: TreeReport, groups: list[_Group]) -> str:
 
 def _branch(tree: TreeReport, pattern: str, component: str) -> str | None:
     names = {b.name for b in tree.branches}
-    return next((n for s in SPELLINGS[component] if (n := pattern.replace("{}", s)) in names), None)
+    return next((n for n in spellings(pattern, component) if n in names), None)
 
 
 def _identity(tree: TreeReport) -> list[str]:
@@ -174,11 +184,32 @@ def _particles(tree: TreeReport, groups: list[_Group], others: list[str]) -> lis
         lines += [f"  {group.name}:", f"    branches: {_source(tree, group)}"]
         if len(group.components) == 3 and not group.has & {"mass", "energy"}:
             lines.append(f"    mass: {_MASSES.get(group.name, 0.0)} # GeV; the file has none")
+        if filled := _filled(tree, group):
+            lines.append(f"    cuts: {{filled: {filled}}} # every event has as many places, not all filled")
         if extra := _extra(tree, group):
             lines.append(f"    features: {{{', '.join(f'{k}: {n}' for k, n in extra.items())}}}")
     if others:
         lines.append(f"  # not used: {', '.join(others)}")
     return lines + _missing(tree, groups)
+
+
+def _filled(tree: TreeReport, group: _Group) -> str:
+    """Condition for the places of fixed arrays and flat columns that hold a particle; empty if all do."""
+    sizes = [
+        tree.branch(name)
+        for pattern in group.patterns
+        for component in ("pt", "energy", *group.components)
+        if (name := _branch(tree, pattern, component))
+    ]
+    fixed = any(b.size for b in sizes)
+    stem = re.sub(r"[\W_]", "", group.ends[0]).lower()
+    counters = {f"{a}{stem}{b}" for a in ("n", "num", "") for b in ("", "s", "n", "size", "count")} - {stem}
+    for branch in tree.branches if fixed else ():
+        whole = branch.shape == "per event" and "int" in branch.type.lower()
+        if whole and not branch.low < 0 and branch.name.replace("_", "").lower() in counters:
+            return f"index < {branch.name}"
+    padded = any(b.nan or b.sentinels or b.low == 0 for b in sizes)
+    return "pt > 0" if padded and (fixed or len(group.patterns) > 1) else ""
 
 
 def _source(tree: TreeReport, group: _Group) -> str:
@@ -192,7 +223,7 @@ def _source(tree: TreeReport, group: _Group) -> str:
 def _extra(tree: TreeReport, group: _Group) -> dict[str, str]:
     """Short names of charge and b-tag branches, where the file has them."""
     shape: Shape = "per event" if len(group.patterns) > 1 else "per particle"
-    before, after = group.patterns[0].split("{}")
+    before, after = group.ends
     short = [
         n[len(before) : len(n) - len(after)]
         for n in tree.names(shape)
@@ -204,7 +235,7 @@ def _extra(tree: TreeReport, group: _Group) -> dict[str, str]:
 
 
 def _missing(tree: TreeReport, groups: list[_Group]) -> list[str]:
-    used = [p.replace("{}", n) for g in groups for p in g.patterns for n in _extra(tree, g).values()]
+    used = [n for g in groups for p in g.patterns for q in _extra(tree, g).values() for n in spellings(p, q)]
     lines = []
     for branch in (b for b in tree.branches if b.name in used and (b.sentinels or b.nan)):
         values = [f"{v:g}" for v, _ in branch.sentinels] + [".nan"] * bool(branch.nan)
@@ -225,5 +256,5 @@ def _tail(tree: TreeReport, groups: list[_Group]) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Text as a YAML scalar, in quotes where it needs them."""
-    return yaml.safe_dump(text, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+    """Text as a YAML scalar inside brackets, in quotes where it needs them."""
+    return yaml.safe_dump([text], default_flow_style=True, width=10_000).strip()[1:-1]

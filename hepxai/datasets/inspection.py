@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,13 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from hepxai.cards import nearest
+from hepxai.datasets.branches import Column, Names, because, damage, misread
 from hepxai.datasets.columns import Array, ReadError, flatten
-from hepxai.datasets.sources import branch_names, field_of, open_root, readable, trees_of
+from hepxai.datasets.sources import open_root, readable, trees_of
 
 Shape = Literal["per event", "per particle", "text", "other"]
 #: Numbers that stand for "missing" in files of the field, whatever else a branch holds.
 SENTINELS = (-99999.0, -9999.0, -3000.0, -1000.0, -999.0, -99.0, 999.0, 9999.0, 99999.0)
-_BATCH = 200
+#: Most entries to look at, and most values of all branches together: what takes some seconds to read.
+_ENTRIES, _VALUES = 10_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class BranchReport:
     nan, inf : int
     sentinels : mapping of float to int
         Suspicious values and how often they occur.
+    size : int
+        Values in every event, of a fixed array such as ``Jet_pt[5]/F``; 0 for other branches.
+    problem : str
+        Why it cannot be read; empty where it can.
     """
 
     name: str
@@ -52,6 +57,8 @@ class BranchReport:
     nan: int = 0
     inf: int = 0
     sentinels: tuple[tuple[float, int], ...] = ()
+    size: int = 0
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,102 +110,144 @@ class FileReport:
     looked_at: int
     trees: tuple[TreeReport, ...]
 
-    def matching(self, pattern: str) -> FileReport:
-        """Only the branches whose names match a pattern such as ``Muon_*``, and the trees that have any.
-
-        Raises
-        ------
-        ReadError
-            If no branch matches.
-        """
-        kept = (
-            dataclasses.replace(t, branches=tuple(b for b in t.branches if fnmatchcase(b.name, pattern)))
-            for t in self.trees
-        )
-        if trees := tuple(t for t in kept if t.branches):
-            return dataclasses.replace(self, trees=trees)
-        known = [b.name for t in self.trees for b in t.branches]
-        raise ReadError(
-            f"{self.path}: no branch matches {pattern!r}{nearest(pattern, known)}; "
-            f"there are {len(known):,}, e.g. {', '.join(known[:5])}"
-        )
-
     def __rich__(self) -> Group:
         if not self.trees:
             return Group(Text(f"{self.path} has no TTree and no RNTuple"))
         return Group(Text(f"{self.path}: first {self.looked_at:,} entries"), *self.trees)
 
 
-def inspect_file(path: str | Path, *, entries: int = 10_000) -> FileReport:
-    """Look at every branch of every tree of a file.
+def inspect_file(path: str | Path, *, match: str | None = None, entries: int | None = None) -> FileReport:
+    """Look at the branches of every tree of a file.
+
+    A branch that cannot be read is listed with the reason.
 
     Parameters
     ----------
     path : path or URL
-    entries : int
-        How many entries to look at.
+    match : str, optional
+        Pattern of names such as ``Muon_*``; other branches are not read, trees without any left out.
+    entries : int, optional
+        How many entries to look at; by default as many as some seconds allow, at most 10,000.
 
     Raises
     ------
     ReadError
-        If the file is missing, truncated or not ROOT.
+        If the file is missing, truncated or not ROOT, or no branch matches.
     """
-    with open_root(str(path)) as file, readable(str(path)):
-        trees = [_tree(file[name], name, kind, entries) for name, kind in trees_of(file).items()]
-    return FileReport(str(path), entries, tuple(sorted(trees, key=lambda t: -t.entries)))
+    where = str(path)
+    with open_root(where) as file:
+        with readable(where):
+            trees = {name: file[name] for name in trees_of(file)}
+            columns = {name: Names(tree, where).columns for name, tree in trees.items()}
+        if match is not None:
+            columns = _matching(columns, match, where)
+        kinds = trees_of(file)
+        total = sum(map(len, columns.values()))
+        stop = entries or min(_ENTRIES, max(1, _VALUES // max(1, total)))
+        reports = [_tree(trees[name], name, kinds[name], columns[name], stop) for name in columns]
+    return FileReport(where, stop, tuple(sorted(reports, key=lambda t: -t.entries)))
 
 
-def _tree(tree: Any, name: str, kind: str, entries: int) -> TreeReport:
-    names = list(dict.fromkeys(branch_names(tree)))
-    stop = min(entries, int(tree.num_entries))
-    reports: list[BranchReport] = []
-    for i in range(0, len(names), _BATCH):
-        reports += _branches(tree, names[i : i + _BATCH], stop)
-    return TreeReport(name, kind, int(tree.num_entries), tuple(reports))
+def _matching(
+    columns: dict[str, tuple[Column, ...]], pattern: str, where: str
+) -> dict[str, tuple[Column, ...]]:
+    some = {name: tuple(c for c in all_ if fnmatchcase(c.name, pattern)) for name, all_ in columns.items()}
+    if any(some.values()):
+        return {name: chosen for name, chosen in some.items() if chosen}
+    names = [c.name for all_ in columns.values() for c in all_]
+    raise ReadError(
+        f"{where}: no branch matches {pattern!r}{nearest(pattern, names)}; "
+        f"there are {len(names):,}, e.g. {', '.join(names[:5])}"
+    )
 
 
-def _branches(tree: Any, names: list[str], stop: int) -> list[BranchReport]:
+def _tree(tree: Any, name: str, kind: str, columns: tuple[Column, ...], entries: int) -> TreeReport:
+    total = int(tree.num_entries)
+    stop = min(entries, total)
+    arrays = _read(tree, tuple(dict.fromkeys(c.branch for c in columns)), stop)
+    reports = tuple(_report(tree, c, arrays[c.branch]) for c in dict.fromkeys(columns))
+    return TreeReport(name, kind, total, reports)
+
+
+def _read(tree: Any, branches: tuple[str, ...], stop: int) -> dict[str, ak.Array | str]:
+    """Values of each branch, or why there are none."""
+    unread = {b: text for b in branches if (text := _unread(tree[b])) is not None}
+    some = [b for b in branches if b not in unread]
     try:
-        arrays = tree.arrays(names, entry_stop=stop)
-        columns = {n: field_of(arrays, n) for n in names}
+        arrays = tree.arrays(some, entry_stop=stop)
+        return unread | {b: Column(b, b).of(arrays) for b in some}
     except MemoryError:
         raise
-    except Exception:  # some branch has a type that uproot cannot read: find out which
-        columns = {n: _column(tree, n, stop) for n in names}
-    return [_report(n, str(tree[n].typename), columns[n]) for n in names]
+    except Exception:  # some of them cannot be read: find out which
+        return unread | {b: _one(tree[b], stop) for b in some}
 
 
-def _column(tree: Any, name: str, stop: int) -> ak.Array | None:
-    try:
-        return tree[name].array(entry_stop=stop)
-    except MemoryError:
-        raise
-    except Exception:  # reported as "other", with its type
+def _unread(branch: Any) -> ak.Array | str | None:
+    """Of a branch of a TTree that is not worth reading: no values, or why there are none.
+
+    Text and nested lists have no range. Of objects uproot takes some apart in the wrong way, and then may ask
+    for gigabytes: those of numbers only are safe.
+    """
+    if not hasattr(branch, "interpretation"):
         return None
+    try:
+        form = branch.interpretation.awkward_form(branch.file)
+    except MemoryError:
+        raise
+    except Exception as problem:  # uproot says in many ways that a C++ type has no columns
+        return f"uproot has no columns for it ({because(problem)})"
+    if not _of_numbers(form):
+        return ak.Array(form.length_zero_array())
+    return "whole objects, whose bytes uproot takes apart in the wrong way" if misread(branch) else None
 
 
-def _report(name: str, type_: str, array: ak.Array | None) -> BranchReport:
+def _of_numbers(form: Any, lists: int = 0) -> bool:
+    if isinstance(form, ak.forms.RecordForm):
+        return all(_of_numbers(c, lists) for c in form.contents)
+    if isinstance(form, ak.forms.ListOffsetForm | ak.forms.RegularForm):
+        return not lists and "__array__" not in form.parameters and _of_numbers(form.content, 1)
+    return isinstance(form, ak.forms.NumpyForm)
+
+
+def _one(branch: Any, stop: int) -> ak.Array | str:
+    try:
+        return branch.array(entry_stop=stop)
+    except MemoryError:
+        raise
+    except Exception as problem:
+        broken = damage(branch, 0, stop)
+        return f"truncated or damaged ({because(broken)})" if broken else f"unreadable ({because(problem)})"
+
+
+def _report(tree: Any, column: Column, values: ak.Array | str) -> BranchReport:
+    type_ = column.type(tree)
+    if isinstance(values, str):
+        return BranchReport(column.name, type_, "other", problem=values)
+    array = values[column.fields] if column.fields else values
     shape = _shape(array)
-    if array is None or shape in ("text", "other"):
-        return BranchReport(name, type_, shape, 0 if array is None else len(array))
-    values = flatten(array)[0] if shape == "per particle" else ak.to_numpy(array)
-    finite = values[np.isfinite(values)]
+    if shape in ("text", "other"):
+        return BranchReport(column.name, type_, shape, len(array))
+    size = getattr(array.type.content, "size", 0)
+    numbers = flatten(array)[0] if shape == "per particle" else ak.to_numpy(array)
+    finite = numbers[np.isfinite(numbers)]
     sentinels = suspicious(finite)
     clean = finite[~np.isin(finite, [v for v, _ in sentinels])]
     ends = (clean.min(), clean.max(), np.median(clean)) if len(clean) else (np.nan,) * 3
     low, high, median = (float(v) for v in ends)
-    nan = int(np.isnan(values).sum())
-    inf = len(values) - len(finite) - nan
-    return BranchReport(name, type_, shape, len(values), low, high, median, nan, inf, sentinels)
+    nan = int(np.isnan(numbers).sum())
+    inf = len(numbers) - len(finite) - nan
+    return BranchReport(column.name, type_, shape, len(numbers), low, high, median, nan, inf, sentinels, size)
 
 
-def _shape(array: ak.Array | None) -> Shape:
-    kind = "" if array is None else str(array.type.content)
-    if array is None or "{" in kind or "?" in kind or kind.count("*") > 1 or "unknown" in kind:
+def _shape(array: ak.Array) -> Shape:
+    kind, lists = array.type.content, 0
+    while isinstance(kind, ak.types.ListType | ak.types.RegularType):
+        if "__array__" in kind.parameters:
+            return "text"
+        kind, lists = kind.content, lists + 1
+    if not isinstance(kind, ak.types.NumpyType) or np.dtype(kind.primitive).kind not in "biuf":
         return "other"
-    if "string" in kind or "char" in kind:
-        return "text"
-    return "per particle" if kind.startswith("var *") else "other" if "*" in kind else "per event"
+    return "per event" if lists == 0 else "per particle" if lists == 1 else "other"
 
 
 def suspicious(values: Array) -> tuple[tuple[float, int], ...]:
@@ -230,4 +279,4 @@ def _short(value: float) -> str:
 
 def _warning(branch: BranchReport) -> str:
     parts = [f"{n} NaN" for n in (branch.nan,) if n] + [f"{n} infinite" for n in (branch.inf,) if n]
-    return ", ".join(parts + [f"{n} × {v:g}" for v, n in branch.sentinels])
+    return ", ".join(parts + [f"{n} × {v:g}" for v, n in branch.sentinels]) or branch.problem

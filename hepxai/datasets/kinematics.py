@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -50,6 +51,9 @@ def patterns(names: Iterable[str]) -> Mapping[str, set[str]]:
                     found.setdefault(f"{name[: -len(spelled)]}{{}}", set()).add(component)
                 if name.startswith(spelled):
                     found.setdefault(f"{{}}{name[len(spelled) :]}", set()).add(component)
+                for inside in re.finditer(rf"(?<=[_.]){spelled}(?=[_.])", name):  # jet_pt_0
+                    pattern = f"{name[: inside.start()]}{{}}{name[inside.end() :]}"
+                    found.setdefault(pattern, set()).add(component)
     return {pattern: have for pattern, have in found.items() if convention(have)}
 
 

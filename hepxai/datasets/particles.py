@@ -13,6 +13,7 @@ import awkward as ak
 import numpy as np
 
 from hepxai.cards import nearest
+from hepxai.datasets.branches import objects, spellings
 from hepxai.datasets.card import Particle
 from hepxai.datasets.columns import Array, ReadError, Records, flatten, jagged, records, spelled_out, take
 from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Naming:
-    """How the names of a particle's own quantities become branches or expressions."""
+    """How the names of a particle's own quantities become branches or expressions.
+
+    A pattern with ``{}`` has the quantity in that place; one without is an object such as a TLorentzVector.
+    """
 
     pattern: str | Mapping[str, str]
     events: Scope
@@ -46,8 +50,7 @@ class Naming:
         """Branch or expression of a quantity, None where there is none."""
         if not isinstance(self.pattern, str):
             return self.pattern.get(name) or (self.pattern.get("E") if name == "energy" else None)
-        spelled = (self.pattern.replace("{}", s) for s in SPELLINGS.get(name, (name,)))
-        return next((s for s in spelled if s in self.events.known), None)
+        return next((s for s in spellings(self.pattern, name) if s in self.events.known), None)
 
     def values(self, name: str) -> Any:
         """Column of a quantity."""
@@ -71,7 +74,9 @@ class Naming:
         return components
 
     def _hint(self) -> str:
-        return nearest(self.pattern, patterns(self.events.known)) if isinstance(self.pattern, str) else ""
+        known = self.events.known
+        things = [*patterns(known), *objects(known)]
+        return nearest(self.pattern, things) if isinstance(self.pattern, str) else ""
 
 
 _OF_ONE_PARTICLE = frozenset(["index", *SPELLINGS, *DERIVED])
@@ -241,7 +246,7 @@ class Particles:
         pattern = self.sets[0].pattern
         if not isinstance(pattern, str):
             return [*pattern, *self.card.features]
-        before, after = pattern.split("{}")
+        before, after = pattern.split("{}") if "{}" in pattern else (f"{pattern}.", "")
         ours = [b for b in self.names.known if b.startswith(before) and b.endswith(after)]
         return [b[len(before) : len(b) - len(after)] for b in ours] + list(self.card.features)
 

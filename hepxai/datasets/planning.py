@@ -14,6 +14,7 @@ import awkward as ak
 import numpy as np
 
 from hepxai.cards import nearest
+from hepxai.datasets.branches import Column, Names, misread
 from hepxai.datasets.card import NANOAOD, DatasetCard
 from hepxai.datasets.columns import Array, Branches, ReadError, whole_numbers
 from hepxai.datasets.cutflow import CutFlow
@@ -24,11 +25,8 @@ from hepxai.datasets.sources import (
     FileInfo,
     Listed,
     NoTreeError,
-    branch_names,
-    field_of,
     find_files,
     is_remote,
-    is_rntuple,
     opened,
     readable,
 )
@@ -41,20 +39,22 @@ class Plan:
     Attributes
     ----------
     info : FileInfo
-    known, needed : frozenset of str
-        Names of all branches, and of those to read.
+    names : Names
+        Columns of the tree.
+    needed : frozenset of str
+        Branches to read.
     identity : mapping of str to str
         Branches of run, luminosity_block and event; empty where there are none.
     """
 
     info: FileInfo
-    known: frozenset[str]
+    names: Names
     needed: frozenset[str]
     identity: Mapping[str, str]
 
     def scope(self, card: DatasetCard, arrays: Any, start: int) -> Scope:
         """Names of the card's expressions, for a chunk."""
-        branches = _branches(card, self, lambda name: field_of(arrays, name), start)
+        branches = _branches(card, self, lambda column: column.of(arrays), start)
         return Scope(card, branches, len(arrays))
 
     @property
@@ -96,8 +96,9 @@ def _plan_file(card: DatasetCard, probed: dict[Any, frozenset[str]], listed: Lis
         with readable(f"{path}:{tree}"):
             size = None if is_remote(path) else Path(path).stat().st_size
             info = FileInfo(path, tree, sample, int(found.num_entries), size)
-            known = frozenset(branch_names(found))
-        plan = Plan(info, known, frozenset(), _identity(card, known))
+            names = Names(found, str(info))
+        known = names.known
+        plan = Plan(info, names, frozenset(), _identity(card, known))
         if not info.entries:
             return plan
         _refuse_names(card, info, known)
@@ -106,6 +107,7 @@ def _plan_file(card: DatasetCard, probed: dict[Any, frozenset[str]], listed: Lis
         if needed is None or _types(found, needed) not in probed:
             needed = _probe(card, plan, found)
             probed[key] = probed[_types(found, needed)] = needed
+        _refuse_misread(found, info, needed)
     return replace(plan, needed=needed)
 
 
@@ -128,6 +130,15 @@ def _refuse_names(card: DatasetCard, info: FileInfo, known: frozenset[str]) -> N
         raise card.error(("new_variables", name), f"{name!r} is a branch of {info}; choose another name")
 
 
+def _refuse_misread(tree: Any, info: FileInfo, needed: frozenset[str]) -> None:
+    for branch in sorted(needed):
+        if misread(tree[branch]):
+            raise ReadError(
+                f"{info}: branch {branch} holds whole objects, whose bytes uproot takes apart in the wrong "
+                "way; write it with a split level (the default of TTree::Branch), or as numbers"
+            )
+
+
 def _types(tree: Any, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
     return tuple((n, str(tree[n].typename)) for n in sorted(names))
 
@@ -142,30 +153,26 @@ def _identity(card: DatasetCard, known: frozenset[str]) -> dict[str, str]:
 def _probe(card: DatasetCard, plan: Plan, tree: Any) -> frozenset[str]:
     """Branches that the card asks for, found by evaluating it on none of the entries."""
 
-    def load(name: str) -> ak.Array:
+    def load(column: Column) -> ak.Array:
         try:
-            return field_of(ak.Array(_form(tree, name).length_zero_array()), name)
+            return column.of(ak.Array(column.form(tree).length_zero_array()))
         except MemoryError:
             raise
         except Exception as problem:  # uproot says in many ways that a C++ type has no columns
-            kind = tree[name].typename
-            raise ExpressionError(f"branch {name} of {plan.info} has type {kind}, not numbers") from problem
+            kind = column.type(tree)
+            raise ExpressionError(
+                f"branch {column.name} of {plan.info} has type {kind}, not numbers"
+            ) from problem
 
     branches = _branches(card, plan, load, 0)
     Selector(card, (plan.info,), CutFlow()).events(Scope(card, branches, 0), 0, plan.identity)
-    return frozenset(branches.used)
+    return frozenset(column.branch for column in branches.used)
 
 
-def _form(tree: Any, name: str) -> ak.forms.Form:
-    """Type of a branch as a record of one field, without reading any of it."""
-    if is_rntuple(tree):
-        return tree[name].to_akform()[0]
-    return ak.forms.RecordForm([tree[name].interpretation.awkward_form(tree.file)], [name])
-
-
-def _branches(card: DatasetCard, plan: Plan, load: Callable[[str], ak.Array], start: int) -> Branches:
-    replaced = {name: partial(_replaced, card, name, str(plan.info)) for name in card.missing}
-    return Branches(load, known=plan.known, replace=replaced, where=str(plan.info), start=start)
+def _branches(card: DatasetCard, plan: Plan, load: Callable[[Column], ak.Array], start: int) -> Branches:
+    where = str(plan.info)
+    replaced = {plan.names[name].name: partial(_replaced, card, name, where) for name in card.missing}
+    return Branches(load, names=plan.names, replace=replaced, where=where, start=start)
 
 
 def _replaced(card: DatasetCard, name: str, where: str, content: Array) -> Array:

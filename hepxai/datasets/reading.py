@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ import awkward as ak
 import numpy as np
 
 from hepxai.arguments import require
+from hepxai.datasets.branches import because, damage, is_rntuple
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
@@ -173,7 +175,34 @@ def _chunks(plan: Plan, stop: int, chunk: str | int) -> Iterator[tuple[int, ak.A
         with readable(str(plan.info)):
             steps = tree.iterate(sorted(plan.needed), step_size=chunk, entry_stop=stop)
         while start < stop:
-            with readable(str(plan.info)):
+            with readable(str(plan.info)), _blamed(tree, plan, start, stop):
                 arrays = next(steps)
             yield start, arrays
             start += len(arrays)
+
+
+@contextmanager
+def _blamed(tree: Any, plan: Plan, start: int, stop: int) -> Iterator[None]:
+    """Name the branch that uproot cannot read although its bytes are whole, if that is the error."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception:
+        whole = [] if is_rntuple(tree) else sorted(plan.needed)
+        if not any(damage(tree[name], start, stop) for name in whole):
+            _refuse_unreadable(plan, {name: tree[name] for name in whole}, start, stop)
+        raise
+
+
+def _refuse_unreadable(plan: Plan, branches: Mapping[str, Any], start: int, stop: int) -> None:
+    for name, branch in branches.items():
+        try:
+            branch.array(entry_start=start, entry_stop=stop)
+        except MemoryError:
+            raise
+        except Exception as problem:
+            raise ReadError(
+                f"{plan.info}: uproot cannot read branch {name} ({because(problem)}), although its bytes are "
+                "whole; leave it off the card"
+            ) from problem

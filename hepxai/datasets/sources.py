@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import awkward as ak
 import fsspec
 import uproot
 
@@ -151,6 +150,8 @@ def open_root(path: str) -> Iterator[Any]:
         _require_root(path)
     with readable(path):
         file = uproot.open(path)
+        if not is_remote(path) and (size := Path(path).stat().st_size) < file.file.fEND:
+            raise OSError(f"{size:,} of {file.file.fEND:,} bytes are there")
     with file:
         yield file
 
@@ -173,29 +174,6 @@ def trees_of(file: Any) -> dict[str, str]:
     """Name and kind (TTree or RNTuple) of every tree of a file, in folders too."""
     kinds = {"TTree": "TTree", "TNtuple": "TTree", "TNtupleD": "TTree", "ROOT::RNTuple": "RNTuple"}
     return {k: kinds[c] for k, c in file.classnames(cycle=False).items() if c in kinds}
-
-
-def is_rntuple(tree: Any) -> bool:
-    """Whether an open tree is an RNTuple."""
-    return hasattr(tree, "to_akform")
-
-
-def branch_names(tree: Any) -> list[str]:
-    """Names of everything that holds values.
-
-    Names inside an RNTuple's records have dots; those inside a TTree's branches are their own. The
-    ``_collection0`` of converted RNTuples is what their other fields already show.
-    """
-    if not is_rntuple(tree):
-        return list(tree.keys(full_paths=False, filter_branch=lambda b: not b.branches))
-    names = tree.keys()
-    records = {n.rpartition(".")[0] for n in names}
-    return [n for n in names if n not in records and not n.startswith("_")]
-
-
-def field_of(arrays: ak.Array, name: str) -> ak.Array:
-    """Branch of what was read of a tree."""
-    return arrays[name] if name in arrays.fields else arrays[tuple(name.split("."))]
 
 
 def _tree(file: Any, path: str, tree: str) -> Any:

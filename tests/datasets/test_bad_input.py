@@ -467,9 +467,8 @@ def test_too_little_memory_is_not_an_unknown_type(small: Path, monkeypatch: pyte
     def exhausted(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("hepxai.datasets.planning._form", exhausted)
+    monkeypatch.setattr("hepxai.datasets.branches.Column.of", exhausted)
     with pytest.raises(MemoryError):
         read(load(small))
-    monkeypatch.setattr("hepxai.datasets.inspection.field_of", exhausted)
     with pytest.raises(MemoryError):
         inspect_file(small / "signal.root")

@@ -189,6 +189,48 @@ def test_draft_of_an_empty_file(tmp_path: Path) -> None:
         read(card)
 
 
+def padded(pad: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Up to four jets an event, in places that hold `pad` where there is none; and how many there are."""
+    rng = np.random.default_rng(2)
+    counts = rng.integers(0, 5, 50)
+    values = {"pt": (25, 90), "eta": (-2, 2), "phi": (-3, 3), "m": (1, 9)}
+    places = {q: rng.uniform(*ends, (50, 4)).astype(np.float32) for q, ends in values.items()}
+    return {q: np.where(np.arange(4) < counts[:, None], v, pad) for q, v in places.items()}, counts
+
+
+@pytest.mark.parametrize("pad", [0, -999, np.nan])
+@pytest.mark.parametrize("name", ["jet_{q}_{i}", "{q}_h1_j{i}", "Jet{i}_{q}"])
+def test_draft_of_flat_columns(tmp_path: Path, pad: float, name: str) -> None:
+    places, counts = padded(pad)
+    columns = {name.format(q=q, i=i): v[:, i] for q, v in places.items() for i in range(4)}
+    columns |= {f"PuppiMET_{q}": places[q][:, 0] * 0 + 1 for q in ("pt", "phi")} if pad == 0 else {}
+    card = drafted(write_ttree(tmp_path / "f.root", columns))
+    (jet, *others) = card.particles.values()
+    assert len(jet.branches) == 4
+    assert [p.branches for p in others] == [({"pt": "PuppiMET_pt", "phi": "PuppiMET_phi"},)] * (pad == 0)
+    events = read(card).events
+    assert (events.counts - len(others)).tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize("counter", ["nJet", "Jet_size", "n_jets", None])
+def test_draft_of_fixed_arrays(tmp_path: Path, counter: str | None) -> None:
+    places, counts = padded(0)
+    columns = {f"Jet_{q}": v for q, v in places.items()} | ({counter: counts} if counter else {})
+    with uproot.recreate(tmp_path / "f.root") as file:
+        file.mktree("Events", {k: np.dtype((v.dtype, v.shape[1:])) for k, v in columns.items()}).extend(
+            columns
+        )
+    branch = inspect_file(tmp_path / "f.root").trees[0].branch("Jet_pt")
+    assert (branch.shape, branch.size, branch.count) == ("per particle", 4, 200)
+    assert branch.high == places["pt"].max()
+    card = drafted(tmp_path / "f.root")
+    assert card.particles["jet"].cuts == {"filled": f"index < {counter}" if counter else "pt > 0"}
+    assert read(card).events.counts.tolist() == counts.tolist()
+    text = (tmp_path / "f.yaml").read_text()
+    assert "not used" not in text
+    assert "labels: [signal] # one class: nothing to tell apart; add another" in text
+
+
 # --- checks ----------------------------------------------------------------------------------------
 
 
@@ -323,14 +365,12 @@ def test_numbers_stay_whole_on_a_narrow_terminal(tmp_path: Path) -> None:
 
 def test_branches_can_be_chosen_by_name(tmp_path: Path) -> None:
     report = nano(tmp_path)
-    (tree,) = report.matching("Jet_*").trees
-    assert {b.name for b in tree.branches} == {
-        b.name for b in report.trees[0].branches if b.name[:4] == "Jet_"
-    }
+    (tree,) = inspect_file(report.path, match="Jet_*").trees
+    assert tree.branches == tuple(b for b in report.trees[0].branches if b.name[:4] == "Jet_")
     with pytest.raises(
         ReadError, match=r"f.root: no branch matches 'Jet_ptt' \(did you mean 'Jet_pt'\?\); there"
     ):
-        report.matching("Jet_ptt")
+        inspect_file(report.path, match="Jet_ptt")
 
 
 def test_a_name_is_no_card() -> None:

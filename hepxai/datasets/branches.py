@@ -1,0 +1,242 @@
+"""Columns of a tree by name: full paths, short names where they are unique, members of objects."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import awkward as ak
+from uproot.interpretation.jagged import AsJagged
+from uproot.interpretation.objects import AsObjects, AsStridedObjects
+
+from hepxai.datasets.expressions import ExpressionError
+from hepxai.datasets.kinematics import SPELLINGS
+
+_NUMBERS = re.compile(
+    r"^(std::)?vector<(unsigned )?(bool|char|short|int|long|long long|float|double|U?\w+_t)>$"
+)
+_BASIC = 60  # streamer types below it are numbers, and arrays of them
+_MEMBERWISE = 1 << 14  # bit of the version that precedes a vector
+_LOOK_AT = 10_000  # bytes, to see how objects are stored
+#: Members of ROOT's vector classes (TLorentzVector, TVector2, ROOT::Math::LorentzVector) ...
+_MEMBERS = {
+    "pt": "fPt",
+    "eta": "fEta",
+    "phi": "fPhi",
+    "mass": "fM",
+    "energy": "fE fT",
+    "px": "fX",
+    "py": "fY",
+    "pz": "fZ",
+}
+#: ... and what holds them.
+_HOLDERS = ("", "fP.", "fCoordinates.")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a tree.
+
+    Attributes
+    ----------
+    name : str
+        Full path with dots, as ``TTree::Draw`` spells it.
+    branch : str
+        What uproot calls the branch that holds it.
+    fields : tuple of str
+        Path inside the objects that the branch holds; empty for a branch of numbers.
+    """
+
+    name: str
+    branch: str
+    fields: tuple[str, ...] = ()
+
+    def of(self, arrays: ak.Array) -> ak.Array:
+        """Values, among what was read of the tree."""
+        path = self.branch if self.branch in arrays.fields else tuple(self.branch.split("."))
+        return arrays[path][self.fields] if self.fields else arrays[path]
+
+    def form(self, tree: Any) -> ak.forms.Form:
+        """Type of the branch as a record of one field, without reading any of it."""
+        if is_rntuple(tree):
+            return tree[self.branch].to_akform()[0]
+        branch = tree[self.branch]
+        return ak.forms.RecordForm([branch.interpretation.awkward_form(tree.file)], [self.branch])
+
+    def type(self, tree: Any) -> str:
+        """C++ type of a branch, awkward's of a member of objects; "unknown" where uproot has none."""
+        try:
+            if not self.fields:
+                return str(tree[self.branch].typename)
+            return str(self.of(ak.Array(self.form(tree).length_zero_array())).type.content)
+        except MemoryError:
+            raise
+        except Exception:  # uproot takes names of types apart, and stumbles over some
+            return "unknown"
+
+
+class Names:
+    """Columns of a tree, and all names that reach them.
+
+    A column is reached by its full path, with dots or with slashes, and by the last name of the path
+    if no other column has it.
+    """
+
+    def __init__(self, tree: Any, where: str) -> None:
+        self.where = where
+        self.columns = tuple(_columns(tree))
+        paths, short = defaultdict(list), defaultdict(list)
+        for column in self.columns:
+            path = "/".join((column.branch, *column.fields))
+            for name in {column.name, path, column.name.replace(".", "/", 1)}:
+                paths[name].append(column)
+            if not column.fields:
+                short[path.rpartition("/")[2]].append(column)
+        self._reached: Mapping[str, list[Column]] = short | paths
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """All names, those of several columns too."""
+        return frozenset(self._reached)
+
+    def __getitem__(self, name: str) -> Column:
+        """Column of a name.
+
+        Raises
+        ------
+        ExpressionError
+            If several columns have the name.
+        """
+        first, *others = self._reached[name]
+        if not others:
+            return first
+        paths = dict.fromkeys(c.name for c in (first, *others))
+        remedy = f"write {' or '.join(paths)}" if len(paths) > 1 else "rename all but one in the file"
+        raise ExpressionError(f"{len(others) + 1} branches of {self.where} are called {name!r}; {remedy}")
+
+
+def is_rntuple(tree: Any) -> bool:
+    """Whether an open tree is an RNTuple."""
+    return hasattr(tree, "to_akform")
+
+
+def _columns(tree: Any) -> Iterator[Column]:
+    """Everything that holds values.
+
+    The ``_collection0`` of converted RNTuples is what their other fields already show.
+    """
+    if is_rntuple(tree):
+        names = tree.keys()
+        records = {n.rpartition(".")[0] for n in names}
+        yield from (Column(n, n) for n in names if n not in records and not n.startswith("_"))
+        return
+    for path, branch in tree.iteritems(filter_branch=lambda b: not b.branches):
+        name = _dotted(path)
+        for fields in _members(branch):
+            yield Column(".".join((name, *fields)), path, fields)
+
+
+def _dotted(path: str) -> str:
+    """``lep/fP/fP.fX`` is lep.fP.fX: members often repeat the name of what holds them."""
+    parts = [p.rstrip(".") for p in re.sub(r"\[.*?\]", "", path).split("/")]
+    return ".".join(p.removeprefix(f"{before}.") for before, p in zip(["", *parts], parts, strict=False))
+
+
+def _members(branch: Any) -> list[tuple[str, ...]]:
+    """Paths to the values inside what a branch holds; one empty path for a branch of numbers."""
+    if not _may_hold_objects(branch):
+        return [()]
+    try:
+        return list(_fields(branch.interpretation.awkward_form(branch.file)))
+    except MemoryError:
+        raise
+    except Exception:  # has no columns: whoever asks for it is told why
+        return [()]
+
+
+def _may_hold_objects(branch: Any) -> bool:
+    """Tell branches of numbers apart without the types of the file, which take uproot a millisecond each."""
+    if not branch.has_member("fClassName"):
+        return len(branch.member("fLeaves")) > 1
+    if branch.has_member("fStreamerType") and 0 <= branch.member("fStreamerType") < _BASIC:
+        return False  # a member of a split object
+    return not _NUMBERS.match(branch.member("fClassName"))
+
+
+def _fields(form: Any) -> Iterator[tuple[str, ...]]:
+    while isinstance(form, ak.forms.ListOffsetForm | ak.forms.RegularForm):
+        form = form.content
+    if not isinstance(form, ak.forms.RecordForm) or form.is_tuple or not form.fields:
+        yield ()
+        return
+    for name, content in zip(form.fields, form.contents, strict=True):
+        yield from ((name, *rest) for rest in _fields(content))
+
+
+# --- objects with momenta --------------------------------------------------------------------------
+
+
+def spellings(pattern: str, name: str) -> list[str]:
+    """Names that a quantity may have: ``Muon_pt`` under ``Muon_{}``, ``lep.fP.fX`` in an object ``lep``."""
+    spelled = SPELLINGS.get(name, (name,))
+    if "{}" in pattern:
+        return [pattern.replace("{}", s) for s in spelled]
+    inside = (*spelled, *_MEMBERS.get(name, "").split())
+    return [f"{pattern.rstrip('.')}.{holder}{s}" for holder in _HOLDERS for s in inside]
+
+
+def objects(names: Collection[str]) -> Mapping[str, set[str]]:
+    """ROOT's vectors among the columns of a tree, and the components of momentum that they have."""
+    suffixes = {f".{h}{s}": c for c, texts in _MEMBERS.items() for s in texts.split() for h in _HOLDERS}
+    ends = {suffix.lstrip("."): suffix for suffix in suffixes}
+    things: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        parts = name.split(".")
+        for n in (2, 1):
+            if (suffix := ends.get(".".join(parts[-n:]))) and len(parts) > n:
+                things[name.removesuffix(suffix)].add(suffixes[suffix])
+                break
+    return things
+
+
+# --- columns that cannot be read -------------------------------------------------------------------
+
+
+def misread(branch: Any) -> bool:
+    """Whether uproot would give wrong numbers for a branch of whole objects.
+
+    It does not know that the bytes of a class without ``ClassDef`` start with a checksum, nor, in vectors,
+    that objects may be stored member by member.
+    """
+    kind: Any = getattr(branch, "interpretation", None)
+    in_vector = isinstance(kind, AsJagged) and isinstance(kind.content, AsStridedObjects)
+    if not (in_vector or isinstance(kind, AsObjects | AsStridedObjects)) or not branch.num_baskets:
+        return False
+    start = bytes(branch.basket(0).data[:_LOOK_AT])
+    memberwise = in_vector and kind.header_bytes and int.from_bytes(start[4:6]) & _MEMBERWISE
+    streamers = (s for versions in branch.file.streamers.values() for s in versions.values())
+    return bool(memberwise) or any(s.member("fCheckSum").to_bytes(4) in start for s in streamers)
+
+
+def damage(branch: Any, start: int, stop: int) -> Exception | None:
+    """What happens when the bytes of some entries of a branch are read, without a look at their meaning."""
+    for i in range(getattr(branch, "num_baskets", 0)):
+        first, last = branch.basket_entry_start_stop(i)
+        if first < stop and last > start:
+            try:
+                branch.basket(i)
+            except MemoryError:
+                raise
+            except Exception as problem:  # zlib, struct, assertions ...: broken bytes can fail anywhere
+                return problem
+    return None
+
+
+def because(problem: Exception) -> str:
+    """Error of uproot in one line, without the file and the object that it happened in."""
+    text = " ".join(str(problem).partition("\nin file ")[0].split())[:120]
+    return f"{type(problem).__name__}: {text}"
