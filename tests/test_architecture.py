@@ -34,8 +34,8 @@ FLOORS = (
 DOORS = {("attribution/result.py", "to_root", "export")}
 """Looks upwards that are allowed, inside one function: a convenience of the user."""
 
-NEUTRAL_MODELS = {"base", "cloud", "rows"}
-"""What an explainer may know of the models: protocols, and how events lie in memory."""
+NEUTRAL_MODELS = {"base", "cloud", "rows", "target"}
+"""What an explainer may know of the models: protocols, targets, and how events lie in memory."""
 
 EXECUTES = {"dill", "cloudpickle", "joblib", "marshal", "pickle", "shelve"}
 CALLS = {"compile", "eval", "exec"}

@@ -55,7 +55,7 @@ def check_scores(model: Model, events: Events) -> None:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exact, tolerance = _in_double(model, sample)
+        exact, tolerance = _in_double(model, sample, first)
         company = exact.logits(sample)
         alone = _alone(exact, sample)
         turned = exact.logits(_shuffled(sample)) if model.view in ("graph", "padded") else company
@@ -80,18 +80,21 @@ def _sample(events: Events) -> Events:
     return events[np.unique([*spread, int(np.argmax(events.counts))])] if len(events) else events
 
 
-def _in_double(model: Model, sample: Events) -> tuple[Model, float]:
-    """Model in double precision where its module can do that, and the tolerance that goes with it."""
+def _in_double(model: Model, sample: Events, scores: Scores) -> tuple[Model, float]:
+    """Model in double precision where its module can do that, and the tolerance that goes with it.
+
+    A copy with other scores, as of a module that calls another one behind its back, is not used.
+    """
     module: Any = getattr(model, "module", None)
     fields = getattr(model, "__dataclass_fields__", {})
     if not isinstance(module, nn.Module) or "module" not in fields:
         return model, SINGLE
     try:
         double: Any = dataclasses.replace(cast(Any, model), module=copy.deepcopy(module).double())
-        double.logits(sample)
+        faithful = not _differ(scores, double.logits(sample), SINGLE)
     except Exception:  # a module that asks for single precision
-        return model, SINGLE
-    return double, DOUBLE
+        faithful = False
+    return (double, DOUBLE) if faithful else (model, SINGLE)
 
 
 def _alone(model: Model, sample: Events) -> Scores | None:
@@ -110,7 +113,8 @@ def _shuffled(events: Events) -> Events:
 
 
 def _differ(one: Scores, other: Scores, tolerance: float) -> bool:
-    return not np.allclose(one, other, rtol=0, atol=tolerance * np.abs(one).max(initial=0), equal_nan=True)
+    scale = np.abs(one[np.isfinite(one)]).max(initial=0)
+    return not np.allclose(one, other, rtol=0, atol=tolerance * scale, equal_nan=True)
 
 
 def _largest(one: Scores, other: Scores) -> str:

@@ -13,6 +13,7 @@ from slow_shapley import Toy, game, plus, rough
 from hepxai.events import Events
 from hepxai.explain import coalitions
 from hepxai.models.cloud import Cloud
+from hepxai.models.target import Target
 
 ToyEvents = Callable[..., Events]
 
@@ -46,7 +47,7 @@ def test_permutations_are_uniform(toy: ToyEvents) -> None:
 def test_scores_along_permutations(toy: ToyEvents, n: int) -> None:
     """Looked up, worked out, and found in the neighbouring row: the same as one by one."""
     events = double(toy(2, seed=1, smallest=n, largest=n))
-    one = coalitions.Game(Toy(rough), Cloud.of(events), 0, 0.25)
+    one = coalitions.Game(Toy(rough), Cloud.of(events), Target(0), 0.25)
     order = coalitions.permutations(events, 3, seed=0)
     known = one.scores_by_size((0, 1, n - 1, n))
     start = one.joining(order, known)

@@ -15,6 +15,7 @@ from hepxai.explain import explain
 from hepxai.explain.image_ig import ImageIG
 from hepxai.explain.path import STEPS
 from hepxai.explain.smoothgrad import SmoothGrad
+from hepxai.models.target import Target
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "salt"])
@@ -58,7 +59,7 @@ def test_integrated_gradients_add_up_in_the_mean() -> None:
     empty = model.score_image(np.zeros((1, 1, LAYERS, STRIPS), np.float32))[0, 0]
     np.testing.assert_allclose(found.span, scores - empty, rtol=1e-4, atol=1e-6)
     path = ImageIG(steps=found.settings["steps"])
-    maps = path.integral(model, copies, 0).gradient[:, 0].view(4, 6, LAYERS, STRIPS)
+    maps = path.integral(model, copies, Target(0)).gradient[:, 0].view(4, 6, LAYERS, STRIPS)
     np.testing.assert_allclose(found.values, maps.mean(1), rtol=1e-4, atol=1e-6)
 
 
