@@ -255,20 +255,6 @@ def test_modules_without_messages_are_told_what_works(many):
         explain(model, many, "attention")
 
 
-@pytest.mark.parametrize(
-    ("brought", "message"),
-    [
-        (nn.Linear(2, 1), r"wrap it, as in hepxai.PygModel\(net"),
-        (type("Booster", (), {"__module__": "xgboost.core"})(), r"SklearnModel\(XGBClassifier\(...\).fit\("),
-        (type("Tree", (), {"predict": print})(), r"SklearnModel\(estimator"),
-        ("model.pt", "outputs, view; no registered method works"),
-    ],
-)
-def test_what_is_no_model_is_told_its_wrapper(many, brought, message):
-    with pytest.raises(CannotExplainError, match=message):
-        explain(brought, many, "edge_ig")
-
-
 def test_attributions_and_settings_survive_pickle(coarse):
     assert pickle.loads(pickle.dumps(EXPLAINERS["edge_ig"](steps=3))) == EXPLAINERS["edge_ig"](steps=3)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(coarse)).values, coarse.values)
