@@ -60,7 +60,8 @@ class Estimate:
         The interval is that of Clopper and Pearson for a binomial share of ``n`` events, with ``n`` from the
         variance V of the share p, ``n = (p (1 - p) + 1/n₀) / (V + 1/n₀²)``: p (1 - p) / V away from the ends
         of the range, whatever the weights of the events that pass, and n₀ at the ends, where V vanishes. So
-        no perfect score is exact. The error is at least half of the interval.
+        no perfect score is exact: its error is half of the interval. Toys of 30 to 2,000 events cover at
+        least .68, more where few events pass or fail.
 
         Parameters
         ----------
@@ -84,7 +85,8 @@ class Estimate:
         none = np.isnan(share) | ~(n > 0)
         low, high = clopper_pearson(inside, np.where(none, 0.0, count))
         low, high = (least + (most - least) * np.where(none, v, e) for v, e in ((0, low), (1, high)))
-        error = np.where(none, np.nan, np.fmax(self.error, (high - low) / 2))
+        vanishes = ~(spread > ROUNDING) & ~np.isnan(share)
+        error = np.where(vanishes, (high - low) / 2, self.error)
         found = Estimate(self.value, error, self.n_eff, (np.asarray(low), np.asarray(high)))
         return found.within(what, least, most)
 
@@ -106,7 +108,7 @@ class Estimate:
         return np.asarray((self.value < self.low - ROUNDING) | (self.value > self.high + ROUNDING))
 
     def __format__(self, spec: str) -> str:
-        return self._written(lambda v: format(v, spec))
+        return self._written(lambda v: format(v, spec)) if spec else str(self)
 
     def __str__(self) -> str:
         """Text with two significant digits of the smallest error."""
@@ -136,8 +138,8 @@ class Estimate:
 def cancellation(n_eff: float) -> str:
     """Reason of a figure outside of its range, and the remedy."""
     return (
-        f"weights of both signs nearly cancel, {n_eff:.2g} effective events are left; take more events, or "
-        "those whose weights do not cancel"
+        f"weights of both signs leave only {n_eff:.2g} effective events; take more events, or those whose "
+        "weights do not cancel"
     )
 
 

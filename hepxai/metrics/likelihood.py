@@ -29,7 +29,7 @@ def log_likelihood_ratio(
     Returns
     -------
     ndarray, shape [K]
-        0 for NaN. Bins get half an effective event, Σw² / 2 Σw, of each class more than they have, and none
+        0 for NaN. Bins get half an event of each class, of the mean |weight|, more than they have, and none
         is negative.
 
     Raises
@@ -43,7 +43,7 @@ def log_likelihood_ratio(
         w = weight[own & (bin_of(inside, edges) >= 0)]
         if not w.sum() > 0:
             raise ValueError(f"the weights of the {name} sum to {w.sum():g}; a density needs a positive sum")
-        half = 0.5 * np.sum(w**2) / w.sum()
+        half = 0.5 * np.abs(w[w != 0]).mean()
         filled = np.histogram(inside[own], edges, weights=weight[own])[0].clip(min=0) + half
         density.append(filled / filled.sum())
     ratio = np.log(density[0] / density[1])

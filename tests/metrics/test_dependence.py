@@ -114,6 +114,7 @@ def test_known_values() -> None:
     assert square.value == pytest.approx(0.0, abs=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore::hepxai.estimate.OutOfRangeWarning")
 def test_square_is_never_negative() -> None:
     """Not with signed weights either: V² is the integral of a square."""
     for seed in range(100):
