@@ -114,6 +114,8 @@ class Estimate:
         """Text with two significant digits of the smallest error."""
         if np.ndim(self.value):
             return f"{self.value} ± {self.error}"
+        if not np.isfinite(self.value):
+            return f"{self:.3g}"
         ends = (float(self.value - self.low), float(self.high - self.value), float(self.error))
         if not (errors := [e for e in ends if 0 < e < math.inf]):
             return f"{self:.4g}"
