@@ -93,7 +93,8 @@ class Explained:
         η² of `correlation_ratio`.
     null : Null
         η² where the mean does not depend on the observer: the difference of each event from the mean with a
-        random sign; see `hepxai.metrics.null.random_signs`.
+        random sign; see `hepxai.metrics.null.random_signs`. Of toys without dependence 5 to 6 % have p < .05
+        at 400 events, 9 % where weights vary by a factor of 150 with the values.
     edges : ndarray
     events, left_out : int
         Events used; events without such a pair, or without the observer.

@@ -33,7 +33,7 @@ def independent(n: int, kind: str, rng: np.random.Generator) -> tuple[Array, Arr
 
 
 def of_distance_correlation(x: Array, y: Array, weight: Array, seed: int) -> float:
-    null = if_independent(x, y, weight, draws=39, seed=seed)
+    null = if_independent(x, y, weight, draws=19, seed=seed)
     return null.p_value(float(distance_correlation(x, y, weight).value))
 
 
@@ -53,10 +53,13 @@ def of_correlation_ratio(x: Array, y: Array, weight: Array, seed: int) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("p_value", [of_distance_correlation, of_correlation_ratio])
 def test_size(p_value, kind: str) -> None:
-    """Measured at 150 events over 400 toys: .03 to .07. A permutation of y: up to .14, or .00."""
-    rng = np.random.default_rng(1)
-    found = [p_value(*independent(150, kind, rng), seed) for seed in range(240)]
-    assert 0.01 < np.mean(np.array(found) <= 0.05) < 0.095
+    """Distance correlation: .03 to .07 measured over 400 toys; correlation ratio .05 to .06, .09 for exp(-5u).
+
+    A permutation of y gave up to .14, or .00.
+    """
+    rng, n = np.random.default_rng(1), 120 if p_value is of_distance_correlation else 400
+    found = [p_value(*independent(n, kind, rng), seed) for seed in range(240)]
+    assert 0.01 < np.mean(np.array(found) <= 0.05) < (0.13 if kind == "exp(-5u)" else 0.1)
     assert np.median(found) == pytest.approx(0.5, abs=0.12)
 
 
