@@ -110,7 +110,8 @@ def auc_difference(score: Array, other: Array, signal: NDArray[np.bool_], weight
     The error is DeLong's for correlated curves: the spread of the differences of the placement values. It is
     smaller than that of two independent samples where the scores agree on which events are hard.
     """
-    _need_two_classes(signal, weight)
+    _need_two_classes(score, signal, weight)
+    need_numbers(other=other)
     gain = placements(score, signal, weight) - placements(other, signal, weight)
     value, rest = (_mean(gain[own], weight[own]) for own in (signal, ~signal))
     return Estimate(value.value, np.hypot(value.error, rest.error), value.n_eff + rest.n_eff)

@@ -53,7 +53,7 @@ def of_correlation_ratio(x: Array, y: Array, weight: Array, seed: int) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("p_value", [of_distance_correlation, of_correlation_ratio])
 def test_size(p_value, kind: str) -> None:
-    """Distance correlation: .03 to .07 measured over 400 toys; correlation ratio .05 to .06, .09 for exp(-5u).
+    """Distance correlation: .03 to .07 of 400 toys; correlation ratio .05 to .06, for exp(-5u) .09.
 
     A permutation of y gave up to .14, or .00.
     """
