@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 import hepxai
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.estimate import Estimate, clopper_pearson, ratio_mean
 from hepxai.events import Events
-from hepxai.metrics.momentum import Efficiency, MomentumMerit, clopper_pearson, momentum_merit, turn_on
+from hepxai.metrics.momentum import MomentumMerit, momentum_merit, turn_on
 from hepxai.models import ModelCard
 from hepxai.plots import style
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
@@ -74,8 +74,7 @@ def figures_of_merit(
 def _row(page: StudyPage, events: Events, name: str, merit: MomentumMerit, eta: Array) -> list[str]:
     known = np.isfinite(events.targets[:, 1])
     off = np.abs(eta - events.targets[:, 1])[known].astype(np.float64)
-    found = {key: getattr(merit, key) for key in ("mae", "spread", "bias")}
-    found |= {key: symmetric(getattr(merit, key)) for key in ("efficiency", "leak", "fakes")}
+    found = {key: getattr(merit, key) for key in ("mae", "spread", "bias", "efficiency", "leak", "fakes")}
     found["mae of eta"] = ratio_mean(off, np.ones(len(off)), events.weight[known])
     texts = {key: page.number(f"{key}, {name}", e) for key, e in found.items()}
     page.facts[f"upper limit on the fakes at 95 % confidence, {name}"] = f"{upper_limit(merit.fakes):.2g}"
@@ -83,21 +82,16 @@ def _row(page: StudyPage, events: Events, name: str, merit: MomentumMerit, eta: 
     return [name, *texts.values()]
 
 
-def upper_limit(found: Efficiency, level: float = 0.95) -> float:
+def upper_limit(found: Estimate, level: float = 0.95) -> float:
     """Share that is excluded at a confidence level, one-sided [Clopper & Pearson]."""
-    return float(clopper_pearson(found.value, found.n_eff, level=2 * level - 1)[1])
+    return float(clopper_pearson(found.value, np.asarray(found.n_eff), level=2 * level - 1)[1])
 
 
-def fakes(found: Efficiency) -> str:
+def fakes(found: Estimate) -> str:
     """Share of noise with its error, or the upper limit where nothing passes."""
     if found.value > 0:
         return measured(float(found.value), float(found.error))
     return f"< {upper_limit(found):.2g}"
-
-
-def symmetric(found: Efficiency) -> Estimate:
-    """Share with half the length of its interval for an error."""
-    return Estimate(found.value, found.error, float(found.n_eff))
 
 
 def turning_on(page: StudyPage, events: Events, predicted: Mapping[str, Array]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from hepxai.attribution import Attribution
+from hepxai.estimate import ROUNDING, cancellation
 from hepxai.events import SPLITS
 from hepxai.plots.text import measured
 from hepxai.plots.training import time_name
@@ -35,7 +36,12 @@ def report_content(run: Run) -> ReportContent:
         explained=explained,
         focus=(first, first) if focus is None else focus.pair,
         observer=None if focus is None else focus.observer,
-        warnings=(*run.reading.notes, *_doubts(run.metrics()), *_warnings(explained)),
+        warnings=(
+            *run.reading.notes,
+            *_outside(run.metrics()),
+            *_doubts(run.metrics()),
+            *_warnings(explained),
+        ),
         fidelity=_fidelity(explained),
         about=_about(run),
         best_epoch=best_epoch(run.history(), run.card.training.monitor),
@@ -77,6 +83,18 @@ def best_epoch(history: History, monitor: str) -> float | None:
 
 def _cut(row: dict[str, float | str]) -> dict[str, float | str]:
     return {k: row[k] for k in ("sample", "step", "entries", "error")} | {"weighted": row["weight"]}
+
+
+def _outside(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[str]:
+    """Figures of merit outside of their range, hence of their interval."""
+    for split, row in metrics.items():
+        for name, figure in row.items():
+            value, low, high = (figure.get(k, math.nan) for k in ("value", "low", "high"))
+            if value < low - ROUNDING or value > high + ROUNDING:
+                yield (
+                    f"{split} {name.replace('_', ' ')} is {measured(value, figure['error'])}, which cannot "
+                    f"be: {cancellation(figure['n_eff'])}."
+                )
 
 
 def _doubts(metrics: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:

@@ -128,6 +128,6 @@ def test_effective_number_of_events():
 
 
 def test_reads_like_a_measurement():
-    assert str(Estimate(np.array(1.23456), np.array(0.0345678), 10.0)) == "1.235 ± 0.03457"
+    assert str(Estimate(np.array(1.23456), np.array(0.0345678), 10.0)) == "1.235 ± 0.035"
     assert f"{Estimate(np.array(1.23456), np.array(0.0345678), 10.0):.2f}" == "1.23 ± 0.03"
     assert str(Estimate(np.array([1.0, 2.0]), np.array([0.1, 0.2]), 10.0)) == "[1. 2.] ± [0.1 0.2]"

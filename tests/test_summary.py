@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hepxai.attribution import Attribution
+from hepxai.estimate import Estimate, OutOfRangeWarning, as_json
 from hepxai.files import read_tensors
 from hepxai.models.card import ModelCard
-from hepxai.summary import _doubts, _warnings, best_epoch
+from hepxai.summary import _doubts, _outside, _warnings, best_epoch
 from hepxai.training import fit
 
 
@@ -55,3 +56,14 @@ def test_epochs_without_a_figure_are_not_the_best():
     assert best_epoch(rows, "auc") == 2.0
     assert best_epoch(rows[:1], "loss") == 1.0
     assert best_epoch([], "auc") is None
+
+
+def test_figures_out_of_range_are_said() -> None:
+    figures = {"auc": Estimate(np.asarray(1.82), np.asarray(3.3), 0.09)}
+    with pytest.warns(OutOfRangeWarning):
+        bounded = {name: e.bounded(name) for name, e in figures.items()}
+    fine = {"auc": Estimate(np.asarray(1.0), np.asarray(0.0), 40.0).bounded("AUC")}
+    (said,) = _outside({"train": as_json(fine), "test": as_json(bounded)})
+    assert said.startswith(
+        "test auc is 1.8 ± 3.3, which cannot be: weights of both signs leave only 0.09 eff"
+    )

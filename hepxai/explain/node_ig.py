@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.attribution import Attribution
+from hepxai.estimate import weighted_mean
 from hepxai.events import Events
 from hepxai.explain.base import Chunked, register
 from hepxai.explain.baseline_particles import momenta, momentum_features, polar_columns, with_momentum
-from hepxai.explain.path import PathExplainer, integrate
+from hepxai.explain.path import BASELINE_REMEDY, PathExplainer, integrate
 from hepxai.jagged import row_sum
 from hepxai.models.base import Differentiable
 from hepxai.models.cloud import Cloud
@@ -166,6 +167,11 @@ def background_mean(events: Events) -> NDArray[np.float32]:
     """Weighted mean features of each particle type in the first class of the card, ``[T, F]``.
 
     0 for a type that this class lacks.
+
+    Raises
+    ------
+    ValueError
+        Without an event of this class, or where the weights of a type nearly cancel.
     """
     own = events.label[events.parent] == 0
     if not own.any():
@@ -182,6 +188,7 @@ def mean_particles(events: Events, own: NDArray[np.bool_]) -> NDArray[np.float32
     mean = np.zeros((len(events.schema.types), events.particles.shape[1]), dtype=np.float32)
     for code in range(len(mean)):
         of_type = events.type[own] == code
-        if weight[of_type].sum() != 0:
-            mean[code] = np.average(events.particles[own][of_type], axis=0, weights=weight[of_type])
+        if of_type.any():
+            what = f"the particles of type {events.schema.types[code]!r}"
+            mean[code] = weighted_mean(events.particles[own][of_type], weight[of_type], what, BASELINE_REMEDY)
     return mean

@@ -18,6 +18,7 @@ from hepxai.explain.base import Explainer
 
 STEPS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of Gauss-Legendre nodes that are tried in turn."""
+BASELINE_REMEDY = "explain more events, or give a baseline: 'zero', or the numbers themselves"
 ROUNDING = 1e-6
 """Of the largest change of an output: what single precision may leave of no change at all."""
 

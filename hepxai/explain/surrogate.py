@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,13 +16,17 @@ from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
 from hepxai.explain.base import register
 from hepxai.explain.edge_ig import EdgeIG
-from hepxai.metrics import fidelity
+from hepxai.metrics import fidelity, rank_agreement
+from hepxai.metrics.maps import single
 from hepxai.models.base import Model
 from hepxai.models.card import ModelCard
 from hepxai.models.particle_gnn import ParticleGNNModel
 from hepxai.training import History, fit
 
 CARD = "graphconv_edgeconv"
+MAPS = 200
+"""Events whose edges are compared with the original's, at most."""
+WANTED = ("agreement", "constant_agreement", "logit_correlation")
 
 
 class LowFidelityWarning(UserWarning):
@@ -36,7 +41,8 @@ class Surrogate:
     ----------
     model : ParticleGNNModel
     fidelity : dict
-        ``split → {agreement, logit_correlation, auc}``, each an Estimate.
+        ``split → {agreement, constant_agreement, logit_correlation, auc}``, each an Estimate; of the held-out
+        split also ``map_agreement``, where the original's own edges can be explained; see `map_agreement`.
     history : list of dict
         Of its training.
     """
@@ -48,7 +54,7 @@ class Surrogate:
     @property
     def held_out(self) -> dict[str, Estimate]:
         """Fidelity on events that it was not trained on: the test split, else the validation split."""
-        return self.fidelity.get("test") or self.fidelity["valid"]
+        return self.fidelity[_held_out(self.fidelity)]
 
     def figures(self) -> dict[str, float]:
         """Fidelity as flat numbers, with errors: ``<split>_<figure>`` and ``<split>_<figure>_error``."""
@@ -89,11 +95,26 @@ def fit_surrogate(
         found.save(Path(folder) / "model.safetensors")
     imitated = found.logits(events)[:, 0]
     splits = {s: events.split == i for i, s in enumerate(SPLITS) if (events.split == i).sum() > 1}
-    return Surrogate(
-        found,
-        {s: fidelity(imitated[own], original[own], events.weight[own]) for s, own in splits.items()},
-        history,
-    )
+    figures = {s: fidelity(imitated[own], original[own], events.weight[own]) for s, own in splits.items()}
+    if EdgeIG.works_on(model):
+        last = _held_out(figures)
+        figures[last]["map_agreement"] = map_agreement(model, found, events.where(last))
+    return Surrogate(found, figures, history)
+
+
+def _held_out(splits: Mapping[str, object]) -> str:
+    return "test" if "test" in splits else "valid"
+
+
+def map_agreement(original: Model, surrogate: Model, events: Events) -> Estimate:
+    """Rank correlation of the edges of two models inside an event, by Integrated Gradients; 0 by chance.
+
+    Mean over at most 200 evenly spread events. Two models with the same decisions can look at other pairs.
+    """
+    rows = np.unique(np.linspace(0, len(events) - 1, min(len(events), MAPS)).astype(np.int64))
+    few = events[rows]
+    one, two = (single(EdgeIG().explain(m, few, m.outputs[0])) for m in (original, surrogate))
+    return rank_agreement(one, two).mean
 
 
 def _probability(logit: np.ndarray) -> np.ndarray:
@@ -115,8 +136,9 @@ class SurrogateEdgeIG(EdgeIG):
         Where the training keeps its checkpoint and the surrogate is saved.
     minimum_agreement, minimum_correlation : float
         Agreement and correlation of the logits wanted on the held-out events (test, else valid). Below either
-        a `LowFidelityWarning` is raised, and ``checks["fidelity_ok"]`` is 0. Agreement alone is cheap where
-        the original nearly always decides the same.
+        a `LowFidelityWarning` is raised, and ``checks["fidelity_ok"]`` is 0. So it is where the agreement is
+        not above that of a constant decision by more than its error: agreement alone is cheap where the
+        original nearly always decides the same.
     layer, neighbours, steps, tolerance
         Of the explanation of the surrogate; see `hepxai.explain.edge_ig.EdgeIG`.
     """
@@ -143,11 +165,12 @@ class SurrogateEdgeIG(EdgeIG):
         trained.model.check(events)
         ready = dataclasses.replace(self, trained=trained)
         if not ready._faithful(trained):
-            agreement, correlation = (trained.held_out[k] for k in ("agreement", "logit_correlation"))
+            agreement, constant, correlation = (trained.held_out[k] for k in WANTED)
             warnings.warn(
                 f"on held-out events the surrogate agrees with its original in {agreement:.3f} of the "
-                f"decisions (wanted: {self.minimum_agreement}), correlation of the logits {correlation:.3f} "
-                f"(wanted: {self.minimum_correlation}): its explanation may not be the original's",
+                f"decisions (wanted: {self.minimum_agreement}; a constant decision: {constant.value:.3f}), "
+                f"correlation of the logits {correlation:.3f} (wanted: {self.minimum_correlation}): its "
+                "explanation may not be the original's; train a larger surrogate `card`, or on more events",
                 LowFidelityWarning,
                 stacklevel=4,
             )
@@ -167,6 +190,7 @@ class SurrogateEdgeIG(EdgeIG):
         return super().checks(found) | self.trained.figures() | good
 
     def _faithful(self, trained: Surrogate) -> bool:
-        """Whether agreement and correlation are known and high enough."""
-        agreement, correlation = (trained.held_out[k].value for k in ("agreement", "logit_correlation"))
-        return bool(agreement >= self.minimum_agreement and correlation >= self.minimum_correlation)
+        """Whether agreement and correlation are known and high enough, and better than a constant's."""
+        agreement, constant, correlation = (trained.held_out[k] for k in WANTED)
+        high = agreement.value >= self.minimum_agreement and correlation.value >= self.minimum_correlation
+        return bool(high and agreement.low > constant.value)

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hepxai.estimate import weighted_mean
 from hepxai.events import Events
-from hepxai.explain.path import PathExplainer
+from hepxai.explain.path import BASELINE_REMEDY, PathExplainer
 from hepxai.models.rows import finite_columns
 
 BASELINES = ("background_mean", "mean", "zero")
@@ -82,7 +83,4 @@ def _mean(events: Events, which: str) -> NDArray[np.float32]:
             "explain a population that has some, or give a baseline"
         )
     finite_columns(events)
-    weight = events.weight[own]
-    if abs(weight.sum()) <= 1e-9 * np.abs(weight).sum():
-        raise ValueError(f"the weights of {what} sum to zero: there is no mean; give a baseline")
-    return np.average(events.table()[0][own], axis=0, weights=weight).astype(np.float32)
+    return weighted_mean(events.table()[0][own], events.weight[own], what, BASELINE_REMEDY).astype(np.float32)

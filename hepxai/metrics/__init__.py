@@ -1,5 +1,6 @@
 """Figures of merit with signed weights and statistical errors."""
 
+from hepxai.estimate import clopper_pearson
 from hepxai.metrics.agreement import agreement_matrix, rank_agreement, top_agreement
 from hepxai.metrics.classification import (
     accuracy,
@@ -15,7 +16,7 @@ from hepxai.metrics.dependence import distance_correlation, if_independent
 from hepxai.metrics.fidelity import fidelity
 from hepxai.metrics.hits import bending, cluster_shares, cluster_sizes, hits_per_row, lit_pixels, occupancy
 from hepxai.metrics.isolation import attention_from_rest, isolation, pair_mean, pair_shares
-from hepxai.metrics.momentum import clopper_pearson, efficiency, momentum_merit, turn_on
+from hepxai.metrics.momentum import efficiency, momentum_merit, turn_on
 from hepxai.metrics.pixels import hit_rank_agreement, map_correlation, top_pixel_agreement, truth_share
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
 from hepxai.metrics.sculpting import sculpting, shape, threshold_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -34,6 +35,10 @@ class Agreement:
     chance: Estimate
     per_event: Array
     left_out: int
+
+    def bounded(self) -> Agreement:
+        """The same for shares, from 0 to 1: with an interval; see `hepxai.estimate.Estimate.bounded`."""
+        return dataclasses.replace(self, mean=self.mean.bounded("overlap"))
 
     def __repr__(self) -> str:
         figures = f"{self.mean:.3g}, by chance {self.chance.value:.3g}"
@@ -103,8 +108,10 @@ def top_agreement(
 ) -> Agreement:
     """Share of the k strongest pairs of an event that two methods have in common, averaged over events.
 
-    Of m pairs, two unrelated methods share k / m by chance. Equal values share the places that are left,
-    as if drawn by lot. Events with k pairs or fewer are left out: there everything is shared.
+    Of m pairs, two unrelated methods share k / m by chance; more where pairs have the value 0, which cannot
+    win: the chance is that of each method's values shuffled among its pairs that are not 0. Equal values
+    share the places that are left, as if drawn by lot. Events with k pairs or fewer are left out: there
+    everything is shared.
 
     Parameters
     ----------
@@ -116,11 +123,17 @@ def top_agreement(
     if k < 1:
         raise ValueError(f"k={k}; at least one pair is needed")
     shared = shared_pairs(first, second, unordered=unordered)
-    one, two = (Places.of(v, shared.offsets).among_top(k) for v in (shared.first, shared.second))
-    size = np.diff(shared.offsets)
-    known = np.where(size > k, size.astype(np.float64), np.nan)
-    shares = np.where(size > k, row_sum(one * two, shared.offsets) / k, np.nan)
-    return agreement_of(shares, k / known, shared.weight)
+    large = np.diff(shared.offsets) > k
+
+    def overlap(*values: Array) -> Array:
+        one, two = (Places.of(v, shared.offsets).among_top(k) for v in values)
+        return np.where(large, row_sum(one * two, shared.offsets) / k, np.nan)
+
+    shares, chance = (
+        overlap(shared.first, shared.second),
+        overlap(*map(np.sign, (shared.first, shared.second))),
+    )
+    return agreement_of(shares, chance, shared.weight).bounded()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.estimate import Estimate, effective, ratio_mean, share
 from hepxai.events import SPLITS, Events
 
 Array = NDArray[np.float64]
@@ -16,6 +16,13 @@ WORKING_POINTS = (0.3, 0.5, 0.7, 0.9)
 
 def _mean(values: NDArray[np.generic], weight: Array) -> Estimate:
     return ratio_mean(np.asarray(values, dtype=np.float64), np.ones(len(values)), weight)
+
+
+def need_numbers(**columns: NDArray[np.floating]) -> None:
+    """Refuse columns with NaN, which has no place in an order and is on no side of a cut."""
+    for name, values in columns.items():
+        if bad := int(np.count_nonzero(np.isnan(values))):
+            raise ValueError(f"{bad} of {len(values)} values of {name} are NaN; leave these events out")
 
 
 def both_classes(signal: NDArray[np.bool_], weight: Array) -> bool:
@@ -27,7 +34,8 @@ def _has_weight(weight: Array) -> bool:
     return bool(abs(weight.sum()) > 1e-9 * abs(weight).sum())
 
 
-def _need_two_classes(signal: NDArray[np.bool_], weight: Array) -> None:
+def _need_two_classes(score: Array, signal: NDArray[np.bool_], weight: Array) -> None:
+    need_numbers(score=score, weight=weight)
     if signal.all() or not signal.any():
         present = "signal" if len(signal) and signal.all() else "background" if len(signal) else "none"
         raise ValueError(f"both classes are needed, present is only: {present}")
@@ -38,7 +46,8 @@ def _need_two_classes(signal: NDArray[np.bool_], weight: Array) -> None:
 
 def accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
     """Weighted fraction of events on the right side of logit 0."""
-    return _mean((score > 0) == signal, weight)
+    need_numbers(score=score, weight=weight)
+    return share((score > 0) == signal, weight, "accuracy")
 
 
 def balanced_accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
@@ -46,9 +55,10 @@ def balanced_accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) ->
 
     What the accuracy would be if both classes had the same total weight: cross sections do not enter.
     """
-    _need_two_classes(signal, weight)
+    _need_two_classes(score, signal, weight)
     s, b = (_mean((score > 0)[own] == (own is signal), weight[own]) for own in (signal, ~signal))
-    return Estimate((s.value + b.value) / 2, np.hypot(s.error, b.error) / 2, s.n_eff + b.n_eff)
+    found = Estimate((s.value + b.value) / 2, np.hypot(s.error, b.error) / 2, s.n_eff + b.n_eff)
+    return found.bounded("balanced accuracy", size=4 / (1 / s.n_eff + 1 / b.n_eff))
 
 
 def fraction_below(score: Array, reference: Array, weight: Array) -> Array:
@@ -81,13 +91,17 @@ def auc(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
     """Area under the ROC curve: the weighted Mann–Whitney statistic, valid for signed weights.
 
     The error is DeLong's (Biometrics 44 (1988) 837): the spread of the placement values of each class,
-    generalised to weights. Exact for unweighted events.
+    generalised to weights. Exact for unweighted events. The interval is that of `Estimate.bounded`; near 0
+    and 1, where DeLong's error vanishes, with the variance of Hanley & McNeil (Radiology 143 (1982) 29) in
+    the symmetric form of Newcombe (Stat. Med. 25 (2006) 559).
     """
-    _need_two_classes(signal, weight)
+    _need_two_classes(score, signal, weight)
     placement = placements(score, signal, weight)
     value, other = (_mean(placement[own], weight[own]) for own in (signal, ~signal))
-    n = float(weight.sum() ** 2 / np.sum(weight**2))
-    return Estimate(value.value, np.hypot(value.error, other.error), n)
+    found = Estimate(value.value, np.hypot(value.error, other.error), effective(weight))
+    area, s, b = np.clip(value.value, 0, 1), value.n_eff, other.n_eff
+    pairs = max((s + b) / 2 - 1, 0) * ((1 - area) / (2 - area) + area / (1 + area))
+    return found.bounded("AUC", size=s * b / (1 + pairs))
 
 
 def auc_difference(score: Array, other: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
@@ -96,7 +110,8 @@ def auc_difference(score: Array, other: Array, signal: NDArray[np.bool_], weight
     The error is DeLong's for correlated curves: the spread of the differences of the placement values. It is
     smaller than that of two independent samples where the scores agree on which events are hard.
     """
-    _need_two_classes(signal, weight)
+    _need_two_classes(score, signal, weight)
+    need_numbers(other=other)
     gain = placements(score, signal, weight) - placements(other, signal, weight)
     value, rest = (_mean(gain[own], weight[own]) for own in (signal, ~signal))
     return Estimate(value.value, np.hypot(value.error, rest.error), value.n_eff + rest.n_eff)
@@ -111,7 +126,7 @@ def roc(score: Array, signal: NDArray[np.bool_], weight: Array) -> tuple[Array, 
     -------
     signal_efficiency, background_efficiency, threshold : ndarray, shape [T]
     """
-    _need_two_classes(signal, weight)
+    _need_two_classes(score, signal, weight)
     order = np.argsort(-score, kind="stable")
     last = np.append(np.diff(score[order]) != 0, True)
     pass_s, pass_b = (np.cumsum(np.where(c, weight, 0.0)[order])[last] for c in (signal, ~signal))
@@ -122,7 +137,8 @@ def rejection(score: Array, signal: NDArray[np.bool_], weight: Array, efficiency
     """Background rejection 1/ε_b at a signal efficiency.
 
     The error adds the background's count at fixed threshold and the threshold's own error from the finite
-    signal sample, through the slope of the ROC curve. Infinite if no background passes.
+    signal sample, through the slope of the ROC curve. The interval is one over that of ε_b: not symmetric.
+    Infinite if no background passes, with a lower end.
     """
     if not 0 < efficiency <= 1:
         raise ValueError(f"efficiency={efficiency}; it must be above 0 and at most 1")
@@ -131,9 +147,12 @@ def rejection(score: Array, signal: NDArray[np.bool_], weight: Array, efficiency
     passed = _mean(score[~signal] >= cut, weight[~signal])
     signal_error = _mean(score[signal] >= cut, weight[signal]).error
     error = np.hypot(passed.error, _slope(eff_s, eff_b, efficiency, float(signal_error)) * signal_error)
+    ends = Estimate(passed.value, error, passed.n_eff).bounded(f"background efficiency at {efficiency:g}")
+    with np.errstate(divide="ignore"):
+        low, high = (np.asarray(1 / e) for e in (ends.high, ends.low))
     if passed.value <= 0:
-        return Estimate(np.asarray(np.inf), np.asarray(np.inf), passed.n_eff)
-    return Estimate(1 / passed.value, error / passed.value**2, passed.n_eff)
+        return Estimate(np.asarray(np.inf), np.asarray(np.inf), passed.n_eff, (low, np.asarray(np.inf)))
+    return Estimate(1 / passed.value, error / passed.value**2, passed.n_eff, (low, high))
 
 
 def _slope(eff_s: Array, eff_b: Array, efficiency: float, width: float) -> float:

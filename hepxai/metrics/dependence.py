@@ -9,7 +9,7 @@ import numpy as np
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.metrics.distances import absolute_products, absolute_sums
 from hepxai.metrics.maps import Array
-from hepxai.metrics.permutation import Null, permuted
+from hepxai.metrics.null import Null, random_signs
 
 
 def distance_correlation(x: Array, y: Array, weight: Array) -> Estimate:
@@ -63,22 +63,33 @@ def distance_correlation(x: Array, y: Array, weight: Array) -> Estimate:
     error = float(ratio_mean(influence, np.ones(len(p)), weight).error)
     # Half the way from √(R² - σ) to √(R² + σ): σ / 2R away from zero, and finite at zero.
     low, high = (np.copysign(np.sqrt(abs(s)), s) for s in (square - error, square + error))
-    return Estimate(np.asarray(_root(square)), np.asarray(0.5 * (high - low)), n_eff)
+    found = Estimate(np.asarray(_root(square)), np.asarray(0.5 * (high - low)), n_eff)
+    return found.within("distance correlation", 0, 1)
 
 
-def if_independent(x: Array, y: Array, weight: Array, *, permutations: int = 50, seed: int = 0) -> Null:
-    """Distance correlations of the same numbers without any dependence: y dealt out anew among the events.
+def if_independent(x: Array, y: Array, weight: Array, *, draws: int = 50, seed: int = 0) -> Null:
+    """Distance correlations of the same columns and weights without any dependence of x and y.
 
-    Weights stay with x, so that n_eff is the same. About 0.1 s for each permutation of 20,000 events.
+    V² is Σ p_i p_j A_ij B_ij, with A and B the doubly centred a and b; the null distribution is that of
+    Σ s_i s_j p_i p_j A_ij B_ij for random signs s (see `hepxai.metrics.null.random_signs`). It holds for
+    signed weights and for weights that depend on x, on y or on both. Of toys without dependence, 3 to 7 %
+    have p < .05 from about 30 effective events on; up to 12 % at 16.
     """
     x, y, weight = _checked(x, y, weight)
     p = weight / weight.sum()
     norm = np.sqrt(np.array([_covariance(v, v, p).value for v in (x, y)]).prod())
+    a, b = absolute_sums(x, p), absolute_sums(y, p)
+    a, b = a - 0.5 * (p @ a), b - 0.5 * (p @ b)  # A_ij = a_ij - a_i - a_j
 
-    def correlation(dealt: Array) -> float:
-        return _root(_covariance(x, dealt, p).value / norm)
+    def correlation(signs: Array) -> float:
+        q = signs * p
+        crossed = [q @ (v * absolute_sums(u, q)) for u, v in ((x, b), (y, a))]
+        products = 2 * ((q @ (a * b)) * q.sum() + (q @ a) * (q @ b))
+        return _root(float(q @ absolute_products(x, y, q) - 2 * sum(crossed) + products) / norm)
 
-    return permuted(correlation, y, permutations=permutations, seed=seed)
+    if not norm > 0:
+        return Null(np.full(draws, np.nan))
+    return random_signs(correlation, len(p), draws=draws, seed=seed)
 
 
 @dataclass(frozen=True)

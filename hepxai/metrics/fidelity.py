@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hepxai.estimate import Estimate, ratio_mean
-from hepxai.metrics.classification import Array, accuracy, auc, both_classes
+from hepxai.estimate import Estimate, ratio_mean, share
+from hepxai.metrics.classification import Array, accuracy, auc, both_classes, need_numbers
 
 
 def fidelity(surrogate: Array, original: Array, weight: Array) -> dict[str, Estimate]:
@@ -21,12 +21,16 @@ def fidelity(surrogate: Array, original: Array, weight: Array) -> dict[str, Esti
     Returns
     -------
     dict
-        ``agreement``: weighted fraction on the same side of 0; ``logit_correlation``: weighted Pearson
-        correlation, its error linearised event by event; ``auc`` of the surrogate against the
-        original's decision (absent if the original decides one way only).
+        ``agreement``: weighted fraction on the same side of 0; ``constant_agreement``: that of the best
+        constant decision, which needs no surrogate; ``logit_correlation``: weighted Pearson correlation, its
+        error linearised event by event; ``auc`` of the surrogate against the original's decision (absent if
+        the original decides one way only).
     """
+    need_numbers(surrogate=surrogate, original=original, weight=weight)
+    always = [share((original > 0) == yes, weight, "rate of a constant decision") for yes in (True, False)]
     result = {
         "agreement": accuracy(surrogate, original > 0, weight),
+        "constant_agreement": max(always, key=lambda e: float(e.value)),
         "logit_correlation": _correlation(surrogate, original, weight),
     }
     decided = original > 0
@@ -47,4 +51,4 @@ def _correlation(x: Array, y: Array, weight: Array) -> Estimate:
     value = mean(zx * zy)
     # Influence of one event on Pearson's r (Devlin, Gnanadesikan & Kettenring 1975); its mean is 0.
     influence = mean(zx * zy - 0.5 * value.value * (zx**2 + zy**2))
-    return Estimate(value.value, influence.error, value.n_eff)
+    return Estimate(value.value, influence.error, value.n_eff).within("correlation of the logits", -1, 1)

@@ -39,6 +39,8 @@ class Importance:
     conditional : bool
         Columns were dealt out anew among events alike only; see
         `hepxai.explain.permutation.permutation_importance`.
+    covariance : ndarray of float64, shape [N, N], optional
+        Of the means, ``error`` squared on its diagonal; columns share the events that are hard.
     """
 
     names: tuple[str, ...]
@@ -49,6 +51,7 @@ class Importance:
     repeats: Array
     error: Array
     conditional: bool = False
+    covariance: Array | None = None
 
     def __post_init__(self) -> None:
         if self.repeats.ndim != 2 or not len(self.names) == len(self.repeats) == len(self.error):

@@ -29,13 +29,23 @@ def log_likelihood_ratio(
     Returns
     -------
     ndarray, shape [K]
-        0 for NaN. Bins get half an event of each class more than they have, and none is negative.
+        0 for NaN. Bins get half an event of each class, of the mean |weight|, more than they have, and none
+        is negative.
+
+    Raises
+    ------
+    ValueError
+        If the weights of a class have no positive sum.
     """
     inside = np.clip(observer, edges[0], edges[-1])
-    filled = [
-        np.histogram(inside[own], edges, weights=weight[own])[0].clip(min=0) + 0.5
-        for own in (signal, ~signal)
-    ]
-    ratio = np.log(filled[0] / filled[0].sum()) - np.log(filled[1] / filled[1].sum())
+    density = []
+    for name, own in (("signal", signal), ("background", ~signal)):
+        w = weight[own & (bin_of(inside, edges) >= 0)]
+        if not w.sum() > 0:
+            raise ValueError(f"the weights of the {name} sum to {w.sum():g}; a density needs a positive sum")
+        half = 0.5 * np.abs(w[w != 0]).mean()
+        filled = np.histogram(inside[own], edges, weights=weight[own])[0].clip(min=0) + half
+        density.append(filled / filled.sum())
+    ratio = np.log(density[0] / density[1])
     position = bin_of(np.clip(at, edges[0], edges[-1]), edges)
     return np.where(position < 0, 0.0, ratio[position])

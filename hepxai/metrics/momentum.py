@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.estimate import Estimate, effective, ratio_mean
 from hepxai.metrics.binning import bin_of
+from hepxai.metrics.classification import need_numbers
 
 Array = NDArray[np.float64]
 
@@ -17,59 +17,14 @@ WINDOW = (7.0, 13.0)
 """True pt of the spread, GeV: that of the study which the figures are compared with."""
 THRESHOLD = 15.0
 """Trigger threshold, GeV, of the same study."""
-ONE_SIGMA = 0.682689
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Shares of events that pass, with intervals.
-
-    Attributes
-    ----------
-    value, low, high : ndarray
-        Share and the ends of its interval; NaN, 0 and 1 where there are no events.
-    n_eff : ndarray
-        Effective number of events, (Σw)² / Σw².
-    """
-
-    value: Array
-    low: Array
-    high: Array
-    n_eff: Array
-
-    @property
-    def error(self) -> Array:
-        """Half the length of the interval."""
-        return np.asarray((self.high - self.low) / 2)
-
-    def __str__(self) -> str:
-        if np.ndim(self.value):
-            return f"{self.value} [{self.low}, {self.high}]"
-        if self.n_eff == 0:
-            return "no events"
-        value = float(self.value)
-        return f"{value:.4g} +{float(self.high) - value:.2g} -{value - float(self.low):.2g}"
-
-
-def clopper_pearson(value: Array, n_eff: Array, *, level: float = ONE_SIGMA) -> tuple[Array, Array]:
-    """Central interval of a share [Clopper & Pearson, Biometrika 26 (1934) 404].
-
-    It covers at least ``level``, also where nothing or everything passes. For weighted events the number of
-    events is the effective one, which is an approximation.
-    """
-    passed = np.clip(value, 0, 1) * n_eff
-    tail = (1 - level) / 2
-    with np.errstate(invalid="ignore"):
-        low = beta.ppf(tail, passed, n_eff - passed + 1)
-        high = beta.ppf(1 - tail, passed + 1, n_eff - passed)
-    none, all_ = passed <= 0, passed >= n_eff
-    return np.where(none, 0.0, low), np.where(all_, 1.0, high)
 
 
 def efficiency(
     passed: NDArray[np.bool_], weight: Array, group: NDArray[np.int64] | None = None, groups: int = 1
-) -> Efficiency:
-    """Weighted share of events that pass, of all or of each group.
+) -> Estimate:
+    """Weighted share of events that pass, of all or of each group, with an interval.
+
+    Where nothing passes, the upper end takes events that would pass to weigh as much as the others.
 
     Parameters
     ----------
@@ -83,12 +38,14 @@ def efficiency(
     own = np.zeros(len(passed), dtype=np.int64) if group is None else group
     used = own >= 0
     own, w, hit = own[used], weight[used], passed[used]
-    total, good, squares = (np.bincount(own, x, groups) for x in (w, w * hit, w * w))
+    total, good, squares, of_good = (np.bincount(own, x, groups) for x in (w, w * hit, w**2, w**2 * hit))
     with np.errstate(invalid="ignore", divide="ignore"):
         value, n_eff = good / total, np.nan_to_num(total**2 / squares)
-    low, high = clopper_pearson(np.nan_to_num(value), n_eff)
-    found = (value, low, high, n_eff)
-    return Efficiency(*(np.asarray(x[0]) for x in found)) if group is None else Efficiency(*found)
+        error = np.sqrt((1 - value) ** 2 * of_good + value**2 * (squares - of_good)) / abs(total)
+    if group is None:
+        value, error, n_eff = value[0], error[0], n_eff[0]
+    found = Estimate(np.asarray(value), np.asarray(error), effective(w))
+    return found.bounded("efficiency", size=n_eff)
 
 
 @dataclass(frozen=True)
@@ -99,13 +56,13 @@ class TurnOn:
     ----------
     edges : ndarray, shape [B+1]
         Of true pt, GeV.
-    efficiency : Efficiency, shape [B]
+    efficiency : Estimate, shape [B]
     threshold : float
         On the predicted pt, GeV.
     """
 
     edges: Array
-    efficiency: Efficiency
+    efficiency: Estimate
     threshold: float
 
 
@@ -121,6 +78,7 @@ def turn_on(
     edges : ndarray
     threshold : float
     """
+    need_numbers(predicted=predicted, weight=weight)
     found = efficiency(predicted >= threshold, weight, bin_of(true, edges), len(edges) - 1)
     return TurnOn(np.asarray(edges, dtype=np.float64), found, threshold)
 
@@ -137,20 +95,20 @@ class MomentumMerit:
         The same for true pt in a window, 7 to 13 GeV by default.
     bias : Estimate
         Mean predicted - true in this window.
-    efficiency : Efficiency
+    efficiency : Estimate
         P(predicted >= threshold | true >= threshold).
-    leak : Efficiency
+    leak : Estimate
         P(predicted >= threshold | true < threshold).
-    fakes : Efficiency
+    fakes : Estimate
         P(predicted >= threshold) of events without a muon.
     """
 
     mae: Estimate
     spread: Estimate
     bias: Estimate
-    efficiency: Efficiency
-    leak: Efficiency
-    fakes: Efficiency
+    efficiency: Estimate
+    leak: Estimate
+    fakes: Estimate
 
     def rows(self) -> dict[str, str]:
         """Names and values with errors, for a table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,13 @@ from scipy.stats import chi2, spearmanr
 
 from hepxai.estimate import Estimate
 from hepxai.metrics.importance import Importance
+from hepxai.metrics.null import Null
 
 Array = NDArray[np.float64]
 TOYS = 500
 """Rankings drawn for the error of the rank distance."""
+DRAWS = 4000
+"""Distances drawn where nothing differs."""
 
 
 @dataclass(frozen=True)
@@ -48,30 +52,64 @@ class ImportanceShift:
         return np.asarray(np.hypot(self.train.error, self.valid.error))
 
     @property
-    def distance(self) -> Estimate:
-        """Length of `difference`, D = √Σ_f d_f², in units of the metric; linearised error √Σ_f d_f² σ_f² / D.
+    def covariance(self) -> Array:
+        """Covariance of `difference`, ``[N, N]``."""
+        parts = (self.train, self.valid)
+        one, other = (np.diag(i.error**2) if i.covariance is None else i.covariance for i in parts)
+        return np.asarray(one + other)
 
-        It is never negative; `floor` is what errors alone make of it.
+    @property
+    def distance(self) -> Estimate:
+        """Length of `difference`, D = √Σ_f d_f², in units of the metric; linearised error.
+
+        It is never negative, and not 0 where nothing differs: compare with `null`, or take `excess`.
         """
-        length = float(np.sqrt(np.sum(self.difference**2)))
-        spread = float(np.sqrt(np.sum((self.difference * self.error) ** 2)))
+        d = self.difference
+        length, spread = np.sqrt(d @ d), np.sqrt(max(float(d @ self.covariance @ d), 0.0))
         error = spread / length if length > 0 else self.floor
         return Estimate(np.asarray(length), np.asarray(error), float(len(self.train.names)))
 
     @property
     def floor(self) -> float:
-        """Distance to be expected where nothing differs but the events: √Σ_f σ_f²."""
+        """Root of the mean square distance where nothing differs but the events: √Σ_f σ_f²."""
         return float(np.sqrt(np.sum(self.error**2)))
+
+    @cached_property
+    def null(self) -> Null:
+        """Distances where nothing differs but the events: lengths of normal numbers with `covariance`."""
+        scale = np.sqrt(np.linalg.eigvalsh(self.covariance).clip(min=0))
+        drawn = np.random.default_rng(0).normal(size=(DRAWS, len(scale)))
+        return Null(np.sqrt(np.sum((drawn * scale) ** 2, axis=1)))
+
+    @property
+    def excess(self) -> Estimate:
+        """Distance beyond the mean of `null`: compatible with 0 where nothing differs."""
+        found = self.distance
+        return Estimate(np.asarray(found.value - self.null.values.mean()), found.error, found.n_eff)
+
+    @property
+    def significance(self) -> float:
+        """`excess` in standard deviations of `null`; NaN where no column is ever used."""
+        spread = float(self.null.expectation.error)
+        return float(self.excess.value) / spread if spread > 0 else np.nan
+
+    def __str__(self) -> str:
+        return f"distance {self.distance}, by chance {self.null.expectation} ({self.significance:.1f} σ)"
 
     def compatible(self) -> tuple[float, int, float]:
         """χ² of the differences against 0, its degrees of freedom and its p-value.
 
-        Columns that are never used, hence 0 ± 0 in both, do not count. Columns of the same events are taken
-        as independent, although they share what is hard about these events: the p-value is a guide.
+        Columns that are never used, hence 0 ± 0 in both, do not count. The covariance of the columns enters
+        where both importances have one.
         """
         used = self.error > 0
-        value = float(np.sum((self.difference[used] / self.error[used]) ** 2))
-        return value, int(used.sum()), float(chi2.sf(value, used.sum())) if used.any() else 1.0
+        if not used.any():
+            return 0.0, 0, 1.0
+        pull, scale = self.difference[used] / self.error[used], np.outer(self.error[used], self.error[used])
+        correlation = self.covariance[np.ix_(used, used)] / scale
+        inverse, ndf = (f(correlation, 1e-6, hermitian=True) for f in (np.linalg.pinv, np.linalg.matrix_rank))
+        value = float(pull @ inverse @ pull)
+        return value, int(ndf), float(chi2.sf(value, ndf))
 
     def rank_distance(self, *, seed: int = 0) -> Estimate:
         """One minus Spearman's correlation of the two rankings: 0 for the same order, 1 for unrelated ones.

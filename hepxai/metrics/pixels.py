@@ -150,7 +150,8 @@ def truth_share(attribution: Attribution, truth: str) -> TruthShare:
     def mean(total: Array, norm: Array) -> tuple[Estimate, Array]:
         share = np.divide(total, norm, out=np.full(len(norm), np.nan), where=used)
         zeroed = np.where(used, share, 0.0)
-        return ratio_mean(zeroed, used.astype(np.float64), attribution.events.weight), share
+        mean = ratio_mean(zeroed, used.astype(np.float64), attribution.events.weight)
+        return mean.bounded("share of a map"), share
 
     among, per_event = mean(on_true, on_lit)
     chance, _ = mean(number, np.diff(lit.offsets).astype(np.float64))
@@ -173,7 +174,8 @@ def top_pixel_agreement(first: Attribution, second: Attribution, *, k: int = 10)
     """Share of the k strongest pixels of an image that two maps have in common, averaged over events.
 
     All pixels compete, lit or not. Equal values share the places that are left, as if drawn by lot; a map of
-    one value everywhere says nothing, and its events are left out.
+    one value everywhere says nothing, and its events are left out. By chance: each map's values shuffled
+    among its pixels that are not 0, since a map that is 0 on dark pixels has no choice but the lit ones.
 
     Raises
     ------
@@ -184,13 +186,14 @@ def top_pixel_agreement(first: Attribution, second: Attribution, *, k: int = 10)
     one, two = (np.abs(flat(a)) for a in (first, second))
     if not 1 <= k < one.shape[1]:
         raise ValueError(f"k={k}; from 1 to {one.shape[1] - 1} of {one.shape[1]} pixels can be compared")
-    shares = np.full(len(one), np.nan)
+    shares, chance = np.full((2, len(one)), np.nan)
     for start in range(0, len(one), CHUNK):
         rows = slice(start, start + CHUNK)
         shares[rows] = _overlap(one[rows], two[rows], k)
+        chance[rows] = _overlap(np.sign(one[rows]), np.sign(two[rows]), k)
     says = (np.ptp(one, axis=1) > 0) & (np.ptp(two, axis=1) > 0)
-    chance = np.where(says, k / one.shape[1], np.nan)
-    return agreement_of(np.where(says, shares, np.nan), chance, first.events.weight)
+    shares, chance = (np.where(says, v, np.nan) for v in (shares, chance))
+    return agreement_of(shares, chance, first.events.weight).bounded()
 
 
 def _overlap(one: Array, two: Array, k: int) -> Array:

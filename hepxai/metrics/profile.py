@@ -10,7 +10,7 @@ from hepxai.attribution import Attribution
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.metrics.binning import bin_of, equal_bins
 from hepxai.metrics.maps import Array, single
-from hepxai.metrics.permutation import Null, permuted
+from hepxai.metrics.null import Null, random_signs
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def correlation_ratio(values: Array, observer: Array, weight: Array, edges: Arra
     """
     position = bin_of(observer, edges)
     inside = (position >= 0) & (weight != 0)
-    return _explained(values[inside], position[inside], weight[inside], len(edges) - 1)
+    found = _explained(values[inside], position[inside], weight[inside], len(edges) - 1)
+    return found.within("correlation ratio", 0, 1)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ class Explained:
     share : Estimate
         η² of `correlation_ratio`.
     null : Null
-        η² with the observer dealt out anew among the events: what the bins explain by chance.
+        η² where the mean does not depend on the observer: the difference of each event from the mean with a
+        random sign; see `hepxai.metrics.null.random_signs`. Of toys without dependence 5 to 6 % have p < .05
+        at 400 events, 9 % where weights vary by a factor of 150 with the values.
     edges : ndarray
     events, left_out : int
         Events used; events without such a pair, or without the observer.
@@ -110,7 +113,7 @@ def explained_by(
     observer: str,
     *,
     bins: int = 10,
-    permutations: int = 200,
+    draws: int = 200,
     seed: int = 0,
 ) -> Explained:
     """Share of the variance of a pair's attribution, from event to event, that an observer explains.
@@ -128,8 +131,8 @@ def explained_by(
         Name in ``events.observers``, for example the invariant mass of the pair.
     bins : int
         Of about equal numbers of events.
-    permutations, seed : int
-        For the null expectation.
+    draws, seed : int
+        For the null distribution.
 
     Raises
     ------
@@ -145,13 +148,14 @@ def explained_by(
     where, weight = known[observer][used], chosen.events.weight[used]
     edges = equal_bins(where, bins)
     position, size = bin_of(where, edges), len(edges) - 1
-    null = permuted(
-        lambda dealt: float(_explained(dealt, position, weight, size).value),
-        values,
-        permutations=permutations,
+    share = _explained(values, position, weight, size).within("correlation ratio", 0, 1)
+    mean = float(weight @ values / weight.sum())
+    null = random_signs(
+        lambda signs: float(_explained(mean + signs * (values - mean), position, weight, size).value),
+        len(values),
+        draws=draws,
         seed=seed,
     )
-    share = _explained(values, position, weight, size)
     return Explained(share, null, edges, len(values), int(np.count_nonzero(~used)))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.estimate import Estimate, share
 from hepxai.metrics.binning import bin_of
 from hepxai.metrics.maps import Array
 
@@ -123,7 +123,7 @@ def sculpting(score: Array, observer: Array, weight: Array, threshold: float, ed
     chi2, ndf = shape_chi2(one, two)
     return Sculpting(
         threshold=threshold,
-        efficiency=ratio_mean(passed.astype(np.float64), np.ones(len(score)), weight),
+        efficiency=share(passed, weight, "efficiency of the cut"),
         passing=one,
         failing=two,
         relative_efficiency=relative_efficiency(passed, observer, weight, edges),

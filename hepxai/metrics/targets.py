@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import SPLITS, Events, Schema
-from hepxai.metrics.momentum import THRESHOLD, WINDOW, Efficiency, momentum_merit
+from hepxai.metrics.momentum import THRESHOLD, WINDOW, momentum_merit
 
 Array = NDArray[np.float64]
-Figures = dict[str, Estimate | Efficiency]
+Figures = dict[str, Estimate]
 
 
 def target_metrics(predicted: Array, events: Events) -> dict[str, Figures]:

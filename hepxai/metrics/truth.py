@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.estimate import Estimate, ratio_mean, share
 from hepxai.events import Events
 from hepxai.jagged import IntArray, parents, row_sum
 from hepxai.metrics.binning import bin_of
@@ -28,7 +28,8 @@ class TruthFinding:
     auroc, average_precision : Estimate
         Of each event by itself, weighted mean over events.
     chance_precision : Estimate
-        What ``average_precision`` would be for entries in random order. For AUROC that is ½.
+        What ``average_precision`` would be if the true entries of an event were drawn by lot. For AUROC that
+        is ½.
     pooled_auroc, pooled_average_precision : Estimate
         Of all entries of all events together, errors with events as independent units.
     chance_pooled_auroc, chance_pooled_precision : float
@@ -66,8 +67,9 @@ def find_truth(attribution: Attribution, truth: str) -> TruthFinding:
 
     - AUROC of an event: probability that a true entry has a larger value than another, ties ½.
     - Average precision: Σ_t (R_t - R_{t-1}) P_t over falling thresholds t, recall R, precision P, as in
-      scikit-learn. T true of n entries in random order have Σ_k ((k - 1)(T - 1)/(n - 1) + 1) / (n k) for
-      k = 1 … n on average [Bestgen, J. Quant. Linguist. 22 (2015) 161], more than their fraction T / n.
+      scikit-learn. T of n entries drawn by lot have Σ_k ((k - 1)(T - 1)/(n - 1) + 1) / (n k) for
+      k = 1 … n on average [Bestgen, J. Quant. Linguist. 22 (2015) 161], more than their fraction T / n; of
+      equal values, each has the k of the last.
     - Pooled: all entries ranked together, each with the signed weight of its event. Attention falls with
       multiplicity, so that pooled numbers also see from how large an event an entry comes: compare them
       with their own values by chance.
@@ -173,12 +175,15 @@ def event_precision(places: Places, true: Flags) -> Array:
     return np.asarray(row_sum(np.where(true, precision, 0.0), places.offsets) / row_sum(true, places.offsets))
 
 
-def expected_precision(number: Array, size: Array) -> Array:
-    """Mean average precision of ``number`` true of ``size`` > 1 entries over all orders of the entries."""
-    # Σ 1/k up to n, for every n that occurs.
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, size.max(initial=1) + 1))])
-    others = (number - 1) / (size - 1)
-    return np.asarray(others + (1 - others) * harmonic[size.astype(np.int64)] / size)
+def expected_precision(number: Array, places: Places) -> Array:
+    """Mean average precision of each row if ``number`` > 0 of its entries, more than one, were drawn as true.
+
+    The values and their ties stay: where all are equal it is the fraction of true entries.
+    """
+    size = np.diff(places.offsets)
+    selected, owner = places.above + places.ties, parents(places.offsets)
+    others = ((number - 1) / (size - 1))[owner]  # true share of the other entries, if one is true
+    return np.asarray(row_sum((1 + (selected - 1) * others) / selected, places.offsets) / size)
 
 
 @dataclass(frozen=True)
@@ -201,9 +206,9 @@ def _found(entries: _Entries, left_out: tuple[int, int], caveat: str | None) -> 
         return ratio_mean(values, np.ones(len(values)), weight)
 
     return TruthFinding(
-        auroc=mean(event_auroc(places, true)),
-        average_precision=mean(event_precision(places, true)),
-        chance_precision=mean(expected_precision(number, size)),
+        auroc=share(event_auroc(places, true), weight, "AUROC"),
+        average_precision=share(event_precision(places, true), weight, "average precision"),
+        chance_precision=mean(expected_precision(number, places)),
         pooled_auroc=pooled_auroc(entries.value, true, weight, owner),
         pooled_average_precision=pooled_precision(entries.value, true, weight, owner),
         chance_pooled_auroc=chance[0],

@@ -24,8 +24,6 @@ from hepxai.models.cloud import Cloud
 from hepxai.models.neighbours import Neighbours, edge_mean
 from hepxai.pairs import pair_features
 
-FAR_BELOW = -1e9
-
 
 @dataclass(frozen=True)
 class Messages:
@@ -119,7 +117,9 @@ class Transformer(nn.Module):
             logit = logit + torch.einsum("bhic,bhijc->bhij", query, edge)
             value = value[:, :, None] + edge
         mask = cloud.pair_mask[:, None]
-        alpha = (logit / math.sqrt(conv.out_channels)).masked_fill(~mask, FAR_BELOW).softmax(-1)
+        # Below any logit, but finite: a row without any other particle would be NaN.
+        lowest = torch.finfo(logit.dtype).min
+        alpha = (logit / math.sqrt(conv.out_channels)).masked_fill(~mask, lowest).softmax(-1)
         return alpha * mask, value
 
     def _edge(self, cloud: Cloud) -> Tensor:

@@ -52,8 +52,12 @@ def importance_shift(found: ImportanceShift, *, title: str | None = None, ax: Ax
 
 def _numbers(found: ImportanceShift, title: str | None) -> str:
     value, number, _ = found.compatible()
-    distance = measured(float(found.distance.value), float(found.distance.error))
-    numbers = f"distance {distance}, χ² = {value:.1f} / {number}"
+    distance, chance = (
+        measured(float(e.value), float(e.error)) for e in (found.distance, found.null.expectation)
+    )
+    numbers = (
+        f"distance {distance}, by chance {chance} ({found.significance:.1f} σ), χ² = {value:.1f} / {number}"
+    )
     return numbers if title is None else f"{plain(title)}: {numbers}"
 
 
@@ -64,7 +68,7 @@ def distance_against_gap(
     names: Sequence[str],
     *,
     floor: float | None = None,
-    labels: tuple[str, str] = ("train − validation accuracy", "distance of importances"),
+    labels: tuple[str, str] = ("train − validation accuracy", "distance of importances, beyond chance"),
     ax: Axes | None = None,
 ) -> Axes:
     """Distance of the importances against the gap of accuracy, for several settings of a model.
@@ -86,11 +90,11 @@ def distance_against_gap(
     ax.errorbar(x, y, dy, dx, ls="", marker="o", ms=6.5, color=BLUE)
     if floor is not None:
         ax.axhline(floor, color=FAINT, lw=1.5, ls="--", zorder=0, label="errors alone")
+    ax.axhline(0, color=FAINT, lw=1, zorder=0)
     ax.axvline(0, color=FAINT, lw=1, zorder=0)
     for name, place in zip(names, zip(x, y, strict=True), strict=True):
         ax.annotate(plain(name, 24), place, (6, 5), textcoords="offset points", fontsize="small")
     ax.set(xlabel=plain(labels[0]), ylabel=plain(labels[1]))
     ax.margins(0.15)
-    ax.set_ylim(bottom=0)
     legend_above(ax)
     return ax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 
 import hist
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
+from hepxai.estimate import OutOfRangeWarning
 from hepxai.events import SPLITS, Events, Schema
 from hepxai.metrics.classification import both_classes, rejection, roc
 from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
@@ -176,7 +178,9 @@ def roc_band(
     Points whose relative error exceeds 100 % (almost no background passes) are left out.
     """
     efficiency = np.linspace(0.02, 1.0, points)
-    found = [rejection(score, signal, weight, float(e)) for e in efficiency]
+    with warnings.catch_warnings():  # a curve: points without a rejection are left out
+        warnings.simplefilter("ignore", OutOfRangeWarning)
+        found = [rejection(score, signal, weight, float(e)) for e in efficiency]
     value, error = (np.array([float(getattr(f, k)) for f in found]) for k in ("value", "error"))
     known = np.isfinite(value) & (error < value)
     return efficiency[known], value[known], error[known]

@@ -27,8 +27,10 @@ STEPS = ("-", "--", "-.", ":")
 LINES = tuple(CLASS_COLOURS[i] for i in (3, 2, 4, 5, 0, 1))
 FIGURES = {
     "agreement": "same decision",
+    "constant_agreement": "a constant decision",
     "logit_correlation": "correlation of logits",
     "auc": "AUC against original",
+    "map_agreement": "rank correlation of edges",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
 from hepxai.plots.means import Means
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import measured, percentage
+from hepxai.plots.text import general, measured, percentage, real
 
 ERRORS = "Errors are statistical."
 
@@ -126,8 +128,15 @@ def capital(text: str) -> str:
 
 
 def number(entry: Mapping[str, float | None]) -> str:
-    """``{"value", "error"}`` as text."""
-    return measured(entry.get("value"), entry.get("error"))
+    """``{"value", "error"}`` as text; with ``low`` and ``high``, both errors where they differ."""
+    value, error, low, high = (real(entry.get(k)) for k in ("value", "error", "low", "high"))
+    if math.isnan(low) or (math.isnan(value) and math.isfinite(high)):
+        return measured(value, error)
+    if not math.isfinite(value):  # as null in JSON, and so is its upper end
+        return f"> {general(low, 2)}"
+    ends = np.asarray(low), np.asarray(high)
+    shown = f"{Estimate(np.asarray(value), np.asarray(error), np.nan, ends)}".replace("-", "−")
+    return measured(value, error) if "±" in shown else shown
 
 
 def population(events: Events) -> str:

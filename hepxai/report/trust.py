@@ -95,7 +95,9 @@ def fidelity_section(content: ReportContent) -> Section:
     ]
     caption = (
         "The surrogate against the model that it stands for, by split: fraction of events with the same "
-        "decision, correlation of the two logits, AUC of the surrogate against the model's decision. "
+        "decision, and of those where the best constant decision is the model's; correlation of the two "
+        "logits; AUC of the surrogate against the model's decision; where the model has edges of its own, "
+        "rank correlation of the edges of the two inside an event. "
         f"{ERRORS}"
     )
     size = (7.4, 1.8 + 0.75 * len(names))

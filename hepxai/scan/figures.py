@@ -209,9 +209,10 @@ def overfitting(shown: Shown) -> Iterator[Drawn]:
         yield drawn(
             "distance_against_gap",
             "What the model leans on in the training events but not in the validation events, against how "
-            "much better it is there: the distance of their permutation importances and the gap of accuracy. "
-            "Means over seeds; numbers are those of the tables. Errors are those of seeds and of the number "
-            "of events together. Without overfitting, the distance is not 0, but what errors make it.",
+            "much better it is there: the distance of their permutation importances, less the distance that "
+            "chance makes where only the events differ, and the gap of accuracy. Means over seeds; numbers "
+            "are those of the tables. Errors are those of seeds and of the number of events together. "
+            "Without overfitting, the distance is compatible with 0.",
             lambda ax: distance_against_gap(
                 [_with_events(p, gap) for p in points],
                 [_with_events(p, distance) for p in points],

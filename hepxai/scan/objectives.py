@@ -192,13 +192,13 @@ def _train_gap(evidence: Evidence) -> Estimate:
 
 @metric(
     "importance_distance",
-    "distance of training and validation permutation importances",
+    "distance of training and validation permutation importances, beyond chance",
     "min",
     needs=("table",),
 )
 def _importance_distance(evidence: Evidence) -> Estimate:
     try:
-        return evidence.shift.distance
+        return evidence.shift.excess
     except ValueError:  # a split that lacks a class, or all values of a column, has none
         return NAN
 

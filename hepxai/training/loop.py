@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.chunks import chunk_rows
-from hepxai.estimate import ratio_mean
+from hepxai.estimate import OutOfRangeWarning, ratio_mean
 from hepxai.events import Events
 from hepxai.metrics import accuracy, auc, both_classes
 from hepxai.models.card import NetworkCard, Training
@@ -96,6 +97,11 @@ def _epoch(state: State, data: dict[str, Sample], scales: tuple[Tensor, Tensor] 
     training, start = state.model.card.training, time.perf_counter()
     train_loss, rate = _train(state, data["train"], training)
     outputs, valid_loss = _evaluate(state.model, data["valid"])
+    if not (math.isfinite(train_loss) and np.isfinite(outputs).all()):
+        raise FloatingPointError(
+            f"the training loss is {train_loss} in epoch {state.epoch + 1}: lower training.learning_rate, or "
+            "training.negative_weights: abs if negative weights make the loss unbounded"
+        )
     row = {
         "epoch": state.epoch + 1.0,
         "learning_rate": rate,
@@ -108,11 +114,6 @@ def _epoch(state: State, data: dict[str, Sample], scales: tuple[Tensor, Tensor] 
         row |= _errors(outputs, data["valid"], scales[1].cpu().numpy(), state.model.outputs)
     figure = row["valid_auc"] if training.monitor == "auc" and "valid_auc" in row else -valid_loss
     state.enter(row | {"seconds": time.perf_counter() - start}, figure)
-    if not math.isfinite(train_loss):
-        raise FloatingPointError(
-            f"the training loss is {train_loss} in epoch {state.epoch}: lower training.learning_rate, or "
-            "training.negative_weights: abs if negative weights make the loss unbounded"
-        )
 
 
 def _train(state: State, sample: Sample, training: Training) -> tuple[float, float]:
@@ -192,9 +193,11 @@ def scores(
         right = (logits.argmax(1) == label).astype(np.float64)
         return {f"{split}_accuracy": float(ratio_mean(right, np.ones(len(right)), weight).value)}
     score, signal = logits[:, 0], label == 1
-    found = {f"{split}_accuracy": float(accuracy(score, signal, weight).value)}
-    if both_classes(signal, weight):
-        found[f"{split}_auc"] = float(auc(score, signal, weight).value)
+    with warnings.catch_warnings():  # of the figures of the trained model, not of every epoch
+        warnings.simplefilter("ignore", OutOfRangeWarning)
+        found = {f"{split}_accuracy": float(accuracy(score, signal, weight).value)}
+        if both_classes(signal, weight):
+            found[f"{split}_auc"] = float(auc(score, signal, weight).value)
     return found
 
 

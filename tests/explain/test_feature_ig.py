@@ -117,10 +117,14 @@ def test_one_class(table_model: TableModel, events: Events) -> None:
     assert explain(table_model, signal, "feature_ig", baseline="mean").values.any()
 
 
-def test_weights_that_sum_to_zero(table_model: TableModel, events: Events) -> None:
-    weight = np.resize([1.0, -1.0], len(events))
-    with pytest.raises(ValueError, match="the weights of the events sum to zero: there is no mean"):
-        explain(table_model, events.replace(weight=weight), "feature_ig", baseline="mean")
+@pytest.mark.parametrize("positive", [1.0, 1.0001])
+def test_weights_that_nearly_cancel(table_model: TableModel, events: Events, positive: float) -> None:
+    cancelling = events.replace(weight=np.resize([positive, -1.0], len(events)))
+    message = "there is no mean of the events: the weights .* nearly cancel.*'zero', or the numbers"
+    with pytest.raises(ValueError, match=message):
+        explain(table_model, cancelling, "feature_ig", baseline="mean")
+    for baseline in ("zero", (1.0, 2.0)):
+        explain(table_model, cancelling, "feature_ig", baseline=baseline, steps=2)
 
 
 def test_values_that_are_no_numbers(table_model: TableModel, events: Events) -> None:

@@ -220,3 +220,16 @@ def test_needs_to_be_prepared(model: NetworkModel, events: Events) -> None:
     for settings in ({"steps": 3}, {"baseline_values": background_mean(events)}):
         with pytest.raises(ValueError, match="call prepare or explain"):
             EXPLAINERS["node_ig"](**settings).attribute(model, events, "signal")
+
+
+def test_a_mean_of_weights_that_nearly_cancel_is_refused(model: NetworkModel, events: Events) -> None:
+    """Of -1 and 1.0001 in turns the mean energy was -9970 GeV; the baselines that are named work."""
+    weight = np.where(np.arange(len(events)) % 2 == 0, 1.0001, -1.0)
+    cancelling = events.replace(weight=weight, label=np.zeros_like(events.label))
+    message = (
+        r"no mean of the particles of type '\w+': the weights of \d+ entries nearly cancel, .* effective"
+    )
+    with pytest.raises(ValueError, match=message):
+        explain(model, cancelling, "node_ig", steps=2)
+    for baseline in ("zero", BASELINE):
+        explain(model, cancelling, "node_ig", baseline=baseline, steps=2)

@@ -17,6 +17,8 @@ from hepxai.events import SPLITS, Events
 from hepxai.explain import explain
 from hepxai.explain.defaults import suits
 from hepxai.explain.surrogate import LowFidelityWarning, SurrogateEdgeIG, fit_surrogate
+from hepxai.metrics import rank_agreement
+from hepxai.metrics.maps import single
 from hepxai.models.base import HasEdgeWeights
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
@@ -44,10 +46,23 @@ def test_fidelity_is_measured_on_every_split(trained: Any) -> None:
         covariance = np.cov(x, y, aweights=w)
         correlation = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
         assert found["logit_correlation"].value == pytest.approx(correlation)
+        assert found["constant_agreement"].value == pytest.approx(
+            max(np.average(y > 0, weights=w), np.average(y <= 0, weights=w))
+        )
         assert found["auc"].value == pytest.approx(roc_auc_score(y > 0, x, sample_weight=w))
         assert all(0 < e.error < 0.2 for e in found.values())
     assert trained.surrogate.held_out == trained.surrogate.fidelity["test"]
     assert trained.surrogate.held_out["agreement"].value > 0.85
+
+
+def test_maps_are_compared_where_the_original_has_edges(trained: Any) -> None:
+    test = trained.events.where("test")
+    one, two = (
+        explain(m, test, "edge_ig", target=m.outputs[0]) for m in (trained.model, trained.surrogate.model)
+    )
+    found = trained.surrogate.held_out["map_agreement"]
+    assert found.value == pytest.approx(float(rank_agreement(single(one), single(two)).mean.value))
+    assert "map_agreement" not in trained.surrogate.fidelity["train"]
 
 
 def test_explains_the_surrogate(trained: Any) -> None:
@@ -80,13 +95,17 @@ def test_settings_of_the_explanation(trained: Any) -> None:
 def worse(surrogate: Any, **figures: float) -> Any:
     """The surrogate with other figures of fidelity on the test split, and nothing else changed."""
     test = surrogate.fidelity["test"]
-    changed = {k: dataclasses.replace(test[k], value=np.asarray(v)) for k, v in figures.items()}
+    changed = {
+        k: dataclasses.replace(test[k], value=np.asarray(v), interval=None) for k, v in figures.items()
+    }
     return dataclasses.replace(surrogate, fidelity={"test": test | changed})
 
 
 def test_low_fidelity_warns(trained: Any) -> None:
-    low = worse(trained.surrogate, agreement=0.4)
-    with pytest.warns(LowFidelityWarning, match=r"original in 0.400 ± .* \(wanted: 0.8\)") as w:
+    low = worse(trained.surrogate, agreement=0.7)
+    with pytest.warns(
+        LowFidelityWarning, match=r"original in 0.700 ± .* \(wanted: 0.8; a constant decision: 0.\d+\)"
+    ) as w:
         found = explain(trained.model, trained.events[:20], "surrogate", trained=low)
     assert w[0].filename == __file__
     assert found.checks["fidelity_ok"] == 0
@@ -96,7 +115,14 @@ def test_low_fidelity_warns(trained: Any) -> None:
     assert fine.checks["fidelity_ok"] == 1
 
 
-@pytest.mark.parametrize("figures", [{"agreement": 1.0, "logit_correlation": -0.3}, {"agreement": np.nan}])
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"agreement": 1.0, "logit_correlation": -0.3},
+        {"agreement": np.nan},
+        {"constant_agreement": 1.0},  # whatever it says, a constant says it as well
+    ],
+)
 def test_agreement_must_be_known_and_is_not_enough(trained: Any, figures: dict[str, float]) -> None:
     """Cancelling weights leave nothing known; an original that always says yes is easy to agree with."""
     with pytest.warns(LowFidelityWarning):

@@ -154,3 +154,13 @@ def test_no_events(toy: ToyEvents) -> None:
     nothing = make_map(toy(0))
     assert np.isnan(rank_agreement(nothing, nothing).mean.value)
     assert np.isnan(top_agreement(nothing, nothing).mean.value)
+
+
+def test_chance_where_most_pairs_are_zero(toy: ToyEvents) -> None:
+    """Values shuffled among the pairs that are not 0: the overlap is that of chance, not k / m."""
+    events = toy(1500, smallest=4).replace(weight=np.ones(1500))
+    one, two = make_map(events), make_map(events, seed=1)
+    chosen = np.random.default_rng(0).random(len(one.values)) < 0.25
+    found = top_agreement(*(m.replace(values=np.where(chosen, m.values, 0)) for m in (one, two)))
+    assert found.mean.value == pytest.approx(float(found.chance.value), abs=4 * float(found.mean.error))
+    assert found.chance.value > 1.3 * top_agreement(one, two).chance.value

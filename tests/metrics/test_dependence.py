@@ -114,6 +114,7 @@ def test_known_values() -> None:
     assert square.value == pytest.approx(0.0, abs=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore::hepxai.estimate.OutOfRangeWarning")
 def test_square_is_never_negative() -> None:
     """Not with signed weights either: V² is the integral of a square."""
     for seed in range(100):
@@ -140,7 +141,7 @@ def test_error_covers(weights: str) -> None:
 def test_independent_samples_look_like_their_permutations(weights: str) -> None:
     data = [sample(200, seed, weights, strength=0.0) for seed in range(60)]
     seen = np.array([float(distance_correlation(*d).value) for d in data])
-    nulls = [if_independent(*d, permutations=40, seed=i) for i, d in enumerate(data)]
+    nulls = [if_independent(*d, draws=40, seed=i) for i, d in enumerate(data)]
     expected = np.array([float(n.expectation.value) for n in nulls])
     spread = np.array([float(n.expectation.error) for n in nulls])
     assert abs((seen - expected).mean()) < 3.5 * seen.std() / np.sqrt(60)
@@ -159,7 +160,7 @@ def test_dependence_is_found_where_linear_correlation_is_blind() -> None:
 
 def test_permutations_are_seeded() -> None:
     data = sample(50, 7)
-    one, two, other = (if_independent(*data, permutations=5, seed=s).values for s in (1, 1, 2))
+    one, two, other = (if_independent(*data, draws=5, seed=s).values for s in (1, 1, 2))
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)
 

@@ -22,11 +22,13 @@ def pair(n: int, seed: int, *, signed: bool = False) -> tuple[NDArray[np.float64
 def test_against_numpy() -> None:
     surrogate, original, weight = pair(500, 0)
     found = fidelity(surrogate, original, weight)
-    assert list(found) == ["agreement", "logit_correlation", "auc"]
+    assert list(found) == ["agreement", "constant_agreement", "logit_correlation", "auc"]
     same = (surrogate > 0) == (original > 0)
     assert found["agreement"].value == pytest.approx(np.average(same, weights=weight))
     cov = np.cov(surrogate, original, aweights=weight)
     expected = cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1])
+    always = np.average(original > 0, weights=weight)
+    assert found["constant_agreement"].value == pytest.approx(max(always, 1 - always))
     assert found["logit_correlation"].value == pytest.approx(expected)
     assert found["auc"].value == pytest.approx(roc_auc_score(original > 0, surrogate, sample_weight=weight))
     n_eff = weight.sum() ** 2 / (weight**2).sum()
@@ -46,7 +48,8 @@ def test_errors_are_the_spread_of_toys(signed: bool) -> None:
 def test_a_perfect_copy() -> None:
     _, original, weight = pair(200, 2)
     found = fidelity(3 * original, original, weight)
-    assert all(e.value == pytest.approx(1) for e in found.values())
+    assert all(found[k].value == pytest.approx(1) for k in ("agreement", "logit_correlation", "auc"))
+    assert 0 < found["agreement"].error < 0.02
     assert found["logit_correlation"].error == pytest.approx(0, abs=1e-12)
 
 

@@ -39,12 +39,19 @@ def test_by_hand() -> None:
 
 def test_without_overfitting_it_is_what_errors_make() -> None:
     rng, distances, p_values = np.random.default_rng(0), [], []
+    significances, by_chance = [], []
     for _ in range(400):
         one, other = (importance(TRUE + rng.normal(0, 0.01, 6)) for _ in range(2))
         found = ImportanceShift(one, other)
         distances.append(float(found.distance.value))
         p_values.append(found.compatible()[2])
+        significances.append(found.significance)
+        by_chance.append(found.null.p_value(distances[-1]))
     assert np.sqrt(np.mean(np.square(distances))) == pytest.approx(found.floor, rel=0.05)
+    assert np.mean(distances) == pytest.approx(float(found.null.expectation.value), rel=0.05)
+    assert (np.mean(significances), np.std(significances)) == pytest.approx((0, 1), abs=0.15)
+    assert np.mean(np.array(by_chance) < 0.05) == pytest.approx(0.05, abs=0.03)
+    assert "by chance" in str(found)
     assert kstest(p_values, "uniform").pvalue > 0.01
 
 
@@ -57,6 +64,19 @@ def test_the_error_of_a_large_distance_has_coverage() -> None:
         pulls.append((float(found.value) - np.linalg.norm(shift)) / float(found.error))
     assert np.std(pulls) == pytest.approx(1, abs=0.12)
     assert abs(np.mean(pulls)) < 0.35  # the distance of noise is never below 0
+
+
+def test_columns_that_share_their_events() -> None:
+    """Two columns that rise and fall together are one degree of freedom: D is the length of one number."""
+    covariance = 1e-4 * np.array([[1.0, 1.0], [1.0, 1.0]])
+    one, other = (
+        dataclasses.replace(importance(np.array(m)), covariance=covariance)
+        for m in ([0.3, 0.2], [0.28, 0.18])
+    )
+    found = ImportanceShift(one, other)
+    assert found.compatible()[:2] == (pytest.approx(2.0), 1)  # .02² / (2 · .01²)
+    assert float(found.null.expectation.value) == pytest.approx(np.sqrt(4e-4 * 2 / np.pi), rel=0.05)
+    assert float(found.distance.error) == pytest.approx(np.sqrt(4e-4))
 
 
 def test_columns_that_are_never_used_do_not_count() -> None:

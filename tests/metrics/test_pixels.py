@@ -110,6 +110,20 @@ def test_top_pixels_one_by_one(events: Events, monkeypatch: pytest.MonkeyPatch) 
     assert found.chance.value == pytest.approx(4 / 12)
 
 
+def test_top_pixels_by_chance_where_dark_pixels_cannot_win(events: Events) -> None:
+    many = events[np.tile(np.arange(len(events)), 40)].replace(weight=np.ones(40 * len(events)))
+    lit = many.image().sum(1) > 0
+    dark = [m.replace(values=np.where(lit, m.values, 0)) for m in (a_map(many), a_map(many, 1))]
+    found = top_pixel_agreement(*dark, k=2)
+    assert found.mean.value == pytest.approx(float(found.chance.value), abs=4 * float(found.mean.error))
+    few = lit.reshape(len(many), -1).sum(1)
+    expected = np.where(few >= 2, 2 / np.maximum(few, 1), np.nan)
+    own = few >= 2
+    assert top_pixel_agreement(*(d[own] for d in dark), k=2).chance.value == pytest.approx(
+        expected[own].mean()
+    )
+
+
 def test_the_same_map_agrees_with_itself(events: Events) -> None:
     one = a_map(events)
     for measure in (hit_rank_agreement, top_pixel_agreement, map_correlation):

@@ -12,7 +12,7 @@ from toy_maps import make_attention, make_map
 from hepxai.estimate import ratio_mean
 from hepxai.events import Events
 from hepxai.metrics.binning import bin_of, equal_bins
-from hepxai.metrics.permutation import Null, permuted
+from hepxai.metrics.null import Null, random_signs
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
 
 ToyEvents = Callable[..., Events]
@@ -101,7 +101,7 @@ def test_correlation_ratio_error_covers(signed: bool) -> None:
 def test_explained_by(toy: ToyEvents) -> None:
     events = toy(400, smallest=4).replace(weight=np.ones(400))
     found, pair = make_map(events), ("muon", "jet")
-    result = explained_by(found, pair, "mass_mumu", bins=5, permutations=30)
+    result = explained_by(found, pair, "mass_mumu", bins=5, draws=30)
     chosen = found.select(pair=pair)
     used = np.diff(chosen.offsets) > 0
     assert (result.events, result.left_out) == (used.sum(), 400 - used.sum())
@@ -118,10 +118,10 @@ def test_a_mass_that_explains_much(toy: ToyEvents) -> None:
     events = toy(400, smallest=4)
     found = make_map(events)
     values = found.values + 5 * (events.observers["mass_mumu"] > 90)[np.repeat(*_rows(found.offsets))]
-    result = explained_by(found.replace(values=values), ("muon", "jet"), "mass_mumu", permutations=30)
+    result = explained_by(found.replace(values=values), ("muon", "jet"), "mass_mumu", draws=30)
     assert result.share.value > result.null.expectation.value + 5 * result.null.expectation.error
     assert result.share.value > 5 * result.share.error
-    again = explained_by(found.replace(values=values), ("jet", "muon"), "mass_mumu", permutations=30)
+    again = explained_by(found.replace(values=values), ("jet", "muon"), "mass_mumu", draws=30)
     np.testing.assert_array_equal(again.null.values, result.null.values)
 
 
@@ -133,22 +133,19 @@ def test_events_without_the_observer_are_left_out(toy: ToyEvents) -> None:
     events = toy(100, smallest=4)
     mass = np.where(np.arange(100) < 30, np.nan, events.observers["mass_mumu"])
     found = make_attention(events.replace(observers={"mass_mumu": mass}))
-    some = explained_by(found, ("muon", "jet"), "mass_mumu", bins=3, permutations=2)
-    rest = explained_by(found[30:], ("muon", "jet"), "mass_mumu", bins=3, permutations=2)
+    some = explained_by(found, ("muon", "jet"), "mass_mumu", bins=3, draws=2)
+    rest = explained_by(found[30:], ("muon", "jet"), "mass_mumu", bins=3, draws=2)
     assert some.share.value == pytest.approx(float(rest.share.value))
     assert some.left_out == rest.left_out + 30
     with pytest.raises(KeyError, match="no observer 'mass'; there is mass_mumu"):
         explained_by(found, ("muon", "jet"), "mass")
 
 
-def test_permutations() -> None:
-    def first(values: Array) -> float:
-        return float(values[0])
-
-    values = np.arange(10.0)
-    one = permuted(first, values, permutations=50, seed=1)
-    np.testing.assert_array_equal(one.values, permuted(first, values, permutations=50, seed=1).values)
-    assert set(one.values) <= set(values)
+def test_null_distributions() -> None:
+    one, again = (random_signs(lambda s: float(s @ np.arange(10)), 10, draws=50, seed=1) for _ in range(2))
+    np.testing.assert_array_equal(one.values, again.values)
+    assert abs(one.values).max() <= 45
     null = Null(np.arange(9.0))
     assert (null.expectation.value, null.expectation.error) == (4.0, pytest.approx(np.sqrt(7.5)))
     assert [null.p_value(s) for s in (-1.0, 8.0, 9.0)] == [1.0, 0.2, 0.1]
+    assert np.isnan(null.p_value(np.nan))

@@ -15,6 +15,7 @@ from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.jagged import parents
 from hepxai.metrics.pooled import pooled_auroc, pooled_by_chance, pooled_precision
+from hepxai.metrics.ranking import Places
 from hepxai.metrics.truth import (
     expected_precision,
     find_truth,
@@ -122,12 +123,16 @@ def test_pooled_error_is_the_jackknife(toy: ToyEvents, statistic: Callable, sign
 
 
 @pytest.mark.parametrize(("number", "size"), [(1, 2), (2, 6), (2, 56), (5, 6)])
-def test_precision_of_random_orders(number: int, size: int) -> None:
-    rng, true = np.random.default_rng(0), np.arange(size) < number
-    drawn = [average_precision_score(true, rng.random(size)) for _ in range(600)]
-    expected = float(expected_precision(np.array([number]), np.array([size]))[0])
-    assert abs(np.mean(drawn) - expected) < 4 * np.std(drawn) / np.sqrt(600)
-    assert expected > number / size  # more than the prevalence
+@pytest.mark.parametrize("ties", [1, 3, 100])
+def test_precision_of_truth_drawn_by_lot(number: int, size: int, ties: int) -> None:
+    """With equal values: 1 for each, three at a time, all of them."""
+    rng, value = np.random.default_rng(0), np.arange(size) // ties
+    true = np.arange(size) < number
+    drawn = [average_precision_score(rng.permutation(true), value) for _ in range(600)]
+    places = Places.of(value.astype(float), np.array([0, size]))
+    expected = float(expected_precision(np.array([number]), places)[0])
+    assert abs(np.mean(drawn) - expected) <= 4 * np.std(drawn) / np.sqrt(600) + 1e-9
+    assert expected == pytest.approx(number / size) if ties >= size else expected > number / size
 
 
 def test_a_map_that_knows_nothing(toy: ToyEvents) -> None:

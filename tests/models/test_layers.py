@@ -196,3 +196,24 @@ def test_gradients_are_finite_where_all_edges_are_dropped() -> None:
         out.sum().backward()
         assert torch.isfinite(out).all()
         assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("size", [1e5, 1e9, 1e11])
+def test_attention_at_extreme_logits(size: float) -> None:
+    """All logits of an event far below a mask of -1e9; and a particle that is alone in its event."""
+    torch.manual_seed(1)
+    cloud = make_cloud((4, 1, 6), INPUTS)
+    layer = Transformer(INPUTS, WIDTH, heads=1, edge_dropout=0.0).double().eval()
+    with torch.no_grad():
+        for linear, sign in ((layer.conv.lin_query, 1), (layer.conv.lin_key, -1)):
+            linear.weight.zero_()
+            linear.bias.fill_(sign * size**0.5)
+        layer.conv.lin_key.weight[:, 0] = size**-0.5
+    x = cloud.x.double().requires_grad_()
+    own = layer(x, cloud)
+    plain = plain_layer(layer)(x, complete(cloud.ptr))
+    torch.testing.assert_close(own, plain, rtol=1e-3, atol=1e-4)  # of logits of 1e11
+    alpha = layer.attention(x, cloud).detach()
+    counts = torch.tensor([4, 6])
+    assert float(alpha.sum()) == pytest.approx(float(counts.sum()))
+    assert torch.autograd.grad(own.sum(), x)[0].isfinite().all()
