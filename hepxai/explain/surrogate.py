@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -27,10 +27,6 @@ CARD = "graphconv_edgeconv"
 MAPS = 200
 """Events whose edges are compared with the original's, at most."""
 WANTED = ("agreement", "constant_agreement", "logit_correlation")
-
-
-class LowFidelityWarning(UserWarning):
-    """A surrogate repeats its original less well than asked: its explanations may not be the original's."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +92,10 @@ def fit_surrogate(
     imitated = found.logits(events)[:, 0]
     splits = {s: events.split == i for i, s in enumerate(SPLITS) if (events.split == i).sum() > 1}
     figures = {s: fidelity(imitated[own], original[own], events.weight[own]) for s, own in splits.items()}
+    last = _held_out(figures)
     if EdgeIG.works_on(model):
-        last = _held_out(figures)
-        figures[last]["map_agreement"] = map_agreement(model, found, events.where(last))
+        with suppress(ValueError):  # edges that are no pairs of particles
+            figures[last]["map_agreement"] = map_agreement(model, found, events.where(last))
     return Surrogate(found, figures, history)
 
 
@@ -136,7 +133,7 @@ class SurrogateEdgeIG(EdgeIG):
         Where the training keeps its checkpoint and the surrogate is saved.
     minimum_agreement, minimum_correlation : float
         Agreement and correlation of the logits wanted on the held-out events (test, else valid). Below either
-        a `LowFidelityWarning` is raised, and ``checks["fidelity_ok"]`` is 0. So it is where the agreement is
+        the result has a concern, and ``checks["fidelity_ok"]`` is 0. So it is where the agreement is
         not above that of a constant decision by more than its error: agreement alone is cheap where the
         original nearly always decides the same.
     layer, neighbours, steps, tolerance
@@ -163,18 +160,8 @@ class SurrogateEdgeIG(EdgeIG):
         """Train the surrogate unless it is given, and settle how it is explained."""
         trained = self.trained or fit_surrogate(model, events, folder=self.folder, progress=self.progress)
         trained.model.check(events)
-        ready = dataclasses.replace(self, trained=trained)
-        if not ready._faithful(trained):
-            agreement, constant, correlation = (trained.held_out[k] for k in WANTED)
-            warnings.warn(
-                f"on held-out events the surrogate agrees with its original in {agreement:.3f} of the "
-                f"decisions (wanted: {self.minimum_agreement}; a constant decision: {constant.value:.3f}), "
-                f"correlation of the logits {correlation:.3f} (wanted: {self.minimum_correlation}): its "
-                "explanation may not be the original's; train a larger surrogate `card`, or on more events",
-                LowFidelityWarning,
-                stacklevel=4,
-            )
-        return super(SurrogateEdgeIG, ready).prepare(trained.model, events, target)
+        named = dataclasses.replace(self, trained=trained)
+        return super(SurrogateEdgeIG, named).prepare(trained.model, events, target)
 
     def attribute(self, model: Model, events: Events, target: str) -> Attribution:
         """Signed attribution of every particle pair, axes ("pair",)."""
@@ -188,6 +175,20 @@ class SurrogateEdgeIG(EdgeIG):
         assert self.trained is not None
         good = {"fidelity_ok": float(self._faithful(self.trained))}
         return super().checks(found) | self.trained.figures() | good
+
+    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
+        """Those of the edges, and a surrogate that decides otherwise, or hardly better than a constant."""
+        assert self.trained is not None
+        if self._faithful(self.trained):
+            return super().concerns(checks)
+        agreement, constant, correlation = (self.trained.held_out[k] for k in WANTED)
+        return (
+            f"surrogate below stated fidelity: on held-out events the same decision in {agreement:.3f} "
+            f"(wanted {self.minimum_agreement}, a constant has {constant.value:.3f}), correlation of the "
+            f"logits {correlation:.3f} (wanted {self.minimum_correlation}); train a larger `card`, or on "
+            "more events",
+            *super().concerns(checks),
+        )
 
     def _faithful(self, trained: Surrogate) -> bool:
         """Whether agreement and correlation are known and high enough, and better than a constant's."""

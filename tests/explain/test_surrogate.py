@@ -15,8 +15,9 @@ from sklearn.metrics import roc_auc_score
 
 from hepxai.events import SPLITS, Events
 from hepxai.explain import explain
+from hepxai.explain.base import CheckWarning
 from hepxai.explain.defaults import suits
-from hepxai.explain.surrogate import LowFidelityWarning, SurrogateEdgeIG, fit_surrogate
+from hepxai.explain.surrogate import SurrogateEdgeIG, fit_surrogate
 from hepxai.metrics import rank_agreement
 from hepxai.metrics.maps import single
 from hepxai.models.base import HasEdgeWeights
@@ -104,10 +105,11 @@ def worse(surrogate: Any, **figures: float) -> Any:
 def test_low_fidelity_warns(trained: Any) -> None:
     low = worse(trained.surrogate, agreement=0.7)
     with pytest.warns(
-        LowFidelityWarning, match=r"original in 0.700 ± .* \(wanted: 0.8; a constant decision: 0.\d+\)"
+        CheckWarning, match=r"same decision in 0.700 ± .* \(wanted 0.8, a constant has 0.\d+\)"
     ) as w:
         found = explain(trained.model, trained.events[:20], "surrogate", trained=low)
     assert w[0].filename == __file__
+    assert "below stated fidelity" in found.caveat
     assert found.checks["fidelity_ok"] == 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -125,7 +127,7 @@ def test_low_fidelity_warns(trained: Any) -> None:
 )
 def test_agreement_must_be_known_and_is_not_enough(trained: Any, figures: dict[str, float]) -> None:
     """Cancelling weights leave nothing known; an original that always says yes is easy to agree with."""
-    with pytest.warns(LowFidelityWarning):
+    with pytest.warns(CheckWarning, match="below stated fidelity"):
         found = explain(
             trained.model, trained.events[:20], "surrogate", trained=worse(trained.surrogate, **figures)
         )

@@ -169,8 +169,10 @@ def test_the_title_explains_the_codes(written):
 
 
 def test_the_title_names_a_poor_surrogate(nano, explain, tmp_path: Path):
-    good = explain["edge_ig"](nano.events).replace(checks={"fidelity_ok": 1.0})
-    poor = explain["attention"](nano.events).replace(method="surrogate", checks={"fidelity_ok": 0.0})
+    good = explain["edge_ig"](nano.events).replace(concerns=())
+    poor = explain["attention"](nano.events).replace(
+        method="surrogate", concerns=("surrogate below stated fidelity",)
+    )
     paths = write_friends(tmp_path, nano.events, iter([good, poor]))
     for path in paths:
         title = uproot.open(path)["hepxai"].title

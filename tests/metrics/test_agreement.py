@@ -121,7 +121,7 @@ def test_ties_share_places(toy: ToyEvents) -> None:
 def test_matrix(toy: ToyEvents) -> None:
     events = toy(40)
     maps = {"attention": make_attention(events), "edge_ig": make_map(events), "other": make_map(events, 1)}
-    maps["other"] = maps["other"].replace(checks={"fidelity_ok": 0.0})
+    maps["other"] = maps["other"].replace(concerns=("surrogate below stated fidelity",))
     found = agreement_matrix(maps)
     assert found.methods == ("attention", "edge_ig", "other")
     np.testing.assert_array_equal(np.diag(found.mean.value), 1.0)

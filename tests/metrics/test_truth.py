@@ -209,7 +209,7 @@ def test_left_out_is_counted(toy: ToyEvents) -> None:
     assert found.events + found.without_truth + found.all_true == 300
     pairs = find_truth(make_map(events), "fromA")
     assert pairs.without_truth == np.count_nonzero(flags < 2)  # one true particle makes no true pair
-    assert find_truth(make_map(events).replace(checks={"fidelity_ok": 0.0}), "fromA").caveat
+    assert find_truth(make_map(events).replace(concerns=("surrogate below stated fidelity",)), "fromA").caveat
 
 
 def test_nothing_left(toy: ToyEvents) -> None:

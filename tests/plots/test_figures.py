@@ -270,12 +270,10 @@ def attribution_figures(pair, node, row):
     yield plots.residuals({"surrogate": node})
 
 
-@pytest.mark.parametrize(
-    ("checks", "text"), [({"fidelity_ok": 0.0}, POOR), ({"fidelity_ok": 1.0}, ""), ({}, "")]
-)
-def test_every_figure_of_a_poor_surrogate_says_so(toy, pair_map, node_map, checks, text):
+@pytest.mark.parametrize(("concerns", "text"), [((POOR,), POOR), ((), "")])
+def test_every_figure_of_a_poor_surrogate_says_so(toy, pair_map, node_map, concerns, text):
     events = toy(60)
-    pair, node = (m(events).replace(checks=checks) for m in (pair_map, node_map))
+    pair, node = (m(events).replace(concerns=concerns) for m in (pair_map, node_map))
     assert pair.caveat == (text or None)
     for ax in attribution_figures(pair, node, int(np.argmax(events.counts))):
         ax.figure.draw_without_rendering()
@@ -287,7 +285,7 @@ def test_every_figure_of_a_poor_surrogate_says_so(toy, pair_map, node_map, check
 
 
 def test_a_caveat_is_written_once_and_leaves_the_text_of_others(toy, pair_map):
-    poor = pair_map(toy(60)).replace(checks={"fidelity_ok": 0.0})
+    poor = pair_map(toy(60)).replace(concerns=("surrogate below stated fidelity",))
     figure, axes = plt.subplots(1, 2, layout="constrained")
     figure.supxlabel("mine")
     for ax, name in zip(axes, ("signal", "background"), strict=True):

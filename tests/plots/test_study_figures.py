@@ -118,7 +118,7 @@ def test_shapes_show_their_numbers():
 
 def test_matrix_shows_its_numbers_and_what_to_doubt(toy, pair_map, attention):
     events = toy(100)
-    doubtful = pair_map(events).replace(checks={"fidelity_ok": 0.0})
+    doubtful = pair_map(events).replace(concerns=("surrogate below stated fidelity",))
     found = metrics.agreement_matrix({"attention": attention(events), "surrogate": doubtful})
     ax = plots.method_agreement(found, title="rank correlation")
     np.testing.assert_array_equal(ax.images[0].get_array(), found.mean.value)
@@ -131,7 +131,7 @@ def test_matrix_shows_its_numbers_and_what_to_doubt(toy, pair_map, attention):
 def test_truth_points_and_their_chance(toy, pair_map, node_map, attention, measure):
     events = toy(200)
     maps = make_maps(events, pair_map, node_map, attention)
-    maps["surrogate"] = maps["surrogate"].replace(checks={"fidelity_ok": 0.0})
+    maps["surrogate"] = maps["surrogate"].replace(concerns=("surrogate below stated fidelity",))
     found = findings(maps)
     ax = plots.truth_finding(found, measure=measure)
     first = ax.containers[0].lines[0].get_xdata()
