@@ -130,6 +130,30 @@ def test_a_contrast_does_not_see_what_is_added_to_all_logits(many, method):
         np.testing.assert_allclose(again.values, values, atol=tolerance * scale)
 
 
+@pytest.mark.parametrize(
+    "method", ["feature_ig", "conductance", "kernel_shap", "image_ig", "saliency", "ram"]
+)
+def test_contrasts_of_tables_and_images(toy, method):
+    """Two outputs and their difference as a module of its own."""
+    events, of_image = toy(12), method in ("image_ig", "saliency", "ram")
+    torch.manual_seed(9)
+    size = 4 * 3 if of_image else len(events.schema.globals)
+    hidden = nn.Sequential(
+        *([nn.Conv2d(2, 3, 3, padding=1), nn.AdaptiveAvgPool2d(2), nn.Flatten()] if of_image else []),
+        nn.Linear(size, 6),
+        nn.Tanh(),
+    )
+    last, difference = nn.Linear(6, 2), nn.Linear(6, 1)
+    with torch.no_grad():
+        difference.weight.copy_(last.weight[1:] - last.weight[:1])
+        difference.bias.copy_(last.bias[1:] - last.bias[:1])
+    wrap = ImageModel if of_image else TableModel
+    two = wrap(nn.Sequential(*hidden, last), CLASSES, events.schema)
+    one = wrap(nn.Sequential(*hidden, difference), ("score",), events.schema)
+    contrast = explain(two, events, method, target="signal-background")
+    np.testing.assert_allclose(contrast.values, explain(one, events, method).values, rtol=1e-3, atol=1e-5)
+
+
 def test_one_of_two_classes_is_explained_by_their_difference(many):
     model = PygModel(Graph(outputs=2), CLASSES)
     contrast = explain(model, many, "node_ig", steps=4, target="signal-background")

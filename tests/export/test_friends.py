@@ -180,6 +180,23 @@ def test_the_title_names_a_poor_surrogate(nano, explain, tmp_path: Path):
         assert "edge_ig" not in title
 
 
+def test_self_loops_are_written_beside_their_particles(nano, explain, tmp_path: Path):
+    """By entry and particle, of a part of the events in another order."""
+    events = nano.events
+    loops = np.random.default_rng(8).normal(size=events.n_particles).astype("f4")
+    looped = explain["edge_ig"](events).replace(self_values=loops)[np.arange(0, len(events), 2)[::-1]]
+    paths = write_friends(tmp_path, events, [looped])
+    written = {}
+    for number, path in enumerate(paths):
+        for entry, row in enumerate(
+            uproot.open(path)["hepxai"]["hepxai_particle_edge_ig_self"].array().to_list()
+        ):
+            written[number, entry] = row
+    for e in range(0, len(events), 2):
+        expected = loops[events.offsets[e] : events.offsets[e + 1]]
+        np.testing.assert_array_equal(written[events.file[e], events.entry[e]], expected)
+
+
 def test_small_chunks_write_the_same(nano, explain, tmp_path: Path, monkeypatch):
     made = [explain["attention"](nano.events), explain["node_ig"](nano.events)]
     whole = write_friends(tmp_path / "whole", nano.events, made)
