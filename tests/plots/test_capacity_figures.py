@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pytest
 from matplotlib.axes import Axes
 
 from hepxai.estimate import Estimate
