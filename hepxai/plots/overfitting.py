@@ -96,5 +96,6 @@ def distance_against_gap(
         ax.annotate(plain(name, 24), place, (6, 5), textcoords="offset points", fontsize="small")
     ax.set(xlabel=plain(labels[0]), ylabel=plain(labels[1]))
     ax.margins(0.15)
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     legend_above(ax)
     return ax

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pytest
 from matplotlib.axes import Axes
 
 from hepxai.estimate import Estimate
@@ -120,5 +119,5 @@ def test_most_important_on_top_with_the_distance() -> None:
 def test_every_setting_has_its_name() -> None:
     ax = distance_against_gap(*scanned(), floor=0.005)
     assert [t.get_text() for t in ax.texts] == ["2", "4", "8", "16"]
-    assert ax.get_ylim()[0] == pytest.approx(0)
+    assert ax.get_ylim()[0] <= 0  # beyond chance, it may be negative
     assert "errors alone" in texts(ax)
