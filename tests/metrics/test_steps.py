@@ -19,6 +19,10 @@ from hepxai.models.network import NetworkModel
 from hepxai.plots.means import step_means
 from hepxai.plots.steps import step_matrix
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the score depends on the order of the particles"
+)  # of equal pT
+
 
 @pytest.fixture
 def events(toy: Callable[..., Events]) -> Events:
