@@ -433,6 +433,7 @@ def test_progress_bar_is_drawn_to_stderr(small: Path, capsys: pytest.CaptureFixt
 lists = st.lists(st.lists(st.floats(1, 1000, width=32), max_size=5), min_size=1, max_size=30)
 
 
+@pytest.mark.filterwarnings("ignore:.*if that means missing")  # any number may be an angle here
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pt=lists, chunk=st.integers(1, 40), rntuple=st.booleans())
 def test_any_lists_come_back(
