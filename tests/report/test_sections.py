@@ -306,10 +306,10 @@ def test_methods_side_by_side_are_the_isolation_of_the_pair(make_content):
 
 def test_a_poor_surrogate_is_named_in_figures_and_histograms(make_content, tmp_path):
     content = make_content(100)
-    poor = {"fidelity_ok": 0.0, "test_agreement": 0.6}
+    poor = ("surrogate below stated fidelity",)
     explained = {k: content.explained[k] for k in ("edge_ig", "node_ig")}
-    explained["surrogate"] = explained["edge_ig"].replace(method="surrogate", checks=poor)
-    explained["surrogate_node"] = explained["node_ig"].replace(method="surrogate_node", checks=poor)
+    explained["surrogate"] = explained["edge_ig"].replace(method="surrogate", concerns=poor)
+    explained["surrogate_node"] = explained["node_ig"].replace(method="surrogate_node", concerns=poor)
     parts = list(sections(make_content(100, explained=explained)))
     for section in (s for s in parts if s.level == 3):
         wanted = "surrogate below stated fidelity" if section.key.startswith("surrogate") else ""
