@@ -179,10 +179,11 @@ def _may_hold_objects(branch: Any) -> bool:
 def _fields(form: Any) -> Iterator[tuple[str, ...]]:
     while isinstance(form, ak.forms.ListOffsetForm | ak.forms.RegularForm):
         form = form.content
-    if not isinstance(form, ak.forms.RecordForm) or form.is_tuple or not form.fields:
+    record = isinstance(form, ak.forms.RecordForm) and not form.is_tuple
+    members = {n: form.content(n) for n in form.fields if n[:1] != "@"} if record else {}  # @: uproot's own
+    if not members:
         yield ()
-        return
-    for name, content in zip(form.fields, form.contents, strict=True):
+    for name, content in members.items():
         yield from ((name, *rest) for rest in _fields(content))
 
 

@@ -166,12 +166,7 @@ def _tree(tree: Any, name: str, kind: str, columns: tuple[Column, ...], entries:
     total = int(tree.num_entries)
     stop = min(entries, total)
     arrays = _read(tree, tuple(dict.fromkeys(c.branch for c in columns if not c.hidden)), stop)
-    reports = tuple(
-        BranchReport(c.name, "unknown", "other", problem=_HIDDEN)
-        if c.hidden
-        else _report(tree, c, arrays[c.branch])
-        for c in columns
-    )
+    reports = tuple(_report(tree, c, _HIDDEN if c.hidden else arrays[c.branch]) for c in columns)
     return TreeReport(name, kind, total, reports)
 
 
