@@ -49,11 +49,14 @@ class Column:
         What uproot calls the branch that holds it.
     fields : tuple of str
         Path inside the objects that the branch holds; empty for a branch of numbers.
+    hidden : bool
+        Whether another branch of the same name, or of that of what holds it, stands before it.
     """
 
     name: str
     branch: str
     fields: tuple[str, ...] = ()
+    hidden: bool = False
 
     def of(self, arrays: ak.Array) -> ak.Array:
         """Values, among what was read of the tree."""
@@ -109,9 +112,14 @@ class Names:
         Raises
         ------
         ExpressionError
-            If several columns have the name.
+            If several columns have the name, or the column cannot be reached.
         """
         first, *others = self._reached[name]
+        if not others and first.hidden:
+            raise ExpressionError(
+                f"{name!r} of {self.where} is hidden by another branch of its name, or of the name of what "
+                "holds it; rename one in the file"
+            )
         if not others:
             return first
         paths = dict.fromkeys(c.name for c in (first, *others))
@@ -136,8 +144,9 @@ def _columns(tree: Any) -> Iterator[Column]:
         return
     for path, branch in tree.iteritems(filter_branch=lambda b: not b.branches):
         name = _dotted(path)
+        hidden = tree.get(path) is not branch
         for fields in _members(branch):
-            yield Column(".".join((name, *fields)), path, fields)
+            yield Column(".".join((name, *fields)), path, fields, hidden)
 
 
 def _dotted(path: str) -> str:
@@ -170,10 +179,11 @@ def _may_hold_objects(branch: Any) -> bool:
 def _fields(form: Any) -> Iterator[tuple[str, ...]]:
     while isinstance(form, ak.forms.ListOffsetForm | ak.forms.RegularForm):
         form = form.content
-    if not isinstance(form, ak.forms.RecordForm) or form.is_tuple or not form.fields:
+    record = isinstance(form, ak.forms.RecordForm) and not form.is_tuple
+    members = {n: form.content(n) for n in form.fields if n[:1] != "@"} if record else {}  # @: uproot's own
+    if not members:
         yield ()
-        return
-    for name, content in zip(form.fields, form.contents, strict=True):
+    for name, content in members.items():
         yield from ((name, *rest) for rest in _fields(content))
 
 

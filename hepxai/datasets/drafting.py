@@ -133,7 +133,7 @@ def _head(report: FileReport, tree: TreeReport, groups: list[_Group]) -> list[st
         f"tree: {_quoted(tree.name)}",
         f"units: {units} # what the file is in; guessed from the size of the momenta",
         "samples:",
-        f"  - {{name: signal, files: [{_quoted(path)}], class: signal}}",
+        f"  - {{name: signal, files: {_quoted([path])}, class: signal}}",
         "  # - {name: background, files: [...], class: background}",
         *_labels(tree),
         *([f"weights: {weights[0]} # signed"] if weights else ["# weights: genWeight"]),
@@ -216,8 +216,7 @@ def _source(tree: TreeReport, group: _Group) -> str:
     if len(group.components) == 2:
         pairs = [f"{c}: {_branch(tree, group.patterns[0], c)}" for c in group.components]
         return f"{{{', '.join(pairs)}}}"
-    texts = [_quoted(p) for p in group.patterns]
-    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    return _quoted(group.patterns if len(group.patterns) > 1 else group.patterns[0])
 
 
 def _extra(tree: TreeReport, group: _Group) -> dict[str, str]:
@@ -255,6 +254,6 @@ def _tail(tree: TreeReport, groups: list[_Group]) -> list[str]:
     ]
 
 
-def _quoted(text: str) -> str:
-    """Text as a YAML scalar inside brackets, in quotes where it needs them."""
-    return yaml.safe_dump([text], default_flow_style=True, width=10_000).strip()[1:-1]
+def _quoted(value: str | list[str]) -> str:
+    """Text, or a list of texts in brackets, as YAML: in quotes where it needs them."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()

@@ -23,6 +23,7 @@ Shape = Literal["per event", "per particle", "text", "other"]
 SENTINELS = (-99999.0, -9999.0, -3000.0, -1000.0, -999.0, -99.0, 999.0, 9999.0, 99999.0)
 #: Most entries to look at, and most values of all branches together: what takes some seconds to read.
 _ENTRIES, _VALUES = 10_000, 1_000_000
+_HIDDEN = "hidden by another branch of its name, or of that of what holds it; rename one in the file"
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ def _matching(
 def _tree(tree: Any, name: str, kind: str, columns: tuple[Column, ...], entries: int) -> TreeReport:
     total = int(tree.num_entries)
     stop = min(entries, total)
-    arrays = _read(tree, tuple(dict.fromkeys(c.branch for c in columns)), stop)
-    reports = tuple(_report(tree, c, arrays[c.branch]) for c in dict.fromkeys(columns))
+    arrays = _read(tree, tuple(dict.fromkeys(c.branch for c in columns if not c.hidden)), stop)
+    reports = tuple(_report(tree, c, _HIDDEN if c.hidden else arrays[c.branch]) for c in columns)
     return TreeReport(name, kind, total, reports)
 
 
@@ -220,14 +221,14 @@ def _one(branch: Any, stop: int) -> ak.Array | str:
 
 
 def _report(tree: Any, column: Column, values: ak.Array | str) -> BranchReport:
-    type_ = column.type(tree)
     if isinstance(values, str):
-        return BranchReport(column.name, type_, "other", problem=values)
+        return BranchReport(column.name, column.type(tree), "other", problem=values)
     array = values[column.fields] if column.fields else values
+    type_ = str(array.type.content) if column.fields else column.type(tree)
     shape = _shape(array)
-    if shape in ("text", "other"):
-        return BranchReport(column.name, type_, shape, len(array))
-    size = getattr(array.type.content, "size", 0)
+    size = getattr(array.type.content, "size", 0) if shape == "per particle" else 0
+    if shape in ("text", "other") or not len(array):
+        return BranchReport(column.name, type_, shape, len(array), size=size)
     numbers = flatten(array)[0] if shape == "per particle" else ak.to_numpy(array)
     finite = numbers[np.isfinite(numbers)]
     sentinels = suspicious(finite)
