@@ -24,6 +24,13 @@ DOUBTED = 20
 SPREAD = 0.1
 """Range up to which they may be the logits of a network that has not learned, wherever those lie."""
 
+COMPANY = "an event in company of others gets another score than alone"
+TALKING = (
+    "events talk to each other. Is a batch normalisation computed from the batch even in evaluation "
+    "(training=True, track_running_stats=False), or does a pooling or neighbour search not get the batch "
+    "vector?"
+)
+
 Scores = NDArray[np.float64]
 
 
@@ -59,13 +66,8 @@ def check_scores(model: Model, events: Events) -> None:
         company = exact.logits(sample)
         alone = _alone(exact, sample)
         turned = exact.logits(_shuffled(sample)) if model.view in ("graph", "padded") else company
-    if alone is None or _differ(company, alone, tolerance):
-        difference = "it cannot be scored alone" if alone is None else _largest(company, alone)
-        raise ValueError(
-            f"an event in company of others gets another score than alone ({difference}): events talk to "
-            "each other. Is a batch normalisation computed from the batch even in evaluation (training=True, "
-            "track_running_stats=False), or does a pooling or neighbour search not get the batch vector?"
-        )
+    if _differ(company, alone, tolerance):
+        raise ValueError(f"{COMPANY} ({_largest(company, alone)}): {TALKING}")
     if _differ(company, turned, tolerance):
         warnings.warn(
             f"the score depends on the order of the particles in an event ({_largest(company, turned)}), and "
@@ -97,12 +99,12 @@ def _in_double(model: Model, sample: Events, scores: Scores) -> tuple[Model, flo
     return (double, DOUBLE) if faithful else (model, SINGLE)
 
 
-def _alone(model: Model, sample: Events) -> Scores | None:
-    """Scores of the events one by one; none if batch statistics of a single one fail."""
+def _alone(model: Model, sample: Events) -> Scores:
+    """Scores of the events one by one."""
     try:
         return np.concatenate([model.logits(sample[[i]]) for i in range(len(sample))])
-    except ValueError:
-        return None
+    except ValueError as problem:  # as of a variance of one
+        raise ValueError(f"an event cannot be scored alone ({problem}): {TALKING}") from problem
 
 
 def _shuffled(events: Events) -> Events:

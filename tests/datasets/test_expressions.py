@@ -254,8 +254,8 @@ def test_what_is_refused_before_anything_is_read(text: str, message: str) -> Non
         ("x[lists > 1]", "[ ] takes a condition per particle, as in jet[jet.pt > 30]"),
         (
             "x[lep[lep.pt > 30].pt > 0]",
-            "a.root:Events: entry 102: in 'x[lep[lep.pt > 30].pt > 0]': the condition "
-            "has 1 values for 3 particles",
+            "a.root:Events: entry 100: in 'x[lep[lep.pt > 30].pt > 0]': the condition "
+            "has 1 values for 2 particles",
         ),
         ("take(x, far)", "a.root:Events: entry 102: in 'take(x, far)': position 3 among 3 particles (1 such"),
         ("take(x, at - 2)", "entry 100: in 'take(x, at - 2)': position -3 among 2 particles"),

@@ -230,6 +230,7 @@ def test_names_are_escaped_everywhere(make_content, tmp_path):
         assert any(k.startswith("scores/_script_") for k in opened.keys())  # noqa: SIM118
 
 
+@pytest.mark.filterwarnings("ignore:.*outside its range")  # weights of both signs
 def test_one_class_only(make_content, make_population):
     events = make_population(80)
     events = events.replace(label=np.ones(80, dtype=np.int64))
@@ -240,6 +241,7 @@ def test_one_class_only(make_content, make_population):
     assert all(d["class"] == "signal" for d in found["attention"].numbers["displays"])
 
 
+@pytest.mark.filterwarnings("ignore:.*outside its range")  # weights of both signs
 def test_weights_that_sum_to_nothing(make_content, make_population):
     events = make_population(80)
     events = events.replace(weight=np.where(np.arange(80) % 2, 1.0, -1.0))
@@ -247,6 +249,7 @@ def test_weights_that_sum_to_nothing(make_content, make_population):
     assert by_key(only(content, "edge_ig"))["scores"].figures
 
 
+@pytest.mark.filterwarnings("ignore:.*outside its range")  # weights of both signs
 def test_events_with_no_or_one_particle(make_content, toy):
     events = toy(40, smallest=0, largest=1)
     found = by_key(make_content(40, events=events, metrics={}, focus=("muon", "jet")))
@@ -346,7 +349,7 @@ def test_the_headline_residual_is_the_stored_one(make_content):
     assert (numbers["undefined"], numbers["infinite"]) == (9, n // 2)
     assert section.tables[0].header[-2:] == ("infinite", "undefined")
     assert section.tables[0].rows[0][1:] == (
-        [f"{n}", "10 %" if np.isfinite(checks["median_residual"]) else "∞", "∞", f"{n // 2}", "9"]
+        [f"{n}", "10 %" if np.isfinite(checks["median_residual"]) else "∞ %", "∞ %", f"{n // 2}", "9"]
     )
     mild = found.replace(span=np.ones(n))
     assert "edge IG 10 %" in said(make_content(200, explained={"edge_ig": mild}))
