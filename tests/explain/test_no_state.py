@@ -154,7 +154,7 @@ def test_nothing_is_left_after_an_error(
         return whole(*arguments)
 
     def several() -> None:
-        for _ in range(9):
+        for _ in range(16):
             explain(explained, events, method, **settings_of(method, trained))
 
     with monkeypatch.context() as patch:
