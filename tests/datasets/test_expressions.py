@@ -263,10 +263,10 @@ def test_what_is_refused_before_anything_is_read(text: str, message: str) -> Non
             "take(x, 0)",
             "entry 101: in 'take(x, 0)': position 0 among 0 particles (1 such in this chunk); write nth(",
         ),
-        ("take(x, flag)", "needs positions, whole numbers, as i; for a condition write x[condition]"),
-        ("take(x, x)", "needs positions, whole numbers"),
+        ("take(x, flag)", "needs whole numbers, the positions, as i; for a condition write x[condition]"),
+        ("take(x, x)", "needs whole numbers, the positions"),
         ("take(a, n)", "take(x, i) needs one value per particle as x"),
-        ("take(lists, at)", "for lists write take(sum(x), i), say"),
+        ("take(lists, at)", "for lists write for example take(sum(x), i)"),
         ("take(lep, at, 0)", "is for numbers; write for example take(x, i).pt"),
         (
             "take(big, at)",
