@@ -270,7 +270,7 @@ def test_what_is_refused_before_anything_is_read(text: str, message: str) -> Non
         ("take(lep, at, 0)", "is for numbers; write for example take(x, i).pt"),
         (
             "take(big, at)",
-            "beyond 2^53 would be rounded, for NaN is no whole number; write take(x, argmax(x), 0)",
+            "a whole number for missing values, as in take(x, argmax(x), 0)",
         ),
         ("first(big)", "beyond 2^53 would be rounded"),
         ("max(big)", "beyond 2^53 would be rounded"),

@@ -238,7 +238,7 @@ def test_attention_that_does_not_add_up_is_said(many):
             return {"gates": torch.full((pairs, 1), 0.7)}
 
     with pytest.warns(CheckWarning, match="attention: coefficients of a receiver add up to 1 only within"):
-        assert "no softmax" in explain(Gates(), many, "attention").caveat
+        assert "not a softmax" in explain(Gates(), many, "attention").caveat
 
 
 # --- arguments -------------------------------------------------------------------------------------------
