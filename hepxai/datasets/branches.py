@@ -117,8 +117,8 @@ class Names:
         first, *others = self._reached[name]
         if not others and first.hidden:
             raise ExpressionError(
-                f"{name!r} of {self.where} is hidden by another branch of its name, or of the name of what "
-                "holds it; rename one in the file"
+                f"{name!r} of {self.where} is hidden by another branch with its name, or the name of its "
+                "parent; rename one in the file"
             )
         if not others:
             return first
