@@ -16,17 +16,17 @@ ONE_SIGMA = 0.682689
 """Coverage of an interval of one standard error."""
 ROUNDING = 1e-9
 FEWEST = 4.0
-"""Effective entries of a mean that is used without an error, at least."""
+"""Minimum of effective entries for a mean that is used without its error."""
 Array = NDArray[np.float64]
 
 
 class OutOfRangeWarning(UserWarning):
-    """A figure lies where it cannot be: weights of both signs leave too few effective events."""
+    """Value outside its range, because weights of both signs leave too few effective events."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Values with their statistical errors; same shape, no shape for a single number.
+    """Values with statistical errors of the same shape; 0-dimensional for a single number.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Estimate:
     n_eff : float
         Effective number of events, (Σw)² / Σw².
     interval : tuple of two ndarray, optional
-        Ends of a central 68.3 % interval; value ∓ error without.
+        Ends of a central 68.3 % interval; by default value - error and value + error.
     """
 
     value: Array
@@ -55,27 +55,27 @@ class Estimate:
     def bounded(
         self, what: str, least: float = 0.0, most: float = 1.0, *, size: float | Array | None = None
     ) -> Estimate:
-        """Estimate of a quantity that cannot leave a range, with an interval that does not either.
+        """Estimate of a quantity with a limited range, with an interval inside this range.
 
-        The interval is that of Clopper and Pearson for a binomial share of ``n`` events, with ``n`` from the
-        variance V of the share p, ``n = (p (1 - p) + 1/n₀) / (V + 1/n₀²)``: p (1 - p) / V away from the ends
-        of the range, whatever the weights of the events that pass, and n₀ at the ends, where V vanishes. So
-        no perfect score is exact: its error is half of the interval. Toys of 30 to 2,000 events cover at
-        least .68, more where few events pass or fail.
+        The interval is that of Clopper and Pearson for a binomial share p of n events. With the variance V
+        of the share, ``n = (p (1 - p) + 1/n₀) / (V + 1/n₀²)``. This is p (1 - p) / V away from the ends of
+        the range, for any weights of the events that pass, and n₀ at the ends, where V vanishes. A perfect
+        score therefore has an error too: half of its interval. In toys of 30 to 2,000 events the coverage is
+        at least .68, and higher if few events pass or fail.
 
         Parameters
         ----------
         what : str
-            Name of the figure, for the warning.
+            Name of the quantity, for the warning.
         least, most : float
             Ends of the range.
         size : float or ndarray, optional
-            n₀; ``n_eff`` by default.
+            Number of events n₀; ``n_eff`` by default.
 
         Warns
         -----
         OutOfRangeWarning
-            A value lies outside: weights of both signs nearly cancel.
+            If a value is outside the range, because weights of both signs nearly cancel.
         """
         n = np.asarray(self.n_eff if size is None else size, dtype=np.float64)
         share, spread = (self.value - least) / (most - least), self.error / (most - least)
@@ -87,16 +87,16 @@ class Estimate:
         low, high = (least + (most - least) * np.where(none, v, e) for v, e in ((0, low), (1, high)))
         vanishes = ~(spread > ROUNDING) & ~np.isnan(share)
         error = np.where(vanishes, (high - low) / 2, self.error)
-        found = Estimate(self.value, error, self.n_eff, (np.asarray(low), np.asarray(high)))
-        return found.within(what, least, most)
+        estimate = Estimate(self.value, error, self.n_eff, (np.asarray(low), np.asarray(high)))
+        return estimate.within(what, least, most)
 
     def within(self, what: str, least: float, most: float) -> Self:
-        """The same, with an `OutOfRangeWarning` where a value lies outside a range; see `bounded`."""
+        """Same estimate, with an `OutOfRangeWarning` if a value is outside a range; see `bounded`."""
         outside = np.atleast_1d((self.value < least - ROUNDING) | (self.value > most + ROUNDING))
         if outside.any():
-            shown = f"{self}" if np.ndim(self.value) == 0 else f"{self.value[outside]}"
+            text = f"{self}" if np.ndim(self.value) == 0 else f"{self.value[outside]}"
             warnings.warn(
-                f"{what} is {shown}, not between {least:g} and {most:g}: {cancellation(self.n_eff)}",
+                f"{what} is {text}, not between {least:g} and {most:g}: {cancellation(self.n_eff)}",
                 OutOfRangeWarning,
                 stacklevel=3,
             )
@@ -104,11 +104,11 @@ class Estimate:
 
     @property
     def outside(self) -> NDArray[np.bool_]:
-        """Whether a value is beyond its interval, that is outside the range of a `bounded` figure."""
+        """True for values outside their interval, and so outside the range of a `bounded` quantity."""
         return np.asarray((self.value < self.low - ROUNDING) | (self.value > self.high + ROUNDING))
 
     def __format__(self, spec: str) -> str:
-        return self._written(lambda v: format(v, spec)) if spec else str(self)
+        return self._formatted(lambda v: format(v, spec)) if spec else str(self)
 
     def __str__(self) -> str:
         """Text with two significant digits of the smallest error."""
@@ -121,10 +121,12 @@ class Estimate:
             return f"{self:.4g}"
         places = 1 - math.floor(math.log10(min(errors)))
         if places > 6 or abs(self.value) >= 1e7:
-            return self._written(lambda v: f"{v:.{6 if v == self.value else 2}g}")
-        return self._written(lambda v: f"{round(v, places):.{max(places, 0)}f}" if math.isfinite(v) else "∞")
+            return self._formatted(lambda v: f"{v:.{6 if v == self.value else 2}g}")
+        return self._formatted(
+            lambda v: f"{round(v, places):.{max(places, 0)}f}" if math.isfinite(v) else "∞"
+        )
 
-    def _written(self, number: Callable[[float], str]) -> str:
+    def _formatted(self, number: Callable[[float], str]) -> str:
         value, low, high = (float(v) for v in (self.value, self.low, self.high))
         if math.isnan(value):
             return "unknown"
@@ -132,13 +134,13 @@ class Estimate:
             return f"> {number(low)}" if math.isfinite(low) else "∞"
         up, down = number(high - value), number(value - low)
         if self.outside or up == down or math.isnan(high):
-            warned = " (outside its range)" if self.outside else ""
-            return f"{number(value)} ± {number(float(self.error))}{warned}"
+            note = " (outside its range)" if self.outside else ""
+            return f"{number(value)} ± {number(float(self.error))}{note}"
         return f"{number(value)} +{up} -{down}"
 
 
 def cancellation(n_eff: float) -> str:
-    """Reason of a figure outside of its range, and the remedy."""
+    """Reason for a value outside its range, and the remedy."""
     return (
         f"weights of both signs leave only {n_eff:.2g} effective events; take more events, or those whose "
         "weights do not cancel"
@@ -148,8 +150,8 @@ def cancellation(n_eff: float) -> str:
 def clopper_pearson(value: Array, n_eff: Array, *, level: float = ONE_SIGMA) -> tuple[Array, Array]:
     """Central interval of a share [Clopper & Pearson, Biometrika 26 (1934) 404].
 
-    It covers at least ``level``, also where nothing or everything passes. For weighted events the number of
-    events is an effective one, which is an approximation; see `Estimate.bounded`.
+    The coverage is at least ``level``, also if no event passes or all do. For weighted events the effective
+    number of events is used, which is an approximation; see `Estimate.bounded`.
     """
     passed = np.clip(value, 0, 1) * n_eff
     failed, tail = n_eff - passed, (1 - level) / 2
@@ -168,29 +170,29 @@ def share(flags: NDArray[np.generic], weight: Array, what: str) -> Estimate:
         True, or a number from 0 to 1.
     weight : ndarray, shape [E]
     what : str
-        Name of the figure, for the warning.
+        Name of the quantity, for the warning.
     """
     return ratio_mean(np.asarray(flags, dtype=np.float64), np.ones(len(flags)), weight).bounded(what)
 
 
 def effective(weight: Array) -> float:
-    """Effective number of events, (Σw)² / Σw²; 0 without a weight."""
+    """Effective number of events, (Σw)² / Σw²; 0 if all weights are 0."""
     return float(weight.sum() ** 2 / np.sum(weight**2)) if weight.any() else 0.0
 
 
 def weighted_mean(values: NDArray[np.floating], weight: Array, what: str, remedy: str) -> Array:
-    """Mean over the first axis for use as a reference, where an error cannot be quoted beside it.
+    """Mean over the first axis, for use as a reference value without its error.
 
     Raises
     ------
     ValueError
-        Weights of both signs leave fewer than `FEWEST` effective events: the mean is off by more than half
-        of the spread of the values, and may lie outside them.
+        If weights of both signs leave fewer than `FEWEST` effective events. The error of the mean then
+        exceeds half of the spread of the values, and the mean may be outside their range.
     """
     if (n := effective(weight)) < FEWEST and (n == 0 or (weight.min() < 0 < weight.max())):
         raise ValueError(
-            f"there is no mean of {what}: the weights of {len(weight)} entries nearly cancel, {n:.2g} "
-            f"effective ones are left of the {FEWEST:g} needed; {remedy}"
+            f"there is no mean of {what}: the weights of {len(weight)} entries nearly cancel, leaving "
+            f"{n:.2g} effective ones, at least {FEWEST:g} are needed; {remedy}"
         )
     return np.asarray(np.average(values.astype(np.float64), axis=0, weights=weight))
 

@@ -114,7 +114,7 @@ def remove_leftovers(folder: Path, pattern: str = "*") -> None:
 
 
 def holds_only(folder: Path, texts: Mapping[str, str], others: Collection[str]) -> bool:
-    """Whether a folder has nothing but files of these texts and other names, whole or half-written."""
+    """True if a folder has only files with these texts or with other given names, complete or partial."""
     names = {_PART.sub("", path.name) for path in folder.iterdir()} if folder.is_dir() else set()
     files = {folder / name: text for name, text in texts.items()}
     same = all(file.read_text(encoding="utf-8") == text for file, text in files.items() if file.exists())

@@ -79,7 +79,7 @@ class ImageLayout:
 
     @property
     def quantity(self) -> str | None:
-        """What is summed in each pixel; None where pixels are 0 or 1."""
+        """Quantity summed in each pixel; None if pixels are 0 or 1."""
         return None if self.value == LIT else self.value
 
     @property

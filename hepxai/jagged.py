@@ -24,7 +24,7 @@ def distinct(values: IntArray) -> IntArray:
 
 
 def row_numbers(which: Any, rows: int) -> IntArray:
-    """Numbers of the rows that a position, several of them, a slice or a mask asks for.
+    """Row numbers selected by a position, several positions, a slice or a mask.
 
     Raises
     ------

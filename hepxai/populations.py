@@ -1,4 +1,4 @@
-"""Explanations in a run folder: of the events that the run reports on, and of others that are set aside."""
+"""Explanations in a run folder: the reported population of events, and others that are set aside."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Populations:
     Attributes
     ----------
     folder : Path
-        Of the run.
+        Run folder.
     """
 
     folder: Path
 
     def stored(self) -> dict[str, Path]:
-        """Files of the present population by method, and the one that says which events it has."""
+        """Files of the current population by method, and the one that lists its events."""
         files = (self.folder / n for n in Manifest(self.folder).names() if n.startswith(f"{EXPLAINED}/"))
         return {f.stem: f for f in files if f.is_file()}
 
@@ -56,46 +56,46 @@ class Populations:
             All events of the run.
         split : str
         maximum : int, optional
-            As many, evenly spread over the split; by default those explained already, or all.
+            Number of events, evenly spread over the split; by default the explained events, or else all.
         """
         rows = np.flatnonzero(events.split == SPLITS.index(split))
         if len(rows) == 0:
             raise RunError(f"the {split} split is empty; there is nothing to explain")
         if maximum is not None and maximum < len(rows):
             return rows[np.linspace(0, len(rows) - 1, maximum).astype(np.int64)]
-        present = self.rows()
-        if maximum is not None or present is None or not np.isin(present, rows).all():
+        current = self.rows()
+        if maximum is not None or current is None or not np.isin(current, rows).all():
             return rows
-        if len(present) < len(rows):
+        if len(current) < len(rows):
             say(
-                f"{len(present)} of the {len(rows)} {split} events, as for the other explanations of this "
+                f"{len(current)} of the {len(rows)} {split} events, as for the other explanations of this "
                 f"run; -n {len(rows)} explains all"
             )
-        return present
+        return current
 
     def switch(self, events: Events, rows: IntArray) -> None:
-        """Set explanations of other events than ``rows`` aside, take back those of ``rows``, and say so.
+        """Set aside explanations of other events than ``rows``, restore those of ``rows``, and log it.
 
-        Report, figures and friend trees of the others are removed. A process that is killed in between leaves
-        both populations whole.
+        Report, figures and friend trees of the other events are removed. Both populations stay complete if
+        the process is killed.
         """
-        present = self.rows()
-        if present is None or np.array_equal(present, rows):
+        current = self.rows()
+        if current is None or np.array_equal(current, rows):
             return
-        files, aside = self.stored(), self.aside(present)
+        files, aside = self.stored(), self.aside(current)
         self._set_aside(files.values(), aside)
         for product in (self.folder / name for name in PRODUCTS):
             if product.is_dir() and not product.is_symlink():
                 shutil.rmtree(product)
             else:
                 product.unlink(missing_ok=True)
-        self._take_back(self.aside(rows))
-        splits = " and ".join(SPLITS[s] for s in np.unique(events.split[present]))
+        self._restore(self.aside(rows))
+        splits = " and ".join(SPLITS[s] for s in np.unique(events.split[current]))
         methods = ", ".join(sorted(files.keys() - {POPULATION}))
         say(
-            f"this run now explains {len(rows)} other events: explanations of {len(present)} {splits} events "
-            f"({methods}) are set aside in {aside} until those events are asked for again; report and friend "
-            "trees of them are removed, `hepxai report` writes new ones"
+            f"this run now explains {len(rows)} other events: explanations of {len(current)} {splits} events "
+            f"({methods}) are set aside in {aside} until those events are explained again; their report and "
+            "friend trees are removed, `hepxai report` writes new ones"
         )
 
     def _set_aside(self, files: Iterable[Path], aside: Path) -> None:
@@ -106,15 +106,15 @@ class Populations:
         for file in files:
             file.unlink()
 
-    def _take_back(self, aside: Path) -> None:
-        """Files that are as they were when they were set aside; of others the run knows nothing."""
+    def _restore(self, aside: Path) -> None:
+        """Restore the files that are unchanged since they were set aside; the others are dropped."""
         hashes = Manifest(aside).names()
-        whole = [f for f in sorted(aside.glob("*.safetensors")) if hashes.get(f.name) == sha256(f)]
-        if POPULATION not in (file.stem for file in whole):
+        unchanged = [f for f in sorted(aside.glob("*.safetensors")) if hashes.get(f.name) == sha256(f)]
+        if POPULATION not in (file.stem for file in unchanged):
             return
-        for file in whole:
+        for file in unchanged:
             _copy(file, self.folder / EXPLAINED / file.name)
-        Manifest(self.folder).record(*(f"{EXPLAINED}/{file.name}" for file in whole))
+        Manifest(self.folder).record(*(f"{EXPLAINED}/{file.name}" for file in unchanged))
         shutil.rmtree(aside)
 
 

@@ -1,4 +1,4 @@
-"""A long explanation in shards: what a killed process finished is read, not repeated."""
+"""Explanations in shards: an interrupted explanation resumes after its last complete shard."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ def explain_in_shards(
     Parameters
     ----------
     explainer : Explainer
-        Prepared.
+        Prepared explainer; see `Explainer.prepare`.
     model
     events : Events
     target : str
         Output to explain.
     folder : Path
-        Of nothing else than this model, these settings and these events; named after the method.
+        Folder for this model, these settings and these events only; its name starts with the method.
     size : int
+        Events per shard.
     """
     parts, quiet = [], explainer.silent()
     with track(folder.name.rpartition("-")[0], len(events), show=True) as advance:
         for first in range(0, len(events), size):
-            some = events[first : first + size]
-            name = folder / f"{first:09d}-{len(some)}"
-            shard = _finished(name) or _store(name, quiet.attribute(model, some, target))
-            parts.append(Attribution.load(shard, some))
-            advance(len(some), "")
+            shard_events = events[first : first + size]
+            name = folder / f"{first:09d}-{len(shard_events)}"
+            shard = _complete_shard(name) or _store(name, quiet.attribute(model, shard_events, target))
+            parts.append(Attribution.load(shard, shard_events))
+            advance(len(shard_events), "")
     return Attribution.concatenate(parts)
 
 
 def _store(name: Path, part: Attribution) -> Path:
-    """Write a shard; the name of its file ends with the hash of its content."""
-    unnamed = name.with_suffix(".safetensors")
-    part.save(unnamed)
-    return unnamed.rename(name.with_name(f"{name.name}-{sha256(unnamed)}.safetensors"))
+    """Write a shard to a file whose name ends with the hash of its content."""
+    temporary = name.with_suffix(".safetensors")
+    part.save(temporary)
+    return temporary.rename(name.with_name(f"{name.name}-{sha256(temporary)}.safetensors"))
 
 
-def _finished(name: Path) -> Path | None:
-    """Shard that is as the process which finished it wrote it."""
+def _complete_shard(name: Path) -> Path | None:
+    """Complete shard, if its content has the hash in its name; None without one."""
     for shard in name.parent.glob(f"{name.name}-*.safetensors"):
         if shard.stem.endswith(f"-{sha256(shard)}"):
             return shard

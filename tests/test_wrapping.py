@@ -42,7 +42,7 @@ GIVEN = [
     (Network(), "Network is neither a torch module nor", "predict_proba=lambda x: np.column_stack([1"),
     (booster("xgboost"), "xgboost.Booster is a raw booster", "trees.load_model(booster.save_raw())"),
     (booster("lightgbm"), "lightgbm.Booster is a raw booster", "booster.predict(x, raw_score=True)"),
-    (LogisticRegression, "LogisticRegression is a class; give an object of it", None),
+    (LogisticRegression, "LogisticRegression is a class; give a trained object of it", None),
     (Path("model.safetensors"), r"'model\.safetensors' is a text; hepxai\.load_model\(path\) reads", None),
 ]
 

@@ -21,7 +21,7 @@ _NUMBERS = re.compile(
 )
 _BASIC = 60  # streamer types below it are numbers, and arrays of them
 _MEMBERWISE = 1 << 14  # bit of the version that precedes a vector
-_LOOK_AT = 10_000  # bytes, to see how objects are stored
+_HEADER_BYTES = 10_000  # bytes that show how objects are stored
 #: Members of ROOT's vector classes (TLorentzVector, TVector2, ROOT::Math::LorentzVector) ...
 _MEMBERS = {
     "pt": "fPt",
@@ -33,7 +33,7 @@ _MEMBERS = {
     "py": "fY",
     "pz": "fZ",
 }
-#: ... and what holds them.
+#: ... and the members that contain them.
 _HOLDERS = ("", "fP.", "fCoordinates.")
 
 
@@ -46,11 +46,11 @@ class Column:
     name : str
         Full path with dots, as ``TTree::Draw`` spells it.
     branch : str
-        What uproot calls the branch that holds it.
+        uproot's name of the branch.
     fields : tuple of str
-        Path inside the objects that the branch holds; empty for a branch of numbers.
+        Path inside the objects of the branch; empty for a branch of numbers.
     hidden : bool
-        Whether another branch of the same name, or of that of what holds it, stands before it.
+        True if another branch with the same name, or with the name of its parent, precedes it in the tree.
     """
 
     name: str
@@ -59,34 +59,34 @@ class Column:
     hidden: bool = False
 
     def of(self, arrays: ak.Array) -> ak.Array:
-        """Values, among what was read of the tree."""
+        """Values of the column from arrays of the tree."""
         path = self.branch if self.branch in arrays.fields else tuple(self.branch.split("."))
         return arrays[path][self.fields] if self.fields else arrays[path]
 
     def form(self, tree: Any) -> ak.forms.Form:
-        """Type of the branch as a record of one field, without reading any of it."""
+        """Awkward form of the branch as a record of one field; reads no values."""
         if is_rntuple(tree):
             return tree[self.branch].to_akform()[0]
         branch = tree[self.branch]
         return ak.forms.RecordForm([branch.interpretation.awkward_form(tree.file)], [self.branch])
 
     def type(self, tree: Any) -> str:
-        """C++ type of a branch, awkward's of a member of objects; "unknown" where uproot has none."""
+        """C++ type of a branch, or awkward type of a member of objects; "unknown" if uproot has none."""
         try:
             if not self.fields:
                 return str(tree[self.branch].typename)
             return str(self.of(ak.Array(self.form(tree).length_zero_array())).type.content)
         except MemoryError:
             raise
-        except Exception:  # uproot takes names of types apart, and stumbles over some
+        except Exception:  # uproot cannot parse every type name
             return "unknown"
 
 
 class Names:
-    """Columns of a tree, and all names that reach them.
+    """Columns of a tree and their names.
 
-    A column is reached by its full path, with dots or with slashes, and by the last name of the path
-    if no other column has it.
+    The names of a column are its full path, with dots or with slashes, and the last part of the path if no
+    other column has it.
     """
 
     def __init__(self, tree: Any, where: str) -> None:
@@ -103,7 +103,7 @@ class Names:
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """All names, those of several columns too."""
+        """All names, including ambiguous ones."""
         return frozenset(self._reached)
 
     def __getitem__(self, name: str) -> Column:
@@ -117,8 +117,8 @@ class Names:
         first, *others = self._reached[name]
         if not others and first.hidden:
             raise ExpressionError(
-                f"{name!r} of {self.where} is hidden by another branch of its name, or of the name of what "
-                "holds it; rename one in the file"
+                f"{name!r} of {self.where} is hidden by another branch with its name, or the name of its "
+                "parent; rename one in the file"
             )
         if not others:
             return first
@@ -128,14 +128,14 @@ class Names:
 
 
 def is_rntuple(tree: Any) -> bool:
-    """Whether an open tree is an RNTuple."""
+    """True for an RNTuple, False for a TTree."""
     return hasattr(tree, "to_akform")
 
 
 def _columns(tree: Any) -> Iterator[Column]:
-    """Everything that holds values.
+    """Columns with values.
 
-    The ``_collection0`` of converted RNTuples is what their other fields already show.
+    Fields such as ``_collection0`` of converted RNTuples repeat other fields and are skipped.
     """
     if is_rntuple(tree):
         names = tree.keys()
@@ -150,25 +150,25 @@ def _columns(tree: Any) -> Iterator[Column]:
 
 
 def _dotted(path: str) -> str:
-    """``lep/fP/fP.fX`` is lep.fP.fX: members often repeat the name of what holds them."""
+    """Path with dots, ``lep.fP.fX`` for ``lep/fP/fP.fX``: members often repeat the name of their parent."""
     parts = [p.rstrip(".") for p in re.sub(r"\[.*?\]", "", path).split("/")]
     return ".".join(p.removeprefix(f"{before}.") for before, p in zip(["", *parts], parts, strict=False))
 
 
 def _members(branch: Any) -> list[tuple[str, ...]]:
-    """Paths to the values inside what a branch holds; one empty path for a branch of numbers."""
+    """Paths to the values inside the objects of a branch; one empty path for a branch of numbers."""
     if not _may_hold_objects(branch):
         return [()]
     try:
         return list(_fields(branch.interpretation.awkward_form(branch.file)))
     except MemoryError:
         raise
-    except Exception:  # has no columns: whoever asks for it is told why
+    except Exception:  # no columns: reading the branch reports the reason
         return [()]
 
 
 def _may_hold_objects(branch: Any) -> bool:
-    """Tell branches of numbers apart without the types of the file, which take uproot a millisecond each."""
+    """False for branches of numbers; avoids uproot's types of the file, a millisecond per branch."""
     if not branch.has_member("fClassName"):
         return len(branch.member("fLeaves")) > 1
     if branch.has_member("fStreamerType") and 0 <= branch.member("fStreamerType") < _BASIC:
@@ -191,7 +191,7 @@ def _fields(form: Any) -> Iterator[tuple[str, ...]]:
 
 
 def spellings(pattern: str, name: str) -> list[str]:
-    """Names that a quantity may have: ``Muon_pt`` under ``Muon_{}``, ``lep.fP.fX`` in an object ``lep``."""
+    """Possible names of a quantity: ``Muon_pt`` under ``Muon_{}``, ``lep.fP.fX`` in an object ``lep``."""
     spelled = SPELLINGS.get(name, (name,))
     if "{}" in pattern:
         return [pattern.replace("{}", s) for s in spelled]
@@ -200,40 +200,40 @@ def spellings(pattern: str, name: str) -> list[str]:
 
 
 def objects(names: Collection[str]) -> Mapping[str, set[str]]:
-    """ROOT's vectors among the columns of a tree, and the components of momentum that they have."""
+    """Momentum components of each ROOT vector object among the columns of a tree."""
     suffixes = {f".{h}{s}": c for c, texts in _MEMBERS.items() for s in texts.split() for h in _HOLDERS}
     ends = {suffix.lstrip("."): suffix for suffix in suffixes}
-    things: dict[str, set[str]] = defaultdict(set)
+    vectors: dict[str, set[str]] = defaultdict(set)
     for name in names:
         parts = name.split(".")
         for n in (2, 1):
             if (suffix := ends.get(".".join(parts[-n:]))) and len(parts) > n:
-                things[name.removesuffix(suffix)].add(suffixes[suffix])
+                vectors[name.removesuffix(suffix)].add(suffixes[suffix])
                 break
-    return things
+    return vectors
 
 
 # --- columns that cannot be read -------------------------------------------------------------------
 
 
 def misread(branch: Any) -> bool:
-    """Whether uproot would give wrong numbers for a branch of whole objects.
+    """True if uproot would decode a branch of unsplit objects to wrong numbers.
 
-    It does not know that the bytes of a class without ``ClassDef`` start with a checksum, nor, in vectors,
-    that objects may be stored member by member.
+    uproot ignores the checksum in front of a class without ``ClassDef``, and the member-wise storage of
+    vectors of objects.
     """
     kind: Any = getattr(branch, "interpretation", None)
     in_vector = isinstance(kind, AsJagged) and isinstance(kind.content, AsStridedObjects)
     if not (in_vector or isinstance(kind, AsObjects | AsStridedObjects)) or not branch.num_baskets:
         return False
-    start = bytes(branch.basket(0).data[:_LOOK_AT])
+    start = bytes(branch.basket(0).data[:_HEADER_BYTES])
     memberwise = in_vector and kind.header_bytes and int.from_bytes(start[4:6]) & _MEMBERWISE
     streamers = (s for versions in branch.file.streamers.values() for s in versions.values())
     return bool(memberwise) or any(s.member("fCheckSum").to_bytes(4) in start for s in streamers)
 
 
 def damage(branch: Any, start: int, stop: int) -> Exception | None:
-    """What happens when the bytes of some entries of a branch are read, without a look at their meaning."""
+    """Error on reading the raw bytes of some entries of a branch, without decoding them; None if readable."""
     for i in range(getattr(branch, "num_baskets", 0)):
         first, last = branch.basket_entry_start_stop(i)
         if first < stop and last > start:
@@ -247,6 +247,6 @@ def damage(branch: Any, start: int, stop: int) -> Exception | None:
 
 
 def because(problem: Exception) -> str:
-    """Error of uproot in one line, without the file and the object that it happened in."""
+    """One-line text of an error of uproot, without its file and object."""
     text = " ".join(str(problem).partition("\nin file ")[0].split())[:120]
     return f"{type(problem).__name__}: {text}"

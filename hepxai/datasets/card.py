@@ -83,7 +83,7 @@ class Identity(Card):
 
     @property
     def branches(self) -> dict[str, str]:
-        """Names given, or NanoAOD's, by what they number."""
+        """Branches of run, luminosity block and event number; those of NanoAOD by default."""
         return self.model_dump(exclude_none=True) or dict(NANOAOD)
 
 
@@ -183,7 +183,7 @@ class Axis(Card):
 
 
 class Image(Card):
-    """How the particles that have the features of both axes, and the value, become an image."""
+    """Image of the particles that have the features of both axes and the value."""
 
     rows: Axis
     columns: Axis

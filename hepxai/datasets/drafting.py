@@ -45,7 +45,7 @@ class _Group:
 
     @property
     def ends(self) -> tuple[str, str]:
-        """What the names of branches have before and after that of a quantity."""
+        """Prefix and suffix of the branch names around the name of a quantity."""
         before, braces, after = self.patterns[0].partition("{}")
         return (before, after) if braces else (f"{before}.", "")
 

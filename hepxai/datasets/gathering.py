@@ -13,7 +13,7 @@ _EXACT = 2**53  # doubles hold all whole numbers up to here
 
 
 class RowError(IndexError):
-    """A value that cannot be used, of the event at a position ``row``."""
+    """Invalid value in the event at position ``row``."""
 
     def __init__(self, row: int, text: str) -> None:
         self.row = row
@@ -21,7 +21,7 @@ class RowError(IndexError):
 
 
 def kind_of(value: Any) -> str:
-    """Kind of numbers, as numpy abbreviates it: b, i, u, f; another letter for anything else."""
+    """Kind code of numpy: b, i, u or f for numbers, another letter for anything else."""
     if isinstance(value, ak.Array):
         dtype = getattr(_leaf(value.layout), "dtype", None)
         return dtype.kind if dtype is not None else "O"
@@ -35,7 +35,7 @@ def _leaf(layout: Any) -> Any:
 
 
 def refuse_rounding(values: Any) -> None:
-    """Refuse whole numbers that are about to become doubles and would be rounded.
+    """Refuse whole numbers that would be rounded as doubles.
 
     Raises
     ------
@@ -46,8 +46,8 @@ def refuse_rounding(values: Any) -> None:
     flat = np.asarray(ak.flatten(values, axis=None) if isinstance(values, ak.Array) else values)
     if flat.size and (flat.max() > _EXACT or flat.min() < -_EXACT):
         raise TypeError(
-            "whole numbers beyond 2^53 would be rounded, for NaN is no whole number; "
-            "write take(x, argmax(x), 0), say, which answers 0 where there is none"
+            "whole numbers beyond 2^53 would be rounded, because NaN for missing values needs doubles; give "
+            "a whole number for missing values, as in take(x, argmax(x), 0)"
         )
 
 
@@ -57,11 +57,11 @@ def gather(values: Any, positions: Any, none: Any = None) -> Any:
     Parameters
     ----------
     values : awkward array, [E, var]
-        Numbers or records, in the order that the positions count in.
+        Numbers or records, in the order to which the positions refer.
     positions : number, ndarray [E] or awkward array [E, var ...]
         Whole numbers; -1 means none.
     none : number, optional
-        What stands for none; by default NaN, for conditions false.
+        Value at position -1; by default NaN, for conditions false.
 
     Raises
     ------
@@ -71,9 +71,13 @@ def gather(values: Any, positions: Any, none: Any = None) -> Any:
         If a position is not in the collection.
     """
     if not isinstance(values, ak.Array) or values.ndim != 2:
-        raise TypeError("take(x, i) needs one value per particle as x; for lists write take(sum(x), i), say")
+        raise TypeError(
+            "take(x, i) needs one value per particle as x; for lists write for example take(sum(x), i)"
+        )
     if kind_of(positions) not in "iu":
-        raise TypeError("take(x, i) needs positions, whole numbers, as i; for a condition write x[condition]")
+        raise TypeError(
+            "take(x, i) needs whole numbers, the positions, as i; for a condition write x[condition]"
+        )
     where = positions if isinstance(positions, ak.Array) else np.broadcast_to(positions, len(values))
     if values.fields:
         if none is not None:
@@ -83,13 +87,13 @@ def gather(values: Any, positions: Any, none: Any = None) -> Any:
     events = ak.broadcast_arrays(ak.Array(np.arange(len(values))), ak.Array(where))[0]
     event, position = (np.asarray(ak.flatten(v, axis=None), dtype=np.int64) for v in (events, where))
     _refuse_outside(position, event, np.diff(offsets)[event], isinstance(positions, ak.Array))
-    there = position >= 0
-    found = _blank(content, len(position), none)
-    found[there] = content[offsets[event[there]] + position[there]]
-    return _shaped(found, where)
+    present = position >= 0
+    gathered = _blank(content, len(position), none)
+    gathered[present] = content[offsets[event[present]] + position[present]]
+    return _shaped(gathered, where)
 
 
-def _refuse_outside(position: Array, event: Array, size: Array, stored: bool) -> None:
+def _refuse_outside(position: Array, event: Array, size: Array, from_branch: bool) -> None:
     outside = (position < -1) | (position >= size)
     if outside.any():
         first = int(np.argmax(outside))
@@ -100,12 +104,12 @@ def _refuse_outside(position: Array, event: Array, size: Array, stored: bool) ->
         raise RowError(
             int(event[first]),
             f"position {position[first]} among {size[first]} particles ({outside.sum()} such in this chunk); "
-            f"{remedy if stored else 'write nth(x, i), which answers NaN there'}",
+            f"{remedy if from_branch else 'write nth(x, i), which gives NaN there'}",
         )
 
 
 def _blank(content: Array, size: int, none: Any) -> Array:
-    """What is answered where there is nothing to take; doubles where NaN has to fit."""
+    """Array of the value for missing entries; doubles if that is NaN."""
     if none is None and content.dtype.kind in "iu":
         refuse_rounding(content)
     default = False if content.dtype.kind == "b" else np.nan
@@ -114,7 +118,7 @@ def _blank(content: Array, size: int, none: Any) -> Array:
 
 
 def _shaped(flat: Array, like: Any) -> Any:
-    """Flat values in the lists of another array."""
+    """Flat values, nested like another array."""
     if like.ndim == 1:
         return flat
     return ak.unflatten(_shaped(flat, ak.flatten(like)), ak.num(like))

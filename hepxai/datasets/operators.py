@@ -1,4 +1,4 @@
-"""Arithmetic of expressions, and what would be wrong without a word: it is refused."""
+"""Arithmetic of expressions; operations that would silently give wrong numbers are refused."""
 
 from __future__ import annotations
 

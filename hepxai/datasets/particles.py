@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Naming:
-    """How the names of a particle's own quantities become branches or expressions.
+    """Branches or expressions for the names of a particle type's quantities.
 
     A pattern with ``{}`` has the quantity in that place; one without is an object such as a TLorentzVector.
     """

@@ -1,4 +1,4 @@
-"""Momenta and weights of selected events that look like a mistake: counted chunk by chunk, and named."""
+"""Warnings of suspicious momenta and weights in the selected events."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hepxai.datasets.particles import Particles
 from hepxai.events import Events
 
 _LIMITS = {"eta": 20.0, "phi": 7.0}
-_HIGHEST = 1e5  # GeV; no collider makes more
-_ROUNDING = 0.01  # m/p of a particle with E < p that rounding to float32 explains
+_HIGHEST = 1e5  # GeV, beyond any collider
+_ROUNDING = 0.01  # |m|/p that float32 rounding can cause where E < p
 
 
 class _Column(NamedTuple):
@@ -38,7 +38,7 @@ class MomentumCounts:
     _particles: Counter[str] = field(default_factory=Counter)
 
     def add(self, particles: Particles) -> None:
-        """Count those of the particles of one type."""
+        """Count the suspicious values of one particle type."""
         self._particles[particles.name] += particles.n
         for component in _components(particles) if particles.n else ():
             values = particles.flat(component)
@@ -53,23 +53,23 @@ class MomentumCounts:
             branch = source or ", ".join(particles.origin(component))
             is_branch = source in particles.names.known
             column = _Column(particles.name, component, branch, is_branch, particles.one_each)
-            which, counts = np.unique(
+            distinct, counts = np.unique(
                 values[odd & (number == i)] * _scale(particles, component), return_counts=True
             )
-            most = np.argsort(-counts, kind="stable")[:100]
+            most_frequent = np.argsort(-counts, kind="stable")[:100]
             self._odd.setdefault(column, Counter()).update(
-                {float(which[k]): int(counts[k]) for k in most}
-                | {np.nan: int(counts.sum() - counts[most].sum())}
+                {float(distinct[k]): int(counts[k]) for k in most_frequent}
+                | {np.nan: int(counts.sum() - counts[most_frequent].sum())}
             )
 
     def warnings(self) -> Iterator[str]:
-        """A line for every component: what, where, how often, and what to write."""
+        """One line per component: value, branch, number of particles, and remedy."""
         for column, counts in self._odd.items():
             order = sorted(counts, key=lambda v: (v not in SENTINELS, -counts[v]))
             values = [v for v in order if not np.isnan(v)][:3]
             rest = counts.total() - sum(counts[v] for v in values)
             named = [f"{v:g} for {counts[v]:,}" for v in values]
-            others = [f"others like them for {rest:,}"] if rest else []
+            others = [f"similar values for {rest:,}"] if rest else []
             yield (
                 f"{column.component} of {column.type} ({column.branch}) is {', '.join(named + others)} of "
                 f"{self._particles[column.type]:,} particles; {_remedy(column, values)}"
@@ -84,26 +84,26 @@ def _components(particles: Particles) -> tuple[str, ...]:
 
 
 def _scale(particles: Particles, component: str) -> float:
-    """Units of the file in units of a component."""
+    """Factor from GeV to the unit of the file; 1 for angles."""
     return 1.0 if component in _LIMITS else particles.scale
 
 
 def _odd(particles: Particles, component: str, values: Array) -> NDArray[np.bool_] | None:
-    """Particles with a value that stands for something else; None where all are inside the usual range."""
+    """Mask of the particles with a suspicious value; None without any."""
     low, high = float(values.min()), float(values.max())
     limit = _LIMITS.get(component, _HIGHEST)
     scale = _scale(particles, component)
-    marks = [s for s in SENTINELS if low <= s / scale <= high]
+    sentinels = [s for s in SENTINELS if low <= s / scale <= high]
     if (
-        not marks
+        not sentinels
         and -limit <= low
         and high <= limit
         and (low > 0 or component not in ("pt", "energy", "mass"))
     ):
         return None
     odd = np.abs(values) > limit
-    for mark in marks:
-        same = values == np.asarray(mark, dtype=values.dtype) / scale
+    for sentinel in sentinels:
+        same = values == np.asarray(sentinel, dtype=values.dtype) / scale
         if same.sum() > 1e-6 * len(values):  # one in a million may have that value by chance
             odd |= same
     if component in ("pt", "energy"):
@@ -114,7 +114,7 @@ def _odd(particles: Particles, component: str, values: Array) -> NDArray[np.bool
 
 
 def _remedy(column: _Column, values: list[float]) -> str:
-    """Entry of the card that helps; each has been tried."""
+    """Card entry that removes or replaces the values."""
     name = column.component
     limit = f"abs({name}) < {_LIMITS.get(name, _HIGHEST):g}"
     above = {"pt": "pt > 0", "energy": "energy > 0", "mass": f"mass > -{_ROUNDING:g} * energy"}
@@ -130,7 +130,7 @@ def _remedy(column: _Column, values: list[float]) -> str:
 
 
 def weight_warnings(events: Events) -> Iterator[str]:
-    """A line for every class in which one weight is larger than all others together."""
+    """One line per class in which one |weight| exceeds the sum of all others."""
     for code, name in enumerate(events.schema.classes):
         rows = np.flatnonzero(events.label == code)
         weight = events.weight[rows]

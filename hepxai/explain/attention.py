@@ -1,4 +1,4 @@
-"""Attention coefficients as they are."""
+"""Attention coefficients of a model."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Attention(Explainer):
 
     The coefficients of a receiver add up to 1 over its senders, itself included where the layer has self
     loops; the largest deviation is stored as the check ``max_row_deviation``. A pair without an edge has the
-    coefficient 0. Attention says where the layer gathers from, not what the output depends on: compare it
+    coefficient 0. Attention is the weight of a message in a layer, not its effect on the output: compare it
     with "edge_ig".
 
     Attributes
     ----------
     layer : str, optional
-        One of the attention layers; by default all.
+        Attention layer to explain; by default all.
     """
 
     needs = HasAttention
@@ -41,22 +41,22 @@ class Attention(Explainer):
 
     @classmethod
     def works_on(cls, model: object) -> bool:
-        """Whether the model can have attention; a torch_geometric module needs a message-passing layer."""
+        """True for models with attention; a torch_geometric module needs a message-passing layer."""
         return isinstance(model, HasAttention) and bool(getattr(model, "edge_layers", True))
 
     def attribute(self, model: HasAttention, events: Events, target: str) -> Attribution:
-        """Coefficients, axes ("pair", "layer", "head"); ("pair", "head") where layers differ in heads."""
+        """Coefficients, axes ("pair", "layer", "head"); ("pair", "head") if layers differ in heads."""
         chunked, pairs, layers = Chunked.of(events), Pairs.complete(events), self._layers(model, events)
         on_pairs, on_self = [], []
         for cloud in chunked.clouds(self.name, progress=self.progress):
             attention = model.attention(cloud)
-            parts = [_placed(name, attention[name], cloud) for name in layers]
-            on_pairs.append(_joined([part for part, _ in parts]))
-            on_self.append(_joined([loops for _, loops in parts]))
+            parts = [_on_all_pairs(name, attention[name], cloud) for name in layers]
+            on_pairs.append(_stack_layers([part for part, _ in parts]))
+            on_self.append(_stack_layers([loops for _, loops in parts]))
         axes, labels = _axes(layers)
-        nothing = np.zeros((0,) * len(axes))
-        values = chunked.per_pair(on_pairs, pairs) if len(events) else nothing
-        loops = chunked.per_particle(on_self) if len(events) else nothing
+        empty = np.zeros((0,) * len(axes))
+        values = chunked.per_pair(on_pairs, pairs) if len(events) else empty
+        loops = chunked.per_particle(on_self) if len(events) else empty
         return Attribution(
             values,
             axes,
@@ -70,7 +70,7 @@ class Attention(Explainer):
         )
 
     def checks(self, found: Attribution) -> dict[str, float]:
-        """Largest |Σ_j α_ij - 1| over receivers that get anything; pairs come receiver by receiver."""
+        """Largest |Σ_j α_ij - 1| over receivers with a nonzero coefficient; pairs are sorted by receiver."""
         counts = found.events.counts
         senders = np.repeat(np.maximum(counts - 1, 0), counts)
         rows = row_sum(found.values, offsets_from_counts(senders))
@@ -79,21 +79,21 @@ class Attention(Explainer):
         return {"max_row_deviation": float(np.abs(receiving - 1).max(initial=0.0))}
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Rows that do not add up are no attention."""
+        """Coefficients of a receiver that do not sum to 1."""
         deviation = checks["max_row_deviation"]
         if deviation <= ROUNDING:
             return ()
-        return (f"coefficients of a receiver add up to 1 only within {deviation:.2g}: this is no softmax",)
+        return (f"coefficients of a receiver add up to 1 only within {deviation:.2g}: not a softmax",)
 
     def _layers(self, model: HasAttention, events: Events) -> dict[str, int]:
-        """Heads of each layer that is shown, seen on the largest event, which shows what is no mean."""
+        """Heads of each explained layer, from the largest event, which best tells a softmax from a mean."""
         if not len(events):
             return {}
         attention = model.attention(Cloud.of(events[[int(np.argmax(events.counts))]]))
         if not attention:
             raise CannotExplainError(
-                "the model has no attention layer: none that multiplies messages by a softmax over the "
-                "senders; edge_ig weights the edges of any layer"
+                "the model has no attention layer: none multiplies its messages by a softmax over the "
+                "senders; edge_ig explains the edges of any message-passing layer"
             )
         if self.layer is not None and self.layer not in attention:
             raise KeyError(f"no attention layer {self.layer!r}; there are {', '.join(attention)}")
@@ -101,7 +101,7 @@ class Attention(Explainer):
         return {n: v.shape[1] for n, v in values.items() if self.layer in (None, n)}
 
 
-def _placed(name: str, alpha: Tensor | EdgeCoefficients, cloud: Cloud) -> tuple[Tensor, Tensor]:
+def _on_all_pairs(name: str, alpha: Tensor | EdgeCoefficients, cloud: Cloud) -> tuple[Tensor, Tensor]:
     """Coefficients of all pairs ``[P, heads]``, and of the self loops ``[N, heads]``; 0 without an edge."""
     n_pairs = int((cloud.counts * (cloud.counts - 1)).sum())
     if isinstance(alpha, Tensor):
@@ -116,12 +116,12 @@ def _placed(name: str, alpha: Tensor | EdgeCoefficients, cloud: Cloud) -> tuple[
     event, loop = cloud.batch[dst], src == dst
     first = torch.cat([event.new_zeros(1), (cloud.counts * (cloud.counts - 1)).cumsum(0)])
     sender, receiver = src - cloud.ptr[event], dst - cloud.ptr[event]
-    place = first[event] + receiver * (cloud.counts[event] - 1) + sender - (sender > receiver).long()
-    on_pairs = values.new_zeros(n_pairs, values.shape[1]).index_add(0, place[~loop], values[~loop])
+    position = first[event] + receiver * (cloud.counts[event] - 1) + sender - (sender > receiver).long()
+    on_pairs = values.new_zeros(n_pairs, values.shape[1]).index_add(0, position[~loop], values[~loop])
     return on_pairs, values.new_zeros(len(cloud.x), values.shape[1]).index_add(0, dst[loop], values[loop])
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
+def _stack_layers(parts: Sequence[Tensor]) -> Tensor:
     """Layers side by side ``[., layer, head]``, or ``[., head]`` where they differ in heads."""
     same = len({part.shape[1] for part in parts}) == 1
     return torch.stack(list(parts), dim=1) if same else torch.cat(list(parts), dim=1)

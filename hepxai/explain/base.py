@@ -131,7 +131,7 @@ class Explainer(ABC):
         return found.replace(checks=checks, concerns=concerns)
 
     def refuse_broken(self, result: Attribution) -> None:
-        """Refuse a result that is wrong by more than any rounding: a run does not sign it.
+        """Refuse a result that is wrong beyond rounding; a run does not store it.
 
         Raises
         ------

@@ -19,10 +19,10 @@ METHODS = {
 
 @runtime_checkable
 class Announces(Protocol):
-    """A method that says its cost, or refuses it, before it starts on a population."""
+    """Method that prints its expected cost, or refuses it, before it explains a population."""
 
     def announce(self, model: Any, events: Events, target: str) -> None:
-        """Say what the work costs; raise an error where it is more than asked for."""
+        """Print the expected cost; raise an error if it exceeds the budget."""
 
 
 def configured(

@@ -51,7 +51,7 @@ class EdgeIG(PathExplainer):
 
     @classmethod
     def works_on(cls, model: object) -> bool:
-        """Whether there is a layer with edges."""
+        """True for models with at least one edge layer."""
         return isinstance(model, HasEdgeWeights) and bool(model.edge_layers)
 
     def check_model(self, model: HasEdgeWeights) -> None:

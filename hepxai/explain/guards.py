@@ -1,4 +1,4 @@
-"""Guards of `explain`: scores that cannot be explained are refused or named before anything is computed."""
+"""Checks of a model's scores, made by `explain` before it computes an attribution."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from torch import nn
 from hepxai.events import Events
 from hepxai.models.base import Model
 
-FEW = 6
-"""Events that are scored again in other ways."""
-SINGLE, DOUBLE = 1e-3, 1e-5
-"""Difference of scores, relative to the largest, that rounding may leave in single and double precision."""
-DOUBTED = 20
-"""Events from which outputs that all look like probabilities are no coincidence."""
-SPREAD = 0.1
-"""Range up to which they may be the logits of a network that has not learned, wherever those lie."""
+CHECKED_EVENTS = 6
+"""Events that are scored several times."""
+SINGLE_PRECISION, DOUBLE_PRECISION = 1e-3, 1e-5
+"""Rounding tolerance in single and double precision, relative to the largest |score|."""
+MIN_EVENTS = 20
+"""Minimum number of events for a warning of probabilities: fewer may look like them by coincidence."""
+MIN_RANGE = 0.1
+"""Minimum range of the outputs for this warning: an untrained network has nearly constant logits."""
 
-COMPANY = "an event in company of others gets another score than alone"
-TALKING = (
-    "events talk to each other. Is a batch normalisation computed from the batch even in evaluation "
-    "(training=True, track_running_stats=False), or does a pooling or neighbour search not get the batch "
-    "vector?"
+BATCH_DEPENDENCE = (
+    "Does a batch normalisation use batch statistics in evaluation mode (training=True, "
+    "track_running_stats=False), or does a pooling or neighbour search lack the batch vector?"
 )
+"""Likely causes of scores that depend on the other events of a batch."""
 
 Scores = NDArray[np.float64]
 
 
 def check_scores(model: Model, events: Events) -> None:
-    """Score a few events repeatedly, alone, in company, and with their particles in another order.
+    """Check on a few events that the score is reproducible and depends on nothing but the event.
+
+    The events are scored twice in one batch, then one by one, then with their particles shuffled.
 
     Raises
     ------
     ValueError
-        If an event gets other scores the second time, or when it is alone. Also whatever the model raises on
-        events that it does not know.
+        If the second score of an event differs from the first, or its score alone from that in the batch.
+        Errors of the model on events that it cannot take are passed on.
 
     Warns
     -----
     UserWarning
-        If the order of the particles matters.
+        If the score depends on the order of the particles.
     """
     sample = _sample(events)
     if not len(sample):
@@ -54,61 +55,65 @@ def check_scores(model: Model, events: Events) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         first, again = model.logits(sample), model.logits(sample)
-    if _differ(first, again, DOUBLE):
+    if _differ(first, again, DOUBLE_PRECISION):
         raise ValueError(
-            f"two scores of one event differ ({_largest(first, again)}): something random stays on in "
-            "evaluation, and every number that follows would be noise. Write F.dropout(x, p, "
-            "training=self.training), or use nn.Dropout, and draw nothing in forward"
+            f"two scores of one event differ ({_largest(first, again)}): the model is random in evaluation "
+            "mode, so its attributions would be noise. Write F.dropout(x, p, training=self.training), or use "
+            "nn.Dropout, and draw no random numbers in forward"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exact, tolerance = _in_double(model, sample, first)
-        company = exact.logits(sample)
+        batched = exact.logits(sample)
         alone = _alone(exact, sample)
-        turned = exact.logits(_shuffled(sample)) if model.view in ("graph", "padded") else company
-    if _differ(company, alone, tolerance):
-        raise ValueError(f"{COMPANY} ({_largest(company, alone)}): {TALKING}")
-    if _differ(company, turned, tolerance):
+        shuffled = exact.logits(_shuffled(sample)) if model.view in ("graph", "padded") else batched
+    if _differ(batched, alone, tolerance):
+        raise ValueError(
+            f"the score of an event depends on the other events of its batch ({_largest(batched, alone)}). "
+            f"{BATCH_DEPENDENCE}"
+        )
+    if _differ(batched, shuffled, tolerance):
         warnings.warn(
-            f"the score depends on the order of the particles in an event ({_largest(company, turned)}), and "
-            "so does its explanation; if the order has a meaning, let the model sort them itself",
+            f"the score depends on the order of the particles in an event ({_largest(batched, shuffled)}), "
+            "and so does its explanation; if the order has a meaning, sort the particles inside the model",
             stacklevel=4,
         )
 
 
 def _sample(events: Events) -> Events:
-    """Largest event, and others evenly spread."""
-    spread = np.linspace(0, len(events) - 1, min(len(events), FEW - 1)).astype(np.int64)
+    """Largest event, and others spread evenly over the sample."""
+    spread = np.linspace(0, len(events) - 1, min(len(events), CHECKED_EVENTS - 1)).astype(np.int64)
     return events[np.unique([*spread, int(np.argmax(events.counts))])] if len(events) else events
 
 
 def _in_double(model: Model, sample: Events, scores: Scores) -> tuple[Model, float]:
-    """Model in double precision where its module can do that, and the tolerance that goes with it.
+    """Copy of the model in double precision, and its tolerance; the model itself if that is not possible.
 
-    A copy with other scores, as of a module that calls another one behind its back, is not used.
+    A copy with different scores is not used, for example if the module calls another one that is not its
+    submodule.
     """
     module: Any = getattr(model, "module", None)
     fields = getattr(model, "__dataclass_fields__", {})
     if not isinstance(module, nn.Module) or "module" not in fields:
-        return model, SINGLE
+        return model, SINGLE_PRECISION
     try:
         double: Any = dataclasses.replace(cast(Any, model), module=copy.deepcopy(module).double())
-        faithful = not _differ(scores, double.logits(sample), SINGLE)
-    except Exception:  # a module that asks for single precision
+        faithful = not _differ(scores, double.logits(sample), SINGLE_PRECISION)
+    except Exception:  # the module requires single precision
         faithful = False
-    return (double, DOUBLE) if faithful else (model, SINGLE)
+    return (double, DOUBLE_PRECISION) if faithful else (model, SINGLE_PRECISION)
 
 
 def _alone(model: Model, sample: Events) -> Scores:
     """Scores of the events one by one."""
     try:
         return np.concatenate([model.logits(sample[[i]]) for i in range(len(sample))])
-    except ValueError as problem:  # as of a variance of one
-        raise ValueError(f"an event cannot be scored alone ({problem}): {TALKING}") from problem
+    except ValueError as problem:  # for example the variance of a single event
+        raise ValueError(f"an event cannot be scored alone ({problem}). {BATCH_DEPENDENCE}") from problem
 
 
 def _shuffled(events: Events) -> Events:
-    """Events with their particles in another order."""
+    """Events with shuffled particles."""
     order = np.lexsort((np.random.default_rng(0).random(events.n_particles), events.parent))
     columns = {name: getattr(events, name)[order] for name in ("particles", "p4", "type", "index")}
     return events.replace(**columns, truth={name: mask[order] for name, mask in events.truth.items()})
@@ -125,25 +130,25 @@ def _largest(one: Scores, other: Scores) -> str:
 
 
 def doubt_logits(model: Model, events: Events) -> None:
-    """Warn of probabilities and log-probabilities; the package's own networks give logits."""
-    targets = set(model.outputs) <= set(events.schema.targets)  # of a regression, which may lie anywhere
-    if hasattr(model, "card") or targets or len(events) < DOUBTED:
+    """Warn if the outputs look like probabilities or log-probabilities; networks of hepxai return logits."""
+    targets = set(model.outputs) <= set(events.schema.targets)  # a regression may have any values
+    if hasattr(model, "card") or targets or len(events) < MIN_EVENTS:
         return
-    rows = np.linspace(0, len(events) - 1, min(len(events), 10 * DOUBTED)).astype(np.int64)
+    rows = np.linspace(0, len(events) - 1, min(len(events), 10 * MIN_EVENTS)).astype(np.int64)
     scores = model.logits(events[rows])
-    if np.ptp(scores) <= SPREAD:
+    if np.ptp(scores) <= MIN_RANGE:
         return
     if scores.shape[1] > 1 and np.allclose(logsumexp(scores, axis=1), 0, atol=1e-4):
         warnings.warn(
-            f"the outputs are log-probabilities (their exponentials add up to 1 for all {len(rows)} events "
-            "looked at): each depends on all classes and saturates. Explanations are meant for the logits "
+            f"the outputs are log-probabilities (their exponentials sum to 1 for all {len(rows)} events "
+            "tested): each depends on all classes and saturates. Explanations are meant for the logits "
             f"before log_softmax, or for a difference: target='{model.outputs[-1]}-{model.outputs[0]}'",
             stacklevel=4,
         )
     elif scores.min() >= 0 and scores.max() <= 1:
         warnings.warn(
-            f"the outputs of the model lie in [0, 1] for all {len(rows)} events looked at: are they "
+            f"the outputs of the model lie in [0, 1] for all {len(rows)} events tested: are they "
             "probabilities? Explanations are meant for logits, the numbers before the sigmoid or softmax: "
-            "where a probability is near 0 or 1 nothing changes it any more, and attributions vanish",
+            "a probability near 0 or 1 is saturated, and its attributions vanish",
             stacklevel=4,
         )

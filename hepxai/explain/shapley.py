@@ -39,9 +39,9 @@ SCORES = 65_536
 
 
 MOMENT = 5.0
-"""Seconds from which the cost is said beforehand."""
+"""Minimum expected time in seconds for which it is printed beforehand."""
 PROBED = 20_000
-"""Scores that take less than a moment with any network, and are not timed."""
+"""Number of scores that is fast with any network and is not timed."""
 
 
 class Found(NamedTuple):
@@ -76,7 +76,7 @@ class ShapleyExplainer(Explainer):
     max_evaluations : int, optional
         Scores that may be asked of the model in all: a population that needs more is refused at once.
     quiet : bool
-        Do not say beforehand how much work there is; it is not said in any case if it takes a moment.
+        Do not print the expected time before the computation; short computations never print it.
     """
 
     needs = Differentiable
@@ -152,7 +152,7 @@ class ShapleyExplainer(Explainer):
         return work
 
     def announce(self, model: Differentiable, events: Events, target: str) -> None:
-        """Say how many scores the events need and about how long that takes.
+        """Print the number of scores that the events need and the expected time.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class ShapleyExplainer(Explainer):
             say(f"{need}, about {shown}; fewer events, or a smaller `repeats`, take less")
 
     def _seconds(self, model: Differentiable, events: Events, work: IntArray, target: str) -> float:
-        """Time of one score, measured on the events that are most of the work; 0 where that is little."""
+        """Time of one score, measured on the most expensive events; 0 if there is little to compute."""
         if work.sum() < PROBED:
             return 0.0
         counts = events.counts
@@ -195,7 +195,7 @@ class ShapleyExplainer(Explainer):
         return dataclasses.replace(self, progress=False, quiet=True)
 
     def settings(self) -> dict[str, Any]:
-        """JSON-able settings; how much is said is none of them."""
+        """JSON-able settings, without ``quiet``."""
         return {k: v for k, v in super().settings().items() if k != "quiet"}
 
     # --- what tells the two apart ------------------------------------------------------------

@@ -191,7 +191,7 @@ class SurrogateEdgeIG(EdgeIG):
         )
 
     def _faithful(self, trained: Surrogate) -> bool:
-        """Whether agreement and correlation are known and high enough, and better than a constant's."""
+        """True if agreement and correlation reach their minimum, and the agreement exceeds a constant's."""
         agreement, constant, correlation = (trained.held_out[k] for k in WANTED)
         high = agreement.value >= self.minimum_agreement and correlation.value >= self.minimum_correlation
         return bool(high and agreement.low > constant.value)

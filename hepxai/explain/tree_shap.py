@@ -149,7 +149,7 @@ def _unit(estimator: Any) -> str:
 
 
 def _of_target(model: HasTrees, target: str, found: Array) -> Array:
-    """What the trees give for their one score or for each class, ``[..., K]``, for the target."""
+    """Values of the target from those of the trees, ``[..., K]``: one score, or one for each class."""
     order = list(getattr(model, "class_order", range(len(model.outputs))))
     if len(model.outputs) > 1:
         return np.asarray(Target.of(model.outputs, target)(found[..., order]))

@@ -45,7 +45,7 @@ def pairs_of(attribution: Attribution) -> Pairs:
 
 
 def is_directed(attribution: Attribution) -> bool:
-    """Whether the two orders of a pair are two messages; False where they share one value, half each."""
+    """True if the two orders of a pair are separate values; False if each has half of one value."""
     return bool(attribution.settings.get("directed", True))
 
 

@@ -13,7 +13,7 @@ from hepxai.metrics.maps import Array
 
 @dataclass(frozen=True)
 class Null:
-    """Values of a statistic where there is nothing to find.
+    """Values of a statistic under the null hypothesis.
 
     Attributes
     ----------
@@ -28,30 +28,30 @@ class Null:
         spread = self.values.std(ddof=1) if len(self.values) > 1 else np.nan
         return Estimate(np.asarray(self.values.mean()), np.asarray(spread), float(len(self.values)))
 
-    def p_value(self, seen: float) -> float:
-        """Fraction of the draws, with the data themselves as one of them, at least as large; NaN for NaN."""
-        if not (np.isfinite(seen) and np.isfinite(self.values).all()):
+    def p_value(self, observed: float) -> float:
+        """Fraction of values of at least ``observed``, counting the data as one more draw; NaN for NaN."""
+        if not (np.isfinite(observed) and np.isfinite(self.values).all()):
             return float("nan")
-        return float((1 + np.count_nonzero(self.values >= seen)) / (1 + len(self.values)))
+        return float((1 + np.count_nonzero(self.values >= observed)) / (1 + len(self.values)))
 
 
 def random_signs(statistic: Callable[[Array], float], size: int, *, draws: int, seed: int) -> Null:
-    """Statistic where each event's contribution to the dependence gets a random sign.
+    """Null distribution from a random sign for each event's contribution to the dependence.
 
-    A permutation of one column is no null distribution where weights depend on that column: the values of
-    heavy events come to light ones. Signs leave values and weights together. Independence makes the
-    contributions sum to zero on average, and signs of their own keep their spread, whatever the weights
-    [wild bootstrap: Wu, Ann. Stat. 14 (1986) 1261; of degenerate V-statistics: Leucht & Neumann, J.
-    Multivar. Anal. 117 (2013) 257].
+    Shuffling a column gives a wrong null distribution if the weights depend on it: heavy events get the
+    values of light ones. Random signs keep value and weight of an event together. Under independence the
+    contributions average to zero, and independent signs preserve their spread for any weights [wild
+    bootstrap: Wu, Ann. Stat. 14 (1986) 1261; of degenerate V-statistics: Leucht & Neumann, J. Multivar.
+    Anal. 117 (2013) 257].
 
     Parameters
     ----------
     statistic : callable
-        From signs ``[E]`` to its value.
+        Function of the signs ``[E]``.
     size : int
-        Events.
+        Number of events.
     draws, seed : int
-        The same numbers for the same seed.
+        Number of values, and seed of the random generator.
     """
     rng = np.random.default_rng(seed)
     return Null(np.array([statistic(rng.choice([-1.0, 1.0], size)) for _ in range(draws)]))

@@ -1,4 +1,4 @@
-"""Models that a user brings: any torch_geometric module on complete particle graphs."""
+"""Wrapper for torch_geometric modules on complete particle graphs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from hepxai.models.neighbours import Neighbours
 from hepxai.models.network import evaluating, same_inputs
 from hepxai.models.recorded import CLOSE, LayerCall, recording_calls
 
-FEW = 4
-"""Events of a batch on which is tried whether the nodes of a layer are the particles."""
+TESTED_EVENTS = 4
+"""Number of events that test whether the nodes of a layer are the particles."""
 
 
 def call_with_batch(module: nn.Module, batch: Batch) -> Tensor:
@@ -39,8 +39,8 @@ def call_with_batch(module: nn.Module, batch: Batch) -> Tensor:
 class PygModel:
     """A torch_geometric module as a `hepxai` model.
 
-    It is given the complete graph of each event: every ordered pair of different particles is an edge.
-    Edges are reached through PyG's hooks, which are removed again; the module is never changed.
+    The module gets the complete graph of each event: every ordered pair of different particles is an edge.
+    Edges are accessed through temporary PyG hooks; the module is not modified.
 
     Attributes
     ----------
@@ -48,20 +48,20 @@ class PygModel:
         Returns logits ``[B, O]``, or ``[B]`` for one output. A compiled or parallel one is unwrapped; it must
         be on the CPU.
     outputs : tuple of str, length O
-        Also for one output: ``("signal",)``.
+        Names of the outputs; a tuple for a single output too: ``("signal",)``.
     call : callable
-        ``(module, batch) -> logits``; give one if ``forward`` takes something else than a ``Batch``, e.g.
+        ``(module, batch) -> logits``; needed if ``forward`` does not take a ``Batch``, e.g.
         ``lambda m, b: m(b.x, b.edge_index, b.batch)``.
     schema : Schema, optional
-        Of the events that the module was trained on (``events.schema``). Events with other features, units or
-        particle types are refused; without it, only those that the module itself cannot take.
+        Schema of the training events (``events.schema``). Events with other features, units or particle types
+        are refused; without a schema, only events on which the module fails.
 
     Notes
     -----
-    Layers of the module that search neighbours do so again at every point of a path: "frozen" neighbours
-    are only kept by the package's own networks. The stored residual tells whether it matters.
+    Neighbour searches inside the module are repeated at every point of an integration path; only networks of
+    hepxai can freeze neighbours. The stored residual shows the size of the effect.
 
-    Layers whose nodes are not the particles of the event are refused where pairs of particles are asked for.
+    Methods for pairs of particles refuse layers whose nodes are not the particles of the event.
     """
 
     module: nn.Module
@@ -71,9 +71,9 @@ class PygModel:
     view: str = field(default="graph", init=False)
 
     def __post_init__(self) -> None:
-        given: object = self.outputs
-        if isinstance(given, str):  # a text is a sequence too: of letters
-            raise TypeError(f"outputs={given!r} is a text; a tuple is needed: outputs=({given!r},)")
+        outputs: object = self.outputs
+        if isinstance(outputs, str):  # would pass as a sequence of letters
+            raise TypeError(f"outputs={outputs!r} is a text; a tuple is needed: outputs=({outputs!r},)")
         object.__setattr__(self, "module", plain_module(self.module))
 
     @property
@@ -112,7 +112,7 @@ class PygModel:
         return as_logits(returned, len(cloud), self.outputs, "batch")
 
     def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
-        """Nothing that could be frozen from outside."""
+        """Empty: neighbours inside the module cannot be frozen."""
         return {}
 
     def attention(self, cloud: Cloud) -> Mapping[str, EdgeCoefficients]:
@@ -121,19 +121,19 @@ class PygModel:
         Raises
         ------
         ValueError
-            If coefficients are no attention, or not of particles, in all layers; other layers are named in a
-            warning and left out.
+            If no layer with coefficients has attention between particles. If some layers have it, the others
+            are left out with a warning.
         """
         with torch.no_grad(), ExitStack() as stack:
             layers = {n: self._layer(n) for n in self.edge_layers}
             calls = {n: stack.enter_context(recording_calls(m)) for n, m in layers.items()}
             self.forward_cloud(cloud)
         attention, problems = {}, []
-        for name, several in calls.items():
-            if not any(call.coefficients is not None for call in several):
+        for name, layer_calls in calls.items():
+            if not any(call.coefficients is not None for call in layer_calls):
                 continue
             try:
-                coefficients = self._of_particles(name, several, cloud).attention()
+                coefficients = self._checked_call(name, layer_calls, cloud).attention()
             except ValueError as problem:
                 problems.append(str(problem))
                 continue
@@ -149,20 +149,20 @@ class PygModel:
 
     @contextmanager
     def edge_path(self, cloud: Cloud, layer: str) -> Iterator[EdgePath]:
-        """Cut the module open at the messages of a layer.
+        """Logits as a function of a layer's edge weights.
 
-        Where the aggregation of half the messages is half of the total, the state at edge weight t is
-        ``t * total``; else it is the edge weights themselves.
+        For a homogeneous aggregation (see `LayerCall.is_homogeneous`) the state at edge weight t is
+        ``t * total``; for any other it is the vector of edge weights.
 
         Raises
         ------
         ValueError
-            If the edges of the layer are not pairs of particles of an event, or it is called more than once.
+            If the edges of the layer are not pairs of particles of an event, or it is not called once.
         """
         module = self._layer(layer)
         with torch.no_grad(), recording_calls(module) as calls:
             logits = self.forward_cloud(cloud)
-        call = self._of_particles(layer, calls, cloud)
+        call = self._checked_call(layer, calls, cloud)
         order, total = call.order, call.total
         src, dst = call.edge_index[:, order]
 
@@ -178,8 +178,8 @@ class PygModel:
             return self._hooked(module.register_aggregate_forward_hook, lambda *_: state, cloud)
 
         def after_weights(weight: Tensor, frozen: bool) -> Tensor:
-            def weigh(*given: Tensor) -> Tensor:
-                return given[-1] * _column(weight, given[-1])
+            def weigh(*arguments: Tensor) -> Tensor:
+                return arguments[-1] * _column(weight, arguments[-1])
 
             return self._hooked(module.register_message_forward_hook, weigh, cloud)
 
@@ -204,36 +204,35 @@ class PygModel:
             raise ValueError(f"layer {name} has flow {module.flow}; source_to_target is supported")
         return module
 
-    def _of_particles(self, layer: str, calls: list[LayerCall], cloud: Cloud) -> LayerCall:
-        """The one call of a layer whose edges are pairs of particles; see `edge_path` for what is raised."""
-        if len(calls) != 1:  # two sets of edges: one map could not tell them apart
+    def _checked_call(self, layer: str, calls: list[LayerCall], cloud: Cloud) -> LayerCall:
+        """Only call of a layer, checked to have pairs of particles as edges; raises as `edge_path`."""
+        if len(calls) != 1:  # one attribution cannot hold two sets of edges
             raise ValueError(
-                f"the model calls layer {layer} {len(calls)} times for one batch, and its edges can be "
-                "explained if it is called once: give each use a layer of its own (they may share parameters)"
+                f"the model calls layer {layer} {len(calls)} times for one batch; edges are explained for "
+                "layers that are called once: use a separate module for each call (they may share parameters)"
             )
         problem = calls[0].problem(cloud) or self._order_problem(layer, cloud)
         if problem:
             others = ", ".join(n for n in self.edge_layers if n != layer)
-            remedy = f"layer= chooses another layer ({others}); " if others else ""
+            remedy = f"choose another layer with layer= ({others}); " if others else ""
             raise ValueError(f"layer {layer}: {problem}; {remedy}node_ig and shapley need no edges")
         return calls[0]
 
     def _order_problem(self, layer: str, cloud: Cloud) -> str | None:
-        """Reason why the rows of a layer are not the particles, tried with the particles in reverse order."""
-        several = (cloud.counts > 1).nonzero().flatten()[:FEW]
-        few = cloud.take(several)
-        turned = few.ptr[few.batch] + few.ptr[few.batch + 1] - 1 - torch.arange(len(few.x))
+        """Reason why the nodes of a layer are not the particles, tested by reversing their order; or None."""
+        few = cloud.take((cloud.counts > 1).nonzero().flatten()[:TESTED_EVENTS])
+        reverse = few.ptr[few.batch] + few.ptr[few.batch + 1] - 1 - torch.arange(len(few.x))
         nodes = []
-        for part in (few, Cloud(few.x[turned], few.p4[turned], few.ptr)):
+        for part in (few, Cloud(few.x[reverse], few.p4[reverse], few.ptr)):
             with torch.no_grad(), recording_calls(self._layer(layer)) as calls:
                 self.forward_cloud(part)
             nodes.append(calls[0].nodes)
         close = CLOSE * float(nodes[0].abs().max()) if nodes[0].numel() else 0.0
-        if torch.allclose(nodes[1], nodes[0][turned], rtol=0.0, atol=close):
+        if torch.allclose(nodes[1], nodes[0][reverse], rtol=0.0, atol=close):
             return None
         return (
-            "its nodes do not follow the particles when these come in another order: they are pooled or "
-            "sorted, or earlier layers depend on the order"
+            "its nodes do not follow the particles when these are reordered: they are pooled or sorted, or "
+            "earlier layers depend on the order"
         )
 
 

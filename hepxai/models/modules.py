@@ -63,7 +63,7 @@ def cast_like(x: Tensor, module: nn.Module) -> Tensor:
 
 
 def as_logits(returned: object, events: int, outputs: Sequence[str], argument: str = "x") -> Tensor:
-    """What a module returned for a batch as ``[B, O]``; ``[B]`` and further axes of size one will do.
+    """Output of a module for a batch as ``[B, O]``; ``[B]`` and extra axes of size one are accepted.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def _described(returned: object) -> str:
 
 
 def _place(returned: object) -> str:
-    """Where in it the logits may be."""
+    """Suggested index or attribute of the logits in the output."""
     if isinstance(returned, Mapping):
         return f"[{next(iter(returned), 'logits')!r}]"
     return "[0]" if isinstance(returned, tuple | list) else ".logits"

@@ -1,4 +1,4 @@
-"""Stored trees of scikit-learn, checked before they are built: compiled code trusts their numbers."""
+"""Validation of stored scikit-learn trees before loading: compiled code does not check their indices."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 from hepxai.jagged import IntArray
 
 DEPTH = 1000
-"""Cuts on a path from which on a tree is taken for crafted: compiled code walks down by recursion."""
+"""Largest depth of a tree; deeper trees are refused, because compiled code descends recursively."""
 LOADERS = {"Tree": "TreeNode", "TreePredictor": "ObjectNode"}
 Object = Mapping[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class CraftedError(ValueError):
-    """Stored trees that hepxai did not write, or that changed since."""
+    """Stored trees that hepxai did not write, or that were modified."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"the stored trees are damaged or crafted: {what}; do not use the file")
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the stored trees are damaged or crafted: {problem}; do not use the file")
 
 
 @contextmanager
 def refusing_crafted() -> Iterator[None]:
-    """Whatever goes wrong with stored trees is a refusal of the file.
+    """Turn every error on stored trees into a `CraftedError`.
 
     Raises
     ------
@@ -42,24 +42,25 @@ def refusing_crafted() -> Iterator[None]:
         yield
     except CraftedError:
         raise
-    except Exception as problem:  # whatever a parser has for bytes that are none of its format
+    except Exception as problem:  # parsers raise many errors on invalid bytes
         raise CraftedError(f"they are not in the form that hepxai writes ({problem!r})") from problem
 
 
 def check_archive(data: bytes, columns: int) -> None:
-    """Refuse an archive that is not as `skops.io.dumps` writes trees, without building anything.
+    """Validate trees in an archive of `skops.io.dumps` without loading them.
 
     Parameters
     ----------
     data : bytes
     columns : int
-        Of the table that the trees read.
+        Number of columns of the table.
 
     Raises
     ------
     CraftedError
-        If it expands, an array is not as large as its header says, or the nodes of a tree are out of order,
-        refer to nodes or columns that are not there, or lie too deep.
+        If the archive is compressed, the size of an array differs from its header, objects share a number
+        or an array, or the nodes of a tree are out of order, refer to missing nodes or columns, or are too
+        deep.
     """
     with ZipFile(io.BytesIO(data)) as archive:
         arrays = _arrays(archive, len(data))
@@ -79,7 +80,7 @@ def _arrays(archive: ZipFile, size: int) -> dict[str, NDArray[Any]]:
 def _read(name: str, content: bytes) -> NDArray[Any]:
     header = io.BytesIO(content)
     if npy.read_magic(header) != (1, 0):
-        raise CraftedError(f"{name} is no array")
+        raise CraftedError(f"{name} is not an array")
     shape, columns_first, kind = npy.read_array_header_1_0(header)
     if kind.hasobject or min(shape, default=0) < 0:
         raise CraftedError(f"{name} is an array of {kind} {shape}")
@@ -90,12 +91,12 @@ def _read(name: str, content: bytes) -> NDArray[Any]:
 
 
 def _trees(content: Any) -> Iterator[Object]:
-    """Trees anywhere in an archive.
+    """Trees at any level of an archive.
 
-    Where two objects have the same number, skops builds one of them only: no part of a tree may be such.
+    skops builds only one of several objects with the same ``__id__``, so parts of trees must not share one.
     """
-    doubtful: set[Any] = set()
-    items = list(_walk(content, doubtful))
+    shared_ids: set[Any] = set()
+    items = list(_walk(content, shared_ids))
     files = [item["file"] for item in items if "file" in item]
     if len(set(files)) < len(files):
         raise CraftedError("two objects are stored in one array")
@@ -105,27 +106,27 @@ def _trees(content: Any) -> Iterator[Object]:
         if misplaced or loader != LOADERS.get(kind, loader):
             raise CraftedError(f"a {kind} is stored as {loader}")
         if kind in LOADERS:
-            if any(part.get("__id__") in doubtful for part in _walk(item, set())):
+            if any(part.get("__id__") in shared_ids for part in _walk(item, set())):
                 raise CraftedError("two different objects have the same number")
             yield item
 
 
-def _walk(content: Any, doubtful: set[Any]) -> Iterator[Object]:
-    """Objects inside, equal ones once; fills in the numbers that different ones have."""
+def _walk(content: Any, shared_ids: set[Any]) -> Iterator[Object]:
+    """Nested objects, equal ones once; adds each ``__id__`` of different objects to ``shared_ids``."""
     objects: dict[Any, Object] = {}
-    open_ = [content]
-    while open_:
-        item = open_.pop()
+    stack = [content]
+    while stack:
+        item = stack.pop()
         if isinstance(item, list):
-            open_ += item
+            stack += item
         elif isinstance(item, dict):
             first = objects.setdefault(item["__id__"], item) if "__id__" in item else item
             if first is not item:
                 if first == item:
                     continue
-                doubtful.add(item["__id__"])
+                shared_ids.add(item["__id__"])
             yield item
-            open_ += item.values()
+            stack += item.values()
 
 
 def _check_tree(tree: Object, arrays: Arrays, columns: int) -> None:
@@ -135,7 +136,7 @@ def _check_tree(tree: Object, arrays: Arrays, columns: int) -> None:
         raise CraftedError(f"the nodes of a tree have the shape {nodes.shape}")
     if tree["__loader__"] == "ObjectNode":
         if nodes["is_categorical"].any():
-            raise CraftedError("a node asks for categories, which no card trains")
+            raise CraftedError("a node splits by category, which hepxai never writes")
         _depth(nodes["left"], nodes["right"], nodes["is_leaf"] != 0, nodes["feature_idx"], columns)
         values = nodes["value"]
     else:
@@ -144,30 +145,30 @@ def _check_tree(tree: Object, arrays: Arrays, columns: int) -> None:
         values = arrays[_content(state["values"], "NdArrayNode")]
         features, classes, outputs = _content(tree["__reduce__"]["args"], "TupleNode")
         number = arrays[_content(classes, "NdArrayNode")]
-        facts = [
+        stated = [
             _content(n, "JsonNode") for n in (features, state["node_count"], state["max_depth"], outputs)
         ]
-        right = [columns, len(nodes), depth, 1]
-        if facts != right or number.shape != (1,) or values.shape != (len(nodes), 1, int(number[0])):
+        expected = [columns, len(nodes), depth, 1]
+        if stated != expected or number.shape != (1,) or values.shape != (len(nodes), 1, int(number[0])):
             raise CraftedError(
-                f"columns, nodes, depth and outputs of a tree are {right}, it says {facts}, with values "
-                f"{values.shape}"
+                f"columns, nodes, depth and outputs of a tree are {expected}, the file states {stated}, with "
+                f"values of shape {values.shape}"
             )
     if not np.isfinite(values).all():
         raise CraftedError("values of nodes are not finite")
 
 
 def _depth(left: IntArray, right: IntArray, leaf: NDArray[np.bool_], feature: IntArray, columns: int) -> int:
-    """Depth of a tree whose nodes have one parent each, which comes before them."""
+    """Depth of a tree, after checks that each node has one parent, stored before it."""
     children = np.stack([left, right], axis=1).astype(np.int64)
     inner = np.flatnonzero(~leaf)
     if not np.array_equal(np.sort(children[inner].ravel()), np.arange(1, len(left))):
         raise CraftedError(f"the children of {len(left)} nodes are not 1 to {len(left) - 1}, each once")
     if (children[inner] <= inner[:, None]).any():
         raise CraftedError("a node comes before its parent, as in a cycle")
-    asked = feature[inner].astype(np.int64)
-    if (wrong := asked[(asked < 0) | (asked >= columns)]).size:
-        raise CraftedError(f"a node asks for column {wrong[0]} of a table of {columns}")
+    cut_columns = feature[inner].astype(np.int64)
+    if (wrong := cut_columns[(cut_columns < 0) | (cut_columns >= columns)]).size:
+        raise CraftedError(f"a node reads column {wrong[0]} of a table with {columns} columns")
     depth, level = 0, np.zeros(1, dtype=np.int64)
     while len(level := children[level[~leaf[level]]].ravel()):
         depth += 1
@@ -178,7 +179,7 @@ def _depth(left: IntArray, right: IntArray, leaf: NDArray[np.bool_], feature: In
 
 def _content(node: Object, loader: str) -> Any:
     if node["__loader__"] != loader:
-        raise CraftedError(f"a {loader} is needed where a {node['__loader__']} is stored")
+        raise CraftedError(f"a {loader} is needed, a {node['__loader__']} is stored")
     if loader == "NdArrayNode":
         return node["file"]
     return json.loads(node["content"]) if loader == "JsonNode" else node["content"]

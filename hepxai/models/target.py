@@ -1,4 +1,4 @@
-"""What of a model is explained: one of its outputs, or the difference of two."""
+"""Explained quantity of a model: one of its outputs, or the difference of two."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class View:
         return View(1.15 * float(reach) + 0.02, middle) if reach < CLOSE else whole
 
     def places(self, event: Events) -> NDArray[np.float64]:
-        """Where each particle stands, ``[N, 2]``."""
+        """Position of each particle in the view, ``[N, 2]``."""
         eta = np.where(without_eta(event), self.half * MARGIN, event.p4[:, 1])
         phi = event.p4[:, 2] if self.centre is None else _turned(event.p4[:, 2], self.centre[1])
         return np.stack([eta, phi], axis=1).astype(np.float64)

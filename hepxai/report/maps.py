@@ -65,11 +65,11 @@ class Map:
 
     @property
     def directed(self) -> bool:
-        """Whether the two orders of a pair are two messages."""
+        """True if the two orders of a pair are separate values."""
         return is_directed(self.full)
 
     def tells_apart(self, focus: tuple[str, str]) -> bool:
-        """Whether there are pairs in focus and others to compare them with."""
+        """True if some pairs are in focus and others are not."""
         chosen = in_focus(self.plain, focus)
         return bool(chosen.any() and not chosen.all())
 

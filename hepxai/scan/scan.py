@@ -31,7 +31,7 @@ from hepxai.workers import open_executor
 
 SETTINGS = "scan.json"
 FOLDERS = ("*", "runs/*")
-"""Where a link must not lead out of a scan; a run looks into its own folder."""
+"""Patterns of paths that must not be links out of a scan; runs check their own folders."""
 LOOK = 0.5
 """Seconds between two looks at what workers have finished."""
 

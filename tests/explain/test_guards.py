@@ -63,9 +63,9 @@ def many(toy: Callable[..., Events]) -> Events:
         ("dropout", r"two scores of one event differ .*F.dropout\(x, p, training=self.training\)"),
         (
             "batch statistics",
-            "in company of others gets another score than alone .*track_running_stats=False",
+            "depends on the other events of its batch .*track_running_stats=False",
         ),
-        ("no batch vector", "in company of others gets another score than alone .*get the batch vector"),
+        ("no batch vector", "depends on the other events of its batch .*lack the batch vector"),
     ],
 )
 @pytest.mark.parametrize("method", ["edge_ig", "node_ig", "shapley"])
@@ -86,7 +86,7 @@ def test_scores_of_tables_and_images_as_well(toy, view):
         if view == "table"
         else (ImageModel(net, ("score",), events.schema), "image_ig")
     )
-    with pytest.raises(ValueError, match=r"cannot be scored alone|another score than alone"):
+    with pytest.raises(ValueError, match=r"cannot be scored alone|depends on the other events of its batch"):
         explain(model, events, method)
 
 
@@ -238,7 +238,7 @@ def test_attention_that_does_not_add_up_is_said(many):
             return {"gates": torch.full((pairs, 1), 0.7)}
 
     with pytest.warns(CheckWarning, match="attention: coefficients of a receiver add up to 1 only within"):
-        assert "no softmax" in explain(Gates(), many, "attention").caveat
+        assert "not a softmax" in explain(Gates(), many, "attention").caveat
 
 
 # --- arguments -------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_edge_ig_is_that_of_weights_on_messages(events: Events, kind: str) -> No
 def test_an_lstm_over_the_senders_sees_the_padding_of_other_events(events: Events) -> None:
     """PyG runs it over the zeros behind the last sender, as many as the largest event needs."""
     model = PygModel(Two(SAGEConv(INPUTS, 8, aggr="lstm"), 8), ("signal",))
-    with pytest.raises(ValueError, match="in company of others gets another score than alone"):
+    with pytest.raises(ValueError, match="score of an event depends on the other events of its batch"):
         explain(model, events, "edge_ig")
     same = events[events.counts == 4]
     with pytest.warns(UserWarning, match="depends on the order of the particles"):
@@ -235,7 +235,7 @@ class Gated(nn.Module):
 
 def test_gates_are_no_attention(events: Events) -> None:
     with pytest.raises(
-        ValueError, match=r"layer conv: its coefficients reach from .*gates or norms, no attention"
+        ValueError, match=r"layer conv: its coefficients range from .*gates or norms, not attention"
     ):
         explain(PygModel(Gated(), ("signal",)), events, "attention")
 

@@ -125,8 +125,8 @@ def chain(nodes: NDArray[Any], names: dict[str, str]) -> NDArray[Any]:
         (set_field("right", 2**31 - 1), "the children of .* nodes are not"),
         (set_field("left", 0), "the children of .* nodes are not"),  # a cycle
         (set_field("left", lambda n: n - 1), "the children of .* nodes are not"),  # two parents
-        (set_field("feature", 2), "a node asks for column 2 of a table of 2"),
-        (set_field("feature", 10**9), "a node asks for column 1000000000 of a table of 2"),
+        (set_field("feature", 2), "a node reads column 2 of a table with 2"),
+        (set_field("feature", 10**9), "a node reads column 1000000000 of a table with 2"),
         (chain, f"a tree is deeper than {DEPTH}"),
         (lambda nodes, _: nodes[:0], r"the nodes of a tree have the shape \(0,\)"),
         (lambda nodes, _: nodes[None], "the nodes of a tree have the shape"),
@@ -249,7 +249,7 @@ def test_trees_that_do_not_fit_each_other(algorithm: str, events: Events, tmp_pa
     wide = np.hstack([events.globals, events.globals])
     data = dumped(fitted(algorithm, events).fit(wide, events.label)).tobytes()
     message = "do not fit each other" if algorithm == "hist_gradient_boosting" else "columns, nodes, depth"
-    message += "|asks for column"
+    message += "|reads column"
     refused(data, algorithm, events.schema, tmp_path, f"(.*{message})")
 
 
