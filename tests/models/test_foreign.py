@@ -276,9 +276,9 @@ def test_probabilities_are_doubted(own: NetworkModel, foreign: PygModel, toy: Ca
     many = toy(40, seed=4, largest=4)
     squashed = PygModel(Squashed(foreign.module), ("signal",))
     with pytest.warns(UserWarning, match=r"lie in \[0, 1\] for all 40 events .*meant for logits"):
-        explain(squashed, many, "node_ig", steps=4)
-    explain(squashed, many[:5], "node_ig", steps=4)  # too few to say: no warning
-    explain(foreign, many, "node_ig", steps=4)
+        explain(squashed, many, "node_ig", steps=4, baseline="zero")
+    explain(squashed, many[:5], "node_ig", steps=4, baseline="zero")  # too few to say: no warning
+    explain(foreign, many, "node_ig", steps=4, baseline="zero")
 
 
 def test_arguments_in_another_order(own: NetworkModel, events: Events) -> None:
