@@ -43,7 +43,7 @@ def test_study_pages_say_what_their_numbers_rest_on(page: Path) -> None:
     stored = json.loads((page.parent / "studies" / name / f"{name}.json").read_text(encoding="utf-8"))
     assert re.search(r"its\s(\d+)\snumbers", text)[1] == str(len(stored["numbers"]))
     for opening in (text, (ROOT / "analyses" / f"{name}.md.in").read_text(encoding="utf-8")):
-        rest = opening.partition("**What the numbers rest on.**")[2].partition("\n\n")[0]
+        rest = opening.partition("**Errors and samples.**")[2].partition("\n\n")[0]
         assert all(word in rest for word in ("seed", "test", "alidation", "statistical")), rest
 
 
