@@ -92,8 +92,9 @@ class Attention(Explainer):
         attention = model.attention(Cloud.of(events[[int(np.argmax(events.counts))]]))
         if not attention:
             raise CannotExplainError(
-                "the model has no attention layer: none multiplies its messages by a softmax over the "
-                "senders; edge_ig explains the edges of any message-passing layer"
+                "the model has no attention layer that is recognised: none whose messages are x_j times a "
+                "softmax over the senders (a layer of your own may store its coefficients as self._alpha; "
+                "nn.MultiheadAttention is not read); edge_ig weights the edges of any message-passing layer"
             )
         if self.layer is not None and self.layer not in attention:
             raise KeyError(f"no attention layer {self.layer!r}; there are {', '.join(attention)}")

@@ -263,7 +263,9 @@ def working(model: object) -> str:
 
 
 def _target(explainer: Explainer, model: Model, events: Events, target: str | None) -> str:
-    outputs = model.outputs
+    outputs, known = model.outputs, (*events.schema.targets, *events.schema.classes)
+    if len(set(outputs)) < len(outputs):
+        raise ValueError(f"two outputs have the same name: {', '.join(outputs)}; name each differently")
     if target is None and (len(outputs) == 1 or not explainer.tells_outputs_apart):
         return outputs[0]
     if target is None:
@@ -276,6 +278,13 @@ def _target(explainer: Explainer, model: Model, events: Events, target: str | No
             stacklevel=3,
         )
         return f"{target}-{other}"
+    if target in outputs and len(outputs) == 2 and not set(outputs) & {*known}:
+        other = next(name for name in outputs if name != target)
+        warnings.warn(
+            f"{target} is one of two outputs: if a softmax compares them, a decision depends only on their "
+            f"difference, which target='{target}-{other}' explains",
+            stacklevel=3,
+        )
     Target.of(outputs, target)
     return target
 

@@ -26,7 +26,9 @@ MIN_RANGE = 0.1
 
 BATCH_DEPENDENCE = (
     "Does a batch normalisation use batch statistics in evaluation mode (training=True, "
-    "track_running_stats=False), or does a pooling or neighbour search lack the batch vector?"
+    "track_running_stats=False), does a norm, pooling or neighbour search lack the batch vector, does "
+    "padding lack a mask, does a pooling lack size=batch.num_graphs, or does a layer keep the edges of an "
+    "earlier batch (cached=True)?"
 )
 """Likely causes of scores that depend on the other events of a batch."""
 
@@ -125,7 +127,9 @@ def _differ(one: Scores, other: Scores, tolerance: float) -> bool:
 
 
 def _largest(one: Scores, other: Scores) -> str:
-    place = np.unravel_index(np.nanargmax(np.abs(one - other)), one.shape)
+    off = np.nan_to_num(np.abs(one - other), nan=np.inf)  # a score that is no number alone, or in company
+    off[np.isnan(one) & np.isnan(other)] = 0
+    place = np.unravel_index(np.argmax(off), one.shape)
     return f"{one[place]:.6g} and {other[place]:.6g}"
 
 

@@ -71,7 +71,13 @@ def integrate(
     for node, weight in zip(*gauss_legendre(steps), strict=True):
         state = torch.add(start, change, alpha=node).detach().requires_grad_(True)
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(output(state).sum(), state)
+            value = output(state)
+            if not value.requires_grad:
+                raise ValueError(
+                    "the score has no gradient: is forward detached, or under torch.no_grad()? shapley and "
+                    "kernel_shap need none"
+                )
+            (gradient,) = torch.autograd.grad(value.sum(), state)
         total.add_(gradient, alpha=weight)
     with torch.no_grad():
         last = output(start + change) if end is None else end

@@ -86,7 +86,7 @@ class ShapleyExplainer(Explainer):
     seed: int = 0
     empty: float | None = None
     max_evaluations: int | None = None
-    quiet: bool = False
+    quiet: bool = dataclasses.field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         budget: Any = self.max_evaluations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from hepxai.training import History, fit
 CARD = "graphconv_edgeconv"
 MAPS = 200
 """Events whose edges are compared with the original's, at most."""
+SAME_EDGES = 0.2
+"""Rank correlation of the edges below which a surrogate does not stand for its original."""
 WANTED = ("agreement", "constant_agreement", "logit_correlation")
 
 
@@ -177,18 +179,25 @@ class SurrogateEdgeIG(EdgeIG):
         return super().checks(found) | self.trained.figures() | good
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Those of the edges, and a surrogate that decides otherwise, or hardly better than a constant."""
+        """Those of the edges, a surrogate that decides otherwise, and one that weights other edges."""
         assert self.trained is not None
-        if self._faithful(self.trained):
-            return super().concerns(checks)
-        agreement, constant, correlation = (self.trained.held_out[k] for k in WANTED)
-        return (
-            f"surrogate below stated fidelity: on held-out events the same decision in {agreement:.3f} "
-            f"(wanted {self.minimum_agreement}, a constant has {constant.value:.3f}), correlation of the "
-            f"logits {correlation:.3f} (wanted {self.minimum_correlation}); train a larger `card`, or on "
-            "more events",
-            *super().concerns(checks),
-        )
+        return (*self._infidelities(self.trained), *super().concerns(checks))
+
+    def _infidelities(self, trained: Surrogate) -> Iterator[str]:
+        if not self._faithful(trained):
+            agreement, constant, correlation = (trained.held_out[k] for k in WANTED)
+            yield (
+                f"surrogate below stated fidelity: on held-out events the same decision in {agreement:.3f} "
+                f"(wanted {self.minimum_agreement}, a constant has {constant.value:.3f}), correlation of the "
+                f"logits {correlation:.3f} (wanted {self.minimum_correlation}); train a larger `card`, or on "
+                "more events"
+            )
+        edges = trained.held_out.get("map_agreement")
+        if edges is not None and not edges.value >= SAME_EDGES:
+            yield (
+                f"surrogate and original weight other edges (rank correlation {edges:.2f}): these values are "
+                "not the original's"
+            )
 
     def _faithful(self, trained: Surrogate) -> bool:
         """True if agreement and correlation reach their minimum, and the agreement exceeds a constant's."""

@@ -96,8 +96,8 @@ class PygModel:
             x=cast_like(cloud.x, self.module),
             p4=cast_like(cloud.p4, self.module),
             edge_index=torch.stack(complete_edges(cloud)),
-            batch=cloud.batch,
-            ptr=cloud.ptr,
+            batch=cloud.batch.clone(),
+            ptr=cloud.ptr.clone(),
         )
         batch._num_graphs = len(cloud)
         with evaluating(self.module):
@@ -207,10 +207,12 @@ class PygModel:
     def _checked_call(self, layer: str, calls: list[LayerCall], cloud: Cloud) -> LayerCall:
         """Only call of a layer, checked to have pairs of particles as edges; raises as `edge_path`."""
         if len(calls) != 1:  # one attribution cannot hold two sets of edges
-            raise ValueError(
-                f"the model calls layer {layer} {len(calls)} times for one batch; edges are explained for "
-                "layers that are called once: use a separate module for each call (they may share parameters)"
+            often = (
+                f"sends messages {len(calls)} times for one batch: it is called again, or has several hops; "
+                "use a separate module for each call (they may share parameters)"
             )
+            never = "sends no messages: it is not called, or gets a sparse matrix; pass batch.edge_index"
+            raise ValueError(f"layer {layer} {often if calls else never}. node_ig and shapley need no edges")
         problem = calls[0].problem(cloud) or self._order_problem(layer, cloud)
         if problem:
             others = ", ".join(n for n in self.edge_layers if n != layer)

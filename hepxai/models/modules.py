@@ -13,6 +13,8 @@ from torch.nn.parameter import is_lazy
 
 from hepxai.wrapping import how_to_wrap
 
+SIZE = "; a pooling that loses events without particles needs size=batch.num_graphs"
+
 
 def plain_module(module: object) -> nn.Module:
     """Module inside ``torch.compile`` and ``DataParallel``: the same parameters under their plain names.
@@ -57,9 +59,12 @@ def eager() -> AbstractContextManager[object]:
 
 
 def cast_like(x: Tensor, module: nn.Module) -> Tensor:
-    """Input in the floating-point type of the module's parameters; differentiable in ``x``."""
+    """Copy of an input in the floating-point type of the module's parameters; differentiable in ``x``.
+
+    A module may change its input in place; the events must not change with it.
+    """
     kinds = (v.dtype for v in chain(module.parameters(), module.buffers()) if v.is_floating_point())
-    return x.to(next(kinds, x.dtype))
+    return x.to(next(kinds, x.dtype), copy=True)
 
 
 def as_logits(returned: object, events: int, outputs: Sequence[str], argument: str = "x") -> Tensor:
@@ -93,7 +98,7 @@ def as_logits(returned: object, events: int, outputs: Sequence[str], argument: s
         )
     if shape[:1] != (events,) or returned.numel() != events * len(outputs):
         each = returned.numel() // events if events and shape[:1] == (events,) else 0
-        remedy = f": name each of the {each}, as in outputs={_names(each)}" if each else ""
+        remedy = f": name each of the {each}, as in outputs={_names(each)}" if each else SIZE
         raise ValueError(f"the module returned {shape} for {events} events and {tuple(outputs)}{remedy}")
     return returned.reshape(events, len(outputs))
 

@@ -103,7 +103,9 @@ def recording_calls(module: MessagePassing) -> Iterator[list[LayerCall]]:
         current.update(edge_index=inputs[0], arguments=inputs[2])
 
     def on_message(_: Any, inputs: Any, output: Tensor) -> None:
-        current.update(message=output.detach(), coefficients=_coefficients(module, inputs[0], output))
+        receivers = current["edge_index"][1]
+        coefficients = _coefficients(module, inputs[0], output, receivers)
+        current.update(message=output.detach(), coefficients=coefficients)
 
     def on_aggregate(_: Any, inputs: Any, output: Tensor) -> None:
         total = output.detach()
@@ -128,15 +130,17 @@ def _nodes(arguments: dict[str, Any], total: Tensor) -> Tensor:
     return first.detach() if isinstance(first, Tensor) else total
 
 
-def _coefficients(module: MessagePassing, arguments: dict[str, Any], message: Tensor) -> Tensor | None:
+def _coefficients(
+    module: MessagePassing, arguments: dict[str, Any], message: Tensor, receivers: Tensor
+) -> Tensor | None:
     """Coefficients ``[P, heads]``: the layer's ``alpha``, or else the ratio of message to ``x_j``."""
     alpha = arguments.get("alpha", getattr(module, "_alpha", None))
     if alpha is not None:
         return _by_head(alpha.detach())
-    x_j, index = arguments.get("x_j"), arguments.get("index")
-    if not isinstance(x_j, Tensor) or index is None or x_j.shape != message.shape:
+    x_j = arguments.get("x_j")
+    if not isinstance(x_j, Tensor) or x_j.shape != message.shape:
         return None
-    return _implied_attention(x_j.detach(), message.detach(), index)
+    return _implied_attention(x_j.detach(), message.detach(), receivers)
 
 
 def _by_head(alpha: Tensor) -> Tensor:

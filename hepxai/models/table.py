@@ -130,8 +130,8 @@ class TableModel:
         found = np.empty((len(x), len(self.outputs)))
         with torch.no_grad():
             for start in range(0, len(x), ROWS):
-                rows = np.require(x[start : start + ROWS], requirements=("C", "W"))
-                found[start : start + ROWS] = self.forward_table(torch.as_tensor(rows)).double().numpy()
+                rows = torch.tensor(x[start : start + ROWS])
+                found[start : start + ROWS] = self.forward_table(rows).double().numpy()
         return found
 
     def forward_table(self, x: Tensor) -> Tensor:
@@ -216,11 +216,12 @@ class SklearnModel:
     def _check_columns(self) -> None:
         kind, mine = type(self.estimator).__name__, self.schema.globals
         wanted = "a classifier or regressor is needed"
-        if isinstance(self.estimator, type) or not hasattr(self.estimator, "predict"):
+        predicts = any(hasattr(self.estimator, name) for name in ("predict", "predict_proba"))
+        if isinstance(self.estimator, type) or not predicts:
             raise TypeError(how_to_wrap(self.estimator) or f"{kind} predicts nothing; {wanted}")
         size = getattr(self.estimator, "n_features_in_", None)
         if size is None and hasattr(self.estimator, "get_params"):
-            raise ValueError(f"{kind} is not fitted: call its fit first")
+            raise ValueError(f"{kind} is not fitted: call its fit first, which must set n_features_in_")
         if size is None:
             raise TypeError(how_to_wrap(self.estimator) or f"{kind} has no n_features_in_")
         if size != len(mine):
@@ -290,7 +291,7 @@ class SklearnModel:
         """Scores ``[E, O]`` of rows of the table."""
         found = np.empty((len(x), len(self.outputs)))
         for start in range(0, len(x), ROWS):
-            score = self._score(x[start : start + ROWS]).reshape(-1, len(self.outputs))
+            score = self._score(x[start : start + ROWS].copy()).reshape(-1, len(self.outputs))
             found[start : start + ROWS] = score
         return found
 

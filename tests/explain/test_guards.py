@@ -104,6 +104,79 @@ def test_the_module_is_left_as_it_is(many):
     )
 
 
+class Edits(Graph):
+    """Rescales its inputs in place, as many networks do, or the same out of place."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+
+    def forward(self, batch: Batch) -> Tensor:
+        if self.in_place:
+            batch.x /= 2
+            batch.p4[:, 0].div_(50)
+        else:
+            batch.x, pt = batch.x / 2, batch.p4[:, :1] / 50
+            batch.p4 = torch.cat([pt, batch.p4[:, 1:]], 1)
+        batch.x = batch.x + batch.p4[:, :1]
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize("method", ["edge_ig", "node_ig", "shapley"])
+def test_a_module_that_edits_its_batch_is_explained_as_one_that_does_not(many, method):
+    settings = {} if method == "shapley" else {"steps": 8}
+    before = many.particles.copy(), many.p4.copy()
+    edited, plain = (explain(PygModel(Edits(e), ("s",)), many, method, **settings) for e in (True, False))
+    np.testing.assert_allclose(edited.values, plain.values, atol=1e-6)
+    np.testing.assert_array_equal(many.particles, before[0])
+    np.testing.assert_array_equal(many.p4, before[1])
+
+
+def test_a_table_that_is_edited_stays_as_it_was(toy):
+    class Halved(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            x /= 2
+            return super().forward(x)
+
+    events = toy(12)
+    before = events.globals.copy()
+    model = TableModel(Halved(2, 1), ("score",), events.schema)
+    np.testing.assert_array_equal(model.logits(events), model.logits(events))
+    explain(model, events, "feature_ig", steps=4)
+    np.testing.assert_array_equal(events.globals, before)
+
+
+def test_statistics_that_fail_for_one_event_are_named(toy):
+    class Spread(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward((x - x.mean(0)) / (x.std(0) + 1))
+
+    events = toy(12)
+    with pytest.raises(ValueError, match=r"scored alone|depends on the other|batch statistics"):
+        explain(TableModel(Spread(2, 1), ("score",), events.schema), events, "feature_ig")
+
+
+def test_a_score_without_gradient_is_told_what_needs_none(many):
+    class Detached(Graph):
+        def forward(self, batch: Batch) -> Tensor:
+            return super().forward(batch).detach()
+
+    model = PygModel(Detached(), ("score",))
+    for method in ("edge_ig", "node_ig"):
+        with pytest.raises(ValueError, match=r"no gradient: is forward detached.*shapley"):
+            explain(model, many, method)
+    assert len(explain(model, many, "shapley").values)
+
+
+def test_two_outputs_of_other_names_are_named(many):
+    model = PygModel(Graph(outputs=2), ("bkg", "sig"))
+    with pytest.warns(UserWarning, match="sig is one of two outputs: .* target='sig-bkg'"):
+        assert explain(model, many, "node_ig", steps=2, target="sig").target == "sig"
+    assert explain(model, many, "node_ig", steps=2, target="sig-bkg").target == "sig-bkg"
+    with pytest.raises(ValueError, match="two outputs have the same name: signal, signal"):
+        explain(PygModel(Graph(outputs=2), ("signal", "signal")), many, "node_ig", target="signal")
+
+
 # --- targets -------------------------------------------------------------------------------------------
 
 
@@ -112,6 +185,7 @@ def shifted(end: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda z: end(z + 3 * torch.sin(z.sum(-1, keepdim=True)))
 
 
+@pytest.mark.filterwarnings("ignore:.*is one of two outputs")
 @pytest.mark.parametrize("method", ["edge_ig", "node_ig", "shapley", "shapley_interaction"])
 def test_a_contrast_does_not_see_what_is_added_to_all_logits(many, method):
     settings = {} if "shapley" in method else {"steps": 48}
@@ -163,6 +237,7 @@ def test_one_of_two_classes_is_explained_by_their_difference(many):
     assert named.target == contrast.target == "signal-background"
 
 
+@pytest.mark.filterwarnings("ignore:.*is one of two outputs")
 @pytest.mark.parametrize(
     ("end", "outputs", "message"),
     [
@@ -185,6 +260,7 @@ def test_unknown_targets_name_the_outputs(many, target):
         explain(PygModel(Graph(outputs=2), CLASSES), many, "node_ig", target=target)
 
 
+@pytest.mark.filterwarnings("ignore:.*is one of two outputs")
 def test_names_with_a_dash_are_outputs_first(many):
     model = PygModel(Graph(outputs=2), ("tt-like", "tt"))
     assert explain(model, many, "node_ig", steps=2, target="tt-like").target == "tt-like"

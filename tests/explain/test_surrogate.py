@@ -112,7 +112,7 @@ def test_low_fidelity_warns(trained: Any) -> None:
     assert "below stated fidelity" in found.caveat
     assert found.checks["fidelity_ok"] == 0
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message=".*below stated fidelity")
         fine = explain(trained.model, trained.events[:20], "surrogate", trained=low, minimum_agreement=0.3)
     assert fine.checks["fidelity_ok"] == 1
 

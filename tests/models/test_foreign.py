@@ -246,9 +246,9 @@ class Twice(nn.Module):
 def test_a_layer_must_be_called_once(events: Events) -> None:
     """The map of the last call would look complete and be wrong."""
     model = PygModel(Twice().eval(), ("signal",))
-    with pytest.raises(ValueError, match="calls layer shared 2 times for one batch"):
+    with pytest.raises(ValueError, match="layer shared sends messages 2 times for one batch"):
         explain(model, events, "edge_ig", layer="shared")
-    with pytest.raises(ValueError, match="calls layer idle 0 times for one batch"):
+    with pytest.raises(ValueError, match="layer idle sends no messages: it is not called, or"):
         explain(model, events, "edge_ig", layer="idle")
     with pytest.raises(CannotExplainError, match="no attention layer"):
         explain(model, events, "attention")
