@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ JETS = [[(30.0 + k, 1.0, 1.0, 5.0) for k in range(i % 3)] for i in range(30)]
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """File with everything that may hold a four-momentum."""
-    path = tmp_path_factory.mktemp("objects") / "objects.root"
+    folder = tmp_path_factory.mktemp("objects")
+    with chdir(folder):  # where ROOT leaves the dictionary that it compiles
+        return write_objects(folder / "objects.root")
+
+
+def write_objects(path: Path) -> Path:
     polar, cartesian = ROOT.Math.PtEtaPhiMVector, ROOT.Math.PxPyPzEVector
     file, tree = ROOT.TFile(str(path), "RECREATE"), ROOT.TTree("Events", "")
     lead, electron, missing = ROOT.TLorentzVector(), cartesian(), ROOT.TVector2()
