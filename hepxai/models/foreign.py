@@ -78,8 +78,9 @@ class PygModel:
 
     @property
     def edge_layers(self) -> tuple[str, ...]:
-        """Names of the message-passing layers."""
-        return tuple(n for n, m in self.module.named_modules() if isinstance(m, MessagePassing))
+        """Names of the message-passing layers, those of compiled ones as in the plain module."""
+        names = (n for n, m in self.module.named_modules() if isinstance(m, MessagePassing))
+        return tuple(name.replace("._orig_mod", "") for name in names)
 
     def logits(self, events: Events) -> NDArray[np.float64]:
         """Logits ``[E, O]``."""
@@ -100,6 +101,10 @@ class PygModel:
             ptr=cloud.ptr.clone(),
         )
         batch._num_graphs = len(cloud)
+        nothing, pairs = cloud.counts.new_zeros(len(cloud)), cloud.counts * (cloud.counts - 1)
+        edges = torch.cat([pairs.new_zeros(1), pairs.cumsum(0)])  # for to_data_list, as in Events.graph
+        batch._slice_dict = {"x": cloud.ptr, "p4": cloud.ptr, "edge_index": edges}
+        batch._inc_dict = {"x": nothing, "p4": nothing, "edge_index": cloud.ptr[:-1]}
         with evaluating(self.module):
             try:
                 returned = self.call(self.module, batch)
@@ -199,6 +204,7 @@ class PygModel:
 
     def _layer(self, name: str) -> MessagePassing:
         module = self.module.get_submodule(name)
+        module = getattr(module, "_orig_mod", module)  # of torch.compile
         assert isinstance(module, MessagePassing)
         if module.flow != "source_to_target":
             raise ValueError(f"layer {name} has flow {module.flow}; source_to_target is supported")

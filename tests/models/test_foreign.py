@@ -176,6 +176,28 @@ def test_the_module_stays_as_it_was(plain: PygModel, events: Events) -> None:
     assert hooks == [{k: len(v) for k, v in vars(m).items() if k.endswith("hooks")} for m in module.modules()]
 
 
+def test_a_compiled_layer_keeps_its_name_and_edges(events: Events) -> None:
+    plain, part = PygModel(Plain(SAGEConv), ("signal",)), Plain(SAGEConv)
+    part.one = torch.compile(part.one, backend="eager")
+    compiled = PygModel(part, ("signal",))
+    assert compiled.edge_layers == ("one", "two")
+    for layer in compiled.edge_layers:
+        found, expected = (explain(m, events, "edge_ig", layer=layer, steps=4) for m in (compiled, plain))
+        np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-7)
+
+
+def test_a_module_may_take_its_batch_apart(events: Events) -> None:
+    class OneByOne(Plain):
+        def forward(self, batch: Batch) -> Tensor:
+            graphs = batch.to_data_list()
+            assert [g.num_nodes for g in graphs] == batch.ptr.diff().tolist()
+            return torch.cat([super(OneByOne, self).forward(Batch.from_data_list([g])) for g in graphs])
+
+    model = PygModel(OneByOne(SAGEConv), ("signal",))
+    whole = PygModel(Plain(SAGEConv), ("signal",))
+    np.testing.assert_allclose(model.logits(events), whole.logits(events), rtol=1e-4, atol=1e-6)
+
+
 def test_lonely_particles(plain: PygModel, toy: Callable[..., Events]) -> None:
     lonely = toy(8, largest=1)
     assert np.isfinite(plain.logits(lonely)).all()
