@@ -26,7 +26,7 @@ from detector_images import pictures
 from numpy.typing import NDArray
 from pixel_maps import TARGET, TRUTH, agreement, completeness, kept, of_model, smoothing, tracks
 from training_influence import draw, influence, learned
-from trigger import fakes, figures_of_merit, symmetric
+from trigger import fakes, figures_of_merit
 
 import hepxai
 from hepxai.attribution import Attribution
@@ -374,7 +374,7 @@ def beside(merits: Mapping[str, MomentumMerit]) -> Sequence[tuple[str, str, str]
 
 
 def _three(merit: MomentumMerit) -> list[str]:
-    found = (merit.mae, merit.spread, symmetric(merit.efficiency))
+    found = (merit.mae, merit.spread, merit.efficiency)
     return [measured(float(e.value), float(e.error)) for e in found]
 
 
