@@ -84,7 +84,7 @@ def test_figures_of_merit(finished: tuple[str, Run]) -> None:
     by_hand = np.abs(run.scores[own, 1] - run.events.targets[own, 1]).mean()
     assert found["mae_eta"]["value"] == pytest.approx(by_hand, rel=1e-6)
     assert {"efficiency_pt@15", "gain_pt", "bias_pt"} <= found.keys()
-    assert set(found["fakes_pt@15"]) == {"value", "error", "low", "high"}
+    assert set(found["fakes_pt@15"]) == {"value", "error", "low", "high", "n_eff"}
     np.testing.assert_array_equal(run.predictions["eta"], run.scores[:, 1])
 
 
