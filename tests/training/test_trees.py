@@ -81,6 +81,7 @@ def test_learns(events: Events, algorithm: str) -> None:
     json.dumps(history, allow_nan=False)
 
 
+@pytest.mark.filterwarnings("ignore:AUC is:hepxai.estimate.OutOfRangeWarning")  # separable, weights of both signs
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_history_by_hand(events: Events, algorithm: str) -> None:
     """Figures of each row are those of a model of so many trees."""
