@@ -17,23 +17,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from hepxai.capacity import choose_width
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard, read
-from hepxai.estimate import Estimate
 from hepxai.events import Events
-from hepxai.explain.permutation import permutation_importance
-from hepxai.metrics.capacity import WidthPoint
-from hepxai.metrics.overfitting import ImportanceShift
+from hepxai.importance.permutation import permutation_importance
 from hepxai.models import ModelCard
-from hepxai.plots.capacity import accuracy_by_width, neurons_by_width
-from hepxai.plots.overfitting import distance_against_gap, importance_shift
-from hepxai.plots.text import measured
 from hepxai.report.study import StudyPage
 from hepxai.run import Run
 from hepxai.scan import Scan
 from hepxai.scan.advice import advice
 from hepxai.scan.page import write_scan
 from hepxai.scan.table import spread_mean
+from hepxai.studies.capacity.figures import accuracy_by_width, neurons_by_width
+from hepxai.studies.capacity.networks import choose_width
+from hepxai.studies.capacity.numbers import WidthPoint
+from hepxai.studies.overfitting.figures import distance_against_gap, importance_shift
+from hepxai.studies.overfitting.numbers import ImportanceShift
 
 GRID = {"depth": [2, 4, 8], "training.trees": [50, 200, 500], "training.learning_rate": [0.05, 0.2]}
 FEW = {"depth": [2, 6], "training.trees": [10, 60]}

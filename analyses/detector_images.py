@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hepxai
+from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
 from hepxai.metrics.hits import cluster_shares, cluster_sizes, lit_pixels
 from hepxai.plots import style

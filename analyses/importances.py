@@ -17,18 +17,18 @@ import numpy as np
 import torch
 
 from hepxai.attribution import Attribution
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate
 from hepxai.events import Events
-from hepxai.explain.gini import gini_importance
-from hepxai.explain.permutation import permutation_importance
+from hepxai.importance.gini import gini_importance
+from hepxai.importance.permutation import permutation_importance
 from hepxai.metrics.columns import Ranking, column_agreement, ranking_agreement
 from hepxai.metrics.importance import Importance
 from hepxai.models import ModelCard
 from hepxai.plots import style
 from hepxai.plots.agreement import method_agreement
 from hepxai.plots.tables import correlation_dendrogram, importance_bars, neuron_bars
-from hepxai.plots.text import measured
 from hepxai.plots.values import beeswarm, value_figure
 from hepxai.report.study import StudyPage
 from hepxai.run import Run

@@ -30,21 +30,21 @@ from trigger import fakes, figures_of_merit
 
 import hepxai
 from hepxai.attribution import Attribution
+from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.files import read_tensors, write_tensors
+from hepxai.core.formatting import measured
+from hepxai.core.resume import Unfinished, key_of
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
-from hepxai.explain.influence import Influence
-from hepxai.explain.soft_tree import TreePaths, path_masks, tree_paths
-from hepxai.explain.unfinished import Unfinished, key_of
-from hepxai.files import read_tensors, write_tensors
+from hepxai.explainers.image.soft_tree import TreePaths, path_masks, tree_paths
+from hepxai.influence.result import Influence
 from hepxai.metrics.momentum import MomentumMerit
 from hepxai.models import ModelCard
 from hepxai.plots import style
-from hepxai.plots.images import convergence_figure
-from hepxai.plots.soft_tree import tree_and_masks
-from hepxai.plots.text import measured
 from hepxai.plots.training import training_curve
 from hepxai.report.study import StudyPage
+from hepxai.studies.comparison.figures import convergence_figure
+from hepxai.studies.soft_tree.figures import tree_and_masks
 from hepxai.training import History, fit, kept_checkpoints
 
 Array = NDArray[np.float64]

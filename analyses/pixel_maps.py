@@ -22,21 +22,22 @@ import torch
 
 import hepxai
 from hepxai.attribution import Attribution
+from hepxai.attribution.residuals import relative_residual
+from hepxai.core.estimate import Estimate
+from hepxai.core.files import read_json, write_json
+from hepxai.core.formatting import general
+from hepxai.core.resume import key_of
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate
 from hepxai.events import Events
-from hepxai.explain import explain
-from hepxai.explain.convergence import Convergence, compare
-from hepxai.explain.path import relative_residual
-from hepxai.explain.smoothgrad_scan import SmoothPoint, SmoothScan, scan_smoothgrad
-from hepxai.explain.unfinished import key_of
-from hepxai.files import read_json, write_json
+from hepxai.explainers import explain
 from hepxai.models import ModelCard
 from hepxai.plots import style
 from hepxai.plots.agreement import method_agreement
-from hepxai.plots.images import smoothgrad_shares, smoothgrad_stability, truth_shares
-from hepxai.plots.text import general
 from hepxai.report.study import StudyPage
+from hepxai.studies.comparison.figures import truth_shares
+from hepxai.studies.comparison.numbers import Convergence, compare
+from hepxai.studies.smoothgrad_scan.figures import smoothgrad_shares, smoothgrad_stability
+from hepxai.studies.smoothgrad_scan.numbers import SmoothPoint, SmoothScan, scan_smoothgrad
 
 TRUTH, TARGET = "fromMuon", "pt"
 EDGES = np.array([4.0, 6.0, 8.0, 10.0, 13.0, 20.0])

@@ -19,27 +19,28 @@ import torch
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
 from hepxai.metrics import accuracy, auc, auc_difference
 from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix, top_agreement
 from hepxai.metrics.binning import equal_bins
-from hepxai.metrics.dependence import distance_correlation, if_independent
 from hepxai.metrics.isolation import pair_mean
 from hepxai.metrics.likelihood import log_likelihood_ratio
 from hepxai.metrics.maps import single
 from hepxai.metrics.profile import explained_by, profile
-from hepxai.metrics.sculpting import sculpting, shape, threshold_at
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
 from hepxai.models import ModelCard
 from hepxai.plots import focus_profile
 from hepxai.plots.agreement import method_agreement
-from hepxai.plots.sculpting import mass_shapes, score_profile
-from hepxai.plots.text import measured
+from hepxai.plots.profiles import score_profile
 from hepxai.plots.truth import truth_finding, truth_slices
 from hepxai.report.study import StudyPage
 from hepxai.run import Run
+from hepxai.studies.dependence.dependence import distance_correlation, if_independent
+from hepxai.studies.dependence.figures import mass_shapes
+from hepxai.studies.dependence.sculpting import sculpting, shape, threshold_at
 
 METHODS = ("attention", "edge_ig", "surrogate", "shapley", "shapley_interaction")
 MAPS = ("attention", "edge_ig", "surrogate", "shapley_interaction")

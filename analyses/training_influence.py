@@ -17,15 +17,15 @@ from pixel_maps import small, tracks
 
 import hepxai
 from hepxai.attribution import Attribution
+from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.resume import key_of
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate, ratio_mean
 from hepxai.events import Events
-from hepxai.explain.influence import SIDES, Influence
-from hepxai.explain.tracin import self_influence, tracin
-from hepxai.explain.training_gradients import Checkpoints
-from hepxai.explain.unfinished import key_of
+from hepxai.influence.figures import influence_captions, influence_images
+from hepxai.influence.result import SIDES, Influence
+from hepxai.influence.tracin import self_influence, tracin
+from hepxai.influence.training_gradients import Checkpoints
 from hepxai.models import ModelCard
-from hepxai.plots.influence import influence_captions, influence_images
 from hepxai.report.study import StudyPage
 from hepxai.training import kept_checkpoints
 

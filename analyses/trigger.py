@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 import hepxai
+from hepxai.core.estimate import Estimate, clopper_pearson, ratio_mean
+from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate, clopper_pearson, ratio_mean
 from hepxai.events import Events
 from hepxai.metrics.momentum import MomentumMerit, momentum_merit, turn_on
 from hepxai.models import ModelCard
 from hepxai.plots import style
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
-from hepxai.plots.text import measured
 from hepxai.report.study import StudyPage
 
 Array = NDArray[np.float64]

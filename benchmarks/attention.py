@@ -7,7 +7,7 @@ from torch_geometric.explain import AttentionExplainer, Explainer
 from torch_geometric.explain.config import ModelConfig
 
 from benchmarks.common import PlainGNN, cpu_seconds, data_list, show, trained
-from hepxai.explain import explain
+from hepxai.explainers import explain
 
 LOOPED = 100
 

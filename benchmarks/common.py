@@ -13,12 +13,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from hepxai.core.jagged import offsets_from_counts
 from hepxai.events import Events, Schema
-from hepxai.jagged import offsets_from_counts
 from hepxai.models.card import Convolution, ParticleGNNCard, Training
-from hepxai.models.cloud import Cloud
+from hepxai.models.graph.cloud import Cloud
+from hepxai.models.graph.particle_gnn import ParticleGNN
 from hepxai.models.network import NetworkModel
-from hepxai.models.particle_gnn import ParticleGNN
 from hepxai.training import fit
 
 torch.set_num_threads(1)

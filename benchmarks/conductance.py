@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from benchmarks.common import cpu_seconds, show, toy_events
 from hepxai.events import Events
-from hepxai.explain import explain
-from hepxai.models.table import TableModel
+from hepxai.explainers import explain
+from hepxai.models.wrappers.table import TableModel
 
 WIDTHS = (64, 64, 64)
 COLUMNS = 30

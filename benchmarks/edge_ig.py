@@ -19,8 +19,8 @@ from torch_geometric.explain.config import ModelConfig
 
 from benchmarks.common import PlainGNN, cpu_seconds, show, trained
 from hepxai.events import Events
-from hepxai.explain import explain
-from hepxai.explain.path import STEPS
+from hepxai.explainers import explain
+from hepxai.explainers.path import STEPS
 
 LOOPED = 40
 TOLERANCE = 0.01

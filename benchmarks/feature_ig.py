@@ -17,10 +17,10 @@ from torch import Tensor
 
 from benchmarks.common import cpu_seconds, show, toy_events
 from benchmarks.conductance import COLUMNS, dense_net
+from hepxai.attribution.residuals import relative_residual
 from hepxai.events import Events
-from hepxai.explain import explain
-from hepxai.explain.path import relative_residual
-from hepxai.models.table import TableModel
+from hepxai.explainers import explain
+from hepxai.models.wrappers.table import TableModel
 
 EVENTS = 20_000
 MANY = 1_000_000

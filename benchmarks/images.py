@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from benchmarks.common import show, toy_events
 from hepxai.attribution import Attribution
+from hepxai.core.jagged import offsets_from_counts
 from hepxai.events import Events
-from hepxai.explain import explain
-from hepxai.images import ImageAxis, ImageLayout
-from hepxai.jagged import offsets_from_counts
-from hepxai.models.foreign_image import ImageModel
+from hepxai.events.images import ImageAxis, ImageLayout
+from hepxai.explainers import explain
+from hepxai.models.wrappers.image import ImageModel
 
 EVENTS, HITS, STEPS = 256, 28, 50
 LAYERS, STRIPS = 9, 384

@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import cpu_seconds, show, toy_events
 from hepxai.events import Events
-from hepxai.explain.permutation import permutation_importance
-from hepxai.models.table import SklearnModel
+from hepxai.importance.permutation import permutation_importance
+from hepxai.models.wrappers.table import SklearnModel
 
 COLUMNS = 30
 EVENTS = 100_000

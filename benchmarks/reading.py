@@ -13,9 +13,9 @@ from torch_geometric.data import Data
 
 from benchmarks.common import cpu_seconds, show
 from hepxai.cards import load_card
+from hepxai.core.jagged import offsets_from_counts, parents
 from hepxai.datasets import DatasetCard, Ledger, iterate
 from hepxai.datasets.planning import plan_files
-from hepxai.jagged import offsets_from_counts, parents
 
 EVENTS = 200_000
 LOOPED = 4_000

@@ -19,7 +19,7 @@ from torch_geometric.explain.config import ModelConfig
 
 from benchmarks.common import PlainGNN, cpu_seconds, data_list, show, trained
 from hepxai.events import Events
-from hepxai.explain import explain
+from hepxai.explainers import explain
 
 SAMPLES = 25
 EACH = 40

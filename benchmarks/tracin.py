@@ -15,8 +15,8 @@ from torch.utils.data import TensorDataset
 from benchmarks import images
 from benchmarks.common import cpu_seconds, show
 from hepxai.events import Events
-from hepxai.explain.tracin import tracin
-from hepxai.models.foreign_image import ImageModel
+from hepxai.influence.tracin import tracin
+from hepxai.models.wrappers.image import ImageModel
 
 TRAIN, ASKED = 2000, 50
 RATES = (0.05, 0.04, 0.03, 0.02, 0.01)

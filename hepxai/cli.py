@@ -17,10 +17,10 @@ from typer.core import TyperCommand, TyperOption
 
 from hepxai import __version__
 from hepxai.cards import CardError, dump_card, find_card, list_cards, load_card, nearest, parse_value
+from hepxai.core.console import say
+from hepxai.core.files import write_text
 from hepxai.datasets import DatasetCard, check_card, draft_card, inspect_file
-from hepxai.files import write_text
 from hepxai.models.card import ModelCard, keys_of_cards
-from hepxai.progress import say
 
 if TYPE_CHECKING:
     from hepxai.run import Run
@@ -99,8 +99,8 @@ class _Explaining(_Network):
     """A command with ``--method``; its help names the methods, looked up when somebody asks."""
 
     def format_help(self, *args: Any) -> None:
-        from hepxai.explain import EXPLAINERS
-        from hepxai.explain.defaults import METHODS
+        from hepxai.explainers import EXPLAINERS
+        from hepxai.explainers.defaults import METHODS
 
         usual = "; ".join(f"{', '.join(own)} ({view})" for view, own in METHODS.items() if own)
         names = {"methods": ", ".join(EXPLAINERS), "default": usual}
@@ -151,7 +151,7 @@ def _settings(options: Sequence[str] | None) -> dict[str, dict[str, Any]]:
 
 def _finish(run: Run) -> None:
     from hepxai.report import write_report
-    from hepxai.summary import report_content
+    from hepxai.report.run_content import report_content
 
     run.friends()
     report = write_report(report_content(run), run.folder, progress=True)
@@ -180,7 +180,7 @@ def run_all(
 ) -> None:
     """Do everything: read, train, explain, write friend trees and the report."""
     with _plain_errors(_from(out)):
-        from hepxai.explain.defaults import configured
+        from hepxai.explainers.defaults import configured
         from hepxai.run import Run
 
         settings, (data, card) = _settings(options), _cards(dataset, model, overrides)
@@ -196,8 +196,8 @@ def run_all(
 def train(dataset: Dataset, model: Model, out: Folder, overrides: Set = None, device: Device = "cpu") -> None:
     """Train a model and score every event."""
     with _plain_errors(_from(out)):
+        from hepxai.report.run_content import figures_of_merit
         from hepxai.run import Run
-        from hepxai.summary import figures_of_merit
 
         run = Run.start(out, *_cards(dataset, model, overrides))
         run.train(device=device)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from hepxai.core.jagged import offsets_from_counts
 from hepxai.events import Events, Schema
-from hepxai.jagged import offsets_from_counts
 
 torch.set_num_threads(1)
 

@@ -20,8 +20,8 @@ import hepxai.training
 from hepxai import __version__
 from hepxai.cards import find_card
 from hepxai.cli import app
-from hepxai.explain import EXPLAINERS
-from hepxai.plots.text import measured
+from hepxai.core.formatting import measured
+from hepxai.explainers import EXPLAINERS
 
 SMALL = ["-s", "model.training.epochs=1", "-s", "model.convolutions.0.width=8"]
 

@@ -22,7 +22,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from hepxai.cli import app
-from hepxai.explain import EXPLAINERS
+from hepxai.explainers import EXPLAINERS
 from hepxai.models.card import KINDS
 from hepxai.scan import METRICS
 

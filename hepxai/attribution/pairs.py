@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.jagged import IntArray
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.attribution import _conversions
+from hepxai.attribution import storage as storage
 from hepxai.attribution.pairs import Pairs
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.jagged import IntArray, offsets_from_counts, row_sum, take_rows
 from hepxai.events import Events
-from hepxai.jagged import IntArray, offsets_from_counts, row_sum, take_rows
 
 if TYPE_CHECKING:
     from torch_geometric.explain import Explanation
@@ -189,7 +189,7 @@ class Attribution:
         -------
         Estimate
             Shape of the regular axes. Events are the independent units, also where an event has
-            many particles or pairs; see `hepxai.estimate.ratio_mean`.
+            many particles or pairs; see `hepxai.core.estimate.ratio_mean`.
         """
         finite = np.isfinite(self.values).all(axis=tuple(range(1, self.values.ndim)))
         column = (slice(None),) + (None,) * (self.values.ndim - 1)
@@ -365,7 +365,7 @@ class Attribution:
         Fields are ``value`` (regular axes nested in it), ``error`` where there is one, and for pairs
         ``src`` and ``dst``, the positions of the particles inside the event.
         """
-        return _conversions.awkward(self)
+        return storage.awkward(self)
 
     def to_pyg(self, event: int) -> Explanation:
         """PyG ``Explanation`` of one event: ``node_mask`` for particles, ``edge_mask`` for pairs.
@@ -377,17 +377,11 @@ class Attribution:
         ValueError
             If PyG has no mask for these axes: sum over heads and layers, or select one, first.
         """
-        return _conversions.pyg(self, event)
-
-    def to_root(self, folder: str | Path) -> list[Path]:
-        """Write friend trees aligned with the input files; see `hepxai.export.friends`."""
-        from hepxai.export.friends import write_friends  # the one look upwards: a convenience door
-
-        return write_friends(folder, self.events, [self])
+        return storage.pyg(self, event)
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, complete or not at all. The events are stored elsewhere."""
-        _conversions.save(self, path)
+        storage.save(self, path)
 
     @staticmethod
     def load(path: str | Path, events: Events) -> Attribution:
@@ -398,7 +392,7 @@ class Attribution:
         ValueError
             If the file is damaged, is something else, or explains other events.
         """
-        return Attribution(events=events, **_conversions.read(path, events))
+        return Attribution(events=events, **storage.read(path, events))
 
 
 def _rows(column: NDArray[Any] | None, rows: NDArray[Any] | None) -> NDArray[Any] | None:

@@ -8,13 +8,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.core.jagged import IntArray, offsets_from_counts, take_rows
 from hepxai.datasets.card import FEATURE_UNITS, NANOAOD, NODE_FEATURES, DatasetCard
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.hits import refuse_outside
 from hepxai.datasets.particles import Particles, collection_name
 from hepxai.datasets.scope import Scope
 from hepxai.events import P4, Schema
-from hepxai.jagged import IntArray, offsets_from_counts, take_rows
 
 FloatArray = NDArray[np.float32]
 

@@ -13,11 +13,11 @@ from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, m
 from hepxai.cards import Card, entry_error, nearest
 from hepxai.datasets.expressions import Expression
 from hepxai.datasets.vocabulary import FUNCTIONS
-from hepxai.images import LIT, ImageAxis, ImageLayout
+from hepxai.events.images import LIT, ImageAxis, ImageLayout
 
 KINEMATICS = ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
 NODE_FEATURES = ("energy", "px", "py", "pz", "pt", "log_pt", "eta", "phi", "sin_phi", "cos_phi", "mass")
-#: Those of `hepxai.pairs`, which needs torch: a card is read in a moment, torch takes seconds.
+#: Those of `hepxai.events.pair_features`, which needs torch: a card is read in a moment, torch takes seconds.
 PAIR_FEATURES = ("delta_eta", "delta_phi", "delta_r", "mass", "log_mass")
 #: Units of the node features that have one; momenta are in GeV whatever the file holds.
 FEATURE_UNITS = dict.fromkeys(("energy", "px", "py", "pz", "pt", "mass"), "GeV") | {"phi": "rad"}

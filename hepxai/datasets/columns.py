@@ -10,7 +10,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.jagged import IntArray, take_rows
+from hepxai.core.jagged import IntArray, take_rows
 
 if TYPE_CHECKING:
     from hepxai.datasets.branches import Column, Names

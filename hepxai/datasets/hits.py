@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.datasets.columns import ReadError
-from hepxai.images import ImageLayout
+from hepxai.events.images import ImageLayout
 
 if TYPE_CHECKING:
     from hepxai.datasets.particles import Particles

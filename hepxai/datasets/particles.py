@@ -13,6 +13,7 @@ import awkward as ak
 import numpy as np
 
 from hepxai.cards import nearest
+from hepxai.core.jagged import IntArray, local_index, parents, take_rows
 from hepxai.datasets.branches import objects, spellings
 from hepxai.datasets.card import Particle
 from hepxai.datasets.columns import Array, ReadError, Records, flatten, jagged, records, spelled_out, take
@@ -30,7 +31,6 @@ from hepxai.datasets.kinematics import (
     patterns,
 )
 from hepxai.events import P4
-from hepxai.jagged import IntArray, local_index, parents, take_rows
 
 if TYPE_CHECKING:
     from hepxai.datasets.scope import Scope

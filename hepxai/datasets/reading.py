@@ -12,7 +12,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from hepxai.arguments import require
+from hepxai.core.arguments import require
+from hepxai.core.console import track
 from hepxai.datasets.branches import because, damage, is_rntuple
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
@@ -22,7 +23,6 @@ from hepxai.datasets.quality import weight_warnings
 from hepxai.datasets.selecting import Selector
 from hepxai.datasets.sources import FileInfo, opened, readable
 from hepxai.events import Events
-from hepxai.progress import track
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.cards import Place
+from hepxai.core.jagged import IntArray
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import Branches, take
 from hepxai.datasets.expressions import ExpressionError, InFile, UnknownNameError, evaluate
@@ -19,7 +20,6 @@ from hepxai.datasets.gathering import kind_of
 from hepxai.datasets.hits import inside
 from hepxai.datasets.particles import Particles
 from hepxai.datasets.vocabulary import attribute, condition
-from hepxai.jagged import IntArray
 
 _PER_GEV = {"GeV": 1.0, "MeV": 1000.0}
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.cards import Place
+from hepxai.core.jagged import IntArray
 from hepxai.datasets.assembly import assemble, schema_of
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
@@ -21,7 +22,6 @@ from hepxai.datasets.scope import Scope
 from hepxai.datasets.sources import FileInfo
 from hepxai.datasets.splits import assign_split, event_hash, text_hash
 from hepxai.events import Events
-from hepxai.jagged import IntArray
 
 IDENTITY = ("run", "luminosity_block", "event")
 

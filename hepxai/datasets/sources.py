@@ -13,9 +13,9 @@ import fsspec
 import uproot
 
 from hepxai.cards import Place, nearest
+from hepxai.core.files import sha256
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
-from hepxai.files import sha256
 
 _WITH_TREE = re.compile(r"^(?P<path>.+\.root):(?P<tree>[^:]+)$")
 

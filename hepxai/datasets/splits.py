@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.core.jagged import IntArray
 from hepxai.datasets.card import Split
 from hepxai.events import SPLITS
-from hepxai.jagged import IntArray
 
 UInt64Array = NDArray[np.uint64]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from hepxai.attribution import PIXELS, Attribution
+from hepxai.core.jagged import IntArray, local_index, take_rows
 from hepxai.events import Events
-from hepxai.jagged import IntArray, local_index, take_rows
 
 PREFIX = "hepxai_"
 SENTINEL = -999.0  # finite: it lands in a histogram's underflow, where NaN would be lost

@@ -14,11 +14,11 @@ import uproot
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.files import held, part_of, replacing
+from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
 from hepxai.export.branches import NONE, Branches, Jagged, entry_key, friend_branches
 from hepxai.export.rootspec import TREE, friend_names, macro, specification
-from hepxai.files import held, part_of, replacing
-from hepxai.jagged import IntArray
 
 _CHUNK = 1_000_000  # rows, particles and pairs in one cluster of a tree: some 30 MB of memory
 

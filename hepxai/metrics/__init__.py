@@ -1,6 +1,6 @@
 """Figures of merit with signed weights and statistical errors."""
 
-from hepxai.estimate import clopper_pearson
+from hepxai.core.estimate import clopper_pearson
 from hepxai.metrics.agreement import agreement_matrix, rank_agreement, top_agreement
 from hepxai.metrics.classification import (
     accuracy,
@@ -12,14 +12,12 @@ from hepxai.metrics.classification import (
     rejection,
     roc,
 )
-from hepxai.metrics.dependence import distance_correlation, if_independent
 from hepxai.metrics.fidelity import fidelity
 from hepxai.metrics.hits import bending, cluster_shares, cluster_sizes, hits_per_row, lit_pixels, occupancy
 from hepxai.metrics.isolation import attention_from_rest, isolation, pair_mean, pair_shares
 from hepxai.metrics.momentum import efficiency, momentum_merit, turn_on
 from hepxai.metrics.pixels import hit_rank_agreement, map_correlation, top_pixel_agreement, truth_share
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
-from hepxai.metrics.sculpting import sculpting, shape, threshold_at
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
 
 __all__ = [
@@ -36,7 +34,6 @@ __all__ = [
     "cluster_shares",
     "cluster_sizes",
     "correlation_ratio",
-    "distance_correlation",
     "efficiency",
     "explained_by",
     "fidelity",
@@ -44,7 +41,6 @@ __all__ = [
     "find_truth_in_slices",
     "hit_rank_agreement",
     "hits_per_row",
-    "if_independent",
     "isolation",
     "lit_pixels",
     "map_correlation",
@@ -56,9 +52,6 @@ __all__ = [
     "rank_agreement",
     "rejection",
     "roc",
-    "sculpting",
-    "shape",
-    "threshold_at",
     "top_agreement",
     "top_pixel_agreement",
     "true_pt",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate, ratio_mean
-from hepxai.jagged import IntArray, offsets_from_counts, row_sum
+from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.jagged import IntArray, offsets_from_counts, row_sum
 from hepxai.metrics.maps import Array, edge_keys, finite, pairs_of, single
 from hepxai.metrics.ranking import Places, rank_correlation
 
@@ -37,7 +37,7 @@ class Agreement:
     left_out: int
 
     def bounded(self) -> Agreement:
-        """The same for shares, from 0 to 1: with an interval; see `hepxai.estimate.Estimate.bounded`."""
+        """The same for shares, from 0 to 1: with an interval; see `hepxai.core.estimate.Estimate.bounded`."""
         return dataclasses.replace(self, mean=self.mean.bounded("overlap"))
 
     def __repr__(self) -> str:

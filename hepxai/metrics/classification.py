@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.estimate import Estimate, effective, ratio_mean, share
+from hepxai.core.estimate import Estimate, effective, ratio_mean, share
 from hepxai.events import SPLITS, Events
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.metrics.agreement import Agreement, AgreementMatrix, agreement_of, same_events
 from hepxai.metrics.importance import Importance
 from hepxai.metrics.maps import Array, finite, labels_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hepxai.estimate import Estimate, ratio_mean, share
+from hepxai.core.estimate import Estimate, ratio_mean, share
 from hepxai.metrics.classification import Array, accuracy, auc, both_classes, need_numbers
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.jagged import IntArray, distinct
 from hepxai.events import Events
-from hepxai.jagged import IntArray, distinct
 
 Mask = NDArray[np.bool_]
 Array = NDArray[np.float64]

@@ -11,7 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 
 Array = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class Importance:
         Standard error of `mean` from the finite number of events and of repeats.
     conditional : bool
         Columns were dealt out anew among events alike only; see
-        `hepxai.explain.permutation.permutation_importance`.
+        `hepxai.importance.permutation.permutation_importance`.
     covariance : ndarray of float64, shape [N, N], optional
         Of the means, ``error`` squared on its diagonal; columns share the events that are hard.
     """

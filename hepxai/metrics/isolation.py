@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.attribution import Attribution, Pairs
-from hepxai.estimate import Estimate, ratio_mean
-from hepxai.jagged import IntArray, row_sum
+from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.jagged import IntArray, row_sum
 from hepxai.metrics.maps import Array, at_edges, finite, in_focus, pairs_of, single, whole_pairs
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution, Pairs
-from hepxai.jagged import IntArray, offsets_from_counts
+from hepxai.core.jagged import IntArray, offsets_from_counts
 
 Array = NDArray[np.float64]
 

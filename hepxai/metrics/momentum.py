@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.estimate import Estimate, effective, ratio_mean
+from hepxai.core.estimate import Estimate, effective, ratio_mean
 from hepxai.metrics.binning import bin_of
 from hepxai.metrics.classification import need_numbers
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.metrics.maps import Array
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.jagged import IntArray, distinct, offsets_from_counts, row_sum
 from hepxai.events import Events
-from hepxai.jagged import IntArray, distinct, offsets_from_counts, row_sum
 from hepxai.metrics.agreement import Agreement, agreement_of, same_events
 from hepxai.metrics.hits import lit_pixels
 from hepxai.metrics.maps import Array, finite

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.estimate import Estimate
-from hepxai.jagged import IntArray
+from hepxai.core.estimate import Estimate
+from hepxai.core.jagged import IntArray
 from hepxai.metrics.classification import fraction_below
 from hepxai.metrics.maps import Array
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.metrics.binning import bin_of, equal_bins
 from hepxai.metrics.maps import Array, single
 from hepxai.metrics.null import Null, random_signs

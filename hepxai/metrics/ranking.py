@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.jagged import IntArray, parents, row_sum
+from hepxai.core.jagged import IntArray, parents, row_sum
 from hepxai.metrics.maps import Array
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hepxai.attribution import Attribution
+from hepxai.core.jagged import IntArray, local_index
 from hepxai.events import Events
-from hepxai.jagged import IntArray, local_index
 
 
 def pt_rank(events: Events) -> IntArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.events import SPLITS, Events, Schema
 from hepxai.metrics.momentum import THRESHOLD, WINDOW, momentum_merit
 

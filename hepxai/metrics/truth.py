@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate, ratio_mean, share
+from hepxai.core.estimate import Estimate, ratio_mean, share
+from hepxai.core.jagged import IntArray, parents, row_sum
 from hepxai.events import Events
-from hepxai.jagged import IntArray, parents, row_sum
 from hepxai.metrics.binning import bin_of
 from hepxai.metrics.maps import Array, finite, single
 from hepxai.metrics.pooled import pooled_auroc, pooled_by_chance, pooled_precision

@@ -160,12 +160,12 @@ def _home(card: str, model: str) -> Home:
 
 
 KINDS = {
-    "particle_gnn": _home("card:ParticleGNNCard", "particle_gnn:ParticleGNNModel"),
-    "dense": _home("card:DenseCard", "dense:DenseModel"),
-    "lstm": _home("card:LstmCard", "lstm:LstmModel"),
-    "boosted_trees": _home("card:BoostedTreesCard", "boosted_trees:BoostedTreesModel"),
-    "convolutional": _home("image_cards:ConvolutionalCard", "convolutional:ConvolutionalModel"),
-    "soft_tree": _home("image_cards:SoftTreeCard", "soft_tree:SoftTreeModel"),
+    "particle_gnn": _home("card:ParticleGNNCard", "graph.particle_gnn:ParticleGNNModel"),
+    "dense": _home("card:DenseCard", "table.dense:DenseModel"),
+    "lstm": _home("card:LstmCard", "graph.lstm:LstmModel"),
+    "boosted_trees": _home("card:BoostedTreesCard", "table.boosted_trees:BoostedTreesModel"),
+    "convolutional": _home("image.cards:ConvolutionalCard", "image.convolutional:ConvolutionalModel"),
+    "soft_tree": _home("image.cards:SoftTreeCard", "image.soft_tree:SoftTreeModel"),
 }
 """Every kind of model card; imported when asked for, since a card needs no torch."""
 

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hepxai.chunks import chunk_rows, in_order
+from hepxai.core.chunks import chunk_rows, in_order
 from hepxai.events import Events, Schema
 from hepxai.models.card import KINDS, ModelCard, NetworkCard, resolve
-from hepxai.models.cloud import Cloud
+from hepxai.models.graph.cloud import Cloud
 from hepxai.models.last import ends, last_linear
 from hepxai.models.losses import event_loss
-from hepxai.models.modules import eager
 from hepxai.models.storage import Arrays, load_model, save_model
+from hepxai.models.wrappers.modules import eager
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def same_inputs(mine: Schema, theirs: Schema) -> None:
 
 
 class Inputs(Protocol):
-    """What a network eats, for all events of a population: `Cloud`, `hepxai.models.rows.Rows`."""
+    """What a network eats, for all events of a population: `Cloud`, `hepxai.models.table.rows.Rows`."""
 
     @staticmethod
     def of(events: Events) -> Inputs:
@@ -88,7 +88,7 @@ class Inputs(Protocol):
 
     @property
     def counts(self) -> Tensor:
-        """Particles per event, ``[B]``: how much memory an event needs; see `hepxai.chunks`."""
+        """Particles per event, ``[B]``: how much memory an event needs; see `hepxai.core.chunks`."""
         ...
 
 

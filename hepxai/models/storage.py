@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.core.files import read_tensors, write_tensors
 from hepxai.events import Schema
-from hepxai.files import read_tensors, write_tensors
 from hepxai.models.card import KINDS, ModelCard, resolve
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -7,17 +7,11 @@ from hepxai.plots.focus import focus_distribution, focus_profile
 from hepxai.plots.hits import bending_map, cluster_size_shares, hit_display, hit_occupancy, hits_in_rows
 from hepxai.plots.images import (
     attribution_image,
-    convergence_figure,
-    smoothgrad_shares,
-    smoothgrad_stability,
-    truth_shares,
 )
-from hepxai.plots.influence import influence_captions, influence_images
 from hepxai.plots.means import relative_to_uniform
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
+from hepxai.plots.profiles import score_profile
 from hepxai.plots.scores import roc_curve, score_distributions, score_ratio
-from hepxai.plots.sculpting import mass_shapes, score_profile, shape_ratios, shapes
-from hepxai.plots.soft_tree import tree_and_masks, tree_diagram
 from hepxai.plots.steps import step_matrix
 from hepxai.plots.style import style
 from hepxai.plots.tables import correlation_dendrogram, importance_bars, method_correlation, neuron_bars
@@ -32,7 +26,6 @@ __all__ = [
     "beeswarm",
     "bending_map",
     "cluster_size_shares",
-    "convergence_figure",
     "correlation_dendrogram",
     "event_display",
     "feature_matrix",
@@ -43,9 +36,6 @@ __all__ = [
     "hit_occupancy",
     "hits_in_rows",
     "importance_bars",
-    "influence_captions",
-    "influence_images",
-    "mass_shapes",
     "method_agreement",
     "method_correlation",
     "momentum_residuals",
@@ -58,18 +48,11 @@ __all__ = [
     "score_distributions",
     "score_profile",
     "score_ratio",
-    "shape_ratios",
-    "shapes",
     "single",
-    "smoothgrad_shares",
-    "smoothgrad_stability",
     "step_matrix",
     "style",
     "training_curve",
-    "tree_and_masks",
-    "tree_diagram",
     "truth_finding",
-    "truth_shares",
     "truth_slices",
     "turn_on_curve",
     "value_distribution",

@@ -7,9 +7,9 @@ import textwrap
 import numpy as np
 from matplotlib.axes import Axes
 
+from hepxai.core.formatting import short_method
 from hepxai.metrics.agreement import AgreementMatrix
 from hepxai.plots.style import axes_or_new, colours, noted, plain, styled
-from hepxai.plots.text import short_method
 from hepxai.plots.types import cell, cell_text
 
 PLACES = 3

@@ -18,8 +18,9 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.formatting import general, observer_name, symbol
+from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
-from hepxai.jagged import IntArray
 from hepxai.metrics.maps import is_directed, pairs_of, single, whole_pairs
 from hepxai.plots.labels import label_centres
 from hepxai.plots.means import is_relative, quantity, scale_of
@@ -36,7 +37,6 @@ from hepxai.plots.style import (
     type_look,
     wrapped,
 )
-from hepxai.plots.text import general, observer_name, symbol
 
 NEAR = 36.0  # points between two particles below which arrows between them swing out
 TAGGED = 0.5  # b-tag score from which it is written beside the jet

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.jagged import IntArray, parents
+from hepxai.core.formatting import common_power, observer_name, scaled
+from hepxai.core.jagged import IntArray, parents
 from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
 from hepxai.metrics.maps import in_focus, single, whole_pairs
 from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram
@@ -28,7 +29,6 @@ from hepxai.plots.style import (
     styled,
     wrapped,
 )
-from hepxai.plots.text import common_power, observer_name, scaled
 
 Key = tuple[str, str]
 Mask = NDArray[np.bool_]

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.events import Events
 from hepxai.metrics.hits import bending, cluster_shares, hits_per_row, lit_pixels, occupancy
 from hepxai.plots.style import (

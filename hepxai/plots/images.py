@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate
-from hepxai.explain.convergence import Convergence
-from hepxai.explain.smoothgrad_scan import SmoothPoint, SmoothScan
+from hepxai.core.formatting import short_method
 from hepxai.metrics.pixels import LitPixels, flat
-from hepxai.plots.hits import hit_display
 from hepxai.plots.style import (
-    CLASS_COLOURS,
     GREY,
     INK,
     axes_or_new,
-    canvas,
-    class_look,
     colours,
-    legend_above,
     plain,
-    style,
     styled,
 )
-from hepxai.plots.text import general, short_method
 
 LEAST = 24
 """Columns that a zoomed map shows at least."""
@@ -120,137 +107,3 @@ def unit_of(attribution: Attribution) -> str:
     schema = attribution.events.schema
     units = dict(zip(schema.targets, schema.target_units, strict=True))
     return units.get(attribution.target, "")
-
-
-def convergence_figure(
-    maps: Mapping[str, Attribution],
-    event: int,
-    *,
-    truth: str | None = None,
-    predicted: Mapping[str, float] | None = None,
-    zoom: int | None = 12,
-) -> Figure:
-    """Draw the hits of one event, and below them the maps of all methods, with prediction and truth.
-
-    Parameters
-    ----------
-    maps : mapping
-        ``name → attribution`` of the same events.
-    event : int
-        Position in their events.
-    truth : str, optional
-        One of ``events.truth``.
-    predicted : mapping, optional
-        ``name → output`` of the model that this map explains, for this event.
-    zoom : int, optional
-        As for `attribution_image`.
-    """
-    if not maps:
-        raise ValueError("no maps to draw")
-    first = next(iter(maps.values()))
-    with style():
-        height = 2.1 * (len(maps) + 1)
-        figure, axes = canvas(len(maps) + 1, 1, (11.0, height))
-        top, *others = axes[:, 0]
-        hit_display(first.events, event, truth=truth, ax=top)
-        columns = first.events.image_layout().shape[2]
-        top.set(xlim=window(LitPixels.lit(first.events[[event]], truth), columns, zoom))
-        for ax, (name, found) in zip(others, maps.items(), strict=True):
-            said = None if predicted is None else predicted.get(name)
-            attribution_image(
-                found, event, truth=truth, zoom=zoom, title=_caption(name, found, event, said), ax=ax
-            )
-        for ax in axes[:-1, 0]:
-            ax.set(xlabel="")
-            ax.tick_params(axis="x", labelbottom=False)
-    return figure
-
-
-def _caption(name: str, found: Attribution, event: int, predicted: float | None) -> str:
-    unit = unit_of(found)
-    end = f" {unit}" if unit else ""
-    shown = short_method(name)
-    parts = [shown if shown.endswith(found.target) else f"{shown}, {found.target}"]
-    if predicted is not None:
-        parts.append(f"predicted {general(predicted, 3)}{end}")
-    if found.target in found.events.schema.targets:
-        true = found.events.targets[event, found.events.schema.targets.index(found.target)]
-        parts.append(f"true {general(float(true), 3)}{end}" if np.isfinite(true) else "no true value")
-    return ", ".join(parts)
-
-
-@styled
-def truth_shares(
-    found: Convergence, *, quantity: str = "", what: str = "among_hits", ax: Axes | None = None
-) -> Axes:
-    """Share of each method's |attribution| on the true hits in bins, and that of a map with all hits alike.
-
-    Parameters
-    ----------
-    found : Convergence
-        With bins.
-    quantity : str
-        What the bins are of, with its unit.
-    what : {"among_hits", "of_all"}
-    """
-    if found.edges is None:
-        raise ValueError("no bins: compare with quantity and edges")
-    ax = axes_or_new(ax)
-    middle, half = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges) / 2
-    for i, method in enumerate(found.methods):
-        value, error = _columns([getattr(part.shares[method], what) for part in found.bins])
-        shift = 1.2 * half * ((i + 0.5) / len(found.methods) - 0.5)
-        look = class_look(i) | ({"mfc": "white"} if i >= len(CLASS_COLOURS) else {})
-        ax.errorbar(middle + shift, value, error, ls="", ms=6, label=plain(short_method(method)), **look)
-    chance = [part.shares[found.methods[0]].chance for part in found.bins]
-    ax.stairs(_columns(chance)[0], found.edges, color=INK, ls="--", lw=1.2, label="all hits alike")
-    where = "hits" if what == "among_hits" else "image"
-    ax.set(xlabel=quantity, ylabel=f"share on true hits, of the {where}", ylim=(0, None))
-    legend_above(ax, columns=3, fontsize="x-small")
-    return ax
-
-
-def _columns(found: list[Estimate]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return np.array([f.value for f in found]), np.array([f.error for f in found])
-
-
-@styled
-def smoothgrad_shares(scan: SmoothScan, *, ax: Axes | None = None) -> Axes:
-    """Share on the true hits against the number of noisy copies, one line for each noise level."""
-    ax = axes_or_new(ax)
-    _lines(ax, scan, "share", "share on true hits, of the hits")
-    ax.axhline(float(scan.choice.chance.value), color=INK, ls="--", lw=1.2, label="all hits alike")
-    legend_above(ax, columns=3, fontsize="x-small")
-    return ax
-
-
-@styled
-def smoothgrad_stability(scan: SmoothScan, *, ax: Axes | None = None) -> Axes:
-    """Correlation between two seeds against the number of noisy copies, one line for each noise level."""
-    ax = axes_or_new(ax)
-    _lines(ax, scan, "stability", "correlation between two seeds")
-    ax.axhline(scan.stable, color=INK, ls=":", lw=1.2, label="asked for")
-    legend_above(ax, columns=3, fontsize="x-small")
-    return ax
-
-
-def _lines(ax: Axes, scan: SmoothScan, what: str, label: str) -> None:
-    """Draw one line for each level, and a ring around the choice."""
-    levels = sorted({p.level for p in scan.points})
-
-    def place(point: SmoothPoint) -> float:  # levels beside each other
-        return float(point.samples * 1.03 ** (levels.index(point.level) - 0.5 * (len(levels) - 1)))
-
-    for i, level in enumerate(levels):
-        own = sorted((p for p in scan.points if p.level == level), key=lambda p: p.samples)
-        value, error = _columns([getattr(p, what) for p in own])
-        ax.errorbar(
-            list(map(place, own)), value, error, ms=5, lw=1.2, label=f"noise {level:g}", **class_look(i)
-        )
-    chosen = float(getattr(scan.choice, what).value)
-    ax.plot([place(scan.choice)], [chosen], "o", ms=15, mfc="none", mec=INK, label="choice")
-    numbers = sorted({p.samples for p in scan.points})
-    ax.set_xscale("log")
-    ax.set_xticks(numbers, [str(n) for n in numbers])
-    ax.minorticks_off()
-    ax.set(xlabel="noisy copies", ylabel=label)

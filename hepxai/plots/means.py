@@ -12,8 +12,8 @@ from matplotlib.colors import Colormap, Normalize
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.jagged import IntArray
 from hepxai.metrics.binning import bin_of
 from hepxai.metrics.maps import in_focus, is_directed, labels_of, pairs_of, single, whole_pairs
 from hepxai.metrics.steps import at_step, pt_rank

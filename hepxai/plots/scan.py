@@ -15,7 +15,8 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import measured
 from hepxai.plots.style import (
     BLUE,
     FAINT,
@@ -28,7 +29,6 @@ from hepxai.plots.style import (
     plain,
     styled,
 )
-from hepxai.plots.text import measured
 
 Array = NDArray[np.float64]
 SEED_MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*")

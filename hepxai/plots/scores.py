@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from hepxai.estimate import OutOfRangeWarning
+from hepxai.core.estimate import OutOfRangeWarning
+from hepxai.core.formatting import measured
 from hepxai.events import SPLITS, Events, Schema
 from hepxai.metrics.classification import both_classes, rejection, roc
 from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
@@ -24,7 +25,6 @@ from hepxai.plots.style import (
     short,
     styled,
 )
-from hepxai.plots.text import measured
 
 SIGNAL = 1  # class that a positive score means
 PERMUTATIONS = 999  # behind a p-value

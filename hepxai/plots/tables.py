@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.formatting import common_power, scaled, short_method
 from hepxai.metrics.agreement import AgreementMatrix
 from hepxai.metrics.columns import Ranking, ranking_agreement
 from hepxai.metrics.importance import correlation_tree
@@ -27,7 +28,6 @@ from hepxai.plots.style import (
     styled,
     wrapped,
 )
-from hepxai.plots.text import common_power, scaled, short_method
 
 Array = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from hepxai.core.formatting import real
 from hepxai.plots.style import INK, SPLIT_COLOURS, VIOLET, axes_or_new, legend_above, plain, styled
-from hepxai.plots.text import real
 
 History = Sequence[Mapping[str, float | None]]
 SAMPLES = {"train": "training", "valid": "validation"}

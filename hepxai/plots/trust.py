@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.explain.path import relative_residual, residual_checks
+from hepxai.attribution.residuals import relative_residual, residual_checks
+from hepxai.core.formatting import real, short_method
 from hepxai.plots.style import (
     CLASS_COLOURS,
     INK,
@@ -21,7 +22,6 @@ from hepxai.plots.style import (
     plain,
     styled,
 )
-from hepxai.plots.text import real, short_method
 
 STEPS = ("-", "--", "-.", ":")
 LINES = tuple(CLASS_COLOURS[i] for i in (3, 2, 4, 5, 0, 1))

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import short_method
 from hepxai.metrics.truth import TruthFinding, TruthSlices
 from hepxai.plots.style import INK, axes_or_new, class_look, legend_above, noted, plain, styled
-from hepxai.plots.text import short_method
 
 Measure = Literal["auroc", "average_precision"]
 NAMES = {"auroc": "AUROC", "average_precision": "average precision"}

@@ -10,6 +10,7 @@ from matplotlib.colors import Colormap, Normalize
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.formatting import common_power, fixed, scaled
 from hepxai.metrics.maps import single
 from hepxai.plots.means import Means, is_relative, pair_means, quantity, scale_of, type_means
 from hepxai.plots.style import (
@@ -25,7 +26,6 @@ from hepxai.plots.style import (
     styled,
     wrapped,
 )
-from hepxai.plots.text import common_power, fixed, scaled
 
 
 @styled

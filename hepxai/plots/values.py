@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.formatting import common_power, scaled
 from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
 from hepxai.metrics.columns import Ranking
 from hepxai.metrics.profile import profile
 from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram
 from hepxai.plots.means import quantity
-from hepxai.plots.sculpting import score_profile
+from hepxai.plots.profiles import score_profile
 from hepxai.plots.style import (
     INK,
     axes_or_new,
@@ -31,7 +32,6 @@ from hepxai.plots.style import (
     wrapped,
 )
 from hepxai.plots.tables import name_rows
-from hepxai.plots.text import common_power, scaled
 
 Array = NDArray[np.float64]
 POINTS = 2000

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.formatting import general, measured
 from hepxai.plots.scores import sides
-from hepxai.plots.text import general, measured
 from hepxai.report.content import ReportContent
 from hepxai.report.maps import Map
 from hepxai.report.section import ERRORS, Section, Table

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import measured, method_name, percentage, short_method
 from hepxai.metrics.columns import Ranking, column_agreement
 from hepxai.plots.means import quantity
 from hepxai.plots.scores import sides
 from hepxai.plots.tables import importance_bars, neuron_bars
-from hepxai.plots.text import measured, method_name, percentage, short_method
 from hepxai.plots.values import beeswarm
 from hepxai.report.content import ReportContent
 from hepxai.report.section import ERRORS, Section, Table, capital, drawn, population, row_histogram, splits_of

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.jagged import IntArray
 
 Number = Mapping[str, float | None]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from hepxai.core.formatting import general, measured, percentage
 from hepxai.events import SPLITS, Events
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import general, measured, percentage
 from hepxai.plots.training import counted, quantities, quantity_name, time_name, training_curve
 from hepxai.report.content import ReportContent
 from hepxai.report.section import Drawn, Section, Table

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import measured
 from hepxai.metrics.isolation import attention_from_rest, isolation
 from hepxai.metrics.maps import in_focus
 from hepxai.plots.means import Means, pair_name, quantity, type_means
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import measured
 from hepxai.plots.types import feature_matrix, matrix_bar, particle_types
 from hepxai.report.closure import baseline_table, closure_part
 from hepxai.report.columns import column_sections

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hepxai.attribution import Attribution
+from hepxai.core.formatting import method_name, short_method
 from hepxai.metrics.maps import in_focus, is_directed, labels_of, single, whole_pairs
 from hepxai.plots.means import layers, particle_groups, relative_to_uniform, sums_to_one
 from hepxai.plots.scores import sides
-from hepxai.plots.text import method_name, short_method
 from hepxai.report.content import ReportContent
 from hepxai.report.section import ERRORS, population, splits_of
 

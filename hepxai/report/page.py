@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hepxai.files import write_text
+from hepxai.core.files import write_text
 from hepxai.report.section import Section
 from hepxai.report.summary import Point
 from hepxai.report.write import save_all, template

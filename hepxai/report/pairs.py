@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from hepxai.core.formatting import measured, observer_name
 from hepxai.metrics.maps import in_focus
 from hepxai.plots.focus import focus_distribution, focus_histograms, focus_profile, observer_profile
 from hepxai.plots.means import ENDS, Means, focus_means, pair_means, pair_name, quantity
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import measured, observer_name
 from hepxai.plots.types import matrix_bar, pair_types
 from hepxai.report.closure import closure_part
 from hepxai.report.content import ReportContent

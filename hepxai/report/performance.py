@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hepxai.core.formatting import real
 from hepxai.events import SPLITS
 from hepxai.metrics.classification import both_classes
 from hepxai.plots.scores import (
@@ -19,7 +20,6 @@ from hepxai.plots.scores import (
     sides,
 )
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import real
 from hepxai.report.content import ReportContent
 from hepxai.report.section import ERRORS, Drawn, Section, Table, capital, drawn, number, population
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from hepxai.attribution import PIXELS, Attribution
+from hepxai.core.formatting import measured, method_name, short_method
 from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
-from hepxai.plots.images import convergence_figure
-from hepxai.plots.text import measured, method_name, short_method
 from hepxai.report.content import ReportContent
 from hepxai.report.displays import chosen_events, telling_truth
 from hepxai.report.section import ERRORS, Drawn, Section, Table, capital, population, splits_of
+from hepxai.studies.comparison.figures import convergence_figure
 
 MEANS = {
     "saliency": "how fast the prediction changes with the pixel, without sign",

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import general, measured, percentage, real
 from hepxai.events import SPLITS, Events
 from hepxai.plots.means import Means
 from hepxai.plots.style import canvas, style
-from hepxai.plots.text import general, measured, percentage, real
 
 ERRORS = "Errors are statistical."
 

@@ -12,10 +12,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hepxai.estimate import Estimate
-from hepxai.files import write_json, write_text
+from hepxai.core.estimate import Estimate
+from hepxai.core.files import write_json, write_text
+from hepxai.core.formatting import measured
 from hepxai.plots.style import style
-from hepxai.plots.text import measured
 
 
 @dataclass

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hepxai.core.formatting import measured, percentage, real, short_method
 from hepxai.events import SPLITS
 from hepxai.plots.means import focus_means, pair_name
 from hepxai.plots.scores import sides
-from hepxai.plots.text import measured, percentage, real, short_method
 from hepxai.plots.training import counted, time_name
 from hepxai.report.closure import carried
 from hepxai.report.columns import leading

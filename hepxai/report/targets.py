@@ -8,12 +8,12 @@ import hist
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.core.formatting import decimals, fixed, measured, real
 from hepxai.events import SPLITS, Schema
 from hepxai.metrics.momentum import THRESHOLD, TurnOn, turn_on
 from hepxai.metrics.targets import is_momentum
 from hepxai.plots.histograms import robust_edges, signed_histogram
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
-from hepxai.plots.text import decimals, fixed, measured, real
 from hepxai.report.content import Number, ReportContent
 from hepxai.report.section import ERRORS, Drawn, Section, Table, drawn, population
 

@@ -10,10 +10,10 @@ import hist
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.explain.path import relative_residual, residual_checks
+from hepxai.attribution.residuals import relative_residual, residual_checks
+from hepxai.core.formatting import measured, percentage, short_method
 from hepxai.metrics.agreement import rank_agreement
 from hepxai.metrics.maps import is_directed
-from hepxai.plots.text import measured, percentage, short_method
 from hepxai.plots.trust import FIGURES, fidelity_points, residuals
 from hepxai.report.columns import column_agreements
 from hepxai.report.content import ReportContent

@@ -18,10 +18,10 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from hepxai.files import refuse_links, replacing, write_json, write_text
+from hepxai.core.console import track
+from hepxai.core.files import refuse_links, replacing, write_json, write_text
 from hepxai.plots.scores import sides
 from hepxai.plots.style import DPI, style
-from hepxai.progress import track
 from hepxai.report.content import ReportContent
 from hepxai.report.inputs import cutflow_section, samples_section, training_section
 from hepxai.report.looked import looked_sections

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hepxai.core.formatting import with_errors
 from hepxai.datasets import DatasetCard
-from hepxai.plots.text import with_errors
 from hepxai.scan.objectives import METRICS, Direction
 from hepxai.scan.ranking import Ranking
 from hepxai.scan.table import PointResult, Table

@@ -9,9 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.plots.means import pair_name
-from hepxai.plots.overfitting import distance_against_gap
 from hepxai.plots.scan import Ridge, Values, importance_bars, parallel, pareto, ridges, scan_curve
 from hepxai.plots.style import canvas, style
 from hepxai.report.section import Drawn, drawn
@@ -21,6 +20,7 @@ from hepxai.scan.scan import Scan
 from hepxai.scan.space import Axis, Choices, Stored, is_number, name_of
 from hepxai.scan.store import Trial
 from hepxai.scan.table import Array, PointResult, Table, spread_mean
+from hepxai.studies.overfitting.figures import distance_against_gap
 
 QUANTITIES = {"attention": "attention", "relative": "attention × (n − 1)"}
 ROWS = 12

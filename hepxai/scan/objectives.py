@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import observer_name
+from hepxai.core.jagged import parents
 from hepxai.datasets import DatasetCard
-from hepxai.estimate import Estimate
 from hepxai.events import SPLITS, Events
-from hepxai.explain import CannotExplainError, explain
-from hepxai.explain.permutation import permutation_importance
-from hepxai.jagged import parents
-from hepxai.metrics.dependence import distance_correlation
+from hepxai.explainers import CannotExplainError, explain
+from hepxai.importance.permutation import permutation_importance
 from hepxai.metrics.isolation import isolation, pair_mean
 from hepxai.metrics.maps import in_focus, labels_of, single
-from hepxai.metrics.overfitting import ImportanceShift, gap
-from hepxai.models.base import Model, Tabular
+from hepxai.models.protocols import Model, Tabular
 from hepxai.plots.histograms import signed_histogram
 from hepxai.plots.means import relative_to_uniform
-from hepxai.plots.text import observer_name
 from hepxai.run import Run
+from hepxai.studies.dependence.dependence import distance_correlation
+from hepxai.studies.overfitting.numbers import ImportanceShift, gap
 
 Direction = Literal["max", "min"]
 Pair = tuple[str, str]

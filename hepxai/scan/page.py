@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hepxai.estimate import Estimate
-from hepxai.plots.text import general, measured
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import general, measured
 from hepxai.report.page import write_page
 from hepxai.report.section import Drawn, Section, Table, capital
 from hepxai.scan.advice import ENOUGH, advice, chance

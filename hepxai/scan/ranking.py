@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 
 Array = NDArray[np.float64]
 DRAWS = 100_000

@@ -20,7 +20,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.scan.objectives import Direction
 from hepxai.scan.plan import Plan
 from hepxai.scan.space import Point, ScanError

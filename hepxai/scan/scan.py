@@ -16,18 +16,18 @@ from typing import Any
 from filelock import FileLock
 
 from hepxai.cards import dump_card
+from hepxai.core.console import say, track
+from hepxai.core.files import holds_only, refuse_links, remove_leftovers, write_json, write_text
+from hepxai.core.formatting import measured
+from hepxai.core.workers import open_executor
 from hepxai.datasets import DatasetCard
-from hepxai.files import holds_only, refuse_links, remove_leftovers, write_json, write_text
 from hepxai.models.card import ModelCard
-from hepxai.plots.text import measured
-from hepxai.progress import say, track
 from hepxai.scan.objectives import METRICS
 from hepxai.scan.plan import Plan
 from hepxai.scan.space import ScanError, Space, cards_with, folder_name
 from hepxai.scan.store import Store, Trial
 from hepxai.scan.table import Table
 from hepxai.scan.work import work
-from hepxai.workers import open_executor
 
 SETTINGS = "scan.json"
 FOLDERS = ("*", "runs/*")

@@ -17,8 +17,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hepxai.estimate import Estimate
-from hepxai.plots.text import real
+from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import real
 from hepxai.scan.plan import Plan
 from hepxai.scan.sampling import SEED_NAME, directions, quiet
 from hepxai.scan.space import Point

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.estimate import Estimate
-from hepxai.files import write_json, write_text
+from hepxai.core.estimate import Estimate
+from hepxai.core.files import write_json, write_text
 from hepxai.scan.objectives import METRICS, Direction
 from hepxai.scan.plan import Plan
 from hepxai.scan.ranking import Ranking, rank

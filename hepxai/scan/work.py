@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 from hepxai.cards import CardError, dump_card
 from hepxai.datasets import DatasetCard, ReadError, Reading, read
 from hepxai.events import SPLITS, Events
-from hepxai.explain import CannotExplainError
-from hepxai.models.base import Model
+from hepxai.explainers import CannotExplainError
 from hepxai.models.card import ModelCard
+from hepxai.models.protocols import Model
 from hepxai.run import Run
 from hepxai.scan.objectives import METRICS, Evidence, first_attention, histograms, measure, need_tabular
 from hepxai.scan.sampling import below_median, next_point

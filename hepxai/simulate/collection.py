@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.jagged import IntArray, offsets_from_counts
+from hepxai.core.jagged import IntArray, offsets_from_counts
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

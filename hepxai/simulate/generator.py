@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.jagged import IntArray, offsets_from_counts, parents
+from hepxai.core.jagged import IntArray, offsets_from_counts, parents
 from hepxai.simulate.collection import FloatArray
 from hepxai.simulate.config import ConfigError, Sample
 

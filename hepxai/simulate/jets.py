@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.jagged import IntArray, offsets_from_counts
+from hepxai.core.jagged import IntArray, offsets_from_counts
 from hepxai.simulate.collection import BoolArray, Collection, FloatArray, close_pairs, nearest, wrapped
 from hepxai.simulate.config import Detector, Jet
 from hepxai.simulate.generator import EventRecord, require

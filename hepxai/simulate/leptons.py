@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepxai.jagged import IntArray
+from hepxai.core.jagged import IntArray
 from hepxai.simulate.collection import BoolArray, Collection, FloatArray, close_pairs, nearest
 from hepxai.simulate.config import Lepton
 from hepxai.simulate.generator import EventRecord

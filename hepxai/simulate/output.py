@@ -15,7 +15,7 @@ import hist
 import numpy as np
 import uproot
 
-from hepxai.files import replacing
+from hepxai.core.files import replacing
 from hepxai.simulate.chunk import COLLECTIONS, EVENT_COLUMNS, Chunk
 from hepxai.simulate.selection import CutFlow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hepxai import __version__
-from hepxai.files import sha256
+from hepxai.core.files import sha256
 from hepxai.simulate.config import SimulationConfig, digest
 from hepxai.simulate.generator import require
 from hepxai.simulate.output import read_provenance

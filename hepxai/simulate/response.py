@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import erf, expit, logit, ndtri
 
-from hepxai.jagged import IntArray
+from hepxai.core.jagged import IntArray
 from hepxai.simulate.collection import FloatArray
 from hepxai.simulate.config import Btag, Efficiency, Resolution, TagShape
 

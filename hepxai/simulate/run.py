@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol
 
-from hepxai.progress import Advance, track
+from hepxai.core.console import Advance, track
+from hepxai.core.workers import open_executor
 from hepxai.simulate.chunk import Chunk, ChunkTask, load_chunk, store_chunk
 from hepxai.simulate.config import SimulationConfig, load_config
 from hepxai.simulate.output import write_sample
 from hepxai.simulate.recipe import Recipe, check_output, recipe_of
 from hepxai.simulate.workers import TaskT, alone_in, run_chunks
-from hepxai.workers import open_executor
 
 
 @dataclass(frozen=True)

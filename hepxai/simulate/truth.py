@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hepxai.jagged import IntArray
+from hepxai.core.jagged import IntArray
 from hepxai.simulate.collection import BoolArray, Collection, FloatArray
 from hepxai.simulate.config import Constituent
 from hepxai.simulate.generator import EventRecord

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from hepxai.files import locked, refuse_links, remove_leftovers
+from hepxai.core.files import locked, refuse_links, remove_leftovers
 from hepxai.simulate.config import ConfigError
 from hepxai.simulate.generator import MissingExtraError
 

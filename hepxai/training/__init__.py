@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hepxai.arguments import require
+from hepxai.core.arguments import require
 from hepxai.events import SPLITS, Events
 from hepxai.models.card import ModelCard, NetworkCard, Weighting
 from hepxai.models.losses import cross_entropy

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hepxai.core.files import read_tensors, write_tensors
 from hepxai.events import Events
-from hepxai.files import read_tensors, write_tensors
 from hepxai.models.card import ModelCard, Training
 from hepxai.models.network import NetworkModel
 

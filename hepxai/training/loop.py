@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepxai.chunks import chunk_rows
-from hepxai.estimate import OutOfRangeWarning, ratio_mean
+from hepxai.core.chunks import chunk_rows
+from hepxai.core.console import say, track
+from hepxai.core.estimate import OutOfRangeWarning, ratio_mean
 from hepxai.events import Events
 from hepxai.metrics import accuracy, auc, both_classes
 from hepxai.models.card import NetworkCard, Training
-from hepxai.models.cloud import Cloud
+from hepxai.models.graph.cloud import Cloud
 from hepxai.models.losses import cross_entropy, distance
 from hepxai.models.network import NetworkModel
-from hepxai.models.symmetries import check_symmetries, transformed
-from hepxai.progress import say, track
 from hepxai.training.checkpoint import History, State, fingerprint, keep, resume, save
 from hepxai.training.samples import Sample
+from hepxai.training.symmetries import check_symmetries, transformed
 
 
 def fit_network(

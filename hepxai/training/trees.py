@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from hepxai.core.console import say, track
+from hepxai.core.files import read_tensors, write_tensors
 from hepxai.events import Events
-from hepxai.files import read_tensors, write_tensors
-from hepxai.models import boosted_trees as trees_of
-from hepxai.models.boosted_trees import BoostedTreesModel
 from hepxai.models.card import BoostedTreesCard
 from hepxai.models.losses import cross_entropy
-from hepxai.models.rows import finite_columns, warn_of_constants
-from hepxai.models.table import SklearnModel, need_columns
-from hepxai.progress import say, track
+from hepxai.models.table import boosted_trees as trees_of
+from hepxai.models.table.boosted_trees import BoostedTreesModel
+from hepxai.models.table.rows import finite_columns, warn_of_constants
+from hepxai.models.wrappers.table import SklearnModel, need_columns
 from hepxai.training.checkpoint import CHECKPOINT, History, fingerprint, refuse_another_training
 from hepxai.training.loop import scores, status
 from hepxai.training.samples import loss_weights, need_every_class, need_two, used_rows

@@ -13,7 +13,7 @@ from ntuples import CARD
 import hepxai.datasets.card
 from hepxai.cards import CardError, dump_card, load_card
 from hepxai.datasets import DatasetCard, read
-from hepxai.pairs import PAIR_FEATURES
+from hepxai.events.pair_features import PAIR_FEATURES
 
 CardOf = Callable[..., DatasetCard]
 

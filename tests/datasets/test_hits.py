@@ -17,7 +17,7 @@ from rich.console import Console
 from hepxai.cards import CardError, dump_card, load_card
 from hepxai.datasets import DatasetCard, ReadError, check_card, read
 from hepxai.events import Events, Schema
-from hepxai.models.pixels import Pixels
+from hepxai.models.image.pixels import Pixels
 
 HITS = """
 name: hits

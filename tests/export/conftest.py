@@ -12,8 +12,8 @@ import pytest
 import uproot
 
 from hepxai.attribution import Attribution, Pairs
+from hepxai.core.jagged import offsets_from_counts
 from hepxai.events import Events, Schema
-from hepxai.jagged import offsets_from_counts
 
 SCHEMA = Schema(
     features=("pt", "charge"),

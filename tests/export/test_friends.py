@@ -19,10 +19,10 @@ from scipy.special import expit, softmax
 from uproot.sink.file import FileSink
 
 from hepxai.attribution import Attribution
+from hepxai.core.files import DiskFullError
 from hepxai.export import friends
 from hepxai.export.friends import write_friends
 from hepxai.export.rootspec import friend_names, literal, macro, seen_from, split_tree
-from hepxai.files import DiskFullError
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def test_a_selection_writes_what_it_kept(nano, explain, tmp_path: Path):
 
 
 def test_an_attribution_writes_itself(nano, explain, tmp_path: Path):
-    paths = explain["edge_ig"](nano.events).to_root(tmp_path)
+    paths = write_friends(tmp_path, nano.events, [explain["edge_ig"](nano.events)])
     assert "hepxai_edge_ig_value" in uproot.open(paths[0])["hepxai"]
 
 

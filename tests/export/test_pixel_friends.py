@@ -11,9 +11,9 @@ import uproot
 
 from hepxai.attribution import Attribution
 from hepxai.events import Events
+from hepxai.events.images import ImageAxis, ImageLayout
 from hepxai.export.friends import write_friends
 from hepxai.export.rootspec import macro
-from hepxai.images import ImageAxis, ImageLayout
 
 LAYOUT = ImageLayout(
     ImageAxis("eta", (-2.5, -1.0, 0.0, 1.0, 2.5)), ImageAxis("phi", (-3.0, 0.0, 3.2)), ("muon", "jet")

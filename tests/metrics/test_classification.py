@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score, roc_curve
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.events import Events
 from hepxai.metrics import (
     accuracy,

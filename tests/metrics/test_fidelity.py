@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.metrics import fidelity
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from hepxai.estimate import OutOfRangeWarning, clopper_pearson
+from hepxai.core.estimate import OutOfRangeWarning, clopper_pearson
 from hepxai.metrics.momentum import efficiency, momentum_merit, turn_on
 
 

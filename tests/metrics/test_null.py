@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hepxai.metrics import distance_correlation, if_independent
 from hepxai.metrics.null import Null, random_signs
 from hepxai.metrics.profile import _explained
+from hepxai.studies.dependence.dependence import distance_correlation, if_independent
 
 Array = NDArray[np.float64]
 KINDS = ("unit", "exp(3u)", "exp(-5u)", "two classes", "both", "signed", "signed by y")

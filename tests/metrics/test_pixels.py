@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from hepxai.attribution import Attribution
 from hepxai.events import Events
-from hepxai.images import ImageAxis, ImageLayout
+from hepxai.events.images import ImageAxis, ImageLayout
 from hepxai.metrics import pixels
 from hepxai.metrics.pixels import (
     LitPixels,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hepxai.attribution import Attribution
+from hepxai.core.jagged import offsets_from_counts
 from hepxai.events import Events, Schema
-from hepxai.explain import EXPLAINERS, explain
-from hepxai.jagged import offsets_from_counts
+from hepxai.explainers import EXPLAINERS, explain
 from hepxai.metrics import agreement_matrix, auc, find_truth, find_truth_in_slices, isolation
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from toy_maps import make_attention, make_map
 
-from hepxai.estimate import ratio_mean
+from hepxai.core.estimate import ratio_mean
 from hepxai.events import Events
 from hepxai.metrics.binning import bin_of, equal_bins
 from hepxai.metrics.null import Null, random_signs

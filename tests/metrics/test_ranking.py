@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
-from hepxai.jagged import IntArray, offsets_from_counts
+from hepxai.core.jagged import IntArray, offsets_from_counts
 from hepxai.metrics.ranking import Places, rank_correlation
 
 Rows = tuple[NDArray[np.float64], IntArray]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from hepxai.estimate import Estimate, OutOfRangeWarning, as_json
+from hepxai.core.estimate import Estimate, OutOfRangeWarning, as_json
 from hepxai.metrics import accuracy, auc, balanced_accuracy, efficiency, fidelity, rejection, roc, turn_on
 
 Sample = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
@@ -39,7 +39,7 @@ def coverage(figures: list[Estimate], truth: float) -> float:
     return float(np.mean([f.low <= truth <= f.high for f in figures]))
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::hepxai.estimate.OutOfRangeWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::hepxai.core.estimate.OutOfRangeWarning")
 
 
 @pytest.mark.parametrize("kind", ["unit", "heavy", "light", "signed"])

@@ -10,11 +10,11 @@ import torch
 
 from hepxai.attribution import Attribution
 from hepxai.events import Events
-from hepxai.explain import explain
+from hepxai.explainers import explain
 from hepxai.metrics.steps import at_step, pt_rank
 from hepxai.models.card import ModelCard
-from hepxai.models.cloud import Cloud
-from hepxai.models.lstm import time_order
+from hepxai.models.graph.cloud import Cloud
+from hepxai.models.graph.lstm import time_order
 from hepxai.models.network import NetworkModel
 from hepxai.plots.means import step_means
 from hepxai.plots.steps import step_matrix

@@ -64,7 +64,7 @@ def test_a_constant_gains_nothing(events: Events) -> None:
             assert float(found[split][f"gain_{target}"].value) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::hepxai.estimate.OutOfRangeWarning")
+@pytest.mark.filterwarnings("ignore::hepxai.core.estimate.OutOfRangeWarning")
 def test_errors_cover(toy: ToyEvents) -> None:
     """The mean |error| of many samples lies within its error of the truth in about 68 %."""
     inside = 0

@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from toy_maps import make_attention, make_map, particle_map, shuffled, sparse
 
 from hepxai.attribution import Attribution
+from hepxai.core.jagged import parents
 from hepxai.events import Events
-from hepxai.jagged import parents
 from hepxai.metrics.pooled import pooled_auroc, pooled_by_chance, pooled_precision
 from hepxai.metrics.ranking import Places
 from hepxai.metrics.truth import (

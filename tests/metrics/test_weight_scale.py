@@ -11,7 +11,7 @@ import pytest
 from toy_maps import make_attention, make_map
 
 from hepxai import metrics
-from hepxai.estimate import Estimate, ratio_mean, weighted_mean
+from hepxai.core.estimate import Estimate, ratio_mean, weighted_mean
 from hepxai.events import Events
 from hepxai.metrics.likelihood import log_likelihood_ratio
 from hepxai.metrics.null import Null

@@ -13,11 +13,13 @@ import pytest
 import skops.io
 from sklearn.ensemble import GradientBoostingRegressor
 
+from hepxai.core.files import write_tensors
 from hepxai.events import Events
-from hepxai.files import write_tensors
 from hepxai.models import BoostedTreesModel, DifferentiableTable, Model, NetworkModel, Tabular, load_model
-from hepxai.models.base import HasTrees
-from hepxai.models.boosted_trees import (
+from hepxai.models.card import BoostedTreesCard, ModelCard
+from hepxai.models.protocols import HasTrees
+from hepxai.models.storage import bytes_as_array
+from hepxai.models.table.boosted_trees import (
     ALGORITHMS,
     dumped,
     first_trees,
@@ -25,8 +27,6 @@ from hepxai.models.boosted_trees import (
     scores_of,
     share_of_trees,
 )
-from hepxai.models.card import BoostedTreesCard, ModelCard
-from hepxai.models.storage import bytes_as_array
 from hepxai.training import fit
 
 ToyEvents = Callable[..., Events]

@@ -11,7 +11,7 @@ from plain_pyg import RAGGED, complete, make_cloud
 from torch_geometric.data import Batch, Data
 
 from hepxai.events import Events
-from hepxai.models.cloud import Cloud
+from hepxai.models.graph.cloud import Cloud
 
 EVENTS = (RAGGED, (4, 4, 4), (1,), (0, 0), ())
 

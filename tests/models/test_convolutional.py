@@ -16,7 +16,7 @@ from torch import Tensor
 from hepxai.cards import CardError
 from hepxai.events import Events
 from hepxai.models.card import ModelCard
-from hepxai.models.convolutional import ConvolutionalModel, ConvolutionalNetwork
+from hepxai.models.image.convolutional import ConvolutionalModel, ConvolutionalNetwork
 from hepxai.models.network import NetworkModel
 
 

@@ -16,8 +16,8 @@ import hepxai
 from hepxai.events import Events
 from hepxai.models import DifferentiableTable, HasNeurons, Model, Tabular
 from hepxai.models.card import DenseCard, ModelCard
-from hepxai.models.dense import DenseModel
 from hepxai.models.network import NetworkModel
+from hepxai.models.table.dense import DenseModel
 from hepxai.training import fit
 
 ToyEvents = Callable[..., Events]

@@ -17,11 +17,11 @@ from torch_geometric.nn import GATConv, GCNConv, SAGEConv, TransformerConv, glob
 from hepxai.attribution import Attribution
 from hepxai.datasets import CutFlow, Reading
 from hepxai.events import Events
-from hepxai.explain import CannotExplainError, explain
+from hepxai.explainers import CannotExplainError, explain
 from hepxai.models import PygModel
-from hepxai.models.base import Differentiable, HasAttention, HasEdgeWeights
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
+from hepxai.models.protocols import Differentiable, HasAttention, HasEdgeWeights
 
 CARD = ModelCard.model_validate(
     {

@@ -12,12 +12,12 @@ import torch
 from image_events import make_images
 from torch import Tensor, nn
 
-from hepxai import chunks
+from hepxai.core import chunks
 from hepxai.events import Events
-from hepxai.explain import explain
-from hepxai.images import ImageAxis, ImageLayout
-from hepxai.models.base import HasLinearReadout
-from hepxai.models.foreign_image import ImageModel
+from hepxai.events.images import ImageAxis, ImageLayout
+from hepxai.explainers import explain
+from hepxai.models.protocols import HasLinearReadout
+from hepxai.models.wrappers.image import ImageModel
 
 ToyEvents = Callable[..., Events]
 LAYOUT = ImageLayout(

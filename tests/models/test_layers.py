@@ -8,8 +8,8 @@ from plain_pyg import RAGGED, complete, make_cloud, nearest, pair_attributes, we
 from torch import Tensor, nn
 from torch_geometric.nn import EdgeConv, GraphConv, MessagePassing, TransformerConv
 
-from hepxai.models.cloud import Cloud
-from hepxai.models.layers import DynamicEdge, Graph, Transformer, complete_edges
+from hepxai.models.graph.cloud import Cloud
+from hepxai.models.graph.layers import DynamicEdge, Graph, Transformer, complete_edges
 
 INPUTS, WIDTH = 5, 8
 PAIRS = ("delta_r", "log_mass")

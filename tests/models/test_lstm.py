@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import hepxai
+from hepxai.core.jagged import parents
 from hepxai.events import Events
-from hepxai.explain import CannotExplainError
-from hepxai.jagged import parents
+from hepxai.explainers import CannotExplainError
 from hepxai.models import Differentiable, HasAttention, HasEdgeWeights, LstmModel, Model, NetworkModel
 from hepxai.models.card import LstmCard, ModelCard
-from hepxai.models.cloud import Cloud
-from hepxai.models.lstm import time_order
+from hepxai.models.graph.cloud import Cloud
+from hepxai.models.graph.lstm import time_order
 from hepxai.training import fit
 
 ToyEvents = Callable[..., Events]

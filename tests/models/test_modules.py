@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hepxai.models.modules import as_logits, cast_like, naming_inputs, plain_module
 from hepxai.models.network import evaluating
+from hepxai.models.wrappers.modules import as_logits, cast_like, naming_inputs, plain_module
 
 
 def net() -> nn.Sequential:

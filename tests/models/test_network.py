@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from hepxai.core.files import write_tensors
 from hepxai.events import Events
-from hepxai.files import write_tensors
-from hepxai.models.base import Differentiable, HasAttention, HasEdgeWeights, Model
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel, evaluating
+from hepxai.models.protocols import Differentiable, HasAttention, HasEdgeWeights, Model
 
 CARD = ModelCard.model_validate(
     {

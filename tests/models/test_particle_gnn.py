@@ -14,9 +14,9 @@ from torch_geometric.loader import DataLoader
 
 from hepxai.events import Events
 from hepxai.models.card import ModelCard
-from hepxai.models.cloud import Cloud
+from hepxai.models.graph.cloud import Cloud
+from hepxai.models.graph.particle_gnn import ParticleGNN, Standardise
 from hepxai.models.network import NetworkModel
-from hepxai.models.particle_gnn import ParticleGNN, Standardise
 
 EVERYTHING = ModelCard.model_validate(
     {

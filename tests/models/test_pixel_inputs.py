@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from image_events import make_images
 
-from hepxai.chunks import chunk_rows
-from hepxai.models.pixels import Pixels
+from hepxai.core.chunks import chunk_rows
+from hepxai.models.image.pixels import Pixels
 
 
 def test_images_are_those_of_the_events() -> None:

@@ -27,9 +27,9 @@ from torch_geometric.nn import (
 
 from hepxai.attribution import Attribution
 from hepxai.events import Events
-from hepxai.explain import CannotExplainError, explain
+from hepxai.explainers import CannotExplainError, explain
 from hepxai.models import PygModel
-from hepxai.models.base import EdgeCoefficients
+from hepxai.models.protocols import EdgeCoefficients
 
 INPUTS = 5
 

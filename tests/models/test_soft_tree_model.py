@@ -13,8 +13,8 @@ from image_events import make_images
 
 from hepxai.events import Events
 from hepxai.models.card import ModelCard
+from hepxai.models.image.soft_tree import SoftTreeModel, TreePass
 from hepxai.models.network import NetworkModel
-from hepxai.models.soft_tree import SoftTreeModel, TreePass
 
 
 def make_model(events: Events, **keys: Any) -> SoftTreeModel:

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hepxai.core.files import write_tensors
 from hepxai.events import Events, Schema
-from hepxai.files import write_tensors
 from hepxai.models import load_model
-from hepxai.models.boosted_trees import ALGORITHMS, dumped, estimator_of
 from hepxai.models.card import BoostedTreesCard, ModelCard
 from hepxai.models.storage import bytes_as_array
-from hepxai.models.stored_trees import DEPTH, check_archive
+from hepxai.models.table.boosted_trees import ALGORITHMS, dumped, estimator_of
+from hepxai.models.table.stored_trees import DEPTH, check_archive
 
 Files = dict[str, bytes]
 

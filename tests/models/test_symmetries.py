@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from hepxai.events import Events
-from hepxai.models.cloud import Cloud
-from hepxai.models.symmetries import check_symmetries, transformed
+from hepxai.models.graph.cloud import Cloud
+from hepxai.training.symmetries import check_symmetries, transformed
 
 FEATURES = ("energy", "px", "py", "pz", "pt", "eta", "phi", "sin_phi", "cos_phi", "charge")
 ALL = ("rotation", "mirror", "forward_backward")

@@ -23,7 +23,7 @@ import hepxai
 from hepxai.events import Events
 from hepxai.models import DifferentiableTable, HasNeurons, Model, Tabular
 from hepxai.models.losses import distance, event_loss
-from hepxai.models.table import SklearnModel, TableModel
+from hepxai.models.wrappers.table import SklearnModel, TableModel
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_rows_are_scored_in_parts(events: Events, monkeypatch: pytest.MonkeyPatc
     model = TableModel(nn.Linear(2, 1), ("signal",), events.schema)
     trees = SklearnModel(forest(events), ("signal",), events.schema, clip=0.01)
     whole = [m.score_table(events.globals) for m in (model, trees)]
-    monkeypatch.setattr("hepxai.models.table.ROWS", 7)
+    monkeypatch.setattr("hepxai.models.wrappers.table.ROWS", 7)
     for before, m in zip(whole, (model, trees), strict=True):
         np.testing.assert_allclose(m.score_table(events.globals), before, rtol=1e-6)
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from hepxai import plots
+from hepxai.attribution.residuals import residual_checks
+from hepxai.core.formatting import common_power, measured, observer_name, percentage, scaled
 from hepxai.metrics.maps import single
 from hepxai.plots.means import pair_means, relative_to_uniform
 from hepxai.plots.scores import p_text, score_histograms
 from hepxai.plots.style import plain
-from hepxai.plots.text import common_power, measured, observer_name, percentage, scaled
 
 HISTORY = [
     {"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 1.1 / (i + 1), "learning_rate": 0.1}
@@ -217,16 +218,12 @@ def test_residuals_of_any_size(toy, node_map):
 
 
 def test_there_is_one_relative_residual(toy, node_map):
-    from hepxai.explain import path
-    from hepxai.plots import trust
-
-    assert trust.relative_residual is path.relative_residual
     found = node_map(toy(5)).replace(
         residual=np.array([0.0, 0.0, 0.1, 0.2, 1.0]), span=np.array([0, 0, 1, 1, 0])
     )
     ax = plots.residuals({"node_ig": found})
     assert sum(p.get_data().values.sum() for p in ax.patches) == 3  # infinite in, undefined out
-    assert [line.get_xdata()[0] for line in ax.lines] == [path.residual_checks(found)["median_residual"]]
+    assert [line.get_xdata()[0] for line in ax.lines] == [residual_checks(found)["median_residual"]]
     none = found.replace(residual=np.ones(5), span=np.zeros(5))
     assert not plots.residuals({"node_ig": none}).lines  # an infinite median has no place on the axis
 

@@ -10,21 +10,16 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.events import Events
-from hepxai.explain.convergence import compare
-from hepxai.explain.smoothgrad_scan import SmoothPoint, SmoothScan
-from hepxai.images import ImageAxis, ImageLayout
+from hepxai.events.images import ImageAxis, ImageLayout
 from hepxai.metrics.pixels import LitPixels
-from hepxai.plots.images import (
-    attribution_image,
-    convergence_figure,
-    smoothgrad_shares,
-    smoothgrad_stability,
-    truth_shares,
-    window,
-)
+from hepxai.plots.images import attribution_image, window
 from hepxai.plots.style import INK
+from hepxai.studies.comparison.figures import convergence_figure, truth_shares
+from hepxai.studies.comparison.numbers import compare
+from hepxai.studies.smoothgrad_scan.figures import smoothgrad_shares, smoothgrad_stability
+from hepxai.studies.smoothgrad_scan.numbers import SmoothPoint, SmoothScan
 
 ToyEvents = Callable[..., Events]
 LAYOUT = ImageLayout(

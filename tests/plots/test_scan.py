@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.plots.scan import Ridge, Values, importance_bars, parallel, pareto, ridges, scan_curve
 
 NUMBERS = Values("edge_dropout", [0.3, 0.1, 0.2])

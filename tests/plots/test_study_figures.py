@@ -11,6 +11,8 @@ import pytest
 
 from hepxai import metrics, plots
 from hepxai.metrics.binning import equal_bins
+from hepxai.studies.dependence import figures as dependence_figures
+from hepxai.studies.dependence import sculpting
 
 EDGES = np.linspace(-2, 2, 9)
 
@@ -20,10 +22,10 @@ def make_cuts(n=600, seed=0):
     mass, weight = rng.normal(size=n), np.ones(n)
     score = 0.5 * mass + rng.normal(size=n)
     cuts = [
-        metrics.sculpting(score, mass, weight, metrics.threshold_at(score, weight, e), EDGES)
+        sculpting.sculpting(score, mass, weight, sculpting.threshold_at(score, weight, e), EDGES)
         for e in (0.5, 0.2)
     ]
-    return cuts, metrics.shape(mass, weight, EDGES)
+    return cuts, sculpting.shape(mass, weight, EDGES)
 
 
 def make_profiles(seed=0):
@@ -52,7 +54,7 @@ def figures(maps, events):
     cuts, before = make_cuts()
     return [
         plots.score_profile(make_profiles(), xlabel="m(μμ) [GeV]").figure,
-        plots.mass_shapes(cuts, before, xlabel="m(μμ) [GeV]"),
+        dependence_figures.mass_shapes(cuts, before, xlabel="m(μμ) [GeV]"),
         plots.method_agreement(metrics.agreement_matrix(pairs)).figure,
         plots.truth_finding(findings(maps)).figure,
         plots.truth_finding(findings(maps), measure="average_precision").figure,
@@ -81,8 +83,8 @@ def test_figures_use_the_given_axes_and_leave_settings_alone(toy, pair_map):
     found = {"edge_ig": pair_map(toy(50))}
     for draw in (
         functools.partial(plots.score_profile, make_profiles(), xlabel="m"),
-        functools.partial(plots.shapes, cuts, whole),
-        functools.partial(plots.shape_ratios, cuts),
+        functools.partial(dependence_figures.shapes, cuts, whole),
+        functools.partial(dependence_figures.shape_ratios, cuts),
         functools.partial(plots.method_agreement, metrics.agreement_matrix(found)),
         functools.partial(plots.truth_finding, findings(found)),
         functools.partial(plots.truth_slices, slices(found, toy(50)), xlabel="particles"),
@@ -105,7 +107,7 @@ def test_profile_shows_its_numbers_and_all_points():
 
 def test_shapes_show_their_numbers():
     cuts, before = make_cuts()
-    top, bottom = plots.mass_shapes(cuts, before, xlabel="m(μμ) [GeV]").axes
+    top, bottom = dependence_figures.mass_shapes(cuts, before, xlabel="m(μμ) [GeV]").axes
     drawn = [p.get_data().values for p in top.patches]
     np.testing.assert_array_equal(drawn[0], before.density().value)
     np.testing.assert_array_equal(drawn[1], cuts[0].passing.density().value)
@@ -154,8 +156,8 @@ def test_nothing_to_draw(toy, pair_map):
     for ax in (
         plots.score_profile({}, xlabel="m"),
         plots.score_profile({"signal": empty}, xlabel="m"),
-        plots.shapes([], before),
-        plots.shape_ratios([]),
+        dependence_figures.shapes([], before),
+        dependence_figures.shape_ratios([]),
         plots.method_agreement(metrics.agreement_matrix(found | {"other": nothing})),
         plots.truth_finding({}),
         plots.truth_finding(findings(found)),
@@ -163,5 +165,5 @@ def test_nothing_to_draw(toy, pair_map):
         plots.truth_slices(slices(found, toy(0)), xlabel="particles"),
     ):
         ax.figure.canvas.draw()
-    high = metrics.sculpting(np.zeros(50), np.zeros(50), np.ones(50), 1.0, EDGES)  # nothing passes
-    plots.mass_shapes([high, *cuts], before, xlabel="m").canvas.draw()
+    high = sculpting.sculpting(np.zeros(50), np.zeros(50), np.ones(50), 1.0, EDGES)  # nothing passes
+    dependence_figures.mass_shapes([high, *cuts], before, xlabel="m").canvas.draw()

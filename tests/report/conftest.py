@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hepxai.attribution import Attribution, Pairs
+from hepxai.core.jagged import offsets_from_counts, parents, row_sum
 from hepxai.events import Events, Schema
-from hepxai.jagged import offsets_from_counts, parents, row_sum
 from hepxai.metrics import classification_metrics, fidelity
 from hepxai.report import ReportContent
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from image_events import make_images
 from matplotlib.figure import Figure
 
 from hepxai.attribution import Attribution
-from hepxai.estimate import as_json
+from hepxai.core.estimate import as_json
 from hepxai.events import Events
 from hepxai.metrics.pixels import truth_share
 from hepxai.metrics.targets import target_metrics
@@ -21,9 +20,6 @@ from hepxai.report.pixels import _figure, pixel_agreements, pixel_maps, pixel_se
 from hepxai.report.summary import summary
 from hepxai.report.targets import interval, target_merit, targets_section
 from hepxai.report.write import sections
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from image_events import make_images
 
 HISTORY = [{"epoch": 1.0, "train_loss": 1.0, "valid_loss": 0.9, "valid_mae_pt": 2.0}]
 

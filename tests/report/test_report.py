@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import uproot
 
-from hepxai.explain.path import residual_checks
-from hepxai.files import write_json
+from hepxai.attribution.residuals import residual_checks
+from hepxai.core.files import write_json
 from hepxai.metrics import classification_metrics
 from hepxai.metrics.maps import single
 from hepxai.plots.means import focus_means, pair_means, relative_to_uniform

@@ -12,11 +12,11 @@ from matplotlib.patches import ArrowStyle, FancyArrowPatch
 from matplotlib.text import Text
 
 from hepxai.attribution import Attribution
+from hepxai.core.formatting import measured
 from hepxai.metrics.isolation import isolation, pair_mean
 from hepxai.metrics.maps import at_edges, single
 from hepxai.metrics.steps import pt_rank
 from hepxai.plots.means import pair_means
-from hepxai.plots.text import measured
 from hepxai.report.closure import closure_part
 from hepxai.report.displays import display_figure, telling_truth
 from hepxai.report.inputs import cutflow_section, efficiency, training_section

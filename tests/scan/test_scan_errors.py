@@ -14,7 +14,7 @@ import pytest
 from scan_helpers import SMALL
 
 from hepxai.cards import CardError
-from hepxai.estimate import Estimate
+from hepxai.core.estimate import Estimate
 from hepxai.run import Run
 from hepxai.scan import METRICS, Evidence, Scan, ScanError, metric
 from hepxai.scan.sampling import WARMUP

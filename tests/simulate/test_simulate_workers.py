@@ -9,11 +9,11 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 import simulate_helpers as helpers
 
+from hepxai.core.workers import open_executor
 from hepxai.simulate import ConfigError, SimulationError, SimulationInterrupted
 from hepxai.simulate.chunk import ChunkTask, store_chunk
 from hepxai.simulate.generator import chunk_seed
 from hepxai.simulate.workers import chunks_needed, run_chunks
-from hepxai.workers import open_executor
 
 CONFIG = helpers.shipped_config()
 

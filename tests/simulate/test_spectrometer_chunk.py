@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import spectrometer_helpers as helpers
 
-from hepxai.jagged import offsets_from_counts, parents
+from hepxai.core.jagged import offsets_from_counts, parents
 from hepxai.simulate.spectrometer.chunk import ChunkTask, load_chunk, make_chunk, store_chunk
 from hepxai.simulate.spectrometer.digitisation import Strips, muon_strips, read_out
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from image_events import make_images
 
 from hepxai.events import Events
 from hepxai.models.card import ModelCard, Training
 from hepxai.training import fit, kept_checkpoints
 from hepxai.training.loop import event_order
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from image_events import make_images
 
 
 def make_card(kind: str = "convolutional", **training: Any) -> ModelCard:

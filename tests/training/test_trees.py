@@ -18,10 +18,11 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 import hepxai.training.trees
+from hepxai.core.files import read_tensors
 from hepxai.events import Events
-from hepxai.files import read_tensors
 from hepxai.metrics import auc
-from hepxai.models.boosted_trees import (
+from hepxai.models.card import BoostedTreesCard, ModelCard
+from hepxai.models.table.boosted_trees import (
     ALGORITHMS,
     BoostedTreesModel,
     estimator_of,
@@ -29,7 +30,6 @@ from hepxai.models.boosted_trees import (
     set_number_of_trees,
     unweighted_bins,
 )
-from hepxai.models.card import BoostedTreesCard, ModelCard
 from hepxai.training import History, fit, loss_weights
 
 ToyEvents = Callable[..., Events]
@@ -81,7 +81,7 @@ def test_learns(events: Events, algorithm: str) -> None:
     json.dumps(history, allow_nan=False)
 
 
-@pytest.mark.filterwarnings("ignore:AUC is:hepxai.estimate.OutOfRangeWarning")  # separable, weights of both signs
+@pytest.mark.filterwarnings("ignore:AUC is:hepxai.core.estimate.OutOfRangeWarning")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_history_by_hand(events: Events, algorithm: str) -> None:
     """Figures of each row are those of a model of so many trees."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.files import read_tensors, write_tensors
-from hepxai.jagged import IntArray
+from hepxai.core.files import read_tensors, write_tensors
+from hepxai.core.jagged import IntArray
 from hepxai.simulate.chunk import Chunk
 from hepxai.simulate.collection import Collection, FloatArray
 from hepxai.simulate.generator import EventRecord, chunk_seed

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.jagged import IntArray
+from hepxai.core.jagged import IntArray
 
 # Private to that module and never to be renamed: its bytes are part of the recipe of finished samples.
 from hepxai.simulate.config import ConfigError

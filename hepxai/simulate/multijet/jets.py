@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from hepxai.jagged import IntArray, offsets_from_counts
+from hepxai.core.jagged import IntArray, offsets_from_counts
 from hepxai.simulate.collection import BoolArray, Collection, FloatArray, delta_r
 from hepxai.simulate.config import Jet
 from hepxai.simulate.generator import EventRecord

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.files import sha256
+from hepxai.core.files import sha256
 from hepxai.simulate.config import digest
 from hepxai.simulate.generator import require
 from hepxai.simulate.multijet.chunk import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hepxai.jagged import IntArray
+from hepxai.core.jagged import IntArray
 from hepxai.simulate.collection import BoolArray, Collection, close_pairs, nearest
 from hepxai.simulate.generator import EventRecord
 from hepxai.simulate.truth import W, ancestor, kinematics

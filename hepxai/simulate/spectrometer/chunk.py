@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.files import read_tensors, write_tensors
+from hepxai.core.files import read_tensors, write_tensors
 from hepxai.simulate.spectrometer.config import MuonGun, SpectrometerConfig
 from hepxai.simulate.spectrometer.digitisation import background_strips, muon_strips, noise_strips, read_out
 from hepxai.simulate.spectrometer.propagation import Muons, cross_calorimeter, cross_layers

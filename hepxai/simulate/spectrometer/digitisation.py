@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.jagged import local_index, offsets_from_counts, parents
+from hepxai.core.jagged import local_index, offsets_from_counts, parents
 from hepxai.simulate.spectrometer.config import Background, Layers, Noise
 
 Ints = NDArray[np.int64]

@@ -11,7 +11,7 @@ import awkward as ak
 import numpy as np
 import uproot
 
-from hepxai.files import replacing
+from hepxai.core.files import replacing
 from hepxai.simulate.output import TREE
 from hepxai.simulate.spectrometer.chunk import COLLECTIONS, EVENT_COLUMNS, Columns
 

@@ -10,8 +10,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from hepxai.files import sha256
-from hepxai.progress import Advance, track
+from hepxai.core.console import Advance, track
+from hepxai.core.files import sha256
+from hepxai.core.workers import open_executor
 from hepxai.simulate.config import digest
 from hepxai.simulate.recipe import Recipe, check_output
 from hepxai.simulate.run import SampleResult
@@ -19,7 +20,6 @@ from hepxai.simulate.spectrometer.chunk import ChunkTask, Columns, load_chunk, s
 from hepxai.simulate.spectrometer.config import SpectrometerConfig, load_spectrometer
 from hepxai.simulate.spectrometer.output import write_patterns
 from hepxai.simulate.workers import SimulationError, SimulationInterrupted, alone_in
-from hepxai.workers import open_executor
 
 # The modules that decide what the events are; a change in another one leaves finished chunks valid.
 _SOURCES = ("chunk", "digitisation", "propagation")

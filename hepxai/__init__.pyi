@@ -1,0 +1,35 @@
+from .attribution import Attribution as Attribution
+from .datasets import DatasetCard as DatasetCard
+from .datasets import read as read
+from .events import Events as Events
+from .explainers import explain as explain
+from .export.friends import write_friends as write_friends
+from .models.card import ModelCard as ModelCard
+from .models.network import NetworkModel as NetworkModel
+from .models.wrappers.image import ImageModel as ImageModel
+from .models.wrappers.pyg import PygModel as PygModel
+from .models.wrappers.table import SklearnModel as SklearnModel
+from .models.wrappers.table import TableModel as TableModel
+from .run import Run as Run
+from .scan import Scan as Scan
+from .training import fit as fit
+
+__version__: str
+
+__all__ = [
+    "Attribution",
+    "DatasetCard",
+    "Events",
+    "ImageModel",
+    "ModelCard",
+    "NetworkModel",
+    "PygModel",
+    "Run",
+    "Scan",
+    "SklearnModel",
+    "TableModel",
+    "explain",
+    "fit",
+    "read",
+    "write_friends",
+]

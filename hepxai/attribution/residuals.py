@@ -1,0 +1,35 @@
+"""Completeness residuals of an attribution, relative to the change of the output."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+
+ROUNDING = 1e-6
+"""Of the largest change of an output: what single precision may leave of no change at all."""
+
+
+def relative_residual(attribution: Attribution) -> NDArray[np.float64]:
+    """Completeness residual of each event over the change of its output; NaN where nothing changed.
+
+    A change and a residual below ``ROUNDING`` of the largest change are nothing, as those of an event without
+    hits are.
+    """
+    if attribution.residual is None or attribution.span is None:
+        raise ValueError(f"{attribution.method} promises no completeness")
+    residual, span = np.abs(attribution.residual), np.abs(attribution.span)
+    floor = ROUNDING * np.nanmax(span, initial=0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.where(span == 0, np.where(residual == 0, np.nan, np.inf), residual / span)
+    return np.where((span <= floor) & (residual <= floor), np.nan, found)
+
+
+def residual_checks(attribution: Attribution) -> dict[str, float]:
+    """Median and 90 % quantile of the relative residual over the events."""
+    found = relative_residual(attribution)
+    found = found[~np.isnan(found)]
+    # "higher" does not interpolate: some residuals may be infinite.
+    median, tail = np.quantile(found, [0.5, 0.9], method="higher") if len(found) else (0.0, 0.0)
+    return {"median_residual": float(median), "p90_residual": float(tail)}

@@ -1,0 +1,1 @@
+"""Tools without physics and without torch: arrays, estimates, files, progress, workers, formatting."""

@@ -1,0 +1,424 @@
+"""Events: the one data structure. Columnar, jagged, frozen; its views feed the models."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.core.jagged import (
+    IntArray,
+    all_pairs,
+    local_index,
+    offsets_from_counts,
+    parents,
+    row_numbers,
+    take_rows,
+)
+from hepxai.events.images import ImageLayout
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Batch
+
+SPLITS = ("train", "valid", "test")
+P4 = ("pt", "eta", "phi", "mass")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the columns of :class:`Events` mean.
+
+    Attributes
+    ----------
+    features, units : tuple of str, length F
+        Particle features that the model sees, and their units ("" for none).
+    types : tuple of str
+        Particle types; ``Events.type`` indexes this.
+    classes : tuple of str
+        Class names; ``Events.label`` indexes this.
+    globals, global_units : tuple of str, length G
+        Event-level features.
+    pair_features : tuple of str
+        Features of ordered pairs, computed from the four-momenta (see `hepxai.events.pair_features`).
+    collections : tuple of str
+        For each type, the branch prefix it was read from; friend trees point back to it.
+    targets, target_units : tuple of str, length T
+        What a regression learns.
+    image : ImageLayout, optional
+        Which features give the rows and columns of the image.
+    identity : tuple of str
+        Input branches of run, luminosity block and event number, "" for none; empty if none are known.
+        The macro beside friend trees compares them.
+    """
+
+    features: tuple[str, ...]
+    units: tuple[str, ...]
+    types: tuple[str, ...]
+    classes: tuple[str, ...]
+    globals: tuple[str, ...] = ()
+    global_units: tuple[str, ...] = ()
+    pair_features: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    target_units: tuple[str, ...] = ()
+    image: ImageLayout | None = None
+    identity: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        units = {"features": self.units, "globals": self.global_units, "targets": self.target_units}
+        for name, own in units.items():
+            if len(getattr(self, name)) != len(own):
+                raise ValueError(f"{len(getattr(self, name))} {name} but {len(own)} units")
+
+    def to_json(self) -> str:
+        """Text for the header of a file; see `from_json`."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Schema:
+        """Schema that `to_json` wrote, also an earlier version of it."""
+        kept = json.loads(text)
+        image = kept.pop("image", None)
+        names = {name: tuple(value) for name, value in kept.items()}
+        return Schema(**names, image=None if image is None else ImageLayout.from_json(image))
+
+    def need_equal(self, other: Schema) -> None:
+        """Refuse baseline events that mean something else than those that are explained."""
+        for name in (f.name for f in dataclasses.fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"the explained events have {name} {mine}, those of the baseline {theirs}; read both "
+                    "with one data-set card"
+                )
+
+    def code(self, particle: str) -> int:
+        """Number of a particle type, with the known names in the error."""
+        if particle not in self.types:
+            raise KeyError(f"no particle type {particle!r}; the card has {', '.join(self.types)}")
+        return self.types.index(particle)
+
+    def column(self, feature: str) -> int:
+        """Column of a particle feature, with the known names in the error."""
+        if feature not in self.features:
+            raise KeyError(f"no particle feature {feature!r}; the card has {', '.join(self.features)}")
+        return self.features.index(feature)
+
+
+@dataclass(frozen=True)
+class Events:
+    """A population of events with particles, labels, signed weights and identity.
+
+    Event ``e`` owns the flat particles ``offsets[e]:offsets[e+1]``. Events that failed the card's
+    selection are not here; ``file`` and ``entry`` say where each event came from, so that
+    results can be written back row by row.
+
+    Attributes
+    ----------
+    schema : Schema
+    offsets : ndarray of int64, shape [E+1]
+    particles : ndarray of float32, shape [N, F]
+        Physical values, not standardised. Momenta in GeV.
+    p4 : ndarray of float32, shape [N, 4]
+        pt [GeV], eta, phi, mass [GeV].
+    type : ndarray of int64, shape [N]
+    index : ndarray of int64, shape [N]
+        Position inside the original collection; -1 for particles without one (missing momentum).
+    label : ndarray of int64, shape [E]
+    weight : ndarray of float64, shape [E]
+        Signed.
+    globals : ndarray of float32, shape [E, G]
+    run, luminosity_block, event : ndarray of int64, shape [E]
+    file, entry : ndarray of int64, shape [E]
+    files : tuple of str
+        ``path:tree`` for each value of ``file``.
+    file_entries : tuple of int
+        Number of entries of each file, selected or not.
+    split : ndarray of int64, shape [E]
+        Index into ``SPLITS``.
+    observers : mapping of str to ndarray of float64, shape [E]
+        Carried along, never learned from.
+    truth : mapping of str to ndarray of bool, shape [N]
+    targets : ndarray of float32, shape [E, T]
+        What a regression learns; NaN where an event has none.
+    """
+
+    schema: Schema
+    offsets: IntArray
+    particles: NDArray[np.float32]
+    p4: NDArray[np.float32]
+    type: IntArray
+    index: IntArray
+    label: IntArray
+    weight: NDArray[np.float64]
+    globals: NDArray[np.float32]
+    run: IntArray
+    luminosity_block: IntArray
+    event: IntArray
+    file: IntArray
+    entry: IntArray
+    split: IntArray
+    files: tuple[str, ...]
+    file_entries: tuple[int, ...]
+    observers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    truth: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    targets: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
+
+    def __post_init__(self) -> None:
+        """Refuse columns that do not line up: a misaligned event is a wrong result."""
+        if not self.schema.targets and self.targets.size == 0:
+            object.__setattr__(self, "targets", np.zeros((len(self), 0), dtype=np.float32))
+        for name, column in self._event_columns().items():
+            if len(column) != len(self):
+                raise ValueError(f"{name} has {len(column)} rows for {len(self)} events")
+        for name, column in self._particle_columns().items():
+            if len(column) != self.n_particles:
+                raise ValueError(f"{name} has {len(column)} rows for {self.n_particles} particles")
+        if self.offsets[0] != 0 or np.any(np.diff(self.offsets) < 0):
+            raise ValueError("offsets must start at 0 and never decrease")
+        if len(self.files) != len(self.file_entries):
+            raise ValueError(f"{len(self.file_entries)} numbers of entries for {len(self.files)} files")
+        tables = {"particles": self.schema.features, "p4": P4, "globals": self.schema.globals}
+        tables["targets"] = self.schema.targets
+        for name, columns in tables.items():
+            if getattr(self, name).shape[1:] != (len(columns),):
+                raise ValueError(f"{name} has shape {getattr(self, name).shape} for the columns {columns}")
+        self._refuse_values()
+
+    def _refuse_values(self) -> None:
+        """Refuse numbers that stand for nothing, and weights that no sum survives."""
+        meant = {"label": self.schema.classes, "split": SPLITS, "file": self.files, "type": self.schema.types}
+        for name, known in meant.items():
+            column = getattr(self, name)
+            if known and (odd := column[(column < 0) | (column >= len(known))]).size:
+                numbers = f"write 0 to {len(known) - 1}, for {', '.join(known[:9])}"
+                raise ValueError(f"{name} holds {odd[0]} ({odd.size} such); {numbers}")
+        if (odd := np.flatnonzero(~np.isfinite(self.weight))).size:
+            bad = f"the weight of event {odd[0]} is {self.weight[odd[0]]} ({odd.size} such)"
+            raise ValueError(f"{bad}; write finite weights, 0 for events that do not count")
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.schema.classes)
+        size = f"{len(self):,} events ({names}), {self.n_particles:,} particles"
+        return f"<Events: {size}, {len(self.files)} files>"
+
+    # --- size and identity -------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_particles(self) -> int:
+        """Number of particles in all events."""
+        return int(self.offsets[-1])
+
+    @property
+    def counts(self) -> IntArray:
+        """Particles per event, ``[E]``."""
+        return np.diff(self.offsets)
+
+    @property
+    def parent(self) -> IntArray:
+        """Event of every particle, ``[N]``."""
+        return parents(self.offsets)
+
+    def pairs(self) -> tuple[IntArray, IntArray, IntArray]:
+        """All ordered pairs ``(src, dst, pair_offsets)``; see `hepxai.core.jagged.all_pairs`."""
+        return all_pairs(self.offsets)
+
+    def _event_columns(self) -> dict[str, NDArray[Any]]:
+        identity = ("run", "luminosity_block", "event", "file", "entry", "split")
+        names = ("label", "weight", "globals", "targets", *identity)
+        return {n: getattr(self, n) for n in names} | {f"observers.{k}": v for k, v in self.observers.items()}
+
+    def _particle_columns(self) -> dict[str, NDArray[Any]]:
+        names = ("particles", "p4", "type", "index")
+        return {n: getattr(self, n) for n in names} | {f"truth.{k}": v for k, v in self.truth.items()}
+
+    # --- subsets -----------------------------------------------------------------------------
+
+    def __getitem__(self, which: int | slice | NDArray[Any] | Sequence[int]) -> Events:
+        """Events at the given positions (one of them, too), or where a boolean mask of length E is true."""
+        rows = row_numbers(which, len(self))
+        flat, offsets = take_rows(self.offsets, rows)
+        own: dict[str, Any] = {n: c[rows] for n, c in self._event_columns().items() if "." not in n}
+        own |= {n: c[flat] for n, c in self._particle_columns().items() if "." not in n}
+        observers = {k: v[rows] for k, v in self.observers.items()}
+        truth = {k: v[flat] for k, v in self.truth.items()}
+        return dataclasses.replace(self, offsets=offsets, observers=observers, truth=truth, **own)
+
+    def __iter__(self) -> Iterator[Events]:
+        """One event after the other, each as `Events` of length 1."""
+        return (self[row : row + 1] for row in range(len(self)))
+
+    def where(self, split: str) -> Events:
+        """Events of one split: "train", "valid" or "test"."""
+        if split not in SPLITS:
+            raise KeyError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+        return self[self.split == SPLITS.index(split)]
+
+    def replace(self, **columns: Any) -> Events:
+        """Copy with other columns, checked again."""
+        return dataclasses.replace(self, **columns)
+
+    @staticmethod
+    def concatenate(parts: Iterable[Events]) -> Events:
+        """One population from parts that share a schema and a list of files."""
+        chunks = list(parts)
+        if not chunks:
+            raise ValueError("nothing to concatenate")
+        first = chunks[0]
+        if any(c.schema != first.schema or c.files != first.files for c in chunks):
+            raise ValueError("parts differ in schema or files; read them with one card")
+        names = [*first._event_columns(), *first._particle_columns()]
+        joined: dict[str, Any] = {n: np.concatenate([_column(c, n) for c in chunks]) for n in names}
+        return dataclasses.replace(
+            first,
+            offsets=offsets_from_counts(np.concatenate([c.counts for c in chunks])),
+            observers={k: joined.pop(f"observers.{k}") for k in first.observers},
+            truth={k: joined.pop(f"truth.{k}") for k in first.truth},
+            **joined,
+        )
+
+    # --- views -------------------------------------------------------------------------------
+
+    def table(self) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+        """Event-level features ``[E, G]`` and their names."""
+        return self.globals, self.schema.globals
+
+    def padded(self, maximum: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Particle features ``[E, M, F]``, zero-padded, and the mask of real particles ``[E, M]``.
+
+        Raises
+        ------
+        ValueError
+            If an event has more than ``maximum`` particles: dropping some would be silent.
+        """
+        longest = int(self.counts.max(initial=0))
+        size = longest if maximum is None else maximum
+        if longest > size:
+            raise ValueError(f"an event has {longest} particles, more than maximum={size}")
+        mask = np.arange(size) < self.counts[:, None]
+        values = np.zeros((len(self), size, self.particles.shape[1]), dtype=np.float32)
+        values[mask] = self.particles
+        return values, mask
+
+    def graph(self) -> Batch:
+        """Fully connected particle graphs as one PyG ``Batch`` of E graphs.
+
+        ``x [N, F]``, ``edge_index [2, P]`` (source, target), ``y``, ``weight``, ``p4``, ``batch``, ``ptr``;
+        arrays are shared with the events where torch allows it.
+        """
+        import torch
+        from torch_geometric.data import Batch
+
+        src, dst, pair_offsets = self.pairs()
+        batch = Batch(
+            x=torch.as_tensor(self.particles),
+            p4=torch.as_tensor(self.p4),
+            edge_index=torch.as_tensor(np.stack([src, dst])),
+            y=torch.as_tensor(self.label),
+            weight=torch.as_tensor(self.weight),
+            batch=torch.as_tensor(self.parent),
+            ptr=torch.as_tensor(self.offsets),
+        )
+        # Batch.from_data_list would loop over events; this is what it records to take the batch apart again.
+        events, zero = torch.arange(len(self) + 1), torch.zeros(len(self), dtype=torch.int64)
+        batch._num_graphs = len(self)
+        per_particle = dict.fromkeys(("x", "p4"), batch.ptr)
+        batch._slice_dict = per_particle | {
+            "edge_index": torch.as_tensor(pair_offsets),
+            "y": events,
+            "weight": events,
+        }
+        batch._inc_dict = dict.fromkeys(batch._slice_dict, zero) | {"edge_index": batch.ptr[:-1]}
+        return batch
+
+    def image(
+        self,
+        layout: ImageLayout | None = None,
+        *,
+        where: NDArray[np.bool_] | None = None,
+        weight: str | None = None,
+    ) -> NDArray[np.float32]:
+        """Particles as detector images ``[E, T, R, C]``, one channel per particle type that is drawn.
+
+        A dense image of 9 x 384 pixels takes 14 kB: ask for ``events[rows].image()`` chunk by chunk.
+
+        Parameters
+        ----------
+        layout : ImageLayout, optional
+            The schema's by default. Particles outside are not drawn.
+        where : ndarray of bool, shape [N], optional
+            Particles to draw, for example ``events.truth["fromMuon"]``; all by default.
+        weight : str, optional
+            A feature, or one of pt, eta, phi, mass, summed in each pixel. By default the layout's ``value``;
+            without one a lit pixel is 1.
+        """
+        chosen = self.image_layout(layout)
+        shape = (len(self), *chosen.shape)
+        pixel = self.pixels(chosen)
+        drawn = pixel >= 0 if where is None else (pixel >= 0) & where
+        at = self.parent[drawn] * int(np.prod(chosen.shape)) + pixel[drawn]
+        quantity = weight or chosen.quantity
+        if quantity is None:
+            lit = np.zeros(int(np.prod(shape)), dtype=np.float32)
+            lit[at] = 1
+            return lit.reshape(shape)
+        summed = np.bincount(at, weights=self.values_of(quantity)[drawn], minlength=int(np.prod(shape)))
+        return summed.reshape(shape).astype(np.float32)
+
+    def pixels(self, layout: ImageLayout | None = None) -> IntArray:
+        """Place of every particle in its event's flat image ``[T * R * C]``, -1 where it is not drawn."""
+        chosen = self.image_layout(layout)
+        channels, rows, columns = chosen.shape
+        channel = np.full(len(self.schema.types), -1)
+        channel[[self.schema.code(t) for t in chosen.types]] = np.arange(channels)
+        of = channel[self.type]
+        pixel = chosen.pixels(self.values_of(chosen.rows.feature), self.values_of(chosen.columns.feature))
+        return np.where((of < 0) | (pixel < 0), -1, of * (rows * columns) + pixel)
+
+    def image_layout(self, layout: ImageLayout | None = None) -> ImageLayout:
+        """The given layout, or the schema's.
+
+        Raises
+        ------
+        ValueError
+            If there is neither.
+        """
+        chosen = layout or self.schema.image
+        if chosen is None:
+            raise ValueError("these events have no image; say image: on the data-set card, or give a layout")
+        return chosen
+
+    # --- physics helpers ---------------------------------------------------------------------
+
+    def values_of(self, name: str) -> NDArray[np.float32]:
+        """One particle quantity ``[N]``: a learned feature or pt, eta, phi, mass."""
+        if name in P4:
+            return np.asarray(self.p4[:, P4.index(name)])
+        return np.asarray(self.particles[:, self.schema.column(name)])
+
+    def is_type(self, particle: str) -> NDArray[np.bool_]:
+        """Mask of the particles of one type, ``[N]``."""
+        return np.asarray(self.type == self.schema.code(particle))
+
+    def labels_of_particles(self) -> list[str]:
+        """Human names like ``muon 1`` (numbered inside event and type), ``[N]``."""
+        key = self.parent * len(self.schema.types) + self.type
+        order = np.argsort(key, kind="stable")
+        starts = offsets_from_counts(np.unique(key, return_counts=True)[1])
+        rank = np.empty(self.n_particles, dtype=np.int64)
+        rank[order] = local_index(starts)
+        return [f"{self.schema.types[t]} {r + 1}" for t, r in zip(self.type, rank, strict=True)]
+
+
+def _column(events: Events, name: str) -> Any:
+    group, _, key = name.partition(".")
+    value = getattr(events, group)
+    return value[key] if key else value

@@ -1,0 +1,103 @@
+"""Detector images: which pixel a particle lights, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.core.jagged import IntArray
+
+
+@dataclass(frozen=True)
+class ImageAxis:
+    """Rows or columns of an image, and the quantity that says where a particle lies.
+
+    Attributes
+    ----------
+    feature : str
+        A particle feature, or one of pt, eta, phi, mass.
+    bins : int or tuple of float
+        A number: the feature counts bins from 0. Rising edges: the feature is a coordinate; a bin has its
+        lower edge, the last one its upper edge as well.
+    """
+
+    feature: str
+    bins: int | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bins, int):
+            if self.bins < 1:
+                raise ValueError(f"{self.feature}: an axis needs at least one bin, got {self.bins}")
+        elif len(self.bins) < 2 or not all(a < b for a, b in pairwise(self.bins)):
+            raise ValueError(f"{self.feature}: bin edges must be two or more, each above the one before")
+
+    @property
+    def size(self) -> int:
+        """Number of bins."""
+        return self.bins if isinstance(self.bins, int) else len(self.bins) - 1
+
+    def index(self, values: NDArray[np.number]) -> IntArray:
+        """Bin of every value, -1 where it lies outside, is no bin number, or no number at all."""
+        if isinstance(self.bins, int):
+            inside = (values >= 0) & (values < self.bins) & (values == np.floor(values))
+            return np.where(inside, values, -1).astype(np.int64)
+        # In the type of the values: 0.7 of an ntuple is the float32 nearest to it, and so is the edge.
+        kind = values.dtype if values.dtype.kind == "f" else np.float64
+        edges = np.asarray(self.bins, dtype=kind)
+        inside = (values >= edges[0]) & (values <= edges[-1])
+        found = np.minimum(np.searchsorted(edges, values, side="right") - 1, self.size - 1)
+        return np.where(inside, found, -1).astype(np.int64)
+
+
+LIT = "lit"
+"""Value of an image whose pixels are 0 or 1."""
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """How the particles of an event become an image.
+
+    Attributes
+    ----------
+    rows, columns : ImageAxis
+    types : tuple of str
+        Particle types that are drawn, one channel each.
+    value : str, optional
+        Particle feature, or one of pt, eta, phi, mass, whose sum is the value of a pixel. "lit": a pixel with
+        particles is 1, all others are 0; so it is if nothing is given, too.
+    """
+
+    rows: ImageAxis
+    columns: ImageAxis
+    types: tuple[str, ...]
+    value: str | None = None
+
+    @property
+    def quantity(self) -> str | None:
+        """Quantity summed in each pixel; None if pixels are 0 or 1."""
+        return None if self.value == LIT else self.value
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns."""
+        return len(self.types), self.rows.size, self.columns.size
+
+    def pixels(self, rows: NDArray[np.number], columns: NDArray[np.number]) -> IntArray:
+        """Pixel ``row * C + column`` of values along both axes, -1 outside."""
+        r, c = self.rows.index(rows), self.columns.index(columns)
+        return np.where((r < 0) | (c < 0), -1, r * self.columns.size + c)
+
+    @staticmethod
+    def from_json(kept: Mapping[str, Any]) -> ImageLayout:
+        """Layout from what `dataclasses.asdict` made of it, also by way of JSON."""
+        rows, columns = (ImageAxis(kept[a]["feature"], _bins(kept[a]["bins"])) for a in ("rows", "columns"))
+        return ImageLayout(rows, columns, tuple(kept["types"]), kept.get("value"))
+
+
+def _bins(kept: int | Sequence[float]) -> int | tuple[float, ...]:
+    return kept if isinstance(kept, int) else tuple(kept)

@@ -1,0 +1,1 @@
+"""Methods for particles and pairs of particles."""

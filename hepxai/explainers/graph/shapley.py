@@ -1,0 +1,374 @@
+"""Shapley values of particles and Shapley interactions of pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import comb
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+
+from hepxai.attribution import Attribution, Pairs
+from hepxai.attribution.residuals import residual_checks
+from hepxai.core.console import say
+from hepxai.core.jagged import IntArray, all_pairs, row_sum
+from hepxai.events import Events
+from hepxai.explainers.base import CannotExplainError, Chunked, Explainer, register
+from hepxai.explainers.coalitions import (
+    Array,
+    Game,
+    complete,
+    index_weights,
+    permutations,
+    skipping,
+    subsets,
+)
+from hepxai.models.graph.cloud import Cloud
+from hepxai.models.protocols import Differentiable
+from hepxai.models.target import Target
+
+LARGEST = 16
+"""Particles up to which all coalitions can be asked for: 65,536 scores an event."""
+SCORES = 65_536
+"""Scores that the events of a chunk need, where it is more than one event: a second or two of work."""
+
+
+MOMENT = 5.0
+"""Minimum expected time in seconds for which it is printed beforehand."""
+PROBED = 20_000
+"""Number of scores that is fast with any network and is not timed."""
+
+
+class Found(NamedTuple):
+    """Values and their standard errors ``[E, P]``, and the change ``[E]`` that the values add up to."""
+
+    values: Array
+    errors: Array
+    span: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapleyExplainer(Explainer):
+    """Shapley interaction index of ``order`` particles, on the logit; see the two methods below.
+
+    ``v(S)`` is the score of the event that has the particles S and no others: the network gets the smaller
+    event, searches neighbours in it and reads out over it.
+
+    Attributes
+    ----------
+    exact_up_to : int
+        Events of up to so many particles, 2 to ``LARGEST``, are worked out from all 2^n sets. For larger ones
+        the sum over S is stratified by the size of S and the strata in the middle are sampled, without bias;
+        ``Attribution.error`` has the standard errors, 0 where exact.
+    repeats : int
+        Independent samples of each larger event, n permutations each
+        (see `hepxai.explainers.coalitions.permutations`); at least 16, or their spread says little. Of sizes
+        with no more than ``repeats * n`` sets all are taken instead.
+    seed : int
+        Of the permutations.
+    empty : float, optional
+        Score of the event with no particle; by default what the model gives for one.
+    max_evaluations : int, optional
+        Scores that may be asked of the model in all: a population that needs more is refused at once.
+    quiet : bool
+        Do not print the expected time before the computation; short computations never print it.
+    """
+
+    needs = Differentiable
+    order: ClassVar[int]
+    exact_up_to: int = 12
+    repeats: int = 32
+    seed: int = 0
+    empty: float | None = None
+    max_evaluations: int | None = None
+    quiet: bool = dataclasses.field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        budget: Any = self.max_evaluations
+        if budget is not None and not (type(budget) is int and budget >= 1):
+            raise ValueError(f"max_evaluations={budget!r}; a whole number of at least 1 is needed")
+        for name, least, most in (("exact_up_to", 2, LARGEST), ("repeats", 16, 10**6), ("seed", 0, 2**63)):
+            value: Any = getattr(self, name)  # from a command line it may be anything
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name}={value!r}; a whole number from {least} to {most} is needed")
+        empty: Any = self.empty
+        if empty is not None and not (type(empty) in (int, float) and np.isfinite(empty)):
+            raise ValueError(
+                f"empty={empty!r}; a finite number is needed, the score of an event with no particle"
+            )
+
+    def prepare(self, model: Differentiable, events: Events, target: str) -> Self:
+        """Settle the score of the empty event."""
+        if self.empty is not None:
+            return self
+        return dataclasses.replace(self, empty=_empty_score(self.name, model, events, target))
+
+    def attribute(self, model: Differentiable, events: Events, target: str) -> Attribution:
+        """Signed values with errors, axes ("particle",) or ("pair",)."""
+        if self.empty is None:
+            raise ValueError("the score of the empty event is not settled; call prepare or explain")
+        if not self.quiet:
+            self.announce(model, events, target)
+        chunked = Chunked(events, list(self._chunks(events.counts)))
+        clouds = chunked.clouds(self.name, progress=self.progress)
+        found = [
+            self._chunk(Game(model, cloud, Target.of(model.outputs, target), self.empty), events[rows])
+            for rows, cloud in zip(chunked.chunks, clouds, strict=True)
+        ]
+        pairs = Pairs.complete(events) if self.order == 2 else None
+        settings = self.settings() | {"baseline": "the event with no particle"}
+        if pairs is not None:
+            settings["directed"] = False  # the two orders of a pair share its interaction
+        values, error = (_joined(chunked, pairs, [f[i] for f in found]) for i in (0, 1))
+        span = chunked.per_event([torch.as_tensor(f.span) for f in found])
+        return Attribution(
+            values,
+            ("particle",) if pairs is None else ("pair",),
+            events,
+            self.name,
+            target,
+            settings=settings,
+            pairs=pairs,
+            residual=row_sum(values, events.offsets if pairs is None else pairs.offsets) - span,
+            span=span,
+            error=error,
+        )
+
+    def checks(self, found: Attribution) -> dict[str, float]:
+        """Completeness."""
+        return residual_checks(found)
+
+    # --- cost --------------------------------------------------------------------------------
+
+    def evaluations(self, counts: IntArray) -> IntArray:
+        """Scores that each of some events needs, from their numbers of particles."""
+        different, place = np.unique(counts, return_inverse=True)
+        work: IntArray = np.array([self._work(int(n)) for n in different], dtype=np.int64)[place]
+        return work
+
+    def announce(self, model: Differentiable, events: Events, target: str) -> None:
+        """Print the number of scores that the events need and the expected time.
+
+        Raises
+        ------
+        ValueError
+            If they need more than ``max_evaluations``.
+        """
+        work = self.evaluations(events.counts)
+        total, most = int(work.sum()), int(events.counts.max(initial=0))
+        who = f"{self.name}: {len(events):,} events of up to {most} particles"
+        need = f"{who} need {total:,} scores of the model"
+        if self.max_evaluations is not None and total > self.max_evaluations:
+            fit = int(np.searchsorted(np.cumsum(work), self.max_evaluations, side="right"))
+            least = int(dataclasses.replace(self, exact_up_to=2, repeats=16).evaluations(events.counts).sum())
+            raise ValueError(
+                f"{need}, more than max_evaluations={self.max_evaluations}; explain fewer events (the first "
+                f"{fit} fit), raise the budget, or sample less: exact_up_to=2 and repeats=16 need {least:,}"
+            )
+        seconds = total * self._seconds(model, events, work, target)
+        if seconds > MOMENT:
+            shown = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
+            say(f"{need}, about {shown}; fewer events, or a smaller `repeats`, take less")
+
+    def _seconds(self, model: Differentiable, events: Events, work: IntArray, target: str) -> float:
+        """Time of one score, measured on the most expensive events; 0 if there is little to compute."""
+        if work.sum() < PROBED:
+            return 0.0
+        counts = events.counts
+        n = int(np.argmax(np.bincount(counts, weights=work)))
+        row = torch.as_tensor(np.flatnonzero(counts == n)[:1])
+        game = Game(model, Cloud.of(events).take(row), Target.of(model.outputs, target), self.empty or 0.0)
+        sets = [np.tile(np.arange(k), (1, 64, 1)) for k in {max(n // 2, 1), n}]
+        game.scores(sets[0])  # the first call of a network is slower
+        start = time.perf_counter()
+        for members in sets:
+            game.scores(members)
+        return (time.perf_counter() - start) / (64 * len(sets))
+
+    def silent(self) -> Self:
+        """Copy that shows no progress bar and says nothing."""
+        return dataclasses.replace(self, progress=False, quiet=True)
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able settings, without ``quiet``."""
+        return {k: v for k, v in super().settings().items() if k != "quiet"}
+
+    # --- what tells the two apart ------------------------------------------------------------
+
+    @abstractmethod
+    def span(self, n: int, score: Mapping[int, Array]) -> Array:
+        """Change ``[E]`` that the values of an event add up to, from the scores of all sets of some sizes."""
+
+    @abstractmethod
+    def differences(self, order: IntArray, start: Array) -> tuple[Array, IntArray]:
+        """Differences of scores along permutations, and the number of the set T whose they are.
+
+        Both ``[E, R, n, n-t+1]``, S growing along the last axis, from ``order [E, R, n, n]`` and
+        ``start [E, R, n, n+1]``, the scores of their first particles.
+        """
+
+    @abstractmethod
+    def entries(self, values: Array, n: int) -> Array:
+        """Entries of the attribution, from the values of the sets T."""
+
+    # --- the work ----------------------------------------------------------------------------
+
+    def _sizes(self, n: int) -> tuple[int, ...]:
+        """Sizes of which all sets are scored."""
+        return tuple(k for k in range(n + 1) if n <= self.exact_up_to or comb(n, k) <= self.repeats * n)
+
+    def _work(self, n: int) -> int:
+        """Scores that an event of n particles needs."""
+        sizes = self._sizes(n)
+        return sum(comb(n, k) for k in sizes) + self.repeats * n * (n + 1 - len(sizes))
+
+    def _chunks(self, counts: IntArray) -> Iterator[IntArray]:
+        """Events of one multiplicity, as many as ``SCORES`` allows."""
+        for n in map(int, np.unique(counts)):
+            size, rows = max(SCORES // self._work(n), 1), np.flatnonzero(counts == n)
+            yield from np.split(rows, range(size, len(rows), size))
+
+    def _chunk(self, game: Game, events: Events) -> Found:
+        n = game.n
+        sizes = self._sizes(n)
+        score = game.scores_by_size(sizes)
+        values: Array = np.concatenate(list(score.values()), axis=1) @ index_weights(n, self.order, sizes).T
+        errors = np.zeros_like(values)
+        if len(sizes) <= n:
+            rest, errors = self._sampled(game, events, score)
+            values = values + rest
+        return Found(self.entries(values, n), self.entries(errors, n), self.span(n, score))
+
+    def _sampled(self, game: Game, events: Events, score: Mapping[int, Array]) -> tuple[Array, Array]:
+        """What the strata of S that are not complete add, with its standard error, ``[E, P]``."""
+        order = permutations(events, self.repeats, self.seed)
+        difference, number = self.differences(order, game.joining(order, score))
+        sampled = ~complete(game.n, self.order, tuple(score))
+        found = _means(difference[..., sampled], number[..., sampled], comb(game.n, self.order))
+        return sampled.mean() * found[0], sampled.mean() * found[1]
+
+
+@register("shapley")
+@dataclass(frozen=True, kw_only=True)
+class Shapley(ShapleyExplainer):
+    """Shapley values of particles: what each adds to the score, in the mean over all orders of joining.
+
+    ``φ_i = Σ_{S ⊆ N∖i} s! (n-s-1)! / n! [v(S ∪ i) - v(S)]`` (Shapley, 1953). They add up to
+    ``span = v(N) - v(∅)``, the score of the event less that of the empty one.
+
+    Attributes
+    ----------
+    exact_up_to, repeats, seed, empty, max_evaluations, quiet
+        See `ShapleyExplainer`.
+    """
+
+    order = 1
+
+    def span(self, n: int, score: Mapping[int, Array]) -> Array:
+        """``v(N) - v(∅)``."""
+        return score[n][:, 0] - score[0][:, 0]
+
+    def differences(self, order: IntArray, start: Array) -> tuple[Array, IntArray]:
+        """What each particle adds to those before it."""
+        return np.diff(start, axis=-1), order
+
+    def entries(self, values: Array, n: int) -> Array:
+        """One for each particle."""
+        return values
+
+
+@register("shapley_interaction")
+@dataclass(frozen=True, kw_only=True)
+class ShapleyInteraction(ShapleyExplainer):
+    """Shapley interactions of pairs: what two particles add together, beyond what each adds alone.
+
+    ``I_ij = Σ_{S ⊆ N∖ij} s! (n-s-2)! / (n-1)! [v(S ∪ ij) - v(S ∪ i) - v(S ∪ j) + v(S)]`` (Grabisch and
+    Roubens, Int. J. Game Theory 28 (1999) 547). Each of the two ordered pairs has half of it, as in SHAP: the
+    entries of a pair of particles add up to its interaction, and ``φ_i - Σ_j I_ij / 2`` is left for i itself.
+
+    The entries of an event add up to ``span = 1/2 Σ_i {[v(N) - v(N∖i)] - [v(i) - v(∅)]}``: half of what the
+    particles add to all others more than to the empty event.
+
+    Attributes
+    ----------
+    exact_up_to, repeats, seed, empty, max_evaluations, quiet
+        See `ShapleyExplainer`.
+    """
+
+    order = 2
+
+    def span(self, n: int, score: Mapping[int, Array]) -> Array:
+        """Half of what the particles add as the last one, less what they add as the first."""
+        found: Array = n * (score[n] + score[0])[:, 0] / 2
+        for k in (1, n - 1):
+            found = found - (score[k].sum(axis=1) if n else 0.0) / 2
+        return found
+
+    def differences(self, order: IntArray, start: Array) -> tuple[Array, IntArray]:
+        """Second differences for particles next to each other: with both, either and none."""
+        both, first, none = start[..., 2:], start[..., 1:-1], start[..., :-2]
+        number = _number(start.shape[-2])[order[..., :-1], order[..., 1:]]
+        return both - first - skipping(start) + none, number
+
+    def entries(self, values: Array, n: int) -> Array:
+        """One for each ordered pair: half of the interaction."""
+        src, dst, _ = all_pairs(np.array([0, n]))
+        return values[:, _number(n)[src, dst]] / 2
+
+
+def _number(n: int) -> IntArray:
+    """Row of a pair among `subsets`, in either order, ``[n, n]``."""
+    first, second = subsets(n, 2).T
+    number = np.zeros((n, n), dtype=np.int64)
+    number[first, second] = number[second, first] = np.arange(len(first))
+    return number
+
+
+def _means(difference: Array, number: IntArray, size: int) -> tuple[Array, Array]:
+    """Mean difference of each set T over independent samples, with its standard error, ``[E, P]``.
+
+    All samples that have a T have it equally often, at places that are equally likely: the mean over them is
+    unbiased. The error is infinite for a T that fewer than two samples have.
+    """
+    samples = difference.shape[:2]
+    row = np.arange(np.prod(samples)).reshape(*samples, 1, 1)
+    flat, shape = (row * size + number).ravel(), (*samples, size)
+    total = np.bincount(flat, difference.ravel(), minlength=row.size * size).reshape(shape)
+    times = np.bincount(flat, minlength=row.size * size).reshape(shape)
+    each, has = total / np.maximum(times, 1), times > 0
+    many = has.sum(axis=1)
+    mean = each.sum(axis=1) / np.maximum(many, 1)
+    square = (has * (each - mean[:, None]) ** 2).sum(axis=1)
+    return mean, np.where(many > 1, np.sqrt(square / np.maximum(many * (many - 1), 1)), np.inf)
+
+
+def _joined(chunked: Chunked, pairs: Pairs | None, parts: list[Array]) -> Array:
+    flat = [torch.as_tensor(p.ravel()) for p in parts]
+    found = chunked.per_particle(flat) if pairs is None else chunked.per_pair(flat, pairs)
+    return np.asarray(found, dtype=np.float64)
+
+
+def _empty_score(method: str, model: Differentiable, events: Events, target: str) -> float:
+    """Score that the model gives to an event with no particle."""
+    cloud = Cloud.of(events)
+    nobody = torch.zeros(1, 0, dtype=torch.int64)
+    with torch.no_grad():
+        try:
+            score = float(Target.of(model.outputs, target)(model.forward_cloud(cloud.regroup(nobody))))
+            if not np.isfinite(score):
+                raise ValueError(f"the score is {score}")
+        except Exception as problem:  # a model that somebody brought may raise anything here
+            if len(events):  # one that cannot score any event says why itself
+                model.forward_cloud(cloud.take(torch.tensor([int(np.argmax(events.counts))])))
+            raise CannotExplainError(
+                f"{method} needs the score of an event with no particle, and {type(model).__name__} gives "
+                f"none ({type(problem).__name__}: {problem}). A torch_geometric module gives one if its "
+                "pooling is told the number of events, as in global_add_pool(x, batch.batch, "
+                "size=batch.num_graphs); or say what to take for it, e.g. empty=0.0"
+            ) from problem
+    return score

@@ -1,0 +1,206 @@
+"""Train a network with plain edge weights on another model's outputs, and explain that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from hepxai.attribution import Attribution
+from hepxai.core.estimate import Estimate
+from hepxai.events import SPLITS, Events
+from hepxai.explainers.base import register
+from hepxai.explainers.graph.edge_ig import EdgeIG
+from hepxai.metrics import fidelity, rank_agreement
+from hepxai.metrics.maps import single
+from hepxai.models.card import ModelCard
+from hepxai.models.graph.particle_gnn import ParticleGNNModel
+from hepxai.models.protocols import Model
+from hepxai.training import History, fit
+
+CARD = "graphconv_edgeconv"
+MAPS = 200
+"""Events whose edges are compared with the original's, at most."""
+SAME_EDGES = 0.2
+"""Rank correlation of the edges below which a surrogate does not stand for its original."""
+WANTED = ("agreement", "constant_agreement", "logit_correlation")
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A network that stands for another model.
+
+    Attributes
+    ----------
+    model : ParticleGNNModel
+    fidelity : dict
+        ``split → {agreement, constant_agreement, logit_correlation, auc}``, each an Estimate; of the held-out
+        split also ``map_agreement``, where the original's own edges can be explained; see `map_agreement`.
+    history : list of dict
+        Of its training.
+    """
+
+    model: ParticleGNNModel
+    fidelity: dict[str, dict[str, Estimate]]
+    history: History
+
+    @property
+    def held_out(self) -> dict[str, Estimate]:
+        """Fidelity on events that it was not trained on: the test split, else the validation split."""
+        return self.fidelity[_held_out(self.fidelity)]
+
+    def figures(self) -> dict[str, float]:
+        """Fidelity as flat numbers, with errors: ``<split>_<figure>`` and ``<split>_<figure>_error``."""
+        rows = [(f"{s}_{k}", e) for s, row in self.fidelity.items() for k, e in row.items()]
+        return {n: float(e.value) for n, e in rows} | {f"{n}_error": float(e.error) for n, e in rows}
+
+
+def fit_surrogate(
+    model: Model,
+    events: Events,
+    *,
+    card: ModelCard | None = None,
+    folder: str | Path | None = None,
+    progress: bool = False,
+) -> Surrogate:
+    """Train a surrogate on the same training events, relabelled with the original's outputs.
+
+    Parameters
+    ----------
+    model : Model
+        The original; any view.
+    events : Events
+        With train, valid and test splits. Their labels are not used.
+    card : ModelCard, optional
+        Of the kind particle_gnn, whose edges can be weighted. The shipped ``graphconv_edgeconv`` by default.
+    folder : path, optional
+        For checkpoints; see `hepxai.training.fit`.
+    progress : bool
+    """
+    chosen = ModelCard.find(CARD) if card is None else card
+    if len(model.outputs) > 1:
+        raise ValueError(f"a surrogate imitates one logit; the model has {', '.join(model.outputs)}")
+    if chosen.kind != "particle_gnn":
+        raise ValueError(f"a surrogate's edges are weighted: its card is particle_gnn, not {chosen.kind}")
+    original = model.logits(events)[:, 0]
+    found, history = fit(chosen, events, folder=folder, targets=_probability(original), progress=progress)
+    if folder is not None:
+        found.save(Path(folder) / "model.safetensors")
+    imitated = found.logits(events)[:, 0]
+    splits = {s: events.split == i for i, s in enumerate(SPLITS) if (events.split == i).sum() > 1}
+    figures = {s: fidelity(imitated[own], original[own], events.weight[own]) for s, own in splits.items()}
+    last = _held_out(figures)
+    if EdgeIG.works_on(model):
+        with suppress(ValueError):  # edges that are no pairs of particles
+            figures[last]["map_agreement"] = map_agreement(model, found, events.where(last))
+    return Surrogate(found, figures, history)
+
+
+def _held_out(splits: Mapping[str, object]) -> str:
+    return "test" if "test" in splits else "valid"
+
+
+def map_agreement(original: Model, surrogate: Model, events: Events) -> Estimate:
+    """Rank correlation of the edges of two models inside an event, by Integrated Gradients; 0 by chance.
+
+    Mean over at most 200 evenly spread events. Two models with the same decisions can look at other pairs.
+    """
+    rows = np.unique(np.linspace(0, len(events) - 1, min(len(events), MAPS)).astype(np.int64))
+    few = events[rows]
+    one, two = (single(EdgeIG().explain(m, few, m.outputs[0])) for m in (original, surrogate))
+    return rank_agreement(one, two).mean
+
+
+def _probability(logit: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logit, -30, 30))), dtype=np.float32)
+
+
+@register("surrogate")
+@dataclass(frozen=True, kw_only=True)
+class SurrogateEdgeIG(EdgeIG):
+    """Edge Integrated Gradients on a surrogate GraphConv network.
+
+    For models whose own edges cannot be weighted, or to see whether a simpler mechanism tells the same story.
+
+    Attributes
+    ----------
+    trained : Surrogate, optional
+        From `fit_surrogate`. Otherwise one is trained on the "train" split of the events explained.
+    folder : str, optional
+        Where the training keeps its checkpoint and the surrogate is saved.
+    minimum_agreement, minimum_correlation : float
+        Agreement and correlation of the logits wanted on the held-out events (test, else valid). Below either
+        the result has a concern, and ``checks["fidelity_ok"]`` is 0. So it is where the agreement is
+        not above that of a constant decision by more than its error: agreement alone is cheap where the
+        original nearly always decides the same.
+    layer, neighbours, steps, tolerance
+        Of the explanation of the surrogate; see `hepxai.explainers.graph.edge_ig.EdgeIG`.
+    """
+
+    needs = Model
+    trained: Surrogate | None = None
+    folder: str | None = None
+    minimum_agreement: float = 0.8
+    minimum_correlation: float = 0.6
+
+    @classmethod
+    def works_on(cls, model: object) -> bool:
+        """Whether the model has the one logit that a surrogate imitates."""
+        return isinstance(model, Model) and len(model.outputs) == 1
+
+    def check_model(self, model: Model) -> None:
+        """Layers are those of the surrogate."""
+        if self.trained is not None:
+            super().check_model(self.trained.model)
+
+    def prepare(self, model: Model, events: Events, target: str) -> Self:
+        """Train the surrogate unless it is given, and settle how it is explained."""
+        trained = self.trained or fit_surrogate(model, events, folder=self.folder, progress=self.progress)
+        trained.model.check(events)
+        named = dataclasses.replace(self, trained=trained)
+        return super(SurrogateEdgeIG, named).prepare(trained.model, events, target)
+
+    def attribute(self, model: Model, events: Events, target: str) -> Attribution:
+        """Signed attribution of every particle pair, axes ("pair",)."""
+        if self.trained is None:
+            raise ValueError("no surrogate has been trained; call prepare or explain")
+        imitation = self.trained.model  # its only output stands for the target, whatever its name
+        return super().attribute(imitation, events, imitation.outputs[0]).replace(target=target)
+
+    def checks(self, found: Attribution) -> dict[str, float]:
+        """Completeness on the surrogate, and the surrogate's fidelity on every split."""
+        assert self.trained is not None
+        good = {"fidelity_ok": float(self._faithful(self.trained))}
+        return super().checks(found) | self.trained.figures() | good
+
+    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
+        """Those of the edges, a surrogate that decides otherwise, and one that weights other edges."""
+        assert self.trained is not None
+        return (*self._infidelities(self.trained), *super().concerns(checks))
+
+    def _infidelities(self, trained: Surrogate) -> Iterator[str]:
+        if not self._faithful(trained):
+            agreement, constant, correlation = (trained.held_out[k] for k in WANTED)
+            yield (
+                f"surrogate below stated fidelity: on held-out events the same decision in {agreement:.3f} "
+                f"(wanted {self.minimum_agreement}, a constant has {constant.value:.3f}), correlation of the "
+                f"logits {correlation:.3f} (wanted {self.minimum_correlation}); train a larger `card`, or on "
+                "more events"
+            )
+        edges = trained.held_out.get("map_agreement")
+        if edges is not None and not edges.value >= SAME_EDGES:
+            yield (
+                f"surrogate and original weight other edges (rank correlation {edges:.2f}): these values are "
+                "not the original's"
+            )
+
+    def _faithful(self, trained: Surrogate) -> bool:
+        """True if agreement and correlation reach their minimum, and the agreement exceeds a constant's."""
+        agreement, constant, correlation = (trained.held_out[k] for k in WANTED)
+        high = agreement.value >= self.minimum_agreement and correlation.value >= self.minimum_correlation
+        return bool(high and agreement.low > constant.value)

@@ -1,0 +1,1 @@
+"""Methods for the pixels of detector images."""

@@ -1,0 +1,243 @@
+"""The way of an image through a soft decision tree, and what each node saw on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hepxai.attribution import Attribution
+from hepxai.attribution.residuals import residual_checks
+from hepxai.core.jagged import IntArray
+from hepxai.events import Events
+from hepxai.explainers.base import CannotExplainError, Chunked, Explainer, register
+from hepxai.explainers.image.images import image_map
+from hepxai.models.protocols import HasSoftTree
+
+if TYPE_CHECKING:
+    from hepxai.models.protocols import TreePass
+
+Array = NDArray[np.float64]
+UPSAMPLING = ("bilinear", "gradient")
+
+
+@register("soft_tree")
+@dataclass(frozen=True, kw_only=True)
+class SoftTree(Explainer):
+    """What spoke for the decisions on the most probable path through a soft decision tree.
+
+    Node i goes to the right with probability ``σ(w_i·h + b_i)`` on the latent maps h of the image [Frosst &
+    Hinton, arXiv:1711.09784]. Its mask is ``Σ_k w_ik h_k``, at every place of the maps. The attribution is
+    ``Σ_i ±mask_i`` over the nodes of the path, + where it goes to the right and - to the left: positive
+    pixels speak for this path. It is the same for every output; those differ in what the leaf says.
+
+    Attributes
+    ----------
+    upsampling : str
+        "bilinear": every place of the maps is spread over the pixels around it, its sum kept. The pooling has
+        lost where in there the hits lie. "gradient": through the convolutions, ``x ∂(Σ_i ±w_i·h)/∂x``: only
+        lit pixels have a value. That is gradient times input and no decomposition: the sum misses what the
+        biases of the convolutions add, which can be more than the log-odds themselves; see ``residual``.
+    """
+
+    needs = HasSoftTree
+    tells_outputs_apart = False
+    upsampling: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.upsampling not in UPSAMPLING:
+            raise ValueError(f"upsampling={self.upsampling!r}; choose {' or '.join(UPSAMPLING)}")
+
+    def attribute(self, model: HasSoftTree, events: Events, target: str) -> Attribution:
+        """Signed attribution of every pixel, axes ("event", "row", "column"), channels summed.
+
+        ``span`` is ``Σ_i ±w_i·h``: the log-odds of the decisions on the path, added up, without the biases.
+        """
+        chunked, weight = Chunked.of_images(events), model.node_weights()
+        values = np.empty((len(events), *events.image_layout().shape[1:]), dtype=np.float32)
+        span = np.empty(len(events))
+        images = chunked.images(self.name, progress=self.progress)
+        for rows, x in zip(chunked.chunks, images, strict=True):
+            through = self.upsampling == "gradient"
+            with torch.set_grad_enabled(through):
+                x.requires_grad_(through)
+                found = model.forward_tree(x)
+                mask = torch.einsum("bkrc,bkrc->brc", signed_weight(found, weight), found.latent)
+                total = mask.sum((1, 2))
+            values[rows] = self._on_pixels(x, mask, total).detach().numpy()
+            span[rows] = total.detach().double().numpy()
+        return image_map(self, events, target, values, span=span, found={"unit": "log-odds"})
+
+    def checks(self, found: Attribution) -> dict[str, float]:
+        """What the pixels miss of the log-odds of the decisions."""
+        return residual_checks(found)
+
+    def _on_pixels(self, x: Tensor, mask: Tensor, total: Tensor) -> Tensor:
+        if self.upsampling == "bilinear":
+            return spread(mask, (x.shape[2], x.shape[3]))
+        (slope,) = torch.autograd.grad(total.sum(), x)
+        return (x * slope).sum(1)
+
+
+def signed_weight(found: TreePass, weight: Tensor) -> Tensor:
+    """Weights of the nodes on the most probable path of every image, ± by its direction, ``[B, K, r, c]``."""
+    nodes, right = route(found.paths.detach().argmax(1).numpy(), len(weight))
+    sign = torch.as_tensor(np.where(right, 1.0, -1.0)).to(weight)
+    return torch.einsum("bd,bdkrc->bkrc", sign, weight[torch.as_tensor(nodes)])
+
+
+def route(leaf: IntArray, nodes: int) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Nodes on the way to leaves, and whether it goes to the right there, ``[..., depth]`` each.
+
+    Parameters
+    ----------
+    leaf : ndarray of int64
+        Numbers from left to right.
+    nodes : int
+        Of the tree, 2^depth - 1, numbered level by level.
+    """
+    depth = (nodes + 1).bit_length() - 1
+    level = np.arange(depth)
+    bits = np.asarray(leaf)[..., None] + (1 << depth)  # a leaf is node leaf + 2^depth - 1; counted from 1
+    at = bits >> (depth - level)
+    return at - 1, (bits >> (depth - level - 1)) % 2 == 1
+
+
+def spread(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Spread maps ``[B, r, c]`` over pixels ``[B, R, C]`` bilinearly; every place keeps its sum."""
+    one = torch.ones(1, 1, *mask.shape[1:], requires_grad=True)
+    with torch.enable_grad():
+        (pixels,) = torch.autograd.grad(_bilinear(one, size).sum(), one)
+    return _bilinear(mask[:, None] / pixels, size)[:, 0]
+
+
+def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+# --- the whole tree ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TreePaths:
+    """Every path of every event through a soft decision tree, and what every node saw.
+
+    Nodes are numbered level by level from the root, 0; node i leads to 2i + 1 on the left and 2i + 2 on the
+    right. Leaves are numbered from left to right.
+
+    Attributes
+    ----------
+    events : Events
+    right : ndarray, shape [E, N]
+        Probability of every node to go to the right.
+    reached : ndarray, shape [E, N]
+        Probability to get to the node.
+    paths : ndarray, shape [E, N + 1]
+        Probability of the path to every leaf.
+    leaves : ndarray, shape [N + 1, O]
+        What each leaf says.
+    masks : ndarray of float32, shape [E, N, r, c]
+        ``Σ_k w_ik h_k`` of every node on the latent maps; positive speaks for going to the right.
+    outputs : tuple of str, length O
+    size : tuple of int
+        Rows and columns of the image.
+    """
+
+    events: Events
+    right: Array
+    reached: Array
+    paths: Array
+    leaves: Array
+    masks: NDArray[np.float32]
+    outputs: tuple[str, ...]
+    size: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return f"<TreePaths: {self.paths.shape[1]} paths of {len(self.events):,} events>"
+
+    @property
+    def best(self) -> IntArray:
+        """Leaf at the end of the most probable path, ``[E]``."""
+        return np.asarray(self.paths.argmax(axis=1))
+
+    @property
+    def predictions(self) -> Array:
+        """What the leaves say, each as much as its path is probable, ``[E, O]``."""
+        return np.asarray(self.paths @ self.leaves)
+
+    def route(self, event: int, leaf: int | None = None) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Nodes on the path to a leaf, by default the most probable one, and where it goes to the right."""
+        return route(np.asarray(self.best[event] if leaf is None else leaf), self.right.shape[1])
+
+    def mask(self, event: int, node: int) -> NDArray[np.float32]:
+        """What a node saw, on the pixels of the image ``[R, C]``; the sum is that of its mask."""
+        found = spread(torch.as_tensor(self.masks[event, node])[None], self.size)[0]
+        return np.asarray(found.numpy())
+
+
+def tree_paths(model: Any, events: Events, *, progress: bool = False) -> TreePaths:
+    """Follow all paths of events through a soft decision tree.
+
+    The masks take 6 kB an event where the maps have 48 places and the tree 31 nodes: ask for some thousand
+    events at a time.
+
+    Raises
+    ------
+    CannotExplainError
+        The model has no soft tree.
+    ValueError
+        There are no events.
+    """
+    if not isinstance(model, HasSoftTree):
+        lacking = [m for m in ("forward_tree", "node_weights") if not hasattr(model, m)]
+        raise CannotExplainError(
+            f"tree_paths needs HasSoftTree; {type(model).__name__} has no {', '.join(lacking)}"
+        )
+    model.logits(events[:1])  # refuses events that it does not know
+    weight, parts = model.node_weights(), []
+    with torch.no_grad():
+        for x in Chunked.of_images(events).images("tree paths", progress=progress):
+            found = model.forward_tree(x)
+            mask = torch.einsum("nkrc,bkrc->bnrc", weight, found.latent)
+            parts.append((found.nodes, found.reached, found.paths, mask))
+    if not parts:
+        raise ValueError("there are no events to follow through the tree")
+    right, reached, paths, masks = (torch.cat(column) for column in zip(*parts, strict=True))
+    return TreePaths(
+        events,
+        right.double().numpy(),
+        reached.double().numpy(),
+        paths.double().numpy(),
+        found.leaves.detach().double().numpy(),
+        masks.numpy(),
+        model.outputs,
+        events.image_layout().shape[1:],
+    )
+
+
+def path_masks(model: HasSoftTree, events: Events) -> NDArray[np.float32]:
+    """What each node on the most probable path saw, on the pixels, through the convolutions.
+
+    ``x ∂(w_i·h)/∂x`` for node i: only lit pixels have a value, and layers that the pooling has merged are
+    told apart. Their sum with the signs of the path is `SoftTree` with ``upsampling="gradient"``. It is no
+    decomposition: pixels do not add up to ``w_i·h``, whose part from the biases of the convolutions is
+    missing.
+
+    Returns
+    -------
+    masks : ndarray of float32, shape [E, depth, R, C]
+        Channels summed; nodes in the order of ``TreePaths.route``.
+    """
+    weight, parts = model.node_weights(), []
+    for x in Chunked.of_images(events).images("masks", progress=False):
+        found = model.forward_tree(x.requires_grad_(True))
+        nodes, _ = route(found.paths.detach().argmax(1).numpy(), len(weight))
+        along = torch.einsum("bdkrc,bkrc->db", weight[torch.as_tensor(nodes)], found.latent)
+        slopes = [torch.autograd.grad(one.sum(), x, retain_graph=True)[0] for one in along]
+        parts.append(torch.stack([(x * slope).sum(1).detach() for slope in slopes], 1))
+    return np.asarray(torch.cat(parts).numpy())

@@ -1,0 +1,104 @@
+"""Methods that come from other libraries: importing those, and leaving nothing of them behind."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hepxai.core.jagged import IntArray
+from hepxai.datasets.splits import event_hash, splitmix64
+from hepxai.events import Events
+from hepxai.explainers.coalitions import IDENTITY
+from hepxai.models.target import Target
+
+Array = NDArray[np.float64]
+RUNS = 4
+"""Independent runs of a method that samples: their spread is its error."""
+
+
+class MissingExtraError(ImportError):
+    """An optional package that the method needs is not installed."""
+
+
+def library(name: str, method: str) -> ModuleType:
+    """Import a package of the extra ``shap``.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not there; the message says how to get it.
+    """
+    try:
+        with warnings.catch_warnings():  # of what they use themselves: nothing that we could mend
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ImportError as problem:
+        package = name.partition(".")[0]
+        raise MissingExtraError(
+            f'{method} needs {package} ({problem}): pip install "hepxai[shap]"'
+        ) from problem
+
+
+def installed(name: str) -> bool:
+    """Whether a package is there, without importing it."""
+    return importlib.util.find_spec(name) is not None
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Let a library draw from the global random numbers and warn, without anybody outside noticing."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+def event_seeds(events: Events, seed: int, runs: int = 1) -> IntArray:
+    """Seeds ``[E, runs]`` that hang on the event and on ``seed`` only: alone and in any company the same."""
+    identity = [getattr(events, name) for name in IDENTITY]
+    event = event_hash(*identity, seed=seed)
+    found = splitmix64(event[:, None] ^ splitmix64(np.arange(runs, dtype=np.uint64)))
+    return (found >> np.uint64(32)).astype(np.int64)
+
+
+def mean_and_error(runs: list[Array]) -> tuple[Array, Array]:
+    """Mean of independent runs, and its standard error; 0 for one that is exact by itself."""
+    found = np.stack(runs)
+    if len(runs) == 1:
+        return found[0], np.zeros_like(found[0])
+    return found.mean(axis=0), found.std(axis=0, ddof=1) / np.sqrt(len(runs))
+
+
+class OneOutput(nn.Module):
+    """One output of a model as a torch module ``[B, G] -> [B, 1]``.
+
+    Attributes
+    ----------
+    score : callable
+        ``[B, G] -> [B, O]``. It is no part of the module, which hence changes no mode of a model.
+    output : int
+    parts : sequence of nn.Module
+        Modules that shall be seen as parts of this one, to put hooks on.
+    """
+
+    def __init__(self, score: Callable[[Tensor], Tensor], output: Target, parts: list[nn.Module]) -> None:
+        super().__init__()
+        self.score, self.output, self.parts = score, output, nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logit of the output."""
+        return self.output(self.score(x))[:, None]

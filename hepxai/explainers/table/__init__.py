@@ -1,0 +1,1 @@
+"""Methods for the columns of the event-level table."""

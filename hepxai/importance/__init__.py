@@ -1,0 +1,1 @@
+"""Importances over a whole population: permutation and impurity."""

@@ -1,0 +1,335 @@
+"""Permutation importance of the columns of the event-level table, for any model of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.cards import nearest
+from hepxai.core.console import track
+from hepxai.core.jagged import IntArray
+from hepxai.events import Events
+from hepxai.explainers.base import CannotExplainError
+from hepxai.importance.forest import Forest
+from hepxai.importance.shuffling import among_all, cells, within
+from hepxai.metrics.classification import both_classes, placements
+from hepxai.metrics.importance import Importance, correlated_groups
+from hepxai.models.protocols import Tabular
+from hepxai.models.table.rows import need_values
+
+Array = NDArray[np.float64]
+ROWS = 65_536
+"""Rows of the table that are permuted and scored at a time."""
+MEMORY = 2**28
+"""Bytes of scores that are held at a time."""
+
+
+def permutation_importance(
+    model: Tabular,
+    events: Events,
+    *,
+    target: str | None = None,
+    metric: str = "auc",
+    repeats: int = 5,
+    groups: Mapping[str, Sequence[str]] | str | None = None,
+    threshold: float = 0.7,
+    conditional: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> Importance:
+    """Say how much worse a model gets when the values of a column are dealt out anew among the events.
+
+    ``I_f = M - mean_r M(column f permuted by π_r)`` [Breiman, Machine Learning 45 (2001) 5]. All columns
+    share the permutations, so that they can be compared. It answers for a population, so it is not one of
+    the registered explainers, which answer for every event by itself.
+
+    Of scikit-learn's gradient-boosted trees, only those that ask for a column are evaluated again, which is
+    the same up to rounding. Other models score the whole table for every repeat.
+
+    The error is linearised: every event counts with what it contributes itself and with what its values do
+    to the events that get them. What a single shuffle adds is measured by the spread of the repeats; with one
+    repeat it cannot be, and the error is too large by up to 1.4.
+
+    Parameters
+    ----------
+    model : Tabular
+    events : Events
+        That did not train the model. Signed weights enter the metric; values are dealt out whatever the
+        weights.
+    target : str, optional
+        Output; may be left out if there is only one. With several, its class against all others.
+    metric : str
+        "auc", "accuracy" (fraction on the right side of logit 0) or "loss" (mean cross-entropy of the logit).
+    repeats : int
+    groups : mapping of str to sequence of str, or "auto", optional
+        Columns that are permuted together; groups may overlap, columns in none stay by themselves. "auto":
+        those that `hepxai.metrics.importance.correlated_groups` finds at ``threshold``.
+    threshold : float
+        Of the rank correlation, for "auto".
+    conditional : bool
+        Deal out among events alike only: what a column tells beyond the others, and no events that cannot be.
+        Values go round within cells of the other columns [Strobl et al., BMC Bioinformatics 9 (2008) 307],
+        which are the leaves of a tree that predicts the column [Molnar et al., Data Min. Knowl. Discov. 38
+        (2024) 2903; arXiv:2006.04628]; see `hepxai.importance.shuffling.cells`.
+    seed : int
+    progress : bool
+
+    Returns
+    -------
+    Importance
+
+    Raises
+    ------
+    CannotExplainError
+        The model cannot score rows of the table.
+    KeyError
+        Unknown target, or unknown column in a group.
+    ValueError
+        Unknown metric, one class only, weights that cancel, a column that is NaN for all events, or
+        another setting that cannot be.
+    """
+    if not isinstance(model, Tabular):
+        raise CannotExplainError(f"permutation needs Tabular; {type(model).__name__} has no score_table")
+    output, signal = _target(model, events, target)
+    if metric not in METRICS:
+        raise ValueError(f"metric {metric!r}; choose one of {', '.join(METRICS)}")
+    if repeats < 1:
+        raise ValueError(f"repeats={repeats}; at least 1 is needed")
+    need_values(events)
+    measure = METRICS[metric](signal, events.weight)
+    members = _members(events, groups, threshold)
+    score = model.logits(events)[:, output]
+    _need_scores(score, events)
+    original = measure(score)
+    lost, error = np.zeros((len(members), repeats)), np.zeros(len(members))
+    influence = np.zeros((len(members), len(events)), dtype=np.float32)
+    deal = _Deal(model, events, output, repeats, seed, conditional)
+    with track("permutation", len(members) * repeats, show=progress) as advance:
+        for i, (scores, orders) in enumerate(deal.each(_numbers(events, members), score)):
+            if orders:
+                found = _compare(original, map(measure, scores), orders, events.weight)
+                lost[i], error[i], influence[i] = found
+            advance(repeats)
+    sign = -1.0 if metric == "loss" else 1.0
+    name = model.outputs[output]
+    figures = (sign * original.value, lost, error, conditional, _covariance(influence, error))
+    return Importance(tuple(members), members, metric, name, *figures)
+
+
+# --- metrics as means over events --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric, larger for better models, as a weighted mean of what each event contributes.
+
+    Attributes
+    ----------
+    contribution : ndarray, shape [E]
+    share : ndarray, shape [E]
+        Normalised weights. A small change of the sample changes the metric by Σ share (contribution - value).
+    """
+
+    contribution: Array
+    share: Array
+
+    @property
+    def value(self) -> float:
+        """The metric."""
+        return float(np.sum(self.share * self.contribution) / np.sum(self.share))
+
+
+Measure = Callable[[Array], Measured]
+
+
+def _auc(signal: NDArray[np.bool_], weight: Array) -> Measure:
+    _need_classes(signal, weight)
+    share = np.where(signal, weight / weight[signal].sum(), weight / weight[~signal].sum())
+    return lambda score: Measured(placements(score, signal, weight), share)
+
+
+def _accuracy(signal: NDArray[np.bool_], weight: Array) -> Measure:
+    _need_classes(signal, weight)
+    return lambda score: Measured(((score > 0) == signal).astype(np.float64), weight / weight.sum())
+
+
+def _loss(signal: NDArray[np.bool_], weight: Array) -> Measure:
+    _need_classes(signal, weight)
+    sign = np.where(signal, -1.0, 1.0)
+    return lambda score: Measured(-np.logaddexp(0.0, sign * score), weight / weight.sum())
+
+
+METRICS: dict[str, Callable[[NDArray[np.bool_], Array], Measure]] = {
+    "auc": _auc,
+    "accuracy": _accuracy,
+    "loss": _loss,
+}
+
+
+def _need_classes(signal: NDArray[np.bool_], weight: Array) -> None:
+    total = abs(weight.sum()) > 1e-9 * np.abs(weight).sum()
+    if signal.all() or not signal.any():
+        raise ValueError(f"both classes are needed; {int(signal.sum())} of {len(signal)} events are signal")
+    if not (total and both_classes(signal, weight)):
+        sums = f"{weight[signal].sum():g} (signal) and {weight[~signal].sum():g} (background)"
+        raise ValueError(f"weights must not sum to zero, neither in a class nor together; they sum to {sums}")
+
+
+def _compare(
+    original: Measured, permuted: Iterator[Measured], orders: Sequence[IntArray], weight: Array
+) -> tuple[Array, float, Array]:
+    """Loss of the metric in each repeat ``[R]``, standard error of its mean, influence of each event ``[E]``.
+
+    An event's influence in one repeat contains that of the events which it shares values with: a part that is
+    new in each repeat, counted for both of them. Its spread over the repeats measures it, so that it can be
+    taken off; what shuffles do add to the mean is the spread of the losses.
+    """
+    lost, total, squares = [], np.zeros(len(weight)), np.zeros(len(weight))
+    for order, found in zip(orders, permuted, strict=True):
+        lost.append(original.value - found.value)
+        difference = original.contribution - found.contribution
+        influence = found.share * (difference - lost[-1])
+        influence[order] += influence.copy()  # event e got the values of event order[e]
+        total += influence
+        squares += influence**2
+    repeats, counted = len(lost), int(np.count_nonzero(weight))
+    mean, small = total / repeats, counted / (counted - 1) if counted > 1 else np.nan
+    variance = small * float(np.sum(mean**2))
+    if repeats > 1:
+        new = small * float(np.sum(squares - repeats * mean**2)) / (repeats - 1)
+        variance = max(variance - new / repeats, 0.0) + float(np.var(lost, ddof=1)) / repeats
+    return np.array(lost), float(np.sqrt(variance)), mean
+
+
+def _covariance(influence: NDArray[np.float32], error: Array) -> Array:
+    """Covariance of the importances: their errors, with the correlations of the influences of the events."""
+    size = np.sqrt(np.einsum("ne,ne->n", influence, influence, dtype=np.float64))
+    unit = influence / np.where(size > 0, size, 1.0)[:, None]
+    found = (unit @ unit.T) * np.outer(error, error)
+    np.fill_diagonal(found, error**2)
+    return np.asarray(found)
+
+
+# --- the permuted table ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Deal:
+    """The table with columns dealt out anew, scored; settings as of `permutation_importance`."""
+
+    model: Tabular
+    events: Events
+    output: int
+    repeats: int
+    seed: int
+    conditional: bool
+
+    def each(
+        self, groups: Sequence[IntArray], score: Array
+    ) -> Iterator[tuple[Iterable[Array], list[IntArray]]]:
+        """For each group, the scores of every repeat and who got whose values; none if nothing changes."""
+        forest = Forest.of(self.model, self.events.table()[0], self.output, score)
+        size = 1 if forest is None else _at_a_time(groups, self.repeats * len(score))
+        for first in range(0, len(groups), size):
+            own = groups[first : first + size]
+            orders = [self._orders(columns, forest) for columns in own]
+            plain = (map(partial(self._scores, c), o) for c, o in zip(own, orders, strict=True))
+            yield from zip(plain if forest is None else forest.dealt(own, orders), orders, strict=True)
+
+    @cached_property
+    def _common(self) -> list[IntArray]:
+        return among_all(len(self.events), self.repeats, self.seed)
+
+    def _orders(self, columns: IntArray, forest: Forest | None) -> list[IntArray]:
+        if _constant(self.events, columns) or not (forest is None or forest.uses(columns)):
+            return []
+        if self.conditional:
+            return within(cells(self.events.table()[0], columns), self._common)
+        return self._common
+
+    def _scores(self, columns: IntArray, order: IntArray) -> Array:
+        """Only a part of the table is copied at a time."""
+        table, _ = self.events.table()
+        buffer = np.empty((min(ROWS, len(table)), table.shape[1]), dtype=table.dtype)
+        found = np.empty(len(table))
+        for start in range(0, len(table), ROWS):
+            rows = slice(start, min(start + ROWS, len(table)))
+            part = buffer[: rows.stop - start]
+            part[:] = table[rows]
+            part[:, columns] = table[order[rows][:, None], columns]
+            found[rows] = self.model.score_table(part)[:, self.output]
+        return found
+
+
+def _at_a_time(groups: Sequence[IntArray], scores: int) -> int:
+    """Groups that the trees are evaluated for together; only such as have no column in common."""
+    columns = [int(c) for group in groups for c in group]
+    return max(1, MEMORY // (8 * scores)) if len(set(columns)) == len(columns) else 1
+
+
+def _constant(events: Events, columns: IntArray) -> bool:
+    part = events.table()[0][:, columns]
+    return bool(((part == part[0]) | (np.isnan(part) & np.isnan(part[0]))).all())
+
+
+def _numbers(events: Events, members: Mapping[str, tuple[str, ...]]) -> list[IntArray]:
+    position = {name: i for i, name in enumerate(events.table()[1])}
+    return [np.array([position[n] for n in names], dtype=np.int64) for names in members.values()]
+
+
+# --- what is asked for ---------------------------------------------------------------------------------
+
+
+def _target(model: Tabular, events: Events, target: str | None) -> tuple[int, NDArray[np.bool_]]:
+    """Number of the output, and which events belong to its class."""
+    outputs = model.outputs
+    if target is None and len(outputs) == 1:
+        return 0, events.label == 1
+    if target not in outputs:
+        raise KeyError(f"target {target!r} is not an output of the model; choose one of {', '.join(outputs)}")
+    output = outputs.index(target)
+    return output, events.label == (1 if len(outputs) == 1 else output)
+
+
+def _need_scores(score: Array, events: Events) -> None:
+    """A score that is not a number has no place in an order, and would be counted as the highest."""
+    bad = ~np.isfinite(score)
+    if bad.any():
+        table, columns = events.table()
+        named = [n for n, c in zip(columns, table[bad].T, strict=True) if not np.isfinite(c).all()]
+        where = f"; there, {', '.join(named)} is not finite either" if named else ""
+        raise ValueError(f"the score of {bad.sum()} of {len(score)} events is not finite{where}")
+
+
+def _members(
+    events: Events, groups: Mapping[str, Sequence[str]] | str | None, threshold: float
+) -> dict[str, tuple[str, ...]]:
+    """Columns of every group; what is in none is by itself, behind."""
+    table, columns = events.table()
+    if groups is None:
+        groups = {}
+    if isinstance(groups, str):
+        if groups != "auto":
+            raise ValueError(f"groups={groups!r}; give 'auto' or a mapping of names to columns")
+        return correlated_groups(table, columns, threshold=threshold)
+    if not isinstance(groups, Mapping):
+        raise ValueError(f"groups={groups!r}; give 'auto' or a mapping of names to columns")
+    for group, names in groups.items():
+        _check_group(group, names, columns)
+    grouped = {name for names in groups.values() for name in names}
+    return {g: tuple(names) for g, names in groups.items()} | {n: (n,) for n in columns if n not in grouped}
+
+
+def _check_group(group: str, names: Sequence[str], columns: Sequence[str]) -> None:
+    if isinstance(names, str) or not names:
+        raise ValueError(f"group {group!r} is {names!r}; a list of columns is needed")
+    for name in names:
+        if name not in columns:
+            hint = nearest(name, columns)
+            raise KeyError(f"group {group!r} has no column {name!r}{hint}; there are {', '.join(columns)}")
+    if group in columns and tuple(names) != (group,):
+        raise ValueError(f"group {group!r} has the name of a column; choose another one")

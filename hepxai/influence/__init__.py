@@ -1,0 +1,1 @@
+"""Influence of single training events on a score: TracIn."""

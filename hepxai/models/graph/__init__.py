@@ -1,0 +1,1 @@
+"""Graph and sequence networks over the particles of an event."""

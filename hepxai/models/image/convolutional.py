@@ -1,0 +1,132 @@
+"""Convolutional networks on detector images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from hepxai.events import Events, Schema
+from hepxai.models.image.cards import ConvolutionalCard
+from hepxai.models.image.empty_columns import column_mean
+from hepxai.models.image.network import ImageNetworkModel, layout_of
+from hepxai.models.image.pixels import Pixels
+from hepxai.models.last import last_linear
+from hepxai.models.network import constant, output_names
+
+SAMPLE = 256
+"""Training images that the first weights are scaled on."""
+
+
+class ConvolutionalNetwork(nn.Module):
+    """(Convolution → ReLU)* → mean over the pixels → (dense → ReLU)* → outputs."""
+
+    def __init__(self, card: ConvolutionalCard, channels: int, outputs: int) -> None:
+        super().__init__()
+        widths = (channels, *card.channels)
+        self.convolutions = nn.ModuleList(
+            _convolution(a, b, card.kernel) for a, b in zip(widths, card.channels, strict=False)
+        )
+        self.head = _head(widths[-1], card.dense, outputs)
+        self.reach = len(card.channels) * (card.kernel // 2)
+        self.reduced = card.precision == "bfloat16"
+        self.layer_names = tuple(f"conv_{i + 1}" for i in range(len(card.channels)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``[B, O]`` of images ``[B, T, R, C]``."""
+        outputs: Tensor = self.head(self.pooled(x))
+        return outputs
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Mean of the last maps over the pixels, ``[B, K]``."""
+        if x.requires_grad:  # the gradient of an empty pixel is asked for, too
+            return self.maps(x).float().mean((2, 3))
+        return column_mean(x, self.maps, self.reach)
+
+    def maps(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """Maps after the convolutions from ``first`` to before ``last``, all by default, ``[B, K, R, C]``."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        reduced = self.reduced and self.training
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=reduced):
+            for convolution in list(self.convolutions)[first:last]:
+                x = torch.relu(convolution(x))
+        return x
+
+
+def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(cast(Tensor, layer.bias))
+    return layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _head(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
+    steps: list[nn.Module] = []
+    for width in widths:
+        steps += [nn.Linear(inputs, width), nn.ReLU()]
+        inputs = width
+    return nn.Sequential(*steps, nn.Linear(inputs, outputs))
+
+
+@dataclass(frozen=True, repr=False)
+class ConvolutionalModel(ImageNetworkModel):
+    """A convolutional network: shows its maps, and its readout where that is linear."""
+
+    network: ConvolutionalNetwork
+    card: ConvolutionalCard
+
+    @classmethod
+    def fresh(cls, card: ConvolutionalCard, schema: Schema) -> Self:
+        """Fresh network."""
+        channels = layout_of(schema).shape[0]
+        return cls(ConvolutionalNetwork(card, channels, len(output_names(card, schema))), card, schema)
+
+    def adapt(self, events: Events) -> None:
+        """Scale the first weights so that the means over the pixels are of order 1.
+
+        A mean over thousands of pixels, nearly all of them dark, is tiny otherwise, and so are the gradients.
+        Every convolution takes the same share of the factor; they are homogeneous, since biases are 0 yet.
+        """
+        x = Pixels.of(events[:SAMPLE]).take(torch.arange(min(SAMPLE, len(events))))
+        with torch.no_grad(), constant(self.network):
+            size = float(self.network.pooled(x).square().mean().sqrt())
+            for convolution in self.network.convolutions if size > 0 else ():
+                cast(nn.Conv2d, convolution).weight.mul_(size ** (-1 / len(self.network.convolutions)))
+
+    # --- what explainers ask ------------------------------------------------------------------
+
+    @property
+    def feature_layers(self) -> tuple[str, ...]:
+        """``conv_1``, ``conv_2``, …: maps after the ReLU."""
+        return self.network.layer_names
+
+    def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+        """Outputs ``[B, O]``, and the maps ``[B, K, R, C]`` of a layer from which they were computed."""
+        self.check_images(x.shape)
+        if layer not in self.feature_layers:
+            raise ValueError(f"no layer {layer!r}; there are {', '.join(self.feature_layers)}")
+        after = self.feature_layers.index(layer) + 1
+        with constant(self.network):
+            maps = self.network.maps(x, 0, after)
+            if not maps.requires_grad:
+                maps.requires_grad_(True)
+            rest = self.network.maps(maps, after)
+            return self.network.head(rest.mean((2, 3))), maps
+
+    def readout_weights(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[O, K]`` and bias ``[O]`` that the mean over the pixels of the last maps meets.
+
+        Raises
+        ------
+        ValueError
+            If there are dense layers in between.
+        """
+        if self.card.dense:
+            raise ValueError(
+                f"{len(self.card.dense)} dense layers lie between the mean over the pixels and the outputs, "
+                "which are not linear in it; a card with dense: [] has a linear readout"
+            )
+        last = last_linear(self.network.head)
+        return last.weight.detach(), last.bias.detach()

@@ -1,0 +1,237 @@
+"""Boosted decision trees and random forests of scikit-learn on the event-level table."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skops.io
+from numpy.typing import NDArray
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.tree._tree import Tree
+
+from hepxai.events import Events, Schema
+from hepxai.models.card import BoostedTreesCard
+from hepxai.models.network import output_names
+from hepxai.models.storage import Arrays, bytes_as_array, save_model
+from hepxai.models.table.rows import finite_columns
+from hepxai.models.table.stored_trees import CraftedError, check_archive, refusing_crafted
+from hepxai.models.wrappers.table import SklearnModel, same_columns
+
+ALGORITHMS = {
+    "hist_gradient_boosting": HistGradientBoostingClassifier,
+    "gradient_boosting": GradientBoostingClassifier,
+    "random_forest": RandomForestClassifier,
+}
+TRUSTED = (
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+)
+"""Types beyond those that skops itself trusts, which such an estimator is made of; nothing else is loaded."""
+
+
+def estimator_of(card: BoostedTreesCard) -> Any:
+    """Estimator without trees, to be given more of them step by step."""
+    limits = {"max_depth": card.depth, "max_leaf_nodes": card.leaves}
+    common: dict[str, Any] = (limits if any(limits.values()) else {}) | {
+        "min_samples_leaf": card.smallest_leaf,
+        "random_state": card.training.seed,
+        "warm_start": True,
+    }
+    if card.algorithm != "random_forest" and card.training.learning_rate is not None:
+        common["learning_rate"] = card.training.learning_rate
+    if card.algorithm == "hist_gradient_boosting":
+        # On our validation split, not on a random part of the training events.
+        common |= {"l2_regularization": card.l2, "early_stopping": False}
+    return ALGORITHMS[card.algorithm](**common)
+
+
+def number_of_trees(estimator: Any) -> int:
+    """Trees that an estimator has, for each of its outputs."""
+    return len(getattr(estimator, "_predictors", getattr(estimator, "estimators_", ())))
+
+
+def set_number_of_trees(estimator: Any, trees: int) -> None:
+    """Say how many trees the next fit shall end with."""
+    name = "max_iter" if isinstance(estimator, HistGradientBoostingClassifier) else "n_estimators"
+    estimator.set_params(**{name: trees})
+
+
+@contextmanager
+def unweighted_bins(estimator: Any) -> Iterator[None]:
+    """Bin columns by quantiles of the events, whatever these weigh, while an estimator is fitted.
+
+    scikit-learn's weighted quantiles sort each column once for each of 254 bins, in every fit: minutes for
+    10^5 events. And signed weights have no quantiles. Bins only say where a cut may be.
+    """
+    binning = getattr(estimator, "_bin_data", None)
+    if binning is None or "sample_weight" not in inspect.signature(binning).parameters:
+        yield
+        return
+    estimator._bin_data = lambda x, sample_weight, is_training_data: binning(x, None, is_training_data)
+    try:
+        yield
+    finally:
+        del estimator._bin_data
+
+
+def first_trees(estimator: Any, trees: int) -> Any:
+    """Estimator with the first trees of another one: what a fit of so many would have given."""
+    found = copy.copy(estimator)
+    if isinstance(estimator, HistGradientBoostingClassifier):
+        found._predictors = estimator._predictors[:trees]
+        found.train_score_ = estimator.train_score_[: trees + 1]
+    else:
+        found.estimators_ = estimator.estimators_[:trees]
+    if isinstance(estimator, GradientBoostingClassifier):
+        found.n_estimators_ = trees
+        found.train_score_ = estimator.train_score_[:trees]
+    set_number_of_trees(found, trees)
+    return found
+
+
+def share_of_trees(estimator: Any, first: int, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What the trees from ``first`` on add to the score, ``[E, O]``; see `scores_of`.
+
+    For boosting the log-odds, with the constant that it starts from if ``first`` is 0; for a forest the sum
+    of the probabilities.
+    """
+    if isinstance(estimator, RandomForestClassifier):
+        total = sum(tree.predict_proba(x) for tree in estimator.estimators_[first:])
+        return np.asarray(total)
+    tail = copy.copy(estimator)
+    if isinstance(estimator, HistGradientBoostingClassifier):
+        tail._predictors = estimator._predictors[first:]
+        if first:
+            tail._baseline_prediction = np.zeros_like(estimator._baseline_prediction)
+    else:
+        tail.estimators_ = estimator.estimators_[first:]
+        if first:
+            tail.init_ = "zero"
+    return np.asarray(tail.decision_function(x), dtype=np.float64).reshape(len(x), -1)
+
+
+def scores_of(estimator: Any, shares: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
+    """Scores ``[E, O]`` from the shares of all trees, as `SklearnModel` has them."""
+    if not isinstance(estimator, RandomForestClassifier):
+        return shares
+    p = shares / number_of_trees(estimator)
+    p = np.clip(p[:, 1:] if p.shape[1] == 2 else p, clip, 1 - clip)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+@dataclass(frozen=True)
+class BoostedTreesModel:
+    """Trees on the event-level table with everything needed to apply them to events.
+
+    Attributes
+    ----------
+    estimator : object
+        Fitted, of the card's algorithm.
+    card : BoostedTreesCard
+    schema : Schema
+        Of the events of the training; others are refused.
+    """
+
+    estimator: Any
+    card: BoostedTreesCard
+    schema: Schema
+
+    @property
+    def view(self) -> str:
+        """View of the events that the model eats."""
+        return self.card.view
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs: one for two classes, named after the second one; else one for each."""
+        return output_names(self.card, self.schema)
+
+    @property
+    def table(self) -> SklearnModel:
+        """The same as a model of the table."""
+        return SklearnModel(self.estimator, self.outputs, self.schema)
+
+    def logits(self, events: Events) -> NDArray[np.float64]:
+        """Log-odds ``[E, O]``."""
+        self.check(events)
+        return self.table.logits(events)
+
+    def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Log-odds ``[E, O]`` of rows of the table."""
+        return self.table.score_table(x)
+
+    def check(self, events: Events) -> None:
+        """Refuse events whose table is not that of the training, or is not finite."""
+        same_columns(self.schema, events.schema)
+        finite_columns(events)
+
+    # --- storage -----------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write estimator, card and schema to one safetensors file."""
+        save_model(path, {"estimator": dumped(self.estimator)}, self.card, self.schema)
+
+    @staticmethod
+    def restored(arrays: Arrays, card: BoostedTreesCard, schema: Schema) -> BoostedTreesModel:
+        """Model from the content of a file; see `hepxai.models.storage.load_model`."""
+        if "estimator" not in arrays:
+            raise ValueError("the file has the card of boosted trees, and holds no estimator")
+        estimator = restored(arrays["estimator"], card, len(schema.globals))
+        return BoostedTreesModel(estimator, card, schema)
+
+
+def dumped(estimator: Any) -> NDArray[np.uint8]:
+    """Estimator in the format of skops, which holds numbers and names, nothing to execute."""
+    return bytes_as_array(skops.io.dumps(estimator))
+
+
+def restored(content: NDArray[np.uint8], card: BoostedTreesCard, columns: int) -> Any:
+    """Estimator that `dumped` wrote, for a table of so many columns.
+
+    Raises
+    ------
+    CraftedError
+        If it is made of other types than scikit-learn's trees, or its trees are not as `dumped` wrote them,
+        before any of them is built; or if it is not of the card's algorithm.
+    """
+    data = content.tobytes()
+    with refusing_crafted():
+        check_archive(data, columns)
+        if foreign := sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)):
+            raise CraftedError(f"objects of type {', '.join(foreign)} are no part of boosted trees")
+        estimator = skops.io.loads(data, trusted=list(TRUSTED))
+        expected = ALGORITHMS[card.algorithm]
+        if type(estimator) is not expected:
+            found = type(estimator).__name__
+            raise CraftedError(f"the file holds a {found}, its card says {expected.__name__}")
+        _check_shape(estimator, columns)
+    return estimator
+
+
+def _check_shape(estimator: Any, columns: int) -> None:
+    """Refuse trees that do not fit each other: compiled code does not ask."""
+    classes = len(estimator.classes_)
+    fits = estimator.n_features_in_ == columns and classes > 1 and getattr(estimator, "n_jobs", None) is None
+    if isinstance(estimator, HistGradientBoostingClassifier):
+        steps, scores = estimator._predictors, 1 if classes == 2 else classes
+        fits &= all(len(step) == scores and all(type(t) is TreePredictor for t in step) for step in steps)
+    else:
+        trees = np.array(estimator.estimators_, dtype=object)
+        fits &= all(type(getattr(tree, "tree_", None)) is Tree for tree in trees.flat)
+    if isinstance(estimator, GradientBoostingClassifier):
+        start = estimator._raw_predict_init(np.zeros((1, columns), dtype=np.float32))
+        fits &= trees.ndim == 2 and start.shape == (1, trees.shape[1])
+    if not fits:
+        raise CraftedError(f"its trees do not fit each other, or a table of {columns} columns")

@@ -1,0 +1,1 @@
+"""Wrappers for models that a user brings."""

@@ -1,0 +1,5 @@
+"""One run: a folder with a trained model, its figures of merit and its explanations, resumable."""
+
+from hepxai.run.run import Run
+
+__all__ = ["Run"]

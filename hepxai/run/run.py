@@ -1,0 +1,391 @@
+"""A run: one folder with cards, weights, scores, explanations, friends and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.cards import Card, dump_card, load_card
+from hepxai.core.console import say
+from hepxai.core.estimate import as_json
+from hepxai.core.files import (
+    holds_only,
+    read_json,
+    read_tensors,
+    sha256,
+    write_json,
+    write_tensors,
+    write_text,
+)
+from hepxai.datasets import DatasetCard, Reading, read
+from hepxai.events import SPLITS, Events
+from hepxai.explainers import EXPLAINERS, CannotExplainError, Explainer
+from hepxai.explainers.defaults import Announces, configured, keepable, suits
+from hepxai.explainers.path import PathExplainer
+from hepxai.export.friends import write_friends
+from hepxai.metrics import classification_metrics
+from hepxai.metrics.targets import target_metrics
+from hepxai.models.card import ModelCard, NetworkCard
+from hepxai.models.network import NetworkModel
+from hepxai.models.storage import load_model
+from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
+from hepxai.run.manifest import NAME as MANIFEST
+from hepxai.run.populations import Populations
+from hepxai.run.shards import explain_in_shards
+from hepxai.training import History, fit
+
+SHARD = 1024
+"""Events between two saves of an explanation."""
+STEPS = "steps.json"
+"""Steps of path integrals, by method and settings asked for: the same for any part of the events."""
+IDENTITY = ("file", "entry", "split", "run", "luminosity_block", "event", "label")
+LIBRARIES = ("hepxai", "torch", "torch-geometric", "scikit-learn", "uproot", "awkward", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One study from ROOT files to an explained population, resumable at every step.
+
+    Attributes
+    ----------
+    folder : Path
+    dataset : DatasetCard
+    card : ModelCard
+    """
+
+    folder: Path
+    dataset: DatasetCard
+    card: ModelCard
+
+    # --- doors -------------------------------------------------------------------------------
+
+    @staticmethod
+    def start(folder: str | Path, dataset: DatasetCard, card: ModelCard) -> Run:
+        """Begin in a new or empty folder, or go on where a run of the same cards stopped.
+
+        Raises
+        ------
+        RunError
+            If the cards are not for a run, or the folder holds something else, or a run of other cards.
+        """
+        if problem := card.unfit(tuple(dataset.labels), tuple(dataset.targets)):
+            raise RunError(problem)
+        run = Run(Path(folder), dataset, card)
+        texts = {"dataset.yaml": dump_card(dataset), "model.yaml": dump_card(card)}
+        if run.manifest.exists():
+            run.manifest.verify()
+            run._same_cards(texts)
+            return run
+        if not holds_only(run.folder, texts, [MANIFEST]):
+            raise RunError(f"{folder} exists and is no hepxai run; choose another folder or empty this one")
+        for name, text in texts.items():
+            write_text(run.folder / name, text)
+        run.manifest.record(*texts)
+        return run
+
+    @staticmethod
+    def open(folder: str | Path) -> Run:
+        """Open a run folder and check every file that the run relies on against its hash.
+
+        An explanation that is missing is no error, but a warning: it can be worked out again.
+
+        Raises
+        ------
+        RunError
+            If it is no run, or if a file is missing or was changed after the run wrote it.
+        """
+        folder = Path(folder)
+        manifest = Manifest(folder)
+        if not manifest.exists():
+            raise RunError(f"{folder} is no run folder; make one with `hepxai run`")
+        manifest.verify()
+        dataset = load_card(folder / "dataset.yaml", DatasetCard)
+        return Run(folder, dataset, load_card(folder / "model.yaml", ModelCard))
+
+    # --- steps -------------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> Manifest:
+        """Finished files and their hashes."""
+        return Manifest(self.folder)
+
+    @property
+    def populations(self) -> Populations:
+        """Explanations by population; one at a time is that of the report."""
+        return Populations(self.folder)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """Events, cut flow and input files; the inputs must still be those of the training."""
+        return self._checked(read(self.dataset, progress=True))
+
+    def on(self, reading: Reading) -> Run:
+        """Return the same run on inputs that were read already, for example by another run."""
+        run = Run(self.folder, self.dataset, self.card)
+        run.__dict__["reading"] = run._checked(reading)  # where cached_property keeps it
+        return run
+
+    def _checked(self, reading: Reading) -> Reading:
+        known = self.provenance()["inputs"] if "provenance.json" in self.manifest.names() else None
+        if known is not None and (changed := reading.changed_since(known)):
+            raise RunError(f"{changed} since this run was trained; start a new run")
+        return reading
+
+    @property
+    def events(self) -> Events:
+        """All selected events."""
+        return self.reading.events
+
+    @cached_property
+    def model(self) -> Any:
+        """The trained model, of the kind of its card."""
+        return load_model(self._made("model.safetensors", "train"))
+
+    @cached_property
+    def scores(self) -> NDArray[np.float64]:
+        """Logits of all events, ``[E, O]``; the events must still be those that were scored."""
+        stored = read_tensors(self._made("scores.safetensors", "train"))[0]
+        for column in IDENTITY:
+            if not np.array_equal(stored[column], getattr(self.events, column)):
+                raise RunError(
+                    f"the {column} of the events is not that of the events scored in {self.folder}: another "
+                    "version of hepxai reads them differently; start a new run"
+                )
+        return stored["logits"]
+
+    @property
+    def predictions(self) -> dict[str, NDArray[np.float64]]:
+        """What a regression says of each target, ``[E]``; empty for a classifier."""
+        names = self.events.schema.targets if self.card.training.regression else ()
+        return dict(zip(names, self.scores.T, strict=False))
+
+    def rehearse(self, methods: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Find out on a fresh network whether it can be explained as asked, before hours are spent.
+
+        Raises
+        ------
+        CannotExplainError, KeyError
+            If the model lacks what a method needs, or a layer that a setting names.
+        """
+        if not isinstance(self.card, NetworkCard):  # trees cannot be asked before they are there
+            return
+        with torch.random.fork_rng(devices=[]):
+            model = NetworkModel.build(self.card, self.events.schema)
+        for method, own in configured(methods, settings, self.card.view).items():
+            if methods is not None or own:
+                keepable(method, model, own)
+
+    def train(
+        self,
+        *,
+        device: str = "cpu",
+        progress: bool = True,
+        after_epoch: Callable[[History], None] | None = None,
+    ) -> None:
+        """Train, score every event and work out the figures of merit. Does nothing if that is done.
+
+        See `hepxai.training.fit` for ``after_epoch``.
+        """
+        with self.manifest.locked():
+            if "metrics.json" not in self.manifest.names():
+                self._train(device=device, progress=progress, after_epoch=after_epoch)
+
+    def _train(self, **options: Any) -> None:
+        write_json(self.folder / "provenance.json", self._provenance())
+        model, history = fit(self.card, self.events, folder=self.folder, **options)
+        model.save(self.folder / "model.safetensors")
+        logits = model.logits(self.events)
+        identity = {c: getattr(self.events, c) for c in IDENTITY}
+        write_tensors(self.folder / "scores.safetensors", identity | {"logits": logits}, {})
+        write_json(self.folder / "history.json", history)
+        figures = _merits(self.card.training.regression, logits, self.events)
+        write_json(self.folder / "metrics.json", {s: as_json(m) for s, m in figures.items()})
+        self.manifest.record(
+            "provenance.json", "model.safetensors", "scores.safetensors", "history.json", "metrics.json"
+        )
+
+    def explain(
+        self,
+        methods: Sequence[str] | None = None,
+        *,
+        split: str = "test",
+        maximum: int | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, Attribution]:
+        """Explain a population with each method, saving as it goes.
+
+        Parameters
+        ----------
+        methods : sequence of str, optional
+            By default those of ``METHODS`` for the model's view that it is able to.
+        split : str
+            Events that did not train the model, by default.
+        maximum : int, optional
+            Explain this many events, evenly spread over the split. By default those that the run has
+            explanations of, or all. Explanations of other events are set aside, and taken back when the run
+            is asked for those events again.
+        settings : mapping
+            ``method → settings``.
+        """
+        chosen = configured(methods, settings or {}, self.card.view, split=split, maximum=maximum)
+        rows = self.populations.choose(self.events, split, maximum)
+        for method, own in chosen.items():
+            if methods is None and not suits(method, self.model):
+                continue
+            try:
+                with self.manifest.locked():
+                    self._explain(method, rows, own)
+            except (CannotExplainError, ImportError) as problem:
+                if methods is not None:
+                    raise
+                warnings.warn(f"{method} is left out: {problem}", stacklevel=2)
+        return self.explained()
+
+    def explained(self) -> dict[str, Attribution]:
+        """All explanations of this run, by method; ``METHOD_TARGET`` where a model has several outputs."""
+        rows = self.populations.rows()
+        if rows is None:
+            return {}
+        population, files = self.events[rows], sorted(self.populations.stored().items())
+        return {name: Attribution.load(f, population) for name, f in files if name != POPULATION}
+
+    def friends(self) -> list[Path]:
+        """Write friend trees with scores and explanations, one per input file."""
+        found = [a.replace(method=name) for name, a in self.explained().items()]
+        said, folder = self.predictions, self.folder / "friends"
+        scores = None if said else self.scores[:, 0]
+        return write_friends(folder, self.events, found, scores=scores, predictions=said, overwrite=True)
+
+    def history(self) -> History:
+        """Figures of every epoch of the training."""
+        history: History = read_json(self._made("history.json", "train"))
+        return history
+
+    def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
+        """``split → figure of merit → {value, error}``."""
+        found: dict[str, dict[str, dict[str, float]]] = read_json(self._made("metrics.json", "train"))
+        return found
+
+    def provenance(self) -> dict[str, Any]:
+        """Versions, inputs with their hashes, seeds and split."""
+        found: dict[str, Any] = json.loads(self._made("provenance.json", "train").read_text())
+        return found
+
+    # --- explaining --------------------------------------------------------------------------
+
+    def _explain(self, method: str, rows: NDArray[np.int64], settings: dict[str, Any]) -> None:
+        outputs = self.model.outputs
+        if len(outputs) == 1 or not EXPLAINERS[method].tells_outputs_apart:
+            self._explain_one(method, method, outputs[0], rows, settings)
+            return
+        for target in outputs:
+            self._explain_one(f"{method}_{target}", method, target, rows, settings)
+
+    def _explain_one(
+        self, key: str, method: str, target: str, rows: NDArray[np.int64], settings: dict[str, Any]
+    ) -> None:
+        """Explain one output, and keep the result under a key."""
+        name, population = (f"{EXPLAINED}/{n}.safetensors" for n in (key, POPULATION))
+        always = {"folder": str(self.folder / "surrogate")} if method == "surrogate" else {}
+        explainer = keepable(method, self.model, always | settings | {"progress": True})
+        self.populations.switch(self.events, rows)
+        if key in self.populations.stored():
+            self._same_settings(key, settings)
+            return
+        ready = self._prepared(key, explainer, settings, target)
+        if isinstance(ready, Announces):
+            ready.announce(self.model, self.events[rows], target)
+        shards = self.folder / "shards" / f"{key}-{self._key(ready, rows)}"
+        size = SHARD // 8 if self.card.view == "image" else SHARD  # an image takes as long as many particles
+        found = explain_in_shards(ready, self.model, self.events[rows], target, folder=shards, size=size)
+        result = ready.checked(found)
+        ready.refuse_broken(result)
+        result.save(self.folder / name)
+        write_tensors(self.folder / population, {"rows": rows}, {})
+        self.manifest.record(population, name)
+        for old in (self.folder / "shards").glob(f"{key}-*"):
+            shutil.rmtree(old)
+
+    def _prepared(
+        self, key: str, explainer: Explainer, settings: Mapping[str, Any], target: str
+    ) -> Explainer:
+        """Explainer prepared on all events of the run. Steps of an integral are chosen once, and stored."""
+        asked = f"{key} {json.dumps(settings, sort_keys=True, default=str)}"
+        stored = read_json(self.folder / STEPS) if STEPS in self.manifest.names() else {}
+        if isinstance(explainer, PathExplainer) and asked in stored:
+            explainer = dataclasses.replace(explainer, steps=stored[asked])
+        prepared = explainer.prepare(self.model, self.events, target)
+        if isinstance(prepared, PathExplainer) and asked not in stored:
+            write_json(self.folder / STEPS, stored | {asked: prepared.steps})
+            self.manifest.record(STEPS)
+        return prepared
+
+    def _key(self, ready: Explainer, rows: NDArray[np.int64]) -> str:
+        """Hash of all that an explanation depends on: other settings never meet these shards."""
+        known = self.manifest.names()["model.safetensors"]
+        text = json.dumps(
+            [ready.name, ready.settings(), known, version("hepxai")], sort_keys=True, default=str
+        )
+        return hashlib.sha256(text.encode() + rows.tobytes()).hexdigest()[:16]
+
+    def _same_settings(self, method: str, settings: Mapping[str, Any]) -> None:
+        known = self.explained()[method].settings
+        for key, value in settings.items():
+            if known.get(key) != value:
+                file = self.populations.stored()[method]
+                raise RunError(
+                    f"{method} was done with {key}={known.get(key)!r} in this run, not {value!r}; "
+                    f"start another run to compare, or remove {file} to do it anew"
+                )
+        done = ", ".join(f"{k}={v}" for k, v in known.items())
+        say(f"{method}: done already{' with ' if done else ''}{shorten(done, 200)}, kept")
+
+    # --- bookkeeping -------------------------------------------------------------------------
+
+    def _provenance(self) -> dict[str, Any]:
+        events = self.events
+        return {
+            "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+            "platform": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "seed": self.card.training.seed,
+            "inputs": self.reading.inputs(),
+            "split": {s: int((events.split == i).sum()) for i, s in enumerate(SPLITS)},
+            "cards": {n: sha256(self.folder / n) for n in ("dataset.yaml", "model.yaml")},
+        }
+
+    def _made(self, name: str, step: str) -> Path:
+        if name not in self.manifest.names():
+            raise RunError(f"{self.folder} has no {name} yet; run `hepxai {step}` first")
+        return self.folder / name
+
+    def _same_cards(self, texts: Mapping[str, str]) -> None:
+        kinds: dict[str, type[Card]] = {"dataset.yaml": DatasetCard, "model.yaml": ModelCard}
+        for name, text in texts.items():
+            # Loaded, so that a card written before a key was there is one with its default.
+            stored = dump_card(load_card(self.folder / name, kinds[name]))
+            if stored != text:
+                lines = zip(stored.splitlines(), text.splitlines(), strict=False)
+                old, new = next(((a, b) for a, b in lines if a != b), ("less", "more"))
+                text = f"{self.folder} holds a run with another {name}"
+                raise RunError(f"{text} (there {old.strip()}, here {new.strip()}); choose another folder")
+
+
+def _merits(regression: bool, said: NDArray[np.float64], events: Events) -> Mapping[str, Any]:
+    return target_metrics(said, events) if regression else classification_metrics(said[:, 0], events)

@@ -1,0 +1,1 @@
+"""Studies: one folder per concept, its numbers and its figures side by side."""

@@ -1,0 +1,1 @@
+"""Capacity of a network: gap, score and spare neurons against its size."""

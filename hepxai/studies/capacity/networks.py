@@ -1,0 +1,153 @@
+"""Choose the width of a dense network: train over a range, count active neurons, shrink, train again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hepxai.core.console import Advance, track
+from hepxai.core.estimate import Estimate
+from hepxai.core.files import read_json, write_json
+from hepxai.events import Events
+from hepxai.explainers import explain
+from hepxai.metrics.classification import classification_metrics
+from hepxai.models.card import DenseCard
+from hepxai.studies.capacity.numbers import SPARE, Training, WidthPoint, WidthStudy, active_neurons
+from hepxai.training import fit
+from hepxai.training.checkpoint import fingerprint
+
+RESULT = "result.json"
+
+
+def choose_width(
+    events: Events,
+    card: DenseCard,
+    widths: Sequence[int],
+    *,
+    folder: str | Path,
+    seeds: int = 3,
+    spare: float = SPARE,
+    maximum: int = 5000,
+    progress: bool = False,
+) -> WidthStudy:
+    """Train a dense network at several widths, before and after its layers are shrunk to the active neurons.
+
+    At each width all hidden layers of the card get that many neurons. Which of them are active is said by
+    their conductance in validation events; see `Activity`. Then the layers get as
+    many neurons as any seed found active, and are trained afresh, with the same seeds.
+
+    Parameters
+    ----------
+    events : Events
+        With two classes, a table, and the splits "train" and "valid".
+    card : DenseCard
+        Its number of layers and its training are kept.
+    widths : sequence of int
+    folder : path
+        Each training has a folder of its own inside, with its model. Trainings that are finished are not
+        repeated, and one that was interrupted goes on.
+    seeds : int
+        Trainings of each width, with seeds 1, 2, …
+    spare : float
+        See `hepxai.studies.capacity.numbers.active_neurons`.
+    maximum : int
+        Validation events whose conductance is worked out, at most, evenly spread.
+    progress : bool
+
+    Raises
+    ------
+    TypeError
+        The card is that of another kind of model.
+    ValueError
+        Widths or seeds that cannot be, or a folder with trainings of another study.
+    """
+    if not isinstance(card, DenseCard):
+        raise TypeError(f"the card is of kind {card.kind!r}; neurons are counted in kind 'dense'")
+    if not card.widths:
+        raise ValueError("the card has no hidden layers, hence no neurons to count")
+    chosen = sorted(set(widths))
+    if not chosen or chosen[0] < 1 or seeds < 1:
+        raise ValueError(f"widths={list(widths)}, seeds={seeds}; at least one of each, and at least 1 neuron")
+    study = _Study(events, card, Path(folder), seeds, spare, maximum)
+    with track("capacity", 2 * len(chosen) * seeds, show=progress) as advance:
+        return WidthStudy(tuple(study.point(width, advance) for width in chosen), spare)
+
+
+class _Study:
+    """Settings as of `choose_width`."""
+
+    def __init__(
+        self, events: Events, card: DenseCard, folder: Path, seeds: int, spare: float, maximum: int
+    ) -> None:
+        self.events, self.card, self.folder = events, card, folder
+        self.seeds, self.spare, self.maximum = seeds, spare, maximum
+
+    def point(self, width: int, advance: Advance) -> WidthPoint:
+        """All trainings of one width."""
+        wide = (width,) * len(self.card.widths)
+        own = self.folder / f"width_{width}"
+        before = self._trainings(wide, own / "before", advance)
+        shrunk = WidthPoint(width, before, ()).shrunk
+        if shrunk == wide:
+            advance(self.seeds)
+            return WidthPoint(width, before, ())
+        return WidthPoint(width, before, self._trainings(shrunk, own / "after", advance))
+
+    def _trainings(self, widths: tuple[int, ...], folder: Path, advance: Advance) -> tuple[Training, ...]:
+        found = []
+        for seed in range(1, self.seeds + 1):
+            training = self.card.training.model_copy(update={"seed": seed})
+            card = self.card.model_copy(update={"widths": widths, "training": training})
+            found.append(self._training(card, folder / f"seed_{seed}"))
+            advance(1, f"{'-'.join(map(str, widths))} neurons, seed {seed}")
+        return tuple(found)
+
+    def _training(self, card: DenseCard, folder: Path) -> Training:
+        key = f"{fingerprint(card, self.events, None)} {card.training.epochs} {self.spare} {self.maximum}"
+        if not (folder / RESULT).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / RESULT, _written(self._measured(card, folder)) | {"key": key})
+        kept = read_json(folder / RESULT)
+        if kept["key"] != key:
+            raise ValueError(
+                f"{folder} belongs to another study (card, events, epochs, threads, spare or maximum "
+                "differ); choose another folder"
+            )
+        return _read(kept)
+
+    def _measured(self, card: DenseCard, folder: Path) -> Training:
+        model, _ = fit(card, self.events, folder=folder)
+        model.save(folder / "model.safetensors")
+        figures = classification_metrics(model.logits(self.events)[:, 0], self.events, ())
+        valid = self.events.where("valid")
+        rows = np.unique(np.linspace(0, len(valid) - 1, min(len(valid), self.maximum)).astype(np.int64))
+        layers = active_neurons(explain(model, valid[rows], "conductance"), spare=self.spare)
+        return Training(
+            card.widths,
+            card.training.seed,
+            {split: figures[split] for split in ("train", "valid")},
+            tuple(int(a.active.sum()) for a in layers),
+            tuple(a.fewest for a in layers),
+            tuple(a.undecided for a in layers),
+        )
+
+
+def _written(found: Training) -> dict[str, Any]:
+    figures = {
+        split: {n: [float(e.value), float(e.error), e.n_eff] for n, e in own.items()}
+        for split, own in found.figures.items()
+    }
+    rest = {k: getattr(found, k) for k in ("widths", "seed", "active", "fewest", "undecided")}
+    return {"figures": figures} | rest
+
+
+def _read(kept: Mapping[str, Any]) -> Training:
+    figures = {
+        split: {n: Estimate(np.asarray(v), np.asarray(e), size) for n, (v, e, size) in own.items()}
+        for split, own in kept["figures"].items()
+    }
+    counts = (tuple(kept[k]) for k in ("active", "fewest", "undecided"))
+    return Training(tuple(kept["widths"]), kept["seed"], figures, *counts)

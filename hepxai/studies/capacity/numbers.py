@@ -1,0 +1,266 @@
+"""How many neurons a network needs: which of them carry its decision, and which width is wide enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.core.estimate import Estimate, ratio_mean
+
+Array = NDArray[np.float64]
+SPARE = 0.05
+"""Share of a layer's conductance that the neurons to be spared may carry together."""
+SIGMA = 2.0
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Which neurons of a layer carry its conductance.
+
+    A mean conductance of zero does not make a neuron idle: it may push some events up and others down. So
+    what counts is the size of the conductance, as a share of the layer's: ``S_j = Σ_e w_e |C_ej| / Σ_e w_e
+    Σ_k |C_ek|``. That is never negative, hence "compatible with zero" needs a scale: **idle** are as many
+    of the weakest neurons as carry together, in all events and in every class by itself, at most a share
+    ``spare``, with ``SIGMA`` standard errors to spare. Few events make more neurons count as active,
+    never fewer. What is spared is bounded for all of them together, so it does not grow with the layer.
+
+    Attributes
+    ----------
+    layer : str
+    share : Estimate, shape [H]
+        S_j in all events.
+    active : ndarray of bool, shape [H]
+        At least one.
+    fewest : int
+        Active ones if the errors were in favour of sparing: the truth is between this and ``active.sum()``.
+    carried : Estimate
+        Share that the idle ones have together in all events.
+    undecided : int
+        Neurons whose signed mean is compatible with 0 within ``SIGMA`` errors, in all events and in every
+        class: those that a look at means alone would call idle.
+    """
+
+    layer: str
+    share: Estimate
+    active: NDArray[np.bool_]
+    fewest: int
+    carried: Estimate
+    undecided: int
+
+
+def active_neurons(found: Attribution, *, spare: float = SPARE) -> tuple[Activity, ...]:
+    """Which neurons carry the decision of a network, layer by layer.
+
+    Parameters
+    ----------
+    found : Attribution
+        Axes ("event", "neuron"), of conductance.
+    spare : float
+        Share of a layer's conductance that idle neurons may carry together.
+
+    Raises
+    ------
+    ValueError
+        Other axes, no events, or a share that is not between 0 and 1.
+    """
+    if found.axes != ("event", "neuron"):
+        raise ValueError(f"axes are {', '.join(found.axes)}; conductance has event, neuron")
+    if not 0 < spare < 1:
+        raise ValueError(f"spare={spare}; a share above 0 and below 1 is needed")
+    if not len(found.events):
+        raise ValueError("there are no events to see neurons work in")
+    layers = np.array([label.rpartition(":")[0] for label in found.labels["neuron"]])
+    values = np.asarray(found.values, dtype=np.float64)
+    groups = _populations(found)
+    return tuple(
+        _activity(name, values[:, layers == name], groups, spare) for name in dict.fromkeys(layers.tolist())
+    )
+
+
+Population = tuple[NDArray[np.bool_], Array]
+
+
+def _populations(found: Attribution) -> list[Population]:
+    """All events, and each class that has some; with their weights."""
+    label, weight = found.events.label, found.events.weight
+    masks = [np.ones(len(label), dtype=bool), *(label == c for c in np.unique(label))]
+    return [(m, weight[m]) for m in masks if abs(weight[m].sum()) > 1e-9 * np.abs(weight[m]).sum()]
+
+
+def _activity(name: str, values: Array, groups: Sequence[Population], spare: float) -> Activity:
+    size = np.abs(values)
+    whole = size.sum(axis=1)
+    shares = [ratio_mean(size[m], whole[m], w) for m, w in groups]
+    order = np.argsort(np.max([np.nan_to_num(s.value) for s in shares], axis=0), kind="stable")
+    sums = np.cumsum(size[:, order], axis=1)
+    joint = [ratio_mean(sums[m], whole[m], w) for m, w in groups]
+    idle, most = (_spared(joint, spare, sigma) for sigma in (SIGMA, -SIGMA))
+    active = np.ones(len(order), dtype=bool)
+    active[order[:idle]] = False
+    nothing = Estimate(np.asarray(0.0), np.asarray(0.0), joint[0].n_eff)
+    carried = _at(joint[0], idle - 1) if idle else nothing
+    return Activity(name, shares[0], active, len(order) - most, carried, _undecided(values, groups))
+
+
+def _spared(joint: Sequence[Estimate], spare: float, sigma: float) -> int:
+    """How many of the weakest may go: never all, a layer needs a neuron. NaN where a layer is dead."""
+    limits = [np.nan_to_num(j.value) + sigma * np.nan_to_num(j.error) for j in joint]
+    fits = np.all(np.array(limits) <= spare, axis=0)[:-1]
+    return int(np.logical_and.accumulate(fits).sum())
+
+
+def _undecided(values: Array, groups: Sequence[Population]) -> int:
+    means = [ratio_mean(values[m], np.ones(int(m.sum())), w) for m, w in groups]
+    return int(np.all([np.abs(e.value) <= SIGMA * np.nan_to_num(e.error) for e in means], axis=0).sum())
+
+
+def _at(found: Estimate, place: int) -> Estimate:
+    return Estimate(np.asarray(found.value[place]), np.asarray(found.error[place]), found.n_eff)
+
+
+# --- over a range of widths ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, and what its neurons did.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Of the hidden layers.
+    seed : int
+    figures : mapping
+        ``split → figure of merit → Estimate``; statistical errors.
+    active, fewest, undecided : tuple of int
+        Of each layer; see `Activity`.
+    """
+
+    widths: tuple[int, ...]
+    seed: int
+    figures: Mapping[str, Mapping[str, Estimate]]
+    active: tuple[int, ...]
+    fewest: tuple[int, ...]
+    undecided: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WidthPoint:
+    """Trainings at one width, before and after the layers were shrunk to their active neurons.
+
+    Attributes
+    ----------
+    width : int
+        Of every layer.
+    before, after : tuple of Training
+        One for each seed; none after where all neurons are active.
+    """
+
+    width: int
+    before: tuple[Training, ...]
+    after: tuple[Training, ...]
+
+    @property
+    def shrunk(self) -> tuple[int, ...]:
+        """Widths of the layers after shrinking: for each the most that any seed found active."""
+        return tuple(np.max([t.active for t in self.before], axis=0).tolist())
+
+    def mean(self, split: str, name: str = "balanced_accuracy", *, after: bool = False) -> Estimate:
+        """Mean over the seeds; its error is that of the scatter of seeds, of one seed the statistical one."""
+        trained = self.after if after else self.before
+        found = [t.figures[split][name] for t in trained]
+        if len(found) < 2:
+            return found[0] if found else Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
+        values = np.array([float(e.value) for e in found])
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        return Estimate(np.asarray(values.mean()), np.asarray(error), float(len(values)))
+
+    def statistical(self, split: str, name: str = "balanced_accuracy") -> float:
+        """Error of one training before shrinking from the finite number of events, which seeds share."""
+        return float(np.mean([float(t.figures[split][name].error) for t in self.before]))
+
+
+@dataclass(frozen=True)
+class WidthStudy:
+    """Trainings over a range of widths.
+
+    Attributes
+    ----------
+    points : tuple of WidthPoint
+        Narrow ones first.
+    spare : float
+        See `active_neurons`.
+    """
+
+    points: tuple[WidthPoint, ...]
+    spare: float = SPARE
+
+    @property
+    def best(self) -> WidthPoint:
+        """Point of the highest validation accuracy."""
+        return max(self.points, key=lambda p: float(p.mean("valid").value))
+
+    @property
+    def chosen(self) -> WidthPoint:
+        """Narrowest point within one standard error of the best one, even with one less over its own seeds.
+
+        The rule of Breiman et al. (Classification and Regression Trees, 1984, sec. 3.4.3): the error of the
+        best one is that of seeds and events together. The second condition keeps out widths whose
+        trainings succeed by luck.
+        """
+        return next(p for p in self.points if _as_good(p.mean("valid"), self.best))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Recommended widths of the layers: the shrunk ones where retraining lost nothing beyond errors."""
+        own = self.chosen
+        if own.after and _as_good(own.mean("valid", after=True), own):
+            return own.shrunk
+        return own.before[0].widths
+
+    def reasons(self) -> list[str]:
+        """Why these widths, in sentences with numbers."""
+        return list(_reasons(self))
+
+
+def _as_good(one: Estimate, best: WidthPoint) -> bool:
+    known = best.mean("valid")
+    own, seeds = np.nan_to_num([float(one.error), float(known.error)])
+    return bool(float(one.value) - own >= float(known.value) - np.hypot(seeds, best.statistical("valid")))
+
+
+def _reasons(study: WidthStudy) -> Iterator[str]:
+    own, best = study.chosen, study.best
+    yield _why(study, own, best)
+    yield (
+        f"There the training accuracy is {own.mean('train'):.4f}: "
+        f"{float(own.mean('train').value - own.mean('valid').value):+.4f} beyond the validation."
+    )
+    counts = ", ".join(f"{a} of {w}" for a, w in zip(own.shrunk, own.before[0].widths, strict=True))
+    yield (
+        f"Active neurons of its layers: {counts}; the others carry together at most "
+        f"{study.spare:.0%} of a layer's conductance."
+    )
+    if own.after:
+        verdict = "no loss beyond the errors" if study.widths == own.shrunk else "a loss, so they are kept"
+        yield f"Retrained without the others: {own.mean('valid', after=True):.4f}, {verdict}."
+    if own is study.points[-1] and len(study.points) > 1:
+        yield "It is the widest one that was tried: a wider one may be better still."
+
+
+def _why(study: WidthStudy, own: WidthPoint, best: WidthPoint) -> str:
+    tried = ", ".join(str(p.width) for p in study.points)
+    if own is best:
+        return (
+            f"Width {own.width} of {tried} has the best validation accuracy ({own.mean('valid'):.4f}), and "
+            "no narrower one is as good."
+        )
+    return (
+        f"Width {own.width} is the narrowest of {tried} with a validation accuracy ({own.mean('valid'):.4f}) "
+        f"as good as that of the best, width {best.width} ({best.mean('valid'):.4f}, and "
+        f"± {best.statistical('valid'):.4f} from the number of events)."
+    )

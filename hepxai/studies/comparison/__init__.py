@@ -1,0 +1,1 @@
+"""Convergence of methods on one event, and their agreement."""

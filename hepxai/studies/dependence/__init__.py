@@ -1,0 +1,1 @@
+"""Dependence of a score on a variable, and sculpting of its spectrum."""

@@ -1,0 +1,1 @@
+"""Overfitting and its effect on importances."""

@@ -1,0 +1,1 @@
+"""SmoothGrad: stability and truth share against noise and number of copies."""

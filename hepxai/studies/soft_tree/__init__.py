@@ -1,0 +1,1 @@
+"""Soft decision trees: figures of their nodes and masks."""
