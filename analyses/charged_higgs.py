@@ -31,7 +31,7 @@ from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard
 from hepxai.metrics.isolation import attention_from_rest, isolation
-from hepxai.metrics.maps import single
+from hepxai.metrics.reductions import reduced
 from hepxai.models import ModelCard
 from hepxai.plots import event_display, style
 from hepxai.plots.means import relative_to_uniform
@@ -226,7 +226,7 @@ def masks(study: Study) -> None:
     page = study.page
     page.heading("Mask graphs")
     values = [v for v in MASKS if v in study.values]
-    maps = {v: [single(r.explain(["attention"])["attention"]) for r in study.runs(v)] for v in values}
+    maps = {v: [reduced(r.explain(["attention"])["attention"]) for r in study.runs(v)] for v in values}
     rows = [
         [f"{value:g}", name, *(isolated(page, what, value, found, code) for what in ISOLATION)]
         for value, found in maps.items()

@@ -33,7 +33,7 @@ from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.files import read_tensors, write_tensors
 from hepxai.core.formatting import measured
-from hepxai.core.resume import Unfinished, key_of
+from hepxai.core.resume import ResumableState, key_of
 from hepxai.datasets import DatasetCard
 from hepxai.events import Events
 from hepxai.explainers.image.soft_tree import TreePaths, path_masks, tree_paths
@@ -147,7 +147,7 @@ class Study:
         path = self.out / "outputs" / f"{name}-{key[:16]}.safetensors"
         if not path.exists():
             found = np.zeros((len(events), len(model.outputs)))
-            state = Unfinished(path.with_suffix(".unfinished"), key, {"outputs": found})
+            state = ResumableState(path.with_suffix(".unfinished"), key, {"outputs": found})
             for rows in state.blocks(f"outputs, {name}", len(events), 5_000, progress=True):
                 found[rows] = model.logits(events[rows])
             write_tensors(path, {"outputs": found}, {})

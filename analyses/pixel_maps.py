@@ -35,7 +35,7 @@ from hepxai.plots import style
 from hepxai.plots.agreement import method_agreement
 from hepxai.report.study import StudyPage
 from hepxai.studies.comparison.figures import truth_shares
-from hepxai.studies.comparison.numbers import Convergence, compare
+from hepxai.studies.comparison.numbers import MethodComparison, compare
 from hepxai.studies.smoothgrad_scan.figures import smoothgrad_shares, smoothgrad_stability
 from hepxai.studies.smoothgrad_scan.numbers import SmoothPoint, SmoothScan, scan_smoothgrad
 
@@ -247,7 +247,7 @@ def _value(value: Any) -> str:
 
 
 def _residual(page: StudyPage, name: str, found: Attribution) -> str:
-    if found.residual is None or found.span is None:
+    if found.residual is None or found.output_change is None:
         return "none"
     share = relative_residual(found)
     share = share[np.isfinite(share)]
@@ -255,7 +255,7 @@ def _residual(page: StudyPage, name: str, found: Attribution) -> str:
     return page.number(f"median residual, {name}", Estimate(np.median(share), np.asarray(spread), len(share)))
 
 
-def agreement(page: StudyPage, maps: Mapping[str, Attribution]) -> Convergence:
+def agreement(page: StudyPage, maps: Mapping[str, Attribution]) -> MethodComparison:
     """Agreement two by two, and with the truth in bins of pT."""
     page.heading("Do the methods agree?")
     events = next(iter(maps.values())).events
@@ -275,7 +275,7 @@ def agreement(page: StudyPage, maps: Mapping[str, Attribution]) -> Convergence:
     return found
 
 
-def numbers(page: StudyPage, found: Convergence) -> None:
+def numbers(page: StudyPage, found: MethodComparison) -> None:
     """Shares on the true hits as a table, and all other numbers for the JSON."""
     cells: dict[str, list[str]] = {name: [] for name in found.methods}
     for row in found.rows():

@@ -28,8 +28,8 @@ from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix, top_agre
 from hepxai.metrics.binning import equal_bins
 from hepxai.metrics.isolation import pair_mean
 from hepxai.metrics.likelihood import log_likelihood_ratio
-from hepxai.metrics.maps import single
 from hepxai.metrics.profile import explained_by, profile
+from hepxai.metrics.reductions import reduced
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
 from hepxai.models import ModelCard
 from hepxai.plots import focus_profile
@@ -194,7 +194,7 @@ def mass_in_maps(page: StudyPage, found: Found) -> None:
     """How much of the muon pair's attribution its mass explains."""
     rows = []
     for method in MAPS:
-        whole = single(found[method])
+        whole = reduced(found[method])
         for code, name in enumerate(whole.events.schema.classes):
             share = explained_by(whole[whole.events.label == code], PAIR, MASS)
             text = page.number(f"share of {method} of μμ explained by m(μμ), {name}", share.share)
@@ -297,7 +297,7 @@ def interactions(page: StudyPage, found: Found) -> None:
 
 def agreement(page: StudyPage, found: Found) -> None:
     """Whether the methods name the same pairs."""
-    maps = {m: single(found[m]) for m in MAPS}
+    maps = {m: reduced(found[m]) for m in MAPS}
     ranks = agreement_matrix(maps)
     top = agreement_matrix(maps, partial(top_agreement, k=3))
     caption = (
@@ -323,7 +323,7 @@ def _entry(table: AgreementMatrix, i: int, j: int) -> Estimate:
 
 def truth(page: StudyPage, found: Found) -> None:
     """Whether the methods find the muons that the resonance decayed to."""
-    maps = {m: single(found[m]) for m in MAPS}
+    maps = {m: reduced(found[m]) for m in MAPS}
     whole = {m: find_truth(a, TRUTH) for m, a in maps.items()}
     rows = []
     for method, own in whole.items():

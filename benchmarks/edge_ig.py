@@ -146,10 +146,10 @@ class Graph:
         """Median relative completeness residual of attributions of the attention layer's edges."""
         with torch.no_grad():
             none = torch.zeros(self.edge_index.shape[1])
-            span = (self.logits() - self.logits_with(none)).double().numpy()
+            output_change = (self.logits() - self.logits_with(none)).double().numpy()
         event = self.batch[self.edge_index[1]].numpy()
         total = np.bincount(event, weights=values, minlength=self.size)
-        return float(np.median(np.abs((total - span) / span)))
+        return float(np.median(np.abs((total - output_change) / output_change)))
 
 
 def all_layers(graphs: list[Graph], steps: int) -> tuple[list[Tensor], float]:
@@ -166,7 +166,7 @@ def all_layers(graphs: list[Graph], steps: int) -> tuple[list[Tensor], float]:
         mask = explainer(one.x, one.edge_index, batch=one.batch, size=1, frozen=frozen).edge_mask
         with torch.no_grad():
             none = one.edge_index[:, :0]
-            span = one.logits() - one.plain(one.x, none, one.batch, 1, frozen=[none] * 2)
-            relative.append(abs(float((mask.sum() - span) / span)))
+            output_change = one.logits() - one.plain(one.x, none, one.batch, 1, frozen=[none] * 2)
+            relative.append(abs(float((mask.sum() - output_change) / output_change)))
         masks.append(mask)
     return masks, float(np.median(relative))

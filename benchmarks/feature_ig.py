@@ -83,7 +83,7 @@ def main() -> None:
     for name, size in ((f"captum, best of sizes ({best} events)", best), ("captum, all at once", EVENTS)):
         theirs = cpu_seconds(lambda size=size: by_captum(x, size), repeats=1)
         found = by_captum(x, size).detach().numpy()
-        lacking = np.abs(found.sum(axis=1) - ours.span) / np.abs(ours.span)
+        lacking = np.abs(found.sum(axis=1) - ours.output_change) / np.abs(ours.output_change)
         far = np.abs(found - ours.values).max() / np.abs(found).max()
         rows.append(
             (name, f"{theirs:.2f}", f"{theirs / mine:.1f}", f"{np.median(lacking):.4f}", f"{far:.0e}")

@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from benchmarks.common import cpu_seconds, show
 from hepxai.cards import load_card
 from hepxai.core.jagged import offsets_from_counts, parents
-from hepxai.datasets import DatasetCard, Ledger, iterate
+from hepxai.datasets import DatasetCard, ReadLog, iterate
 from hepxai.datasets.planning import plan_files
 
 EVENTS = 200_000
@@ -107,7 +107,7 @@ def raw(path: Path, names: list[str]) -> None:
 
 def ours(card: DatasetCard) -> int:
     """Selected events; each chunk is let go."""
-    return sum(len(events) for events in iterate(card, chunk=CHUNK, ledger=Ledger()))
+    return sum(len(events) for events in iterate(card, chunk=CHUNK, ledger=ReadLog()))
 
 
 def looped(path: Path) -> list[Data]:

@@ -180,13 +180,13 @@ def run_all(
 ) -> None:
     """Do everything: read, train, explain, write friend trees and the report."""
     with _plain_errors(_from(out)):
-        from hepxai.explainers.defaults import configured
+        from hepxai.explainers.defaults import validated_settings
         from hepxai.run import Run
 
         settings, (data, card) = _settings(options), _cards(dataset, model, overrides)
-        configured(method, settings, card.view, split=split, maximum=events)
+        validated_settings(method, settings, card.view, split=split, maximum=events)
         run = Run.start(out, data, card)
-        run.rehearse(method, settings)
+        run.dry_run(method, settings)
         run.train(device=device)
         run.explain(method, split=split, maximum=events, settings=settings)
         _finish(run)

@@ -17,13 +17,15 @@ def relative_residual(attribution: Attribution) -> NDArray[np.float64]:
     A change and a residual below ``ROUNDING`` of the largest change are nothing, as those of an event without
     hits are.
     """
-    if attribution.residual is None or attribution.span is None:
+    if attribution.residual is None or attribution.output_change is None:
         raise ValueError(f"{attribution.method} promises no completeness")
-    residual, span = np.abs(attribution.residual), np.abs(attribution.span)
-    floor = ROUNDING * np.nanmax(span, initial=0.0)
+    residual, output_change = np.abs(attribution.residual), np.abs(attribution.output_change)
+    floor = ROUNDING * np.nanmax(output_change, initial=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.where(span == 0, np.where(residual == 0, np.nan, np.inf), residual / span)
-    return np.where((span <= floor) & (residual <= floor), np.nan, found)
+        found = np.where(
+            output_change == 0, np.where(residual == 0, np.nan, np.inf), residual / output_change
+        )
+    return np.where((output_change <= floor) & (residual <= floor), np.nan, found)
 
 
 def residual_checks(attribution: Attribution) -> dict[str, float]:

@@ -53,7 +53,7 @@ class Attribution:
         Beside a "pair" axis, of the edge from each particle to itself; see `self_loops`.
     residual : ndarray of float64, shape [E], optional
         Completeness: sum of the attributions minus the change of the output they should add up to.
-    span : ndarray of float64, shape [E], optional
+    output_change : ndarray of float64, shape [E], optional
         That change of the output.
     error : ndarray of float64, shape of ``values``, optional
         Standard error of each value where the method itself samples. Copies with other values have none;
@@ -74,7 +74,7 @@ class Attribution:
     pairs: Pairs | None = None
     self_values: NDArray[np.floating] | None = None
     residual: NDArray[np.float64] | None = None
-    span: NDArray[np.float64] | None = None
+    output_change: NDArray[np.float64] | None = None
     error: NDArray[np.float64] | None = None
     checks: Mapping[str, float] = field(default_factory=dict)
     concerns: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class Attribution:
             raise ValueError(f"{len(self.values)} rows for {self.offsets[-1]} {self.axes[0]}s")
         if len(self.offsets) != len(self.events) + 1:
             raise ValueError(f"{self.axes[0]}s of {len(self.offsets) - 1} for {len(self.events)} events")
-        for name in ("residual", "span"):
+        for name in ("residual", "output_change"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.events):
                 raise ValueError(f"{name} has {len(column)} rows for {len(self.events)} events")
@@ -131,7 +131,7 @@ class Attribution:
             pairs=None,
             self_values=None,
             residual=None,
-            span=None,
+            output_change=None,
         )
 
     # --- axes --------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class Attribution:
             events=events,
             pairs=pairs,
             residual=_rows(self.residual, rows),
-            span=_rows(self.span, rows),
+            output_change=_rows(self.output_change, rows),
             error=_rows(self.error, flat),
         )
 
@@ -351,7 +351,7 @@ class Attribution:
             events=events,
             pairs=pairs,
             residual=_join([p.residual for p in parts]),
-            span=_join([p.span for p in parts]),
+            output_change=_join([p.output_change for p in parts]),
             error=_join([p.error for p in parts]),
             checks=_mean_checks(parts),
             concerns=tuple(dict.fromkeys(c for p in parts for c in p.concerns)),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hepxai.attribution.result import Attribution
 
 ENDS = ("src", "dst", "offsets")
-COLUMNS = ("values", "self_values", "residual", "span", "error")
+COLUMNS = ("values", "self_values", "residual", "output_change", "error")
 
 
 def awkward(attribution: Attribution) -> ak.Array:
@@ -65,7 +65,8 @@ def pyg(attribution: Attribution, event: int) -> Explanation:
 def save(attribution: Attribution, path: str | Path) -> None:
     """See `Attribution.save`."""
     tensors = {
-        name: getattr(attribution, name) for name in ("values", "self_values", "residual", "span", "error")
+        name: getattr(attribution, name)
+        for name in ("values", "self_values", "residual", "output_change", "error")
     }
     if attribution.pairs is not None:
         tensors |= {f"pairs.{end}": getattr(attribution.pairs, end) for end in ENDS}

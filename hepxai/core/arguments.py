@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def require(found: object, kind: type, call: str, place: str, remedy: str) -> None:
+def check_type(found: object, kind: type, call: str, place: str, remedy: str) -> None:
     """Say which argument of a call is what, where something else was given.
 
     Parameters

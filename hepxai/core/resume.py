@@ -22,7 +22,7 @@ SECONDS = 20.0
 """Between two states that are written."""
 
 
-class Unfinished:
+class ResumableState:
     """State of a pass in a file, written now and then, complete or not at all; none without a path.
 
     Attributes

@@ -6,7 +6,7 @@ from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.drafting import draft_card
 from hepxai.datasets.inspection import FileReport, inspect_file
-from hepxai.datasets.reading import Ledger, Reading, iterate, read
+from hepxai.datasets.reading import Reading, ReadLog, iterate, read
 from hepxai.datasets.sources import FileInfo
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "DatasetCard",
     "FileInfo",
     "FileReport",
-    "Ledger",
     "ReadError",
+    "ReadLog",
     "Reading",
     "check_card",
     "draft_card",

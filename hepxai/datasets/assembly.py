@@ -13,7 +13,7 @@ from hepxai.datasets.card import FEATURE_UNITS, NANOAOD, NODE_FEATURES, DatasetC
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.hits import refuse_outside
 from hepxai.datasets.particles import Particles, collection_name
-from hepxai.datasets.scope import Scope
+from hepxai.datasets.scope import ExpressionContext
 from hepxai.events import P4, Schema
 
 FloatArray = NDArray[np.float32]
@@ -52,7 +52,7 @@ class Assembled:
     truth: dict[str, NDArray[np.bool_]]
 
 
-def assemble(scope: Scope) -> Assembled:
+def assemble(scope: ExpressionContext) -> Assembled:
     """Particles of all types of every event, in the order of the card."""
     card = scope.card
     types = [scope.particles(name) for name in card.particles]
@@ -121,7 +121,7 @@ def _remedy(particles: Particles, name: str, value: float) -> str:
     selected = f"selection: isfinite({particles.name}.{name})"
     cut = selected if particles.one_each else f"cuts: isfinite({name}) for {particles.name}"
     origin = particles.origin(name)
-    if len(origin) == 1 and origin[0] in particles.names.known:
+    if len(origin) == 1 and origin[0] in particles.names.all_names:
         text = ".nan" if np.isnan(value) else ".inf" if value > 0 else "-.inf"
         known = f"say what stands for it with missing: {{{origin[0]}: {{values: [{text}], replace: 0}}}}"
     elif name in particles.card.features:

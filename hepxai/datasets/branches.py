@@ -102,7 +102,7 @@ class Names:
         self._reached: Mapping[str, list[Column]] = short | paths
 
     @cached_property
-    def known(self) -> frozenset[str]:
+    def all_names(self) -> frozenset[str]:
         """All names, including ambiguous ones."""
         return frozenset(self._reached)
 
@@ -232,7 +232,7 @@ def misread(branch: Any) -> bool:
     return bool(memberwise) or any(s.member("fCheckSum").to_bytes(4) in start for s in streamers)
 
 
-def damage(branch: Any, start: int, stop: int) -> Exception | None:
+def read_error(branch: Any, start: int, stop: int) -> Exception | None:
     """Error on reading the raw bytes of some entries of a branch, without decoding them; None if readable."""
     for i in range(getattr(branch, "num_baskets", 0)):
         first, last = branch.basket_entry_start_stop(i)
@@ -246,7 +246,7 @@ def damage(branch: Any, start: int, stop: int) -> Exception | None:
     return None
 
 
-def because(problem: Exception) -> str:
+def one_line_error(problem: Exception) -> str:
     """One-line text of an error of uproot, without its file and object."""
     text = " ".join(str(problem).partition("\nin file ")[0].split())[:120]
     return f"{type(problem).__name__}: {text}"

@@ -15,7 +15,7 @@ from rich.text import Text
 from hepxai.datasets.card import NODE_FEATURES, DatasetCard
 from hepxai.datasets.inspection import suspicious
 from hepxai.datasets.quality import weight_warnings
-from hepxai.datasets.reading import Ledger, iterate
+from hepxai.datasets.reading import ReadLog, iterate
 from hepxai.events import SPLITS, Events
 
 
@@ -38,7 +38,7 @@ class CheckReport:
     name: str
     entries: int
     events: Events
-    ledger: Ledger
+    ledger: ReadLog
     warnings: tuple[str, ...]
 
     def __rich__(self) -> Group:
@@ -68,7 +68,7 @@ def check_card(card: DatasetCard, *, entries: int = 1000) -> CheckReport:
     CardError, ReadError
         As `read`, but an empty selection or class is a warning here.
     """
-    ledger = Ledger()
+    ledger = ReadLog()
     events = Events.concatenate(iterate(card, limit=entries, ledger=ledger))
     return CheckReport(card.name, entries, events, ledger, tuple(_warnings(card, events, ledger)))
 
@@ -76,7 +76,7 @@ def check_card(card: DatasetCard, *, entries: int = 1000) -> CheckReport:
 # --- what looks wrong ----------------------------------------------------------------------------
 
 
-def _warnings(card: DatasetCard, events: Events, ledger: Ledger) -> Iterator[str]:
+def _warnings(card: DatasetCard, events: Events, ledger: ReadLog) -> Iterator[str]:
     yield from ledger.notes
     if not len(events):
         yield "nothing is selected: loosen selection:, or look at more entries"

@@ -53,12 +53,12 @@ class Records:
     compute: Callable[[], ak.Array]
 
 
-def spelled_out(value: Any) -> Any:
+def materialise(value: Any) -> Any:
     """Particles with their fields; anything else as it is."""
     return value.compute() if isinstance(value, Records) else value
 
 
-def simplest(value: Any) -> Any:
+def as_numpy(value: Any) -> Any:
     """An ndarray where there is one number per event, whatever computed it."""
     per_event = isinstance(value, ak.Array) and value.layout.purelist_depth == 1
     return ak.to_numpy(value) if per_event and value.layout.is_numpy else value
@@ -136,9 +136,9 @@ class Branches:
         self._cache: dict[Column, Any] = {}
 
     @property
-    def known(self) -> frozenset[str]:
+    def all_names(self) -> frozenset[str]:
         """Names of all columns."""
-        return self._names.known
+        return self._names.all_names
 
     @property
     def used(self) -> tuple[Column, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator
 
 from hepxai.cards import CardError, nearest
-from hepxai.datasets.columns import ReadError, simplest, spelled_out
+from hepxai.datasets.columns import ReadError, as_numpy, materialise
 from hepxai.datasets.gathering import RowError
 from hepxai.datasets.operators import BINARY, NO_TEXT, binary, masked, refuse_unsigned, signed
 from hepxai.datasets.vocabulary import FUNCTIONS, attribute, condition
@@ -91,12 +91,12 @@ class UnknownNameError(ExpressionError):
     """A name that nothing defines; says which known one is nearest."""
 
     def __init__(self, name: str, where: str, known: Iterable[str]) -> None:
-        self.name, self.where, self.known = name, where, tuple(known)
-        super().__init__(f"no branch or variable {name!r} in {where}{nearest(name, self.known)}")
+        self.name, self.where, self.all_names = name, where, tuple(known)
+        super().__init__(f"no branch or variable {name!r} in {where}{nearest(name, self.all_names)}")
 
     def among(self, more: Iterable[str]) -> UnknownNameError:
         """The same error where more names are known."""
-        return UnknownNameError(self.name, self.where, (*more, *self.known))
+        return UnknownNameError(self.name, self.where, (*more, *self.all_names))
 
 
 def parse(text: str) -> ast.expr:
@@ -234,7 +234,7 @@ def evaluate(text: str, lookup: Lookup) -> Any:
     """
     try:
         with np.errstate(all="ignore"):  # NaN and inf are reported where they matter, with file and entry
-            return spelled_out(_value(parse(text), lookup))
+            return materialise(_value(parse(text), lookup))
     except RecursionError:
         raise ExpressionError(f"in {_short(text)!r}: nested too deeply; use fewer new_variables") from None
     except ExpressionError as problem:
@@ -248,7 +248,7 @@ def _value(node: ast.expr, lookup: Lookup) -> Any:
         return node.value
     try:
         name = _dotted(node)
-        return lookup(name) if name is not None else signed(simplest(_compute(node, lookup)))
+        return lookup(name) if name is not None else signed(as_numpy(_compute(node, lookup)))
     except (ExpressionError, CardError, ReadError):
         raise
     except OverflowError as problem:
@@ -276,7 +276,7 @@ def _compute(node: ast.expr, lookup: Lookup) -> Any:
         case ast.Attribute(value=value, attr=name):
             return attribute(_value(value, lookup), name)
         case ast.Subscript(value=value, slice=mask):
-            return masked(spelled_out(_value(value, lookup)), _value(mask, lookup))
+            return masked(materialise(_value(value, lookup)), _value(mask, lookup))
     raise ExpressionError(f"{ast.unparse(node)!r} is not allowed")
 
 
@@ -286,7 +286,7 @@ def _call(name: str, args: list[ast.expr], lookup: Lookup) -> Any:
         scopes[0] = InFile(lookup)
     values = [_value(a, s) for a, s in zip(args, scopes, strict=True)]
     if name != "count":  # which needs no fields
-        values = [spelled_out(v) for v in values]
+        values = [materialise(v) for v in values]
     refuse_unsigned(name, values)
     return FUNCTIONS[name].compute(*values)
 

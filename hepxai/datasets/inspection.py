@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hepxai.cards import nearest
-from hepxai.datasets.branches import Column, Names, because, damage, misread
+from hepxai.datasets.branches import Column, Names, misread, one_line_error, read_error
 from hepxai.datasets.columns import Array, ReadError, flatten
 from hepxai.datasets.sources import open_root, readable, trees_of
 
@@ -196,7 +196,7 @@ def _unread(branch: Any) -> ak.Array | str | None:
     except MemoryError:
         raise
     except Exception as problem:  # uproot says in many ways that a C++ type has no columns
-        return f"uproot has no columns for it ({because(problem)})"
+        return f"uproot has no columns for it ({one_line_error(problem)})"
     if not _of_numbers(form):
         return ak.Array(form.length_zero_array())
     return "whole objects, whose bytes uproot takes apart in the wrong way" if misread(branch) else None
@@ -216,8 +216,12 @@ def _one(branch: Any, stop: int) -> ak.Array | str:
     except MemoryError:
         raise
     except Exception as problem:
-        broken = damage(branch, 0, stop)
-        return f"truncated or damaged ({because(broken)})" if broken else f"unreadable ({because(problem)})"
+        broken = read_error(branch, 0, stop)
+        return (
+            f"truncated or damaged ({one_line_error(broken)})"
+            if broken
+            else f"unreadable ({one_line_error(problem)})"
+        )
 
 
 def _report(tree: Any, column: Column, values: ak.Array | str) -> BranchReport:

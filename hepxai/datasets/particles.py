@@ -16,7 +16,7 @@ from hepxai.cards import nearest
 from hepxai.core.jagged import IntArray, local_index, parents, take_rows
 from hepxai.datasets.branches import objects, spellings
 from hepxai.datasets.card import Particle
-from hepxai.datasets.columns import Array, ReadError, Records, flatten, jagged, records, spelled_out, take
+from hepxai.datasets.columns import Array, ReadError, Records, flatten, jagged, materialise, records, take
 from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
 from hepxai.datasets.gathering import kind_of
 from hepxai.datasets.kinematics import (
@@ -33,31 +33,31 @@ from hepxai.datasets.kinematics import (
 from hepxai.events import P4
 
 if TYPE_CHECKING:
-    from hepxai.datasets.scope import Scope
+    from hepxai.datasets.scope import ExpressionContext
 
 
 @dataclass(frozen=True)
-class Naming:
+class BranchMap:
     """Branches or expressions for the names of a particle type's quantities.
 
     A pattern with ``{}`` has the quantity in that place; one without is an object such as a TLorentzVector.
     """
 
     pattern: str | Mapping[str, str]
-    events: Scope
+    events: ExpressionContext
 
     def own(self, name: str) -> str | None:
         """Branch or expression of a quantity, None where there is none."""
         if not isinstance(self.pattern, str):
             return self.pattern.get(name) or (self.pattern.get("E") if name == "energy" else None)
-        return next((s for s in spellings(self.pattern, name) if s in self.events.known), None)
+        return next((s for s in spellings(self.pattern, name) if s in self.events.all_names), None)
 
     def values(self, name: str) -> Any:
         """Column of a quantity."""
         source = self.own(name)
         if source is None:
             raise ExpressionError(f"{self.events.where} has no {name} for {self.pattern}")
-        known = source in self.events.known  # a branch may be called like its particle type
+        known = source in self.events.all_names  # a branch may be called like its particle type
         return self.events.branch(source) if known else evaluate(source, self.events)
 
     @cached_property
@@ -74,7 +74,7 @@ class Naming:
         return components
 
     def _hint(self) -> str:
-        known = self.events.known
+        known = self.events.all_names
         things = [*patterns(known), *objects(known)]
         return nearest(self.pattern, things) if isinstance(self.pattern, str) else ""
 
@@ -99,11 +99,11 @@ class Particles:
     positions of the events in those of ``root``. None stands for all.
     """
 
-    def __init__(self, name: str, card: Particle, events: Scope, scale: float) -> None:
+    def __init__(self, name: str, card: Particle, events: ExpressionContext, scale: float) -> None:
         self.name, self.card, self.scale = name, card, scale
         # The events own their particles: a circle of references would keep chunks until garbage is collected.
-        self.names = cast("Scope", weakref.proxy(events))
-        self.sets = [Naming(p, self.names) for p in card.branches]
+        self.names = cast("ExpressionContext", weakref.proxy(events))
+        self.sets = [BranchMap(p, self.names) for p in card.branches]
         self.components = self.sets[0].components if self.moving else ()
         self._root: Particles | None = None
         self.rows: IntArray | None = None
@@ -213,15 +213,15 @@ class Particles:
             return self.records()
         if self._has(name):
             return jagged(self.flat(name), self.offsets)
-        value = spelled_out(self._event_value(name))
-        if isinstance(value, ak.Array) and name in self.names.known:
+        value = materialise(self._event_value(name))
+        if isinstance(value, ak.Array) and name in self.names.all_names:
             return jagged(self._rows_of(self.root.aligned(value, name, lists=True)), self.offsets)
         return value if self.events is None else take(value, self.events)
 
     def in_file(self, name: str) -> Any:
         """Value of a name for all particles of the file, in its order: what stored positions count in."""
         if name == "self":
-            value = spelled_out(self.root.records())
+            value = materialise(self.root.records())
         elif self._has(name):
             value = jagged(self.root.flat(name), self.root.offsets)
         else:
@@ -247,7 +247,7 @@ class Particles:
         if not isinstance(pattern, str):
             return [*pattern, *self.card.features]
         before, after = pattern.split("{}") if "{}" in pattern else (f"{pattern}.", "")
-        ours = [b for b in self.names.known if b.startswith(before) and b.endswith(after)]
+        ours = [b for b in self.names.all_names if b.startswith(before) and b.endswith(after)]
         return [b[len(before) : len(b) - len(after)] for b in ours] + list(self.card.features)
 
     def flat(self, name: str) -> Array:
@@ -310,7 +310,7 @@ class Particles:
         sets = [self._numbers(s, name, lists=lists) for s in self.sets]
         return sets[0] if len(sets) == 1 else np.stack(sets, axis=1).ravel()
 
-    def _numbers(self, naming: Naming, name: str, *, lists: bool) -> Array:
+    def _numbers(self, naming: BranchMap, name: str, *, lists: bool) -> Array:
         value = naming.values(name)
         if isinstance(value, ak.Array):
             return self.aligned(value, str(naming.own(name)), lists=lists)

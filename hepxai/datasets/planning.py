@@ -19,8 +19,8 @@ from hepxai.datasets.card import NANOAOD, DatasetCard
 from hepxai.datasets.columns import Array, Branches, ReadError, whole_numbers
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.expressions import ExpressionError
-from hepxai.datasets.scope import Scope
-from hepxai.datasets.selecting import Selector
+from hepxai.datasets.scope import ExpressionContext
+from hepxai.datasets.selecting import EventBuilder
 from hepxai.datasets.sources import (
     FileInfo,
     Listed,
@@ -33,7 +33,7 @@ from hepxai.datasets.sources import (
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilePlan:
     """One file, and what the card needs from it.
 
     Attributes
@@ -52,10 +52,10 @@ class Plan:
     needed: frozenset[str]
     identity: Mapping[str, str]
 
-    def scope(self, card: DatasetCard, arrays: Any, start: int) -> Scope:
+    def scope(self, card: DatasetCard, arrays: Any, start: int) -> ExpressionContext:
         """Names of the card's expressions, for a chunk."""
         branches = _branches(card, self, lambda column: column.of(arrays), start)
-        return Scope(card, branches, len(arrays))
+        return ExpressionContext(card, branches, len(arrays))
 
     @property
     def notes(self) -> list[str]:
@@ -70,7 +70,7 @@ class Plan:
         ]
 
 
-def plan_files(card: DatasetCard) -> list[Plan]:
+def plan_files(card: DatasetCard) -> list[FilePlan]:
     """Plans of all files of a card, checked against it.
 
     Raises
@@ -90,15 +90,15 @@ def plan_files(card: DatasetCard) -> list[Plan]:
     return plans
 
 
-def _plan_file(card: DatasetCard, probed: dict[Any, frozenset[str]], listed: Listed) -> Plan:
+def _plan_file(card: DatasetCard, probed: dict[Any, frozenset[str]], listed: Listed) -> FilePlan:
     path, tree, sample = listed[:3]
     with _opened(card, listed) as found:
         with readable(f"{path}:{tree}"):
             size = None if is_remote(path) else Path(path).stat().st_size
             info = FileInfo(path, tree, sample, int(found.num_entries), size)
             names = Names(found, str(info))
-        known = names.known
-        plan = Plan(info, names, frozenset(), _identity(card, known))
+        known = names.all_names
+        plan = FilePlan(info, names, frozenset(), _identity(card, known))
         if not info.entries:
             return plan
         _refuse_names(card, info, known)
@@ -150,7 +150,7 @@ def _identity(card: DatasetCard, known: frozenset[str]) -> dict[str, str]:
     return {k: n for k, n in NANOAOD.items() if n in known} if NANOAOD["event"] in known else {}
 
 
-def _probe(card: DatasetCard, plan: Plan, tree: Any) -> frozenset[str]:
+def _probe(card: DatasetCard, plan: FilePlan, tree: Any) -> frozenset[str]:
     """Branches that the card asks for, found by evaluating it on none of the entries."""
 
     def load(column: Column) -> ak.Array:
@@ -165,11 +165,11 @@ def _probe(card: DatasetCard, plan: Plan, tree: Any) -> frozenset[str]:
             ) from problem
 
     branches = _branches(card, plan, load, 0)
-    Selector(card, (plan.info,), CutFlow()).events(Scope(card, branches, 0), 0, plan.identity)
+    EventBuilder(card, (plan.info,), CutFlow()).events(ExpressionContext(card, branches, 0), 0, plan.identity)
     return frozenset(column.branch for column in branches.used)
 
 
-def _branches(card: DatasetCard, plan: Plan, load: Callable[[Column], ak.Array], start: int) -> Branches:
+def _branches(card: DatasetCard, plan: FilePlan, load: Callable[[Column], ak.Array], start: int) -> Branches:
     where = str(plan.info)
     replaced = {plan.names[name].name: partial(_replaced, card, name, where) for name in card.missing}
     return Branches(load, names=plan.names, replace=replaced, where=where, start=start)

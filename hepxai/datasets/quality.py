@@ -51,7 +51,7 @@ class MomentumCounts:
         for i in np.unique(number[odd]):
             source = particles.sets[i].own(component)
             branch = source or ", ".join(particles.origin(component))
-            is_branch = source in particles.names.known
+            is_branch = source in particles.names.all_names
             column = _Column(particles.name, component, branch, is_branch, particles.one_each)
             distinct, counts = np.unique(
                 values[odd & (number == i)] * _scale(particles, component), return_counts=True

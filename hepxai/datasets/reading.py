@@ -12,15 +12,15 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from hepxai.core.arguments import require
+from hepxai.core.arguments import check_type
 from hepxai.core.console import track
-from hepxai.datasets.branches import because, damage, is_rntuple
+from hepxai.datasets.branches import is_rntuple, one_line_error, read_error
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
-from hepxai.datasets.planning import Plan, plan_files
+from hepxai.datasets.planning import FilePlan, plan_files
 from hepxai.datasets.quality import weight_warnings
-from hepxai.datasets.selecting import Selector
+from hepxai.datasets.selecting import EventBuilder
 from hepxai.datasets.sources import FileInfo, opened, readable
 from hepxai.events import Events
 
@@ -62,7 +62,7 @@ class Reading:
 
 
 @dataclass
-class Ledger:
+class ReadLog:
     """What reading finds out on the way."""
 
     cutflow: CutFlow = field(default_factory=CutFlow)
@@ -97,7 +97,7 @@ def read(
     ReadError
         If a file cannot be read whole, holds values that cannot be used, or nothing is selected.
     """
-    ledger = Ledger()
+    ledger = ReadLog()
     chunks = list(iterate(card, limit=limit, chunk=chunk, progress=progress, ledger=ledger))
     events = Events.concatenate(chunks)
     _require_events(card, events, ledger.cutflow)
@@ -113,7 +113,7 @@ def iterate(
     limit: int | None = None,
     chunk: str | int = "50 MB",
     progress: bool = False,
-    ledger: Ledger | None = None,
+    ledger: ReadLog | None = None,
 ) -> Iterator[Events]:
     """Read chunk by chunk with flat memory; see `read`.
 
@@ -122,12 +122,12 @@ def iterate(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it should be at least 1, or None for all entries")
-    require(card, DatasetCard, "read(card)", "first", "hepxai.DatasetCard.find(name or path) gives one")
-    ledger = ledger or Ledger()
+    check_type(card, DatasetCard, "read(card)", "first", "hepxai.DatasetCard.find(name or path) gives one")
+    ledger = ledger or ReadLog()
     plans = plan_files(card)
     ledger.files = tuple(p.info for p in plans)
     ledger.notes += [note for p in plans for note in p.notes]
-    selector = Selector(card, ledger.files, ledger.cutflow)
+    selector = EventBuilder(card, ledger.files, ledger.cutflow)
     stops = _stops(plans, limit)
     with track("reading", sum(stops), show=progress) as advance:
         for number, (plan, stop) in enumerate(zip(plans, stops, strict=True)):
@@ -138,7 +138,7 @@ def iterate(
     ledger.doubts += selector.momenta.warnings()
 
 
-def _stops(plans: list[Plan], limit: int | None) -> list[int]:
+def _stops(plans: list[FilePlan], limit: int | None) -> list[int]:
     """Entries to read of every file, ``limit`` in each sample."""
     left: dict[str, float] = {}
     stops = []
@@ -166,7 +166,7 @@ def _require_events(card: DatasetCard, events: Events, cutflow: CutFlow) -> None
         )
 
 
-def _chunks(plan: Plan, stop: int, chunk: str | int) -> Iterator[tuple[int, ak.Array]]:
+def _chunks(plan: FilePlan, stop: int, chunk: str | int) -> Iterator[tuple[int, ak.Array]]:
     """First entry and columns of every chunk."""
     if not stop:
         return
@@ -182,7 +182,7 @@ def _chunks(plan: Plan, stop: int, chunk: str | int) -> Iterator[tuple[int, ak.A
 
 
 @contextmanager
-def _blamed(tree: Any, plan: Plan, start: int, stop: int) -> Iterator[None]:
+def _blamed(tree: Any, plan: FilePlan, start: int, stop: int) -> Iterator[None]:
     """Name the branch that uproot cannot read although its bytes are whole, if that is the error."""
     try:
         yield
@@ -190,12 +190,12 @@ def _blamed(tree: Any, plan: Plan, start: int, stop: int) -> Iterator[None]:
         raise
     except Exception:
         whole = [] if is_rntuple(tree) else sorted(plan.needed)
-        if not any(damage(tree[name], start, stop) for name in whole):
+        if not any(read_error(tree[name], start, stop) for name in whole):
             _refuse_unreadable(plan, {name: tree[name] for name in whole}, start, stop)
         raise
 
 
-def _refuse_unreadable(plan: Plan, branches: Mapping[str, Any], start: int, stop: int) -> None:
+def _refuse_unreadable(plan: FilePlan, branches: Mapping[str, Any], start: int, stop: int) -> None:
     for name, branch in branches.items():
         try:
             branch.array(entry_start=start, entry_stop=stop)
@@ -203,6 +203,6 @@ def _refuse_unreadable(plan: Plan, branches: Mapping[str, Any], start: int, stop
             raise
         except Exception as problem:
             raise ReadError(
-                f"{plan.info}: uproot cannot read branch {name} ({because(problem)}), although its bytes are "
-                "whole; leave it off the card"
+                f"{plan.info}: uproot cannot read branch {name} ({one_line_error(problem)}), although "
+                "its bytes are whole; leave it off the card"
             ) from problem

@@ -24,7 +24,7 @@ from hepxai.datasets.vocabulary import attribute, condition
 _PER_GEV = {"GeV": 1.0, "MeV": 1000.0}
 
 
-class Scope:
+class ExpressionContext:
     """Branches, new variables and particle types of a chunk; values are computed when asked for.
 
     ``take`` gives the same for some of its events; what was computed before is not computed again.
@@ -50,9 +50,9 @@ class Scope:
         return self.branches.where
 
     @property
-    def known(self) -> frozenset[str]:
+    def all_names(self) -> frozenset[str]:
         """Names of all branches."""
-        return self.branches.known
+        return self.branches.all_names
 
     def entry(self, row: int) -> int:
         """Entry number of an event."""
@@ -62,9 +62,9 @@ class Scope:
         """File and entry of an event, for messages."""
         return f"{self.where}: entry {self.entry(row)}"
 
-    def take(self, rows: IntArray) -> Scope:
+    def take(self, rows: IntArray) -> ExpressionContext:
         """The same names for some of the events."""
-        view = Scope(self.card, self.branches, 0)
+        view = ExpressionContext(self.card, self.branches, 0)
         view.entries, view._parent, view._rows = self.entries[rows], self, rows
         view.cuts = self.cuts
         return view
@@ -103,8 +103,8 @@ class Scope:
         """Column of a branch."""
         if self._parent is not None:
             return take(self._parent.branch(name), self._rows)
-        if name not in self.known:
-            names = (*self.card.new_variables, *self.card.particles, *self.known)
+        if name not in self.all_names:
+            names = (*self.card.new_variables, *self.card.particles, *self.all_names)
             raise UnknownNameError(name, self.where, names)
         return self.branches[name]
 
@@ -199,7 +199,7 @@ class Scope:
 
     def beyond(self, name: str, row: int, number: int) -> str:
         """Message about a number from 2^63 on."""
-        branch = name if name in self.known else "BRANCH"
+        branch = name if name in self.all_names else "BRANCH"
         return (
             f"{self.place(row)}: {name} is {number}, which does not fit into a signed 64-bit integer; "
             f"if that means missing, write missing: {{{branch}: {{values: [{number}], replace: 0}}}}, "

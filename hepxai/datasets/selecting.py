@@ -18,7 +18,7 @@ from hepxai.datasets.cutflow import ALL, CutFlow
 from hepxai.datasets.expressions import ExpressionError
 from hepxai.datasets.gathering import kind_of
 from hepxai.datasets.quality import MomentumCounts
-from hepxai.datasets.scope import Scope
+from hepxai.datasets.scope import ExpressionContext
 from hepxai.datasets.sources import FileInfo
 from hepxai.datasets.splits import assign_split, event_hash, text_hash
 from hepxai.events import Events
@@ -26,7 +26,7 @@ from hepxai.events import Events
 IDENTITY = ("run", "luminosity_block", "event")
 
 
-class Selector:
+class EventBuilder:
     """Applies a card to chunks, one after the other."""
 
     def __init__(self, card: DatasetCard, files: tuple[FileInfo, ...], cutflow: CutFlow) -> None:
@@ -37,7 +37,7 @@ class Selector:
             s.name: [] for s in card.samples
         }
 
-    def events(self, scope: Scope, file: int, identity: Mapping[str, str]) -> Events:
+    def events(self, scope: ExpressionContext, file: int, identity: Mapping[str, str]) -> Events:
         """Selected events of a chunk of one file."""
         numbers = self._numbers(scope, identity)
         weight = self._weights(scope, self.files[file].sample)
@@ -70,13 +70,13 @@ class Selector:
 
     # --- numbers of an event -------------------------------------------------------------------
 
-    def _numbers(self, scope: Scope, identity: Mapping[str, str]) -> list[IntArray]:
+    def _numbers(self, scope: ExpressionContext, identity: Mapping[str, str]) -> list[IntArray]:
         if identity:
             return [self._number(scope, key, identity.get(key)) for key in IDENTITY]
         name = text_hash(Path(scope.where).name)  # the same wherever the file lies
         return [np.full(len(scope), name), np.zeros(len(scope), dtype=np.int64), scope.entries]
 
-    def _number(self, scope: Scope, key: str, branch: str | None) -> IntArray:
+    def _number(self, scope: ExpressionContext, key: str, branch: str | None) -> IntArray:
         if branch is None:
             return np.zeros(len(scope), dtype=np.int64)
         with scope.at("identity", key):
@@ -92,7 +92,7 @@ class Selector:
             )
         return values
 
-    def _remember(self, scope: Scope, file: int, numbers: list[IntArray]) -> None:
+    def _remember(self, scope: ExpressionContext, file: int, numbers: list[IntArray]) -> None:
         if self.card.duplicates == "refuse" and len(scope):
             sample = self.files[file].sample
             self._hashes[sample].append((file, int(scope.entries[0]), event_hash(*numbers)))
@@ -119,14 +119,14 @@ class Selector:
 
     # --- weights, selection, labels ------------------------------------------------------------
 
-    def _weights(self, scope: Scope, sample: str) -> NDArray[np.float64]:
+    def _weights(self, scope: ExpressionContext, sample: str) -> NDArray[np.float64]:
         i, own = self.samples[sample]
         weight = scope.per_event(self.card.weights, ("weights",))
         weight = weight * scope.per_event(own.weight, ("samples", i, "weight"))
         _require_finite(scope, "the weight", f"{self.card.weights} times {own.weight}", weight)
         return weight
 
-    def _selected(self, scope: Scope, sample: str, weight: NDArray[np.float64]) -> IntArray:
+    def _selected(self, scope: ExpressionContext, sample: str, weight: NDArray[np.float64]) -> IntArray:
         self.cutflow.add(sample, ALL, weight)
         passed = np.ones(len(scope), dtype=np.bool_)
         for step, expression in self.card.selection.items():
@@ -134,7 +134,7 @@ class Selector:
             self.cutflow.add(sample, step, weight[passed])
         return np.flatnonzero(passed)
 
-    def _labels(self, scope: Scope, sample: str) -> IntArray:
+    def _labels(self, scope: ExpressionContext, sample: str) -> IntArray:
         if not self.card.labels:
             return np.zeros(len(scope), dtype=np.int64)
         if self.card.by_sample:
@@ -152,7 +152,7 @@ class Selector:
             )
         return np.asarray(classes.argmax(axis=0))
 
-    def _globals(self, scope: Scope) -> NDArray[np.float32]:
+    def _globals(self, scope: ExpressionContext) -> NDArray[np.float32]:
         values = np.zeros((len(scope), len(self.card.globals)), dtype=np.float32)
         for i, (name, quantity) in enumerate(self.card.globals.items()):
             place: Place = ("globals", name, "expression")
@@ -160,12 +160,12 @@ class Selector:
             _require_finite(scope, f"globals: {name}", quantity.expression, values[:, i])
         return values
 
-    def _observed(self, scope: Scope, name: str) -> NDArray[Any]:
+    def _observed(self, scope: ExpressionContext, name: str) -> NDArray[Any]:
         """Values of an observer: whole numbers as int64, all others as float64."""
         values = scope.numbers(self.card.observers[name], ("observers", name))
         return values.astype(np.int64 if values.dtype.kind == "i" else np.float64)
 
-    def _targets(self, scope: Scope) -> NDArray[np.float32]:
+    def _targets(self, scope: ExpressionContext) -> NDArray[np.float32]:
         """What a regression learns; NaN says that an event has none."""
         values = np.zeros((len(scope), len(self.card.targets)), dtype=np.float32)
         for i, (name, quantity) in enumerate(self.card.targets.items()):
@@ -175,7 +175,7 @@ class Selector:
         return values
 
 
-def _require_finite(scope: Scope, what: str, expression: str, values: NDArray[Any]) -> None:
+def _require_finite(scope: ExpressionContext, what: str, expression: str, values: NDArray[Any]) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
         row = int(np.argmax(bad))

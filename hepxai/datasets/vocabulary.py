@@ -16,7 +16,7 @@ import numpy as np
 import vector
 from numpy.typing import NDArray
 
-from hepxai.datasets.columns import Records, flatten, simplest
+from hepxai.datasets.columns import Records, as_numpy, flatten
 from hepxai.datasets.gathering import gather, kind_of, refuse_rounding
 from hepxai.events import P4
 
@@ -50,7 +50,7 @@ def attribute(value: Any, name: str) -> Any:
     if fields[:2] == ["first", "second"]:
         return _of_pair(value, name)
     if name in MOMENTUM and set(P4) <= set(fields):
-        return simplest(getattr(four_momentum(value), name))
+        return as_numpy(getattr(four_momentum(value), name))
     have = ", ".join(dict.fromkeys([*fields, *(MOMENTUM if fields else ())])) or "none: it is a number"
     raise AttributeError(f"no attribute {name!r}; there are {have}")
 
@@ -58,9 +58,9 @@ def attribute(value: Any, name: str) -> Any:
 def _of_pair(pair: Any, name: str) -> Any:
     first, second = four_momentum(pair["first"]), four_momentum(pair["second"])
     if name in _SEPARATION:
-        return simplest(getattr(first, _SEPARATION[name])(second))
+        return as_numpy(getattr(first, _SEPARATION[name])(second))
     if name in MOMENTUM:
-        return simplest(getattr(first + second, name))
+        return as_numpy(getattr(first + second, name))
     known = ", ".join(("first", "second", *_SEPARATION, *MOMENTUM))
     raise AttributeError(f"pairs have no attribute {name!r}; there are {known}")
 
@@ -83,10 +83,10 @@ def _reduction(reduce: Callable[..., Any], empty: float | None = None) -> Callab
         if values.fields:
             raise TypeError("needs numbers, not particles; write for example muon.pt")
         if empty is None:
-            return simplest(reduce(values, axis=-1))
+            return as_numpy(reduce(values, axis=-1))
         if np.isnan(empty):
             refuse_rounding(values)
-        return simplest(ak.fill_none(reduce(values, axis=-1), empty, axis=-1))
+        return as_numpy(ak.fill_none(reduce(values, axis=-1), empty, axis=-1))
 
     return reduced
 
@@ -102,8 +102,8 @@ def _count(values: Any) -> Any:
         return np.diff(values.offsets)
     _per_particle(values)
     if not values.fields and kind_of(values) == "b":
-        return simplest(ak.sum(values, axis=-1))
-    return simplest(ak.num(values, axis=1 if values.fields else -1))
+        return as_numpy(ak.sum(values, axis=-1))
+    return as_numpy(ak.num(values, axis=1 if values.fields else -1))
 
 
 def nth(values: Any, number: Any) -> Any:
@@ -142,7 +142,7 @@ def _system(*parts: Any) -> Any:
     momenta = [four_momentum(p) for p in parts]
     total = [sum(_summed(getattr(p, axis)) for p in momenta) for axis in ("px", "py", "pz", "energy")]
     whole = vector.zip(dict(zip(("px", "py", "pz", "energy"), total, strict=True)))
-    return ak.zip({n: simplest(getattr(whole, n)) for n in P4})
+    return ak.zip({n: as_numpy(getattr(whole, n)) for n in P4})
 
 
 def _summed(values: Any) -> NDArray[np.float64]:
@@ -150,12 +150,12 @@ def _summed(values: Any) -> NDArray[np.float64]:
 
 
 def _between(name: str) -> Callable[[Any, Any], Any]:
-    return lambda a, b: simplest(getattr(four_momentum(a), _SEPARATION[name])(four_momentum(b)))
+    return lambda a, b: as_numpy(getattr(four_momentum(a), _SEPARATION[name])(four_momentum(b)))
 
 
 def _transverse_mass(a: Any, b: Any) -> Any:
     one, other = four_momentum(a), four_momentum(b)
-    return simplest(np.sqrt(2 * one.pt * other.pt * (1 - np.cos(one.deltaphi(other)))))
+    return as_numpy(np.sqrt(2 * one.pt * other.pt * (1 - np.cos(one.deltaphi(other)))))
 
 
 def _nearest(a: Any, b: Any) -> Any:

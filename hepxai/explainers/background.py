@@ -77,8 +77,8 @@ class BackgroundExplainer(Explainer):
     ) -> Attribution:
         """Attribution to the columns, with what its sum lacks to the change of the score."""
         assert self.expected is not None
-        span = score - self.expected
-        residual = values.sum(axis=1) - span
+        output_change = score - self.expected
+        residual = values.sum(axis=1) - output_change
         residual[np.abs(residual) <= ROUNDING * np.maximum(1.0, np.abs(score))] = 0.0
         return Attribution(
             values,
@@ -89,22 +89,22 @@ class BackgroundExplainer(Explainer):
             settings=self.settings(),
             labels={"feature": events.schema.globals},
             residual=residual,
-            span=span,
+            output_change=output_change,
             error=error,
         )
 
     def must_add_up(self, found: Attribution, tolerance: float, advice: str) -> None:
         """Refuse, with an ArithmeticError, a result of which an event does not add up."""
         assert found.residual is not None
-        assert found.span is not None
-        size = np.maximum(np.abs(found.values).sum(axis=1), np.abs(found.span))
+        assert found.output_change is not None
+        size = np.maximum(np.abs(found.values).sum(axis=1), np.abs(found.output_change))
         bad = np.abs(found.residual) > tolerance * np.maximum(size, np.finfo(np.float32).eps)
         if bad.any():
             worst = int(np.argmax(np.abs(found.residual)))
             raise ArithmeticError(
                 f"{self.name}: values and mean do not add up to the score for {np.count_nonzero(bad)} of "
                 f"{len(bad)} events; event {worst} lacks {found.residual[worst]:.3g} of "
-                f"{found.span[worst]:.3g}; {advice}"
+                f"{found.output_change[worst]:.3g}; {advice}"
             )
 
     def _given(self, events: Events) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hepxai.attribution import Attribution, Pairs
 from hepxai.cards import nearest
-from hepxai.core.arguments import require
+from hepxai.core.arguments import check_type
 from hepxai.core.chunks import chunk_rows, image_rows, in_order, jagged_in_order
 from hepxai.core.console import track
 from hepxai.core.jagged import IntArray, offsets_from_counts, parents
@@ -25,7 +25,7 @@ from hepxai.explainers import guards
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.protocols import ChecksEvents, Model
 from hepxai.models.target import Target
-from hepxai.models.wrappers.advice import how_to_wrap
+from hepxai.models.wrappers.advice import wrapping_advice
 
 MARGIN, FAR = 1.5, 20
 """Residuals that raise a concern, in wanted ones: of the median event, and of one event in ten."""
@@ -216,9 +216,11 @@ def explain(
         The outputs of a model that is not the package's are probabilities; the order of particles matters;
         one of two classes is explained by the difference of their logits.
     """
-    require(events, Events, "explain(model, events, method)", "second", "hepxai.read(card).events has them")
+    check_type(
+        events, Events, "explain(model, events, method)", "second", "hepxai.read(card).events has them"
+    )
     one = "one method a call: {name: explain(model, events, name) for name in names}"
-    require(method, str, "explain(model, events, method)", "third", one)
+    check_type(method, str, "explain(model, events, method)", "third", one)
     explainer = build(method, model, settings)
     if isinstance(model, ChecksEvents):
         model.check(events)
@@ -250,7 +252,7 @@ def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
 
 def _what_works(model: object, method: str, needs: type) -> str:
     mine = type(model).__name__
-    if not isinstance(model, Model) and (advice := how_to_wrap(model)):
+    if not isinstance(model, Model) and (advice := wrapping_advice(model)):
         return advice
     lacking = [m for m in dir(needs) if not m.startswith("_") and not hasattr(model, m)]
     return f"{method} needs {needs.__name__}; {mine} has no {', '.join(lacking)}; {working(model)}"

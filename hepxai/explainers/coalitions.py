@@ -26,7 +26,7 @@ IDENTITY = ("run", "luminosity_block", "event", "file", "entry")
 
 
 @dataclass(frozen=True)
-class Game:
+class CoalitionScorer:
     """E events of one multiplicity n, as games of their particles.
 
     Attributes

@@ -25,7 +25,7 @@ class Announces(Protocol):
         """Print the expected cost; raise an error if it exceeds the budget."""
 
 
-def configured(
+def validated_settings(
     methods: Sequence[str] | None,
     settings: Mapping[str, Mapping[str, Any]],
     view: str,
@@ -48,7 +48,7 @@ def configured(
     return {name: dict(settings.get(name, {})) for name in names}
 
 
-def keepable(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
+def for_run(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
     """Configure an explainer for a run, which keeps its result and writes it beside the particles.
 
     Raises
@@ -65,7 +65,7 @@ def keepable(method: str, model: Model, settings: Mapping[str, Any]) -> Explaine
     return found
 
 
-def suits(method: str, model: Any) -> bool:
+def is_default_for(method: str, model: Any) -> bool:
     """Whether a method of the defaults is meant for a model.
 
     A surrogate repeats any model of one logit, but as a graph: by default it stands beside the edges of one.

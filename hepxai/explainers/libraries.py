@@ -30,7 +30,7 @@ class MissingExtraError(ImportError):
     """An optional package that the method needs is not installed."""
 
 
-def library(name: str, method: str) -> ModuleType:
+def import_extra(name: str, method: str) -> ModuleType:
     """Import a package of the extra ``shap``.
 
     Raises
@@ -55,7 +55,7 @@ def installed(name: str) -> bool:
 
 
 @contextmanager
-def contained() -> Iterator[None]:
+def isolated_rng() -> Iterator[None]:
     """Let a library draw from the global random numbers and warn, without anybody outside noticing."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

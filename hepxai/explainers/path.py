@@ -43,7 +43,7 @@ class PathIntegral:
     """
 
     gradient: Tensor
-    span: Tensor
+    output_change: Tensor
 
 
 def integrate(

@@ -189,7 +189,7 @@ class _Aligned:
     def branches(self) -> Iterator[tuple[str, Scalar | Jagged]]:
         """Branches of its own, by suffix; values of particles go into the list of particles."""
         yield "_explained", Scalar(self.row >= 0, False)
-        for name in ("residual", "span"):
+        for name in ("residual", "output_change"):
             values = getattr(self.attribution, name)
             if values is not None:
                 yield f"_{name}", self._per_event(values)

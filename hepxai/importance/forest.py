@@ -66,7 +66,7 @@ class Nodes:
 
 
 @dataclass(frozen=True)
-class Piece:
+class LeafBlock:
     """Up to ``LEAVES`` leaves of a tree: the answer to each question strikes out those beyond reach.
 
     Attributes
@@ -103,7 +103,7 @@ class Forest:
     """
 
     edges: tuple[Array, ...]
-    pieces: tuple[Piece, ...]
+    pieces: tuple[LeafBlock, ...]
     codes: NDArray[np.unsignedinteger[Any]]
     constant: float
 
@@ -143,7 +143,9 @@ class Forest:
                 found[rows] += piece.score(_all([t[own[c]] for c, t in piece.tables.items()], ALL))
         return found
 
-    def dealt(self, groups: Sequence[IntArray], orders: Sequence[Sequence[IntArray]]) -> list[Array]:
+    def permuted_scores(
+        self, groups: Sequence[IntArray], orders: Sequence[Sequence[IntArray]]
+    ) -> list[Array]:
         """Scores with the columns of each group dealt out anew, ``[R, E]`` for each of them.
 
         Parameters
@@ -173,7 +175,7 @@ class Forest:
 
 
 def _add(
-    piece: Piece,
+    piece: LeafBlock,
     own: IntArray,
     other: Mapping[int, IntArray],
     owner: Mapping[int, int],
@@ -263,13 +265,13 @@ def _codes(table: NDArray[np.float32], edges: Sequence[Array]) -> NDArray[np.uns
     return found
 
 
-def _pieces(tree: Nodes, edges: Sequence[Array]) -> Iterator[Piece]:
+def _pieces(tree: Nodes, edges: Sequence[Array]) -> Iterator[LeafBlock]:
     leaves = tree.leaves()
     for first in range(0, len(leaves), LEAVES):
         yield _piece(tree, leaves[first : first + LEAVES], edges)
 
 
-def _piece(tree: Nodes, leaves: IntArray, edges: Sequence[Array]) -> Piece:
+def _piece(tree: Nodes, leaves: IntArray, edges: Sequence[Array]) -> LeafBlock:
     bit = np.uint64(2) << np.arange(len(leaves), dtype=np.uint64)
     below = np.zeros(len(tree.feature), dtype=np.uint64)
     below[leaves] = bit
@@ -286,7 +288,7 @@ def _piece(tree: Nodes, leaves: IntArray, edges: Sequence[Array]) -> Piece:
     first = next(iter(tables), 0)  # a tree of one leaf asks nothing
     tables.setdefault(first, np.full(len(edges[first]) + 2, ALL))
     tables[first] &= np.bitwise_or.reduce(bit)
-    return Piece(tables, values)
+    return LeafBlock(tables, values)
 
 
 def _goes_left(tree: Nodes, node: int, edges: Array) -> NDArray[np.bool_]:

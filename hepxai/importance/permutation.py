@@ -15,7 +15,7 @@ from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.explainers.base import CannotExplainError
 from hepxai.importance.forest import Forest
-from hepxai.importance.shuffling import among_all, cells, within
+from hepxai.importance.shuffling import among_all, cells, permute_within_cells
 from hepxai.metrics.classification import both_classes, placements
 from hepxai.metrics.importance import Importance, correlated_groups
 from hepxai.models.protocols import Tabular
@@ -107,7 +107,7 @@ def permutation_importance(
     original = measure(score)
     lost, error = np.zeros((len(members), repeats)), np.zeros(len(members))
     influence = np.zeros((len(members), len(events)), dtype=np.float32)
-    deal = _Deal(model, events, output, repeats, seed, conditional)
+    deal = PermutedScorer(model, events, output, repeats, seed, conditional)
     with track("permutation", len(members) * repeats, show=progress) as advance:
         for i, (scores, orders) in enumerate(deal.each(_numbers(events, members), score)):
             if orders:
@@ -218,7 +218,7 @@ def _covariance(influence: NDArray[np.float32], error: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _Deal:
+class PermutedScorer:
     """The table with columns dealt out anew, scored; settings as of `permutation_importance`."""
 
     model: Tabular
@@ -238,7 +238,9 @@ class _Deal:
             own = groups[first : first + size]
             orders = [self._orders(columns, forest) for columns in own]
             plain = (map(partial(self._scores, c), o) for c, o in zip(own, orders, strict=True))
-            yield from zip(plain if forest is None else forest.dealt(own, orders), orders, strict=True)
+            yield from zip(
+                plain if forest is None else forest.permuted_scores(own, orders), orders, strict=True
+            )
 
     @cached_property
     def _common(self) -> list[IntArray]:
@@ -248,7 +250,7 @@ class _Deal:
         if _constant(self.events, columns) or not (forest is None or forest.uses(columns)):
             return []
         if self.conditional:
-            return within(cells(self.events.table()[0], columns), self._common)
+            return permute_within_cells(cells(self.events.table()[0], columns), self._common)
         return self._common
 
     def _scores(self, columns: IntArray, order: IntArray) -> Array:

@@ -25,14 +25,14 @@ def among_all(size: int, repeats: int, seed: int) -> list[IntArray]:
     return [np.random.default_rng([seed, r]).permutation(size) for r in range(repeats)]
 
 
-def within(cell: IntArray, orders: Sequence[IntArray]) -> list[IntArray]:
+def permute_within_cells(cell: IntArray, orders: Sequence[IntArray]) -> list[IntArray]:
     """Orders as random as those given in which every event gets the values of one in its own cell."""
     place = np.argsort(cell, kind="stable")
     found = []
     for order in orders:
-        dealt = np.empty_like(order)
-        dealt[place] = order[np.argsort(cell[order], kind="stable")]
-        found.append(dealt)
+        permuted_scores = np.empty_like(order)
+        permuted_scores[place] = order[np.argsort(cell[order], kind="stable")]
+        found.append(permuted_scores)
     return found
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hepxai.core.formatting import general
 from hepxai.events import Events
-from hepxai.plots.style import BLUE, INK, RED, canvas, plain, style
+from hepxai.plots.style import BLUE, INK, RED, canvas, escape_label, style
 
 if TYPE_CHECKING:
     from hepxai.influence.result import Influence
@@ -45,7 +45,7 @@ def pixel_bars(
     shade[:, 3] *= size / size.max(initial=0.0) if len(size) else 1.0
     ax.vlines(columns, rows - 0.42, rows + 0.42, colors=[tuple(c) for c in shade.tolist()], lw=width)
     ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(-0.6, image.shape[0] - 0.4))
-    ax.set(ylabel=plain(labels[0]), xlabel=plain(labels[1]))
+    ax.set(ylabel=escape_label(labels[0]), xlabel=escape_label(labels[1]))
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.minorticks_off()
     return ax
@@ -95,7 +95,7 @@ def influence_images(
 def _panel(ax: Axes, image: Image, colour: str, name: str, text: str, labels: tuple[str, str]) -> None:
     pixel_bars(image, ax=ax, colour=colour, labels=labels)
     title = f"{name}: {text}" if text else name
-    ax.set_title(plain(title, 90), loc="left", fontsize="x-small", color=colour, pad=4)
+    ax.set_title(escape_label(title, 90), loc="left", fontsize="x-small", color=colour, pad=4)
     ax.tick_params(labelsize="x-small")
     ax.xaxis.label.set_fontsize("small")
     ax.yaxis.label.set_fontsize("small")

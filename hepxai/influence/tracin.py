@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hepxai.attribution import Attribution
 from hepxai.core.jagged import IntArray
-from hepxai.core.resume import Unfinished, key_of
+from hepxai.core.resume import ResumableState, key_of
 from hepxai.events import Events
 from hepxai.influence.result import SIDES, Influence
 from hepxai.influence.training_gradients import Checkpoints, Layers, Source, checked
@@ -97,7 +97,7 @@ def tracin(
     scale = np.sign(scale) if normalise else scale
     best = _Best.empty(len(events), k)
     key = key_of(source.models, [train, events], scale, source.settings() | {"k": k})
-    state = Unfinished(unfinished, key, {"values": best.values.numpy(), "rows": best.rows.numpy()})
+    state = ResumableState(unfinished, key, {"values": best.values.numpy(), "rows": best.rows.numpy()})
     asked = [source.learned(source.of(events[rows])) for rows in _blocks(len(events))]
     for own in state.blocks("tracin", len(train), ROWS, progress=progress):
         theirs, factor = source.of(train[own]), torch.as_tensor(scale[own])
@@ -143,7 +143,7 @@ def self_influence(
     scale = _weights(events, weight)
     value, error = np.zeros(len(events)), np.zeros(len(events))
     key = key_of(source.models, [events], scale, source.settings())
-    state = Unfinished(unfinished, key, {"value": value, "error": error})
+    state = ResumableState(unfinished, key, {"value": value, "error": error})
     for rows in state.blocks("self-influence", len(events), ROWS, progress=progress):
         found = source.of(events[rows])
         value[rows], error[rows] = source.products(source.learned(found), found)

@@ -11,8 +11,8 @@ import numpy as np
 from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, offsets_from_counts, row_sum
-from hepxai.metrics.maps import Array, edge_keys, finite, pairs_of, single
 from hepxai.metrics.ranking import Places, rank_correlation
+from hepxai.metrics.reductions import Array, edge_keys, finite, pairs_of, reduced
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ class AgreementMatrix:
 
     def __repr__(self) -> str:
         apart = self.mean.value[np.triu_indices(len(self.methods), 1)]
-        span = f"; {apart.min():.3g} to {apart.max():.3g}" if len(apart) else ""
-        return f"<AgreementMatrix: {', '.join(self.methods)}{span}>"
+        ends = f"; {apart.min():.3g} to {apart.max():.3g}" if len(apart) else ""
+        return f"<AgreementMatrix: {', '.join(self.methods)}{ends}>"
 
 
 def agreement_matrix(
@@ -199,7 +199,7 @@ def agreement_of(per_event: Array, chance: Array, weight: Array) -> Agreement:
 
 def _by_key(attribution: Attribution, unordered: bool) -> tuple[IntArray, Array]:
     """Keys of the pairs, increasing, and the absolute value of each."""
-    plain, size = single(attribution), attribution.events.n_particles
+    plain, size = reduced(attribution), attribution.events.n_particles
     pairs, values = pairs_of(plain), finite(plain)
     ends = (pairs.src, pairs.dst)
     src, dst = (np.minimum(*ends), np.maximum(*ends)) if unordered else ends

@@ -13,8 +13,8 @@ from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate
 from hepxai.metrics.agreement import Agreement, AgreementMatrix, agreement_of, same_events
 from hepxai.metrics.importance import Importance
-from hepxai.metrics.maps import Array, finite, labels_of
 from hepxai.metrics.ranking import rank_correlation
+from hepxai.metrics.reductions import Array, finite, labels_of
 
 TOYS = 500
 

@@ -9,7 +9,7 @@ import numpy as np
 from hepxai.attribution import Attribution, Pairs
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, row_sum
-from hepxai.metrics.maps import Array, at_edges, finite, in_focus, pairs_of, single, whole_pairs
+from hepxai.metrics.reductions import Array, at_edges, finite, in_focus, pairs_of, reduced, whole_pairs
 
 
 def pair_mean(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
@@ -29,7 +29,7 @@ def pair_mean(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
     Estimate
         Events are the independent units; NaN if no event has such a pair.
     """
-    return whole_pairs(single(attribution)).select(pair=pair).population()
+    return whole_pairs(reduced(attribution)).select(pair=pair).population()
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def pair_shares(attribution: Attribution, pair: tuple[str, str]) -> PairShares:
         If the map holds nothing but these pairs while the events have other particles, or values that are not
         finite.
     """
-    plain = single(attribution)
+    plain = reduced(attribution)
     plain = plain.replace(values=np.abs(finite(plain)))
     _need_the_rest(plain, pair)
     events, (first, second) = plain.events, _unordered(plain, pair)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.metrics.binning import bin_of
-from hepxai.metrics.maps import Array
+from hepxai.metrics.reductions import Array
 
 
 def log_likelihood_ratio(

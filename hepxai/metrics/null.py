@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.core.estimate import Estimate
-from hepxai.metrics.maps import Array
+from hepxai.metrics.reductions import Array
 
 
 @dataclass(frozen=True)
-class Null:
+class NullDistribution:
     """Values of a statistic under the null hypothesis.
 
     Attributes
@@ -35,7 +35,9 @@ class Null:
         return float((1 + np.count_nonzero(self.values >= observed)) / (1 + len(self.values)))
 
 
-def random_signs(statistic: Callable[[Array], float], size: int, *, draws: int, seed: int) -> Null:
+def random_signs(
+    statistic: Callable[[Array], float], size: int, *, draws: int, seed: int
+) -> NullDistribution:
     """Null distribution from a random sign for each event's contribution to the dependence.
 
     Shuffling a column gives a wrong null distribution if the weights depend on it: heavy events get the
@@ -54,4 +56,4 @@ def random_signs(statistic: Callable[[Array], float], size: int, *, draws: int, 
         Number of values, and seed of the random generator.
     """
     rng = np.random.default_rng(seed)
-    return Null(np.array([statistic(rng.choice([-1.0, 1.0], size)) for _ in range(draws)]))
+    return NullDistribution(np.array([statistic(rng.choice([-1.0, 1.0], size)) for _ in range(draws)]))

@@ -13,8 +13,8 @@ from hepxai.core.jagged import IntArray, distinct, offsets_from_counts, row_sum
 from hepxai.events import Events
 from hepxai.metrics.agreement import Agreement, agreement_of, same_events
 from hepxai.metrics.hits import lit_pixels
-from hepxai.metrics.maps import Array, finite
 from hepxai.metrics.ranking import Places, rank_correlation
+from hepxai.metrics.reductions import Array, finite
 
 CHUNK = 512
 """Events whose pixels are all sorted at a time."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hepxai.core.estimate import Estimate
 from hepxai.core.jagged import IntArray
 from hepxai.metrics.classification import fraction_below
-from hepxai.metrics.maps import Array
+from hepxai.metrics.reductions import Array
 
 Flags = NDArray[np.bool_]
 

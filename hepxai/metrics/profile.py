@@ -9,8 +9,8 @@ import numpy as np
 from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.metrics.binning import bin_of, equal_bins
-from hepxai.metrics.maps import Array, single
-from hepxai.metrics.null import Null, random_signs
+from hepxai.metrics.null import NullDistribution, random_signs
+from hepxai.metrics.reductions import Array, reduced
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Explained:
     """
 
     share: Estimate
-    null: Null
+    null: NullDistribution
     edges: Array
     events: int
     left_out: int
@@ -142,7 +142,7 @@ def explained_by(
     known = attribution.events.observers
     if observer not in known:
         raise KeyError(f"the events have no observer {observer!r}; there is {', '.join(known) or 'none'}")
-    chosen = single(attribution).select(pair=pair)
+    chosen = reduced(attribution).select(pair=pair)
     used = (np.diff(chosen.offsets) > 0) & np.isfinite(known[observer]) & (chosen.events.weight != 0)
     values = np.asarray(chosen.sum("pair").values, dtype=np.float64)[used]
     where, weight = known[observer][used], chosen.events.weight[used]

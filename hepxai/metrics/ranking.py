@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.core.jagged import IntArray, parents, row_sum
-from hepxai.metrics.maps import Array
+from hepxai.metrics.reductions import Array
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from hepxai.core.estimate import Estimate, ratio_mean, share
 from hepxai.core.jagged import IntArray, parents, row_sum
 from hepxai.events import Events
 from hepxai.metrics.binning import bin_of
-from hepxai.metrics.maps import Array, finite, single
 from hepxai.metrics.pooled import pooled_auroc, pooled_by_chance, pooled_precision
 from hepxai.metrics.ranking import Places
+from hepxai.metrics.reductions import Array, finite, reduced
 
 Flags = NDArray[np.bool_]
 
@@ -88,7 +88,7 @@ def find_truth(attribution: Attribution, truth: str) -> TruthFinding:
     ValueError
         If the map is per event, has values that are not finite.
     """
-    plain = single(attribution)
+    plain = reduced(attribution)
     true, offsets = true_entries(plain, truth), plain.offsets
     number, size = row_sum(true, offsets), np.diff(offsets).astype(np.float64)
     used = (number > 0) & (number < size)

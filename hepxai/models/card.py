@@ -72,7 +72,7 @@ class Schedule(Card):
     period: Annotated[float, Field(gt=0)] = 10.0
 
 
-class Weighting(Card):
+class CommonTraining(Card):
     """How events count in a training, and what makes it the best.
 
     Attributes
@@ -102,7 +102,7 @@ class Weighting(Card):
         return False
 
 
-class Training(Weighting):
+class Training(CommonTraining):
     """How a network is trained.
 
     Attributes
@@ -193,7 +193,7 @@ class ModelCard(Card):
     view: ClassVar[str]
     kind: str = "particle_gnn"
     description: str = ""
-    training: Weighting
+    training: CommonTraining
 
     @model_validator(mode="wrap")
     @classmethod
@@ -206,7 +206,7 @@ class ModelCard(Card):
             raise entry_error(f"found {kind!r}{hint}; the kinds are {', '.join(KINDS)}", "kind")
         return cast("Self", resolve(KINDS[kind].card).model_validate(data))
 
-    def unfit(self, classes: Sequence[str], targets: Sequence[str]) -> str | None:
+    def incompatibility(self, classes: Sequence[str], targets: Sequence[str]) -> str | None:
         """Say what speaks against a run on events of these classes and targets, if anything."""
         more = "hepxai.fit and hepxai.explain do more"
         if not self.training.regression:
@@ -308,7 +308,7 @@ class LstmCard(NetworkCard):
     dropout: Fraction = 0.0
 
 
-class TreeTraining(Weighting):
+class TreeTraining(CommonTraining):
     """How boosted trees are trained.
 
     Attributes

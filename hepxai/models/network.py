@@ -18,7 +18,7 @@ from hepxai.core.chunks import chunk_rows, in_order
 from hepxai.events import Events, Schema
 from hepxai.models.card import KINDS, ModelCard, NetworkCard, resolve
 from hepxai.models.graph.cloud import Cloud
-from hepxai.models.last import ends, last_linear
+from hepxai.models.last_layer import last_layer_io, last_linear
 from hepxai.models.losses import event_loss
 from hepxai.models.storage import Arrays, load_model, save_model
 from hepxai.models.wrappers.modules import eager
@@ -194,7 +194,7 @@ class NetworkModel(ABC):
         rows = [torch.as_tensor(chunk) for chunk in chunk_rows(whole.counts.numpy())]
 
         def run(own: Tensor) -> tuple[Tensor, Tensor]:
-            return ends(last, lambda: self.network(whole.take(own)))
+            return last_layer_io(last, lambda: self.network(whole.take(own)))
 
         if not rows:
             return torch.zeros(0, last.out_features), torch.zeros(0, last.in_features)

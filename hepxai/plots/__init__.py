@@ -1,7 +1,8 @@
 """Figures: every function takes numbers and an ``ax``, and returns the ``ax``."""
 
-from hepxai.metrics.maps import single
+from hepxai.metrics.reductions import reduced
 from hepxai.plots.agreement import method_agreement
+from hepxai.plots.diagnostics import fidelity_points, residuals
 from hepxai.plots.display import event_display
 from hepxai.plots.focus import focus_distribution, focus_profile
 from hepxai.plots.hits import bending_map, cluster_size_shares, hit_display, hit_occupancy, hits_in_rows
@@ -16,7 +17,6 @@ from hepxai.plots.steps import step_matrix
 from hepxai.plots.style import style
 from hepxai.plots.tables import correlation_dendrogram, importance_bars, method_correlation, neuron_bars
 from hepxai.plots.training import training_curve
-from hepxai.plots.trust import fidelity_points, residuals
 from hepxai.plots.truth import truth_finding, truth_slices
 from hepxai.plots.types import feature_matrix, pair_types, particle_types
 from hepxai.plots.values import beeswarm, value_distribution, value_figure, value_scatter
@@ -42,13 +42,13 @@ __all__ = [
     "neuron_bars",
     "pair_types",
     "particle_types",
+    "reduced",
     "relative_to_uniform",
     "residuals",
     "roc_curve",
     "score_distributions",
     "score_profile",
     "score_ratio",
-    "single",
     "step_matrix",
     "style",
     "training_curve",

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from hepxai.core.formatting import short_method
 from hepxai.metrics.agreement import AgreementMatrix
-from hepxai.plots.style import axes_or_new, colours, noted, plain, styled
+from hepxai.plots.style import add_footnote, axes_or_new, colours, escape_label, styled
 from hepxai.plots.types import cell, cell_text
 
 PLACES = 3
@@ -36,12 +36,12 @@ def method_agreement(
         if np.isfinite(values[at]):
             text = "1" if at[0] == at[1] else cell_text(float(values[at]), float(errors[at]), PLACES)
             cell(ax, at, text, scale(norm(values[at])))
-    names = [textwrap.fill(plain(short_method(m), 40), 14) for m in found.methods]
+    names = [textwrap.fill(escape_label(short_method(m), 40), 14) for m in found.methods]
     ax.set_xticks(range(size), names)
     ax.set_yticks(range(size), names)
     ax.tick_params(which="both", length=0)
-    ax.set_title(plain(f"{title}{_by_chance(found)}"), loc="left", fontsize="small")
-    noted(ax, found.caveat)
+    ax.set_title(escape_label(f"{title}{_by_chance(found)}"), loc="left", fontsize="small")
+    add_footnote(ax, found.caveat)
     return ax
 
 

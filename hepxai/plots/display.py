@@ -21,17 +21,17 @@ from hepxai.attribution import Attribution
 from hepxai.core.formatting import general, observer_name, symbol
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
-from hepxai.metrics.maps import is_directed, pairs_of, single, whole_pairs
+from hepxai.metrics.reductions import is_directed, pairs_of, reduced, whole_pairs
 from hepxai.plots.labels import label_centres
 from hepxai.plots.means import is_relative, quantity, scale_of
 from hepxai.plots.plane import SEAM, Place, View
 from hepxai.plots.style import (
     FAINT,
     INK,
+    add_footnote,
     axes_or_new,
+    escape_label,
     for_lines,
-    noted,
-    plain,
     short,
     styled,
     type_look,
@@ -126,7 +126,7 @@ def event_display(
         Half width in η; see `eta_limit`.
     """
     ax = axes_or_new(ax, (7.2, 6.2))
-    plain_map = whole_pairs(single(attribution))
+    plain_map = whole_pairs(reduced(attribution))
     event = plain_map.events[np.array([row])]
     view = View.of(event, limit)
     view.frame(ax, event)
@@ -147,7 +147,7 @@ def event_display(
     ax.tick_params(left=True, bottom=True, labelleft=True, labelbottom=True)  # networkx switched them off
     title = [*_title(event, score, observer, name), *_focus_line(plain_map, found, chosen, focus)]
     ax.set_title("\n".join(title), loc="left", fontsize="small", pad=8)
-    noted(ax, attribution.caveat)
+    add_footnote(ax, attribution.caveat)
     return ax
 
 
@@ -285,7 +285,7 @@ def particle_labels(event: Events) -> Iterator[str]:
     btag = event.values_of("btag") if "btag" in event.schema.features else np.zeros(event.n_particles)
     for i, name in enumerate(event.labels_of_particles()):
         kind, _, number = name.rpartition(" ")
-        first = f"{plain(symbol(kind), 12)}{number if several[event.type[i]] else ''} "
+        first = f"{escape_label(symbol(kind), 12)}{number if several[event.type[i]] else ''} "
         pt = float(event.p4[i, 0])
         shown = f"{pt:.0f}" if pt >= 10 else general(pt, 2)
         yield (("" if alone else first) + shown + (f" (b {btag[i]:.2f})" if btag[i] > TAGGED else ""))
@@ -301,8 +301,8 @@ def _title(event: Events, score: float | None, observer: str | None, name: str |
         what.append(f"logit {score:+.2f}".replace("-", "−"))
     if observer is not None and np.isfinite(value := event.observers[observer][0]):
         sign, _, unit = observer_name(observer).partition(" [")
-        what.append(f"{plain(sign)} = {value:.1f} {unit.rstrip(']')}".rstrip())
-    first = plain(name or event.schema.classes[event.label[0]])
+        what.append(f"{escape_label(sign)} = {value:.1f} {unit.rstrip(']')}".rstrip())
+    first = escape_label(name or event.schema.classes[event.label[0]])
     return [f"{first}: event {where}, {SPLITS[event.split[0]]}", *([", ".join(what)] if what else [])]
 
 
@@ -312,7 +312,7 @@ def _focus_line(
     """Values and ranks of the two strongest pairs in focus."""
     if focus is None:
         return
-    pair = "–".join(plain(symbol(t), 12) for t in focus)
+    pair = "–".join(escape_label(symbol(t), 12) for t in focus)
     form = ".2f" if is_relative(attribution) else "+.2g"
     values = [f"{found.value[i]:{form}} (rank {i + 1})".replace("-", "−") for i in np.flatnonzero(chosen)[:2]]
     yield f"{pair}: {', '.join(values)} of {len(found.value)} pairs" if values else f"no {pair} pair"

@@ -15,16 +15,16 @@ from hepxai.attribution import Attribution
 from hepxai.core.formatting import common_power, observer_name, scaled
 from hepxai.core.jagged import IntArray, parents
 from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
-from hepxai.metrics.maps import in_focus, single, whole_pairs
+from hepxai.metrics.reductions import in_focus, reduced, whole_pairs
 from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram
-from hepxai.plots.means import Means, neutral, pair_name, profile, quantity
+from hepxai.plots.means import Means, pair_name, profile, quantity, reference_value
 from hepxai.plots.style import (
     INK,
+    add_footnote,
     axes_or_new,
     class_look,
+    escape_label,
     legend_above,
-    noted,
-    plain,
     short,
     styled,
     wrapped,
@@ -88,12 +88,12 @@ def focus_distribution(
         As many as the smallest group fills, by default.
     """
     ax = axes_or_new(ax)
-    plain_map = whole_pairs(single(attribution))
+    plain_map = whole_pairs(reduced(attribution))
     found = focus_histograms(plain_map, focus, bins)
     for (name, pairs), filled in found.items():
         index = attribution.events.schema.classes.index(name)
-        _step(ax, filled, index, f"{short(name)}, {plain(pairs, 40)}", pairs == pair_name(focus))
-    ax.axvline(neutral(attribution), color=INK, lw=0.8, ls=":")
+        _step(ax, filled, index, f"{short(name)}, {escape_label(pairs, 40)}", pairs == pair_name(focus))
+    ax.axvline(reference_value(attribution), color=INK, lw=0.8, ls=":")
     ax.set(xlabel=wrapped(quantity(plain_map) + ENDS), ylabel="pairs, unit area")
     _density_scale(ax, [normalised(h)[0] for h in found.values()])
     ax.margins(x=0)
@@ -102,7 +102,7 @@ def focus_distribution(
 
 def _finished(ax: Axes, attribution: Attribution, **legend: Any) -> Axes:
     legend_above(ax, **legend)
-    noted(ax, attribution.caveat)
+    add_footnote(ax, attribution.caveat)
     return ax
 
 
@@ -200,19 +200,19 @@ def focus_profile(
         Axis label of the observer, with its unit.
     """
     ax = axes_or_new(ax)
-    plain_map = whole_pairs(single(attribution))
+    plain_map = whole_pairs(reduced(attribution))
     found = observer_profile(plain_map, focus, observer, bins)
     power = common_power(float(np.nanmax(np.abs(found.means.value), initial=0.0)))
     for c, name in reversed(list(enumerate(found.means.labels[0]))):
         _profile_points(ax, found, c, short(name), 10.0**-power)
-    ax.axhline(neutral(attribution), color=INK, lw=1, ls=":")
+    ax.axhline(reference_value(attribution), color=INK, lw=1, ls=":")
     ax.set(
-        xlabel=plain(label or observer_name(observer)),
+        xlabel=escape_label(label or observer_name(observer)),
         ylabel=wrapped(scaled(f"mean {quantity(plain_map)}", power)),
         xlim=_shown(found),
     )
     ax.margins(y=0.12)
-    title = plain(pair_name(focus), 40)
+    title = escape_label(pair_name(focus), 40)
     return _finished(ax, attribution, title=title, alignment="left", title_fontsize="small")
 
 

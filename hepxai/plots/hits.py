@@ -21,8 +21,8 @@ from hepxai.plots.style import (
     SEQUENTIAL,
     axes_or_new,
     class_look,
+    escape_label,
     legend_above,
-    plain,
     styled,
 )
 
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 def _names(events: Events) -> tuple[str, str]:
     layout = events.image_layout()
-    return plain(layout.rows.feature), plain(layout.columns.feature)
+    return escape_label(layout.rows.feature), escape_label(layout.columns.feature)
 
 
 @styled
@@ -113,7 +113,7 @@ def _sources(events: Events, sources: Mapping[str, Mask] | None) -> Mapping[str,
 def _points(ax: Axes, found: Mapping[str, Estimate], first: int) -> None:
     for i, (name, estimate) in enumerate(found.items()):
         x = np.arange(len(estimate.value)) + first + 0.12 * (i - 0.5 * (len(found) - 1))
-        ax.errorbar(x, estimate.value, estimate.error, ls="", ms=6, label=plain(name), **class_look(i))
+        ax.errorbar(x, estimate.value, estimate.error, ls="", ms=6, label=escape_label(name), **class_look(i))
 
 
 @styled
@@ -153,7 +153,7 @@ def bending_map(
         _map_and_median(ax, value, bent)
         legend_above(ax)
     units = events.schema.target_units[t]
-    ax.set(xlabel=plain(f"true {target} [{units}]" if units else f"true {target}"))
+    ax.set(xlabel=escape_label(f"true {target} [{units}]" if units else f"true {target}"))
     ax.set_ylabel(f"|outer − inner| [{_names(events)[1]}s]")
     return ax
 
@@ -201,7 +201,7 @@ def hit_display(
     if noise:
         _boxes(ax, own, None, GREY, "hits" if truth is None else "other hits")
     if truth is not None:
-        _boxes(ax, own, real, BLUE, plain(truth))
+        _boxes(ax, own, real, BLUE, escape_label(truth))
     _, rows, columns = own.image_layout().shape
     ax.set(xlim=_window(own, real, zoom, columns), ylim=(0, rows))
     _row_ticks(ax, rows)
@@ -232,4 +232,4 @@ def _caption(own: Events) -> str:
     parts = []
     for name, units, value in zip(own.schema.targets, own.schema.target_units, own.targets[0], strict=True):
         parts.append(f"{name} = {value:.3g} {units}".strip() if np.isfinite(value) else f"no {name}")
-    return plain(", ".join(parts), 80)
+    return escape_label(", ".join(parts), 80)

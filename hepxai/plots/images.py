@@ -15,7 +15,7 @@ from hepxai.plots.style import (
     INK,
     axes_or_new,
     colours,
-    plain,
+    escape_label,
     styled,
 )
 
@@ -61,13 +61,13 @@ def attribution_image(
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
     bar.ax.yaxis.set_major_locator(MaxNLocator(4))
     bar.ax.tick_params(labelsize="x-small", which="both")
-    bar.set_label(plain(own.settings.get("unit", unit_of(own))), fontsize="x-small")
+    bar.set_label(escape_label(own.settings.get("unit", unit_of(own))), fontsize="x-small")
     ax.set(xlim=window(lit, columns, zoom), ylim=(0, rows))
     _frames(ax, lit, columns)
     _row_numbers(ax, rows)
     layout = own.events.image_layout()
-    ax.set(ylabel=plain(layout.rows.feature), xlabel=plain(layout.columns.feature))
-    ax.set_title(plain(title or _what(own), 90), loc="left", fontsize="small")
+    ax.set(ylabel=escape_label(layout.rows.feature), xlabel=escape_label(layout.columns.feature))
+    ax.set_title(escape_label(title or _what(own), 90), loc="left", fontsize="small")
     return ax
 
 

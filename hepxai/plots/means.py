@@ -15,7 +15,7 @@ from hepxai.attribution import Attribution
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.metrics.binning import bin_of
-from hepxai.metrics.maps import in_focus, is_directed, labels_of, pairs_of, single, whole_pairs
+from hepxai.metrics.reductions import in_focus, is_directed, labels_of, pairs_of, reduced, whole_pairs
 from hepxai.metrics.steps import at_step, pt_rank
 from hepxai.plots.style import colours
 
@@ -183,8 +183,8 @@ def layers(attribution: Attribution) -> dict[str, Attribution]:
     """One number per particle or pair for each layer, heads averaged; "" where there is only one."""
     names = labels_of(attribution, "layer") if "layer" in attribution.axes else ()
     if len(names) < 2:
-        return {"": single(attribution)}
-    return {name: single(attribution, layer=name) for name in names}
+        return {"": reduced(attribution)}
+    return {name: reduced(attribution, layer=name) for name in names}
 
 
 # --- attention -------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def is_relative(attribution: Attribution) -> bool:
     return attribution.settings.get("relative_to") == "uniform attention"
 
 
-def neutral(attribution: Attribution) -> float:
+def reference_value(attribution: Attribution) -> float:
     """Value that says nothing: 1 for relative attention, else 0."""
     return 1.0 if is_relative(attribution) else 0.0
 
@@ -230,7 +230,7 @@ def neutral(attribution: Attribution) -> float:
 def scale_of(attribution: Attribution, values: NDArray[np.floating]) -> tuple[Colormap, Normalize]:
     """Colours for some values of a map, around the value that says nothing; plain attention has none."""
     one_sided = attribution.method.endswith("attention") and not is_relative(attribution)
-    return colours(values, centre=None if one_sided else neutral(attribution))
+    return colours(values, centre=None if one_sided else reference_value(attribution))
 
 
 def quantity(attribution: Attribution) -> str:

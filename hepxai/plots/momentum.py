@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hepxai.metrics.momentum import TurnOn
 from hepxai.plots.histograms import fitting_bins, normalised, signed_histogram
-from hepxai.plots.style import FAINT, INK, axes_or_new, class_look, legend_above, plain, styled
+from hepxai.plots.style import FAINT, INK, axes_or_new, class_look, escape_label, legend_above, styled
 
 Array = NDArray[np.float64]
 
@@ -28,7 +28,9 @@ def turn_on_curve(curves: Mapping[str, TurnOn], *, ax: Axes | None = None) -> Ax
         x = left + (right - left) * (0.5 + 0.4 * (i - 0.5 * (len(curves) - 1)) / len(curves))
         value = found.value[known]
         spread = [np.clip(value - found.low[known], 0, None), np.clip(found.high[known] - value, 0, None)]
-        ax.errorbar(x, value, spread, [x - left, right - x], ls="", ms=5, label=plain(name), **class_look(i))
+        ax.errorbar(
+            x, value, spread, [x - left, right - x], ls="", ms=5, label=escape_label(name), **class_look(i)
+        )
     for threshold in {c.threshold for c in curves.values()}:
         ax.axvline(threshold, color=INK, lw=1, ls=":")
     ax.axhline(1, color=FAINT, lw=1, zorder=0)
@@ -68,12 +70,12 @@ def momentum_residuals(
     for i, (label, values) in enumerate(off.items()):
         density, error, _ = normalised(signed_histogram(values, weight[known], edges))
         look = class_look(i)
-        ax.stairs(density, edges, color=look["color"], lw=2, label=plain(label))
+        ax.stairs(density, edges, color=look["color"], lw=2, label=escape_label(label))
         middle = 0.5 * (edges[:-1] + edges[1:])
         ax.errorbar(middle, density, error, ls="", color=look["color"], lw=1)
     ax.axvline(0, color=INK, lw=1, ls=":")
     unit = f" [{units}]" if units else ""
-    label = plain(f"predicted − true {name}{unit}", 80)
+    label = escape_label(f"predicted − true {name}{unit}", 80)
     ax.set(xlabel=f"{label}\n(outermost bins: all beyond)", ylabel="density", ylim=(0, None))
     legend_above(ax, columns=max(len(off), 1))
     return ax

@@ -12,8 +12,8 @@ from hepxai.plots.style import (
     INK,
     axes_or_new,
     class_look,
+    escape_label,
     legend_above,
-    plain,
     short,
     styled,
     wrapped,
@@ -50,7 +50,7 @@ def score_profile(
         error = found.mean.error[known]
         ax.errorbar(x, y, error, xerr=wide, ls="", ms=5.5, elinewidth=1.3, label=short(name), **class_look(c))
     ax.axhline(0, color=INK, lw=1, ls=":")
-    ax.set(xlabel=plain(xlabel), ylabel=wrapped(ylabel))
+    ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel))
     if views := [_view(found) for found in profiles.values()]:
         ax.set_xlim(min(low for low, _ in views), max(high for _, high in views))
     ax.margins(y=0.12)

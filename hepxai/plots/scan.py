@@ -25,8 +25,8 @@ from hepxai.plots.style import (
     ORANGE,
     VIOLET,
     axes_or_new,
+    escape_label,
     legend_above,
-    plain,
     styled,
 )
 
@@ -72,10 +72,10 @@ class Values:
 
     def label(self, ax: Axes) -> None:
         """Name the x axis, and set its scale and ticks."""
-        ax.set_xlabel(plain(self.name))
+        ax.set_xlabel(escape_label(self.name))
         if not self.numeric:
             ax.xaxis.set_major_locator(FixedLocator(range(len(self.texts))))
-            ax.set_xticklabels([plain(t, 20) for t in self.texts])
+            ax.set_xticklabels([escape_label(t, 20) for t in self.texts])
             ax.xaxis.set_minor_locator(NullLocator())
         elif self.log:
             ax.set_xscale("log")
@@ -83,7 +83,7 @@ class Values:
 
 def _wrapped(text: str, width: int) -> str:
     """Label in lines of a limited length."""
-    return "\n".join(textwrap.wrap(plain(text, 90), width, break_long_words=False))
+    return "\n".join(textwrap.wrap(escape_label(text, 90), width, break_long_words=False))
 
 
 # --- against a hyperparameter ------------------------------------------------------------------
@@ -195,10 +195,14 @@ def ridges(
     step = _spacing(rows)
     for place, row in enumerate(rows):
         _ridge(ax, row, edges, -place * step, names if place == 0 else (None, None), z=2.0 + place)
-    ax.set_yticks([-i * step for i in range(len(rows))], [plain(r.name, 24) for r in rows])
+    ax.set_yticks([-i * step for i in range(len(rows))], [escape_label(r.name, 24) for r in rows])
     ax.yaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", length=0, right=False)
-    ax.set(xlabel=plain(label), xlim=(edges[0], _filled(rows, edges)), ylim=(-(len(rows) - 0.9) * step, None))
+    ax.set(
+        xlabel=escape_label(label),
+        xlim=(edges[0], _filled(rows, edges)),
+        ylim=(-(len(rows) - 0.9) * step, None),
+    )
     if reference is not None:
         ax.axvline(reference, color=INK, lw=0.9, ls=":", zorder=1)
     legend_above(ax, columns=3, fontsize="small")
@@ -282,8 +286,10 @@ def pareto(
         line = sorted(front, key=lambda i: x[i])
         ax.plot(x[line], y[line], color=VIOLET, lw=1.2, ls="--", zorder=1)
     for i, name in enumerate(names):
-        ax.annotate(plain(name, 20), (x[i], y[i]), (6, 5), textcoords="offset points", fontsize="small")
-    ax.set(xlabel=plain(labels[0]), ylabel=_wrapped(labels[1], 44))
+        ax.annotate(
+            escape_label(name, 20), (x[i], y[i]), (6, 5), textcoords="offset points", fontsize="small"
+        )
+    ax.set(xlabel=escape_label(labels[0]), ylabel=_wrapped(labels[1], 44))
     ax.margins(0.15)
     legend_above(ax)
     return ax
@@ -349,7 +355,7 @@ def _upright(ax: Axes, place: int, column: Values) -> None:
     for height, value in shown.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         look: dict[str, Any] = {"va": "center", "fontsize": "small", "bbox": PATCH}
-        ax.annotate(plain(text, 14), (place, height), (6, 0), textcoords="offset points", **look)
+        ax.annotate(escape_label(text, 14), (place, height), (6, 0), textcoords="offset points", **look)
 
 
 @styled
@@ -369,9 +375,9 @@ def importance_bars(found: Mapping[str, Estimate], label: str, *, ax: Axes | Non
     error = [float(found[n].error) for n in order]
     colours = [GREY if name == "seed" else BLUE for name in order]
     ax.barh(range(len(order)), share, xerr=error, color=colours, ecolor=INK, height=0.6)
-    ax.set_yticks(range(len(order)), [plain(n, 30) for n in order])
+    ax.set_yticks(range(len(order)), [escape_label(n, 30) for n in order])
     ax.yaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", length=0)
-    ax.set(xlabel=f"share of the variance of {plain(label)}")
+    ax.set(xlabel=f"share of the variance of {escape_label(label)}")
     ax.set_xlim(0, max(1.0, *(s + e for s, e in zip(share, error, strict=True))) * 1.02)
     return ax

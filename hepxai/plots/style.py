@@ -99,7 +99,7 @@ def legend_above(ax: Axes, columns: int = 2, **options: Any) -> None:
     ax.legend(**({"handles": handles, "labels": labels} | chosen | {"ncols": columns} | options))
 
 
-def noted(ax: Axes, text: str | None) -> None:
+def add_footnote(ax: Axes, text: str | None) -> None:
     """Write a note at the foot of the whole figure, once for all its frames; nothing for None."""
     figure = ax.figure
     lines = None if text is None else wrapped(text, characters(ax, 9))
@@ -127,7 +127,7 @@ def _known_characters() -> frozenset[int]:
     return frozenset(font_manager.get_font(str(ours)).get_charmap())
 
 
-def plain(text: object, longest: int = 60) -> str:
+def escape_label(text: object, longest: int = 60) -> str:
     """Make a text safe to draw: no formula mark-up, no character that the fonts lack, not too long."""
     known, whole = _known_characters(), str(text)
     cut = whole if len(whole) <= longest else f"{whole[: longest - 1]}…"
@@ -137,7 +137,7 @@ def plain(text: object, longest: int = 60) -> str:
 
 def wrapped(text: str, width: int = 60) -> str:
     """Text in as many lines as it needs: a unit at its end is not cut off."""
-    return "\n".join(textwrap.wrap(plain(text, 400), max(width, 12)))
+    return "\n".join(textwrap.wrap(escape_label(text, 400), max(width, 12)))
 
 
 def characters(ax: Axes, per_inch: float) -> int:
@@ -148,7 +148,7 @@ def characters(ax: Axes, per_inch: float) -> int:
 
 def short(text: object) -> str:
     """Name of a class or a particle type in a figure; the tables spell it out."""
-    return plain(text, 20)
+    return escape_label(text, 20)
 
 
 def colours(values: NDArray[Any], *, centre: float | None = None) -> tuple[Colormap, Normalize]:

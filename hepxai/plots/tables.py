@@ -20,11 +20,11 @@ from hepxai.plots.style import (
     CLASS_COLOURS,
     GREY,
     INK,
+    add_footnote,
     axes_or_new,
     class_look,
+    escape_label,
     legend_above,
-    noted,
-    plain,
     styled,
     wrapped,
 )
@@ -85,14 +85,16 @@ def _bar(
     look, known = class_look(m), np.isfinite(value)
     ax.barh(y[known], value[known], height=0.66 / n, color=look["color"], alpha=0.3, lw=0)
     xerr = np.nan_to_num(error[known])
-    ax.errorbar(value[known], y[known], xerr=xerr, ls="", ms=6, label=plain(short_method(label)), **look)
+    ax.errorbar(
+        value[known], y[known], xerr=xerr, ls="", ms=6, label=escape_label(short_method(label)), **look
+    )
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
     """Rows from the top to the bottom, and a line at zero."""
     ax.axvline(0, color=INK, lw=1)
     ax.use_sticky_edges = False  # bars of one sign would end on the frame
-    ax.set_yticks(np.arange(len(names))[::-1], [plain(n, 40) for n in names])
+    ax.set_yticks(np.arange(len(names))[::-1], [escape_label(n, 40) for n in names])
     ax.tick_params(axis="y", which="both", length=0)
     ax.set_ylim(-0.7, len(names) - 0.3)
     ax.margins(x=0.08)
@@ -138,7 +140,7 @@ def neuron_bars(
     what = f"mean {attribution.method} for {quantity(attribution).removeprefix('attribution to ')}"
     ax.set(xlabel=wrapped(scaled(what, power)), ylabel="neuron (layer:number)")
     legend_above(ax, columns=3)
-    noted(ax, attribution.caveat)
+    add_footnote(ax, attribution.caveat)
     return ax
 
 
@@ -174,7 +176,9 @@ def correlation_dendrogram(
     for distance, place, own in zip(found["dcoord"], found["icoord"], found["color_list"], strict=True):
         ax.plot(1 - np.array(distance), place, color=own, lw=2)
     ax.axvline(threshold, color=INK, lw=1, ls="--", label=f"groups are cut at {threshold:g}")
-    ax.set_yticks(5.0 + 10.0 * np.arange(len(columns)), [plain(columns[i], 40) for i in found["leaves"]])
+    ax.set_yticks(
+        5.0 + 10.0 * np.arange(len(columns)), [escape_label(columns[i], 40) for i in found["leaves"]]
+    )
     ax.tick_params(axis="y", which="both", length=0)
     ax.set(xlabel="mean |rank correlation| of what is joined", xlim=(-0.02, 1.02))
     ax.set_ylim(0, 10 * len(columns))

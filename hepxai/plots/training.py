@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from hepxai.core.formatting import real
-from hepxai.plots.style import INK, SPLIT_COLOURS, VIOLET, axes_or_new, legend_above, plain, styled
+from hepxai.plots.style import INK, SPLIT_COLOURS, VIOLET, axes_or_new, escape_label, legend_above, styled
 
 History = Sequence[Mapping[str, float | None]]
 SAMPLES = {"train": "training", "valid": "validation"}
@@ -72,7 +72,7 @@ def training_curve(
         ax.plot(epochs, alone, color=VIOLET, marker="o", ms=size)
     if best is not None:
         ax.axvline(best, color=INK, lw=1, ls=":", label=f"{counted(time, best)}, kept")
-    ax.set(xlabel=time, ylabel=plain(quantity_name(quantity)))
+    ax.set(xlabel=time, ylabel=escape_label(quantity_name(quantity)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(x=0.03, y=0.08)
     legend_above(ax, columns=3)

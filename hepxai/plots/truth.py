@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import short_method
 from hepxai.metrics.truth import TruthFinding, TruthSlices
-from hepxai.plots.style import INK, axes_or_new, class_look, legend_above, noted, plain, styled
+from hepxai.plots.style import INK, add_footnote, axes_or_new, class_look, escape_label, legend_above, styled
 
 Measure = Literal["auroc", "average_precision"]
 NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
@@ -35,7 +35,7 @@ def truth_finding(
     for shift, kind in ((0.13, "per event"), (-0.13, "pooled")):
         points = [_measured(f, measure, kind) for f in found.values()]
         _points(ax, points, rows + shift, kind)
-    ax.set_yticks(rows, [plain(short_method(m), 28) for m in found])
+    ax.set_yticks(rows, [escape_label(short_method(m), 28) for m in found])
     ax.tick_params(axis="y", which="both", length=0)
     ax.set(xlabel=f"{NAMES[measure]} for the truth", ylim=(-0.6, max(len(found), 1) - 0.4))
     ax.margins(x=0.08)
@@ -86,9 +86,11 @@ def truth_slices(
     ax = axes_or_new(ax)
     for i, (method, slices) in enumerate(found.items()):
         shift = 0.1 * np.diff(slices.edges).min() * (i - 0.5 * (len(found) - 1))
-        _slice_points(ax, slices, measure, shift, class_look(i) | {"label": plain(short_method(method))})
+        _slice_points(
+            ax, slices, measure, shift, class_look(i) | {"label": escape_label(short_method(method))}
+        )
     ax.plot([], [], color=INK, lw=1, ls=":", label="chance")
-    ax.set(xlabel=plain(xlabel), ylabel=f"{NAMES[measure]}, mean over events")
+    ax.set(xlabel=escape_label(xlabel), ylabel=f"{NAMES[measure]}, mean over events")
     ax.margins(x=0, y=0.12)
     legend_above(ax, columns=1)
     _note(ax, (f for slices in found.values() for f in slices.found))
@@ -111,4 +113,4 @@ def _slice_points(
 
 def _note(ax: Axes, found: Iterable[TruthFinding]) -> None:
     for one in found:
-        noted(ax, one.caveat)
+        add_footnote(ax, one.caveat)

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.core.formatting import common_power, fixed, scaled
-from hepxai.metrics.maps import single
+from hepxai.metrics.reductions import reduced
 from hepxai.plots.means import Means, is_relative, pair_means, quantity, scale_of, type_means
 from hepxai.plots.style import (
     FAINT,
     INK,
+    add_footnote,
     axes_or_new,
     characters,
     class_look,
+    escape_label,
     legend_above,
-    noted,
-    plain,
     short,
     styled,
     wrapped,
@@ -37,7 +37,7 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     attribution : Attribution
         With a "particle" axis; features are summed, other axes averaged.
     """
-    means = type_means(single(attribution))
+    means = type_means(reduced(attribution))
     ax = axes_or_new(ax, (7.0, 1.6 + 0.75 * len(means.labels[1])))
     power = common_power(_largest(means))
     rows = np.arange(len(means.labels[1]))[::-1]
@@ -51,7 +51,7 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.margins(x=0.08)
     legend_above(ax)
-    noted(ax, attribution.caveat)
+    add_footnote(ax, attribution.caveat)
     return ax
 
 
@@ -91,11 +91,11 @@ def pair_types(
     means : Means, optional
         Result of `pair_means`, if at hand.
     """
-    means = pair_means(single(attribution)) if means is None else means
+    means = pair_means(reduced(attribution)) if means is None else means
     ax = axes_or_new(ax, (6.4, 5.6))
     _matrix(ax, attribution, means, class_name)
     ax.set(xlabel=means.axes[2], ylabel=means.axes[1])
-    noted(ax, attribution.caveat)
+    add_footnote(ax, attribution.caveat)
     return ax
 
 
@@ -117,7 +117,7 @@ def feature_matrix(
     ax = axes_or_new(ax, (2.2 + 1.1 * len(means.labels[2]), 1.6 + 0.8 * len(means.labels[1])))
     _matrix(ax, attribution, means, class_name)
     ax.set(xlabel="feature", ylabel="particle")
-    noted(ax, attribution.caveat)
+    add_footnote(ax, attribution.caveat)
     return ax
 
 
@@ -140,7 +140,7 @@ def _matrix(ax: Axes, attribution: Attribution, means: Means, class_name: str) -
             text.set(rotation=35, ha="right", rotation_mode="anchor")
     label = scaled(quantity(attribution), power)
     unit = f"  {label[label.rfind('[') :]}" if power else ""  # a power of ten must stand beside its numbers
-    ax.set_title(short(class_name) + plain(unit), loc="left", fontsize="medium")
+    ax.set_title(short(class_name) + escape_label(unit), loc="left", fontsize="medium")
 
 
 def cell_text(value: float, error: float, places: int) -> str:

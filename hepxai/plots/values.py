@@ -20,12 +20,12 @@ from hepxai.plots.means import quantity
 from hepxai.plots.profiles import score_profile
 from hepxai.plots.style import (
     INK,
+    add_footnote,
     axes_or_new,
     canvas,
     class_look,
+    escape_label,
     legend_above,
-    noted,
-    plain,
     short,
     style,
     styled,
@@ -84,7 +84,7 @@ def beeswarm(
     bar.ax.tick_params(which="both", length=0)
     bar.ax.minorticks_off()
     bar.set_label("value of the column\n(5 % to 95 % quantile)", loc="center", fontsize="small")
-    noted(ax, attribution.caveat)
+    add_footnote(ax, attribution.caveat)
     return ax
 
 
@@ -165,7 +165,7 @@ def value_scatter(
     score_profile(found, xlabel=_column_label(attribution, feature), ylabel=ylabel, ax=ax)
     ends = robust_edges(value, 1) if whole is None else whole
     ax.set_xlim(ends[0], ends[-1])
-    noted(ax, attribution.caveat)
+    add_footnote(ax, attribution.caveat)
     return ax
 
 
@@ -196,7 +196,7 @@ def value_distribution(
         ax.stairs(density, edges, color=colour, lw=1.8, label=short(events.schema.classes[c]))
         ax.stairs(density + error, edges, baseline=density - error, fill=True, color=colour, alpha=0.2, lw=0)
     ax.axhline(0, color=INK, lw=0.8)
-    ax.set(xlabel=plain(_column_label(attribution, feature)), ylabel="events, unit area")
+    ax.set(xlabel=escape_label(_column_label(attribution, feature)), ylabel="events, unit area")
     ax.margins(x=0)
     legend_above(ax)
     return ax

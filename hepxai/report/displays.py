@@ -24,8 +24,8 @@ from hepxai.plots.plane import eta_limit
 from hepxai.plots.scores import SIGNAL
 from hepxai.plots.style import canvas, style
 from hepxai.report.content import ReportContent
-from hepxai.report.maps import Map
-from hepxai.report.section import Drawn, capital
+from hepxai.report.layer_attributions import LayerAttribution
+from hepxai.report.section import CaptionedFigure, capital
 
 Chosen = dict[tuple[str, str], int]
 ROLES = ("typical", "best", "worst")
@@ -50,7 +50,7 @@ def chosen_events(events: Events, scores: NDArray[np.float64]) -> Chosen:
     return found
 
 
-def display_figure(content: ReportContent, found: Map) -> Drawn | None:
+def display_figure(content: ReportContent, found: LayerAttribution) -> CaptionedFigure | None:
     """Typical, best and worst event of each class; None if no event has a pair."""
     events = found.plain.events
     chosen = chosen_events(events, content.scores_of(events))
@@ -59,7 +59,7 @@ def display_figure(content: ReportContent, found: Map) -> Drawn | None:
     truth = telling_truth(events, content.focus)
     with style():
         figure = _grid(content, found, chosen, truth)
-    return Drawn(f"{found.key}_displays", figure, _caption(content, found, truth), wide=True)
+    return CaptionedFigure(f"{found.key}_displays", figure, _caption(content, found, truth), wide=True)
 
 
 def telling_truth(events: Events, focus: tuple[str, str]) -> str | None:
@@ -69,7 +69,7 @@ def telling_truth(events: Events, focus: tuple[str, str]) -> str | None:
     return max(shares, key=lambda name: shares[name], default=None)
 
 
-def _grid(content: ReportContent, found: Map, chosen: Chosen, truth: str | None) -> Figure:
+def _grid(content: ReportContent, found: LayerAttribution, chosen: Chosen, truth: str | None) -> Figure:
     events, scores = found.plain.events, content.scores_of(found.plain.events)
     classes = list(dict.fromkeys(c for c, _ in chosen))[::-1]
     figure, axes = canvas(len(ROLES), len(classes), (6.3 * len(classes), 16.2))
@@ -89,7 +89,7 @@ def _grid(content: ReportContent, found: Map, chosen: Chosen, truth: str | None)
     return figure
 
 
-def _caption(content: ReportContent, found: Map, truth: str | None) -> str:
+def _caption(content: ReportContent, found: LayerAttribution, truth: str | None) -> str:
     ring = f" A black ring marks particles of the truth “{truth}”." if truth else ""
     centre = "equal attention (1)" if found.relative else "zero"
     lines = "pairs, lines between their particles"
@@ -118,7 +118,7 @@ def _caption(content: ReportContent, found: Map, truth: str | None) -> str:
     )
 
 
-def display_numbers(content: ReportContent, found: Map) -> list[dict[str, Any]]:
+def display_numbers(content: ReportContent, found: LayerAttribution) -> list[dict[str, Any]]:
     """Identity, score and strongest pairs of the events shown."""
     scores = content.scores_of(found.plain.events)
     chosen = chosen_events(found.plain.events, scores)
@@ -128,14 +128,14 @@ def display_numbers(content: ReportContent, found: Map) -> list[dict[str, Any]]:
     ]
 
 
-def _event(content: ReportContent, found: Map, row: int) -> dict[str, Any]:
+def _event(content: ReportContent, found: LayerAttribution, row: int) -> dict[str, Any]:
     event = found.plain.events[np.array([row])]
     identity = {k: int(getattr(event, k)[0]) for k in ("run", "luminosity_block", "event", "file", "entry")}
     observed = {content.observer: float(event.observers[content.observer][0])} if content.observer else {}
     return identity | {"observers": observed, "pairs": list(_pairs(found, event, row))}
 
 
-def _pairs(found: Map, event: Events, row: int) -> Iterator[dict[str, Any]]:
+def _pairs(found: LayerAttribution, event: Events, row: int) -> Iterator[dict[str, Any]]:
     names = event.labels_of_particles()
     best = strongest_pairs(found.plain, row, NUMBER)
     receiver, sender = ENDS[found.directed]

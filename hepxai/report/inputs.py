@@ -12,7 +12,7 @@ from hepxai.events import SPLITS, Events
 from hepxai.plots.style import canvas, style
 from hepxai.plots.training import counted, quantities, quantity_name, time_name, training_curve
 from hepxai.report.content import ReportContent
-from hepxai.report.section import Drawn, Section, Table
+from hepxai.report.section import CaptionedFigure, Section, Table
 
 SUMS = "Σw ± √Σw²"
 
@@ -190,7 +190,7 @@ def _uncalibrated(content: ReportContent) -> str:
     return f"{text}." if loss is None else f"{text}; calibrated, it is {general(loss, 3)} for the kept epoch."
 
 
-def _history_figure(content: ReportContent, shown: list[str], caption: str) -> Drawn:
+def _history_figure(content: ReportContent, shown: list[str], caption: str) -> CaptionedFigure:
     columns = min(len(shown), 2)
     lines = -(-len(shown) // columns)
     with style():
@@ -199,4 +199,4 @@ def _history_figure(content: ReportContent, shown: list[str], caption: str) -> D
             training_curve(content.history, quantity, best=content.best_epoch, ax=ax)
         for ax in axes.flat[len(shown) :]:
             ax.remove()
-    return Drawn("training", figure, caption, wide=columns > 1)
+    return CaptionedFigure("training", figure, caption, wide=columns > 1)

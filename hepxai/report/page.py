@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hepxai.core.files import write_text
 from hepxai.report.section import Section
-from hepxai.report.summary import Point
+from hepxai.report.summary import Finding
 from hepxai.report.write import save_all, template
 
 
@@ -62,7 +62,7 @@ def write_page(
     page = template().render(
         content=_Content(title, about, (), cards),
         sections=sections,
-        summary=[Point(name, tuple(sentences)) for name, sentences in summary.items()],
+        summary=[Finding(name, tuple(sentences)) for name, sentences in summary.items()],
         figures=save_all(drawings, path.parent / "figures", progress=progress),
         reading=reading,
         footer=footer,

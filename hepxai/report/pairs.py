@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from hepxai.core.formatting import measured, observer_name
-from hepxai.metrics.maps import in_focus
+from hepxai.metrics.reductions import in_focus
 from hepxai.plots.focus import focus_distribution, focus_histograms, focus_profile, observer_profile
 from hepxai.plots.means import ENDS, Means, focus_means, pair_means, pair_name, quantity
 from hepxai.plots.style import canvas, style
 from hepxai.plots.types import matrix_bar, pair_types
-from hepxai.report.closure import closure_part
+from hepxai.report.baseline import closure_part
 from hepxai.report.content import ReportContent
 from hepxai.report.displays import display_figure, display_numbers
-from hepxai.report.maps import Map, by_place, signed
+from hepxai.report.layer_attributions import LayerAttribution, by_place, signed
 from hepxai.report.section import (
     ERRORS,
-    Drawn,
+    CaptionedFigure,
     Section,
     Table,
     capital,
@@ -37,7 +37,7 @@ DIRECTED = "Pairs are ordered: the message from a to b and the one from b to a a
 UNDIRECTED = "Pairs have no direction: each two particles are one pair, with one value."
 
 
-def pair_section(content: ReportContent, found: Map) -> Section:
+def pair_section(content: ReportContent, found: LayerAttribution) -> Section:
     """Everything about one map over pairs."""
     means, order = pair_means(found.plain), DIRECTED if found.directed else UNDIRECTED
     parts = [
@@ -66,7 +66,7 @@ def pair_section(content: ReportContent, found: Map) -> Section:
 # --- by type ---------------------------------------------------------------------------------
 
 
-def _types(found: Map, means: Means) -> Section:
+def _types(found: LayerAttribution, means: Means) -> Section:
     classes, rows, columns = means.labels
     return Section(
         "type_pairs",
@@ -83,7 +83,7 @@ def _types(found: Map, means: Means) -> Section:
     )
 
 
-def _types_figure(found: Map, means: Means) -> Drawn:
+def _types_figure(found: LayerAttribution, means: Means) -> CaptionedFigure:
     classes, size = means.labels[0], 1.3 + 0.82 * len(means.labels[1])
     with style():
         figure, axes = canvas(1, len(classes), (size * len(classes), size + 0.6))
@@ -100,7 +100,7 @@ def _types_figure(found: Map, means: Means) -> Drawn:
         f"Mean {quantity(found.plain)} per {per}; {found.about} {centre}Hatched: no event has such a pair."
         f"{by_place(found)}"
     )
-    return Drawn(f"{found.key}_pairs", figure, caption, wide=True)
+    return CaptionedFigure(f"{found.key}_pairs", figure, caption, wide=True)
 
 
 def _matrix_table(means: Means) -> Table:
@@ -123,7 +123,7 @@ def _matrix_table(means: Means) -> Table:
 # --- the pairs in focus ----------------------------------------------------------------------
 
 
-def _focus(content: ReportContent, found: Map) -> Section:
+def _focus(content: ReportContent, found: LayerAttribution) -> Section:
     name = pair_name(content.focus)
     if not in_focus(found.plain, content.focus).any():
         return Section("focus", "", text=[f"No explained event has {name}."])
@@ -144,7 +144,7 @@ def _focus(content: ReportContent, found: Map) -> Section:
     )
 
 
-def _focus_figure(content: ReportContent, found: Map) -> Drawn:
+def _focus_figure(content: ReportContent, found: LayerAttribution) -> CaptionedFigure:
     others = " and all other pairs (dashed)" if found.tells_apart(content.focus) else ""
     caption = (
         f"{capital(pair_name(content.focus))} (full lines, with errors){others}, each "
@@ -159,13 +159,13 @@ def _focus_figure(content: ReportContent, found: Map) -> Drawn:
     )
 
 
-def _histograms(content: ReportContent, found: Map) -> dict[str, Any]:
+def _histograms(content: ReportContent, found: LayerAttribution) -> dict[str, Any]:
     names = {pair_name(content.focus): "focus", "other pairs": "other"}
     filled = focus_histograms(found.plain, content.focus)
     return {f"{found.key}/{names[pairs]}_{c}": h for (c, pairs), h in filled.items()}
 
 
-def _observed(content: ReportContent, found: Map) -> bool:
+def _observed(content: ReportContent, found: LayerAttribution) -> bool:
     chosen = found.plain.select(pair=content.focus)
     values = np.asarray(chosen.events.observers[str(content.observer)])
     return bool(np.isfinite(values[np.diff(chosen.offsets) > 0]).any())
@@ -175,7 +175,7 @@ def _observer_label(content: ReportContent) -> str:
     return content.names.get(str(content.observer), observer_name(str(content.observer)))
 
 
-def _profile_figure(content: ReportContent, found: Map) -> Drawn:
+def _profile_figure(content: ReportContent, found: LayerAttribution) -> CaptionedFigure:
     observer, label = str(content.observer), _observer_label(content)
     caption = (
         f"Mean over {pair_name(content.focus)} in bins of {label}, an observer: it is no input of the "
@@ -191,7 +191,7 @@ def _profile_figure(content: ReportContent, found: Map) -> Drawn:
     )
 
 
-def _profile_numbers(content: ReportContent, found: Map) -> dict[str, Any]:
+def _profile_numbers(content: ReportContent, found: LayerAttribution) -> dict[str, Any]:
     binned = observer_profile(found.plain, content.focus, str(content.observer))
     kept = {"edges": binned.edges, "median": binned.middle, "means": binned.means.rows()}
     return {"observer": content.observer, "label": _observer_label(content)} | kept
@@ -200,7 +200,7 @@ def _profile_numbers(content: ReportContent, found: Map) -> dict[str, Any]:
 # --- heads and displays ----------------------------------------------------------------------
 
 
-def _heads(content: ReportContent, found: Map) -> Section:
+def _heads(content: ReportContent, found: LayerAttribution) -> Section:
     means = {head: focus_means(part, content.focus) for head, part in found.heads().items()}
     if not means:
         return Section("heads", "")
@@ -213,7 +213,7 @@ def _heads(content: ReportContent, found: Map) -> Section:
     return Section("heads", "", tables=[Table(caption, ("head", *classes), rows)], numbers=numbers)
 
 
-def _displays(content: ReportContent, found: Map) -> Section:
+def _displays(content: ReportContent, found: LayerAttribution) -> Section:
     figure = display_figure(content, found)
     if figure is None:
         return Section("displays", "", text=["No explained event has two particles: nothing to display."])

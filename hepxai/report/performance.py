@@ -21,7 +21,7 @@ from hepxai.plots.scores import (
 )
 from hepxai.plots.style import canvas, style
 from hepxai.report.content import ReportContent
-from hepxai.report.section import ERRORS, Drawn, Section, Table, capital, drawn, number, population
+from hepxai.report.section import ERRORS, CaptionedFigure, Section, Table, capital, drawn, number, population
 
 
 def scores_section(content: ReportContent) -> Section:
@@ -40,7 +40,7 @@ def scores_section(content: ReportContent) -> Section:
     )
 
 
-def _scores_figure(content: ReportContent, distances: Mapping[str, tuple[float, float]]) -> Drawn:
+def _scores_figure(content: ReportContent, distances: Mapping[str, tuple[float, float]]) -> CaptionedFigure:
     events, scores = content.events, content.scores
     caption = (
         f"Score of {population(events)}. Filled: test sample; points: training sample; each has unit area. "
@@ -54,7 +54,7 @@ def _scores_figure(content: ReportContent, distances: Mapping[str, tuple[float, 
         score_distributions(events, scores, distances=distances, ax=axes[0, 0])
         axes[0, 0].set_xlabel("")
         score_ratio(events, scores, ax=axes[1, 0])
-    return Drawn("scores", figure, caption)
+    return CaptionedFigure("scores", figure, caption)
 
 
 def roc_section(content: ReportContent) -> Section:

@@ -14,7 +14,7 @@ from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 from hepxai.report.content import ReportContent
 from hepxai.report.displays import chosen_events, telling_truth
-from hepxai.report.section import ERRORS, Drawn, Section, Table, capital, population, splits_of
+from hepxai.report.section import ERRORS, CaptionedFigure, Section, Table, capital, population, splits_of
 from hepxai.studies.comparison.figures import convergence_figure
 
 MEANS = {
@@ -157,7 +157,7 @@ def shown_events(content: ReportContent, target: str, events: Events) -> dict[st
 
 def _figure(
     content: ReportContent, target: str, maps: Mapping[str, Attribution], role: str, row: int
-) -> Drawn:
+) -> CaptionedFigure:
     events = next(iter(maps.values())).events
     one = events[[row]]
     said = content.predicted(target, one) if target in content.predictions else content.scores_of(one)
@@ -169,4 +169,4 @@ def _figure(
         f"{capital(role)} event of the {splits_of(events)} sample, entry {one.entry[0]} of "
         f"{events.files[one.file[0]].rpartition('/')[2]}. From above: its hits; {names}. {capital(frames)}."
     )
-    return Drawn(f"pixels_{target}_{role.replace(' ', '_')}", figure, caption, wide=True)
+    return CaptionedFigure(f"pixels_{target}_{role.replace(' ', '_')}", figure, caption, wide=True)

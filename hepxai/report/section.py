@@ -24,7 +24,7 @@ ERRORS = "Errors are statistical."
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CaptionedFigure:
     """A figure with its caption.
 
     Attributes
@@ -89,7 +89,7 @@ class Section:
     text: Sequence[str] = ()
     warnings: Sequence[str] = ()
     tables: Sequence[Table] = ()
-    figures: Sequence[Drawn] = ()
+    figures: Sequence[CaptionedFigure] = ()
     numbers: Mapping[str, Any] | Sequence[Any] = field(default_factory=dict)
     histograms: Mapping[str, hist.Hist] = field(default_factory=dict)
     level: int = 2
@@ -97,12 +97,12 @@ class Section:
 
 def drawn(
     name: str, caption: str, draw: Callable[[Axes], object], size: tuple[float, float] | None = None
-) -> Drawn:
+) -> CaptionedFigure:
     """Figure of one frame in the house style."""
     with style():
         figure, axes = canvas(size=size)
         draw(axes[0, 0])
-    return Drawn(name, figure, caption)
+    return CaptionedFigure(name, figure, caption)
 
 
 def means_table(caption: str, means: Means) -> Table:

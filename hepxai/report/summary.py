@@ -12,15 +12,15 @@ from hepxai.events import SPLITS
 from hepxai.plots.means import focus_means, pair_name
 from hepxai.plots.scores import sides
 from hepxai.plots.training import counted, time_name
-from hepxai.report.closure import carried
+from hepxai.report.baseline import carried
 from hepxai.report.columns import leading
 from hepxai.report.content import ReportContent
-from hepxai.report.maps import Map, maps
+from hepxai.report.diagnostics import agreements, complete, residual_numbers
+from hepxai.report.layer_attributions import LayerAttribution, maps
 from hepxai.report.performance import merit
 from hepxai.report.pixels import share_sentences
 from hepxai.report.section import capital, number
 from hepxai.report.targets import target_sentences
-from hepxai.report.trust import agreements, complete, residual_numbers
 
 NOTHING = "The run holds no result yet."
 SHOWN = 6
@@ -28,7 +28,7 @@ SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Point:
+class Finding:
     """One thing to know about a run.
 
     Attributes
@@ -45,19 +45,19 @@ class Point:
 MERIT = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy with all weights"}
 
 
-def summary(content: ReportContent) -> list[Point]:
+def summary(content: ReportContent) -> list[Finding]:
     """What was trained on what, how well, what it looks at, what to doubt."""
     points = (
-        Point("Trained", tuple(_trained(content))),
-        Point("How well", tuple(_performance(content))),
-        Point(capital(pair_name(content.focus)), tuple(_focus(content))),
-        Point("Columns", tuple(leading(content))),
-        Point("Pixels", tuple(share_sentences(content))),
-        Point("To doubt", tuple(_doubts(content))),
+        Finding("Trained", tuple(_trained(content))),
+        Finding("How well", tuple(_performance(content))),
+        Finding(capital(pair_name(content.focus)), tuple(_focus(content))),
+        Finding("Columns", tuple(leading(content))),
+        Finding("Pixels", tuple(share_sentences(content))),
+        Finding("To doubt", tuple(_doubts(content))),
     )
     found = [p for p in points if p.sentences]
     any_result = content.metrics or content.explained or content.fidelity
-    return found if any_result else [*found, Point("Result", (NOTHING,))]
+    return found if any_result else [*found, Finding("Result", (NOTHING,))]
 
 
 def _trained(content: ReportContent) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _focus(content: ReportContent) -> Iterator[str]:
                 yield f"{capital(share)}."
 
 
-def _by_class(content: ReportContent, found: Map, column: int) -> str:
+def _by_class(content: ReportContent, found: LayerAttribution, column: int) -> str:
     means = focus_means(found.plain, content.focus)
     if column == means.value.shape[1]:
         return ""
@@ -140,7 +140,7 @@ def _by_class(content: ReportContent, found: Map, column: int) -> str:
     return ", ".join(reversed(values))
 
 
-def _sentence(mine: str, other: str, found: Map) -> str:
+def _sentence(mine: str, other: str, found: LayerAttribution) -> str:
     if found.relative:
         return f"{mine}; 1 is equal attention to all."
     end = f"; any other: {other}" if other else ""

@@ -15,7 +15,7 @@ from hepxai.metrics.targets import is_momentum
 from hepxai.plots.histograms import robust_edges, signed_histogram
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
 from hepxai.report.content import Number, ReportContent
-from hepxai.report.section import ERRORS, Drawn, Section, Table, drawn, population
+from hepxai.report.section import ERRORS, CaptionedFigure, Section, Table, drawn, population
 
 BINS = 20
 """Bins of true pt of a turn-on curve."""
@@ -96,7 +96,7 @@ def _errors(
     return (content.predictions[target] - true)[own], content.events.weight[own]
 
 
-def _residuals(content: ReportContent, target: str) -> Drawn:
+def _residuals(content: ReportContent, target: str) -> CaptionedFigure:
     events = content.events.where("test")
     true = events.targets[:, events.schema.targets.index(target)].astype(np.float64)
     unit = unit_of(events.schema, target)
@@ -113,7 +113,7 @@ def _residuals(content: ReportContent, target: str) -> Drawn:
     )
 
 
-def _turn_ons(content: ReportContent) -> Iterator[Drawn]:
+def _turn_ons(content: ReportContent) -> Iterator[CaptionedFigure]:
     """The turn-on curve of the trigger threshold, for a pt in GeV."""
     events = content.events.where("test")
     for target in content.predictions:
@@ -124,7 +124,7 @@ def _turn_ons(content: ReportContent) -> Iterator[Drawn]:
             yield _turn_on(target, {"test sample": found})
 
 
-def _turn_on(target: str, curves: Mapping[str, TurnOn]) -> Drawn:
+def _turn_on(target: str, curves: Mapping[str, TurnOn]) -> CaptionedFigure:
     caption = (
         f"Share of test events with a predicted {target} of {THRESHOLD:g} GeV and more (dotted line) against "
         f"the true {target}. Vertical bars: Clopper-Pearson intervals; horizontal ones: bins."

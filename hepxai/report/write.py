@@ -22,15 +22,15 @@ from hepxai.core.console import track
 from hepxai.core.files import refuse_links, replacing, write_json, write_text
 from hepxai.plots.scores import sides
 from hepxai.plots.style import DPI, style
+from hepxai.report.attributions import looked_sections
 from hepxai.report.content import ReportContent
+from hepxai.report.diagnostics import agreement_section, fidelity_section, residuals_section
 from hepxai.report.inputs import cutflow_section, samples_section, training_section
-from hepxai.report.looked import looked_sections
 from hepxai.report.performance import roc_section, scores_section
 from hepxai.report.provenance import provenance_section
-from hepxai.report.section import Drawn, Section
-from hepxai.report.summary import Point, summary
+from hepxai.report.section import CaptionedFigure, Section
+from hepxai.report.summary import Finding, summary
 from hepxai.report.targets import targets_section
-from hepxai.report.trust import agreement_section, fidelity_section, residuals_section
 
 # Without dates, the same numbers give the same files.
 UNDATED: dict[str, dict[str, None]] = {
@@ -114,7 +114,7 @@ def template() -> jinja2.Template:
     return environment.from_string(source)
 
 
-def save_all(drawings: Sequence[Drawn], folder: Path, *, progress: bool) -> dict[str, str]:
+def save_all(drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bool) -> dict[str, str]:
     """Write each figure as PNG and PDF; ``name → SVG as a data address`` for the page."""
     refuse_links(folder.parent, folder.name)
     pages = {}
@@ -125,7 +125,7 @@ def save_all(drawings: Sequence[Drawn], folder: Path, *, progress: bool) -> dict
     return pages
 
 
-def _save(drawn: Drawn, folder: Path) -> str:
+def _save(drawn: CaptionedFigure, folder: Path) -> str:
     """Write PNG and PDF, and return the SVG as a data address for the page."""
     figure, svg = drawn.figure, io.BytesIO()
     figure.dpi = DPI
@@ -160,7 +160,7 @@ def _root_name(name: str) -> str:
     return "/".join("".join(c if c.isalnum() and c.isascii() else "_" for c in p) for p in name.split("/"))
 
 
-def _numbers(content: ReportContent, parts: list[Section], points: list[Point]) -> dict[str, Any]:
+def _numbers(content: ReportContent, parts: list[Section], points: list[Finding]) -> dict[str, Any]:
     return {
         "title": content.title,
         "summary": {p.about: list(p.sentences) for p in points},

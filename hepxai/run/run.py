@@ -36,7 +36,7 @@ from hepxai.core.files import (
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.events import SPLITS, Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, Explainer
-from hepxai.explainers.defaults import Announces, configured, keepable, suits
+from hepxai.explainers.defaults import Announces, for_run, is_default_for, validated_settings
 from hepxai.explainers.path import PathExplainer
 from hepxai.export.friends import write_friends
 from hepxai.metrics import classification_metrics
@@ -84,7 +84,7 @@ class Run:
         RunError
             If the cards are not for a run, or the folder holds something else, or a run of other cards.
         """
-        if problem := card.unfit(tuple(dataset.labels), tuple(dataset.targets)):
+        if problem := card.incompatibility(tuple(dataset.labels), tuple(dataset.targets)):
             raise RunError(problem)
         run = Run(Path(folder), dataset, card)
         texts = {"dataset.yaml": dump_card(dataset), "model.yaml": dump_card(card)}
@@ -175,7 +175,7 @@ class Run:
         names = self.events.schema.targets if self.card.training.regression else ()
         return dict(zip(names, self.scores.T, strict=False))
 
-    def rehearse(self, methods: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    def dry_run(self, methods: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> None:
         """Find out on a fresh network whether it can be explained as asked, before hours are spent.
 
         Raises
@@ -187,9 +187,9 @@ class Run:
             return
         with torch.random.fork_rng(devices=[]):
             model = NetworkModel.build(self.card, self.events.schema)
-        for method, own in configured(methods, settings, self.card.view).items():
+        for method, own in validated_settings(methods, settings, self.card.view).items():
             if methods is not None or own:
-                keepable(method, model, own)
+                for_run(method, model, own)
 
     def train(
         self,
@@ -243,10 +243,10 @@ class Run:
         settings : mapping
             ``method → settings``.
         """
-        chosen = configured(methods, settings or {}, self.card.view, split=split, maximum=maximum)
+        chosen = validated_settings(methods, settings or {}, self.card.view, split=split, maximum=maximum)
         rows = self.populations.choose(self.events, split, maximum)
         for method, own in chosen.items():
-            if methods is None and not suits(method, self.model):
+            if methods is None and not is_default_for(method, self.model):
                 continue
             try:
                 with self.manifest.locked():
@@ -303,7 +303,7 @@ class Run:
         """Explain one output, and keep the result under a key."""
         name, population = (f"{EXPLAINED}/{n}.safetensors" for n in (key, POPULATION))
         always = {"folder": str(self.folder / "surrogate")} if method == "surrogate" else {}
-        explainer = keepable(method, self.model, always | settings | {"progress": True})
+        explainer = for_run(method, self.model, always | settings | {"progress": True})
         self.populations.switch(self.events, rows)
         if key in self.populations.stored():
             self._same_settings(key, settings)

@@ -6,11 +6,11 @@ except ImportError as _missing:
     raise ImportError('scans need optuna: pip install "hepxai[scan]"') from _missing
 
 from hepxai.scan.advice import advice
-from hepxai.scan.objectives import METRICS, Evidence, metric
+from hepxai.scan.objectives import METRICS, TrialContext, metric
 from hepxai.scan.page import write_scan
 from hepxai.scan.plan import Plan
 from hepxai.scan.scan import Scan
 from hepxai.scan.space import ScanError
 from hepxai.scan.table import Table
 
-__all__ = ["METRICS", "Evidence", "Plan", "Scan", "ScanError", "Table", "advice", "metric", "write_scan"]
+__all__ = ["METRICS", "Plan", "Scan", "ScanError", "Table", "TrialContext", "advice", "metric", "write_scan"]

@@ -60,14 +60,14 @@ def _sure(ranking: Ranking, points: list[PointResult], seeds: int) -> Iterator[s
     if seeds < ENOUGH:
         yield f"Two seeds say too little of the scatter to call one point better; scan with {ENOUGH} or more."
         return
-    best = chance(ranking.best[ranking.order[0]])
+    best = format_probability(ranking.best[ranking.order[0]])
     yield f"Probability that it is the best of all, given the seeds: {best}."
     rest = [i for i in ranking.order[1:] if ranking.beaten[i] < ALIKE]
     if rest:
-        names = ", ".join(f"{points[i].label} ({chance(ranking.beaten[i])})" for i in rest)
-        yield f"It is not told apart (better with less than {chance(ALIKE)}) from: {names}."
+        names = ", ".join(f"{points[i].label} ({format_probability(ranking.beaten[i])})" for i in rest)
+        yield f"It is not told apart (better with less than {format_probability(ALIKE)}) from: {names}."
     else:
-        yield f"It is better than every other with at least {chance(ALIKE)}."
+        yield f"It is better than every other with at least {format_probability(ALIKE)}."
     if ranking.degrees < FEW:
         yield (
             f"The spread over seeds is known from {ranking.degrees} degrees of freedom only: "
@@ -98,7 +98,7 @@ def _left_out(table: Table) -> Iterator[str]:
         yield f"{missing} of {table.plan.trials} trials are not finished; the same command goes on."
 
 
-def chance(probability: float) -> str:
+def format_probability(probability: float) -> str:
     """Probability in words, on the right side of ``ALIKE``; an en dash where there is none."""
     if np.isnan(probability):
         return "–"

@@ -13,7 +13,7 @@ from hepxai.core.estimate import Estimate
 from hepxai.plots.means import pair_name
 from hepxai.plots.scan import Ridge, Values, importance_bars, parallel, pareto, ridges, scan_curve
 from hepxai.plots.style import canvas, style
-from hepxai.report.section import Drawn, drawn
+from hepxai.report.section import CaptionedFigure, drawn
 from hepxai.scan.objectives import EDGES, METRICS
 from hepxai.scan.sampling import importances
 from hepxai.scan.scan import Scan
@@ -28,7 +28,7 @@ ROWS = 12
 
 
 @dataclass(frozen=True)
-class Shown:
+class ScanView:
     """A scan and its results, as the sections need them."""
 
     scan: Scan
@@ -92,7 +92,7 @@ def _file(axis: Axis) -> str:
     return "".join(c if c.isalnum() else "_" for c in name_of(axis.key))
 
 
-def curves(shown: Shown, axis: Axis) -> Drawn:
+def curves(shown: ScanView, axis: Axis) -> CaptionedFigure:
     """Results against one of the axes: objectives first, then the other metrics of the validation events."""
     metrics = shown.judged
     values, alone = shown.values(axis, shown.points), len(shown.axes) == 1
@@ -112,10 +112,10 @@ def curves(shown: Shown, axis: Axis) -> Drawn:
         for frame in frames.flat[len(metrics) :]:
             frame.set_visible(False)
     caption = f"Every training, and the mean over seeds with its standard error, against {name_of(axis.key)}."
-    return Drawn(f"against_{_file(axis)}", figure, caption, wide=True)
+    return CaptionedFigure(f"against_{_file(axis)}", figure, caption, wide=True)
 
 
-def _chosen(shown: Shown, metric: str) -> int | None:
+def _chosen(shown: ScanView, metric: str) -> int | None:
     """Row of the best point by an objective."""
     for name, direction in shown.scan.plan.objectives:
         order = shown.results.ranking(name, direction).order
@@ -124,7 +124,7 @@ def _chosen(shown: Shown, metric: str) -> int | None:
     return None
 
 
-def attention(shown: Shown, axis: Axis) -> Drawn:
+def attention(shown: ScanView, axis: Axis) -> CaptionedFigure:
     """Attention of the pairs in focus and of the others for each value of one of the axes."""
     focus = shown.scan.dataset.focus
     assert focus is not None, "histograms are stored only where there is a focus"
@@ -143,10 +143,10 @@ def attention(shown: Shown, axis: Axis) -> Drawn:
         "weights. The numbers are means over trainings of the mean attention of these pairs, with standard "
         "errors. Right: times the number of senders, so that 1 is uniform."
     )
-    return Drawn(f"attention_{_file(axis)}", figure, caption, wide=True)
+    return CaptionedFigure(f"attention_{_file(axis)}", figure, caption, wide=True)
 
 
-def _by_value(shown: Shown, axis: Axis) -> list[tuple[str, list[Trial]]]:
+def _by_value(shown: ScanView, axis: Axis) -> list[tuple[str, list[Trial]]]:
     """Trainings with histograms at each value, in order; evenly picked values where there are many."""
     values = shown.values(axis, shown.points)
     groups: dict[float, list[Trial]] = {}
@@ -177,7 +177,7 @@ def _densities(trials: Sequence[Trial], quantity: str, pairs: str) -> Array:
     return np.array(found)
 
 
-def fronts(shown: Shown) -> Iterator[Drawn]:
+def fronts(shown: ScanView) -> Iterator[CaptionedFigure]:
     """Each two objectives against each other."""
     points = shown.results.candidates
     front = [points.index(p) for p in shown.results.front()]
@@ -201,7 +201,7 @@ def fronts(shown: Shown) -> Iterator[Drawn]:
         )
 
 
-def overfitting(shown: Shown) -> Iterator[Drawn]:
+def overfitting(shown: ScanView) -> Iterator[CaptionedFigure]:
     """Distance of the importances against the gap of accuracy, where the model is one of the table."""
     gap, distance = "train_gap", "importance_distance"
     points = [p for p in shown.points if np.isfinite(p.mean(distance).value)]
@@ -230,7 +230,7 @@ def _with_events(point: PointResult, metric: str) -> Estimate:
     return Estimate(mean.value, np.asarray(error), mean.n_eff)
 
 
-def importance(shown: Shown) -> Iterator[Drawn]:
+def importance(shown: ScanView) -> Iterator[CaptionedFigure]:
     """What the variance of each objective comes from, where that can be said."""
     trials = [t for p in shown.points for t in p.of("complete")]
     space = {a.key: a.ordered() for a in shown.axes}
@@ -249,7 +249,7 @@ def importance(shown: Shown) -> Iterator[Drawn]:
             )
 
 
-def lines(shown: Shown) -> Drawn:
+def lines(shown: ScanView) -> CaptionedFigure:
     """Parallel coordinates: what is scanned, and the other metrics, coloured by the first objective."""
     points, first = shown.points, shown.objectives[0]
     others = [m for m in shown.judged if m != first]
@@ -261,4 +261,4 @@ def lines(shown: Shown) -> Drawn:
     with style():
         figure, frames = canvas(size=size)
         parallel(columns, result, shown.label(first), ax=frames[0, 0])
-    return Drawn("parallel", figure, caption, wide=True)
+    return CaptionedFigure("parallel", figure, caption, wide=True)

@@ -19,7 +19,7 @@ from hepxai.events import SPLITS, Events
 from hepxai.explainers import CannotExplainError, explain
 from hepxai.importance.permutation import permutation_importance
 from hepxai.metrics.isolation import isolation, pair_mean
-from hepxai.metrics.maps import in_focus, labels_of, single
+from hepxai.metrics.reductions import in_focus, labels_of, reduced
 from hepxai.models.protocols import Model, Tabular
 from hepxai.plots.histograms import signed_histogram
 from hepxai.plots.means import relative_to_uniform
@@ -35,7 +35,7 @@ NAN = Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TrialContext:
     """A trained run and what it looks at on the validation events.
 
     Attributes
@@ -88,7 +88,7 @@ class Evidence:
 def first_attention(model: Model, events: Events) -> Attribution:
     """Attention of the first layer that has it, heads averaged."""
     found = explain(model, events, "attention", target=model.outputs[0])
-    return single(found, layer=labels_of(found, "layer")[0])
+    return reduced(found, layer=labels_of(found, "layer")[0])
 
 
 def need_tabular(model: Model) -> Tabular:
@@ -117,7 +117,7 @@ class Metric:
         Why it is never an objective.
     """
 
-    of: Callable[[Evidence], Estimate]
+    of: Callable[[TrialContext], Estimate]
     text: str
     direction: Direction | None
     needs: tuple[str, ...] = ()
@@ -143,7 +143,7 @@ class Metric:
         return self.text.format(pair=pair, observer=observer_name(focus.observer or "").partition(" [")[0])
 
 
-Function = Callable[[Evidence], Estimate]
+Function = Callable[[TrialContext], Estimate]
 METRICS: dict[str, Metric] = {}
 """All metrics by name. Every trial stores all of them."""
 
@@ -166,27 +166,27 @@ _TEST = "choosing by the test events leaves none to say how good the choice is; 
 
 
 @metric("valid_auc", "validation AUC", "max")
-def _valid_auc(evidence: Evidence) -> Estimate:
+def _valid_auc(evidence: TrialContext) -> Estimate:
     return evidence.figure("valid", "auc")
 
 
 @metric("valid_accuracy", "validation accuracy", "max")
-def _valid_accuracy(evidence: Evidence) -> Estimate:
+def _valid_accuracy(evidence: TrialContext) -> Estimate:
     return evidence.figure("valid", "accuracy")
 
 
 @metric("test_auc", "test AUC", None, why_not=_TEST.format("valid_auc"))
-def _test_auc(evidence: Evidence) -> Estimate:
+def _test_auc(evidence: TrialContext) -> Estimate:
     return evidence.figure("test", "auc")
 
 
 @metric("test_accuracy", "test accuracy", None, why_not=_TEST.format("valid_accuracy"))
-def _test_accuracy(evidence: Evidence) -> Estimate:
+def _test_accuracy(evidence: TrialContext) -> Estimate:
     return evidence.figure("test", "accuracy")
 
 
 @metric("train_gap", "training − validation balanced accuracy", "min")
-def _train_gap(evidence: Evidence) -> Estimate:
+def _train_gap(evidence: TrialContext) -> Estimate:
     return gap(*(evidence.figure(split, "balanced_accuracy") for split in ("train", "valid")))
 
 
@@ -196,7 +196,7 @@ def _train_gap(evidence: Evidence) -> Estimate:
     "min",
     needs=("table",),
 )
-def _importance_distance(evidence: Evidence) -> Estimate:
+def _importance_distance(evidence: TrialContext) -> Estimate:
     try:
         return evidence.shift.excess
     except ValueError:  # a split that lacks a class, or all values of a column, has none
@@ -204,12 +204,12 @@ def _importance_distance(evidence: Evidence) -> Estimate:
 
 
 @metric("pair_attention", "mean attention of {pair} pairs", "max", needs=("focus", "attention"))
-def _pair_attention(evidence: Evidence) -> Estimate:
+def _pair_attention(evidence: TrialContext) -> Estimate:
     return pair_mean(evidence.attention, evidence.pair)
 
 
 @metric("pair_isolation", "isolation of the {pair} pair", "max", needs=("focus", "attention"))
-def _pair_isolation(evidence: Evidence) -> Estimate:
+def _pair_isolation(evidence: TrialContext) -> Estimate:
     try:
         return isolation(evidence.attention, evidence.pair)
     except ValueError:  # events of one particle type have no other pairs
@@ -222,7 +222,7 @@ def _pair_isolation(evidence: Evidence) -> Estimate:
     "min",
     needs=("focus", "observer"),
 )
-def _score_mass_correlation(evidence: Evidence) -> Estimate:
+def _score_mass_correlation(evidence: TrialContext) -> Estimate:
     """On all background validation events that have a value of the observer."""
     events, focus = evidence.run.events, evidence.run.dataset.focus
     assert focus is not None, "metrics that need a focus are asked only where there is one"
@@ -236,12 +236,12 @@ def _score_mass_correlation(evidence: Evidence) -> Estimate:
 # --- all of them ---------------------------------------------------------------------------------
 
 
-def measure(evidence: Evidence) -> dict[str, Estimate]:
+def measure(evidence: TrialContext) -> dict[str, Estimate]:
     """All metrics that the data set and the model allow."""
     return dict(_measured(evidence))
 
 
-def _measured(evidence: Evidence) -> Iterator[tuple[str, Estimate]]:
+def _measured(evidence: TrialContext) -> Iterator[tuple[str, Estimate]]:
     for name, known in METRICS.items():
         if known.lacks(evidence.run.dataset) is None:
             try:
@@ -250,7 +250,7 @@ def _measured(evidence: Evidence) -> Iterator[tuple[str, Estimate]]:
                 continue
 
 
-def histograms(evidence: Evidence) -> dict[str, Any]:
+def histograms(evidence: TrialContext) -> dict[str, Any]:
     """Attention of the pairs in focus and of all others, by class, in fixed bins; empty if there is none.
 
     Returns

@@ -8,9 +8,9 @@ from pathlib import Path
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import general, measured
 from hepxai.report.page import write_page
-from hepxai.report.section import Drawn, Section, Table, capital
-from hepxai.scan.advice import ENOUGH, advice, chance
-from hepxai.scan.figures import Shown, attention, curves, fronts, importance, lines, overfitting
+from hepxai.report.section import CaptionedFigure, Section, Table, capital
+from hepxai.scan.advice import ENOUGH, advice, format_probability
+from hepxai.scan.figures import ScanView, attention, curves, fronts, importance, lines, overfitting
 from hepxai.scan.scan import Scan
 from hepxai.scan.space import name_of
 from hepxai.scan.store import Trial
@@ -44,7 +44,7 @@ def write_scan(scan: Scan, *, progress: bool = False) -> Path:
     """
     results = scan.table()
     results.write(scan.folder)
-    shown = Shown(scan, results)
+    shown = ScanView(scan, results)
     over = ", ".join(name_of(a.key) for a in shown.axes)
     return write_page(
         scan.folder / "scan.html",
@@ -65,7 +65,7 @@ def _about(scan: Scan) -> str:
     return f"{plan.points} points ({plan.sampler}) × {plan.seeds} seeds; {explained}."
 
 
-def _sections(shown: Shown) -> Iterator[Section]:
+def _sections(shown: ScanView) -> Iterator[Section]:
     yield _ranking_section(shown)
     if shown.points:
         yield Section("results", "Results", figures=[curves(shown, a) for a in shown.axes])
@@ -78,12 +78,12 @@ def _sections(shown: Shown) -> Iterator[Section]:
     yield Section("tables", "All numbers", tables=[_points_table(shown), _trials_table(shown)])
 
 
-def _comparable(shown: Shown) -> bool:
+def _comparable(shown: ScanView) -> bool:
     """Whether there are several entries, and trainings enough to say anything about each."""
     return len(shown.axes) > 1 and sum(len(p.of("complete")) for p in shown.points) >= TRAININGS
 
 
-def _entries(shown: Shown) -> Iterator[Drawn]:
+def _entries(shown: ScanView) -> Iterator[CaptionedFigure]:
     yield from importance(shown)
     yield lines(shown)
 
@@ -91,7 +91,7 @@ def _entries(shown: Shown) -> Iterator[Drawn]:
 # --- tables --------------------------------------------------------------------------------------
 
 
-def _ranking_section(shown: Shown) -> Section:
+def _ranking_section(shown: ScanView) -> Section:
     tables = [_ranking_table(shown, number) for number in range(len(shown.objectives))]
     text = (
         "With n seeds and V points, x = μ(point) + a(seed) + ε: what a seed has in common cancels in "
@@ -102,7 +102,7 @@ def _ranking_section(shown: Shown) -> Section:
     return Section("best", "Which is best, and how sure", text=[text], tables=tables)
 
 
-def _ranking_table(shown: Shown, number: int) -> Table:
+def _ranking_table(shown: ScanView, number: int) -> Table:
     name, direction = shown.scan.plan.objectives[number]
     ranking, points = shown.results.ranking(name, direction), shown.results.candidates
     probabilities = (ranking.best, ranking.beaten)
@@ -111,7 +111,7 @@ def _ranking_table(shown: Shown, number: int) -> Table:
         [
             _name(shown, points[i]),
             _number(points[i].mean(name)),
-            *(chance(p[i]) if told else "–" for p in probabilities),
+            *(format_probability(p[i]) if told else "–" for p in probabilities),
         ]
         for i in ranking.order
     ]
@@ -124,7 +124,7 @@ def _ranking_table(shown: Shown, number: int) -> Table:
     return Table(caption, ("point", shown.label(name), "is the best", "first is better than it"), rows)
 
 
-def _name(shown: Shown, point: PointResult) -> str:
+def _name(shown: ScanView, point: PointResult) -> str:
     return f"#{shown.number(point)} {point.label}"
 
 
@@ -132,7 +132,7 @@ def _number(mean: Estimate) -> str:
     return measured(float(mean.value), float(mean.error))
 
 
-def _points_table(shown: Shown) -> Table:
+def _points_table(shown: ScanView) -> Table:
     metrics = shown.results.metrics
     header = ["point", "seeds", *(shown.label(m) for m in metrics)]
     rows = [
@@ -142,7 +142,7 @@ def _points_table(shown: Shown) -> Table:
     return Table("Every point: mean over seeds and its standard error.", header, rows)
 
 
-def _trials_table(shown: Shown) -> Table:
+def _trials_table(shown: ScanView) -> Table:
     metrics = shown.results.metrics
     header = ["training", "seed", "state", *(shown.label(m) for m in metrics), "epochs", "seconds"]
     rows = [

@@ -21,7 +21,7 @@ from hepxai.explainers import CannotExplainError
 from hepxai.models.card import ModelCard
 from hepxai.models.protocols import Model
 from hepxai.run import Run
-from hepxai.scan.objectives import METRICS, Evidence, first_attention, histograms, measure, need_tabular
+from hepxai.scan.objectives import METRICS, TrialContext, first_attention, histograms, measure, need_tabular
 from hepxai.scan.sampling import below_median, next_point
 from hepxai.scan.space import ScanError, cards_with
 from hepxai.scan.store import Store, Trial
@@ -53,7 +53,7 @@ class _RefusedError(Exception):
 
 def work(scan: Scan, device: str, after_trial: Callable[[], None]) -> None:
     """Work until every trial is finished, by this process or by another one."""
-    bench = _Bench(scan, scan.store(), device)
+    bench = Worker(scan, scan.store(), device)
     with one_thread():
         while True:
             with bench.taken() as trial:
@@ -75,7 +75,7 @@ def one_thread() -> Iterator[None]:
 
 
 @dataclass
-class _Bench:
+class Worker:
     """What a worker has at hand: the scan, its store, and the events of the data set read last."""
 
     scan: Scan
@@ -182,7 +182,7 @@ class _Bench:
         return dataclasses.replace(trial, state="pruned", why=why, **_course(history))
 
     def _measured(self, trial: Trial, run: Run) -> Trial:
-        evidence = Evidence(run, self.scan.plan.explain)
+        evidence = TrialContext(run, self.scan.plan.explain)
         metrics, found = measure(evidence), histograms(evidence)
         for name, _ in self.scan.plan.objectives:
             if name not in metrics:

@@ -23,7 +23,7 @@ class MissingExtraError(ImportError):
     """An optional package that the simulation needs is not installed."""
 
 
-def require(name: str) -> ModuleType:
+def import_generator(name: str) -> ModuleType:
     """Import an optional package of the ``simulate`` extra."""
     try:
         return __import__(name)
@@ -114,7 +114,7 @@ def generate(sample: Sample, name: str, channel: int, seed: int, events: int) ->
 
 
 def _pythia() -> Any:
-    pythia = require("pythia8mc").Pythia("", False)
+    pythia = import_generator("pythia8mc").Pythia("", False)
     pythia.readString("Print:quiet = on")
     return pythia
 

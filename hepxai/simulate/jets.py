@@ -9,7 +9,7 @@ import numpy as np
 from hepxai.core.jagged import IntArray, offsets_from_counts
 from hepxai.simulate.collection import BoolArray, Collection, FloatArray, close_pairs, nearest, wrapped
 from hepxai.simulate.config import Detector, Jet
-from hepxai.simulate.generator import EventRecord, require
+from hepxai.simulate.generator import EventRecord, import_generator
 from hepxai.simulate.response import relative_resolution, smearing, tag_score
 from hepxai.simulate.truth import kinematics, last_hadrons, pseudorapidity, w_quarks
 
@@ -48,7 +48,7 @@ def find_jets(record: EventRecord, inputs: IntArray, jet: Jet) -> Collection:
 def _cluster(record: EventRecord, index: IntArray, scale: FloatArray, radius: float) -> tuple[Any, Any]:
     import awkward as ak
 
-    fastjet = require("fastjet")
+    fastjet = import_generator("fastjet")
     fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)
     names = {"px": record.px, "py": record.py, "pz": record.pz, "E": record.energy}
     flat = ak.zip({k: v[index] * scale for k, v in names.items()}, with_name="Momentum4D")

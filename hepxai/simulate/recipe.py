@@ -10,7 +10,7 @@ from typing import Any
 from hepxai import __version__
 from hepxai.core.files import sha256
 from hepxai.simulate.config import SimulationConfig, digest
-from hepxai.simulate.generator import require
+from hepxai.simulate.generator import import_generator
 from hepxai.simulate.output import read_provenance
 
 _PACKAGES = ("pythia8mc", "fastjet", "awkward", "numpy", "scipy")
@@ -73,7 +73,7 @@ class Recipe:
 def recipe_of(config: SimulationConfig, sample: str) -> Recipe:
     """Recipe of one sample with the installed packages."""
     for package in ("pythia8mc", "fastjet"):
-        require(package)
+        import_generator(package)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     code = {name: sha256(Path(__file__).with_name(f"{name}.py")) for name in _SOURCES}
     return Recipe(sample, config.settings_of(sample), versions, digest(code))

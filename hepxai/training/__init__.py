@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hepxai.core.arguments import require
+from hepxai.core.arguments import check_type
 from hepxai.events import SPLITS, Events
-from hepxai.models.card import ModelCard, NetworkCard, Weighting
+from hepxai.models.card import CommonTraining, ModelCard, NetworkCard
 from hepxai.models.losses import cross_entropy
 from hepxai.training.checkpoint import History, kept_checkpoints
 from hepxai.training.loop import fit_network
@@ -63,8 +63,8 @@ def fit(
         accuracy and AUC; its losses are in units of the targets' spread. Boosted trees have a row for every
         step: ``trees, train_loss, valid_loss, train_accuracy, train_auc, valid_accuracy, …``.
     """
-    require(card, ModelCard, "fit(card, events)", "first", "hepxai.ModelCard.find(name) gives one")
-    require(events, Events, "fit(card, events)", "second", "hepxai.read(card).events has them")
+    check_type(card, ModelCard, "fit(card, events)", "first", "hepxai.ModelCard.find(name) gives one")
+    check_type(events, Events, "fit(card, events)", "second", "hepxai.read(card).events has them")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
     return _trainer(card)(
@@ -86,7 +86,7 @@ def _trainer(card: ModelCard) -> Callable[..., tuple[Any, History]]:
     return fit_trees
 
 
-def validation_loss(logits: NDArray[np.floating], events: Events, training: Weighting) -> float:
+def validation_loss(logits: NDArray[np.floating], events: Events, training: CommonTraining) -> float:
     """Cross-entropy on the "valid" split, as in the history, of the logits ``[E, O]`` of all events."""
     own = events.split == SPLITS.index("valid")
     weight = loss_weights(events[own], training, balance=training.class_balance)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.events import SPLITS, Events
-from hepxai.models.card import Weighting
+from hepxai.models.card import CommonTraining
 from hepxai.models.network import Inputs, NetworkModel
 
 
@@ -75,7 +75,7 @@ def _learned(
     return targets, (targets > 0.5).astype(np.int64)
 
 
-def used_rows(events: Events, split: str, training: Weighting) -> NDArray[np.bool_]:
+def used_rows(events: Events, split: str, training: CommonTraining) -> NDArray[np.bool_]:
     """Events of a split that take part in its loss, ``[E]``."""
     used = events.split == SPLITS.index(split)
     if split == "train" and training.negative_weights == "drop":
@@ -99,7 +99,7 @@ def need_every_class(events: Events, split: str) -> None:
         )
 
 
-def loss_weights(events: Events, training: Weighting, *, balance: bool) -> NDArray[np.float64]:
+def loss_weights(events: Events, training: CommonTraining, *, balance: bool) -> NDArray[np.float64]:
     """Weights in the loss under the card's policy, scaled to a mean magnitude of 1.
 
     Raises

@@ -30,7 +30,7 @@ def of_particles(events: Events, seed: int = 0) -> Attribution:
         "signal",
         labels={"feature": events.schema.features},
         residual=rng.normal(size=len(events)),
-        span=rng.normal(size=len(events)),
+        output_change=rng.normal(size=len(events)),
     )
 
 
@@ -281,7 +281,7 @@ def test_residuals_follow_their_events(toy):
     mask = whole.events.label == 1
     part = whole[mask]
     np.testing.assert_array_equal(part.residual, whole.residual[mask])
-    np.testing.assert_array_equal(part.span, whole.span[mask])
+    np.testing.assert_array_equal(part.output_change, whole.output_change[mask])
     assert len(whole[:0].values) == 0
     assert of_events(toy())[3:5].values.shape == (2, 2)
 
@@ -348,7 +348,7 @@ def test_what_is_saved_is_loaded(toy, tmp_path: Path, make):
     loaded = Attribution.load(tmp_path / "a.safetensors", saved.events)
     for name in ("axes", "method", "target", "settings", "labels", "checks"):
         assert getattr(loaded, name) == getattr(saved, name), name
-    for name in ("values", "residual", "span"):
+    for name in ("values", "residual", "output_change"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
     assert (loaded.pairs is None) == (saved.pairs is None)
     if saved.pairs is not None:

@@ -16,7 +16,7 @@ from ntuples import CARD, jagged, make_columns, write_rntuple, write_ttree
 from slow_reader import features_of, read_slowly
 
 from hepxai.cards import load_card
-from hepxai.datasets import DatasetCard, Ledger, iterate, read
+from hepxai.datasets import DatasetCard, ReadLog, iterate, read
 from hepxai.events import Events
 
 CardOf = Callable[..., DatasetCard]
@@ -123,7 +123,7 @@ def test_chunks_do_not_matter(small: Path, chunk: int | str) -> None:
 
 
 def test_iterate_gives_what_read_gives(small: Path) -> None:
-    ledger = Ledger()
+    ledger = ReadLog()
     chunks = list(iterate(load(small), chunk=30, ledger=ledger))
     assert len(chunks) == 3 + 5
     reading = read(load(small))

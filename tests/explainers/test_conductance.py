@@ -65,7 +65,7 @@ def test_layers_add_up_to_the_change_of_the_score(table_model: TableModel, event
     found = explain(table_model, events, "conductance", baseline="zero")
     logit = table_model.logits(events)[:, 0]
     change = logit - table_model.score_table(np.zeros((1, 2), np.float32))[0, 0]
-    np.testing.assert_allclose(found.span, 2 * change, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.output_change, 2 * change, rtol=1e-5, atol=1e-6)
     for name, own in (("0", slice(0, 6)), ("4", slice(6, 11))):
         residual = found.values[:, own].sum(1, dtype=np.float64) - change
         np.testing.assert_allclose(layer_residuals(found)[name], residual, atol=1e-5)

@@ -55,7 +55,7 @@ def test_equals_the_loop_over_events_and_edges(case: Case, layer: str, neighbour
         pairs = np.stack([found.pairs.src[own], found.pairs.dst[own]], axis=1) - events.offsets[e]
         assert [tuple(p) for p in pairs] == edges
         np.testing.assert_allclose(found.values[own], value, rtol=1e-8, atol=1e-11)
-        assert found.span[e] == pytest.approx(change, rel=1e-8, abs=1e-11)
+        assert found.output_change[e] == pytest.approx(change, rel=1e-8, abs=1e-11)
         assert found.residual[e] == pytest.approx(float(value.sum()) - change, abs=1e-10)
 
 
@@ -67,7 +67,9 @@ def test_span_is_the_logit_minus_the_logit_without_edges(case: Case) -> None:
         slow = SlowNetwork(model, events[[e]])
         cut = torch.zeros(len(slow.lists["transformer_1"]), dtype=torch.float64)
         without = slow.logits(layer="transformer_1", weight=cut, lists=slow.lists)
-        assert found.span[e] == pytest.approx(logits[e] - float(without[0].detach()), rel=1e-8, abs=1e-11)
+        assert found.output_change[e] == pytest.approx(
+            logits[e] - float(without[0].detach()), rel=1e-8, abs=1e-11
+        )
 
 
 # --- PyG and Captum ------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ def test_graph_layer_before_a_linear_readout_is_exact() -> None:
     for steps in (1, 2, 7):
         found = integrate(output, start, change, steps)
         total = (found.gradient * change).sum(1)
-        torch.testing.assert_close(total, found.span, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(total, found.output_change, rtol=1e-12, atol=1e-12)
 
 
 def test_events_without_pairs(toy: Callable[..., Events], model: NetworkModel) -> None:
@@ -162,7 +164,7 @@ def test_events_without_pairs(toy: Callable[..., Events], model: NetworkModel) -
         found = explain(model, lonely, "edge_ig", neighbours=neighbours)
         assert found.values.shape == (0,)
         assert not found.residual.any()
-        assert not found.span.any()
+        assert not found.output_change.any()
         assert found.checks["median_residual"] == 0
 
 
@@ -210,7 +212,7 @@ def test_explains_the_target(toy: Callable[..., Events], make_model: Callable[..
         for e in range(len(events)):
             slow = SlowNetwork(model, events[[e]])
             _, _, change = slow.edge_ig("graph_1", output, 4, frozen=True)
-            assert found.span[e] == pytest.approx(change, rel=1e-3, abs=1e-5)
+            assert found.output_change[e] == pytest.approx(change, rel=1e-3, abs=1e-5)
     with pytest.raises(KeyError, match="choose one of ttZ, ttH, HpHm"):
         explain(model, events, "edge_ig")
     assert logits.shape == (10, 3)

@@ -52,7 +52,7 @@ def test_errors_are_the_spread_of_seeds(model: TableModel, events: Events) -> No
 def test_adds_up_in_expectation(model: TableModel, events: Events) -> None:
     found = explain(model, events[:60], "gradient_shap", samples=100)
     score = model.logits(events[:60])[:, 0]
-    np.testing.assert_allclose(found.span, score - found.settings["expected"], atol=1e-6)
+    np.testing.assert_allclose(found.output_change, score - found.settings["expected"], atol=1e-6)
     assert abs(found.residual.mean()) < 4 * found.residual.std() / np.sqrt(60)
     assert (np.abs(found.residual) < 5 * found.error.sum(1)).all()
 

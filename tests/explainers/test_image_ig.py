@@ -149,7 +149,7 @@ def test_flat_memory_over_many_events(monkeypatch: pytest.MonkeyPatch, path: str
     handle.remove()
     assert max(sizes) == 3
     np.testing.assert_allclose(found.values, whole.values, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found.span, whole.span, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.output_change, whole.output_change, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("path", ["straight", "lighting"])
@@ -158,9 +158,9 @@ def test_no_hits_and_all_pixels_lit(events: Events, path: str) -> None:
     ends = with_hits(events, [[], every, []])
     found = explain(image_model(7), ends, "image_ig", target="pt", path=path, steps=32)
     assert (found.values[[0, 2]] == 0).all()
-    assert (found.span[[0, 2]] == 0).all()
+    assert (found.output_change[[0, 2]] == 0).all()
     assert np.count_nonzero(found.values[1]) > 0.9 * LAYERS * STRIPS
-    assert found.residual[1] == pytest.approx(0, abs=0.02 * abs(found.span[1]))
+    assert found.residual[1] == pytest.approx(0, abs=0.02 * abs(found.output_change[1]))
 
 
 # --- bad input ---------------------------------------------------------------------------------------------

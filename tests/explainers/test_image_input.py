@@ -17,7 +17,7 @@ from hepxai.explainers.image.soft_tree import tree_paths
 from hepxai.influence.tracin import self_influence, tracin
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
-from hepxai.studies.comparison.numbers import compare, converge
+from hepxai.studies.comparison.numbers import compare, compare_methods
 
 EVERY = [(row, column) for row in range(LAYERS) for column in range(STRIPS)]
 OTHER = (
@@ -93,7 +93,7 @@ def test_images_of_another_shape(method: str, kind: str) -> None:
 def test_numbers_over_images_without_hits() -> None:
     """They are left out, and counted; without any others nothing can be said."""
     model, dark = MODELS["module, dense head"], with_hits(image_events(), [[], []])
-    maps = converge(model, dark, "pt", {"saliency": {}, "ram": {}})
+    maps = compare_methods(model, dark, "pt", {"saliency": {}, "ram": {}})
     found = compare(maps, truth="fromMuon", k=5)
     assert found.rank.left_out[0, 1] == 2
     assert np.isnan(found.rank.mean.value[0, 1])

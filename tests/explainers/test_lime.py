@@ -82,7 +82,7 @@ def test_slopes_of_a_linear_model(events: Events) -> None:
     np.testing.assert_allclose(found.values, np.tile(expected, (10, 1)), rtol=0.02, atol=1e-3)
     assert found.checks["mean_r2"] > 0.999
     assert found.checks["poor_fits"] == 0
-    assert (found.residual, found.span) == (None, None)
+    assert (found.residual, found.output_change) == (None, None)
     assert found.settings["unit"] == "logit per standard deviation"
 
 

@@ -69,8 +69,8 @@ def test_equals_the_loop_over_events(
         own = slice(events.offsets[e], events.offsets[e + 1])
         np.testing.assert_allclose(found.values[own], value, rtol=1e-8, atol=1e-11)
         change = slow.logits(lists=slow.lists) - slow.logits(x=torch.zeros_like(slow.x), lists=slow.lists)
-        assert found.span[e] == pytest.approx(float(change[0].detach()), rel=1e-8, abs=1e-11)
-        assert found.residual[e] == pytest.approx(float(value.sum()) - found.span[e], abs=1e-10)
+        assert found.output_change[e] == pytest.approx(float(change[0].detach()), rel=1e-8, abs=1e-11)
+        assert found.residual[e] == pytest.approx(float(value.sum()) - found.output_change[e], abs=1e-10)
 
 
 def test_completeness(model: NetworkModel, events: Events) -> None:
@@ -81,7 +81,7 @@ def test_completeness(model: NetworkModel, events: Events) -> None:
     median = np.nanquantile(relative_residual(found), 0.5, method="higher")
     assert found.checks["median_residual"] == pytest.approx(median)
     total = found.sum("feature").sum("particle").values
-    np.testing.assert_allclose(total - found.span, found.residual, atol=1e-5)
+    np.testing.assert_allclose(total - found.output_change, found.residual, atol=1e-5)
 
 
 def test_a_particle_at_its_baseline_has_no_share(model: NetworkModel, events: Events) -> None:

@@ -43,12 +43,12 @@ def test_integrated_gradient_of_one_number() -> None:
             return float(2 * h * np.cos(h**2))
 
         assert float(found.gradient[row]) == pytest.approx(quad(slope, 0, 1)[0], rel=1e-9)
-        assert float(found.span[row]) == pytest.approx(np.sin(b**2) - np.sin(a**2), rel=1e-9)
+        assert float(found.output_change[row]) == pytest.approx(np.sin(b**2) - np.sin(a**2), rel=1e-9)
     assert not found.gradient.requires_grad
-    assert not found.span.requires_grad
+    assert not found.output_change.requires_grad
 
 
-def make(toy: Callable[..., Events], residual: list[float], span: list[float]) -> Attribution:
+def make(toy: Callable[..., Events], residual: list[float], output_change: list[float]) -> Attribution:
     events = toy(len(residual))
     return Attribution(
         np.zeros(len(residual)),
@@ -57,7 +57,7 @@ def make(toy: Callable[..., Events], residual: list[float], span: list[float]) -
         "test",
         "signal",
         residual=np.array(residual),
-        span=np.array(span),
+        output_change=np.array(output_change),
     )
 
 
@@ -91,4 +91,4 @@ def test_parts_with_the_settings_of_the_first_are_the_whole(
     parts = [explain(model, events[i : i + 10], method, **settled) for i in range(0, len(events), 10)]
     joined = Attribution.concatenate(parts)
     np.testing.assert_allclose(joined.values, whole.values, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(joined.span, whole.span, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(joined.output_change, whole.output_change, rtol=1e-4, atol=1e-6)

@@ -129,12 +129,12 @@ def test_residual_is_what_it_says(ready: Explainer, model: NetworkModel, events:
     """Sum of an event's attributions minus the change that they should add up to."""
     found = ready.attribute(model, events, "signal")
     if found.residual is None:
-        assert found.span is None
+        assert found.output_change is None
         assert "median_residual" not in ready.checks(found)
         return
     for e in range(len(events)):
         own = found.values[found.offsets[e] : found.offsets[e + 1]]
-        assert found.residual[e] == pytest.approx(float(own.sum()) - found.span[e], abs=1e-5)
+        assert found.residual[e] == pytest.approx(float(own.sum()) - found.output_change[e], abs=1e-5)
     relative = relative_residual(found)
     assert np.isfinite(found.residual).all()
     assert ready.checks(found)["median_residual"] == pytest.approx(
@@ -172,7 +172,7 @@ def test_alone_as_in_the_batch(ready: Explainer, model: NetworkModel, events: Ev
         found = ready.attribute(model, events[[e]], "signal")
         assert_same(by_name(found), by_name(whole[np.array([e])]))
         if whole.residual is not None:
-            assert found.span == pytest.approx(whole.span[e], rel=1e-3, abs=1e-5)
+            assert found.output_change == pytest.approx(whole.output_change[e], rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("budget", [1, 60, 200])
@@ -190,7 +190,7 @@ def test_chunks_do_not_matter(
     found = ready.attribute(model, events, "signal")
     assert_same(by_name(found), by_name(whole))
     if whole.residual is not None:
-        np.testing.assert_allclose(found.span, whole.span, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(found.output_change, whole.output_change, rtol=1e-3, atol=1e-5)
 
 
 def test_the_same_event_again_and_again(ready: Explainer, model: NetworkModel, events: Events) -> None:

@@ -131,14 +131,14 @@ def test_completeness(exact: tuple[NetworkModel, Events]) -> None:
     values, pairs = (explain(model, events, method) for method in METHODS)
     scores, nothing = model.logits(events)[:, 0], float(model.logits(without_others(events[[0]], ()))[0, 0])
     assert values.settings["empty"] == pytest.approx(nothing)
-    np.testing.assert_allclose(values.span, scores - nothing, rtol=1e-9)
+    np.testing.assert_allclose(values.output_change, scores - nothing, rtol=1e-9)
     np.testing.assert_allclose(values.sum("particle").values, scores - nothing, rtol=1e-9, atol=1e-12)
     for e in range(len(events)):
         n, v = int(events.counts[e]), game(model, events[[e]])
         everybody = tuple(range(n))
         last = [v[everybody] - v[tuple(p for p in everybody if p != i)] for i in everybody]
         first = [v[(i,)] - v[()] for i in everybody]
-        assert pairs.span[e] == pytest.approx((sum(last) - sum(first)) / 2, rel=1e-9, abs=1e-12)
+        assert pairs.output_change[e] == pytest.approx((sum(last) - sum(first)) / 2, rel=1e-9, abs=1e-12)
     for found in (values, pairs):
         assert np.abs(found.residual).max() < 1e-12
         assert found.checks["p90_residual"] < 1e-9
@@ -152,7 +152,7 @@ def test_main_effects_and_interactions_make_the_score(exact: tuple[NetworkModel,
     np.add.at(received, pairs.pairs.dst, pairs.values)
     main = values.values - received
     total = Attribution(main, ("particle",), events, "main", "signal").sum("particle").values
-    np.testing.assert_allclose(total + pairs.sum("pair").values, values.span, atol=1e-12)
+    np.testing.assert_allclose(total + pairs.sum("pair").values, values.output_change, atol=1e-12)
 
 
 # --- axioms --------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_chunks_do_not_matter_when_exact(
     monkeypatch.setattr(coalitions, "BUDGET", 50)
     found = explain(model, events, method)
     np.testing.assert_allclose(found.values, whole.values, rtol=2e-4, atol=2e-6)
-    np.testing.assert_allclose(found.span, whole.span, rtol=2e-4, atol=2e-6)
+    np.testing.assert_allclose(found.output_change, whole.output_change, rtol=2e-4, atol=2e-6)
 
 
 def test_large_events(toy: ToyEvents) -> None:
@@ -411,7 +411,7 @@ def all_sets(n: int) -> list[Set]:
 def test_the_score_of_nothing_can_be_given(model: NetworkModel, events: Events) -> None:
     found = explain(model, events, "shapley", empty=2)
     np.testing.assert_allclose(
-        found.span, np.where(events.counts, model.logits(events)[:, 0] - 2, 0), atol=1e-6
+        found.output_change, np.where(events.counts, model.logits(events)[:, 0] - 2, 0), atol=1e-6
     )
 
 

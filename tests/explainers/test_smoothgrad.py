@@ -57,7 +57,7 @@ def test_integrated_gradients_add_up_in_the_mean() -> None:
     copies = SmoothGrad(**settings).noisy(torch.as_tensor(events.image()), events)
     scores = model.score_image(copies.numpy())[:, 0].reshape(4, 6).mean(1)
     empty = model.score_image(np.zeros((1, 1, LAYERS, STRIPS), np.float32))[0, 0]
-    np.testing.assert_allclose(found.span, scores - empty, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.output_change, scores - empty, rtol=1e-4, atol=1e-6)
     path = ImageIG(steps=found.settings["steps"])
     maps = path.integral(model, copies, Target(0)).gradient[:, 0].view(4, 6, LAYERS, STRIPS)
     np.testing.assert_allclose(found.values, maps.mean(1), rtol=1e-4, atol=1e-6)

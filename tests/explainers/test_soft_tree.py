@@ -149,7 +149,7 @@ def test_positive_pixels_speak_for_the_path(model: NetworkModel, events: Events,
         expected = sum(s * paths.mask(e, n) for s, n in zip(sign, nodes, strict=True))
         np.testing.assert_allclose(found.values[e], expected, rtol=1e-3, atol=1e-5)
         odds = np.log(paths.right[e, nodes] / (1 - paths.right[e, nodes]))
-        assert found.span[e] == pytest.approx(
+        assert found.output_change[e] == pytest.approx(
             float((sign * (odds - linear[nodes])).sum()), rel=1e-2, abs=1e-3
         )
     assert np.abs(found.residual).max() < 1e-4

@@ -16,10 +16,10 @@ from sklearn.metrics import roc_auc_score
 from hepxai.events import SPLITS, Events
 from hepxai.explainers import explain
 from hepxai.explainers.base import CheckWarning
-from hepxai.explainers.defaults import suits
+from hepxai.explainers.defaults import is_default_for
 from hepxai.explainers.graph.surrogate import SurrogateEdgeIG, fit_surrogate
 from hepxai.metrics import rank_agreement
-from hepxai.metrics.maps import single
+from hepxai.metrics.reductions import reduced
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.protocols import HasEdgeWeights
@@ -62,7 +62,7 @@ def test_maps_are_compared_where_the_original_has_edges(trained: Any) -> None:
         explain(m, test, "edge_ig", target=m.outputs[0]) for m in (trained.model, trained.surrogate.model)
     )
     found = trained.surrogate.held_out["map_agreement"]
-    assert found.value == pytest.approx(float(rank_agreement(single(one), single(two)).mean.value))
+    assert found.value == pytest.approx(float(rank_agreement(reduced(one), reduced(two)).mean.value))
     assert "map_agreement" not in trained.surrogate.fidelity["train"]
 
 
@@ -192,7 +192,7 @@ def test_by_default_a_surrogate_is_of_one_logit(events: Events) -> None:
     for schema, expected in ((events.schema, True), (three, False)):
         model = NetworkModel.build(card, schema)
         assert isinstance(model, HasEdgeWeights)
-        assert suits("surrogate", model) == SurrogateEdgeIG.works_on(model) == expected
+        assert is_default_for("surrogate", model) == SurrogateEdgeIG.works_on(model) == expected
 
 
 def test_foreign_events_are_refused(trained: Any) -> None:

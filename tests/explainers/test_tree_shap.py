@@ -27,7 +27,7 @@ from slow_tables import interventional, path_dependent
 
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
-from hepxai.explainers.defaults import suits
+from hepxai.explainers.defaults import is_default_for
 from hepxai.explainers.libraries import MissingExtraError
 from hepxai.models.wrappers.table import SklearnModel, TableModel
 
@@ -167,7 +167,9 @@ def test_adds_up_to_the_score(kind: Callable[..., Any], events: Events, baseline
     found = explain(model, events, "tree_shap", baseline=baseline)
     score, expected = scores(model, events.globals), found.settings["expected"]
     np.testing.assert_allclose(found.values.sum(1) + expected, score, atol=5e-6)
-    np.testing.assert_allclose(found.span + expected, score, atol=1.1e-6)  # a probability of 0 is clipped
+    np.testing.assert_allclose(
+        found.output_change + expected, score, atol=1.1e-6
+    )  # a probability of 0 is clipped
     assert found.axes == ("event", "feature")
     assert found.labels["feature"] == events.schema.globals
     assert found.settings["unit"] in ("logit", "probability", "prediction")
@@ -318,9 +320,9 @@ def test_prepare_comes_first(events: Events) -> None:
 
 def test_without_the_library_it_is_no_default(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted(GradientBoostingClassifier, events)
-    assert suits("tree_shap", model)
+    assert is_default_for("tree_shap", model)
     monkeypatch.setattr("hepxai.explainers.table.tree_shap.installed", lambda name: False)
-    assert not suits("tree_shap", model)
+    assert not is_default_for("tree_shap", model)
 
 
 def test_without_the_library(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,10 +122,17 @@ def attention(events: Events, method: str = "attention") -> Attribution:
 def edge_ig(events: Events) -> Attribution:
     """One value per pair, with residual and span."""
     pairs, rng = Pairs.complete(events), np.random.default_rng(2)
-    span, residual = rng.normal(size=(2, len(events)))
+    output_change, residual = rng.normal(size=(2, len(events)))
     values = rng.normal(size=len(pairs.src))
     return Attribution(
-        values, ("pair",), events, "edge_ig", "signal", pairs=pairs, span=span, residual=residual
+        values,
+        ("pair",),
+        events,
+        "edge_ig",
+        "signal",
+        pairs=pairs,
+        output_change=output_change,
+        residual=residual,
     )
 
 

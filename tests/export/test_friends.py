@@ -105,7 +105,9 @@ def test_residuals_and_values_of_events(nano, written):
         i = own(made[1], nano.events, event)
         assert row["hepxai_edge_ig_explained"] == (i is not None)
         assert row["hepxai_edge_ig_residual"] == pytest.approx(-999 if i is None else made[1].residual[i])
-        assert row["hepxai_edge_ig_span"] == pytest.approx(-999 if i is None else made[1].span[i])
+        assert row["hepxai_edge_ig_output_change"] == pytest.approx(
+            -999 if i is None else made[1].output_change[i]
+        )
         for k, feature in enumerate(("pt", "charge")):
             expected = -999 if event is None else made[3].values[event, k]
             assert row[f"hepxai_whole_{feature}"] == pytest.approx(expected)

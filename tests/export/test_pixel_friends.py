@@ -30,7 +30,7 @@ def events(nano) -> Events:
 def make_map(events: Events, *, shape: tuple[int, int] = SHAPE, seed: int = 0) -> Attribution:
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(len(events), *shape)).astype(np.float32)
-    span = values.sum((1, 2)).astype(np.float64)
+    output_change = values.sum((1, 2)).astype(np.float64)
     return Attribution(
         values,
         ("event", "row", "column"),
@@ -38,7 +38,7 @@ def make_map(events: Events, *, shape: tuple[int, int] = SHAPE, seed: int = 0) -
         "image_ig",
         "pt",
         residual=np.zeros(len(events)),
-        span=span,
+        output_change=output_change,
         error=np.abs(values).astype(np.float64),
     )
 
@@ -86,8 +86,8 @@ def test_what_it_adds_up_to_stands_beside_the_event(events: Events, tmp_path: Pa
     made = make_map(events)
     for number, path in enumerate(write_friends(tmp_path, events, [made])):
         own = events.file == number
-        found = uproot.open(path)["hepxai"]["hepxai_image_ig_span"].array(library="np")
-        np.testing.assert_allclose(found[events.entry[own]], made.span[own], rtol=1e-6)
+        found = uproot.open(path)["hepxai"]["hepxai_image_ig_output_change"].array(library="np")
+        np.testing.assert_allclose(found[events.entry[own]], made.output_change[own], rtol=1e-6)
 
 
 def test_parts_of_files_do_not_matter(events: Events, tmp_path: Path, monkeypatch) -> None:

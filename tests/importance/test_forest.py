@@ -94,7 +94,7 @@ def test_equals_the_model_on_the_permuted_table(
     for output in range(len(trees.outputs)):
         forest = taken_apart(trees, x, output)
         np.testing.assert_allclose(forest.score(), trees.score_table(x)[:, output], rtol=1e-12, atol=1e-12)
-        found = forest.dealt(groups, orders)
+        found = forest.permuted_scores(groups, orders)
         for columns, whose, scores in zip(groups, orders, found, strict=True):
             for order, score in zip(whose, scores, strict=True):
                 permuted = x.copy()

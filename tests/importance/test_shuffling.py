@@ -11,14 +11,14 @@ import pytest
 from hepxai.events import Events
 from hepxai.importance import shuffling
 from hepxai.importance.permutation import permutation_importance
-from hepxai.importance.shuffling import among_all, cells, within
+from hepxai.importance.shuffling import among_all, cells, permute_within_cells
 
 ToyEvents = Callable[..., Events]
 
 
 def test_all_permutations_of_a_cell_are_equally_likely() -> None:
     cell = np.array([5, 1, 5, 1, 5, 7])
-    seen = {tuple(o) for o in within(cell, among_all(6, 400, seed=0))}
+    seen = {tuple(o) for o in permute_within_cells(cell, among_all(6, 400, seed=0))}
     assert len(seen) == 3 * 2 * 2 * 1  # 3! of cell 5, 2! of cell 1
     for order in seen:
         assert sorted(order) == list(range(6))
@@ -27,7 +27,9 @@ def test_all_permutations_of_a_cell_are_equally_likely() -> None:
 
 def test_one_cell_is_no_condition() -> None:
     orders = among_all(50, 3, seed=2)
-    for found, expected in zip(within(np.zeros(50, dtype=np.int64), orders), orders, strict=True):
+    for found, expected in zip(
+        permute_within_cells(np.zeros(50, dtype=np.int64), orders), orders, strict=True
+    ):
         assert np.array_equal(found, expected)
 
 

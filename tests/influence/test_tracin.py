@@ -25,7 +25,7 @@ from hepxai.influence.result import Influence
 from hepxai.influence.tracin import self_influence, tracin
 from hepxai.influence.training_gradients import Directions, last_layer_gradients
 from hepxai.models.card import ModelCard
-from hepxai.models.last import ends, last_linear
+from hepxai.models.last_layer import last_layer_io, last_linear
 from hepxai.models.losses import event_loss
 from hepxai.models.network import NetworkModel
 from hepxai.models.protocols import HasLastLayer
@@ -404,7 +404,7 @@ class Picture:
 
     def last_layer(self, events: Events) -> tuple[Tensor, Tensor]:
         x = torch.as_tensor(events.globals)[:, :, None] * torch.linspace(0, 1, 6)[None, None]
-        return ends(last_linear(self.module), lambda: self.module(x[:, None]))
+        return last_layer_io(last_linear(self.module), lambda: self.module(x[:, None]))
 
     def training_loss(self, z: Tensor, events: Events) -> Tensor:
         return event_loss("mae", 2 * z + 1, events)  # targets are standardised: 2 and 1 undo that

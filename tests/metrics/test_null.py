@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hepxai.metrics.null import Null, random_signs
+from hepxai.metrics.null import NullDistribution, random_signs
 from hepxai.metrics.profile import _explained
 from hepxai.studies.dependence.dependence import distance_correlation, if_independent
 
@@ -45,7 +45,7 @@ def of_correlation_ratio(x: Array, y: Array, weight: Array, seed: int) -> float:
     def share(signs: Array) -> float:
         return float(_explained(mean + signs * (y - mean), position, weight, 5).value)
 
-    null: Null = random_signs(share, len(x), draws=39, seed=seed)
+    null: NullDistribution = random_signs(share, len(x), draws=39, seed=seed)
     return null.p_value(share(np.ones(len(x))))
 
 

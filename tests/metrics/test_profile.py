@@ -12,7 +12,7 @@ from toy_maps import make_attention, make_map
 from hepxai.core.estimate import ratio_mean
 from hepxai.events import Events
 from hepxai.metrics.binning import bin_of, equal_bins
-from hepxai.metrics.null import Null, random_signs
+from hepxai.metrics.null import NullDistribution, random_signs
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
 
 ToyEvents = Callable[..., Events]
@@ -145,7 +145,7 @@ def test_null_distributions() -> None:
     one, again = (random_signs(lambda s: float(s @ np.arange(10)), 10, draws=50, seed=1) for _ in range(2))
     np.testing.assert_array_equal(one.values, again.values)
     assert abs(one.values).max() <= 45
-    null = Null(np.arange(9.0))
+    null = NullDistribution(np.arange(9.0))
     assert (null.expectation.value, null.expectation.error) == (4.0, pytest.approx(np.sqrt(7.5)))
     assert [null.p_value(s) for s in (-1.0, 8.0, 9.0)] == [1.0, 0.2, 0.1]
     assert np.isnan(null.p_value(np.nan))

@@ -14,7 +14,7 @@ from hepxai import metrics
 from hepxai.core.estimate import Estimate, ratio_mean, weighted_mean
 from hepxai.events import Events
 from hepxai.metrics.likelihood import log_likelihood_ratio
-from hepxai.metrics.null import Null
+from hepxai.metrics.null import NullDistribution
 from hepxai.metrics.pooled import pooled_by_chance
 
 N = 400
@@ -63,7 +63,7 @@ def numbers(found: Any) -> Iterator[Any]:
     """All numbers of a result but weights themselves."""
     if isinstance(found, Estimate):
         yield from (found.value, found.error, found.n_eff, found.low, found.high)
-    elif isinstance(found, Null):
+    elif isinstance(found, NullDistribution):
         yield found.values
     elif dataclasses.is_dataclass(found):
         for f in dataclasses.fields(found):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hepxai.models.image.empty_columns import column_mean, kept_columns
+from hepxai.models.image.skip_empty_columns import column_mean, kept_columns
 
 
 def convolutions(kernel: int, layers: int, channels: int = 1) -> nn.Sequential:

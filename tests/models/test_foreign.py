@@ -90,7 +90,7 @@ def test_edge_ig(own: NetworkModel, foreign: PygModel, events: Events, layer: in
     settings = {"layer": own.edge_layers[layer], "steps": 4, "neighbours": "dynamic"}
     expected = explain(own, events, "edge_ig", **settings)
     assert_same(found, expected)
-    np.testing.assert_allclose(found.span, expected.span, **CLOSE)
+    np.testing.assert_allclose(found.output_change, expected.output_change, **CLOSE)
 
 
 def test_attention(own: NetworkModel, foreign: PygModel, events: Events) -> None:
@@ -138,7 +138,7 @@ def test_edge_ig_is_complete(plain: PygModel, events: Events, layer: str) -> Non
     found = explain(plain, events, "edge_ig", layer=layer, steps=12)
     assert np.abs(found.values).max() > 1e-4
     np.testing.assert_allclose(found.residual, 0, atol=2e-6)
-    assert np.abs(found.span).max() > 1e-2
+    assert np.abs(found.output_change).max() > 1e-2
     complete, _, _ = events.pairs()
     assert len(found.values) == len(complete)
 

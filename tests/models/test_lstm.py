@@ -143,8 +143,8 @@ def test_the_order_matters_to_the_network(events: Events) -> None:
 def test_node_ig_is_complete_and_follows_the_particles(model: LstmModel, events: Events) -> None:
     found = hepxai.explain(model, events, "node_ig", baseline="zero", steps=64)
     assert found.axes == ("particle", "feature")
-    assert found.span is not None
-    np.testing.assert_allclose(found.residual, 0, atol=0.01 * np.abs(found.span).max())
+    assert found.output_change is not None
+    np.testing.assert_allclose(found.residual, 0, atol=0.01 * np.abs(found.output_change).max())
     other, order = shuffled(events)
     again = hepxai.explain(model, other, "node_ig", baseline="zero", steps=64)
     np.testing.assert_allclose(again.values, found.values[order], rtol=1e-4, atol=1e-6)

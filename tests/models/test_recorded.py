@@ -119,7 +119,7 @@ def test_edge_ig_is_that_of_weights_on_messages(events: Events, kind: str) -> No
     assert expected.keys() <= mine.keys()
     np.testing.assert_allclose([mine[k] for k in expected], list(expected.values()), atol=2e-6)
     assert (found.pairs.src != found.pairs.dst).all()
-    assert np.abs(found.residual).max() < 0.1 * np.abs(found.span).max()
+    assert np.abs(found.residual).max() < 0.1 * np.abs(found.output_change).max()
     assert (found.self_loops is not None) == kind.startswith("self loops")
 
 
@@ -154,7 +154,7 @@ def test_self_loops_are_never_pairs(looped: Attribution, tmp_path) -> None:
     of_muons = loops.select(particle="muon")
     assert len(of_muons.values) == looped.events.is_type("muon").sum()
     sums = looped.sum("pair").values + loops.sum("self").values
-    np.testing.assert_allclose(sums - looped.span, looped.residual, atol=1e-6)
+    np.testing.assert_allclose(sums - looped.output_change, looped.residual, atol=1e-6)
     some = looped[np.array([3, 5])]
     first, last = looped.events.offsets[[5, 6]]
     np.testing.assert_array_equal(some.self_values[-(last - first) :], looped.self_values[first:last])

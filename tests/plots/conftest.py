@@ -36,7 +36,7 @@ def make_attention(events, seed=0):
 def make_node_map(events):
     values = np.random.default_rng(0).normal(size=(events.n_particles, 5))
     labels = {"feature": events.schema.features}
-    residual, span = np.linspace(-0.1, 0.1, len(events)), np.ones(len(events))
+    residual, output_change = np.linspace(-0.1, 0.1, len(events)), np.ones(len(events))
     return Attribution(
         values,
         ("particle", "feature"),
@@ -45,7 +45,7 @@ def make_node_map(events):
         "signal",
         labels=labels,
         residual=residual,
-        span=span,
+        output_change=output_change,
     )
 
 

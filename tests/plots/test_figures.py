@@ -12,10 +12,10 @@ import pytest
 from hepxai import plots
 from hepxai.attribution.residuals import residual_checks
 from hepxai.core.formatting import common_power, measured, observer_name, percentage, scaled
-from hepxai.metrics.maps import single
+from hepxai.metrics.reductions import reduced
 from hepxai.plots.means import pair_means, relative_to_uniform
 from hepxai.plots.scores import p_text, score_histograms
-from hepxai.plots.style import plain
+from hepxai.plots.style import escape_label
 
 HISTORY = [
     {"epoch": i, "train_loss": 1 / (i + 1), "valid_loss": 1.1 / (i + 1), "learning_rate": 0.1}
@@ -93,7 +93,7 @@ def test_signed_matrix_is_centred_at_zero_and_attention_is_sequential(toy, pair_
 def test_particle_types_are_the_means_of_feature_sums(toy, node_map):
     found = node_map(toy(100))
     ax = plots.particle_types(found)
-    slow = single(found).select(particle="electron").population(found.events.label == 1)
+    slow = reduced(found).select(particle="electron").population(found.events.label == 1)
     points = ax.containers[1].lines[0]  # the bars come first
     np.testing.assert_allclose(points.get_xdata()[0], slow.value)
 
@@ -186,10 +186,10 @@ def test_powers_and_names():
 
 
 def test_names_from_cards_are_drawn_as_they_are():
-    assert plain("a$b$") == r"a\$b\$"
-    assert plain("中") == "?"
+    assert escape_label("a$b$") == r"a\$b\$"
+    assert escape_label("中") == "?"
     _, ax = plt.subplots()
-    ax.set_title(plain(r"$\frac{$ 中"))
+    ax.set_title(escape_label(r"$\frac{$ 中"))
     ax.figure.canvas.draw()
 
 
@@ -219,12 +219,12 @@ def test_residuals_of_any_size(toy, node_map):
 
 def test_there_is_one_relative_residual(toy, node_map):
     found = node_map(toy(5)).replace(
-        residual=np.array([0.0, 0.0, 0.1, 0.2, 1.0]), span=np.array([0, 0, 1, 1, 0])
+        residual=np.array([0.0, 0.0, 0.1, 0.2, 1.0]), output_change=np.array([0, 0, 1, 1, 0])
     )
     ax = plots.residuals({"node_ig": found})
     assert sum(p.get_data().values.sum() for p in ax.patches) == 3  # infinite in, undefined out
     assert [line.get_xdata()[0] for line in ax.lines] == [residual_checks(found)["median_residual"]]
-    none = found.replace(residual=np.ones(5), span=np.zeros(5))
+    none = found.replace(residual=np.ones(5), output_change=np.zeros(5))
     assert not plots.residuals({"node_ig": none}).lines  # an infinite median has no place on the axis
 
 

@@ -7,14 +7,14 @@ import pytest
 
 from hepxai.attribution import Attribution, Pairs
 from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
-from hepxai.metrics.maps import in_focus, single
+from hepxai.metrics.reductions import in_focus, reduced
 from hepxai.plots.means import (
     focus_means,
     layers,
-    neutral,
     pair_means,
     profile,
     quantity,
+    reference_value,
     relative_to_uniform,
     scale_of,
     sums_to_one,
@@ -60,7 +60,7 @@ def test_focus_and_the_rest_are_everything(toy, pair_map):
 def test_relative_attention_is_one_on_average_in_every_event(toy, pair_map, attention):
     found = attention(toy(40, smallest=2))
     assert sums_to_one(found)
-    relative = single(relative_to_uniform(found))
+    relative = reduced(relative_to_uniform(found))
     np.testing.assert_allclose(relative.mean("pair").values, 1.0)
     assert quantity(relative) == "attention × (n − 1)"
     assert not sums_to_one(pair_map(toy(10)))
@@ -68,8 +68,8 @@ def test_relative_attention_is_one_on_average_in_every_event(toy, pair_map, atte
 
 def test_colours_are_centred_on_what_says_nothing(toy, pair_map, attention):
     found = attention(toy(10, smallest=3))
-    relative = single(relative_to_uniform(found))
-    assert (neutral(relative), neutral(found), neutral(pair_map(toy(3)))) == (1, 0, 0)
+    relative = reduced(relative_to_uniform(found))
+    assert (reference_value(relative), reference_value(found), reference_value(pair_map(toy(3)))) == (1, 0, 0)
     values = np.array([0.4, 1.2])
     _, norm = scale_of(relative, values)
     assert (norm.vmin, norm.vcenter, norm.vmax) == pytest.approx((0.4, 1, 1.6))
@@ -90,13 +90,13 @@ def test_relative_attention_counts_the_neighbours_of_a_sparse_layer(toy, attenti
 
 def test_single_averages_heads_and_asks_for_a_layer(toy, pair_map):
     found = pair_map(toy(10), heads=3)
-    np.testing.assert_allclose(single(found).values, found.values.mean(axis=(1, 2)))
-    np.testing.assert_allclose(single(found, head="head 2").values, found.values[:, 0, 1])
+    np.testing.assert_allclose(reduced(found).values, found.values.mean(axis=(1, 2)))
+    np.testing.assert_allclose(reduced(found, head="head 2").values, found.values[:, 0, 1])
     two = found.replace(values=np.concatenate([found.values, -found.values], axis=1))
     with pytest.raises(ValueError, match="name one layer of layer 1, layer 2"):
-        single(two)
+        reduced(two)
     assert list(layers(two)) == ["layer 1", "layer 2"]
-    np.testing.assert_allclose(single(two, layer="layer 2").values, -found.values.mean(axis=(1, 2)))
+    np.testing.assert_allclose(reduced(two, layer="layer 2").values, -found.values.mean(axis=(1, 2)))
 
 
 def test_profile_leaves_nan_out(toy, pair_map):

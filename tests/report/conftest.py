@@ -119,7 +119,7 @@ def make_edge_ig(events: Events, scores: np.ndarray, seed: int = 2, method: str 
         target="signal",
         pairs=pairs,
         residual=residual,
-        span=total - residual,
+        output_change=total - residual,
         settings={"layer": "transformer 1", "neighbours": "frozen"},
     )
 
@@ -140,7 +140,7 @@ def make_node_ig(events: Events, scores: np.ndarray, seed: int = 3) -> Attributi
         target="signal",
         labels={"feature": events.schema.features},
         residual=residual,
-        span=total - residual,
+        output_change=total - residual,
         settings={"baseline": "zero"},
     )
 

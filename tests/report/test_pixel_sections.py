@@ -26,9 +26,15 @@ HISTORY = [{"epoch": 1.0, "train_loss": 1.0, "valid_loss": 0.9, "valid_mae_pt": 
 
 def make_map(events: Events, method: str, target: str, seed: int = 0) -> Attribution:
     values = np.random.default_rng(seed).normal(size=(len(events), 6, 40)).astype(np.float32)
-    span = values.sum((1, 2), dtype=np.float64)
+    output_change = values.sum((1, 2), dtype=np.float64)
     return Attribution(
-        values, ("event", "row", "column"), events, method, target, residual=0 * span, span=span
+        values,
+        ("event", "row", "column"),
+        events,
+        method,
+        target,
+        residual=0 * output_change,
+        output_change=output_change,
     )
 
 

@@ -14,14 +14,14 @@ import uproot
 from hepxai.attribution.residuals import residual_checks
 from hepxai.core.files import write_json
 from hepxai.metrics import classification_metrics
-from hepxai.metrics.maps import single
+from hepxai.metrics.reductions import reduced
 from hepxai.plots.means import focus_means, pair_means, relative_to_uniform
 from hepxai.report import write_report
+from hepxai.report.diagnostics import residuals_section
 from hepxai.report.displays import chosen_events
 from hepxai.report.inputs import training_section
 from hepxai.report.performance import roc_section
 from hepxai.report.summary import summary
-from hepxai.report.trust import residuals_section
 from hepxai.report.write import sections
 
 NOTHING = {
@@ -97,7 +97,7 @@ def test_numbers_agree_with_the_content(written):
     assert all(s in html for sentences in numbers["summary"].values() for s in sentences)
     found = numbers["sections"]
     assert found["roc"]["metrics"]["test"]["auc"] == content.metrics["test"]["auc"]
-    plain = single(relative_to_uniform(content.explained["attention"]))
+    plain = reduced(relative_to_uniform(content.explained["attention"]))
     assert found["attention"]["unit"] == "attention × (n − 1)"
     assert found["attention"]["focus"]["means"] == focus_means(plain, content.focus).rows()
     shown = {(r["class"], r["receiver"], r["sender"]): r for r in found["attention"]["type_pairs"]}
@@ -108,7 +108,7 @@ def test_numbers_agree_with_the_content(written):
         error,
     )
     assert shown["signal", "met", "met"]["value"] is None
-    raw = focus_means(single(content.explained["attention"]), content.focus)
+    raw = focus_means(reduced(content.explained["attention"]), content.focus)
     assert found["attention"]["focus"]["attention"] == raw.rows()
     assert found["fidelity"]["test"]["agreement"] == content.fidelity["test"]["agreement"]
     assert {d["role"] for d in found["attention"]["displays"]} == {"typical", "best", "worst"}
@@ -131,7 +131,7 @@ def test_histograms_hold_the_signed_sums(written):
         matrix = opened["attention/pairs_signal"]
         assert matrix.classname == "TH2D"
         assert matrix.axis(0).labels() == list(events.schema.types)
-        means = pair_means(single(relative_to_uniform(content.explained["attention"])))
+        means = pair_means(reduced(relative_to_uniform(content.explained["attention"])))
         np.testing.assert_allclose(matrix.values(), np.nan_to_num(means.value[1]))
         np.testing.assert_allclose(np.sqrt(matrix.variances()), np.nan_to_num(means.error[1]))
 
@@ -336,9 +336,9 @@ def test_the_headline_residual_is_the_stored_one(make_content):
     content = make_content(200)
     found = content.explained["edge_ig"]
     n = len(found.events)
-    residual, span = np.full(n, 0.1), np.ones(n)
-    residual[:9], span[: n // 2 + 9] = 0.0, 0.0  # 9 undefined, about half infinite
-    found = found.replace(residual=residual, span=span)
+    residual, output_change = np.full(n, 0.1), np.ones(n)
+    residual[:9], output_change[: n // 2 + 9] = 0.0, 0.0  # 9 undefined, about half infinite
+    found = found.replace(residual=residual, output_change=output_change)
     content = make_content(200, explained={"edge_ig": found})
     section = residuals_section(content)
     numbers, checks = section.numbers["edge_ig"], residual_checks(found)
@@ -351,14 +351,14 @@ def test_the_headline_residual_is_the_stored_one(make_content):
     assert section.tables[0].rows[0][1:] == (
         [f"{n}", "10 %" if np.isfinite(checks["median_residual"]) else "∞ %", "∞ %", f"{n // 2}", "9"]
     )
-    mild = found.replace(span=np.ones(n))
+    mild = found.replace(output_change=np.ones(n))
     assert "edge IG 10 %" in said(make_content(200, explained={"edge_ig": mild}))
 
 
 def test_no_event_with_a_defined_residual(make_content):
     found = make_content(60).explained["edge_ig"]
     none = np.zeros(len(found.events))
-    content = make_content(60, explained={"edge_ig": found.replace(residual=none, span=none)})
+    content = make_content(60, explained={"edge_ig": found.replace(residual=none, output_change=none)})
     assert residuals_section(content).tables[0].rows[0][2:4] == ["–", "–"]
     assert "Completeness" not in said(content)
 

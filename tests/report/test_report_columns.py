@@ -12,9 +12,9 @@ import pytest
 
 from hepxai.attribution import Attribution
 from hepxai.report import ReportContent, write_report
+from hepxai.report.attributions import looked_sections
 from hepxai.report.columns import column_agreements, column_sections, leading
 from hepxai.report.inputs import training_section
-from hepxai.report.looked import looked_sections
 from hepxai.report.summary import summary
 
 
@@ -27,7 +27,7 @@ def make_map(content: ReportContent, method: str, axis: str, size: int, seed: in
         events.schema.globals if axis == "feature" else [f"dense_{1 + i // 20}:{i % 20}" for i in range(size)]
     )
     labels = {axis: tuple(names)}
-    span = values.sum(1)
+    output_change = values.sum(1)
     return Attribution(
         values.astype(np.float32),
         ("event", axis),
@@ -35,8 +35,8 @@ def make_map(content: ReportContent, method: str, axis: str, size: int, seed: in
         method,
         "signal",
         labels=labels,
-        residual=0 * span,
-        span=span,
+        residual=0 * output_change,
+        output_change=output_change,
     )
 
 

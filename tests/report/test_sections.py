@@ -14,14 +14,14 @@ from matplotlib.text import Text
 from hepxai.attribution import Attribution
 from hepxai.core.formatting import measured
 from hepxai.metrics.isolation import isolation, pair_mean
-from hepxai.metrics.maps import at_edges, single
+from hepxai.metrics.reductions import at_edges, reduced
 from hepxai.metrics.steps import pt_rank
 from hepxai.plots.means import pair_means
-from hepxai.report.closure import closure_part
+from hepxai.report.attributions import overview_section, particle_section
+from hepxai.report.baseline import closure_part
 from hepxai.report.displays import display_figure, telling_truth
 from hepxai.report.inputs import cutflow_section, efficiency, training_section
-from hepxai.report.looked import glance_section, particle_section
-from hepxai.report.maps import maps
+from hepxai.report.layer_attributions import maps
 from hepxai.report.provenance import provenance_section
 from hepxai.report.summary import summary
 from hepxai.report.write import _write_histograms, sections
@@ -82,7 +82,7 @@ def test_baseline_and_attributions_add_up_to_the_score(make_content, method):
     content = make_content(200)
     found, numbers = content.explained[method], closure_part(content, map_of(content, method)).numbers
     scores, events = content.scores_of(found.events), found.events
-    per_event = {"edge_ig": found, "node_ig": single(found)}[method].sum(found.axes[0]).values
+    per_event = {"edge_ig": found, "node_ig": reduced(found)}[method].sum(found.axes[0]).values
     for code, name in enumerate(events.schema.classes):
         own = numbers[name]
         parts = [own[p]["value"] for p in ("baseline", "attributions", "residual", "logit")]
@@ -209,7 +209,7 @@ def test_the_baseline_is_named(make_content):
 def test_a_baseline_that_is_called_signal_is_told(make_content):
     content = make_content(100)
     node = content.explained["node_ig"]
-    far = node.replace(span=content.scores_of(node.events) - 5.0)
+    far = node.replace(output_change=content.scores_of(node.events) - 5.0)
     section = particles(make_content(100, explained={"node_ig": far}))
     assert any(t.startswith("Mind the baseline: the model calls it signal") for t in section.text)
     assert not any("Mind" in t for t in particles(content).text)
@@ -294,7 +294,7 @@ def test_provenance_is_a_small_table(make_content):
 
 def test_methods_side_by_side_are_the_isolation_of_the_pair(make_content):
     content = make_content(150)
-    rows = {r["method"]: r["shares"] for r in glance_section(content).numbers}
+    rows = {r["method"]: r["shares"] for r in overview_section(content).numbers}
     assert list(rows) == ["attention", "edge IG", "surrogate IG"]
     own = content.explained["edge_ig"]
     slow = isolation(own[own.events.label == 1], content.focus)

@@ -29,7 +29,7 @@ from hepxai.cli import app
 from hepxai.core.files import read_tensors, sha256, write_json, write_tensors
 from hepxai.datasets import DatasetCard
 from hepxai.explainers import CannotExplainError
-from hepxai.explainers.defaults import configured
+from hepxai.explainers.defaults import validated_settings
 from hepxai.models.card import ModelCard
 from hepxai.report import write_report
 from hepxai.report.run_content import _doubts, report_content
@@ -329,7 +329,7 @@ def test_figures_without_a_number_come_back_as_nan(copied: Path) -> None:
 )
 def test_mistakes_are_found_before_the_training(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        configured(None, arguments.pop("settings", {}), "graph", **arguments)
+        validated_settings(None, arguments.pop("settings", {}), "graph", **arguments)
 
 
 def test_another_population_sets_the_first_aside(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def finished(
     name = request.param
     folder = tmp_path_factory.mktemp("runs") / name
     run = Run.start(folder, dataset, ModelCard.find(name, OVERRIDES[name])).on(reading)
-    run.rehearse(None, {})
+    run.dry_run(None, {})
     run.train(progress=False)
     run.explain(maximum=12, settings={"image_ig": {"steps": 4}})
     run.friends()
@@ -73,8 +73,8 @@ def test_every_target_has_its_map(finished: tuple[str, Run]) -> None:
         one = found[f"image_ig_{target}"]
         alone = type(run.model).logits(run.model, one.events)[:, run.model.outputs.index(target)]
         empty = one.events.replace(particles=one.events.particles - 1000)
-        span = alone - run.model.logits(empty)[:, run.model.outputs.index(target)]
-        np.testing.assert_allclose(one.span, span, atol=1e-4)
+        output_change = alone - run.model.logits(empty)[:, run.model.outputs.index(target)]
+        np.testing.assert_allclose(one.output_change, output_change, atol=1e-4)
 
 
 def test_figures_of_merit(finished: tuple[str, Run]) -> None:
@@ -185,11 +185,11 @@ def test_what_cannot_be_kept_is_found_before_the_training(
 ) -> None:
     run = Run.start(tmp_path / "cnn", dataset, ModelCard.find("muon_cnn")).on(reading)
     with pytest.raises(ValueError, match=r"in the pixels of the image; leave out ram\.upsample"):
-        run.rehearse(["ram"], {"ram": {"upsample": False}})
+        run.dry_run(["ram"], {"ram": {"upsample": False}})
     with pytest.raises(ValueError, match="a surrogate imitates one logit; the model has pt, eta"):
-        run.rehearse(["surrogate"], {})
+        run.dry_run(["surrogate"], {})
     with pytest.raises(CannotExplainError, match="soft_tree needs HasSoftTree"):
-        run.rehearse(["soft_tree"], {})
+        run.dry_run(["soft_tree"], {})
 
 
 def test_what_a_regression_needs(dataset: DatasetCard, tmp_path: Path) -> None:

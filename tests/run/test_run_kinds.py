@@ -51,7 +51,7 @@ def finished(
         pytest.importorskip("shap")
     folder = tmp_path_factory.mktemp("runs") / kind
     run = Run.start(folder, dataset, ModelCard.find(kind, OVERRIDES[kind])).on(reading)
-    run.rehearse(None, {})
+    run.dry_run(None, {})
     run.train(progress=False)
     run.explain(maximum=60)
     run.friends()
@@ -124,11 +124,11 @@ def test_what_a_model_cannot_do_is_found_before_the_training(
 ) -> None:
     run = Run.start(tmp_path / "dense", dataset, ModelCard.find("dense")).on(reading)
     with pytest.raises(CannotExplainError, match="DenseModel has no edge_layers, edge_path; these"):
-        run.rehearse(["edge_ig"], {})
+        run.dry_run(["edge_ig"], {})
     graph = Run.start(tmp_path / "graph", dataset, ModelCard.find("graphconv_edgeconv")).on(reading)
     with pytest.raises(KeyError, match="no layer 'WRONG'; edges can be weighted in graph_1, dynamic_edge_2"):
-        graph.rehearse(None, {"edge_ig": {"layer": "WRONG"}})
-    graph.rehearse(None, {"edge_ig": {"layer": "dynamic_edge_2"}, "surrogate": {"layer": "graph_1"}})
+        graph.dry_run(None, {"edge_ig": {"layer": "WRONG"}})
+    graph.dry_run(None, {"edge_ig": {"layer": "dynamic_edge_2"}, "surrogate": {"layer": "graph_1"}})
 
 
 SMALL = [f"convolutions.{i}.width=8" for i in range(3)] + ["training.epochs=2"]

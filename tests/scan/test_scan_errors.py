@@ -16,7 +16,7 @@ from scan_helpers import SMALL
 from hepxai.cards import CardError
 from hepxai.core.estimate import Estimate
 from hepxai.run import Run
-from hepxai.scan import METRICS, Evidence, Scan, ScanError, metric
+from hepxai.scan import METRICS, Scan, ScanError, TrialContext, metric
 from hepxai.scan.sampling import WARMUP
 
 OVER = ["edge_dropout=0.1,0.3"]
@@ -233,7 +233,7 @@ def test_pruned_trainings_are_no_candidates(invented: Callable[..., Scan]) -> No
 
 def test_a_metric_of_ones_own(cards: Cards, tmp_path: Path) -> None:
     @metric("events_kept", "number of events", "max")
-    def _events(evidence: Evidence) -> Estimate:
+    def _events(evidence: TrialContext) -> Estimate:
         return Estimate(np.asarray(float(len(evidence.run.events))), np.asarray(0.0), 1.0)
 
     try:

@@ -12,7 +12,7 @@ import pytest
 
 import hepxai.scan.sampling
 from hepxai.scan import Scan, advice, write_scan
-from hepxai.scan.advice import chance
+from hepxai.scan.advice import format_probability
 
 Invented = Callable[..., Scan]
 DROPOUT = ["edge_dropout=0.05,0.15,0.25,0.4"]
@@ -152,7 +152,7 @@ def test_importance_needs_several_entries_and_trainings(invented: Invented) -> N
     ],
 )
 def test_rounding_never_contradicts_the_verdict(probability: float, text: str) -> None:
-    found = chance(probability)
+    found = format_probability(probability)
     assert found == text
     if not found.startswith("<"):
         assert (float(found.partition(" ")[0]) >= 95) == (probability >= 0.95)

@@ -21,7 +21,7 @@ import hepxai
 import hepxai.scan.work
 from hepxai.cards import dump_card
 from hepxai.run import Run
-from hepxai.scan import METRICS, Evidence, Scan, ScanError, Table
+from hepxai.scan import METRICS, Scan, ScanError, Table, TrialContext
 from hepxai.scan.objectives import histograms, measure
 from hepxai.scan.store import JOURNAL
 
@@ -65,7 +65,7 @@ def test_the_table_holds_what_the_runs_say(finished: Scan) -> None:
         stored = run.metrics()["valid"]["auc"]
         assert float(trial.metrics["valid_auc"].value) == stored["value"]
         assert float(trial.metrics["valid_auc"].error) == stored["error"]
-        again = measure(Evidence(run, finished.plan.explain))
+        again = measure(TrialContext(run, finished.plan.explain))
         applicable = {name for name, metric in METRICS.items() if "table" not in metric.needs}
         assert set(again) == applicable == set(trial.metrics)
         for name, estimate in again.items():
@@ -82,7 +82,7 @@ def test_the_table_holds_what_the_runs_say(finished: Scan) -> None:
 def test_histograms_hold_every_pair_once(finished: Scan) -> None:
     trial = finished.table().trials[0]
     run = Run.open(finished.trial_folder(trial))
-    evidence = Evidence(run, finished.plan.explain)
+    evidence = TrialContext(run, finished.plan.explain)
     found = evidence.attention
     weight = np.repeat(found.events.weight, np.diff(found.offsets)).sum()
     for groups in trial.histograms.values():
@@ -96,7 +96,7 @@ def test_histograms_hold_every_pair_once(finished: Scan) -> None:
 def test_fewer_events_are_evenly_spread(finished: Scan) -> None:
     run = Run.open(finished.trial_folder(finished.table().trials[0]))
     valid = run.events.where("valid")
-    few = Evidence(run, 7).attention.events
+    few = TrialContext(run, 7).attention.events
     assert len(few) == 7
     assert few.event[0] == valid.event[0]
     assert few.event[-1] == valid.event[-1]
@@ -177,7 +177,7 @@ def test_trials_that_others_work_on_are_left_to_them(cards: Cards, tmp_path: Pat
     from filelock import FileLock
 
     scan = Scan.start(tmp_path / "x", *cards(), OVER, seeds=1)
-    bench = hepxai.scan.work._Bench(scan, scan.store(), "cpu")
+    bench = hepxai.scan.work.Worker(scan, scan.store(), "cpu")
     with bench.taken() as mine, bench.taken() as other:
         assert mine is not None
         assert other is not None

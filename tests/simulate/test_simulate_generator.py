@@ -102,4 +102,4 @@ def test_settings_without_a_process():
 
 def test_missing_package_says_what_to_install():
     with pytest.raises(MissingExtraError, match=r"pip install hepxai\[simulate\]"):
-        generator.require("a_package_that_is_not_there")
+        generator.import_generator("a_package_that_is_not_there")

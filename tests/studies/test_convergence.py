@@ -15,7 +15,7 @@ from hepxai.core import resume as keeping
 from hepxai.events import Events
 from hepxai.explainers import CannotExplainError, explain
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
-from hepxai.studies.comparison.numbers import compare, converge
+from hepxai.studies.comparison.numbers import compare, compare_methods
 from hepxai.studies.smoothgrad_scan import numbers as module
 from hepxai.studies.smoothgrad_scan.numbers import SmoothScan, scan_smoothgrad
 
@@ -24,7 +24,7 @@ METHODS = {"image_ig": {"steps": 8}, "grey": {"method": "image_ig", "baseline": 
 
 def test_each_map_is_that_of_its_method() -> None:
     events, model = image_events(), image_model(7)
-    maps = converge(model, events, "pt", METHODS)
+    maps = compare_methods(model, events, "pt", METHODS)
     assert list(maps) == ["image_ig", "grey", "ram"]
     expected = explain(model, events, "image_ig", target="pt", baseline=0.5, steps=8)
     np.testing.assert_array_equal(maps["grey"].values, expected.values)
@@ -32,7 +32,7 @@ def test_each_map_is_that_of_its_method() -> None:
 
 def test_bins_are_the_comparison_of_their_events() -> None:
     events, model = image_events(24), image_model(7)
-    maps = converge(model, events, "pt", METHODS)
+    maps = compare_methods(model, events, "pt", METHODS)
     pt, edges = events.observers["muon_pt"], np.array([0.0, 8.0, 15.0])
     found = compare(maps, truth="fromMuon", k=5, quantity=pt, edges=edges)
     assert found.outside == np.count_nonzero(~(pt <= 15))
@@ -50,7 +50,7 @@ def test_bins_are_the_comparison_of_their_events() -> None:
 
 def test_one_line_says_what_was_compared() -> None:
     events, model = image_events(24), image_model(7)
-    maps = converge(model, events, "pt", {"saliency": {}, "ram": {}})
+    maps = compare_methods(model, events, "pt", {"saliency": {}, "ram": {}})
     assert repr(compare(maps, truth="fromMuon")) == "<Convergence: saliency, ram; rank correlation, top 10>"
     pt, edges = events.observers["muon_pt"], np.array([0.0, 8.0, 15.0])
     found = compare(maps, truth="fromMuon", k=5, quantity=pt, edges=edges)
@@ -65,7 +65,7 @@ def test_one_line_says_what_was_compared() -> None:
 
 def test_one_event() -> None:
     events, model = image_events(2)[1:], image_model(7)
-    found = compare(converge(model, events, "pt", METHODS), truth="fromMuon", k=5)
+    found = compare(compare_methods(model, events, "pt", METHODS), truth="fromMuon", k=5)
     assert np.isfinite(found.top.mean.value).all()
     assert found.bins == ()
 
@@ -73,8 +73,8 @@ def test_one_event() -> None:
 def test_bad_input() -> None:
     events, model = image_events(), image_model(7)
     with pytest.raises(KeyError, match="no method 'grad'"):
-        converge(model, events, "pt", {"grad": {}})
-    maps = converge(model, events, "pt", {"ram": {}})
+        compare_methods(model, events, "pt", {"grad": {}})
+    maps = compare_methods(model, events, "pt", {"ram": {}})
     with pytest.raises(ValueError, match="bins need both"):
         compare(maps, truth="fromMuon", k=5, edges=np.array([0.0, 1.0]))
     with pytest.raises(ValueError, match="no maps to compare"):

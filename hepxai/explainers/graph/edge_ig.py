@@ -76,7 +76,7 @@ class EdgeIG(PathExplainer):
             loops.append(value.new_zeros(len(cloud.x)).index_add(0, dst[alone], value[alone]))
             changes.append(change)
         pairs = chunked.pairs(edges)
-        attribution, span = chunked.per_pair(values, pairs), chunked.per_event(changes)
+        attribution, output_change = chunked.per_pair(values, pairs), chunked.per_event(changes)
         itself = chunked.per_particle(loops)
         total = row_sum(attribution, pairs.offsets) + row_sum(itself, events.offsets)
         return Attribution(
@@ -88,8 +88,8 @@ class EdgeIG(PathExplainer):
             settings=self.settings() | {"baseline": "edge weights 0"},
             pairs=pairs,
             self_values=itself if itself.any() else None,
-            residual=total - span,
-            span=span,
+            residual=total - output_change,
+            output_change=output_change,
         )
 
     def _layer(self, model: HasEdgeWeights) -> str:
@@ -112,4 +112,4 @@ class EdgeIG(PathExplainer):
                 lambda h: output(path.after(h, frozen)), edges.base, edges.total, self.nodes(), whole
             )
             with torch.no_grad():
-                return edges.src, edges.dst, edges.contract(found.gradient), found.span
+                return edges.src, edges.dst, edges.contract(found.gradient), found.output_change

@@ -93,7 +93,7 @@ class NodeIG(PathExplainer):
             values.append(value)
             changes.append(change)
         attribution = chunked.per_particle(values).reshape(-1, len(events.schema.features))
-        span = chunked.per_event(changes)
+        output_change = chunked.per_event(changes)
         return Attribution(
             attribution,
             ("particle", "feature"),
@@ -102,8 +102,8 @@ class NodeIG(PathExplainer):
             target,
             settings=self.settings(),
             labels={"feature": events.schema.features},
-            residual=row_sum(attribution.sum(1, dtype=np.float64), events.offsets) - span,
-            span=span,
+            residual=row_sum(attribution.sum(1, dtype=np.float64), events.offsets) - output_change,
+            output_change=output_change,
         )
 
     def _on_shell(self, known: Events) -> Self:
@@ -159,7 +159,7 @@ def _chunk(
     found = integrate(
         lambda x: output(model.forward_cloud(cloud.with_features(x), lists)), start, change, steps
     )
-    return change * found.gradient, found.span
+    return change * found.gradient, found.output_change
 
 
 def _known(events: Events) -> Events:

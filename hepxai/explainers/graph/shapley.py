@@ -21,7 +21,7 @@ from hepxai.events import Events
 from hepxai.explainers.base import CannotExplainError, Chunked, Explainer, register
 from hepxai.explainers.coalitions import (
     Array,
-    Game,
+    CoalitionScorer,
     complete,
     index_weights,
     permutations,
@@ -49,7 +49,7 @@ class Found(NamedTuple):
 
     values: Array
     errors: Array
-    span: Array
+    output_change: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,9 @@ class ShapleyExplainer(Explainer):
         chunked = Chunked(events, list(self._chunks(events.counts)))
         clouds = chunked.clouds(self.name, progress=self.progress)
         found = [
-            self._chunk(Game(model, cloud, Target.of(model.outputs, target), self.empty), events[rows])
+            self._chunk(
+                CoalitionScorer(model, cloud, Target.of(model.outputs, target), self.empty), events[rows]
+            )
             for rows, cloud in zip(chunked.chunks, clouds, strict=True)
         ]
         pairs = Pairs.complete(events) if self.order == 2 else None
@@ -125,7 +127,7 @@ class ShapleyExplainer(Explainer):
         if pairs is not None:
             settings["directed"] = False  # the two orders of a pair share its interaction
         values, error = (_joined(chunked, pairs, [f[i] for f in found]) for i in (0, 1))
-        span = chunked.per_event([torch.as_tensor(f.span) for f in found])
+        output_change = chunked.per_event([torch.as_tensor(f.output_change) for f in found])
         return Attribution(
             values,
             ("particle",) if pairs is None else ("pair",),
@@ -134,8 +136,8 @@ class ShapleyExplainer(Explainer):
             target,
             settings=settings,
             pairs=pairs,
-            residual=row_sum(values, events.offsets if pairs is None else pairs.offsets) - span,
-            span=span,
+            residual=row_sum(values, events.offsets if pairs is None else pairs.offsets) - output_change,
+            output_change=output_change,
             error=error,
         )
 
@@ -182,7 +184,9 @@ class ShapleyExplainer(Explainer):
         counts = events.counts
         n = int(np.argmax(np.bincount(counts, weights=work)))
         row = torch.as_tensor(np.flatnonzero(counts == n)[:1])
-        game = Game(model, Cloud.of(events).take(row), Target.of(model.outputs, target), self.empty or 0.0)
+        game = CoalitionScorer(
+            model, Cloud.of(events).take(row), Target.of(model.outputs, target), self.empty or 0.0
+        )
         sets = [np.tile(np.arange(k), (1, 64, 1)) for k in {max(n // 2, 1), n}]
         game.scores(sets[0])  # the first call of a network is slower
         start = time.perf_counter()
@@ -201,7 +205,7 @@ class ShapleyExplainer(Explainer):
     # --- what tells the two apart ------------------------------------------------------------
 
     @abstractmethod
-    def span(self, n: int, score: Mapping[int, Array]) -> Array:
+    def output_change(self, n: int, score: Mapping[int, Array]) -> Array:
         """Change ``[E]`` that the values of an event add up to, from the scores of all sets of some sizes."""
 
     @abstractmethod
@@ -233,7 +237,7 @@ class ShapleyExplainer(Explainer):
             size, rows = max(SCORES // self._work(n), 1), np.flatnonzero(counts == n)
             yield from np.split(rows, range(size, len(rows), size))
 
-    def _chunk(self, game: Game, events: Events) -> Found:
+    def _chunk(self, game: CoalitionScorer, events: Events) -> Found:
         n = game.n
         sizes = self._sizes(n)
         score = game.scores_by_size(sizes)
@@ -242,9 +246,11 @@ class ShapleyExplainer(Explainer):
         if len(sizes) <= n:
             rest, errors = self._sampled(game, events, score)
             values = values + rest
-        return Found(self.entries(values, n), self.entries(errors, n), self.span(n, score))
+        return Found(self.entries(values, n), self.entries(errors, n), self.output_change(n, score))
 
-    def _sampled(self, game: Game, events: Events, score: Mapping[int, Array]) -> tuple[Array, Array]:
+    def _sampled(
+        self, game: CoalitionScorer, events: Events, score: Mapping[int, Array]
+    ) -> tuple[Array, Array]:
         """What the strata of S that are not complete add, with its standard error, ``[E, P]``."""
         order = permutations(events, self.repeats, self.seed)
         difference, number = self.differences(order, game.joining(order, score))
@@ -259,7 +265,7 @@ class Shapley(ShapleyExplainer):
     """Shapley values of particles: what each adds to the score, in the mean over all orders of joining.
 
     ``φ_i = Σ_{S ⊆ N∖i} s! (n-s-1)! / n! [v(S ∪ i) - v(S)]`` (Shapley, 1953). They add up to
-    ``span = v(N) - v(∅)``, the score of the event less that of the empty one.
+    ``output_change = v(N) - v(∅)``, the score of the event less that of the empty one.
 
     Attributes
     ----------
@@ -269,7 +275,7 @@ class Shapley(ShapleyExplainer):
 
     order = 1
 
-    def span(self, n: int, score: Mapping[int, Array]) -> Array:
+    def output_change(self, n: int, score: Mapping[int, Array]) -> Array:
         """``v(N) - v(∅)``."""
         return score[n][:, 0] - score[0][:, 0]
 
@@ -291,8 +297,8 @@ class ShapleyInteraction(ShapleyExplainer):
     Roubens, Int. J. Game Theory 28 (1999) 547). Each of the two ordered pairs has half of it, as in SHAP: the
     entries of a pair of particles add up to its interaction, and ``φ_i - Σ_j I_ij / 2`` is left for i itself.
 
-    The entries of an event add up to ``span = 1/2 Σ_i {[v(N) - v(N∖i)] - [v(i) - v(∅)]}``: half of what the
-    particles add to all others more than to the empty event.
+    The entries of an event add up to ``output_change = 1/2 Σ_i {[v(N) - v(N∖i)] - [v(i) - v(∅)]}``: half of what
+    the particles add to all others more than to the empty event.
 
     Attributes
     ----------
@@ -302,7 +308,7 @@ class ShapleyInteraction(ShapleyExplainer):
 
     order = 2
 
-    def span(self, n: int, score: Mapping[int, Array]) -> Array:
+    def output_change(self, n: int, score: Mapping[int, Array]) -> Array:
         """Half of what the particles add as the last one, less what they add as the first."""
         found: Array = n * (score[n] + score[0])[:, 0] / 2
         for k in (1, n - 1):

@@ -17,7 +17,7 @@ from hepxai.events import SPLITS, Events
 from hepxai.explainers.base import register
 from hepxai.explainers.graph.edge_ig import EdgeIG
 from hepxai.metrics import fidelity, rank_agreement
-from hepxai.metrics.maps import single
+from hepxai.metrics.reductions import reduced
 from hepxai.models.card import ModelCard
 from hepxai.models.graph.particle_gnn import ParticleGNNModel
 from hepxai.models.protocols import Model
@@ -112,7 +112,7 @@ def map_agreement(original: Model, surrogate: Model, events: Events) -> Estimate
     """
     rows = np.unique(np.linspace(0, len(events) - 1, min(len(events), MAPS)).astype(np.int64))
     few = events[rows]
-    one, two = (single(EdgeIG().explain(m, few, m.outputs[0])) for m in (original, surrogate))
+    one, two = (reduced(EdgeIG().explain(m, few, m.outputs[0])) for m in (original, surrogate))
     return rank_agreement(one, two).mean
 
 

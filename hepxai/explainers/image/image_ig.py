@@ -76,9 +76,9 @@ class ImageIG(PathExplainer):
         for rows, x in zip(chunked.chunks, images, strict=True):
             found = self.integral(model, x, output)
             values[rows] = found.gradient.sum(1).numpy()
-            spans.append(found.span)
-        span = chunked.per_event(spans)
-        return image_map(self, events, target, values, span=span)
+            spans.append(found.output_change)
+        output_change = chunked.per_event(spans)
+        return image_map(self, events, target, values, output_change=output_change)
 
     def integral(self, model: DifferentiableImage, x: Tensor, output: Target) -> PathIntegral:
         """Attribution ``[B, T, R, C]`` of some images, and the change of the score."""
@@ -87,7 +87,7 @@ class ImageIG(PathExplainer):
             return _lit(model, start, x, output)
         change = x - start
         found = integrate(lambda s: output(model.forward_image(s)), start, change, self.nodes())
-        return PathIntegral(change * found.gradient, found.span)
+        return PathIntegral(change * found.gradient, found.output_change)
 
 
 def _lit(model: DifferentiableImage, start: Tensor, x: Tensor, output: Target) -> PathIntegral:

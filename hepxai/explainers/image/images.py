@@ -36,11 +36,11 @@ def image_map(
     target: str,
     values: NDArray[np.floating],
     *,
-    span: NDArray[np.float64] | None = None,
+    output_change: NDArray[np.float64] | None = None,
     error: NDArray[np.float64] | None = None,
     found: Mapping[str, Any] | None = None,
 ) -> Attribution:
-    """Maps ``[E, R, C]`` as a result; with ``span``, what they should add up to, the residual comes along.
+    """Attribution of maps ``[E, R, C]``, with a residual if ``output_change`` is given.
 
     ``found`` are settings that turned out on the way, beside those of the explainer.
     """
@@ -54,8 +54,8 @@ def image_map(
         target,
         settings=explainer.settings() | dict(found or {}),
         labels=dict(zip(axes, names, strict=True)),
-        residual=None if span is None else values.sum((1, 2), dtype=np.float64) - span,
-        span=span,
+        residual=None if output_change is None else values.sum((1, 2), dtype=np.float64) - output_change,
+        output_change=output_change,
         error=error,
     )
 

@@ -36,8 +36,8 @@ class RegressionActivationMap(Explainer):
 
     ``R(p) = Σ_k w_k A_k(p)`` [Wang and Yang, arXiv:1703.10757] where a linear layer with weights w and bias b
     follows the average over the pixels: the mean of R over the map, plus b, **is** the output. This is
-    checked for every event: ``span`` is the output less b, times the number of pixels, and ``residual`` is
-    what the sum of the pixels misses.
+    checked for every event: ``output_change`` is the output less b, times the number of pixels, and
+    ``residual`` is what the sum of the pixels misses.
 
     Where the head is not linear, there are no such weights. ``P ∂F/∂A_k(p)`` takes the place of w_k, with
     the number P of pixels of the map [gradient-weighted, element by element: Draelos and Carin,
@@ -107,9 +107,9 @@ class RegressionActivationMap(Explainer):
             outputs.append(logits)
         values = _joined(maps, (0, *events.image_layout().shape[1:]))
         change = None if readout is None else chunked.per_event(outputs) - readout.bias
-        span = None if change is None else change * float(np.prod(values.shape[1:]))
+        output_change = None if change is None else change * float(np.prod(values.shape[1:]))
         bias = {} if readout is None else {"bias": readout.bias}
-        return image_map(self, events, target, values, span=span, found=bias)
+        return image_map(self, events, target, values, output_change=output_change, found=bias)
 
     def checks(self, found: Attribution) -> dict[str, float]:
         """Completeness, where it is promised."""

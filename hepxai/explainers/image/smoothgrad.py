@@ -102,16 +102,16 @@ class SmoothGrad(Explainer):
         layout, output = events.image_layout().shape, Target.of(model.outputs, target)
         chunked = Chunked(events, image_rows(len(events), (self.samples, *layout)))
         values, error = (np.empty((len(events), *layout[1:]), dtype=np.float32) for _ in range(2))
-        span = np.empty(len(events))
+        output_change = np.empty(len(events))
         images = chunked.images(self.name, progress=self.progress)
         for rows, x in zip(chunked.chunks, images, strict=True):
             maps, spans = self._maps(model, self.noisy(x, events[rows]), output)
             maps = maps.view(len(rows), self.samples, *maps.shape[1:])
             values[rows] = maps.mean(1).numpy()
             error[rows] = maps.std(1).numpy() / np.sqrt(self.samples)
-            span[rows] = spans.view(len(rows), -1).mean(1).numpy()
-        complete = span if self.base == "image_ig" else None
-        return image_map(self, events, target, values, span=complete, error=error.astype(np.float64))
+            output_change[rows] = spans.view(len(rows), -1).mean(1).numpy()
+        complete = output_change if self.base == "image_ig" else None
+        return image_map(self, events, target, values, output_change=complete, error=error.astype(np.float64))
 
     def checks(self, found: Attribution) -> dict[str, float]:
         """Completeness, where it is promised."""
@@ -143,7 +143,7 @@ class SmoothGrad(Explainer):
             else:
                 found = path.integral(model, part, output)
                 maps.append(found.gradient.sum(1))
-                spans.append(found.span)
+                spans.append(found.output_change)
         return torch.cat(maps), torch.cat(spans).double() if spans else torch.zeros(len(x))
 
     def _path(self) -> ImageIG:

@@ -56,11 +56,11 @@ class SoftTree(Explainer):
     def attribute(self, model: HasSoftTree, events: Events, target: str) -> Attribution:
         """Signed attribution of every pixel, axes ("event", "row", "column"), channels summed.
 
-        ``span`` is ``Σ_i ±w_i·h``: the log-odds of the decisions on the path, added up, without the biases.
+        ``output_change`` is ``Σ_i ±w_i·h``: the sum of the log-odds of the decisions on the path, without biases.
         """
         chunked, weight = Chunked.of_images(events), model.node_weights()
         values = np.empty((len(events), *events.image_layout().shape[1:]), dtype=np.float32)
-        span = np.empty(len(events))
+        output_change = np.empty(len(events))
         images = chunked.images(self.name, progress=self.progress)
         for rows, x in zip(chunked.chunks, images, strict=True):
             through = self.upsampling == "gradient"
@@ -70,8 +70,10 @@ class SoftTree(Explainer):
                 mask = torch.einsum("bkrc,bkrc->brc", signed_weight(found, weight), found.latent)
                 total = mask.sum((1, 2))
             values[rows] = self._on_pixels(x, mask, total).detach().numpy()
-            span[rows] = total.detach().double().numpy()
-        return image_map(self, events, target, values, span=span, found={"unit": "log-odds"})
+            output_change[rows] = total.detach().double().numpy()
+        return image_map(
+            self, events, target, values, output_change=output_change, found={"unit": "log-odds"}
+        )
 
     def checks(self, found: Attribution) -> dict[str, float]:
         """What the pixels miss of the log-odds of the decisions."""

@@ -47,7 +47,7 @@ class Conductance(TableExplainer):
     def attribute(self, model: HasNeurons, events: Events, target: str) -> Attribution:
         """Signed conductance, axes ("event", "neuron"), neurons called ``layer:number``.
 
-        ``span`` is the change of the score times the number of layers: each layer has all of it once.
+        ``output_change`` is the change of the score times the number of layers: each layer has it all.
         """
         sizes, output = self._sizes(model), Target.of(model.outputs, target)
         chunked, start = Chunked.of_table(events), self.start()
@@ -59,7 +59,7 @@ class Conductance(TableExplainer):
             with torch.no_grad():
                 ends = [output(model.forward_table(end)).double() for end in (x, start.expand_as(x))]
             spans.append(len(sizes) * (ends[0] - ends[1]))
-        span = chunked.per_event(spans)
+        output_change = chunked.per_event(spans)
         return Attribution(
             values,
             ("event", "neuron"),
@@ -68,8 +68,8 @@ class Conductance(TableExplainer):
             target,
             settings=self.settings(),
             labels={"neuron": tuple(f"{name}:{i}" for name, size in sizes.items() for i in range(size))},
-            residual=values.sum(1, dtype=np.float64) - span,
-            span=span,
+            residual=values.sum(1, dtype=np.float64) - output_change,
+            output_change=output_change,
         )
 
     def checks(self, found: Attribution) -> dict[str, float]:
@@ -91,17 +91,17 @@ class Conductance(TableExplainer):
 
 def layer_residuals(found: Attribution) -> Mapping[str, NDArray[np.float64]]:
     """Sum over the neurons of each layer minus the change of the score, ``[E]`` for each layer."""
-    if found.span is None:
+    if found.output_change is None:
         raise ValueError(f"{found.method} promises no completeness")
     names = np.array([label.rpartition(":")[0] for label in found.labels["neuron"]])
     layers = list(dict.fromkeys(names.tolist()))
-    change = found.span / len(layers)
+    change = found.output_change / len(layers)
     return {n: found.values[:, names == n].sum(1, dtype=np.float64) - change for n in layers}
 
 
 def _median_relative(residual: NDArray[np.float64], found: Attribution, layers: int) -> float:
-    span = None if found.span is None else found.span / layers
-    return residual_checks(found.replace(residual=residual, span=span))["median_residual"]
+    output_change = None if found.output_change is None else found.output_change / layers
+    return residual_checks(found.replace(residual=residual, output_change=output_change))["median_residual"]
 
 
 def _integrate(model: HasNeurons, start: Tensor, change: Tensor, output: Target, steps: int) -> Tensor:

@@ -17,7 +17,7 @@ from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explainers.background import BackgroundExplainer, number
 from hepxai.explainers.base import Chunked, register
-from hepxai.explainers.libraries import OneOutput, contained, library
+from hepxai.explainers.libraries import OneOutput, import_extra, isolated_rng
 from hepxai.models.protocols import DifferentiableTable
 from hepxai.models.target import Target
 
@@ -65,7 +65,7 @@ class DeepShap(BackgroundExplainer):
         tables = chunked.tables(self.name, progress=self.progress)
         explainer: Any = None
         for rows, x in zip(chunked.chunks, tables, strict=True):
-            with contained():
+            with isolated_rng():
                 explainer = explainer or self._explainer(model, output)
                 values[rows] = explainer.shap_values(x, check_additivity=False)[..., 0]
         score = output(model.score_table(events.table()[0]))
@@ -74,7 +74,7 @@ class DeepShap(BackgroundExplainer):
         return found
 
     def _explainer(self, model: DifferentiableTable, output: Target) -> Any:
-        shap, rows = library("shap", self.name), torch.as_tensor(self.background())
+        shap, rows = import_extra("shap", self.name), torch.as_tensor(self.background())
         own = copy.deepcopy(model)  # hooks and notes of shap stay on it, also after an error
         parts = called_modules(own.forward_table, rows[:1])
         for part in parts:

@@ -43,8 +43,8 @@ class FeatureIG(TableExplainer):
                 lambda x: output(model.forward_table(x)), start.expand_as(x), change, self.nodes()
             )
             values[rows] = (change * found.gradient).numpy()
-            spans.append(found.span)
-        span = chunked.per_event(spans)
+            spans.append(found.output_change)
+        output_change = chunked.per_event(spans)
         return Attribution(
             values,
             ("event", "feature"),
@@ -53,6 +53,6 @@ class FeatureIG(TableExplainer):
             target,
             settings=self.settings(),
             labels={"feature": events.schema.globals},
-            residual=values.sum(1, dtype=np.float64) - span,
-            span=span,
+            residual=values.sum(1, dtype=np.float64) - output_change,
+            output_change=output_change,
         )

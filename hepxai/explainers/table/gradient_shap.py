@@ -12,7 +12,7 @@ from hepxai.core.console import track
 from hepxai.events import Events
 from hepxai.explainers.background import BackgroundExplainer, whole
 from hepxai.explainers.base import register
-from hepxai.explainers.libraries import OneOutput, contained, event_seeds, library
+from hepxai.explainers.libraries import OneOutput, event_seeds, import_extra, isolated_rng
 from hepxai.models.protocols import DifferentiableTable
 from hepxai.models.target import Target
 
@@ -47,10 +47,10 @@ class GradientShap(BackgroundExplainer):
         """Signed values with errors, axes ("event", "feature")."""
         table, output = events.table()[0], Target.of(model.outputs, target)
         rows = torch.as_tensor(self.background())
-        shap = library("shap", self.name)
+        shap = import_extra("shap", self.name)
         values, spread = np.zeros(table.shape), np.zeros(table.shape)
         (seeds,) = event_seeds(events, self.seed).T
-        with track(self.name, len(events), show=self.progress) as advance, contained():
+        with track(self.name, len(events), show=self.progress) as advance, isolated_rng():
             explainer = shap.GradientExplainer(
                 OneOutput(model.forward_table, output, []), rows, batch_size=1024
             )

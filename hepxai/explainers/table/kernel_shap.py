@@ -13,7 +13,7 @@ from hepxai.core.console import track
 from hepxai.events import Events
 from hepxai.explainers.background import BackgroundExplainer, whole
 from hepxai.explainers.base import register
-from hepxai.explainers.libraries import RUNS, contained, event_seeds, library, mean_and_error
+from hepxai.explainers.libraries import RUNS, event_seeds, import_extra, isolated_rng, mean_and_error
 from hepxai.models.protocols import Tabular
 from hepxai.models.target import Target
 
@@ -58,7 +58,7 @@ class KernelShap(BackgroundExplainer):
         explainer = self._explainer(model, output)
         values, error = np.zeros(table.shape), np.zeros(table.shape)
         seeds = event_seeds(events, self.seed, runs)
-        with track(self.name, len(events), show=self.progress) as advance, contained():
+        with track(self.name, len(events), show=self.progress) as advance, isolated_rng():
             for e in range(len(events)):
                 found = [self._run(explainer, table[e : e + 1], int(s), runs) for s in seeds[e]]
                 values[e], error[e] = mean_and_error(found)
@@ -81,8 +81,8 @@ class KernelShap(BackgroundExplainer):
             return output(model.score_table(np.ascontiguousarray(x, dtype=np.float32)))
 
         rows = self.background()
-        shap = library("shap", self.name)
-        with contained():
+        shap = import_extra("shap", self.name)
+        with isolated_rng():
             return shap.KernelExplainer(score, rows)
 
     def _run(self, explainer: Any, x: NDArray[np.float32], seed: int, runs: int) -> Array:

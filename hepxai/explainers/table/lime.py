@@ -14,7 +14,7 @@ from hepxai.core.console import track
 from hepxai.events import Events
 from hepxai.explainers.background import BackgroundExplainer, number, whole
 from hepxai.explainers.base import register
-from hepxai.explainers.libraries import RUNS, contained, event_seeds, library, mean_and_error
+from hepxai.explainers.libraries import RUNS, event_seeds, import_extra, isolated_rng, mean_and_error
 from hepxai.models.protocols import Tabular
 from hepxai.models.target import Target
 
@@ -65,7 +65,7 @@ class Lime(BackgroundExplainer):
             return output(model.score_table(np.ascontiguousarray(x, dtype=np.float32)))
 
         seeds = event_seeds(events, self.seed, RUNS)
-        with track(self.name, len(events), show=self.progress) as advance, contained():
+        with track(self.name, len(events), show=self.progress) as advance, isolated_rng():
             for e in range(len(events)):
                 fits = [self._fit(explainer, table[e], score, int(s)) for s in seeds[e]]
                 values[e], error[e] = mean_and_error([slopes for slopes, _ in fits])
@@ -105,8 +105,8 @@ class Lime(BackgroundExplainer):
 
     def _explainer(self) -> Any:
         rows = self.background().astype(np.float64)
-        tabular = library("lime.lime_tabular", self.name)
-        with contained():
+        tabular = import_extra("lime.lime_tabular", self.name)
+        with isolated_rng():
             made = tabular.LimeTabularExplainer(
                 rows,
                 mode="regression",

@@ -14,7 +14,7 @@ from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explainers.background import BackgroundExplainer, number
 from hepxai.explainers.base import CannotExplainError, Chunked, register
-from hepxai.explainers.libraries import contained, installed, library
+from hepxai.explainers.libraries import import_extra, installed, isolated_rng
 from hepxai.explainers.table.trees import FORESTS, counted_once, family, need_trees
 from hepxai.models.protocols import HasTrees
 from hepxai.models.table.rows import need_values
@@ -96,7 +96,7 @@ class TreeShap(BackgroundExplainer):
         values, score = np.empty(events.table()[0].shape), np.empty(len(events))
         tables = chunked.tables(self.name, progress=self.progress)
         for rows, x in zip(chunked.chunks, tables, strict=True):
-            with contained():
+            with isolated_rng():
                 found = self.explainer.shap_values(x.numpy(), check_additivity=False)
             values[rows] = _of_target(model, target, found if found.ndim == 3 else found[..., None])
             score[rows] = _shared_out(model, x.numpy(), target)
@@ -124,11 +124,11 @@ def _need_plain_trees(method: str, estimator: Any) -> None:
 
 
 def _explainer(method: str, estimator: Any, rows: NDArray[np.float32] | None) -> Any:
-    shap = library("shap", method)
+    shap = import_extra("shap", method)
     # An array would be cut down to 100 rows without a word.
     masker = None if rows is None else shap.maskers.Independent(rows, max_samples=len(rows))
     how = "tree_path_dependent" if rows is None else "interventional"
-    with contained():
+    with isolated_rng():
         try:
             trees = counted_once(estimator) if rows is None else estimator
             return shap.TreeExplainer(trees, masker, feature_perturbation=how)

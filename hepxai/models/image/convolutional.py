@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from hepxai.events import Events, Schema
 from hepxai.models.image.cards import ConvolutionalCard
-from hepxai.models.image.empty_columns import column_mean
 from hepxai.models.image.network import ImageNetworkModel, layout_of
 from hepxai.models.image.pixels import Pixels
-from hepxai.models.last import last_linear
+from hepxai.models.image.skip_empty_columns import column_mean
+from hepxai.models.last_layer import last_linear
 from hepxai.models.network import constant, output_names
 
 SAMPLE = 256

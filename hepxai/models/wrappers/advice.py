@@ -9,7 +9,7 @@ from torch import nn
 TABLE = "hepxai.SklearnModel({}, ('signal',), events.schema)"
 
 
-def how_to_wrap(candidate: object) -> str | None:
+def wrapping_advice(candidate: object) -> str | None:
     """Advice on wrapping an object as a model; None for objects of unrecognised types."""
     if isinstance(candidate, str | Path):
         return f"{str(candidate)!r} is a text; hepxai.load_model(path) reads a model that hepxai trained"

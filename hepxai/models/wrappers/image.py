@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from hepxai.core.chunks import image_rows
 from hepxai.events import Events, Schema
 from hepxai.events.images import LIT
-from hepxai.models.last import ends, last_linear
+from hepxai.models.last_layer import last_layer_io, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import constant, evaluating, same_inputs
+from hepxai.models.wrappers.activations import capture_activations
 from hepxai.models.wrappers.modules import as_logits, call_with_tensor, cast_like, naming_inputs, plain_module
-from hepxai.models.wrappers.recording import recording
 
 CLOSE = 1e-4
 """Relative difference up to which a head in single precision counts as linear."""
@@ -156,7 +156,7 @@ class ImageModel:
         """Outputs ``[B, O]`` and the maps ``[B, K, r, c]`` of a layer."""
         if layer not in self.feature_layers:
             raise ValueError(f"no maps of layer {layer!r}; there are {', '.join(self.feature_layers)}")
-        with recording(self.module, (layer,), 4, "maps are [event, map, row, column]") as seen:
+        with capture_activations(self.module, (layer,), 4, "maps are [event, map, row, column]") as seen:
             outputs = self.forward_image(x)
         if layer not in seen:
             raise ValueError(f"the module does not call its layer {layer}; name one that it calls, by `maps`")
@@ -197,7 +197,7 @@ class ImageModel:
 
         def run(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
             x = torch.as_tensor(events[rows].image()).contiguous(memory_format=torch.channels_last)
-            return ends(last, lambda: self._outputs(x))
+            return last_layer_io(last, lambda: self._outputs(x))
 
         with evaluating(self.module):
             parts = [run(rows) for rows in image_rows(len(events), self._shape)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from hepxai.models.wrappers.advice import how_to_wrap
+from hepxai.models.wrappers.advice import wrapping_advice
 
 SIZE = "; a pooling that loses events without particles needs size=batch.num_graphs"
 
@@ -27,7 +27,7 @@ def plain_module(module: object) -> nn.Module:
         If a parameter is not on the CPU, or has no value yet.
     """
     if not isinstance(module, nn.Module):
-        advice = how_to_wrap(module) or "write a torch.nn.Module whose forward calls it"
+        advice = wrapping_advice(module) or "write a torch.nn.Module whose forward calls it"
         raise TypeError(f"{type(module).__name__} is no torch.nn.Module; {advice}")
     plain: nn.Module = module
     while isinstance(inner := _inside(plain), nn.Module):

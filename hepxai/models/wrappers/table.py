@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hepxai.events import Events, Schema
-from hepxai.models.last import ends, last_linear
+from hepxai.models.last_layer import last_layer_io, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import evaluating
-from hepxai.models.wrappers.advice import how_to_wrap
+from hepxai.models.wrappers.activations import capture_activations
+from hepxai.models.wrappers.advice import wrapping_advice
 from hepxai.models.wrappers.modules import as_logits, call_with_tensor, cast_like, naming_inputs, plain_module
-from hepxai.models.wrappers.recording import recording
 
 ROWS = 65_536
 """Rows that are scored at a time."""
@@ -144,7 +144,7 @@ class TableModel:
     def forward_hidden(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits ``[B, O]`` and the values ``[B, H]`` of every hidden layer."""
         meaning = "neurons are the columns of a table [event, neuron]"
-        with recording(self.module, self.hidden_layers, 2, meaning) as seen:
+        with capture_activations(self.module, self.hidden_layers, 2, meaning) as seen:
             logits = self.forward_table(x)
         if missing := [name for name in self.hidden_layers if name not in seen]:
             raise ValueError(
@@ -156,7 +156,7 @@ class TableModel:
         """Output ``[E, O]`` and input ``[E, H]`` of the last ``nn.Linear``; the module must end there."""
         same_columns(self.schema, events.schema)
         rows = torch.as_tensor(np.require(events.table()[0], requirements=("C", "W")))
-        return ends(last_linear(self.module), lambda: self.forward_table(rows))
+        return last_layer_io(last_linear(self.module), lambda: self.forward_table(rows))
 
     def training_loss(self, z: Tensor, events: Events) -> Tensor:
         """Loss of every event, ``[E]``."""
@@ -218,12 +218,12 @@ class SklearnModel:
         wanted = "a classifier or regressor is needed"
         predicts = any(hasattr(self.estimator, name) for name in ("predict", "predict_proba"))
         if isinstance(self.estimator, type) or not predicts:
-            raise TypeError(how_to_wrap(self.estimator) or f"{kind} predicts nothing; {wanted}")
+            raise TypeError(wrapping_advice(self.estimator) or f"{kind} predicts nothing; {wanted}")
         size = getattr(self.estimator, "n_features_in_", None)
         if size is None and hasattr(self.estimator, "get_params"):
             raise ValueError(f"{kind} is not fitted: call its fit first, which must set n_features_in_")
         if size is None:
-            raise TypeError(how_to_wrap(self.estimator) or f"{kind} has no n_features_in_")
+            raise TypeError(wrapping_advice(self.estimator) or f"{kind} has no n_features_in_")
         if size != len(mine):
             raise ValueError(f"the estimator was fitted on {size} columns; the globals are {_listed(mine)}")
         names = tuple(getattr(self.estimator, "feature_names_in_", mine))

@@ -12,7 +12,7 @@ import numpy as np
 
 from hepxai.core.files import sha256
 from hepxai.simulate.config import digest
-from hepxai.simulate.generator import require
+from hepxai.simulate.generator import import_generator
 from hepxai.simulate.multijet.chunk import (
     COLLECTIONS,
     EVENT_COLUMNS,
@@ -98,7 +98,7 @@ def simulate_multijet(
 
 def _recipe(config: MultijetConfig, sample: str) -> Recipe:
     for package in ("pythia8mc", "fastjet"):
-        require(package)
+        import_generator(package)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     here = Path(__file__).parent
     code = {f"multijet.{name}": sha256(here / f"{name}.py") for name in _SOURCES}

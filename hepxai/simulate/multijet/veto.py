@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hepxai.simulate.generator import require
+from hepxai.simulate.generator import import_generator
 from hepxai.simulate.multijet.config import Veto
 
 _TOP = 6
@@ -28,7 +28,7 @@ def hooks(pythia: Any, veto: Veto) -> Any:
     pythia8mc.UserHooks
         With the attribute ``passed``, the number of events that no veto stopped.
     """
-    pythia8 = require("pythia8mc")
+    pythia8 = import_generator("pythia8mc")
 
     class Hooks(pythia8.UserHooks):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

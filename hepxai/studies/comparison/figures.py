@@ -20,12 +20,12 @@ from hepxai.plots.style import (
     axes_or_new,
     canvas,
     class_look,
+    escape_label,
     legend_above,
-    plain,
     style,
     styled,
 )
-from hepxai.studies.comparison.numbers import Convergence
+from hepxai.studies.comparison.numbers import MethodComparison
 
 
 def convergence_figure(
@@ -87,7 +87,7 @@ def _caption(name: str, found: Attribution, event: int, predicted: float | None)
 
 @styled
 def truth_shares(
-    found: Convergence, *, quantity: str = "", what: str = "among_hits", ax: Axes | None = None
+    found: MethodComparison, *, quantity: str = "", what: str = "among_hits", ax: Axes | None = None
 ) -> Axes:
     """Share of each method's |attribution| on the true hits in bins, and that of a map with all hits alike.
 
@@ -107,7 +107,9 @@ def truth_shares(
         value, error = as_arrays([getattr(part.shares[method], what) for part in found.bins])
         shift = 1.2 * half * ((i + 0.5) / len(found.methods) - 0.5)
         look = class_look(i) | ({"mfc": "white"} if i >= len(CLASS_COLOURS) else {})
-        ax.errorbar(middle + shift, value, error, ls="", ms=6, label=plain(short_method(method)), **look)
+        ax.errorbar(
+            middle + shift, value, error, ls="", ms=6, label=escape_label(short_method(method)), **look
+        )
     chance = [part.shares[found.methods[0]].chance for part in found.bins]
     ax.stairs(as_arrays(chance)[0], found.edges, color=INK, ls="--", lw=1.2, label="all hits alike")
     where = "hits" if what == "among_hits" else "image"

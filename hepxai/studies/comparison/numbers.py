@@ -21,7 +21,7 @@ from hepxai.models.protocols import Model
 Maps = Mapping[str, Attribution]
 
 
-def converge(
+def compare_methods(
     model: Model, events: Events, target: str, methods: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Attribution]:
     """Explain the same events with several methods.
@@ -45,7 +45,7 @@ def converge(
 
 
 @dataclass(frozen=True)
-class Convergence:
+class MethodComparison:
     """Agreement of methods over a population, all of it and in bins.
 
     Attributes
@@ -69,7 +69,7 @@ class Convergence:
     shares: Mapping[str, TruthShare]
     k: int
     edges: NDArray[np.float64] | None = None
-    bins: tuple[Convergence, ...] = ()
+    bins: tuple[MethodComparison, ...] = ()
     outside: int = 0
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ def compare(
     k: int = 10,
     quantity: NDArray[np.number] | None = None,
     edges: NDArray[np.float64] | None = None,
-) -> Convergence:
+) -> MethodComparison:
     """Agreement of maps over pixels with each other and with the truth.
 
     Parameters
@@ -150,10 +150,10 @@ def compare(
         for b in range(len(edges) - 1)
     )
     outside = int(np.count_nonzero(position < 0))
-    return Convergence(whole.methods, whole.rank, whole.top, whole.shares, k, edges, parts, outside)
+    return MethodComparison(whole.methods, whole.rank, whole.top, whole.shares, k, edges, parts, outside)
 
 
-def _compare(maps: Maps, truth: str, k: int) -> Convergence:
+def _compare(maps: Maps, truth: str, k: int) -> MethodComparison:
     rank = agreement_matrix(maps, hit_rank_agreement)
     top = agreement_matrix(maps, functools.partial(top_pixel_agreement, k=k))
-    return Convergence(tuple(maps), rank, top, {n: truth_share(m, truth) for n, m in maps.items()}, k)
+    return MethodComparison(tuple(maps), rank, top, {n: truth_share(m, truth) for n, m in maps.items()}, k)

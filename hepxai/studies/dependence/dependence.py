@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.core.estimate import Estimate, ratio_mean
-from hepxai.metrics.maps import Array
-from hepxai.metrics.null import Null, random_signs
+from hepxai.metrics.null import NullDistribution, random_signs
+from hepxai.metrics.reductions import Array
 from hepxai.studies.dependence.distances import absolute_products, absolute_sums
 
 
@@ -67,7 +67,7 @@ def distance_correlation(x: Array, y: Array, weight: Array) -> Estimate:
     return found.within("distance correlation", 0, 1)
 
 
-def if_independent(x: Array, y: Array, weight: Array, *, draws: int = 50, seed: int = 0) -> Null:
+def if_independent(x: Array, y: Array, weight: Array, *, draws: int = 50, seed: int = 0) -> NullDistribution:
     """Distance correlations of the same columns and weights without any dependence of x and y.
 
     V² is Σ p_i p_j A_ij B_ij, with A and B the doubly centred a and b; the null distribution is that of
@@ -88,7 +88,7 @@ def if_independent(x: Array, y: Array, weight: Array, *, draws: int = 50, seed: 
         return _root(float(q @ absolute_products(x, y, q) - 2 * sum(crossed) + products) / norm)
 
     if not norm > 0:
-        return Null(np.full(draws, np.nan))
+        return NullDistribution(np.full(draws, np.nan))
     return random_signs(correlation, len(p), draws=draws, seed=seed)
 
 

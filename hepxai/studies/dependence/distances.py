@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hepxai.core.jagged import IntArray
-from hepxai.metrics.maps import Array
+from hepxai.metrics.reductions import Array
 
 
 def absolute_sums(x: Array, weight: Array) -> Array:

@@ -15,8 +15,8 @@ from hepxai.plots.style import (
     FAINT,
     INK,
     axes_or_new,
+    escape_label,
     legend_above,
-    plain,
     style,
     styled,
 )
@@ -47,7 +47,7 @@ def mass_shapes(found: Sequence[Sculpting], before: Shape, *, xlabel: str) -> Fi
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
         shapes(found, before, ax=top)
         shape_ratios(found, ax=bottom)
-        bottom.set_xlabel(plain(xlabel))
+        bottom.set_xlabel(escape_label(xlabel))
     return figure
 
 

@@ -10,7 +10,7 @@ from scipy.stats import chi2 as chi2_distribution
 
 from hepxai.core.estimate import Estimate, share
 from hepxai.metrics.binning import bin_of
-from hepxai.metrics.maps import Array
+from hepxai.metrics.reductions import Array
 
 Flags = NDArray[np.bool_]
 

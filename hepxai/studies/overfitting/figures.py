@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import measured
-from hepxai.plots.style import BLUE, FAINT, SPLIT_COLOURS, axes_or_new, legend_above, plain, styled
+from hepxai.plots.style import BLUE, FAINT, SPLIT_COLOURS, axes_or_new, escape_label, legend_above, styled
 from hepxai.plots.training import quantity_name
 from hepxai.studies.overfitting.numbers import ImportanceShift
 
@@ -40,7 +40,7 @@ def importance_shift(found: ImportanceShift, *, title: str | None = None, ax: Ax
         label = f"{split}: {quantity_name(one.metric)} {one.score:.4g}"
         ax.errorbar(one.mean[order], rows + shift, xerr=one.error[order], label=label, **look)
     ax.axvline(0, color=FAINT, lw=1, zorder=0)
-    ax.set_yticks(rows, [plain(found.valid.names[i], 34) for i in order])
+    ax.set_yticks(rows, [escape_label(found.valid.names[i], 34) for i in order])
     ax.yaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(order) - 0.4, -0.6)
@@ -58,7 +58,7 @@ def _numbers(found: ImportanceShift, title: str | None) -> str:
     numbers = (
         f"distance {distance}, by chance {chance} ({found.significance:.1f} σ), χ² = {value:.1f} / {number}"
     )
-    return numbers if title is None else f"{plain(title)}: {numbers}"
+    return numbers if title is None else f"{escape_label(title)}: {numbers}"
 
 
 @styled
@@ -93,8 +93,8 @@ def distance_against_gap(
     ax.axhline(0, color=FAINT, lw=1, zorder=0)
     ax.axvline(0, color=FAINT, lw=1, zorder=0)
     for name, place in zip(names, zip(x, y, strict=True), strict=True):
-        ax.annotate(plain(name, 24), place, (6, 5), textcoords="offset points", fontsize="small")
-    ax.set(xlabel=plain(labels[0]), ylabel=plain(labels[1]))
+        ax.annotate(escape_label(name, 24), place, (6, 5), textcoords="offset points", fontsize="small")
+    ax.set(xlabel=escape_label(labels[0]), ylabel=escape_label(labels[1]))
     ax.margins(0.15)
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     legend_above(ax)

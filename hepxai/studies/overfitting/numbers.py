@@ -11,7 +11,7 @@ from scipy.stats import chi2, spearmanr
 
 from hepxai.core.estimate import Estimate
 from hepxai.metrics.importance import Importance
-from hepxai.metrics.null import Null
+from hepxai.metrics.null import NullDistribution
 
 Array = NDArray[np.float64]
 TOYS = 500
@@ -75,11 +75,11 @@ class ImportanceShift:
         return float(np.sqrt(np.sum(self.error**2)))
 
     @cached_property
-    def null(self) -> Null:
+    def null(self) -> NullDistribution:
         """Distances where nothing differs but the events: lengths of normal numbers with `covariance`."""
         scale = np.sqrt(np.linalg.eigvalsh(self.covariance).clip(min=0))
         drawn = np.random.default_rng(0).normal(size=(DRAWS, len(scale)))
-        return Null(np.sqrt(np.sum((drawn * scale) ** 2, axis=1)))
+        return NullDistribution(np.sqrt(np.sum((drawn * scale) ** 2, axis=1)))
 
     @property
     def excess(self) -> Estimate:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate
-from hepxai.core.resume import HasModule, Unfinished, key_of
+from hepxai.core.resume import HasModule, ResumableState, key_of
 from hepxai.events import Events
 from hepxai.explainers.base import CannotExplainError, configure, explain
 from hepxai.explainers.image.images import as_setting
@@ -129,7 +129,7 @@ def scan_smoothgrad(
     found = np.full((len(grid), len(MEASURES), 3), np.nan)
     asked = {"target": target, "truth": truth, "seed": seed, "grid": [list(map(str, g)) for g in grid]}
     key = "" if unfinished is None else _key(model, events, settings, **asked)
-    state = Unfinished(unfinished, key, {"points": found})
+    state = ResumableState(unfinished, key, {"points": found})
     for point in state.blocks("smoothgrad scan", len(grid), 1, progress=progress):
         level, copies = grid[point.start]
         maps = partial(explain, model, events, "smoothgrad", target=target, level=level, samples=copies)

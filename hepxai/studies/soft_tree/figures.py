@@ -23,8 +23,8 @@ from hepxai.plots.style import (
     axes_or_new,
     canvas,
     colours,
+    escape_label,
     legend_above,
-    plain,
     style,
     styled,
 )
@@ -74,8 +74,8 @@ def tree_diagram(
     says = f"{found.outputs[number]} {general(found.predictions[event, number], 3)} {unit}".strip()
     path = f"most probable path: {100 * found.paths[event, best]:.0f} %"
     ends = f"its leaf says {general(found.leaves[best, number], 3)} {unit}".strip()
-    ax.plot([], [], color=RED, lw=4, label=plain(f"{path}, {ends}"))
-    ax.plot([], [], color=INK, lw=4, label=plain(f"all paths together: {says}"))
+    ax.plot([], [], color=RED, lw=4, label=escape_label(f"{path}, {ends}"))
+    ax.plot([], [], color=INK, lw=4, label=escape_label(f"all paths together: {says}"))
     legend_above(ax, columns=2)
     ax.set(xlim=(-0.7, leaves - 0.3), ylim=(-0.95, float(y.max()) + 0.55))
     ax.set_axis_off()
@@ -190,7 +190,7 @@ def _window(masks: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def _titled(ax: Axes, text: str, colour: str) -> None:
-    ax.set_title(plain(text, 90), loc="left", fontsize="small", color=colour, pad=3)
+    ax.set_title(escape_label(text, 90), loc="left", fontsize="small", color=colour, pad=3)
     ax.tick_params(labelsize="x-small")
     ax.yaxis.label.set_fontsize("small")
     ax.xaxis.label.set_fontsize("small")

@@ -17,7 +17,7 @@ def labels_of(attribution: Attribution, axis: str) -> tuple[str, ...]:
     return attribution.labels.get(axis) or tuple(f"{axis} {i + 1}" for i in range(size))
 
 
-def single(attribution: Attribution, *, layer: str | None = None, head: str | None = None) -> Attribution:
+def reduced(attribution: Attribution, *, layer: str | None = None, head: str | None = None) -> Attribution:
     """Reduce to one number per particle or pair.
 
     A named layer or head is selected; heads, repeats and the like are averaged, features are summed.

@@ -24,7 +24,7 @@ def last_linear(module: nn.Module) -> nn.Linear:
     return found[-1]
 
 
-def ends(layer: nn.Linear, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+def last_layer_io(layer: nn.Linear, run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """Output ``[B, O]`` and input ``[B, H]`` of the layer that gives the outputs which ``run`` returns.
 
     Raises

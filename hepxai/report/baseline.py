@@ -10,17 +10,17 @@ from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.formatting import general, measured
 from hepxai.plots.scores import sides
 from hepxai.report.content import ReportContent
-from hepxai.report.maps import Map
+from hepxai.report.layer_attributions import LayerAttribution
 from hepxai.report.section import ERRORS, Section, Table
 
 PARTS = ("baseline", "attributions", "residual", "logit")
 
 
-def closure_part(content: ReportContent, found: Map) -> Section:
+def closure_part(content: ReportContent, found: LayerAttribution) -> Section:
     """From the logit at the baseline to the score, class by class; nothing for a method without a sum."""
     full, (signal, background) = found.full, sides(found.full.events.schema)
     text = _baseline(content, found)
-    if full.span is None or full.residual is None or not found.of_model or full.target != signal:
+    if full.output_change is None or full.residual is None or not found.of_model or full.target != signal:
         return Section("closure", "", text=text)
     means = {name: _means(content, found, name) for name in content.classes}
     if len(means) == 2:
@@ -30,10 +30,10 @@ def closure_part(content: ReportContent, found: Map) -> Section:
     return Section("closure", "", text=text, tables=[_table(means, signal)], numbers=_numbers(means))
 
 
-def carried(content: ReportContent, found: Map) -> str:
+def carried(content: ReportContent, found: LayerAttribution) -> str:
     """How much of the difference between the classes the attributions hold; "" where they have no sum."""
     full, (signal, background) = found.full, sides(found.full.events.schema)
-    if full.span is None or full.residual is None or not found.of_model or full.target != signal:
+    if full.output_change is None or full.residual is None or not found.of_model or full.target != signal:
         return ""
     part = _difference(_means(content, found, signal), _means(content, found, background))
     of, whole = (
@@ -67,15 +67,15 @@ def _difference(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(a.value - b.value, np.hypot(a.error, b.error), a.n_eff + b.n_eff)
 
 
-def _means(content: ReportContent, found: Map, name: str) -> Estimate:
+def _means(content: ReportContent, found: LayerAttribution, name: str) -> Estimate:
     full, score = found.full, content.scores_of(found.full.events)
-    span, residual = np.asarray(full.span), np.asarray(full.residual)
-    parts = np.stack([score - span, span + residual, residual, score], axis=1)
+    output_change, residual = np.asarray(full.output_change), np.asarray(full.residual)
+    parts = np.stack([score - output_change, output_change + residual, residual, score], axis=1)
     own = full.events.label == full.events.schema.classes.index(name)
     return ratio_mean(parts[own], np.ones(int(own.sum())), full.events.weight[own])
 
 
-def _baseline(content: ReportContent, found: Map) -> list[str]:
+def _baseline(content: ReportContent, found: LayerAttribution) -> list[str]:
     """What the method compares each event with."""
     settings, first = found.full.settings, content.events.schema.classes[0]
     if "baseline" not in settings:
@@ -109,7 +109,7 @@ def _beyond(signal: str) -> str:
     )
 
 
-def baseline_table(found: Map) -> list[Table]:
+def baseline_table(found: LayerAttribution) -> list[Table]:
     """Baseline particle of every type, with units, where the method states it."""
     values = found.full.settings.get("baseline_values")
     if values is None:

@@ -16,10 +16,10 @@ from hepxai.plots.style import (
     CLASS_COLOURS,
     INK,
     SPLIT_COLOURS,
+    add_footnote,
     axes_or_new,
+    escape_label,
     legend_above,
-    noted,
-    plain,
     styled,
 )
 
@@ -48,18 +48,20 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
         Those without a residual are left out, and so are events whose output does not change at all.
     """
     ax = axes_or_new(ax)
-    complete = {k: a for k, a in attributions.items() if a.residual is not None and a.span is not None}
+    complete = {
+        k: a for k, a in attributions.items() if a.residual is not None and a.output_change is not None
+    }
     found = {k: v[~np.isnan(v)] for k, v in ((k, relative_residual(a)) for k, a in complete.items())}
     found = {k: np.maximum(v, EXACT) for k, v in found.items()}
     edges = _decades(np.concatenate([*found.values(), np.array([1e-3, 1e-2])]))
     for i, (method, values) in enumerate(found.items()):
         filled, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
         colour, line = LINES[i % len(LINES)], STEPS[(i + i // len(LINES)) % len(STEPS)]
-        ax.stairs(filled, edges, lw=2, ls=line, color=colour, label=plain(short_method(method)))
+        ax.stairs(filled, edges, lw=2, ls=line, color=colour, label=escape_label(short_method(method)))
         median = residual_checks(complete[method])["median_residual"]
         if len(values) and np.isfinite(median):
             ax.axvline(max(median, EXACT), color=colour, lw=1, ls=":")
-        noted(ax, complete[method].caveat)
+        add_footnote(ax, complete[method].caveat)
     ax.set(
         xlabel="|residual| / |change of output|", ylabel="events", xscale="log", xlim=(edges[0], edges[-1])
     )
@@ -95,9 +97,9 @@ def fidelity_points(
         value, error = (_finite([row[names[i]].get(k) for i in known]) for k in ("value", "error"))
         look: dict[str, Any] = {"color": SPLIT_COLOURS.get(split, INK), "marker": "s^o"[s % 3]}
         y = len(names) - 1 - np.array(known, dtype=float) + shift
-        ax.errorbar(value, y, xerr=np.nan_to_num(error), ls="", ms=7, label=plain(split), **look)
+        ax.errorbar(value, y, xerr=np.nan_to_num(error), ls="", ms=7, label=escape_label(split), **look)
     ax.axvline(1, color=INK, lw=1, ls=":")
-    ax.set_yticks(range(len(names)), [plain(FIGURES.get(n, n)) for n in reversed(names)])
+    ax.set_yticks(range(len(names)), [escape_label(FIGURES.get(n, n)) for n in reversed(names)])
     ax.tick_params(axis="y", which="both", length=0)
     ax.set(xlabel="surrogate against the model (1 = identical)", ylim=(-0.6, len(names) - 0.4))
     ax.margins(x=0.08)

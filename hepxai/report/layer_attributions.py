@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hepxai.attribution import Attribution
 from hepxai.core.formatting import method_name, short_method
-from hepxai.metrics.maps import in_focus, is_directed, labels_of, single, whole_pairs
+from hepxai.metrics.reductions import in_focus, is_directed, labels_of, reduced, whole_pairs
 from hepxai.plots.means import layers, particle_groups, relative_to_uniform, sums_to_one
 from hepxai.plots.scores import sides
 from hepxai.report.content import ReportContent
@@ -15,7 +15,7 @@ from hepxai.report.section import ERRORS, population, splits_of
 
 
 @dataclass(frozen=True)
-class Map:
+class LayerAttribution:
     """One number per particle or pair, and where it came from.
 
     Attributes
@@ -83,20 +83,20 @@ class Map:
         if len(names) < 2:
             return {}
         full = relative_to_uniform(self.full) if self.relative else self.full
-        return {head: single(full, layer=self.layer or None, head=head) for head in names}
+        return {head: reduced(full, layer=self.layer or None, head=head) for head in names}
 
 
-def maps(content: ReportContent, axis: str | None = None) -> Iterator[Map]:
+def maps(content: ReportContent, axis: str | None = None) -> Iterator[LayerAttribution]:
     """Every method and layer, optionally only those that run over "particle" or "pair"."""
     for method, full in content.explained.items():
         if full.axes[0] in ("particle", "pair") and axis in (None, full.axes[0]):
             relative = sums_to_one(full)
             shown = relative_to_uniform(full) if relative else full
             for layer, plain in layers(shown).items():
-                yield Map(method, layer, whole_pairs(plain), full, relative)
+                yield LayerAttribution(method, layer, whole_pairs(plain), full, relative)
 
 
-def by_place(found: Map) -> str:
+def by_place(found: LayerAttribution) -> str:
     """End of the caption of a figure by type, where there is but one type."""
     names, _ = particle_groups(found.plain.events)
     if names == found.plain.events.schema.types:
@@ -104,7 +104,7 @@ def by_place(found: Map) -> str:
     return f" All particles are {names[0].rpartition(' ')[0]}s: they are grouped by their place in pT."
 
 
-def signed(found: Map) -> str:
+def signed(found: LayerAttribution) -> str:
     """What the sign of a value means, with the class names of the card."""
     target, (_, other) = found.full.target, sides(found.full.events.schema)
     return f"Positive values push the logit of {target} up, negative ones down, towards {other}."

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def recording(
+def capture_activations(
     module: nn.Module, layers: Sequence[str], axes: int, meaning: str
 ) -> Iterator[dict[str, Tensor]]:
     """Record what layers give in the pass that is made meanwhile; a layer that is not called has no entry.

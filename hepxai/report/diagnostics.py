@@ -13,11 +13,11 @@ from hepxai.attribution import Attribution
 from hepxai.attribution.residuals import relative_residual, residual_checks
 from hepxai.core.formatting import measured, percentage, short_method
 from hepxai.metrics.agreement import rank_agreement
-from hepxai.metrics.maps import is_directed
-from hepxai.plots.trust import FIGURES, fidelity_points, residuals
+from hepxai.metrics.reductions import is_directed
+from hepxai.plots.diagnostics import FIGURES, fidelity_points, residuals
 from hepxai.report.columns import column_agreements
 from hepxai.report.content import ReportContent
-from hepxai.report.maps import maps
+from hepxai.report.layer_attributions import maps
 from hepxai.report.pixels import pixel_agreements
 from hepxai.report.section import ERRORS, Section, Table, drawn, number, titled
 
@@ -54,7 +54,9 @@ def residuals_section(content: ReportContent) -> Section:
 
 def complete(content: ReportContent) -> dict[str, Attribution]:
     """Those explanations that promise completeness."""
-    return {k: a for k, a in content.explained.items() if a.residual is not None and a.span is not None}
+    return {
+        k: a for k, a in content.explained.items() if a.residual is not None and a.output_change is not None
+    }
 
 
 def residual_numbers(attribution: Attribution) -> dict[str, float]:

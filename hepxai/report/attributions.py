@@ -11,19 +11,19 @@ from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import measured
 from hepxai.metrics.isolation import attention_from_rest, isolation
-from hepxai.metrics.maps import in_focus
+from hepxai.metrics.reductions import in_focus
 from hepxai.plots.means import Means, pair_name, quantity, type_means
 from hepxai.plots.style import canvas, style
 from hepxai.plots.types import feature_matrix, matrix_bar, particle_types
-from hepxai.report.closure import baseline_table, closure_part
+from hepxai.report.baseline import baseline_table, closure_part
 from hepxai.report.columns import column_sections
 from hepxai.report.content import ReportContent
-from hepxai.report.maps import Map, by_place, maps, signed
+from hepxai.report.layer_attributions import LayerAttribution, by_place, maps, signed
 from hepxai.report.pairs import pair_section
 from hepxai.report.pixels import pixel_maps, pixel_sections
 from hepxai.report.section import (
     ERRORS,
-    Drawn,
+    CaptionedFigure,
     Section,
     Table,
     capital,
@@ -41,7 +41,7 @@ def looked_sections(content: ReportContent) -> Iterator[Section]:
     if pixel_maps(content):
         yield from pixel_sections(content)
     else:
-        yield glance_section(content)
+        yield overview_section(content)
     yield from column_sections(content)
     for found in maps(content):
         build = pair_section if found.full.axes[0] == "pair" else particle_section
@@ -51,7 +51,7 @@ def looked_sections(content: ReportContent) -> Iterator[Section]:
 # --- all methods side by side ----------------------------------------------------------------
 
 
-def glance_section(content: ReportContent) -> Section:
+def overview_section(content: ReportContent) -> Section:
     """How strongly the pair in focus is tied together, in a number that all methods share."""
     rows = list(_isolations(content))
     pairs = pair_name(content.focus)
@@ -94,7 +94,7 @@ def _share(measure: Any, raw: Attribution, focus: tuple[str, str], name: str) ->
 # --- particles -------------------------------------------------------------------------------
 
 
-def particle_section(content: ReportContent, found: Map) -> Section:
+def particle_section(content: ReportContent, found: LayerAttribution) -> Section:
     """Means per particle type, and per feature where the method tells features apart."""
     means, closure = type_means(found.plain), closure_part(content, found)
     numbers = {"unit": quantity(found.plain), "particle_types": means.rows(), "closure": closure.numbers}
@@ -120,7 +120,7 @@ def particle_section(content: ReportContent, found: Map) -> Section:
     )
 
 
-def _histograms(found: Map, means: Means) -> dict[str, Any]:
+def _histograms(found: LayerAttribution, means: Means) -> dict[str, Any]:
     classes, types = means.labels[:2]
     return {
         f"{found.key}/types_{c}": row_histogram(means.value[i], means.error[i], types, "particle")
@@ -128,7 +128,7 @@ def _histograms(found: Map, means: Means) -> dict[str, Any]:
     }
 
 
-def _types_figure(found: Map, means: Means) -> Drawn:
+def _types_figure(found: LayerAttribution, means: Means) -> CaptionedFigure:
     what = "Mean attribution per particle of each type, all its features together"
     caption = f"{what}; {found.about}{by_place(found)}"
     size = (7.0, 1.8 + 0.75 * len(means.labels[1]))
@@ -141,7 +141,7 @@ def _features_only(attribution: Attribution) -> Attribution:
     return attribution
 
 
-def _features_figure(found: Map, features: Attribution) -> Drawn:
+def _features_figure(found: LayerAttribution, features: Attribution) -> CaptionedFigure:
     moved, still = _without_still(features)
     means = type_means(moved)
     classes, kinds, names = means.labels
@@ -154,7 +154,7 @@ def _features_figure(found: Map, features: Attribution) -> Drawn:
     caption = f"Mean attribution per particle of each type and feature; {found.about}{by_place(found)}"
     if still:
         caption += f" Not shown, as exactly 0 in every particle (equal to the baseline): {', '.join(still)}."
-    return Drawn(f"{found.key}_features", figure, caption, wide=True)
+    return CaptionedFigure(f"{found.key}_features", figure, caption, wide=True)
 
 
 def _without_still(features: Attribution) -> tuple[Attribution, list[str]]:
