@@ -1,22 +1,17 @@
-"""A long pass that goes on where it was interrupted."""
+"""State of a long pass in a file, so that an interrupted pass resumes."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from hepxai.attribution.storage import fingerprint
 from hepxai.core.console import track
 from hepxai.core.files import read_tensors, write_tensors
-from hepxai.events import Events
 
 SECONDS = 20.0
 """Between two states that are written."""
@@ -29,7 +24,7 @@ class ResumableState:
     ----------
     path : Path, optional
     key : str
-        Of all that the result depends on; see `key_of`.
+        Hash of everything that the result depends on.
     arrays : mapping of str to ndarray
         The state; filled in place.
     """
@@ -76,33 +71,3 @@ class ResumableState:
     def _write(self, done: int) -> None:
         if self.path is not None:
             write_tensors(self.path, self.arrays, {"unfinished": json.dumps({"key": self.key, "done": done})})
-
-
-@runtime_checkable
-class HasModule(Protocol):
-    """A model that can be told from others by its parameters."""
-
-    @property
-    def module(self) -> nn.Module:
-        """Torch module that holds them."""
-        ...
-
-
-def key_of(
-    models: Sequence[HasModule],
-    populations: Sequence[Events],
-    weight: NDArray[np.float64],
-    settings: Mapping[str, Any],
-) -> str:
-    """Hash of the parameters of models, of events with what is read of them, of weights and settings."""
-    digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
-    for model in models:
-        for value in model.module.state_dict().values():
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    for events in populations:
-        digest.update(fingerprint(events).encode())
-        of_events = (events.globals, events.label, events.targets)
-        for column in (events.particles, events.p4, events.type, *of_events, *events.truth.values()):
-            digest.update(np.ascontiguousarray(column).data)
-    digest.update(np.ascontiguousarray(weight).data)
-    return digest.hexdigest()

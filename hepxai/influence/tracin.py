@@ -13,10 +13,11 @@ from torch import Tensor
 
 from hepxai.attribution import Attribution
 from hepxai.core.jagged import IntArray
-from hepxai.core.resume import ResumableState, key_of
+from hepxai.core.resume import ResumableState
 from hepxai.events import Events
 from hepxai.influence.result import SIDES, Influence
 from hepxai.influence.training_gradients import Checkpoints, Layers, Source, checked
+from hepxai.models.fingerprint import key_of
 
 Array = NDArray[np.float64]
 ROWS = 1024

@@ -297,8 +297,8 @@ class ShapleyInteraction(ShapleyExplainer):
     Roubens, Int. J. Game Theory 28 (1999) 547). Each of the two ordered pairs has half of it, as in SHAP: the
     entries of a pair of particles add up to its interaction, and ``φ_i - Σ_j I_ij / 2`` is left for i itself.
 
-    The entries of an event add up to ``output_change = 1/2 Σ_i {[v(N) - v(N∖i)] - [v(i) - v(∅)]}``: half of what
-    the particles add to all others more than to the empty event.
+    The entries of an event add up to ``output_change = 1/2 Σ_i {[v(N) - v(N∖i)] - [v(i) - v(∅)]}``: half of
+    what the particles add to all others more than to the empty event.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ class SoftTree(Explainer):
     def attribute(self, model: HasSoftTree, events: Events, target: str) -> Attribution:
         """Signed attribution of every pixel, axes ("event", "row", "column"), channels summed.
 
-        ``output_change`` is ``Σ_i ±w_i·h``: the sum of the log-odds of the decisions on the path, without biases.
+        ``output_change`` is ``Σ_i ±w_i·h``: the log-odds of the decisions on the path without biases.
         """
         chunked, weight = Chunked.of_images(events), model.node_weights()
         values = np.empty((len(events), *events.image_layout().shape[1:]), dtype=np.float32)

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate
-from hepxai.core.resume import HasModule, ResumableState, key_of
+from hepxai.core.resume import ResumableState
 from hepxai.events import Events
 from hepxai.explainers.base import CannotExplainError, configure, explain
 from hepxai.explainers.image.images import as_setting
 from hepxai.metrics.pixels import map_correlation, truth_share
+from hepxai.models.fingerprint import HasModule, key_of
 from hepxai.models.protocols import DifferentiableImage
 
 MEASURES = ("share", "chance", "of_all", "stability")
