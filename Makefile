@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-quick lint bench wheel clean help
+.PHONY: demo test test-quick lint bench wheel environment clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,8 @@ bench: $(VENV)/.dev ## Ratios against named peers, one thread
 
 wheel: $(VENV)/.dev ## Build the wheel and try it in a clean environment from an unrelated folder
 	bash .ci/wheel $(BIN)/python
+
+environment: $(VENV)/.dev ## Set up .venv with everything that the other targets need
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) hepxai-demo dist build
