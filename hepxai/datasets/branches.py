@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,7 @@ import awkward as ak
 from uproot.interpretation.jagged import AsJagged
 from uproot.interpretation.objects import AsObjects, AsStridedObjects
 
-from hepxai.datasets.expressions import ExpressionError
-from hepxai.datasets.kinematics import SPELLINGS
+from hepxai.datasets.columns import ExpressionError
 
 _NUMBERS = re.compile(
     r"^(std::)?vector<(unsigned )?(bool|char|short|int|long|long long|float|double|U?\w+_t)>$"
@@ -22,19 +21,6 @@ _NUMBERS = re.compile(
 _BASIC = 60  # streamer types below it are numbers, and arrays of them
 _MEMBERWISE = 1 << 14  # bit of the version that precedes a vector
 _HEADER_BYTES = 10_000  # bytes that show how objects are stored
-#: Members of ROOT's vector classes (TLorentzVector, TVector2, ROOT::Math::LorentzVector) ...
-_MEMBERS = {
-    "pt": "fPt",
-    "eta": "fEta",
-    "phi": "fPhi",
-    "mass": "fM",
-    "energy": "fE fT",
-    "px": "fX",
-    "py": "fY",
-    "pz": "fZ",
-}
-#: ... and the members that contain them.
-_HOLDERS = ("", "fP.", "fCoordinates.")
 
 
 @dataclass(frozen=True)
@@ -126,6 +112,37 @@ class Names:
         remedy = f"write {' or '.join(paths)}" if len(paths) > 1 else "rename all but one in the file"
         raise ExpressionError(f"{len(others) + 1} branches of {self.where} are called {name!r}; {remedy}")
 
+    def aliases(self, column: Column) -> list[str]:
+        """All names of a column."""
+        return [name for name, columns in self._reached.items() if columns == [column]]
+
+    def empty(self, name: str, tree: Any) -> ak.Array:
+        """No values, with the type of a column; reads nothing.
+
+        Raises
+        ------
+        ExpressionError
+            If uproot has no columns for the type.
+        """
+        column = self[name]
+        try:
+            return column.of(ak.Array(column.form(tree).length_zero_array()))
+        except MemoryError:
+            raise
+        except Exception as problem:  # uproot says in many ways that a C++ type has no columns
+            raise ExpressionError(
+                f"branch {column.name} of {self.where} has type {column.type(tree)}, not numbers"
+            ) from problem
+
+    def resolve(self, names: Iterable[str]) -> dict[str, Column]:
+        """Columns of several names."""
+        return {name: self[name] for name in names}
+
+
+def arrays_of(columns: Mapping[str, Column], arrays: ak.Array) -> dict[str, ak.Array]:
+    """Values of several columns from arrays of the tree."""
+    return {name: column.of(arrays) for name, column in columns.items()}
+
 
 def is_rntuple(tree: Any) -> bool:
     """True for an RNTuple, False for a TTree."""
@@ -187,32 +204,6 @@ def _fields(form: Any) -> Iterator[tuple[str, ...]]:
         yield from ((name, *rest) for rest in _fields(content))
 
 
-# --- objects with momenta --------------------------------------------------------------------------
-
-
-def spellings(pattern: str, name: str) -> list[str]:
-    """Possible names of a quantity: ``Muon_pt`` under ``Muon_{}``, ``lep.fP.fX`` in an object ``lep``."""
-    spelled = SPELLINGS.get(name, (name,))
-    if "{}" in pattern:
-        return [pattern.replace("{}", s) for s in spelled]
-    inside = (*spelled, *_MEMBERS.get(name, "").split())
-    return [f"{pattern.rstrip('.')}.{holder}{s}" for holder in _HOLDERS for s in inside]
-
-
-def objects(names: Collection[str]) -> Mapping[str, set[str]]:
-    """Momentum components of each ROOT vector object among the columns of a tree."""
-    suffixes = {f".{h}{s}": c for c, texts in _MEMBERS.items() for s in texts.split() for h in _HOLDERS}
-    ends = {suffix.lstrip("."): suffix for suffix in suffixes}
-    vectors: dict[str, set[str]] = defaultdict(set)
-    for name in names:
-        parts = name.split(".")
-        for n in (2, 1):
-            if (suffix := ends.get(".".join(parts[-n:]))) and len(parts) > n:
-                vectors[name.removesuffix(suffix)].add(suffixes[suffix])
-                break
-    return vectors
-
-
 # --- columns that cannot be read -------------------------------------------------------------------
 
 
@@ -230,6 +221,11 @@ def misread(branch: Any) -> bool:
     memberwise = in_vector and kind.header_bytes and int.from_bytes(start[4:6]) & _MEMBERWISE
     streamers = (s for versions in branch.file.streamers.values() for s in versions.values())
     return bool(memberwise) or any(s.member("fCheckSum").to_bytes(4) in start for s in streamers)
+
+
+def misread_branches(tree: Any, names: Iterable[str]) -> list[str]:
+    """Names of the branches that uproot would decode to wrong numbers."""
+    return [name for name in names if misread(tree[name])]
 
 
 def read_error(branch: Any, start: int, stop: int) -> Exception | None:

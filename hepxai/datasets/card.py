@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import keyword
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from hepxai.cards import Card, entry_error, nearest
+from hepxai.datasets.columns import ExpressionError
 from hepxai.datasets.expressions import Expression
 from hepxai.datasets.vocabulary import FUNCTIONS
 from hepxai.events.images import LIT, ImageAxis, ImageLayout
@@ -132,6 +134,15 @@ class Particle(Card):
     features: dict[str, Feature] = Field(default_factory=dict)
     truth: dict[str, Expression] = Field(default_factory=dict)
 
+    def collection(self, name: str) -> str:
+        """Prefix of the branches; the name of the type where they share none."""
+        if len(self.branches) > 1:
+            return name
+        one = self.branches[0]
+        text = one.partition("{}")[0] if isinstance(one, str) else next(iter(one.values())).rpartition("_")[0]
+        prefix = text.rstrip("_.")
+        return prefix if prefix.isidentifier() else name  # an expression has no prefix
+
     @model_validator(mode="before")
     @classmethod
     def _order_of_the_file(cls, data: Any) -> Any:
@@ -224,6 +235,14 @@ class DatasetCard(Card):
     image: Image | None = None
     focus: Focus | None = None
     split: Split = Split()
+
+    @contextmanager
+    def at(self, *place: str | int) -> Iterator[None]:
+        """Errors of expressions inside are about this entry of the card."""
+        try:
+            yield
+        except (ExpressionError, TypeError) as problem:
+            raise self.error(place, str(problem)) from problem
 
     def located(self, folder: Path) -> Self:
         """Card whose files are found from anywhere."""

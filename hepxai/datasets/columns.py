@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -12,14 +12,25 @@ from numpy.typing import NDArray
 
 from hepxai.core.jagged import IntArray, take_rows
 
-if TYPE_CHECKING:
-    from hepxai.datasets.branches import Column, Names
-
 Array = NDArray[Any]
 
 
 class ReadError(ValueError):
-    """Data that cannot be used; the text names file, tree, branch and entry, and what to do."""
+    """Unusable data; the text names file, tree, branch and entry, and a remedy."""
+
+
+class ExpressionError(ValueError):
+    """Unusable expression; the text quotes the token."""
+
+    row: int | None = None  # position of the event that it is about
+
+
+class RowError(IndexError):
+    """Invalid value in the event at position ``row``."""
+
+    def __init__(self, row: int, text: str) -> None:
+        self.row = row
+        super().__init__(text)
 
 
 def jagged(content: Array | ak.Array, offsets: IntArray) -> ak.Array:
@@ -47,21 +58,10 @@ def records(fields: Mapping[str, Array], offsets: IntArray) -> ak.Array:
 
 @dataclass(frozen=True)
 class Records:
-    """Particles whose fields are computed when somebody asks for more than how many there are."""
+    """Particles whose fields are computed on demand: counting them needs the offsets only."""
 
     offsets: IntArray
     compute: Callable[[], ak.Array]
-
-
-def materialise(value: Any) -> Any:
-    """Particles with their fields; anything else as it is."""
-    return value.compute() if isinstance(value, Records) else value
-
-
-def as_numpy(value: Any) -> Any:
-    """An ndarray where there is one number per event, whatever computed it."""
-    per_event = isinstance(value, ak.Array) and value.layout.purelist_depth == 1
-    return ak.to_numpy(value) if per_event and value.layout.is_numpy else value
 
 
 def take(values: Any, rows: IntArray) -> Any:
@@ -83,10 +83,10 @@ def _is_plain(layout: Any) -> bool:
 def column(array: ak.Array) -> Any:
     """Column in its simplest form; whole numbers as int64, so that differences cannot wrap around.
 
-    Numbers from 2^63 on stay unsigned: `hepxai.datasets.operators` refuses what is not exact with them.
+    Numbers from 2^63 on stay unsigned: `hepxai.datasets.vocabulary.refuse_unsigned` guards them.
     """
     if "?" in str(array.type):
-        array = ak.fill_none(array, np.nan, axis=-1)  # a value that is not there
+        array = ak.fill_none(array, np.nan, axis=-1)  # None is a missing value
     layout = array.layout
     if layout.is_numpy and layout.purelist_depth == 1:
         return whole_numbers(np.asarray(layout.data))
@@ -105,56 +105,76 @@ def whole_numbers(content: Array) -> Array:
     return content.astype(np.int64, copy=False) if content.dtype.kind in "iu" else content
 
 
-class Branches:
-    """Columns of a chunk, loaded when first asked for; ``used`` names those that were.
+class Columns(dict[str, Any]):
+    """Columns of a chunk by name, in their simplest form; converted when first used.
 
     Parameters
     ----------
-    load : callable
-        Awkward array of a column.
-    names : Names
-        Columns of the tree, by all their names.
+    arrays : mapping of str to awkward array
+        As read from the file, by the same names.
+    all_names : frozenset of str
+        Names of all columns of the tree.
     replace : mapping of str to callable
-        What to do with the flat values of some columns (missing values).
+        Replacement of missing values: flat values to flat values.
     where : str
         ``path:tree``, for messages.
-    start : int
-        Entry number of the first row.
+    entries : ndarray, [E]
+        Entry number of every row.
+
+    Attributes
+    ----------
+    flat : dict of str to (ndarray, ndarray)
+        Flat values and offsets of the columns with a list of numbers per event.
     """
 
     def __init__(
         self,
-        load: Callable[[Column], ak.Array],
+        arrays: Mapping[str, ak.Array],
         *,
-        names: Names,
+        all_names: frozenset[str],
         replace: Mapping[str, Callable[[Array], Array]],
         where: str,
-        start: int = 0,
+        entries: IntArray,
     ) -> None:
-        self._load, self._replace, self._names = load, replace, names
-        self.where, self.start = where, start
-        self._cache: dict[Column, Any] = {}
+        super().__init__()
+        self._arrays, self._replace = arrays, replace
+        self.all_names, self.where, self.entries = all_names, where, entries
+        self.flat: dict[str, tuple[Array, IntArray]] = {}
 
-    @property
-    def all_names(self) -> frozenset[str]:
-        """Names of all columns."""
-        return self._names.all_names
-
-    @property
-    def used(self) -> tuple[Column, ...]:
-        """Columns that were asked for."""
-        return tuple(self._cache)
-
-    def __getitem__(self, name: str) -> Any:
-        wanted = self._names[name]
-        if wanted not in self._cache:
-            self._cache[wanted] = self._replaced(wanted.name, column(self._load(wanted)))
-        return self._cache[wanted]
-
-    def _replaced(self, name: str, value: Any) -> Any:
-        if name not in self._replace:
-            return value
+    def __missing__(self, name: str) -> Any:
+        value, replace = column(self._arrays[name]), self._replace.get(name)
         if not isinstance(value, ak.Array):
-            return self._replace[name](value)
-        content, offsets = flatten(value)
-        return jagged(self._replace[name](content), offsets)
+            value = value if replace is None else replace(value)
+        elif replace is not None or _is_plain(value.layout):
+            content, offsets = flatten(value)
+            if replace is not None:
+                content = replace(content)
+                value = jagged(content, offsets)
+            self.flat[name] = content, offsets
+        self[name] = value
+        return value
+
+    def take(self, rows: IntArray) -> Columns:
+        """The same columns for some of the events."""
+        return _Taken(self, rows)
+
+
+class _Taken(Columns):
+    """Columns for some of the events of a chunk."""
+
+    def __init__(self, columns: Columns, rows: IntArray) -> None:
+        super().__init__(
+            {},
+            all_names=columns.all_names,
+            replace={},
+            where=columns.where,
+            entries=columns.entries[rows],
+        )
+        self._columns, self._rows = columns, rows
+
+    def __missing__(self, name: str) -> Any:
+        value = take(self._columns[name], self._rows)
+        if name in self._columns.flat:
+            self.flat[name] = flatten(value)
+        self[name] = value
+        return value

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from hepxai.datasets.branches import objects, spellings
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.inspection import FileReport, Shape, TreeReport
-from hepxai.datasets.kinematics import convention, patterns
+from hepxai.datasets.naming import convention, objects, patterns, spellings
 from hepxai.datasets.sources import is_remote
 from hepxai.datasets.vocabulary import FUNCTIONS
 

@@ -1,8 +1,6 @@
-"""Expressions on cards: a whitelisted Python syntax tree, evaluated over columns. Nothing is executed.
+"""Syntax of expressions on cards: a Python syntax tree in which everything outside a whitelist is refused.
 
-An expression is parsed once (`parse`), which refuses everything outside the vocabulary, and evaluated
-against a lookup of names. See `hepxai.datasets.vocabulary` for the functions and `hepxai.datasets.operators`
-for the arithmetic.
+`hepxai.datasets.evaluation` evaluates the tree over columns; nothing is executed.
 """
 
 from __future__ import annotations
@@ -11,57 +9,45 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache, reduce
-from typing import Annotated, Any, Protocol
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Annotated, Any
 
-import numpy as np
 from pydantic import AfterValidator, BeforeValidator
 
-from hepxai.cards import CardError, nearest
-from hepxai.datasets.columns import ReadError, as_numpy, materialise
-from hepxai.datasets.gathering import RowError
-from hepxai.datasets.operators import BINARY, NO_TEXT, binary, masked, refuse_unsigned, signed
-from hepxai.datasets.vocabulary import FUNCTIONS, attribute, condition
+from hepxai.cards import nearest
+from hepxai.datasets.columns import ExpressionError
+from hepxai.datasets.vocabulary import FUNCTIONS
 
 _LONGEST, _DEEPEST = 10_000, 100
 _WHOLE_ONLY = "whole numbers have 64 bits; write 1e20, say"
 _IN_PARTS = "write it in parts, as new_variables:"
-_WHOLE = 2**63  # whole numbers are of 64 bits, as those of branches
+WHOLE = 2**63  # whole numbers have 64 bits, as in branches
+NO_TEXT = "text has no arithmetic; compare it, as in kind == 'GG'"
 
 
-class Lookup(Protocol):
-    """Values of the names in an expression; dotted names (``muon.pt``) are passed whole."""
-
-    def place(self, row: int) -> str:
-        """File and entry of an event, for messages."""
-
-    def __call__(self, name: str) -> Any:
-        """Value of a name."""
-
-    def in_file(self, name: str) -> Any:
-        """Value of a name before cuts and in file order, which is what stored positions count in."""
+def _power(base: Any, exponent: Any) -> Any:
+    """Power; a whole number that would not fit into 64 bits is a float instead."""
+    if isinstance(base, int) and isinstance(exponent, int) and exponent * (abs(base).bit_length() - 1) > 63:
+        base = float(base)
+    result = base**exponent
+    if isinstance(result, complex):
+        raise ValueError("the result is not a real number")
+    return result
 
 
-@dataclass(frozen=True)
-class InFile:
-    """Names of the first argument of ``take()``."""
-
-    names: Lookup
-
-    def place(self, row: int) -> str:
-        """File and entry of an event, for messages."""
-        return self.names.place(row)
-
-    def __call__(self, name: str) -> Any:
-        """Value of a name before cuts and in file order."""
-        return self.names.in_file(name)
-
-    in_file = __call__
-
-
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: _power,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+}
+COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
@@ -78,46 +64,23 @@ _INSTEAD: dict[type[ast.AST], str] = {
     ast.IsNot: "write !=",
 }
 
-_REFUSED = (TypeError, ValueError, IndexError, AttributeError, NotImplementedError, ZeroDivisionError)
 
-
-class ExpressionError(ValueError):
-    """An expression that cannot be used; the text quotes the token."""
-
-    row: int | None = None  # event that it is about
-
-
-class UnknownNameError(ExpressionError):
-    """A name that nothing defines; says which known one is nearest."""
-
-    def __init__(self, name: str, where: str, known: Iterable[str]) -> None:
-        self.name, self.where, self.all_names = name, where, tuple(known)
-        super().__init__(f"no branch or variable {name!r} in {where}{nearest(name, self.all_names)}")
-
-    def among(self, more: Iterable[str]) -> UnknownNameError:
-        """The same error where more names are known."""
-        return UnknownNameError(self.name, self.where, (*more, *self.all_names))
-
-
+@lru_cache(maxsize=4096)
 def parse(text: str) -> ast.expr:
     """Syntax tree of an expression, with everything outside the vocabulary refused.
 
     Raises
     ------
     ExpressionError
-        Quoting the token, with what to write instead.
+        Quoting the token and what to write instead.
     """
-    return _parse(" ".join(text.split()))
-
-
-@lru_cache(maxsize=4096)
-def _parse(text: str) -> ast.expr:
+    text = " ".join(text.split())
     if len(text) > _LONGEST:
-        raise ExpressionError(f"in {_short(text)!r}: {len(text):,} characters; {_IN_PARTS}")
+        raise ExpressionError(f"in {shorten_text(text)!r}: {len(text):,} characters; {_IN_PARTS}")
     try:
         tree = ast.parse(text, mode="eval").body
     except (RecursionError, MemoryError):
-        raise ExpressionError(f"in {_short(text)!r}: nested too deeply; {_IN_PARTS}") from None
+        raise ExpressionError(f"in {shorten_text(text)!r}: nested too deeply; {_IN_PARTS}") from None
     except (SyntaxError, ValueError) as problem:
         raise ExpressionError(_syntax(text, problem)) from None
     for node in _nodes(tree, text):
@@ -132,7 +95,9 @@ def _nodes(tree: ast.AST, text: str) -> Iterator[ast.AST]:
         yield from level
         level = [child for node in level for child in ast.iter_child_nodes(node)]
     if level:
-        raise ExpressionError(f"in {_short(text)!r}: more than {_DEEPEST} levels of nesting; {_IN_PARTS}")
+        raise ExpressionError(
+            f"in {shorten_text(text)!r}: more than {_DEEPEST} levels of nesting; {_IN_PARTS}"
+        )
 
 
 def _syntax(text: str, problem: Exception) -> str:
@@ -140,17 +105,17 @@ def _syntax(text: str, problem: Exception) -> str:
         return "found nothing; write an expression"
     for wrong, right in (("&&", "and"), ("||", "or"), ("!", "not")):
         if wrong in text.replace("!=", ""):
-            return f"in {_short(text)!r}: found {wrong!r}; write {right!r}"
+            return f"in {shorten_text(text)!r}: found {wrong!r}; write {right!r}"
     if re.search(r"(?<![=<>!])=(?!=)", text):
-        return f"in {_short(text)!r}: found '='; write '=='"
+        return f"in {shorten_text(text)!r}: found '='; write '=='"
     if re.search(r"\d{100}", text):
-        return f"in {_short(text)!r}: {_WHOLE_ONLY}"
+        return f"in {shorten_text(text)!r}: {_WHOLE_ONLY}"
     column = getattr(problem, "offset", None)
     at = f" at {text[column - 1 :][:20]!r}" if column and column <= len(text) else ""
     comma = (
         "" if text.count("(") == text.count(")") else " (inside YAML's [ ] or { }, quote text with commas)"
     )
-    return f"in {_short(text)!r}: syntax not understood{at}; check brackets and operators{comma}"
+    return f"in {shorten_text(text)!r}: syntax not understood{at}; check brackets and operators{comma}"
 
 
 def _permit(node: ast.AST, text: str) -> None:
@@ -162,14 +127,14 @@ def _permit(node: ast.AST, text: str) -> None:
         case ast.Constant(value=bool() | int() | float() | str()):
             _permit_number(node.value, text)
         case ast.BinOp(left=ast.Constant(value=str())) | ast.BinOp(right=ast.Constant(value=str())):
-            raise ExpressionError(f"in {_short(text)!r}: {NO_TEXT}")
+            raise ExpressionError(f"in {shorten_text(text)!r}: {NO_TEXT}")
         case ast.BoolOp() | ast.BinOp() | ast.UnaryOp() | ast.Name() | ast.Attribute() | ast.Subscript():
             pass
         case ast.boolop() | ast.unaryop() | ast.expr_context():
             pass
         case ast.operator() if type(node) in BINARY:
             pass
-        case ast.cmpop() if type(node) in _COMPARE:
+        case ast.cmpop() if type(node) in COMPARE:
             pass
         case _:
             found = ast.get_source_segment(text, node) if isinstance(node, ast.expr) else type(node).__name__
@@ -178,13 +143,14 @@ def _permit(node: ast.AST, text: str) -> None:
 
 
 def _permit_number(value: Any, text: str) -> None:
-    if isinstance(value, int) and value >= _WHOLE:
-        raise ExpressionError(f"in {_short(text)!r}: {_WHOLE_ONLY}")
+    if isinstance(value, int) and value >= WHOLE:
+        raise ExpressionError(f"in {shorten_text(text)!r}: {_WHOLE_ONLY}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ExpressionError(f"in {_short(text)!r}: a number beyond 1.8e308; write a smaller one")
+        raise ExpressionError(f"in {shorten_text(text)!r}: a number beyond 1.8e308; write a smaller one")
 
 
-def _short(text: str) -> str:
+def shorten_text(text: str) -> str:
+    """Expression for a message, cut if it is long."""
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
@@ -217,99 +183,6 @@ def _permit_compare(node: ast.Compare, text: str) -> None:
                     f"in {text!r}: {found!r} is grouped before the comparison; "
                     "write `and`/`or` instead of `&`/`|`, or put the comparisons in parentheses"
                 )
-
-
-def evaluate(text: str, lookup: Lookup) -> Any:
-    """Value of an expression.
-
-    Parameters
-    ----------
-    text : str
-    lookup : Lookup
-        Values of names.
-
-    Returns
-    -------
-    number, ndarray (one value per event) or awkward array (one value per particle, or records)
-    """
-    try:
-        with np.errstate(all="ignore"):  # NaN and inf are reported where they matter, with file and entry
-            return materialise(_value(parse(text), lookup))
-    except RecursionError:
-        raise ExpressionError(f"in {_short(text)!r}: nested too deeply; use fewer new_variables") from None
-    except ExpressionError as problem:
-        if problem.row is None:
-            raise
-        raise ExpressionError(f"{lookup.place(problem.row)}: {problem}") from problem
-
-
-def _value(node: ast.expr, lookup: Lookup) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    try:
-        name = _dotted(node)
-        return lookup(name) if name is not None else signed(as_numpy(_compute(node, lookup)))
-    except (ExpressionError, CardError, ReadError):
-        raise
-    except OverflowError as problem:
-        raise ExpressionError(f"in {ast.unparse(node)!r}: the number is too large") from problem
-    except _REFUSED as problem:
-        reason = str(problem).strip().split("\n")[0]
-        refusal = ExpressionError(f"in {ast.unparse(node)!r}: {reason}")
-        refusal.row = problem.row if isinstance(problem, RowError) else None
-        raise refusal from problem
-
-
-def _compute(node: ast.expr, lookup: Lookup) -> Any:
-    match node:
-        case ast.BoolOp(op=op, values=values):
-            joined = operator.and_ if isinstance(op, ast.And) else operator.or_
-            return reduce(joined, [condition(_value(v, lookup)) for v in values])
-        case ast.UnaryOp(op=op, operand=operand):
-            return _unary(op, _value(operand, lookup))
-        case ast.BinOp(left=left, op=op, right=right):
-            return binary(type(op), _value(left, lookup), _value(right, lookup))
-        case ast.Compare():
-            return _comparison(node, lookup)
-        case ast.Call(func=ast.Name(id=name), args=args):
-            return _call(name, args, lookup)
-        case ast.Attribute(value=value, attr=name):
-            return attribute(_value(value, lookup), name)
-        case ast.Subscript(value=value, slice=mask):
-            return masked(materialise(_value(value, lookup)), _value(mask, lookup))
-    raise ExpressionError(f"{ast.unparse(node)!r} is not allowed")
-
-
-def _call(name: str, args: list[ast.expr], lookup: Lookup) -> Any:
-    scopes = [lookup] * len(args)
-    if name == "take":
-        scopes[0] = InFile(lookup)
-    values = [_value(a, s) for a, s in zip(args, scopes, strict=True)]
-    if name != "count":  # which needs no fields
-        values = [materialise(v) for v in values]
-    refuse_unsigned(name, values)
-    return FUNCTIONS[name].compute(*values)
-
-
-def _unary(op: ast.unaryop, value: Any) -> Any:
-    if isinstance(op, ast.Not | ast.Invert):
-        return ~condition(value)
-    refuse_unsigned("-", [value])
-    return -value if isinstance(op, ast.USub) else +value
-
-
-def _comparison(node: ast.Compare, lookup: Lookup) -> Any:
-    sides = [_value(side, lookup) for side in (node.left, *node.comparators)]
-    results = [_COMPARE[type(op)](a, b) for op, a, b in zip(node.ops, sides, sides[1:], strict=False)]
-    return reduce(operator.and_, results)
-
-
-def _dotted(node: ast.expr) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and (head := _dotted(node.value)) is not None:
-        return f"{head}.{node.attr}"
-    return None
 
 
 def _checked(text: str) -> str:

@@ -1,81 +1,45 @@
-"""Momenta from whichever of their components an ntuple holds."""
+"""Formulas between the components of momenta."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-#: Value of another quantity of the same particles.
-Quantities = Callable[[str], Array]
 
-#: How ntuples spell the components in branch names.
-SPELLINGS = {
-    "pt": ("pt", "Pt", "PT", "pT"),
-    "eta": ("eta", "Eta"),
-    "phi": ("phi", "Phi"),
-    "mass": ("mass", "Mass", "m", "M"),
-    "energy": ("energy", "Energy", "E", "e"),
-    "px": ("px", "Px", "PX"),
-    "py": ("py", "Py", "PY"),
-    "pz": ("pz", "Pz", "PZ"),
-}
 #: Components in units of momentum.
 MOMENTA = ("pt", "mass", "energy", "px", "py", "pz")
 
 
-def convention(have: Collection[str]) -> tuple[str, ...] | None:
-    """Components to read: pt, eta, phi or px, py, pz, without eta or pz for transverse momentum.
+class Formula(NamedTuple):
+    """A quantity that follows from others of the same particles."""
 
-    Where a file has both, the complete one: energy goes with px, py, pz; mass with pt, eta, phi.
-    """
-    polar, cartesian = ("pt", "eta", "phi"), ("px", "py", "pz")
-    by_energy = "energy" in have and "mass" not in have
-    for components in (cartesian, polar) if by_energy else (polar, cartesian):
-        if set(components) <= set(have):
-            return components
-    return next((c for c in (("pt", "phi"), ("px", "py")) if set(c) <= set(have)), None)
+    inputs: tuple[str, ...]
+    compute: Callable[..., Array]
 
 
-def patterns(names: Iterable[str]) -> Mapping[str, set[str]]:
-    """Patterns such as ``Muon_{}``, and the components that branches of these names have under each."""
-    found: dict[str, set[str]] = {}
-    for name in (n for n in names if not {*n} & {*"{}"}):  # no pattern can stand for those
-        for component, spellings in SPELLINGS.items():
-            for spelled in spellings:
-                if name.endswith(spelled):
-                    found.setdefault(f"{name[: -len(spelled)]}{{}}", set()).add(component)
-                if name.startswith(spelled):
-                    found.setdefault(f"{{}}{name[len(spelled) :]}", set()).add(component)
-                for inside in re.finditer(rf"(?<=[_.]){spelled}(?=[_.])", name):  # jet_pt_0
-                    pattern = f"{name[: inside.start()]}{{}}{name[inside.end() :]}"
-                    found.setdefault(pattern, set()).add(component)
-    return {pattern: have for pattern, have in found.items() if convention(have)}
-
-
-def _momentum2(q: Quantities, *, polar: bool) -> Array:
-    """Squared momentum in double precision: it is about to be subtracted from E²."""
-    if polar:
-        return np.asarray(np.square(q("pt") * np.cosh(q("eta"), dtype=np.float64)))
-    squares = [np.square(q(n), dtype=np.float64) for n in ("px", "py", "pz")]
-    return np.asarray(squares[0] + squares[1] + squares[2])
-
-
-def mass_from_energy(q: Quantities, *, polar: bool) -> Array:
-    """√(E² - p²), and -√(p² - E²) where E < p, as in ROOT."""
-    energy = np.asarray(q("energy"), dtype=np.float64)
-    square = energy**2 - _momentum2(q, polar=polar)
+def _mass(energy: Array, momentum2: Array) -> Array:
+    """√(E² - p²), and -√(p² - E²) where E < p, as in ROOT; in double precision, for it is a difference."""
+    square = np.asarray(energy, dtype=np.float64) ** 2 - momentum2
     mass: Array = np.copysign(np.sqrt(np.abs(square)), square)
     return mass.astype(np.float32)
 
 
-def energy_from_mass(q: Quantities) -> Array:
+def _mass_of_polar(energy: Array, pt: Array, eta: Array) -> Array:
+    return _mass(energy, np.square(pt * np.cosh(eta, dtype=np.float64)))
+
+
+def _mass_of_cartesian(energy: Array, *momentum: Array) -> Array:
+    x, y, z = (np.square(p, dtype=np.float64) for p in momentum)
+    return _mass(energy, x + y + z)
+
+
+def _energy(pt: Array, eta: Array, mass: Array) -> Array:
     """√(p² + m²), and √max(p² - m², 0) for a mass below 0, as in ROOT."""
-    momentum, mass = q("pt") * np.cosh(q("eta")), np.asarray(q("mass"))
+    momentum, mass = pt * np.cosh(eta), np.asarray(mass)
     energy = np.asarray(np.hypot(momentum, mass))
     below = mass < 0
     if below.any():
@@ -84,21 +48,27 @@ def energy_from_mass(q: Quantities) -> Array:
     return energy
 
 
-#: Quantities that follow from others, for particles stored as pt, eta, phi ...
-FROM_POLAR: dict[str, Callable[[Quantities], Array]] = {
-    "px": lambda q: q("pt") * np.cos(q("phi")),
-    "py": lambda q: q("pt") * np.sin(q("phi")),
-    "pz": lambda q: q("pt") * np.sinh(q("eta")),
+ENERGY_FROM_MASS = Formula(("pt", "eta", "mass"), _energy)
+#: Mass of particles that are stored as pt, eta, phi, and as px, py, pz.
+MASS_FROM_ENERGY = {
+    "pt": Formula(("energy", "pt", "eta"), _mass_of_polar),
+    "px": Formula(("energy", "px", "py", "pz"), _mass_of_cartesian),
 }
-#: ... and for those stored as px, py, pz.
-FROM_CARTESIAN: dict[str, Callable[[Quantities], Array]] = {
-    "pt": lambda q: np.hypot(q("px"), q("py")),
-    "eta": lambda q: np.arcsinh(q("pz") / q("pt")),
-    "phi": lambda q: np.arctan2(q("py"), q("px")),
+#: Quantities of particles that are stored as pt, eta, phi ...
+FROM_POLAR = {
+    "px": Formula(("pt", "phi"), lambda pt, phi: pt * np.cos(phi)),
+    "py": Formula(("pt", "phi"), lambda pt, phi: pt * np.sin(phi)),
+    "pz": Formula(("pt", "eta"), lambda pt, eta: pt * np.sinh(eta)),
+}
+#: ... and of those stored as px, py, pz.
+FROM_CARTESIAN = {
+    "pt": Formula(("px", "py"), np.hypot),
+    "eta": Formula(("pz", "pt"), lambda pz, pt: np.arcsinh(pz / pt)),
+    "phi": Formula(("py", "px"), np.arctan2),
 }
 #: Features that follow from the momenta.
-DERIVED: dict[str, Callable[[Quantities], Array]] = {
-    "log_pt": lambda q: np.log(q("pt")),
-    "sin_phi": lambda q: np.sin(q("phi")),
-    "cos_phi": lambda q: np.cos(q("phi")),
+DERIVED = {
+    "log_pt": Formula(("pt",), np.log),
+    "sin_phi": Formula(("phi",), np.sin),
+    "cos_phi": Formula(("phi",), np.cos),
 }

@@ -1,167 +1,133 @@
-"""The particles of one type in a chunk: cut, ordered, and asked for their quantities by name."""
+"""Particles of one type in a chunk: cut, ordered, with their quantities by name."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self
 
 import awkward as ak
 import numpy as np
+from numpy.typing import NDArray
 
-from hepxai.cards import nearest
 from hepxai.core.jagged import IntArray, local_index, parents, take_rows
-from hepxai.datasets.branches import objects, spellings
-from hepxai.datasets.card import Particle
-from hepxai.datasets.columns import Array, ReadError, Records, flatten, jagged, materialise, records, take
-from hepxai.datasets.expressions import ExpressionError, UnknownNameError, evaluate
-from hepxai.datasets.gathering import kind_of
+from hepxai.datasets.card import NODE_FEATURES, DatasetCard
+from hepxai.datasets.columns import (
+    Array,
+    Columns,
+    ExpressionError,
+    ReadError,
+    Records,
+    flatten,
+    jagged,
+    records,
+    take,
+)
+from hepxai.datasets.evaluation import Lookup, UnknownNameError, evaluate, materialise
 from hepxai.datasets.kinematics import (
     DERIVED,
+    ENERGY_FROM_MASS,
     FROM_CARTESIAN,
     FROM_POLAR,
+    MASS_FROM_ENERGY,
     MOMENTA,
-    SPELLINGS,
-    convention,
-    energy_from_mass,
-    mass_from_energy,
-    patterns,
 )
+from hepxai.datasets.naming import SPELLINGS, BranchMap
+from hepxai.datasets.vocabulary import condition, kind_of
 from hepxai.events import P4
 
-if TYPE_CHECKING:
-    from hepxai.datasets.scope import ExpressionContext
-
-
-@dataclass(frozen=True)
-class BranchMap:
-    """Branches or expressions for the names of a particle type's quantities.
-
-    A pattern with ``{}`` has the quantity in that place; one without is an object such as a TLorentzVector.
-    """
-
-    pattern: str | Mapping[str, str]
-    events: ExpressionContext
-
-    def own(self, name: str) -> str | None:
-        """Branch or expression of a quantity, None where there is none."""
-        if not isinstance(self.pattern, str):
-            return self.pattern.get(name) or (self.pattern.get("E") if name == "energy" else None)
-        return next((s for s in spellings(self.pattern, name) if s in self.events.all_names), None)
-
-    def values(self, name: str) -> Any:
-        """Column of a quantity."""
-        source = self.own(name)
-        if source is None:
-            raise ExpressionError(f"{self.events.where} has no {name} for {self.pattern}")
-        known = source in self.events.all_names  # a branch may be called like its particle type
-        return self.events.branch(source) if known else evaluate(source, self.events)
-
-    @cached_property
-    def components(self) -> tuple[str, ...]:
-        """Components of momentum to read."""
-        found = [n for n in SPELLINGS if self.own(n)]
-        components = convention(found)
-        if components is None:
-            have = ", ".join(found) or "no momenta"
-            raise ExpressionError(
-                f"found {have} for {self.pattern} in {self.events.where}{self._hint()}; needs pt, eta, phi "
-                "or px, py, pz (without eta or pz for transverse momentum)"
-            )
-        return components
-
-    def _hint(self) -> str:
-        known = self.events.all_names
-        things = [*patterns(known), *objects(known)]
-        return nearest(self.pattern, things) if isinstance(self.pattern, str) else ""
-
-
+_PER_GEV = {"GeV": 1.0, "MeV": 1000.0}
 _OF_ONE_PARTICLE = frozenset(["index", *SPELLINGS, *DERIVED])
 
 
-def collection_name(card: Particle, name: str) -> str:
-    """Prefix of the branches that a particle type is read from; its own name where they share none."""
-    if len(card.branches) > 1:
-        return name
-    one = card.branches[0]
-    text = one.partition("{}")[0] if isinstance(one, str) else next(iter(one.values())).rpartition("_")[0]
-    prefix = text.rstrip("_.")
-    return prefix if prefix.isidentifier() else name  # an expression has no prefix
-
-
 class Particles:
-    """Particles of one type; a view that computes what it is asked for.
+    """Particles of one type; a view that computes quantities on demand.
 
-    ``rows`` are positions in ``root``, which holds all particles of the collection; ``events`` are
-    positions of the events in those of ``root``. None stands for all.
+    Parameters
+    ----------
+    name : str
+        Type.
+    card : DatasetCard
+    maps : tuple of BranchMap
+        Where the file has the quantities; several where each stands for one particle per event.
+    columns : Columns
+    lookup : Lookup
+        Values of the card's names, for expressions.
+
+    Attributes
+    ----------
+    rows : ndarray or None
+        Positions in ``root``, which holds all particles of the collection; None stands for all.
+    events : ndarray or None
+        Positions of the events in those of ``root``.
+    n : int
+        Number of particles.
+    cut_flow : dict of str to (int, int)
+        Particles before and after each cut.
     """
 
-    def __init__(self, name: str, card: Particle, events: ExpressionContext, scale: float) -> None:
-        self.name, self.card, self.scale = name, card, scale
-        # The events own their particles: a circle of references would keep chunks until garbage is collected.
-        self.names = cast("ExpressionContext", weakref.proxy(events))
-        self.sets = [BranchMap(p, self.names) for p in card.branches]
-        self.components = self.sets[0].components if self.moving else ()
-        self._root: Particles | None = None
+    def __init__(
+        self, name: str, card: DatasetCard, maps: tuple[BranchMap, ...], columns: Columns, lookup: Lookup
+    ) -> None:
+        self.name, self.maps, self.columns = name, maps, columns
+        self.dataset, self.card, self.scale = card, card.particles[name], _PER_GEV[card.units]
+        # The lookup owns its particles: a reference cycle would keep chunks until garbage is collected.
+        self.lookup: Lookup = weakref.proxy(lookup)
+        self.moving = self.card.momenta is None  # detector hits have no four-momenta
+        self.components = self._components() if self.moving else ()
+        self.transverse = len(self.components) == 2  # missing momentum
+        self._root: Self | None = None
         self.rows: IntArray | None = None
         self.events: IntArray | None = None
+        self.cut_flow: dict[str, tuple[int, int]] = {}
         self._cache: dict[str, Array] = {}
         self._active: set[str] = set()
-        self.counted = self.components[0] if self.moving else self._any_branch()
-        first = self.sets[0].values(self.counted)
-        self.scalar = not isinstance(first, ak.Array)
-        self.offsets = np.arange(len(events) + 1) * len(self.sets) if self.scalar else flatten(first)[1]
-        self._refuse_impossible()
+        self.counted = self.components[0] if self.moving else self._counting_branch()
+        first = self._column(maps[0], self.counted)
+        scalar = not isinstance(first, ak.Array)
+        self.offsets = np.arange(len(columns.entries) + 1) * len(maps) if scalar else flatten(first)[1]
+        self.n = int(self.offsets[-1])
+        #: Whether every event has exactly one, whatever is in the file.
+        self.one_each = scalar and len(maps) == 1 and not self.card.cuts
+        if not scalar:
+            self._refuse_lists()
 
-    def _any_branch(self) -> str:
-        """Feature without momenta that is a branch: its values are what counts the particles."""
-        names = [f.expression for f in self.card.features.values()]
-        found = next((n for n in names if self.sets[0].own(n)), None)
-        if found is None:
+    def _components(self) -> tuple[str, ...]:
+        have = self.maps[0]
+        if have.components is None:
+            listed = ", ".join(have.have) or "no momenta"
             raise ExpressionError(
-                f"no branch of {self.names.where} counts the particles of {self.sets[0].pattern}; with "
+                f"found {listed} for {have.pattern} in {self.columns.where}{have.hint}; needs pt, eta, phi "
+                "or px, py, pz (without eta or pz for transverse momentum)"
+            )
+        return have.components
+
+    def _counting_branch(self) -> str:
+        """Feature without momenta that is a branch: its values count the particles."""
+        names = [f.expression for f in self.card.features.values()]
+        branch = next((n for n in names if self.maps[0][n]), None)
+        if branch is None:
+            raise ExpressionError(
+                f"no branch of {self.columns.where} counts the particles of {self.maps[0].pattern}; with "
                 "momenta: none one of features: has to be a branch of this name"
             )
-        return found
+        return branch
 
-    def _refuse_impossible(self) -> None:
-        if not self.scalar and len(self.sets) > 1:
+    def _refuse_lists(self) -> None:
+        if len(self.maps) > 1:
             raise ExpressionError(
                 "a list of branches is for branches with one value per event; these have many"
             )
-        if not self.scalar and self.transverse:
-            found = " and ".join(self.components)
+        if self.transverse:
+            have = " and ".join(self.components)
             raise ExpressionError(
-                f"found only {found} in {self.names.where}; particles need eta or pz as well"
+                f"found only {have} in {self.columns.where}; particles need eta or pz as well"
             )
 
     @property
-    def root(self) -> Particles:
+    def root(self) -> Self:
         """All particles of the collection."""
         return self if self._root is None else self._root
-
-    @property
-    def moving(self) -> bool:
-        """Whether they have four-momenta; detector hits have none."""
-        return self.card.momenta is None
-
-    @property
-    def transverse(self) -> bool:
-        """Whether only transverse momentum is known (missing momentum)."""
-        return len(self.components) == 2
-
-    @property
-    def one_each(self) -> bool:
-        """Whether every event has exactly one, whatever is in the file."""
-        return self.scalar and len(self.sets) == 1 and not self.card.cuts
-
-    @property
-    def n(self) -> int:
-        """Number of particles."""
-        return int(self.offsets[-1])
 
     # --- subsets -----------------------------------------------------------------------------
 
@@ -169,7 +135,7 @@ class Particles:
         view = copy(self)
         view._root = self.root
         view.rows = rows if self.rows is None else self.rows[rows]
-        view.offsets, view.events = offsets, events
+        view.offsets, view.events, view.n = offsets, events, len(rows)
         view._cache, view._active = {}, set()
         return view
 
@@ -182,9 +148,31 @@ class Particles:
         """The particles where a mask is true."""
         if keep.all():
             return self
-        kept_before = np.zeros(self.n + 1, dtype=np.int64)
-        np.cumsum(keep, out=kept_before[1:])
-        return self._view(np.flatnonzero(keep), kept_before[self.offsets], self.events)
+        before = np.zeros(self.n + 1, dtype=np.int64)
+        np.cumsum(keep, out=before[1:])
+        return self._view(np.flatnonzero(keep), before[self.offsets], self.events)
+
+    def cut(self, step: str, keep: Array) -> Self:
+        """The particles where a mask is true, counted in the cut flow."""
+        selected = self.where(keep)
+        selected.cut_flow = self.cut_flow | {step: (self.n, selected.n)}
+        return selected
+
+    def selected(self) -> Self:
+        """The particles after cuts, order and limit of the card."""
+        particles = self
+        for step, cut in self.card.cuts.items():
+            with self.dataset.at("particles", self.name, "cuts", step):
+                mask = condition(particles.spread(evaluate(cut, particles)))
+            particles = particles.cut(step, mask)
+        if self.dataset.image is not None and self.dataset.image.outside == "drop":
+            particles = particles.cut("inside the image", particles.inside())
+        with self.dataset.at("particles", self.name, "order_by"):
+            particles = particles.ordered(particles.spread(evaluate(self.card.order_by, particles)))
+        maximum = self.card.max
+        if maximum is None or np.diff(particles.offsets).max(initial=0) <= maximum:
+            return particles
+        return particles.where(local_index(particles.offsets) < maximum)
 
     def ordered(self, key: Array) -> Self:
         """By increasing key inside each event, ties in file order; only events out of order are sorted."""
@@ -199,11 +187,14 @@ class Particles:
         rows[unsorted] = unsorted[np.lexsort((key[unsorted], parent[unsorted]))]
         return self._view(rows, self.offsets, self.events)
 
-    def leading(self, maximum: int) -> Self:
-        """The first ``maximum`` of every event."""
-        if np.diff(self.offsets).max(initial=0) <= maximum:
-            return self
-        return self.where(local_index(self.offsets) < maximum)
+    def inside(self) -> NDArray[np.bool_]:
+        """Mask of the particles inside the image, ``[n]``; true for types that are not drawn."""
+        layout = self.dataset.image_layout
+        if layout is None or self.name not in layout.types:
+            return np.ones(self.n, dtype=np.bool_)
+        axes = (layout.rows, layout.columns)
+        rows, columns = (self.flat(a.feature).astype(np.float32, copy=False) for a in axes)
+        return layout.pixels(rows, columns) >= 0
 
     # --- quantities --------------------------------------------------------------------------
 
@@ -214,18 +205,18 @@ class Particles:
         if self._has(name):
             return jagged(self.flat(name), self.offsets)
         value = materialise(self._event_value(name))
-        if isinstance(value, ak.Array) and name in self.names.all_names:
+        if isinstance(value, ak.Array) and name in self.columns.all_names:
             return jagged(self._rows_of(self.root.aligned(value, name, lists=True)), self.offsets)
         return value if self.events is None else take(value, self.events)
 
     def in_file(self, name: str) -> Any:
-        """Value of a name for all particles of the file, in its order: what stored positions count in."""
+        """Value of a name for all particles of the file, in its order: stored positions refer to it."""
         if name == "self":
             value = materialise(self.root.records())
         elif self._has(name):
             value = jagged(self.root.flat(name), self.root.offsets)
         else:
-            value = self.names.in_file(name)
+            value = self.lookup.in_file(name)
         return value if self.events is None else take(value, self.events)
 
     def _has(self, name: str) -> bool:
@@ -233,37 +224,43 @@ class Particles:
         return (
             name in _OF_ONE_PARTICLE
             or (declared and name not in self._active)
-            or self.sets[0].own(name) is not None
+            or self.maps[0][name] is not None
         )
 
     def _event_value(self, name: str) -> Any:
         try:
-            return self.names(name)
+            return self.lookup(name)
         except UnknownNameError as problem:
-            raise problem.among(self._own_names()) from None
-
-    def _own_names(self) -> list[str]:
-        pattern = self.sets[0].pattern
-        if not isinstance(pattern, str):
-            return [*pattern, *self.card.features]
-        before, after = pattern.split("{}") if "{}" in pattern else (f"{pattern}.", "")
-        ours = [b for b in self.names.all_names if b.startswith(before) and b.endswith(after)]
-        return [b[len(before) : len(b) - len(after)] for b in ours] + list(self.card.features)
+            raise problem.among([*self.maps[0].quantities, *self.card.features]) from None
 
     def flat(self, name: str) -> Array:
-        """Values of a quantity, ``[n]``; kept, for it may be asked for again."""
+        """Values of a quantity, ``[n]``, cached."""
         if name not in self._cache:
             self._cache[name] = self.once(name)
         return self._cache[name]
 
     def once(self, name: str) -> Array:
-        """Values of a quantity, ``[n]``, not kept."""
+        """Values of a quantity, ``[n]``, not cached."""
         if name in self._cache:
             return self._cache[name]
         # Declared features may sum over the particles that are left, so each view has its own.
-        known = self.root._cache.get(name) if name in _OF_ONE_PARTICLE else None
-        with np.errstate(all="ignore"):  # what is not finite is refused later, with file and entry
-            return self._compute(name) if known is None else self._rows_of(known)
+        values = self.root._cache.get(name) if name in _OF_ONE_PARTICLE else None
+        with np.errstate(all="ignore"):  # values that are not finite are refused later, with file and entry
+            return self._compute(name) if values is None else self._rows_of(values)
+
+    def table(self, names: tuple[str, ...], *, cached: bool = False) -> NDArray[np.float32]:
+        """Quantities ``[n, len(names)]``; 0 where the type has no such feature, 1 for ``is_<type>``."""
+        table = np.zeros((self.n, len(names)), dtype=np.float32)
+        for i, name in enumerate(names):
+            if name == f"is_{self.name}":
+                table[:, i] = 1
+            elif (self.moving and name in NODE_FEATURES) or name in self.card.features:
+                table[:, i] = self.flat(name) if cached else self.once(name)
+        return table
+
+    def truth(self, name: str) -> NDArray[np.bool_]:
+        """Truth mask ``[n]``; false where the type has no such truth."""
+        return self.once(name) != 0 if name in self.card.truth else np.zeros(self.n, dtype=np.bool_)
 
     def _rows_of(self, values: Array) -> Array:
         return values if self.rows is None else values[self.rows]
@@ -272,15 +269,14 @@ class Particles:
         if name == "index":
             return self._index()
         if self.moving and name in DERIVED:
-            return DERIVED[name](self.flat)
+            return DERIVED[name].compute(*map(self.flat, DERIVED[name].inputs))
         if self.moving and name in SPELLINGS:
             return self._kinematic(name)
-        if name in self._active:  # `charge: charge` means the branch
-            return self._rows_of(self.root.stored(name, lists=True))
-        if name in self.card.features:
-            return self._declared("features", name, self.card.features[name].expression)
-        if name in self.card.truth:
-            return self._declared("truth", name, self.card.truth[name])
+        if name not in self._active:  # `charge: charge` means the branch
+            if name in self.card.features:
+                return self._declared("features", name, self.card.features[name].expression)
+            if name in self.card.truth:
+                return self._declared("truth", name, self.card.truth[name])
         return self._rows_of(self.root.stored(name, lists=True))
 
     def _index(self) -> Array:
@@ -294,7 +290,11 @@ class Particles:
     def _declared(self, kind: str, name: str, expression: str) -> Array:
         self._active.add(name)
         try:
-            with self.names.at("particles", self.name, kind, name):
+            with self.dataset.at("particles", self.name, kind, name):
+                if name == expression and self.maps[0][name] is not None:
+                    values = self.root.stored(name, lists=True)
+                    if isinstance(values, np.ndarray):
+                        return self._rows_of(values)
                 return self.spread(evaluate(expression, self), expression)
         finally:
             self._active.discard(name)
@@ -306,15 +306,27 @@ class Particles:
         return _repeated(value, np.diff(self.offsets))
 
     def stored(self, name: str, *, lists: bool = False) -> Array:
-        """Values of a quantity as the file has them; of all particles."""
-        sets = [self._numbers(s, name, lists=lists) for s in self.sets]
-        return sets[0] if len(sets) == 1 else np.stack(sets, axis=1).ravel()
+        """Values of a quantity as the file has them, of all particles."""
+        parts = [self._numbers(m, name, lists=lists) for m in self.maps]
+        return parts[0] if len(parts) == 1 else np.stack(parts, axis=1).ravel()
 
-    def _numbers(self, naming: BranchMap, name: str, *, lists: bool) -> Array:
-        value = naming.values(name)
-        if isinstance(value, ak.Array):
-            return self.aligned(value, str(naming.own(name)), lists=lists)
-        return _repeated(value, np.diff(self.offsets) // len(self.sets))
+    def _numbers(self, branches: BranchMap, name: str, *, lists: bool) -> Array:
+        value = self._column(branches, name)
+        if not isinstance(value, ak.Array):
+            return _repeated(value, np.diff(self.offsets) // len(self.maps))
+        source = str(branches[name])
+        flat = self.columns.flat.get(source)
+        if flat is not None and flat[0].dtype.kind in "biuf" and np.array_equal(flat[1], self.offsets):
+            return flat[0]
+        return self.aligned(value, source, lists=lists)
+
+    def _column(self, branches: BranchMap, name: str) -> Any:
+        source = branches[name]
+        if source is None:
+            raise ExpressionError(f"{self.columns.where} has no {name} for {branches.pattern}")
+        if source in self.columns.all_names:  # a branch may be called like its particle type
+            return self.columns[source]
+        return evaluate(source, self.lookup)
 
     def aligned(self, value: ak.Array, what: str, *, lists: bool = False) -> Array:
         """Flat values (or lists, where allowed) of as many particles as these, in every event."""
@@ -322,34 +334,36 @@ class Particles:
         flat, offsets = flatten(value)
         if not np.array_equal(offsets, self.offsets):
             row = int(np.argmax(np.diff(offsets) != np.diff(self.offsets)))
-            found, expected = np.diff(offsets)[row], np.diff(self.offsets)[row]
-            reference = self.sets[0].own(self.counted)
+            number, expected = np.diff(offsets)[row], np.diff(self.offsets)[row]
             raise ReadError(
-                f"{self.place(row)}: {what} has {found} values, {reference} has "
+                f"{self.place(row)}: {what} has {number} values, {self.maps[0][self.counted]} has "
                 f"{expected}; branches of one particle type need the same length"
             )
         return flat
 
     def _refuse_kind(self, value: ak.Array, what: str, *, lists: bool) -> None:
+        layout = value.layout
+        if layout.is_list and layout.content.is_numpy and not layout.parameters and value.ndim == 2:
+            return
         numbers = kind_of(value) in "biuf" and ak.parameters(value).get("__array__") is None
         if numbers and (value.ndim == 2 or (lists and value.ndim > 2)):
             return
         reduced = f"; write for example {'sum(' * (value.ndim - 2)}{what}{')' * (value.ndim - 2)}"
         raise ExpressionError(
-            f"{what} in {self.names.where} holds {value.type.content}, not one number per particle"
+            f"{what} in {self.columns.where} holds {value.type.content}, not one number per particle"
             f"{reduced if numbers and value.ndim > 2 else ''}"
         )
 
     def entry(self, row: int) -> int:
         """Entry number of an event."""
-        return self.names.entry(row if self.events is None else int(self.events[row]))
+        return int(self.columns.entries[row if self.events is None else int(self.events[row])])
 
     def place(self, row: int) -> str:
         """File and entry of an event, for messages."""
-        return f"{self.names.where}: entry {self.entry(row)}"
+        return f"{self.columns.where}: entry {self.entry(row)}"
 
     def records(self) -> Records:
-        """All that is declared about the particles."""
+        """All declared quantities of the particles."""
         momenta = P4 if self.moving else ()
         names = (*momenta, "index", *self.card.features, *self.card.truth)
         named = [n for n in names if n not in self._active]
@@ -362,13 +376,15 @@ class Particles:
         if name in self.components:
             return self._component(name)
         if name == "mass":
-            return self._mass(polar=polar)
+            return self._mass()
         if name == "energy":
-            stored = not polar and self.card.mass is None and self.sets[0].own("energy")
-            return self._component("energy") if stored else energy_from_mass(self.flat)
+            if not polar and self.card.mass is None and self.maps[0]["energy"]:
+                return self._component("energy")
+            return ENERGY_FROM_MASS.compute(*map(self.flat, ENERGY_FROM_MASS.inputs))
         if self.transverse and name in ("eta", "pz"):
             return np.zeros(self.n, dtype=np.float32)
-        return (FROM_POLAR if polar else FROM_CARTESIAN)[name](self.flat)
+        formula = (FROM_POLAR if polar else FROM_CARTESIAN)[name]
+        return formula.compute(*map(self.flat, formula.inputs))
 
     def _component(self, name: str) -> Array:
         values = self._rows_of(self.root.stored(name))
@@ -376,29 +392,27 @@ class Particles:
             values = values.astype(np.float64)
         return values / self.scale if name in MOMENTA and self.scale != 1 else values
 
-    def _mass(self, *, polar: bool) -> Array:
+    def _mass(self) -> Array:
         if self.card.mass is not None:
             return np.full(self.n, self.card.mass, dtype=np.float32)
-        if self.sets[0].own("mass"):
+        if self.maps[0]["mass"]:
             return self._component("mass")
-        if self.sets[0].own("energy"):
-            return mass_from_energy(
-                lambda n: self._component(n) if n == "energy" else self.flat(n), polar=polar
-            )
+        if self.maps[0]["energy"]:
+            (_, *others), formula = MASS_FROM_ENERGY[self.components[0]]
+            return formula(self._component("energy"), *map(self.flat, others))
         if self.transverse:
             return np.zeros(self.n, dtype=np.float32)
         raise ExpressionError(
-            f"{self.names.where} has neither mass nor energy; write mass: and a number in GeV"
+            f"{self.columns.where} has neither mass nor energy; write mass: and a number in GeV"
         )
 
     def origin(self, name: str) -> tuple[str, ...]:
         """Branches or expressions that a quantity comes from, for messages."""
-        naming = self.sets[0]
+        branches = self.maps[0]
         if name in self.card.features:
             text = self.card.features[name].expression
-            return (naming.own(text) or text,)
-        own = naming.own(name)
-        return (own,) if own else tuple(str(naming.own(c)) for c in self.components)
+            return (branches[text] or text,)
+        return (branches[name] or "",) if branches[name] else tuple(str(branches[c]) for c in self.components)
 
 
 def _repeated(value: Any, counts: IntArray) -> Array:

@@ -1,11 +1,11 @@
-"""One look at every file before the first event is read: entries, and which branches the card needs."""
+"""Plans of the files of a card: entries, and the columns that the card needs from each."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,52 +14,68 @@ import awkward as ak
 import numpy as np
 
 from hepxai.cards import nearest
-from hepxai.datasets.branches import Column, Names, misread
+from hepxai.core.jagged import IntArray
+from hepxai.datasets.branches import Column, Names, arrays_of, misread_branches
+from hepxai.datasets.building import EventBuilder
 from hepxai.datasets.card import NANOAOD, DatasetCard
-from hepxai.datasets.columns import Array, Branches, ReadError, whole_numbers
+from hepxai.datasets.columns import Array, Columns, ReadError, whole_numbers
+from hepxai.datasets.context import ExpressionContext
 from hepxai.datasets.cutflow import CutFlow
-from hepxai.datasets.expressions import ExpressionError
-from hepxai.datasets.scope import ExpressionContext
-from hepxai.datasets.selecting import EventBuilder
-from hepxai.datasets.sources import (
-    FileInfo,
-    Listed,
-    NoTreeError,
-    find_files,
-    is_remote,
-    opened,
-    readable,
-)
+from hepxai.datasets.naming import BranchMap
+from hepxai.datasets.sources import FileInfo, Listed, NoTreeError, find_files, is_remote, opened, readable
 
 
 @dataclass(frozen=True)
 class FilePlan:
-    """One file, and what the card needs from it.
+    """One file, and the columns that the card needs from it.
 
     Attributes
     ----------
     info : FileInfo
     names : Names
         Columns of the tree.
-    needed : frozenset of str
-        Branches to read.
+    maps : mapping of str to tuple of BranchMap
+        Branches of each particle type.
     identity : mapping of str to str
         Branches of run, luminosity_block and event; empty where there are none.
+    replace : mapping of str to callable
+        Replacement of missing values, by the names of the columns.
+    columns : mapping of str to Column
+        Columns to read, by the names under which the card asks for them.
     """
 
     info: FileInfo
     names: Names
-    needed: frozenset[str]
+    maps: Mapping[str, tuple[BranchMap, ...]]
     identity: Mapping[str, str]
+    replace: Mapping[str, Callable[[Array], Array]]
+    columns: Mapping[str, Column] = field(default_factory=dict)
 
-    def scope(self, card: DatasetCard, arrays: Any, start: int) -> ExpressionContext:
-        """Names of the card's expressions, for a chunk."""
-        branches = _branches(card, self, lambda column: column.of(arrays), start)
-        return ExpressionContext(card, branches, len(arrays))
+    @property
+    def needed(self) -> frozenset[str]:
+        """Branches to read."""
+        return frozenset(column.branch for column in self.columns.values())
+
+    def context(self, card: DatasetCard, arrays: ak.Array, start: int) -> ExpressionContext:
+        """Names of the card's expressions, for a chunk that begins at an entry."""
+        return self.named(card, arrays_of(self.columns, arrays), np.arange(start, start + len(arrays)))
+
+    def named(
+        self, card: DatasetCard, arrays: Mapping[str, ak.Array], entries: IntArray
+    ) -> ExpressionContext:
+        """Names of the card's expressions, for arrays by name."""
+        columns = Columns(
+            arrays,
+            all_names=self.names.all_names,
+            replace=self.replace,
+            where=str(self.info),
+            entries=entries,
+        )
+        return ExpressionContext(card, self.maps, columns)
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the result should know."""
+        """Notes for the reader of the result."""
         if not self.info.entries:
             return [f"{self.info} has no entries"]
         if self.identity:
@@ -76,39 +92,77 @@ def plan_files(card: DatasetCard) -> list[FilePlan]:
     Raises
     ------
     CardError, ReadError
-        What is wrong with any file, or a sample without entries.
+        Problems of any file, or a sample without entries.
     """
-    probed: dict[Any, frozenset[str]] = {}
-    plans = [_plan_file(card, probed, listed) for listed in find_files(card)]
+    planner = _Planner(card)
+    plans = [planner.plan(listed) for listed in find_files(card)]
     for sample in card.samples:
-        ours = [p.info for p in plans if p.info.sample == sample.name]
-        if not any(info.entries for info in ours):
+        infos = [p.info for p in plans if p.info.sample == sample.name]
+        if not any(info.entries for info in infos):
             raise ReadError(
-                f"sample {sample.name!r} has no entries ({', '.join(map(str, ours))}); "
+                f"sample {sample.name!r} has no entries ({', '.join(map(str, infos))}); "
                 "take it off the card or give other files"
             )
     return plans
 
 
-def _plan_file(card: DatasetCard, probed: dict[Any, frozenset[str]], listed: Listed) -> FilePlan:
-    path, tree, sample = listed[:3]
-    with _opened(card, listed) as found:
-        with readable(f"{path}:{tree}"):
-            size = None if is_remote(path) else Path(path).stat().st_size
-            info = FileInfo(path, tree, sample, int(found.num_entries), size)
-            names = Names(found, str(info))
-        known = names.all_names
-        plan = FilePlan(info, names, frozenset(), _identity(card, known))
-        if not info.entries:
-            return plan
-        _refuse_names(card, info, known)
-        key = (next(s.weight for s in card.samples if s.name == sample), known)
-        needed = probed.get(key)
-        if needed is None or _types(found, needed) not in probed:
-            needed = _probe(card, plan, found)
-            probed[key] = probed[_types(found, needed)] = needed
-        _refuse_misread(found, info, needed)
-    return replace(plan, needed=needed)
+class _Planner:
+    """Plans file after file; files with the same columns share what was found out about the first."""
+
+    def __init__(self, card: DatasetCard) -> None:
+        self.card = card
+        self._maps: dict[frozenset[str], dict[str, tuple[BranchMap, ...]]] = {}
+        self._probed: dict[Any, frozenset[str]] = {}
+
+    def plan(self, listed: Listed) -> FilePlan:
+        """Plan of one file."""
+        path, tree, sample = listed[:3]
+        with _opened(self.card, listed) as opened_tree:
+            with readable(f"{path}:{tree}"):
+                size = None if is_remote(path) else Path(path).stat().st_size
+                info = FileInfo(path, tree, sample, int(opened_tree.num_entries), size)
+                names = Names(opened_tree, str(info))
+            known = names.all_names
+            if not info.entries:
+                return FilePlan(info, names, {}, _identity(self.card, known), {})
+            _refuse_names(self.card, info, known)
+            if known not in self._maps:
+                types = self.card.particles.items()
+                self._maps[known] = {t: tuple(BranchMap(b, known) for b in p.branches) for t, p in types}
+            replace_missing = {
+                alias: partial(_replaced, self.card, name, str(info))
+                for name in self.card.missing
+                for alias in names.aliases(names[name])
+            }
+            plan = FilePlan(info, names, self._maps[known], _identity(self.card, known), replace_missing)
+            plan = replace(plan, columns=names.resolve(self._needed(plan, opened_tree)))
+            _refuse_misread(opened_tree, plan)
+        return plan
+
+    def _needed(self, plan: FilePlan, tree: Any) -> frozenset[str]:
+        """Names of the columns that the card asks for."""
+        weight = next(s.weight for s in self.card.samples if s.name == plan.info.sample)
+        key = (weight, plan.names.all_names)
+        needed = self._probed.get(key)
+        if needed is None or _types(tree, plan.names, needed) not in self._probed:
+            probe = _Probe(plan.names, tree)
+            context = plan.named(self.card, probe, np.arange(0))
+            EventBuilder(self.card, (plan.info,), CutFlow()).events(context, 0, plan.identity)
+            needed = frozenset(probe)
+            self._probed[key] = self._probed[_types(tree, plan.names, needed)] = needed
+        return needed
+
+
+class _Probe(dict[str, ak.Array]):
+    """Empty columns, created when an expression asks for them: the keys are the columns that a card needs."""
+
+    def __init__(self, names: Names, tree: Any) -> None:
+        super().__init__()
+        self._names, self._tree = names, tree
+
+    def __missing__(self, name: str) -> ak.Array:
+        self[name] = self._names.empty(name, self._tree)
+        return self[name]
 
 
 @contextmanager
@@ -130,49 +184,22 @@ def _refuse_names(card: DatasetCard, info: FileInfo, known: frozenset[str]) -> N
         raise card.error(("new_variables", name), f"{name!r} is a branch of {info}; choose another name")
 
 
-def _refuse_misread(tree: Any, info: FileInfo, needed: frozenset[str]) -> None:
-    for branch in sorted(needed):
-        if misread(tree[branch]):
-            raise ReadError(
-                f"{info}: branch {branch} holds whole objects, whose bytes uproot takes apart in the wrong "
-                "way; write it with a split level (the default of TTree::Branch), or as numbers"
-            )
+def _refuse_misread(tree: Any, plan: FilePlan) -> None:
+    if branches := misread_branches(tree, sorted(plan.needed)):
+        raise ReadError(
+            f"{plan.info}: branch {branches[0]} holds whole objects, whose bytes uproot takes apart in the "
+            "wrong way; write it with a split level (the default of TTree::Branch), or as numbers"
+        )
 
 
-def _types(tree: Any, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    return tuple((n, str(tree[n].typename)) for n in sorted(names))
+def _types(tree: Any, names: Names, needed: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((n, str(tree[c.branch].typename)) for n, c in sorted(names.resolve(needed).items()))
 
 
 def _identity(card: DatasetCard, known: frozenset[str]) -> dict[str, str]:
-    given = card.identity.model_dump(exclude_none=True)
-    if given:
-        return given
+    if declared := card.identity.model_dump(exclude_none=True):
+        return declared
     return {k: n for k, n in NANOAOD.items() if n in known} if NANOAOD["event"] in known else {}
-
-
-def _probe(card: DatasetCard, plan: FilePlan, tree: Any) -> frozenset[str]:
-    """Branches that the card asks for, found by evaluating it on none of the entries."""
-
-    def load(column: Column) -> ak.Array:
-        try:
-            return column.of(ak.Array(column.form(tree).length_zero_array()))
-        except MemoryError:
-            raise
-        except Exception as problem:  # uproot says in many ways that a C++ type has no columns
-            kind = column.type(tree)
-            raise ExpressionError(
-                f"branch {column.name} of {plan.info} has type {kind}, not numbers"
-            ) from problem
-
-    branches = _branches(card, plan, load, 0)
-    EventBuilder(card, (plan.info,), CutFlow()).events(ExpressionContext(card, branches, 0), 0, plan.identity)
-    return frozenset(column.branch for column in branches.used)
-
-
-def _branches(card: DatasetCard, plan: FilePlan, load: Callable[[Column], ak.Array], start: int) -> Branches:
-    where = str(plan.info)
-    replaced = {plan.names[name].name: partial(_replaced, card, name, where) for name in card.missing}
-    return Branches(load, names=plan.names, replace=replaced, where=where, start=start)
 
 
 def _replaced(card: DatasetCard, name: str, where: str, content: Array) -> Array:

@@ -47,11 +47,11 @@ class MomentumCounts:
                 self._count(particles, component, values, odd)
 
     def _count(self, particles: Particles, component: str, values: Array, odd: Array) -> None:
-        number = particles.flat("index") if len(particles.sets) > 1 else np.zeros(particles.n, dtype=np.int64)
+        number = particles.flat("index") if len(particles.maps) > 1 else np.zeros(particles.n, dtype=np.int64)
         for i in np.unique(number[odd]):
-            source = particles.sets[i].own(component)
+            source = particles.maps[i][component]
             branch = source or ", ".join(particles.origin(component))
-            is_branch = source in particles.names.all_names
+            is_branch = source in particles.columns.all_names
             column = _Column(particles.name, component, branch, is_branch, particles.one_each)
             distinct, counts = np.unique(
                 values[odd & (number == i)] * _scale(particles, component), return_counts=True
@@ -79,7 +79,7 @@ class MomentumCounts:
 def _components(particles: Particles) -> tuple[str, ...]:
     if not particles.moving:
         return ()
-    energy = ("energy",) if "px" in particles.components and particles.sets[0].own("energy") else ()
+    energy = ("energy",) if "px" in particles.components and particles.maps[0]["energy"] else ()
     return tuple(dict.fromkeys(("pt", *particles.components, *energy, "mass")))
 
 

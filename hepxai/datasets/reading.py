@@ -15,12 +15,12 @@ import numpy as np
 from hepxai.core.arguments import check_type
 from hepxai.core.console import track
 from hepxai.datasets.branches import is_rntuple, one_line_error, read_error
+from hepxai.datasets.building import EventBuilder
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.planning import FilePlan, plan_files
 from hepxai.datasets.quality import weight_warnings
-from hepxai.datasets.selecting import EventBuilder
 from hepxai.datasets.sources import FileInfo, opened, readable
 from hepxai.events import Events
 
@@ -127,15 +127,15 @@ def iterate(
     plans = plan_files(card)
     ledger.files = tuple(p.info for p in plans)
     ledger.notes += [note for p in plans for note in p.notes]
-    selector = EventBuilder(card, ledger.files, ledger.cutflow)
+    builder = EventBuilder(card, ledger.files, ledger.cutflow)
     stops = _stops(plans, limit)
     with track("reading", sum(stops), show=progress) as advance:
         for number, (plan, stop) in enumerate(zip(plans, stops, strict=True)):
             for start, arrays in _chunks(plan, stop, chunk):
-                yield selector.events(plan.scope(card, arrays, start), number, plan.identity)
+                yield builder.events(plan.context(card, arrays, start), number, plan.identity)
                 advance(len(arrays))
-    selector.refuse_duplicates()
-    ledger.doubts += selector.momenta.warnings()
+    builder.refuse_duplicates()
+    ledger.doubts += builder.momenta.warnings()
 
 
 def _stops(plans: list[FilePlan], limit: int | None) -> list[int]:

@@ -1,4 +1,4 @@
-"""What expressions on cards can say: functions of columns, particles and pairs of particles.
+"""Functions of columns, particles and pairs of particles: the vocabulary of expressions on cards.
 
 A value is a number, one number per event (ndarray ``[E]``), one per particle (awkward array
 ``[E, var]``), a list per particle (``[E, var, var]``), or records: particles (fields pt, eta, phi, mass and
@@ -8,7 +8,7 @@ and argmax).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import awkward as ak
@@ -16,11 +16,13 @@ import numpy as np
 import vector
 from numpy.typing import NDArray
 
-from hepxai.datasets.columns import Records, as_numpy, flatten
-from hepxai.datasets.gathering import gather, kind_of, refuse_rounding
+from hepxai.datasets.columns import Array, Records, RowError, column, flatten
 from hepxai.events import P4
 
 MOMENTUM = ("energy", "px", "py", "pz", "pt", "eta", "phi", "mass", "rapidity", "mt")
+_EXACT = 2**53  # doubles hold all whole numbers up to here
+#: Operations in which numbers from 2^63 on stay exact.
+_UNSIGNED = ("%", "//", "where", "isin", "count")
 _SEPARATION = {"delta_r": "deltaR", "delta_phi": "deltaphi", "delta_eta": "deltaeta"}
 
 
@@ -30,6 +32,16 @@ class Function(NamedTuple):
     compute: Callable[..., Any]
     arity: tuple[int, int | None]
     help: str
+
+
+def kind_of(value: Any) -> str:
+    """Kind code of numpy: b, i, u or f for numbers, another letter for anything else."""
+    if not isinstance(value, ak.Array):
+        return np.asarray(value).dtype.kind
+    layout: Any = value.layout
+    while hasattr(layout, "content"):
+        layout = layout.content
+    return layout.dtype.kind if hasattr(layout, "dtype") else "O"
 
 
 def condition(value: Any) -> Any:
@@ -50,7 +62,7 @@ def attribute(value: Any, name: str) -> Any:
     if fields[:2] == ["first", "second"]:
         return _of_pair(value, name)
     if name in MOMENTUM and set(P4) <= set(fields):
-        return as_numpy(getattr(four_momentum(value), name))
+        return getattr(four_momentum(value), name)
     have = ", ".join(dict.fromkeys([*fields, *(MOMENTUM if fields else ())])) or "none: it is a number"
     raise AttributeError(f"no attribute {name!r}; there are {have}")
 
@@ -58,9 +70,9 @@ def attribute(value: Any, name: str) -> Any:
 def _of_pair(pair: Any, name: str) -> Any:
     first, second = four_momentum(pair["first"]), four_momentum(pair["second"])
     if name in _SEPARATION:
-        return as_numpy(getattr(first, _SEPARATION[name])(second))
+        return getattr(first, _SEPARATION[name])(second)
     if name in MOMENTUM:
-        return as_numpy(getattr(first + second, name))
+        return getattr(first + second, name)
     known = ", ".join(("first", "second", *_SEPARATION, *MOMENTUM))
     raise AttributeError(f"pairs have no attribute {name!r}; there are {known}")
 
@@ -83,10 +95,10 @@ def _reduction(reduce: Callable[..., Any], empty: float | None = None) -> Callab
         if values.fields:
             raise TypeError("needs numbers, not particles; write for example muon.pt")
         if empty is None:
-            return as_numpy(reduce(values, axis=-1))
+            return reduce(values, axis=-1)
         if np.isnan(empty):
-            refuse_rounding(values)
-        return as_numpy(ak.fill_none(reduce(values, axis=-1), empty, axis=-1))
+            _refuse_rounding(values)
+        return ak.fill_none(reduce(values, axis=-1), empty, axis=-1)
 
     return reduced
 
@@ -102,8 +114,8 @@ def _count(values: Any) -> Any:
         return np.diff(values.offsets)
     _per_particle(values)
     if not values.fields and kind_of(values) == "b":
-        return as_numpy(ak.sum(values, axis=-1))
-    return as_numpy(ak.num(values, axis=1 if values.fields else -1))
+        return ak.sum(values, axis=-1)
+    return ak.num(values, axis=1 if values.fields else -1)
 
 
 def nth(values: Any, number: Any) -> Any:
@@ -123,7 +135,7 @@ def nth(values: Any, number: Any) -> Any:
     position = np.broadcast_to(np.asarray(number, dtype=np.int64), counts.shape)
     there = (position >= 0) & (position < counts)
     taken = content[(offsets[:-1] + position)[there]]
-    refuse_rounding(taken)
+    _refuse_rounding(taken)
     found = np.full(len(counts), np.nan)
     found[there] = taken
     return found
@@ -142,7 +154,7 @@ def _system(*parts: Any) -> Any:
     momenta = [four_momentum(p) for p in parts]
     total = [sum(_summed(getattr(p, axis)) for p in momenta) for axis in ("px", "py", "pz", "energy")]
     whole = vector.zip(dict(zip(("px", "py", "pz", "energy"), total, strict=True)))
-    return ak.zip({n: as_numpy(getattr(whole, n)) for n in P4})
+    return ak.zip({n: getattr(whole, n) for n in P4})
 
 
 def _summed(values: Any) -> NDArray[np.float64]:
@@ -150,12 +162,12 @@ def _summed(values: Any) -> NDArray[np.float64]:
 
 
 def _between(name: str) -> Callable[[Any, Any], Any]:
-    return lambda a, b: as_numpy(getattr(four_momentum(a), _SEPARATION[name])(four_momentum(b)))
+    return lambda a, b: getattr(four_momentum(a), _SEPARATION[name])(four_momentum(b))
 
 
 def _transverse_mass(a: Any, b: Any) -> Any:
     one, other = four_momentum(a), four_momentum(b)
-    return as_numpy(np.sqrt(2 * one.pt * other.pt * (1 - np.cos(one.deltaphi(other)))))
+    return np.sqrt(2 * one.pt * other.pt * (1 - np.cos(one.deltaphi(other))))
 
 
 def _nearest(a: Any, b: Any) -> Any:
@@ -177,6 +189,99 @@ def _where(mask: Any, yes: Any, no: Any) -> Any:
 
 def _clip(value: Any, low: Any, high: Any) -> Any:
     return np.minimum(np.maximum(value, low), high)
+
+
+# --- values at stored positions: cross references such as NanoAOD's ``Muon_genPartIdx`` -------------
+
+
+def _refuse_rounding(values: Any) -> None:
+    """Refuse whole numbers that would be rounded as doubles.
+
+    Raises
+    ------
+    TypeError
+    """
+    if kind_of(values) not in "iu":
+        return
+    flat = np.asarray(ak.flatten(values, axis=None) if isinstance(values, ak.Array) else values)
+    if flat.size and (flat.max() > _EXACT or flat.min() < -_EXACT):
+        raise TypeError(
+            "whole numbers beyond 2^53 would be rounded, because NaN for missing values needs doubles; give "
+            "a whole number for missing values, as in take(x, argmax(x), 0)"
+        )
+
+
+def gather(values: Any, positions: Any, none: Any = None) -> Any:
+    """Values of a collection at positions in it, one for each position.
+
+    Parameters
+    ----------
+    values : awkward array, [E, var]
+        Numbers or records, in the order to which the positions refer.
+    positions : number, ndarray [E] or awkward array [E, var ...]
+        Whole numbers; -1 means none.
+    none : number, optional
+        Value at position -1; by default NaN, for conditions false.
+
+    Raises
+    ------
+    TypeError
+        If there is not one value per particle, or positions are not whole numbers.
+    RowError
+        If a position is not in the collection.
+    """
+    if not isinstance(values, ak.Array) or values.ndim != 2:
+        raise TypeError(
+            "take(x, i) needs one value per particle as x; for lists write for example take(sum(x), i)"
+        )
+    if kind_of(positions) not in "iu":
+        raise TypeError(
+            "take(x, i) needs whole numbers, the positions, as i; for a condition write x[condition]"
+        )
+    where = positions if isinstance(positions, ak.Array) else np.broadcast_to(positions, len(values))
+    if values.fields:
+        if none is not None:
+            raise TypeError("take(x, i, value) is for numbers; write for example take(x, i).pt")
+        return ak.zip({n: gather(values[n], where) for n in values.fields}, depth_limit=where.ndim)
+    content, offsets = flatten(values)
+    events = ak.broadcast_arrays(ak.Array(np.arange(len(values))), ak.Array(where))[0]
+    event, position = (np.asarray(ak.flatten(v, axis=None), dtype=np.int64) for v in (events, where))
+    _refuse_outside(position, event, np.diff(offsets)[event], isinstance(positions, ak.Array))
+    present = position >= 0
+    gathered = _blank(content, len(position), none)
+    gathered[present] = content[offsets[event[present]] + position[present]]
+    return _shaped(gathered, where)
+
+
+def _refuse_outside(position: Array, event: Array, size: Array, from_branch: bool) -> None:
+    outside = (position < -1) | (position >= size)
+    if outside.any():
+        first = int(np.argmax(outside))
+        remedy = (
+            f"if it means none, write missing: {{BRANCH: {{values: [{position[first]}], replace: -1}}}} for "
+            "the branch of positions"
+        )
+        raise RowError(
+            int(event[first]),
+            f"position {position[first]} among {size[first]} particles ({outside.sum()} such in this chunk); "
+            f"{remedy if from_branch else 'write nth(x, i), which gives NaN there'}",
+        )
+
+
+def _blank(content: Array, size: int, none: Any) -> Array:
+    """Array of the value for missing entries; doubles if that is NaN."""
+    if none is None and content.dtype.kind in "iu":
+        _refuse_rounding(content)
+    default = False if content.dtype.kind == "b" else np.nan
+    value = np.asarray(default if none is None else none)
+    return np.full(size, value, dtype=np.result_type(content, value))
+
+
+def _shaped(flat: Array, like: Any) -> Any:
+    """Flat values, nested like another array."""
+    if like.ndim == 1:
+        return flat
+    return ak.unflatten(_shaped(flat, ak.flatten(like)), ak.num(like))
 
 
 _ELEMENTWISE = (
@@ -213,3 +318,33 @@ FUNCTIONS: dict[str, Function] = {
     "transverse_mass": Function(_transverse_mass, (2, 2), "√(2 pT1 pT2 (1 - cos Δφ))"),
     "nearest": Function(_nearest, (2, 2), "nearest(a, b): ΔR from each a to the closest b, inf if none"),
 }
+
+
+def call(name: str, values: Sequence[Any]) -> Any:
+    """Result of a function of the vocabulary."""
+    refuse_unsigned(name, values)
+    return signed(FUNCTIONS[name].compute(*values))
+
+
+def signed(value: Any) -> Any:
+    """Whole numbers as int64 wherever they fit."""
+    if kind_of(value) != "u":
+        return value
+    return column(value if isinstance(value, ak.Array) else ak.Array(np.atleast_1d(value)))
+
+
+def refuse_unsigned(operation: str, values: Sequence[Any]) -> None:
+    """Refuse whole numbers from 2^63 on where they would wrap around or be rounded.
+
+    Raises
+    ------
+    TypeError
+    """
+    if all(kind_of(v) != "u" for v in values):
+        return
+    exact = (kind_of(v) in "ub" or (isinstance(v, int) and v >= 0) for v in values)
+    if operation not in _UNSIGNED or not all(exact):
+        raise TypeError(
+            "holds numbers from 2^63 on, which do not fit into signed 64-bit integers; "
+            "write event % 1000000007, say, or where(event < 2**63, event, 0)"
+        )

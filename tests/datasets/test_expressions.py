@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from ntuples import jagged
 
-from hepxai.datasets.expressions import ExpressionError, evaluate, parse
+from hepxai.datasets.columns import ExpressionError
+from hepxai.datasets.evaluation import evaluate
+from hepxai.datasets.expressions import parse
 from hepxai.datasets.vocabulary import attribute
 
 COUNTS = np.array([2, 0, 3, 1])

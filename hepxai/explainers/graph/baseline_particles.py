@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.datasets.kinematics import DERIVED, FROM_POLAR, energy_from_mass
+from hepxai.datasets.kinematics import DERIVED, ENERGY_FROM_MASS, FROM_POLAR
 from hepxai.events import P4, Events
 
 Array = NDArray[np.float64]
-FOLLOW = FROM_POLAR | DERIVED | {"energy": energy_from_mass}
+FOLLOW = FROM_POLAR | DERIVED | {"energy": ENERGY_FROM_MASS}
 """Features that follow from pt, eta, phi and mass."""
 
 
@@ -66,8 +66,8 @@ def _columns(p4: Array, names: Sequence[str]) -> Array:
     known = dict(zip(P4, p4.T, strict=True))
 
     def quantity(name: str) -> Array:
-        follow: Callable[..., Array] | None = FOLLOW.get(name)
-        return known[name] if follow is None else follow(quantity)
+        formula = FOLLOW.get(name)
+        return known[name] if formula is None else formula.compute(*map(quantity, formula.inputs))
 
     with np.errstate(divide="ignore"):
         return np.stack([quantity(name) for name in names], axis=1) if names else np.empty((len(p4), 0))

@@ -1,8 +1,8 @@
-"""What the names in a card's expressions stand for, in one chunk of one file."""
+"""Names in a card's expressions, for one chunk of one file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from typing import Any, Self
@@ -14,59 +14,46 @@ from numpy.typing import NDArray
 from hepxai.cards import Place
 from hepxai.core.jagged import IntArray
 from hepxai.datasets.card import DatasetCard
-from hepxai.datasets.columns import Branches, take
-from hepxai.datasets.expressions import ExpressionError, InFile, UnknownNameError, evaluate
-from hepxai.datasets.gathering import kind_of
-from hepxai.datasets.hits import inside
+from hepxai.datasets.columns import Columns, take
+from hepxai.datasets.evaluation import UnknownNameError, evaluate
+from hepxai.datasets.naming import BranchMap
 from hepxai.datasets.particles import Particles
 from hepxai.datasets.vocabulary import attribute, condition
 
-_PER_GEV = {"GeV": 1.0, "MeV": 1000.0}
-
 
 class ExpressionContext:
-    """Branches, new variables and particle types of a chunk; values are computed when asked for.
+    """Branches, new variables and particle types of a chunk; values are computed on demand.
 
-    ``take`` gives the same for some of its events; what was computed before is not computed again.
-    ``cuts`` counts the particles before and after each cut.
+    Parameters
+    ----------
+    card : DatasetCard
+    maps : mapping of str to tuple of BranchMap
+        Branches of each particle type.
+    columns : Columns
     """
 
-    def __init__(self, card: DatasetCard, branches: Branches, entries: int) -> None:
-        self.card, self.branches = card, branches
-        self.entries: IntArray = np.arange(branches.start, branches.start + entries)
+    def __init__(
+        self, card: DatasetCard, maps: Mapping[str, tuple[BranchMap, ...]], columns: Columns
+    ) -> None:
+        self.card, self.maps, self.columns = card, maps, columns
+        self.entries, self.where = columns.entries, columns.where
         self._parent: Self | None = None
         self._rows: IntArray = np.arange(0)
         self._variables: dict[str, Any] = {}
         self._types: dict[str, Particles] = {}
         self._active: list[str] = []
-        self.cuts: dict[tuple[str, str], tuple[int, int]] = {}
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    @property
-    def where(self) -> str:
-        """``path:tree``, for messages."""
-        return self.branches.where
-
-    @property
-    def all_names(self) -> frozenset[str]:
-        """Names of all branches."""
-        return self.branches.all_names
-
-    def entry(self, row: int) -> int:
-        """Entry number of an event."""
-        return int(self.entries[row])
-
     def place(self, row: int) -> str:
         """File and entry of an event, for messages."""
-        return f"{self.where}: entry {self.entry(row)}"
+        return f"{self.where}: entry {self.entries[row]}"
 
     def take(self, rows: IntArray) -> ExpressionContext:
-        """The same names for some of the events."""
-        view = ExpressionContext(self.card, self.branches, 0)
-        view.entries, view._parent, view._rows = self.entries[rows], self, rows
-        view.cuts = self.cuts
+        """The same names for some of the events; computed values are not computed again."""
+        view = ExpressionContext(self.card, self.maps, self.columns.take(rows))
+        view._parent, view._rows = self, rows
         return view
 
     # --- names -------------------------------------------------------------------------------
@@ -81,85 +68,55 @@ class ExpressionContext:
         return reduce(attribute, attributes, self.variable(head))
 
     def in_file(self, name: str) -> Any:
-        """Value of a name before cuts and in file order: what stored positions count in."""
+        """Value of a name before cuts and in file order: stored positions refer to it."""
         head, *attributes = name.split(".")
         if head in self.card.particles:
             value = self.particles(head).in_file(attributes[0] if attributes else "self")
             return reduce(attribute, attributes[1:], value)
         if head in self.card.new_variables:
-            with self._once(head, ("new_variables", head)), self.at("new_variables", head):
-                value = evaluate(self.card.new_variables[head], InFile(self))
+            with self._once(head, ("new_variables", head)), self.card.at("new_variables", head):
+                value = evaluate(self.card.new_variables[head], self, in_file=True)
             return reduce(attribute, attributes, value)
         return self.branch(name)
 
     def _of_type(self, name: str, attributes: list[str]) -> Any:
-        found = self.particles(name)
+        particles = self.particles(name)
         if not attributes:
-            return found.records()
-        value = found.flat(attributes[0]) if found.one_each else found(attributes[0])
+            return particles.records()
+        value = particles.flat(attributes[0]) if particles.one_each else particles(attributes[0])
         return reduce(attribute, attributes[1:], value)
 
     def branch(self, name: str) -> Any:
         """Column of a branch."""
-        if self._parent is not None:
-            return take(self._parent.branch(name), self._rows)
-        if name not in self.all_names:
-            names = (*self.card.new_variables, *self.card.particles, *self.all_names)
+        if name not in self.columns.all_names:
+            names = (*self.card.new_variables, *self.card.particles, *self.columns.all_names)
             raise UnknownNameError(name, self.where, names)
-        return self.branches[name]
+        return self.columns[name]
 
     def variable(self, name: str) -> Any:
         """Value of a new variable."""
         if name not in self._variables:
-            parent = self._parent
-            if parent is not None and name in parent._variables:
-                self._variables[name] = take(parent._variables[name], self._rows)
+            if self._parent is not None and name in self._parent._variables:
+                self._variables[name] = take(self._parent._variables[name], self._rows)
             else:
-                self._variables[name] = self._new(name)
+                place = ("new_variables", name)
+                with self._once(name, place):
+                    self._variables[name] = self.value(self.card.new_variables[name], place)
         return self._variables[name]
 
-    def _new(self, name: str) -> Any:
-        place = ("new_variables", name)
-        with self._once(name, place):
-            return self.value(self.card.new_variables[name], place)
-
     def particles(self, name: str) -> Particles:
-        """Particles of a type, cut, ordered and limited as the card says."""
+        """Particles of a type after cuts, order and limit of the card."""
         if name not in self._types:
-            parent = self._parent
-            if parent is not None and name in parent._types:
-                self._types[name] = parent._types[name].of_events(self._rows)
+            if self._parent is not None and name in self._parent._types:
+                self._types[name] = self._parent._types[name].of_events(self._rows)
             else:
                 with self._once(name, ("particles", name)):
-                    self._types[name] = self._built(name)
+                    with self.card.at("particles", name, "branches"):
+                        particles = Particles(name, self.card, self.maps[name], self.columns, self)
+                    self._types[name] = particles.selected()
         return self._types[name]
 
-    def _built(self, name: str) -> Particles:
-        card = self.card.particles[name]
-        with self.at("particles", name, "branches"):
-            found = Particles(name, card, self, _PER_GEV[self.card.units])
-        for step, cut in card.cuts.items():
-            with self.at("particles", name, "cuts", step):
-                kept = found.where(condition(found.spread(evaluate(cut, found))))
-            self.cuts[name, step] = (found.n, kept.n)
-            found = kept
-        if self.card.image is not None and self.card.image.outside == "drop":
-            kept = found.where(inside(found))
-            self.cuts[name, "inside the image"] = (found.n, kept.n)
-            found = kept
-        with self.at("particles", name, "order_by"):
-            found = found.ordered(found.spread(evaluate(card.order_by, found)))
-        return found if card.max is None else found.leading(card.max)
-
     # --- values ------------------------------------------------------------------------------
-
-    @contextmanager
-    def at(self, *place: str | int) -> Iterator[None]:
-        """Errors of expressions inside are about this entry of the card."""
-        try:
-            yield
-        except (ExpressionError, TypeError) as problem:
-            raise self.card.error(place, str(problem)) from problem
 
     @contextmanager
     def _once(self, name: str, place: Place) -> Iterator[None]:
@@ -175,7 +132,7 @@ class ExpressionContext:
 
     def value(self, expression: str, place: Place) -> Any:
         """Value of an expression of the card."""
-        with self.at(*place):
+        with self.card.at(*place):
             return evaluate(expression, self)
 
     def per_event(self, expression: str, place: Place) -> NDArray[np.float64]:
@@ -184,7 +141,7 @@ class ExpressionContext:
 
     def mask(self, expression: str, place: Place) -> NDArray[np.bool_]:
         """Value of a condition on events, ``[E]``."""
-        with self.at(*place):
+        with self.card.at(*place):
             return np.asarray(condition(self.numbers(expression, place)))
 
     def numbers(self, expression: str, place: Place) -> NDArray[Any]:
@@ -192,14 +149,15 @@ class ExpressionContext:
         value = self.value(expression, place)
         if isinstance(value, ak.Array):
             raise self.card.error(place, f"{expression!r} is {_instead(value, expression)}")
-        if kind_of(value) == "u":
+        value = np.asarray(value)
+        if value.dtype.kind == "u":
             row = int(np.argmax(value))
             raise self.card.error(place, f"{self.beyond(expression, row, value[row])} as a new variable")
-        return np.broadcast_to(np.asarray(value), len(self))
+        return np.broadcast_to(value, len(self))
 
     def beyond(self, name: str, row: int, number: int) -> str:
         """Message about a number from 2^63 on."""
-        branch = name if name in self.all_names else "BRANCH"
+        branch = name if name in self.columns.all_names else "BRANCH"
         return (
             f"{self.place(row)}: {name} is {number}, which does not fit into a signed 64-bit integer; "
             f"if that means missing, write missing: {{{branch}: {{values: [{number}], replace: 0}}}}, "

@@ -1,0 +1,232 @@
+"""Selected events of a chunk as `Events`: identity, weights, selection, labels and particles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepxai.cards import Place
+from hepxai.core.jagged import IntArray, offsets_from_counts, take_rows
+from hepxai.datasets.card import FEATURE_UNITS, NANOAOD, DatasetCard
+from hepxai.datasets.columns import ExpressionError, ReadError
+from hepxai.datasets.context import ExpressionContext
+from hepxai.datasets.cutflow import ALL, CutFlow
+from hepxai.datasets.particles import Particles
+from hepxai.datasets.quality import MomentumCounts
+from hepxai.datasets.refusals import refuse_not_finite, refuse_outside
+from hepxai.datasets.sources import FileInfo
+from hepxai.datasets.splits import assign_split, event_hash, text_hash
+from hepxai.events import P4, Events, Schema
+
+
+class EventBuilder:
+    """Applies a card to chunks, one after the other."""
+
+    def __init__(self, card: DatasetCard, files: tuple[FileInfo, ...], cutflow: CutFlow) -> None:
+        self.card, self.files, self.cutflow = card, files, cutflow
+        self.schema, self.momenta = _schema(card), MomentumCounts()
+        self.samples = {s.name: (i, s) for i, s in enumerate(card.samples)}
+        self._hashes: dict[str, list[tuple[int, int, NDArray[np.uint64]]]] = {
+            s.name: [] for s in card.samples
+        }
+
+    def events(self, context: ExpressionContext, file: int, identity: Mapping[str, str]) -> Events:
+        """Selected events of a chunk of one file."""
+        numbers = self._numbers(context, identity)
+        weight = self._weights(context, self.files[file].sample)
+        self._remember(context, file, numbers)
+        rows = self._selected(context, self.files[file].sample, weight)
+        selected = context if len(rows) == len(context) else context.take(rows)
+        identifiers = [n[rows] for n in numbers]
+        return Events(
+            schema=self.schema,
+            **self._particles(selected),
+            label=self._labels(selected, self.files[file].sample),
+            weight=weight[rows],
+            globals=self._globals(selected),
+            run=identifiers[0] if identity else np.zeros_like(identifiers[0]),
+            luminosity_block=identifiers[1],
+            event=identifiers[2],
+            file=np.full(len(rows), file),
+            entry=selected.entries,
+            split=assign_split(self.card.split, *identifiers),
+            files=tuple(map(str, self.files)),
+            file_entries=tuple(f.entries for f in self.files),
+            targets=self._targets(selected),
+            observers={n: self._observed(selected, n) for n in self.card.observers},
+        )
+
+    def _particles(self, context: ExpressionContext) -> dict[str, Any]:
+        """Particle columns of `Events`: all types of every event, in the order of the card."""
+        types = [context.particles(name) for name in self.card.particles]
+        by_type = offsets_from_counts(np.concatenate([np.diff(t.offsets) for t in types]))
+        event_first = np.arange(len(types) * len(context)).reshape(len(types), len(context)).T
+        order, rows = take_rows(by_type, event_first.ravel())
+        p4 = np.concatenate([self._table(t, P4, cached=True) for t in types])  # errors name the cause
+        for particles in types:
+            if self.card.image is not None:
+                refuse_outside(particles)
+            self.momenta.add(particles)
+            for cut, counts in particles.cut_flow.items():
+                self.cutflow.add_particles(particles.name, cut, *counts)
+        features = np.concatenate([self._table(t, self.schema.features) for t in types])
+        truth = dict.fromkeys(n for p in self.card.particles.values() for n in p.truth)
+        return {
+            "offsets": np.ascontiguousarray(rows[:: len(types)]),
+            "particles": np.take(features, order, axis=0),
+            "p4": np.take(p4, order, axis=0),
+            "type": np.repeat(np.tile(np.arange(len(types)), len(context)), np.diff(rows)),
+            "index": np.concatenate([t.once("index") for t in types])[order],
+            "truth": {n: np.concatenate([t.truth(n) for t in types])[order] for n in truth},
+        }
+
+    def _table(
+        self, particles: Particles, names: tuple[str, ...], *, cached: bool = False
+    ) -> NDArray[np.float32]:
+        with self.card.at("particles", particles.name, "branches"):
+            table = particles.table(names, cached=cached)
+        if not np.isfinite(table.sum()):  # one cheap test for all
+            refuse_not_finite(particles, names, table)
+        return table
+
+    # --- numbers of an event -------------------------------------------------------------------
+
+    def _numbers(self, context: ExpressionContext, identity: Mapping[str, str]) -> list[IntArray]:
+        if identity:
+            return [self._number(context, key, identity.get(key)) for key in NANOAOD]
+        name = text_hash(Path(context.where).name)  # the same wherever the file lies
+        return [np.full(len(context), name), np.zeros(len(context), dtype=np.int64), context.entries]
+
+    def _number(self, context: ExpressionContext, key: str, branch: str | None) -> IntArray:
+        if branch is None:
+            return np.zeros(len(context), dtype=np.int64)
+        with self.card.at("identity", key):
+            values = context.variable(branch) if branch in self.card.new_variables else context.branch(branch)
+            if isinstance(values, np.ndarray) and values.dtype.kind == "u":
+                row = int(np.argmax(values))
+                number = context.beyond(branch, row, values[row])
+                raise ExpressionError(f"{number} as a new variable NAME, and identity: {{{key}: NAME}}")
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu":
+            kind = getattr(values, "dtype", "lists")
+            raise ReadError(
+                f"{context.where}: branch {branch} holds {kind}; identity: {key} needs whole numbers"
+            )
+        return values
+
+    def _remember(self, context: ExpressionContext, file: int, numbers: list[IntArray]) -> None:
+        if self.card.duplicates == "refuse" and len(context):
+            sample = self.files[file].sample
+            self._hashes[sample].append((file, int(context.entries[0]), event_hash(*numbers)))
+
+    def refuse_duplicates(self) -> None:
+        """Raise if two entries of a sample have the same numbers."""
+        for sample, parts in self._hashes.items():
+            mixed = np.concatenate([h for _, _, h in parts]) if parts else np.zeros(0, dtype=np.uint64)
+            ordered = np.sort(mixed)
+            twice = ordered[1:][ordered[1:] == ordered[:-1]]
+            if len(twice):
+                first, second = (self._place_of(parts, int(r)) for r in np.flatnonzero(mixed == twice[0])[:2])
+                raise ReadError(
+                    f"sample {sample!r}: {len(twice)} duplicate event numbers, first {first} and {second}; "
+                    "remove the copy, set identity: on the card, or write duplicates: allow"
+                )
+
+    def _place_of(self, parts: list[tuple[int, int, NDArray[np.uint64]]], row: int) -> str:
+        for file, start, mixed in parts:
+            if row < len(mixed):
+                return f"{self.files[file]} entry {start + row}"
+            row -= len(mixed)
+        raise IndexError(row)
+
+    # --- weights, selection, labels ------------------------------------------------------------
+
+    def _weights(self, context: ExpressionContext, sample: str) -> NDArray[np.float64]:
+        i, own = self.samples[sample]
+        weight = context.per_event(self.card.weights, ("weights",))
+        weight = weight * context.per_event(own.weight, ("samples", i, "weight"))
+        _require_finite(context, "the weight", f"{self.card.weights} times {own.weight}", weight)
+        return weight
+
+    def _selected(self, context: ExpressionContext, sample: str, weight: NDArray[np.float64]) -> IntArray:
+        self.cutflow.add(sample, ALL, weight)
+        passed = np.ones(len(context), dtype=np.bool_)
+        for step, expression in self.card.selection.items():
+            passed &= context.mask(expression, ("selection", step))
+            self.cutflow.add(sample, step, weight[passed])
+        return np.flatnonzero(passed)
+
+    def _labels(self, context: ExpressionContext, sample: str) -> IntArray:
+        if not self.card.labels:
+            return np.zeros(len(context), dtype=np.int64)
+        if self.card.by_sample:
+            return np.full(len(context), list(self.card.labels).index(str(self.samples[sample][1].class_)))
+        masks = [context.mask(str(e), ("labels", n)) for n, e in self.card.labels.items()]
+        classes = np.stack(masks).astype(np.int64)
+        wrong = classes.sum(axis=0) != 1
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            names = [n for n, m in zip(self.card.labels, masks, strict=True) if m[row]]
+            raise self.card.error(
+                ("labels",),
+                f"{context.place(row)} belongs to {' and '.join(names) or 'no class'}; "
+                "make the conditions exclude each other and cover all events, or select such events away",
+            )
+        return np.asarray(classes.argmax(axis=0))
+
+    def _globals(self, context: ExpressionContext) -> NDArray[np.float32]:
+        values = np.zeros((len(context), len(self.card.globals)), dtype=np.float32)
+        for i, (name, quantity) in enumerate(self.card.globals.items()):
+            place: Place = ("globals", name, "expression")
+            values[:, i] = context.per_event(quantity.expression, place)
+            _require_finite(context, f"globals: {name}", quantity.expression, values[:, i])
+        return values
+
+    def _observed(self, context: ExpressionContext, name: str) -> NDArray[Any]:
+        """Values of an observer: whole numbers as int64, all others as float64."""
+        values = context.numbers(self.card.observers[name], ("observers", name))
+        return values.astype(np.int64 if values.dtype.kind == "i" else np.float64)
+
+    def _targets(self, context: ExpressionContext) -> NDArray[np.float32]:
+        """What a regression learns; NaN says that an event has none."""
+        values = np.zeros((len(context), len(self.card.targets)), dtype=np.float32)
+        for i, (name, quantity) in enumerate(self.card.targets.items()):
+            own = context.per_event(quantity.expression, ("targets", name, "expression"))
+            _require_finite(context, f"targets: {name}", quantity.expression, np.where(np.isnan(own), 0, own))
+            values[:, i] = own
+        return values
+
+
+def _require_finite(context: ExpressionContext, what: str, expression: str, values: NDArray[Any]) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ReadError(
+            f"{context.place(row)}: {what} ({expression}) is {values[row]}, "
+            f"{int(bad.sum())} such values in this chunk; say what stands for a missing value with missing: "
+            "on the card, use where(), or select such events away"
+        )
+
+
+def _schema(card: DatasetCard) -> Schema:
+    """Names, units and types that a card declares."""
+    units = dict(FEATURE_UNITS)
+    for particle in card.particles.values():
+        units.update({n: f.units for n, f in particle.features.items()})
+    return Schema(
+        features=card.node_features,
+        units=tuple(units.get(n, "") for n in card.node_features),
+        types=tuple(card.particles),
+        classes=card.classes,
+        globals=tuple(card.globals),
+        global_units=tuple(g.units for g in card.globals.values()),
+        pair_features=card.pair_features,
+        collections=tuple(p.collection(n) for n, p in card.particles.items()),
+        targets=tuple(card.targets),
+        target_units=tuple(t.units for t in card.targets.values()),
+        image=card.image_layout,
+        identity=tuple(card.identity.branches.get(number, "") for number in NANOAOD),
+    )
