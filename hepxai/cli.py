@@ -16,11 +16,20 @@ from rich.table import Table
 from typer.core import TyperCommand, TyperOption
 
 from hepxai import __version__
-from hepxai.cards import CardError, dump_card, find_card, list_cards, load_card, nearest, parse_value
+from hepxai.cards import (
+    CardError,
+    dump_card,
+    find_card,
+    list_cards,
+    load_card,
+    nearest,
+    parse_value,
+    write_schemas,
+)
 from hepxai.core.console import say
 from hepxai.core.files import write_text
 from hepxai.datasets import DatasetCard, check_card, draft_card, inspect_file
-from hepxai.models.card import ModelCard, keys_of_cards
+from hepxai.models.card import ModelCard, keys_of_cards, model_card_classes
 
 if TYPE_CHECKING:
     from hepxai.run import Run
@@ -359,9 +368,16 @@ def simulate(
 @app.command()
 def cards(
     name: Annotated[str | None, typer.Argument(help="Print this card in full.")] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write JSON Schemas of all kinds of cards, for editors."),
+    ] = None,
 ) -> None:
     """List the data-set and model cards, or print one."""
     with _plain_errors():
+        if schema:
+            write_schemas(schema, {"dataset": DatasetCard, **model_card_classes()})
+            return
         if name:
             typer.echo(_card_text(name))  # a console would fold lines, and break the YAML
             return

@@ -1,9 +1,9 @@
 """Cards: validated YAML files, found by name or path, with errors that name file and line."""
 
 from hepxai.cards.card import (
+    VERSION,
     Card,
-    CardError,
-    Place,
+    Version,
     dump_card,
     entry_error,
     find_card,
@@ -11,12 +11,18 @@ from hepxai.cards.card import (
     load_card,
     nearest,
     parse_value,
+    refuse_newer,
 )
+from hepxai.cards.schema import card_schema, write_schemas
+from hepxai.cards.text import CardError, Place
 
 __all__ = [
+    "VERSION",
     "Card",
     "CardError",
     "Place",
+    "Version",
+    "card_schema",
     "dump_card",
     "entry_error",
     "find_card",
@@ -24,4 +30,6 @@ __all__ = [
     "load_card",
     "nearest",
     "parse_value",
+    "refuse_newer",
+    "write_schemas",
 ]

@@ -9,29 +9,18 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hepxai.cards.text import CardDumper, CardError, CardReader, Place, read_card, shorten
 
-__all__ = [
-    "Card",
-    "CardError",
-    "Place",
-    "Source",
-    "dump_card",
-    "entry_error",
-    "find_card",
-    "list_cards",
-    "load_card",
-    "nearest",
-    "parse_value",
-]
-
 Kind = Literal["datasets", "models"]
+#: Version of the keys of cards; a card of a newer version is refused.
+VERSION = 1
+Version = Annotated[int, Field(ge=1, description="Version of the keys of this card.")]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -68,6 +57,22 @@ def entry_error(text: str, *place: str | int) -> PydanticCustomError:
     return PydanticCustomError("entry", "{text}", {"place": place, "text": text})
 
 
+def refuse_newer(data: Any) -> None:
+    """Refuse the data of a card whose version this package does not know, before any other check.
+
+    Raises
+    ------
+    PydanticCustomError
+    """
+    version = data.get("version") if isinstance(data, Mapping) else None
+    if isinstance(version, int) and version > VERSION:
+        raise entry_error(
+            f"found {version}; this hepxai reads cards up to version {VERSION}: update hepxai, or write the "
+            f"card with the keys of version {VERSION}",
+            "version",
+        )
+
+
 class Card(BaseModel):
     """Base of all cards and of their parts: frozen, no unknown keys."""
 
@@ -80,6 +85,8 @@ class Card(BaseModel):
     def _known_keys(cls, data: Any) -> Any:
         if not isinstance(data, Mapping | Card):
             raise entry_error(cls._no_mapping(data))
+        if "version" in cls.model_fields:
+            refuse_newer(data)
         known = [f.alias or n for n, f in cls.model_fields.items()]
         for key in data if isinstance(data, Mapping) else ():
             if key not in known and key not in cls.model_fields:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
-from hepxai.cards import Card, entry_error, nearest
+from hepxai.cards import VERSION, Card, Version, entry_error, nearest
 from hepxai.datasets.columns import ExpressionError
 from hepxai.datasets.expressions import Expression
 from hepxai.datasets.vocabulary import FUNCTIONS
@@ -43,10 +43,15 @@ def _labels(value: dict[str, str | None]) -> Any:
     return value if any(value.values()) else list(value)
 
 
+Cut = str | float
 #: A cut, a list of cuts, or named cuts.
-Steps = Annotated[dict[str, Expression], BeforeValidator(_steps)]
+Steps = Annotated[dict[str, Expression], BeforeValidator(_steps, Cut | list[Cut] | dict[str, Cut])]
 #: Class names (the samples say which), or a condition for each class.
-Labels = Annotated[dict[str, Expression | None], BeforeValidator(_by_sample), PlainSerializer(_labels)]
+Labels = Annotated[
+    dict[str, Expression | None],
+    BeforeValidator(_by_sample, list[str] | dict[str, Expression | None]),
+    PlainSerializer(_labels),
+]
 
 
 class Quantity(Card):
@@ -61,18 +66,20 @@ def _quantity(value: Any) -> Any:
 
 
 #: An expression, or a mapping of `expression` and `units`.
-Feature = Annotated[Quantity, BeforeValidator(_quantity)]
+Feature = Annotated[Quantity, BeforeValidator(_quantity, Expression | Quantity)]
 
 
 class Sample(Card):
     """Files of one kind of events."""
 
     name: str
-    files: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+    files: Annotated[tuple[str, ...], BeforeValidator(_listed, str | list[str]), Field(min_length=1)]
     class_: str | None = Field(default=None, alias="class")
     weight: Expression = "1"
 
 
+#: Pattern or object, or the branch or expression of each quantity.
+Source = str | dict[str, Expression]
 NANOAOD = {"run": "run", "luminosity_block": "luminosityBlock", "event": "event"}
 
 
@@ -93,7 +100,8 @@ class Missing(Card):
     """Values of a branch that mean "missing", and what stands for them."""
 
     values: Annotated[
-        tuple[int | float, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else [v])
+        tuple[int | float, ...],
+        BeforeValidator(lambda v: v if isinstance(v, list | tuple) else [v], float | list[float]),
     ]
     replace: int | float = 0.0
 
@@ -125,7 +133,7 @@ class Split(Card):
 class Particle(Card):
     """One particle type: where its momenta are, which are kept, in which order, and what else is known."""
 
-    branches: Annotated[tuple[str | dict[str, Expression], ...], BeforeValidator(_listed)]
+    branches: Annotated[tuple[Source, ...], BeforeValidator(_listed, Source | list[Source])]
     momenta: Literal["none"] | None = None
     mass: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     cuts: Steps = Field(default_factory=dict)
@@ -213,6 +221,7 @@ class DatasetCard(Card):
     """What to read from ROOT files and what it means. See `docs/dataset_card.md` for every key."""
 
     shelf: ClassVar[Literal["datasets"]] = "datasets"
+    version: Version = VERSION
     name: str
     description: str = ""
     folder: str = "."

@@ -198,4 +198,4 @@ def _text(value: Any) -> Any:
 
 
 #: A card entry that holds an expression, or a number.
-Expression = Annotated[str, BeforeValidator(_text), AfterValidator(_checked)]
+Expression = Annotated[str, BeforeValidator(_text, str | float), AfterValidator(_checked)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
 
-from hepxai.cards import Card, entry_error, nearest
+from hepxai.cards import VERSION, Card, Version, entry_error, nearest, refuse_newer
 
 Symmetry = Literal["rotation", "mirror", "forward_backward"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -181,6 +181,8 @@ class ModelCard(Card):
 
     Attributes
     ----------
+    version : int
+        Version of the keys, for later releases.
     kind : str
         One of ``KINDS``; "particle_gnn" where a file does not say.
     description : str
@@ -191,6 +193,7 @@ class ModelCard(Card):
 
     shelf: ClassVar[Literal["models"]] = "models"
     view: ClassVar[str]
+    version: Version = VERSION
     kind: str = "particle_gnn"
     description: str = ""
     training: CommonTraining
@@ -200,6 +203,7 @@ class ModelCard(Card):
     def _of_its_kind(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if cls is not ModelCard or not isinstance(data, Mapping):
             return handler(data)
+        refuse_newer(data)
         kind = data.get("kind", "particle_gnn")
         if not isinstance(kind, str) or kind not in KINDS:
             hint = nearest(str(kind), KINDS)
@@ -220,9 +224,14 @@ class ModelCard(Card):
         return None
 
 
+def model_card_classes() -> dict[str, type[ModelCard]]:
+    """Class of the card of every kind."""
+    return {kind: resolve(home.card) for kind, home in KINDS.items()}
+
+
 def keys_of_cards() -> frozenset[str]:
     """Top-level keys of the cards of all kinds."""
-    return frozenset().union(*(resolve(home.card).model_fields for home in KINDS.values()))
+    return frozenset().union(*(c.model_fields for c in model_card_classes().values()))
 
 
 class NetworkCard(ModelCard):
