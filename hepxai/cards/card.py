@@ -87,12 +87,12 @@ class Card(BaseModel):
             raise entry_error(cls._no_mapping(data))
         if "version" in cls.model_fields:
             refuse_newer(data)
-        known = [f.alias or n for n, f in cls.model_fields.items()]
+        keys = [f.alias or n for n, f in cls.model_fields.items()]
         for key in data if isinstance(data, Mapping) else ():
-            if key not in known and key not in cls.model_fields:
+            if key not in keys and key not in cls.model_fields:
                 comma = "" if str(key).isidentifier() else " (inside { } text with a comma needs quotes)"
-                hint = nearest(str(key), known) or cls._deeper(str(key))
-                text = f"unknown key{hint}{comma}; the keys here are {', '.join(known)}"
+                hint = nearest(str(key), keys) or cls._deeper(str(key))
+                text = f"unknown key{hint}{comma}; the keys here are {', '.join(keys)}"
                 raise entry_error(text, str(key))
         return data
 
@@ -101,8 +101,8 @@ class Card(BaseModel):
         """Error about a value where the keys of this part belong; it names the key that was meant, if any."""
         fields = {f.alias or n: f.annotation for n, f in cls.model_fields.items()}
         choices = {n: get_args(kind) for n, kind in fields.items() if get_origin(kind) is Literal}
-        meant = next((n for n, known in choices.items() if found in known), None)
-        such = f", as in `{meant}: {found}`" if meant else ""
+        key = next((n for n, values in choices.items() if found in values), None)
+        such = f", as in `{key}: {found}`" if key else ""
         keys = f"; the keys here are {', '.join(fields)}"
         return f"found {shorten(found)}; should be a mapping, `key: value`{such}{keys}"
 
@@ -180,12 +180,12 @@ def _plain(value: Any) -> Any:
 
 def list_cards(kind: Kind) -> dict[str, Path]:
     """Names and paths of the cards that come with the package."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for root in _roots(kind):
         files = root.glob("*/card.yaml") if kind == "datasets" else root.glob("*.yaml")
         for path in files:
-            found.setdefault(path.parent.name if kind == "datasets" else path.stem, path)
-    return dict(sorted(found.items()))
+            paths.setdefault(path.parent.name if kind == "datasets" else path.stem, path)
+    return dict(sorted(paths.items()))
 
 
 def find_card(kind: Kind, name_or_path: str | Path) -> Path:
@@ -203,16 +203,16 @@ def find_card(kind: Kind, name_or_path: str | Path) -> Path:
         raise CardError(f"no kind of card {kind!r}; there are {', '.join(get_args(Kind))}")
     name, cards = str(name_or_path), list_cards(kind)
     candidates = (Path(name, "card.yaml"),) if name in cards else (Path(name), Path(name, "card.yaml"))
-    found = next((c for c in candidates if c.is_file()), cards.get(name))
-    if found is None:
+    path = next((c for c in candidates if c.is_file()), cards.get(name))
+    if path is None:
         raise _no_card(kind, name, cards)
-    if name in cards and not found.samefile(cards[name]):
+    if name in cards and not path.samefile(cards[name]):
         warnings.warn(
-            f"{found} in the working folder is used, not the card {name!r} that comes with hepxai; "
+            f"{path} in the working folder is used, not the card {name!r} that comes with hepxai; "
             f"give ./{name} to mean it, or rename the folder",
             stacklevel=2,
         )
-    return found
+    return path
 
 
 def _no_card(kind: Kind, name: str, cards: Iterable[str]) -> CardError:
@@ -313,8 +313,8 @@ def _wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str
     if error["type"] == "value_error":
         return str(context["error"])
     if error["type"] == "literal_error":
-        known = re.findall(r"'([^']*)'", context["expected"])
-        return f"found {shorten(found)}{nearest(str(found), known)}; should be {context['expected']}"
+        choices = re.findall(r"'([^']*)'", context["expected"])
+        return f"found {shorten(found)}{nearest(str(found), choices)}; should be {context['expected']}"
     message = error["msg"].removeprefix("Input ").replace("Input should", "should").partition(", unable")[0]
     if error["type"] == "dict_type":
         message = "should be a mapping, `key: value`"

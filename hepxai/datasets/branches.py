@@ -36,7 +36,7 @@ class Column:
     fields : tuple of str
         Path inside the objects of the branch; empty for a branch of numbers.
     hidden : bool
-        True if another branch with the same name, or with the name of its parent, precedes it in the tree.
+        Preceded in the tree by another branch with the same name, or with the name of its parent.
     """
 
     name: str
@@ -69,11 +69,7 @@ class Column:
 
 
 class Names:
-    """Columns of a tree and their names.
-
-    The names of a column are its full path, with dots or with slashes, and the last part of the path if no
-    other column has it.
-    """
+    """Columns of a tree by full path, with dots or slashes, and by the last part of it if that is unique."""
 
     def __init__(self, tree: Any, where: str) -> None:
         self.where = where
@@ -93,13 +89,7 @@ class Names:
         return frozenset(self._reached)
 
     def __getitem__(self, name: str) -> Column:
-        """Column of a name.
-
-        Raises
-        ------
-        ExpressionError
-            If several columns have the name, or the column cannot be reached.
-        """
+        """Column of a name; refused if several columns have it, or the column cannot be reached."""
         first, *others = self._reached[name]
         if not others and first.hidden:
             raise ExpressionError(
@@ -117,13 +107,7 @@ class Names:
         return [name for name, columns in self._reached.items() if columns == [column]]
 
     def empty(self, name: str, tree: Any) -> ak.Array:
-        """No values, with the type of a column; reads nothing.
-
-        Raises
-        ------
-        ExpressionError
-            If uproot has no columns for the type.
-        """
+        """Empty array with the type of a column; refused if uproot has no columns for the type."""
         column = self[name]
         try:
             return column.of(ak.Array(column.form(tree).length_zero_array()))
@@ -150,10 +134,7 @@ def is_rntuple(tree: Any) -> bool:
 
 
 def _columns(tree: Any) -> Iterator[Column]:
-    """Columns with values.
-
-    Fields such as ``_collection0`` of converted RNTuples repeat other fields and are skipped.
-    """
+    """Columns with values, without fields such as ``_collection0`` of RNTuples, which repeat others."""
     if is_rntuple(tree):
         names = tree.keys()
         records = {n.rpartition(".")[0] for n in names}
@@ -208,10 +189,9 @@ def _fields(form: Any) -> Iterator[tuple[str, ...]]:
 
 
 def misread(branch: Any) -> bool:
-    """True if uproot would decode a branch of unsplit objects to wrong numbers.
+    """True for unsplit objects that uproot would decode to wrong numbers.
 
-    uproot ignores the checksum in front of a class without ``ClassDef``, and the member-wise storage of
-    vectors of objects.
+    uproot ignores the checksum of a class without ``ClassDef``, and member-wise storage of vectors.
     """
     kind: Any = getattr(branch, "interpretation", None)
     in_vector = isinstance(kind, AsJagged) and isinstance(kind.content, AsStridedObjects)

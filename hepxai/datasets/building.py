@@ -17,7 +17,6 @@ from hepxai.datasets.context import ExpressionContext
 from hepxai.datasets.cutflow import ALL, CutFlow
 from hepxai.datasets.particles import Particles
 from hepxai.datasets.quality import MomentumCounts
-from hepxai.datasets.refusals import refuse_not_finite, refuse_outside
 from hepxai.datasets.sources import FileInfo
 from hepxai.datasets.splits import assign_split, event_hash, text_hash
 from hepxai.events import P4, Events, Schema
@@ -69,7 +68,7 @@ class EventBuilder:
         p4 = np.concatenate([self._table(t, P4, cached=True) for t in types])  # errors name the cause
         for particles in types:
             if self.card.image is not None:
-                refuse_outside(particles)
+                _refuse_outside(particles)
             self.momenta.add(particles)
             for cut, counts in particles.cut_flow.items():
                 self.cutflow.add_particles(particles.name, cut, *counts)
@@ -90,7 +89,7 @@ class EventBuilder:
         with self.card.at("particles", particles.name, "branches"):
             table = particles.table(names, cached=cached)
         if not np.isfinite(table.sum()):  # one cheap test for all
-            refuse_not_finite(particles, names, table)
+            _refuse_not_finite(particles, names, table)
         return table
 
     # --- numbers of an event -------------------------------------------------------------------
@@ -145,10 +144,10 @@ class EventBuilder:
     # --- weights, selection, labels ------------------------------------------------------------
 
     def _weights(self, context: ExpressionContext, sample: str) -> NDArray[np.float64]:
-        i, own = self.samples[sample]
+        i, declared = self.samples[sample]
         weight = context.per_event(self.card.weights, ("weights",))
-        weight = weight * context.per_event(own.weight, ("samples", i, "weight"))
-        _require_finite(context, "the weight", f"{self.card.weights} times {own.weight}", weight)
+        weight = weight * context.per_event(declared.weight, ("samples", i, "weight"))
+        _require_finite(context, "the weight", f"{self.card.weights} times {declared.weight}", weight)
         return weight
 
     def _selected(self, context: ExpressionContext, sample: str, weight: NDArray[np.float64]) -> IntArray:
@@ -194,9 +193,11 @@ class EventBuilder:
         """What a regression learns; NaN says that an event has none."""
         values = np.zeros((len(context), len(self.card.targets)), dtype=np.float32)
         for i, (name, quantity) in enumerate(self.card.targets.items()):
-            own = context.per_event(quantity.expression, ("targets", name, "expression"))
-            _require_finite(context, f"targets: {name}", quantity.expression, np.where(np.isnan(own), 0, own))
-            values[:, i] = own
+            target = context.per_event(quantity.expression, ("targets", name, "expression"))
+            _require_finite(
+                context, f"targets: {name}", quantity.expression, np.where(np.isnan(target), 0, target)
+            )
+            values[:, i] = target
         return values
 
 
@@ -230,3 +231,57 @@ def _schema(card: DatasetCard) -> Schema:
         image=card.image_layout,
         identity=tuple(card.identity.branches.get(number, "") for number in NANOAOD),
     )
+
+
+# --- refusals: file, entry and remedy --------------------------------------------------------------
+
+
+def _refuse_outside(particles: Particles) -> None:
+    layout = particles.dataset.image_layout
+    inside = particles.inside()
+    if layout is None or inside.all():
+        return
+    first = int(np.argmin(inside))
+    axes = (layout.rows, layout.columns)
+    at = ", ".join(f"{_spelled(particles, a.feature)} = {particles.flat(a.feature)[first]:g}" for a in axes)
+    events = np.searchsorted(particles.offsets, np.flatnonzero(~inside), side="right") - 1
+    raise ReadError(
+        f"{particles.place(int(events[0]))}: a {particles.name} at {at} lies "
+        f"outside the image of {layout.rows.size} rows and {layout.columns.size} columns, with "
+        f"{len(events)} such in {len(np.unique(events))} events of this chunk; correct the bins of "
+        "image:, or write outside: drop there"
+    )
+
+
+def _spelled(particles: Particles, feature: str) -> str:
+    """Feature, with the branch that it comes from if that has another name."""
+    origin = ", ".join(particles.origin(feature))
+    return feature if origin == feature else f"{feature} ({origin})"
+
+
+def _refuse_not_finite(particles: Particles, names: tuple[str, ...], table: NDArray[np.float32]) -> None:
+    bad = np.argwhere(~np.isfinite(table))
+    if not len(bad):  # only the sum overflows
+        return
+    row, column = bad[0]
+    event = int(np.searchsorted(particles.offsets, row, side="right") - 1)
+    name, value = names[column], float(table[row, column])
+    raise ReadError(
+        f"{particles.place(event)}: {name} of {particles.name} is {value} ({len(bad)} such in this chunk); "
+        f"{_remedy(particles, name, value)}"
+    )
+
+
+def _remedy(particles: Particles, name: str, value: float) -> str:
+    """Entries of the card that help."""
+    selected = f"selection: isfinite({particles.name}.{name})"
+    cut = selected if particles.one_each else f"cuts: isfinite({name}) for {particles.name}"
+    origin = particles.origin(name)
+    if len(origin) == 1 and origin[0] in particles.columns.all_names:
+        text = ".nan" if np.isnan(value) else ".inf" if value > 0 else "-.inf"
+        instead = f"say what stands for it with missing: {{{origin[0]}: {{values: [{text}], replace: 0}}}}"
+    elif name in particles.card.features:
+        instead = f"write where(isfinite(x), x, 0) with {origin[0]} as x"
+    else:
+        instead = f"correct {', '.join(origin)}, which it follows from"
+    return f"cut such particles away with {cut}, or {instead}"

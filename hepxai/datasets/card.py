@@ -1,10 +1,10 @@
-"""DatasetCard: which branches become which particles, features, labels, weights, observers and splits."""
+"""DatasetCard: branches of ROOT files as particles, features, labels, weights, observers and splits."""
 
 from __future__ import annotations
 
 import keyword
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -92,12 +92,12 @@ class Identity(Card):
 
     @property
     def branches(self) -> dict[str, str]:
-        """Branches of run, luminosity block and event number; those of NanoAOD by default."""
+        """Branches of run, luminosity block and event number; NanoAOD's by default."""
         return self.model_dump(exclude_none=True) or dict(NANOAOD)
 
 
 class Missing(Card):
-    """Values of a branch that mean "missing", and what stands for them."""
+    """Values of a branch that mean "missing", and their replacement."""
 
     values: Annotated[
         tuple[int | float, ...],
@@ -131,7 +131,7 @@ class Split(Card):
 
 
 class Particle(Card):
-    """One particle type: where its momenta are, which are kept, in which order, and what else is known."""
+    """One particle type: branches, cuts, order, further features and truth."""
 
     branches: Annotated[tuple[Source, ...], BeforeValidator(_listed, Source | list[Source])]
     momenta: Literal["none"] | None = None
@@ -185,7 +185,7 @@ class Particle(Card):
 
 
 class Axis(Card):
-    """Rows or columns of the image: a feature, and how many bins it counts from 0, or their edges."""
+    """Rows or columns of the image: a feature, and the number of bins that it counts from 0, or edges."""
 
     feature: str
     bins: Annotated[int | tuple[float, ...], Field(union_mode="left_to_right")]
@@ -211,14 +211,14 @@ class Image(Card):
 
 
 class Focus(Card):
-    """What the physics question is about; the report looks there first."""
+    """Pair and observer of the physics question; the report begins with them."""
 
     pair: tuple[str, str]
     observer: str | None = None
 
 
 class DatasetCard(Card):
-    """What to read from ROOT files and what it means. See `docs/dataset_card.md` for every key."""
+    """Content of ROOT files and its meaning. See `docs/dataset_card.md` for every key."""
 
     shelf: ClassVar[Literal["datasets"]] = "datasets"
     version: Version = VERSION
@@ -306,8 +306,7 @@ class DatasetCard(Card):
     @classmethod
     def _known_pair_features(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for i, name in enumerate(names):
-            if name not in PAIR_FEATURES:
-                raise entry_error(_unknown("pair feature", name, PAIR_FEATURES), i)
+            _require("pair feature", name, PAIR_FEATURES, i)
         return names
 
     @model_validator(mode="after")
@@ -337,8 +336,8 @@ class DatasetCard(Card):
             if not self.by_sample and sample.class_ is not None:
                 why = "labels are conditions" if self.labels else "the card has no labels"
                 raise entry_error(f"{why}, so samples have no class; leave it out", "samples", i, "class")
-            if self.by_sample and sample.class_ not in self.labels:
-                raise entry_error(_unknown("class", str(sample.class_), self.labels), "samples", i, "class")
+            if self.by_sample:
+                _require("class", str(sample.class_), self.labels, "samples", i, "class")
         for name in self.labels if self.by_sample else ():
             if name not in {s.class_ for s in self.samples}:
                 raise entry_error(
@@ -349,28 +348,26 @@ class DatasetCard(Card):
         if self.focus is None:
             return
         for i, name in enumerate(self.focus.pair):
-            if name not in self.particles:
-                raise entry_error(_unknown("particle type", name, self.particles), "focus", "pair", i)
-        if self.focus.observer is not None and self.focus.observer not in self.observers:
-            found = _unknown("observer", self.focus.observer, self.observers)
-            raise entry_error(found, "focus", "observer")
+            _require("particle type", name, self.particles, "focus", "pair", i)
+        if self.focus.observer is not None:
+            _require("observer", self.focus.observer, self.observers, "focus", "observer")
 
     def _check_image(self) -> None:
-        known = tuple(dict.fromkeys((*self.node_features, "pt", "eta", "phi", "mass")))
-        for axis in ("rows", "columns") if self.image else ():
-            name = getattr(self.image, axis).feature
-            if name not in known:
-                raise entry_error(_unknown("feature", name, known), "image", axis, "feature")
-        if self.image and self.image.value not in (None, LIT, *known):
-            raise entry_error(_unknown("feature", str(self.image.value), (LIT, *known)), "image", "value")
         layout = self.image_layout
-        if layout is not None and not layout.types:
+        if self.image is None or layout is None:
+            return
+        features = tuple(dict.fromkeys((*self.node_features, "pt", "eta", "phi", "mass")))
+        _require("feature", layout.rows.feature, features, "image", "rows", "feature")
+        _require("feature", layout.columns.feature, features, "image", "columns", "feature")
+        if self.image.value is not None:
+            _require("feature", self.image.value, (LIT, *features), "image", "value")
+        if not layout.types:
             raise entry_error(
                 f"no particle type has both {layout.rows.feature} and {layout.columns.feature}; declare them "
                 "under features: of a type",
                 "image",
             )
-        if layout is not None and layout.value is None:
+        if layout.value is None:
             self._need_value(layout)
 
     def _need_value(self, layout: ImageLayout) -> None:
@@ -391,10 +388,9 @@ class DatasetCard(Card):
 
     def _check_features(self) -> None:
         extra = {f for p in self.particles.values() for f in p.features}
-        known = [*NODE_FEATURES, *sorted(extra), "type", *(f"is_{t}" for t in self.particles)]
+        features = [*NODE_FEATURES, *sorted(extra), "type", *(f"is_{t}" for t in self.particles)]
         for i, name in enumerate(self.features):
-            if name not in known:
-                raise entry_error(_unknown("feature", name, known), "features", i)
+            _require("feature", name, features, "features", i)
         for name in self.node_features:
             if self.node_features.count(name) > 1:
                 raise entry_error(f"{name!r} is listed twice; list it once", "features", name)
@@ -404,8 +400,9 @@ def _has(particle: Particle, feature: str) -> bool:
     return feature in particle.features or (particle.momenta is None and feature in NODE_FEATURES)
 
 
-def _unknown(what: str, name: str, known: Any) -> str:
-    return f"no {what} {name!r}{nearest(name, known)}; there are {', '.join(known)}"
+def _require(kind: str, name: str, names: Collection[str], *place: str | int) -> None:
+    if name not in names:
+        raise entry_error(f"no {kind} {name!r}{nearest(name, names)}; there are {', '.join(names)}", *place)
 
 
 def _identifier(name: str) -> None:

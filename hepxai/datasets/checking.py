@@ -1,4 +1,4 @@
-"""A card tried on the first entries of every sample."""
+"""Check of a card on the first entries of every sample."""
 
 from __future__ import annotations
 
@@ -21,19 +21,7 @@ from hepxai.events import SPLITS, Events
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a card makes of the first entries of every sample.
-
-    Attributes
-    ----------
-    name : str
-    entries : int
-        Entries looked at per sample.
-    events : Events
-        What was selected; may be empty.
-    ledger : Ledger
-        Cut flow, files and notes.
-    warnings : tuple of str
-    """
+    """Events of a card among the first ``entries`` of every sample, and warnings; may be empty."""
 
     name: str
     entries: int
@@ -55,7 +43,7 @@ class CheckReport:
 
 
 def check_card(card: DatasetCard, *, entries: int = 1000) -> CheckReport:
-    """Read the first entries of every sample and report what came out, and what looks wrong.
+    """Read the first entries of every sample and report content and suspicious values.
 
     Parameters
     ----------
@@ -73,7 +61,7 @@ def check_card(card: DatasetCard, *, entries: int = 1000) -> CheckReport:
     return CheckReport(card.name, entries, events, ledger, tuple(_warnings(card, events, ledger)))
 
 
-# --- what looks wrong ----------------------------------------------------------------------------
+# --- warnings ------------------------------------------------------------------------------------
 
 
 def _warnings(card: DatasetCard, events: Events, ledger: ReadLog) -> Iterator[str]:
@@ -106,33 +94,23 @@ def _class_warnings(events: Events) -> Iterator[str]:
 
 
 def _particle_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
-    moving = any(p.momenta is None for p in card.particles.values())
-    if moving and (lonely := float((events.counts < 2).mean())) > 0:
-        yield f"{lonely:.1%} of the selected events have fewer than two particles, so no pairs"
-    yield from _unit_warnings(card, events)
-    for name, particle in card.particles.items():
-        own = events.is_type(name)
-        if not own.any():
-            yield f"no {name} in any selected event"
-        for feature in (f for f in particle.features if f in events.schema.features):
-            for value, n in suspicious(events.values_of(feature)[own]):
-                yield (
-                    f"{feature} of {name} is {value:g} for {n} of {own.sum()}: if that means missing, say so "
-                    "under missing:"
-                )
-    yield from _constant_warnings(card, events)
-
-
-def _unit_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
-    """One warning for all types: units are those of the card."""
     moving = [n for n, p in card.particles.items() if p.momenta is None]
-    pt = {n: events.p4[own, 0] for n in moving if (own := events.is_type(n)).any()}
-    medians = {n: float(np.median(values)) for n, values in pt.items()}
+    if moving and (share := float((events.counts < 2).mean())) > 0:
+        yield f"{share:.1%} of the selected events have fewer than two particles, so no pairs"
+    medians = {n: float(np.median(events.p4[rows, 0])) for n in moving if (rows := events.is_type(n)).any()}
     if odd := [f"{m:.4g} GeV for {n}" for n, m in medians.items() if not 0.5 < m < 3000]:
         yield f"the median pt is {', '.join(odd)}: is units: {card.units} right?"
+    for name, particle in card.particles.items():
+        rows = events.is_type(name)
+        if not rows.any():
+            yield f"no {name} in any selected event"
+        for feature in (f for f in particle.features if f in events.schema.features):
+            for value, n in suspicious(events.values_of(feature)[rows]):
+                yield (
+                    f"{feature} of {name} is {value:g} for {n} of {rows.sum()}: if that means "
+                    "missing, say so under missing:"
+                )
 
-
-def _constant_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
     for feature in events.schema.features:
         values = events.values_of(feature)
         if (
@@ -164,12 +142,12 @@ def _cuts(report: CheckReport) -> Table:
 def _classes(events: Events) -> Table:
     table = _table("Classes", "class", "events", "Σ weight", "negative", *SPLITS)
     for code, name in enumerate(events.schema.classes):
-        own = events.label == code
-        weight = events.weight[own]
-        splits = np.bincount(events.split[own], minlength=len(SPLITS))
+        rows = events.label == code
+        weight = events.weight[rows]
+        splits = np.bincount(events.split[rows], minlength=len(SPLITS))
         total = f"{weight.sum():.5g} ± {np.sqrt(np.square(weight).sum()):.2g}"
-        negative = f"{(weight < 0).mean():.1%}" if own.any() else ""
-        table.add_row(Text(name), f"{own.sum():,}", total, negative, *(f"{n:,}" for n in splits))
+        negative = f"{(weight < 0).mean():.1%}" if rows.any() else ""
+        table.add_row(Text(name), f"{rows.sum():,}", total, negative, *(f"{n:,}" for n in splits))
     return table
 
 
@@ -184,18 +162,15 @@ def _multiplicities(events: Events) -> Table:
 
 def _ranges(events: Events) -> Table:
     schema = events.schema
+    rows: list[tuple[str, str, NDArray[Any]]] = [
+        *((n, u, events.values_of(n)) for n, u in zip(schema.features, schema.units, strict=True)),
+        *zip(schema.globals, schema.global_units, events.globals.T, strict=True),
+    ]
+    targets = zip(schema.targets, schema.target_units, events.targets.T, strict=True)
+    rows += [(f"{n} (target)", u, v[np.isfinite(v)]) for n, u, v in targets]
+    rows += [(f"{n} (observer)", "", v[np.isfinite(v)]) for n, v in events.observers.items()]
     table = _table("Features, targets and observers", "name", "units", "lowest", "mean", "highest")
-    for name, units in zip(schema.features, schema.units, strict=True):
-        _add_range(table, name, units, events.values_of(name))
-    for name, units, values in zip(schema.globals, schema.global_units, events.globals.T, strict=True):
-        _add_range(table, name, units, values)
-    for name, units, values in zip(schema.targets, schema.target_units, events.targets.T, strict=True):
-        _add_range(table, f"{name} (target)", units, values[np.isfinite(values)])
-    for name, observed in events.observers.items():
-        _add_range(table, f"{name} (observer)", "", observed[np.isfinite(observed)])
+    for name, units, values in rows:
+        numbers = [values.min(), values.mean(), values.max()] if len(values) else []
+        table.add_row(Text(name), Text(units), *(f"{v:.4g}" for v in numbers))
     return table
-
-
-def _add_range(table: Table, name: str, units: str, values: NDArray[np.floating]) -> None:
-    ends = [values.min(), values.mean(), values.max()] if len(values) else []
-    table.add_row(Text(name), Text(units), *(f"{v:.4g}" for v in ends))

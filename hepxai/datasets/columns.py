@@ -71,8 +71,8 @@ def take(values: Any, rows: IntArray) -> Any:
     if not _is_plain(values.layout):
         return values[rows]
     content, offsets = flatten(values)
-    chosen, taken = take_rows(offsets, rows)
-    return jagged(content[chosen], taken)
+    positions, taken = take_rows(offsets, rows)
+    return jagged(content[positions], taken)
 
 
 def _is_plain(layout: Any) -> bool:
@@ -163,13 +163,8 @@ class _Taken(Columns):
     """Columns for some of the events of a chunk."""
 
     def __init__(self, columns: Columns, rows: IntArray) -> None:
-        super().__init__(
-            {},
-            all_names=columns.all_names,
-            replace={},
-            where=columns.where,
-            entries=columns.entries[rows],
-        )
+        names, where = columns.all_names, columns.where
+        super().__init__({}, all_names=names, replace={}, where=where, entries=columns.entries[rows])
         self._columns, self._rows = columns, rows
 
     def __missing__(self, name: str) -> Any:

@@ -16,7 +16,7 @@ from hepxai.core.jagged import IntArray
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import Columns, take
 from hepxai.datasets.evaluation import UnknownNameError, evaluate
-from hepxai.datasets.naming import BranchMap
+from hepxai.datasets.kinematics import BranchMap
 from hepxai.datasets.particles import Particles
 from hepxai.datasets.vocabulary import attribute, condition
 

@@ -1,9 +1,9 @@
-"""A first card for a file that somebody else made."""
+"""Draft of a card for a file of unknown origin."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import yaml
 
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.inspection import FileReport, Shape, TreeReport
-from hepxai.datasets.naming import convention, objects, patterns, spellings
+from hepxai.datasets.kinematics import BranchMap, convention, objects, patterns, spellings
 from hepxai.datasets.sources import is_remote
 from hepxai.datasets.vocabulary import FUNCTIONS
 
@@ -29,10 +29,6 @@ _NUMBERS = {
 _MEV = 3000.0
 
 
-#: Pattern, components of momentum to read, components that are there.
-_Found = tuple[str, tuple[str, ...], set[str]]
-
-
 @dataclass
 class _Group:
     """Branches that look like one particle type."""
@@ -40,19 +36,18 @@ class _Group:
     name: str
     patterns: list[str]
     components: tuple[str, ...]
-    has: set[str] = field(default_factory=set)
+    has: set[str]
 
     @property
-    def ends(self) -> tuple[str, str]:
-        """Prefix and suffix of the branch names around the name of a quantity."""
-        before, braces, after = self.patterns[0].partition("{}")
-        return (before, after) if braces else (f"{before}.", "")
+    def shape(self) -> Shape:
+        """Shape of the branches."""
+        return "per event" if len(self.patterns) > 1 else "per particle"
 
 
 def draft_card(report: FileReport) -> str:
-    """YAML of a card for a file: what looks like particles, weights, event numbers and missing values.
+    """YAML of a card for a file: branches that look like particles, weights, event numbers, missing values.
 
-    It loads as it is; samples, labels and cuts are for its author to fill in.
+    It loads as it is; samples, labels and cuts are left to the author.
     """
     if not report.trees:
         raise ReadError(f"{report.path} has no TTree and no RNTuple to draft a card for")
@@ -68,33 +63,39 @@ def draft_card(report: FileReport) -> str:
     return "\n".join(line for block in blocks for line in block) + "\n"
 
 
-# --- what looks like particles -----------------------------------------------------------------
+# --- particles ---------------------------------------------------------------------------------
 
 
 def _groups(tree: TreeReport) -> tuple[list[_Group], list[str]]:
-    lists = [_Group(_name(p), [p], c, h) for p, c, h in _kinematic(tree, "per particle") if len(c) == 3]
+    lists = [g for g in _kinematic(tree, "per particle") if len(g.components) == 3]
     single = _kinematic(tree, "per event")
-    flat = _numbered([(p, c, h) for p, c, h in single if len(c) == 3])
-    missing = [_Group(_name(p), [p], c, h) for p, c, h in single if len(c) == 2 and _is_missing(p)]
-    found = [g for g in lists + flat if not _NOT_MEASURED.match(g.patterns[0])]
-    usual = [g for g in found if _USUAL.match(g.name)] or found
-    chosen = usual + sorted(missing, key=_preference)[:1]
-    return _distinct(chosen), [g.patterns[0] for g in lists + flat + missing if g not in chosen]
+    flat = _numbered([g for g in single if len(g.components) == 3])
+    missing = [g for g in single if len(g.components) == 2 and _is_missing(g.patterns[0])]
+    measured = [g for g in lists + flat if not _NOT_MEASURED.match(g.patterns[0])]
+    usual = [g for g in measured if _USUAL.match(g.name)] or measured
+    groups = usual + sorted(missing, key=_preference)[:1]
+    others = [g.patterns[0] for g in lists + flat + missing if g not in groups]
+    for i, group in enumerate(groups):
+        if group.name in {g.name for g in groups[:i]}:
+            group.name = f"{group.name}_{i}"
+    return groups, others
 
 
-def _kinematic(tree: TreeReport, shape: Shape) -> list[_Found]:
+def _kinematic(tree: TreeReport, shape: Shape) -> list[_Group]:
     names = tree.names(shape)
-    things = {name: have for name, have in objects(names).items() if convention(have)}
-    found = {p: h for p, h in patterns(names).items() if not p.startswith(tuple(f"{t}." for t in things))}
-    return [(pattern, convention(have) or (), have) for pattern, have in (things | found).items()]
+    vectors = {name: have for name, have in objects(names).items() if convention(have)}
+    inside = tuple(f"{name}." for name in vectors)
+    others = {p: have for p, have in patterns(names).items() if not p.startswith(inside)}
+    return [_Group(_name(p), [p], convention(h) or (), h) for p, h in (vectors | others).items()]
 
 
-def _numbered(single: list[_Found]) -> list[_Group]:
+def _numbered(single: list[_Group]) -> list[_Group]:
     """``{}1`` and ``{}2`` are two particles of one type."""
     groups: dict[str, _Group] = {}
-    for pattern, components, has in single:
-        key = re.sub(r"\d+", "#", pattern)
-        groups.setdefault(key, _Group(_name(pattern), [], components, has)).patterns.append(pattern)
+    for group in single:
+        first = groups.setdefault(re.sub(r"\d+", "#", group.patterns[0]), group)
+        if first is not group:
+            first.patterns += group.patterns
     return list(groups.values())
 
 
@@ -110,13 +111,6 @@ def _preference(group: _Group) -> tuple[int, int]:
 def _name(pattern: str) -> str:
     name = re.sub(r"\W|\d|[pP]4$", "", pattern.replace("{}", "")).strip("_").lower()
     return "particle" if not name or name in FUNCTIONS else name
-
-
-def _distinct(groups: list[_Group]) -> list[_Group]:
-    for i, group in enumerate(groups):
-        if group.name in {g.name for g in groups[:i]}:
-            group.name = f"{group.name}_{i}"
-    return groups
 
 
 # --- the text ------------------------------------------------------------------------------------
@@ -141,9 +135,9 @@ def _head(report: FileReport, tree: TreeReport, groups: list[_Group]) -> list[st
 
 
 def _labels(tree: TreeReport) -> list[str]:
-    """Class of the sample; and how to tell two classes of one file apart, by a branch that looks like it."""
-    there = [b.name for b in tree.branches if b.shape == "per event" and _LABELS.match(b.name)]
-    name, hint = (there[0], "") if there else ("isSignal", " # isSignal: a branch or variable of yours")
+    """Class of the sample; as a comment, conditions for two classes in one file."""
+    branches = [b for b in tree.names("per event") if _LABELS.match(b)]
+    name, hint = (branches[0], "") if branches else ("isSignal", " # isSignal: a branch or variable of yours")
     return [
         "labels: [signal] # one class: nothing to tell apart; add another, as in [background, signal]",
         "# Both classes in one file? Then a condition for each, and no class: in samples:",
@@ -169,12 +163,12 @@ def _branch(tree: TreeReport, pattern: str, component: str) -> str | None:
 
 def _identity(tree: TreeReport) -> list[str]:
     whole = [b.name for b in tree.branches if b.shape == "per event" and "int" in b.type.lower()]
-    found = {k: n for k, r in _NUMBERS.items() for n in whole if r.match(n)}
-    if "event" not in found:
-        return ["# identity: {run: run, event: event} # no event numbers found: numbered by file and entry"]
+    numbers = {k: n for k, r in _NUMBERS.items() for n in whole if r.match(n)}
+    if "event" not in numbers:
+        return ["# identity: {run: run, event: event} # no event numbers numbers: numbered by file and entry"]
     if {"run", "luminosityBlock", "event"} <= set(whole):
         return []
-    return [f"identity: {{{', '.join(f'{k}: {n}' for k, n in found.items())}}}"]
+    return [f"identity: {{{', '.join(f'{k}: {n}' for k, n in numbers.items())}}}"]
 
 
 def _particles(tree: TreeReport, groups: list[_Group], others: list[str]) -> list[str]:
@@ -201,7 +195,7 @@ def _filled(tree: TreeReport, group: _Group) -> str:
         if (name := _branch(tree, pattern, component))
     ]
     fixed = any(b.size for b in sizes)
-    stem = re.sub(r"[\W_]", "", group.ends[0]).lower()
+    stem = re.sub(r"[\W_]", "", group.patterns[0].partition("{}")[0]).lower()
     counters = {f"{a}{stem}{b}" for a in ("n", "num", "") for b in ("", "s", "n", "size", "count")} - {stem}
     for branch in tree.branches if fixed else ():
         whole = branch.shape == "per event" and "int" in branch.type.lower()
@@ -219,17 +213,11 @@ def _source(tree: TreeReport, group: _Group) -> str:
 
 
 def _extra(tree: TreeReport, group: _Group) -> dict[str, str]:
-    """Short names of charge and b-tag branches, where the file has them."""
-    shape: Shape = "per event" if len(group.patterns) > 1 else "per particle"
-    before, after = group.ends
-    short = [
-        n[len(before) : len(n) - len(after)]
-        for n in tree.names(shape)
-        if n.startswith(before) and n.endswith(after)
-    ]
+    """Short names of charge and b-tag branches, if the file has them."""
+    short = BranchMap(group.patterns[0], tree.names(group.shape)).quantities
     charge = [s for s in short if s.lower() in ("charge", "q")]
     btag = sorted((s for s in short if "btag" in s.lower()), key=lambda s: "DeepFlavB" not in s)
-    return {k: found[0] for k, found in (("charge", charge), ("btag", btag)) if found}
+    return {name: names[0] for name, names in (("charge", charge), ("btag", btag)) if names}
 
 
 def _missing(tree: TreeReport, groups: list[_Group]) -> list[str]:

@@ -137,9 +137,9 @@ def _permit(node: ast.AST, text: str) -> None:
         case ast.cmpop() if type(node) in COMPARE:
             pass
         case _:
-            found = ast.get_source_segment(text, node) if isinstance(node, ast.expr) else type(node).__name__
+            token = ast.get_source_segment(text, node) if isinstance(node, ast.expr) else type(node).__name__
             instead = _INSTEAD.get(type(node), "use arithmetic, comparisons, and/or/not and functions")
-            raise ExpressionError(f"in {text!r}: {found!r} is not allowed; {instead}")
+            raise ExpressionError(f"in {text!r}: {token!r} is not allowed; {instead}")
 
 
 def _permit_number(value: Any, text: str) -> None:
@@ -162,9 +162,9 @@ def _permit_call(node: ast.Call, text: str) -> None:
         raise ExpressionError(f"in {text!r}: {called!r} is not allowed; write {instead}")
     name = node.func.id
     if name not in FUNCTIONS:
-        known = ", ".join(sorted(FUNCTIONS))
+        functions = ", ".join(sorted(FUNCTIONS))
         hint = " (did you mean 'count'?)" if name in ("len", "num", "size") else nearest(name, FUNCTIONS)
-        raise ExpressionError(f"in {text!r}: no function {name!r}{hint}; there are {known}")
+        raise ExpressionError(f"in {text!r}: no function {name!r}{hint}; there are {functions}")
     least, most = FUNCTIONS[name].arity
     if not least <= len(node.args) <= (most or len(node.args)):
         expected = least if most == least else f"{least} to {most}" if most else f"at least {least}"
@@ -178,9 +178,9 @@ def _permit_compare(node: ast.Compare, text: str) -> None:
             whole = text.encode()
             before, after = whole[: side.col_offset].rstrip(), whole[side.end_col_offset :].lstrip()
             if not (before.endswith(b"(") and after.startswith(b")")):
-                found = ast.get_source_segment(text, side)
+                token = ast.get_source_segment(text, side)
                 raise ExpressionError(
-                    f"in {text!r}: {found!r} is grouped before the comparison; "
+                    f"in {text!r}: {token!r} is grouped before the comparison; "
                     "write `and`/`or` instead of `&`/`|`, or put the comparisons in parentheses"
                 )
 

@@ -1,4 +1,4 @@
-"""What is in a ROOT file: trees, branches, types, ranges, and values that look like "missing"."""
+"""Content of a ROOT file: trees, branches, types, ranges, and values that look like "missing"."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from hepxai.datasets.sources import open_root, readable, trees_of
 Shape = Literal["per event", "per particle", "text", "other"]
 #: Numbers that stand for "missing" in files of the field, whatever else a branch holds.
 SENTINELS = (-99999.0, -9999.0, -3000.0, -1000.0, -999.0, -99.0, 999.0, 9999.0, 99999.0)
-#: Most entries to look at, and most values of all branches together: what takes some seconds to read.
+#: Most entries, and most values of all branches together, that are read in some seconds.
 _ENTRIES, _VALUES = 10_000, 1_000_000
+_Columns = tuple[Column, ...]
 _HIDDEN = "hidden by another branch of its name, or of that of what holds it; rename one in the file"
 
 
@@ -32,20 +33,16 @@ class BranchReport:
 
     Attributes
     ----------
-    name, type : str
-    shape : str
-        One value "per event", a list of them "per particle", "text", or "other".
     count : int
-        Values looked at.
+        Number of values read.
     low, high, median : float
-        Of the finite values that are not suspicious; NaN where there are none.
-    nan, inf : int
-    sentinels : mapping of float to int
-        Suspicious values and how often they occur.
+        Of the finite values that are not suspicious; NaN if there are none.
+    sentinels : tuple of (float, int)
+        Suspicious values and their numbers.
     size : int
-        Values in every event, of a fixed array such as ``Jet_pt[5]/F``; 0 for other branches.
+        Values per event of a fixed array such as ``Jet_pt[5]/F``; 0 for other branches.
     problem : str
-        Why it cannot be read; empty where it can.
+        Reason why it cannot be read; empty if it can.
     """
 
     name: str
@@ -81,7 +78,7 @@ class TreeReport:
 
     def __rich__(self) -> Table:
         title = Text(f"{self.name} ({self.kind}, {self.entries:,} entries)")
-        # Where room is short, names go on in the next line: they are never cut, and numbers stay whole.
+        # In narrow terminals names are wrapped, never cut, and numbers stay whole.
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for column, width in (("branch", 14), ("type", 7)):
             table.add_column(column, overflow="fold", min_width=width)
@@ -89,23 +86,14 @@ class TreeReport:
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("look out for", overflow="fold", min_width=8)
         for b in self.branches:
-            numbers = [_short(v) for v in (b.low, b.median, b.high)]
+            numbers = ["" if np.isnan(v) else f"{v:.4g}" for v in (b.low, b.median, b.high)]
             table.add_row(Text(b.name), Text(b.type), f"{b.count:,}", *numbers, _warning(b))
         return table
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """What is in a ROOT file.
-
-    Attributes
-    ----------
-    path : str
-    looked_at : int
-        Entries of each tree that ranges are from.
-    trees : tuple of TreeReport
-        Those with most entries first.
-    """
+    """Trees of a ROOT file, those with most entries first; ranges are of the first ``looked_at`` entries."""
 
     path: str
     looked_at: int
@@ -118,9 +106,7 @@ class FileReport:
 
 
 def inspect_file(path: str | Path, *, match: str | None = None, entries: int | None = None) -> FileReport:
-    """Look at the branches of every tree of a file.
-
-    A branch that cannot be read is listed with the reason.
+    """Types and ranges of the branches of every tree of a file; unreadable ones are listed with the reason.
 
     Parameters
     ----------
@@ -128,7 +114,7 @@ def inspect_file(path: str | Path, *, match: str | None = None, entries: int | N
     match : str, optional
         Pattern of names such as ``Muon_*``; other branches are not read, trees without any left out.
     entries : int, optional
-        How many entries to look at; by default as many as some seconds allow, at most 10,000.
+        Entries to read; by default as many as some seconds allow, at most 10,000.
 
     Raises
     ------
@@ -149,20 +135,22 @@ def inspect_file(path: str | Path, *, match: str | None = None, entries: int | N
     return FileReport(where, stop, tuple(sorted(reports, key=lambda t: -t.entries)))
 
 
-def _matching(
-    columns: dict[str, tuple[Column, ...]], pattern: str, where: str
-) -> dict[str, tuple[Column, ...]]:
-    some = {name: tuple(c for c in all_ if fnmatchcase(c.name, pattern)) for name, all_ in columns.items()}
-    if any(some.values()):
-        return {name: chosen for name, chosen in some.items() if chosen}
-    names = [c.name for all_ in columns.values() for c in all_]
-    raise ReadError(
-        f"{where}: no branch matches {pattern!r}{nearest(pattern, names)}; "
-        f"there are {len(names):,}, e.g. {', '.join(names[:5])}"
-    )
+def _matching(columns: dict[str, _Columns], pattern: str, where: str) -> dict[str, _Columns]:
+    matches = {
+        n: some
+        for n, every in columns.items()
+        if (some := tuple(c for c in every if fnmatchcase(c.name, pattern)))
+    }
+    if not matches:
+        names = [c.name for every in columns.values() for c in every]
+        raise ReadError(
+            f"{where}: no branch matches {pattern!r}{nearest(pattern, names)}; "
+            f"there are {len(names):,}, e.g. {', '.join(names[:5])}"
+        )
+    return matches
 
 
-def _tree(tree: Any, name: str, kind: str, columns: tuple[Column, ...], entries: int) -> TreeReport:
+def _tree(tree: Any, name: str, kind: str, columns: _Columns, entries: int) -> TreeReport:
     total = int(tree.num_entries)
     stop = min(entries, total)
     arrays = _read(tree, tuple(dict.fromkeys(c.branch for c in columns if not c.hidden)), stop)
@@ -184,10 +172,10 @@ def _read(tree: Any, branches: tuple[str, ...], stop: int) -> dict[str, ak.Array
 
 
 def _unread(branch: Any) -> ak.Array | str | None:
-    """Of a branch of a TTree that is not worth reading: no values, or why there are none.
+    """Empty array, or a reason, for a branch of a TTree that is not read; None for others.
 
-    Text and nested lists have no range. Of objects uproot takes some apart in the wrong way, and then may ask
-    for gigabytes: those of numbers only are safe.
+    Text and nested lists have no range. uproot decodes some objects to wrong numbers, and may then ask for
+    gigabytes: only those of numbers are safe.
     """
     if not hasattr(branch, "interpretation"):
         return None
@@ -217,11 +205,8 @@ def _one(branch: Any, stop: int) -> ak.Array | str:
         raise
     except Exception as problem:
         broken = read_error(branch, 0, stop)
-        return (
-            f"truncated or damaged ({one_line_error(broken)})"
-            if broken
-            else f"unreadable ({one_line_error(problem)})"
-        )
+        kind = "truncated or damaged" if broken else "unreadable"
+        return f"{kind} ({one_line_error(broken or problem)})"
 
 
 def _report(tree: Any, column: Column, values: ak.Array | str) -> BranchReport:
@@ -237,10 +222,10 @@ def _report(tree: Any, column: Column, values: ak.Array | str) -> BranchReport:
     finite = numbers[np.isfinite(numbers)]
     sentinels = suspicious(finite)
     clean = finite[~np.isin(finite, [v for v, _ in sentinels])]
-    ends = (clean.min(), clean.max(), np.median(clean)) if len(clean) else (np.nan,) * 3
-    low, high, median = (float(v) for v in ends)
+    statistics = (clean.min(), clean.max(), np.median(clean)) if len(clean) else (np.nan,) * 3
     nan = int(np.isnan(numbers).sum())
     inf = len(numbers) - len(finite) - nan
+    low, high, median = map(float, statistics)
     return BranchReport(column.name, type_, shape, len(numbers), low, high, median, nan, inf, sentinels, size)
 
 
@@ -256,18 +241,18 @@ def _shape(array: ak.Array) -> Shape:
 
 
 def suspicious(values: Array) -> tuple[tuple[float, int], ...]:
-    """Values that look like "missing", and how often they occur.
+    """Values that look like "missing", with their numbers.
 
-    Known sentinels, of whole numbers the negative ones; and a pile of one negative whole number under
+    Common sentinels (of whole numbers the negative ones), and one frequent negative whole number below
     values that are never negative.
     """
     if values.dtype.kind == "b" or not len(values):
         return ()
     is_float, low = values.dtype.kind == "f", float(values.min())
-    known = [v for v in SENTINELS if is_float or v < 0]
-    if is_float and low not in known and _is_pile(values, low):
-        known.append(low)
-    counts = [(v, int(np.count_nonzero(values == v))) for v in known]
+    candidates = [v for v in SENTINELS if is_float or v < 0]
+    if is_float and low not in candidates and _is_pile(values, low):
+        candidates.append(low)
+    counts = [(v, int(np.count_nonzero(values == v))) for v in candidates]
     return tuple((v, n) for v, n in counts if n)
 
 
@@ -278,10 +263,6 @@ def _is_pile(values: Array, low: float) -> bool:
     return len(values) - len(rest) >= 2 and len(np.unique(rest)) > 2
 
 
-def _short(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.4g}"
-
-
 def _warning(branch: BranchReport) -> str:
-    parts = [f"{n} NaN" for n in (branch.nan,) if n] + [f"{n} infinite" for n in (branch.inf,) if n]
+    parts = [f"{n} {kind}" for n, kind in ((branch.nan, "NaN"), (branch.inf, "infinite")) if n]
     return ", ".join(parts + [f"{n} × {v:g}" for v, n in branch.sentinels]) or branch.problem

@@ -1,12 +1,17 @@
-"""Formulas between the components of momenta."""
+"""Components of momenta: formulas between them, and how branch names spell them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hepxai.cards import nearest
 
 Array = NDArray[Any]
 
@@ -72,3 +77,133 @@ DERIVED = {
     "sin_phi": Formula(("phi",), np.sin),
     "cos_phi": Formula(("phi",), np.cos),
 }
+
+# --- branch names ---------------------------------------------------------------------------------
+
+#: How ntuples spell the components in branch names.
+SPELLINGS = {
+    "pt": ("pt", "Pt", "PT", "pT"),
+    "eta": ("eta", "Eta"),
+    "phi": ("phi", "Phi"),
+    "mass": ("mass", "Mass", "m", "M"),
+    "energy": ("energy", "Energy", "E", "e"),
+    "px": ("px", "Px", "PX"),
+    "py": ("py", "Py", "PY"),
+    "pz": ("pz", "Pz", "PZ"),
+}
+#: Members of ROOT's vector classes (TLorentzVector, TVector2, ROOT::Math::LorentzVector) ...
+_MEMBERS = {
+    "pt": "fPt",
+    "eta": "fEta",
+    "phi": "fPhi",
+    "mass": "fM",
+    "energy": "fE fT",
+    "px": "fX",
+    "py": "fY",
+    "pz": "fZ",
+}
+#: ... and the members that contain them.
+_HOLDERS = ("", "fP.", "fCoordinates.")
+
+
+def convention(have: Collection[str]) -> tuple[str, ...] | None:
+    """Components to read: pt, eta, phi or px, py, pz, without eta or pz for transverse momentum.
+
+    Where a file has both, the complete one: energy goes with px, py, pz; mass with pt, eta, phi.
+    """
+    polar, cartesian = ("pt", "eta", "phi"), ("px", "py", "pz")
+    by_energy = "energy" in have and "mass" not in have
+    for components in (cartesian, polar) if by_energy else (polar, cartesian):
+        if set(components) <= set(have):
+            return components
+    return next((c for c in (("pt", "phi"), ("px", "py")) if set(c) <= set(have)), None)
+
+
+def patterns(names: Iterable[str]) -> Mapping[str, set[str]]:
+    """Patterns such as ``Muon_{}``, and the components that branches of these names have under each."""
+    found: dict[str, set[str]] = {}
+    for name in (n for n in names if not {*n} & {*"{}"}):  # no pattern can stand for those
+        for component, spellings in SPELLINGS.items():
+            for spelled in spellings:
+                if name.endswith(spelled):
+                    found.setdefault(f"{name[: -len(spelled)]}{{}}", set()).add(component)
+                if name.startswith(spelled):
+                    found.setdefault(f"{{}}{name[len(spelled) :]}", set()).add(component)
+                for inside in re.finditer(rf"(?<=[_.]){spelled}(?=[_.])", name):  # jet_pt_0
+                    pattern = f"{name[: inside.start()]}{{}}{name[inside.end() :]}"
+                    found.setdefault(pattern, set()).add(component)
+    return {pattern: have for pattern, have in found.items() if convention(have)}
+
+
+def spellings(pattern: str, name: str) -> list[str]:
+    """Possible names of a quantity: ``Muon_pt`` under ``Muon_{}``, ``lep.fP.fX`` in an object ``lep``."""
+    spelled = SPELLINGS.get(name, (name,))
+    if "{}" in pattern:
+        return [pattern.replace("{}", s) for s in spelled]
+    inside = (*spelled, *_MEMBERS.get(name, "").split())
+    return [f"{pattern.rstrip('.')}.{holder}{s}" for holder in _HOLDERS for s in inside]
+
+
+def objects(names: Collection[str]) -> Mapping[str, set[str]]:
+    """Momentum components of each ROOT vector object among the columns of a tree."""
+    suffixes = {f".{h}{s}": c for c, texts in _MEMBERS.items() for s in texts.split() for h in _HOLDERS}
+    ends = {suffix.lstrip("."): suffix for suffix in suffixes}
+    vectors: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        parts = name.split(".")
+        for n in (2, 1):
+            if (suffix := ends.get(".".join(parts[-n:]))) and len(parts) > n:
+                vectors[name.removesuffix(suffix)].add(suffixes[suffix])
+                break
+    return vectors
+
+
+class BranchMap(dict[str, str | None]):
+    """Branch or expression of each quantity of a particle type, or None; resolved once per file.
+
+    Parameters
+    ----------
+    pattern : str or mapping of str to str
+        A pattern with ``{}`` has the quantity in that place; one without is an object such as a
+        TLorentzVector. A mapping gives branches or expressions.
+    names : collection of str
+        Names of all branches.
+    """
+
+    def __init__(self, pattern: str | Mapping[str, str], names: Collection[str]) -> None:
+        super().__init__()
+        self.pattern, self.names = pattern, names
+
+    def __missing__(self, name: str) -> str | None:
+        if isinstance(self.pattern, str):
+            source = next((s for s in spellings(self.pattern, name) if s in self.names), None)
+        else:
+            source = self.pattern.get(name) or (self.pattern.get("E") if name == "energy" else None)
+        self[name] = source
+        return source
+
+    @cached_property
+    def have(self) -> list[str]:
+        """Components of momentum that the file has."""
+        return [n for n in SPELLINGS if self[n]]
+
+    @cached_property
+    def components(self) -> tuple[str, ...] | None:
+        """Components of momentum to read; None where they are incomplete."""
+        return convention(self.have)
+
+    @property
+    def hint(self) -> str:
+        """Similar pattern or object of the file, for messages."""
+        if not isinstance(self.pattern, str):
+            return ""
+        return nearest(self.pattern, [*patterns(self.names), *objects(self.names)])
+
+    @property
+    def quantities(self) -> list[str]:
+        """Names that can be asked for, for messages."""
+        if not isinstance(self.pattern, str):
+            return [*self.pattern]
+        before, after = self.pattern.split("{}") if "{}" in self.pattern else (f"{self.pattern}.", "")
+        branches = [b for b in self.names if b.startswith(before) and b.endswith(after)]
+        return [b[len(before) : len(b) - len(after)] for b in branches]

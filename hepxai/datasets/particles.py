@@ -31,8 +31,9 @@ from hepxai.datasets.kinematics import (
     FROM_POLAR,
     MASS_FROM_ENERGY,
     MOMENTA,
+    SPELLINGS,
+    BranchMap,
 )
-from hepxai.datasets.naming import SPELLINGS, BranchMap
 from hepxai.datasets.vocabulary import condition, kind_of
 from hepxai.events import P4
 
@@ -152,8 +153,7 @@ class Particles:
         np.cumsum(keep, out=before[1:])
         return self._view(np.flatnonzero(keep), before[self.offsets], self.events)
 
-    def cut(self, step: str, keep: Array) -> Self:
-        """The particles where a mask is true, counted in the cut flow."""
+    def _cut(self, step: str, keep: Array) -> Self:
         selected = self.where(keep)
         selected.cut_flow = self.cut_flow | {step: (self.n, selected.n)}
         return selected
@@ -164,9 +164,9 @@ class Particles:
         for step, cut in self.card.cuts.items():
             with self.dataset.at("particles", self.name, "cuts", step):
                 mask = condition(particles.spread(evaluate(cut, particles)))
-            particles = particles.cut(step, mask)
+            particles = particles._cut(step, mask)
         if self.dataset.image is not None and self.dataset.image.outside == "drop":
-            particles = particles.cut("inside the image", particles.inside())
+            particles = particles._cut("inside the image", particles.inside())
         with self.dataset.at("particles", self.name, "order_by"):
             particles = particles.ordered(particles.spread(evaluate(self.card.order_by, particles)))
         maximum = self.card.max
@@ -204,7 +204,10 @@ class Particles:
             return self.records()
         if self._has(name):
             return jagged(self.flat(name), self.offsets)
-        value = materialise(self._event_value(name))
+        try:
+            value = materialise(self.lookup(name))
+        except UnknownNameError as problem:
+            raise problem.among([*self.maps[0].quantities, *self.card.features]) from None
         if isinstance(value, ak.Array) and name in self.columns.all_names:
             return jagged(self._rows_of(self.root.aligned(value, name, lists=True)), self.offsets)
         return value if self.events is None else take(value, self.events)
@@ -226,12 +229,6 @@ class Particles:
             or (declared and name not in self._active)
             or self.maps[0][name] is not None
         )
-
-    def _event_value(self, name: str) -> Any:
-        try:
-            return self.lookup(name)
-        except UnknownNameError as problem:
-            raise problem.among([*self.maps[0].quantities, *self.card.features]) from None
 
     def flat(self, name: str) -> Array:
         """Values of a quantity, ``[n]``, cached."""
@@ -354,13 +351,10 @@ class Particles:
             f"{reduced if numbers and value.ndim > 2 else ''}"
         )
 
-    def entry(self, row: int) -> int:
-        """Entry number of an event."""
-        return int(self.columns.entries[row if self.events is None else int(self.events[row])])
-
     def place(self, row: int) -> str:
         """File and entry of an event, for messages."""
-        return f"{self.columns.where}: entry {self.entry(row)}"
+        entry = self.columns.entries[row if self.events is None else self.events[row]]
+        return f"{self.columns.where}: entry {entry}"
 
     def records(self) -> Records:
         """All declared quantities of the particles."""

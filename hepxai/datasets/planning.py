@@ -21,7 +21,7 @@ from hepxai.datasets.card import NANOAOD, DatasetCard
 from hepxai.datasets.columns import Array, Columns, ReadError, whole_numbers
 from hepxai.datasets.context import ExpressionContext
 from hepxai.datasets.cutflow import CutFlow
-from hepxai.datasets.naming import BranchMap
+from hepxai.datasets.kinematics import BranchMap
 from hepxai.datasets.sources import FileInfo, Listed, NoTreeError, find_files, is_remote, opened, readable
 
 
@@ -64,13 +64,8 @@ class FilePlan:
         self, card: DatasetCard, arrays: Mapping[str, ak.Array], entries: IntArray
     ) -> ExpressionContext:
         """Names of the card's expressions, for arrays by name."""
-        columns = Columns(
-            arrays,
-            all_names=self.names.all_names,
-            replace=self.replace,
-            where=str(self.info),
-            entries=entries,
-        )
+        names, where = self.names.all_names, str(self.info)
+        columns = Columns(arrays, all_names=names, replace=self.replace, where=where, entries=entries)
         return ExpressionContext(card, self.maps, columns)
 
     @property
@@ -107,7 +102,7 @@ def plan_files(card: DatasetCard) -> list[FilePlan]:
 
 
 class _Planner:
-    """Plans file after file; files with the same columns share what was found out about the first."""
+    """Plans file after file; files with the same columns share the resolved names."""
 
     def __init__(self, card: DatasetCard) -> None:
         self.card = card
@@ -203,10 +198,7 @@ def _identity(card: DatasetCard, known: frozenset[str]) -> dict[str, str]:
 
 
 def _replaced(card: DatasetCard, name: str, where: str, content: Array) -> Array:
-    """Content with the values that mean "missing" replaced; NaN means NaN.
-
-    Values are compared as the branch holds them: -999.9 of a card is the float32 nearest to it.
-    """
+    """Content with missing values replaced; compared in the type of the branch, NaN means NaN."""
     missing = card.missing[name]
     _refuse_unfit(card, name, where, content.dtype)
     if content.dtype.kind == "f":
@@ -243,7 +235,7 @@ def _refuse_unfit(card: DatasetCard, name: str, where: str, dtype: np.dtype[Any]
 
 
 def _fits(value: float, dtype: np.dtype[Any]) -> bool:
-    """Whether a branch of a type can hold a number."""
+    """True if a branch of a type can hold a number."""
     if dtype.kind == "f":
         return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
     if dtype.kind == "b":

@@ -27,7 +27,7 @@ from hepxai.events import Events
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read.
+    """Events of a card, with cut flow and files.
 
     Attributes
     ----------
@@ -35,8 +35,7 @@ class Reading:
     cutflow : CutFlow
     files : tuple of FileInfo
     notes : tuple of str
-        What a reader of the result should know: files without entries, events numbered by entry, momenta and
-        weights that look like a mistake (warned of, too).
+        Files without entries, events numbered by entry, momenta and weights that look like a mistake.
     """
 
     events: Events
@@ -45,25 +44,25 @@ class Reading:
     notes: tuple[str, ...]
 
     def inputs(self) -> list[dict[str, Any]]:
-        """Files with their hash, entries and size in bytes, to be kept as JSON."""
+        """Files with their hash, entries and size in bytes, for JSON."""
         return [
             {"file": str(f), "sha256": f.sha256(), "entries": f.entries, "bytes": f.size} for f in self.files
         ]
 
     def changed_since(self, inputs: Iterable[Mapping[str, Any]]) -> str | None:
-        """Say which file is not as `inputs` once had it, and in what way; None if all are."""
-        known = {f["file"]: (f["sha256"], f["entries"]) for f in inputs}
-        found = {f["file"]: (f["sha256"], f["entries"]) for f in self.inputs()}
-        for file in sorted(known.keys() | found.keys()):
-            if known.get(file) != found.get(file):
-                what = "is gone" if file not in found else "changed" if file in known else "is new"
-                return f"{file} {what}"
+        """First file that differs from earlier `inputs`, and in what way; None if none does."""
+        before, now = (
+            {f["file"]: (f["sha256"], f["entries"]) for f in files} for files in (inputs, self.inputs())
+        )
+        for file in sorted(before.keys() | now.keys()):
+            if before.get(file) != now.get(file):
+                return f"{file} {'is gone' if file not in now else 'changed' if file in before else 'is new'}"
         return None
 
 
 @dataclass
 class ReadLog:
-    """What reading finds out on the way."""
+    """Cut flow, files and notes, collected while files are read."""
 
     cutflow: CutFlow = field(default_factory=CutFlow)
     files: tuple[FileInfo, ...] = ()
@@ -115,11 +114,7 @@ def iterate(
     progress: bool = False,
     ledger: ReadLog | None = None,
 ) -> Iterator[Events]:
-    """Read chunk by chunk with flat memory; see `read`.
-
-    The cut flow, the files and the notes are collected in ``ledger``. Chunks in which nothing is
-    selected are `Events` of length 0.
-    """
+    """Read chunk by chunk with flat memory; see `read`. Chunks without selected events have length 0."""
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it should be at least 1, or None for all entries")
     check_type(card, DatasetCard, "read(card)", "first", "hepxai.DatasetCard.find(name or path) gives one")
@@ -150,16 +145,14 @@ def _stops(plans: list[FilePlan], limit: int | None) -> list[int]:
 
 
 def _require_events(card: DatasetCard, events: Events, cutflow: CutFlow) -> None:
-    """Refuse an empty selection, and classes in which nothing is left."""
     if not len(events):
         steps = "; ".join(f"{r.sample}, {r.step}: {r.entries}" for r in cutflow.rows)
         raise ReadError(
             f"no event passes the selection of {card.name} ({steps}); loosen selection: on the card"
         )
-    filled = np.bincount(events.label, minlength=len(card.classes))
-    empty = [name for name, n in zip(card.classes, filled, strict=True) if not n]
-    if empty:
-        have = ", ".join(f"{n} of {name}" for name, n in zip(card.classes, filled, strict=True) if n)
+    counts = dict(zip(card.classes, np.bincount(events.label, minlength=len(card.classes)), strict=True))
+    if empty := [name for name, n in counts.items() if not n]:
+        have = ", ".join(f"{n} of {name}" for name, n in counts.items() if n)
         raise ReadError(
             f"no event of class {empty[0]!r} is left, only {have}; loosen selection:, check labels:, "
             "or take the class off the card"
@@ -189,20 +182,17 @@ def _blamed(tree: Any, plan: FilePlan, start: int, stop: int) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception:
-        whole = [] if is_rntuple(tree) else sorted(plan.needed)
-        if not any(read_error(tree[name], start, stop) for name in whole):
-            _refuse_unreadable(plan, {name: tree[name] for name in whole}, start, stop)
-        raise
-
-
-def _refuse_unreadable(plan: FilePlan, branches: Mapping[str, Any], start: int, stop: int) -> None:
-    for name, branch in branches.items():
-        try:
-            branch.array(entry_start=start, entry_stop=stop)
-        except MemoryError:
+        branches = {} if is_rntuple(tree) else {name: tree[name] for name in sorted(plan.needed)}
+        if any(read_error(branch, start, stop) for branch in branches.values()):
             raise
-        except Exception as problem:
-            raise ReadError(
-                f"{plan.info}: uproot cannot read branch {name} ({one_line_error(problem)}), although "
-                "its bytes are whole; leave it off the card"
-            ) from problem
+        for name, branch in branches.items():
+            try:
+                branch.array(entry_start=start, entry_stop=stop)
+            except MemoryError:
+                raise
+            except Exception as problem:
+                raise ReadError(
+                    f"{plan.info}: uproot cannot read branch {name} ({one_line_error(problem)}), although "
+                    "its bytes are whole; leave it off the card"
+                ) from problem
+        raise

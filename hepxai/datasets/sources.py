@@ -1,4 +1,4 @@
-"""Files of a card: found, opened, and named in every error."""
+"""Files of a card: search and opening, with errors that name them."""
 
 from __future__ import annotations
 
@@ -56,14 +56,8 @@ class FileInfo:
         return f"{self.path}:{self.tree}"
 
     def sha256(self) -> str | None:
-        """Hash of the content; None for remote files, which would have to be fetched whole."""
+        """Hash of the content; None for remote files, which are not fetched."""
         return sha256(self.path) if self.size is not None else None
-
-
-def split_path(text: str, tree: str) -> tuple[str, str]:
-    """Path and tree of ``file.root:Tree``; ``tree`` where it is not given."""
-    found = _WITH_TREE.match(text)
-    return (found["path"], found["tree"]) if found else (text, tree)
 
 
 def is_remote(path: str) -> bool:
@@ -79,44 +73,41 @@ def find_files(card: DatasetCard) -> list[Listed]:
     CardError
         If nothing matches, or a file is listed twice.
     """
-    found: dict[tuple[str, str], Listed] = {}
+    files: dict[tuple[str, str], Listed] = {}
     for i, sample in enumerate(card.samples):
         for j, text in enumerate(sample.files):
             place: Place = ("samples", i, "files", j)
-            pattern, tree = split_path(text, card.tree)
+            with_tree = _WITH_TREE.match(text)
+            pattern, tree = with_tree.groups() if with_tree else (text, card.tree)
             for path in _matches(card, pattern, place):
-                if (path, tree) in found:
-                    other = found[path, tree].sample
+                if (path, tree) in files:
+                    other = files[path, tree].sample
                     raise card.error(
                         place, f"{path}:{tree} is listed twice (also in sample {other!r}); list it once"
                     )
                 tree_place = ("tree",) if pattern == text else place
-                found[path, tree] = Listed(path, tree, sample.name, place, tree_place)
-    return list(found.values())
+                files[path, tree] = Listed(path, tree, sample.name, place, tree_place)
+    return list(files.values())
 
 
 def _matches(card: DatasetCard, pattern: str, place: Place) -> list[str]:
     path = pattern if is_remote(pattern) else str(Path(card.folder) / Path(pattern).expanduser())
     if not any(c in pattern for c in "*?[") or Path(path).is_file():
         return [path]
-    found = _remote_matches(path) if is_remote(path) else _local_matches(Path(path))
-    if not found:
+    if is_remote(path):
+        filesystem, remote = fsspec.core.url_to_fs(path)
+        matches = [filesystem.unstrip_protocol(f) for f in sorted(filesystem.glob(remote))]
+    else:
+        anchor = Path(path).anchor
+        matches = [str(p) for p in sorted(Path(anchor).glob(str(Path(path).relative_to(anchor))))]
+    if not matches:
         raise card.error(place, f"no file matches {path}; check the folder and the pattern")
-    return found
-
-
-def _local_matches(path: Path) -> list[str]:
-    return [str(p) for p in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))]
-
-
-def _remote_matches(pattern: str) -> list[str]:
-    filesystem, path = fsspec.core.url_to_fs(pattern)
-    return [filesystem.unstrip_protocol(f) for f in sorted(filesystem.glob(path))]
+    return matches
 
 
 @contextmanager
 def readable(where: str) -> Iterator[None]:
-    """Turn whatever uproot raises on broken data into a `ReadError` that names the file."""
+    """Turn any error of uproot on broken data into a `ReadError` that names the file."""
     try:
         yield
     except (ReadError, MemoryError):  # too little memory is not the file's fault
@@ -140,7 +131,14 @@ def opened(path: str, tree: str) -> Iterator[Any]:
         If the file is missing, truncated or not ROOT, or the tree is not in it.
     """
     with open_root(path) as file:
-        yield _tree(file, path, tree)
+        with readable(path):
+            trees = trees_of(file)
+        if tree not in trees:
+            have = ", ".join(trees) or "none"
+            raise NoTreeError(f"{path}: no tree {tree!r}{nearest(tree, trees)}; it has {have}")
+        with readable(f"{path}:{tree}"):
+            content = file[tree]
+        yield content
 
 
 @contextmanager
@@ -174,13 +172,3 @@ def trees_of(file: Any) -> dict[str, str]:
     """Name and kind (TTree or RNTuple) of every tree of a file, in folders too."""
     kinds = {"TTree": "TTree", "TNtuple": "TTree", "TNtupleD": "TTree", "ROOT::RNTuple": "RNTuple"}
     return {k: kinds[c] for k, c in file.classnames(cycle=False).items() if c in kinds}
-
-
-def _tree(file: Any, path: str, tree: str) -> Any:
-    with readable(path):
-        trees = trees_of(file)
-    if tree not in trees:
-        have = ", ".join(trees) or "none"
-        raise NoTreeError(f"{path}: no tree {tree!r}{nearest(tree, trees)}; it has {have}")
-    with readable(f"{path}:{tree}"):
-        return file[tree]

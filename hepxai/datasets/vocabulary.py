@@ -8,7 +8,9 @@ and argmax).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import awkward as ak
@@ -73,8 +75,8 @@ def _of_pair(pair: Any, name: str) -> Any:
         return getattr(first, _SEPARATION[name])(second)
     if name in MOMENTUM:
         return getattr(first + second, name)
-    known = ", ".join(("first", "second", *_SEPARATION, *MOMENTUM))
-    raise AttributeError(f"pairs have no attribute {name!r}; there are {known}")
+    have = ", ".join(("first", "second", *_SEPARATION, *MOMENTUM))
+    raise AttributeError(f"pairs have no attribute {name!r}; there are {have}")
 
 
 def four_momentum(particles: Any) -> Any:
@@ -87,20 +89,20 @@ def four_momentum(particles: Any) -> Any:
 # --- over the particles of an event --------------------------------------------------------------
 
 
-def _reduction(reduce: Callable[..., Any], empty: float | None = None) -> Callable[[Any], Any]:
+def _reduction(function: Callable[..., Any], empty: float | None = None) -> Callable[[Any], Any]:
     """Reduction of the innermost lists: per event, or per particle where each particle has a list."""
 
-    def reduced(values: Any) -> Any:
+    def reduction(values: Any) -> Any:
         _per_particle(values)
         if values.fields:
             raise TypeError("needs numbers, not particles; write for example muon.pt")
         if empty is None:
-            return reduce(values, axis=-1)
+            return function(values, axis=-1)
         if np.isnan(empty):
             _refuse_rounding(values)
-        return ak.fill_none(reduce(values, axis=-1), empty, axis=-1)
+        return ak.fill_none(function(values, axis=-1), empty, axis=-1)
 
-    return reduced
+    return reduction
 
 
 def _per_particle(values: Any) -> None:
@@ -118,7 +120,7 @@ def _count(values: Any) -> Any:
     return ak.num(values, axis=1 if values.fields else -1)
 
 
-def nth(values: Any, number: Any) -> Any:
+def _nth(values: Any, number: Any) -> Any:
     """The particle (or value) at a position in each event; NaN where there is none."""
     _per_particle(values)
     if kind_of(number) not in "iu":
@@ -126,19 +128,19 @@ def nth(values: Any, number: Any) -> Any:
     if isinstance(number, ak.Array) and number.ndim >= values.ndim:
         raise TypeError("takes one position per event; for one per particle write take(x, i)")
     if values.fields:
-        return ak.zip({n: nth(values[n], number) for n in values.fields})
+        return ak.zip({n: _nth(values[n], number) for n in values.fields})
     if values.ndim > 2:
         each = ak.broadcast_arrays(number, ak.num(values, axis=-1))[0]
-        return ak.unflatten(nth(ak.flatten(values), ak.to_numpy(ak.flatten(each))), ak.num(values))
+        return ak.unflatten(_nth(ak.flatten(values), ak.to_numpy(ak.flatten(each))), ak.num(values))
     content, offsets = flatten(values)
     counts = np.diff(offsets)
     position = np.broadcast_to(np.asarray(number, dtype=np.int64), counts.shape)
-    there = (position >= 0) & (position < counts)
-    taken = content[(offsets[:-1] + position)[there]]
+    exists = (position >= 0) & (position < counts)
+    taken = content[(offsets[:-1] + position)[exists]]
     _refuse_rounding(taken)
-    found = np.full(len(counts), np.nan)
-    found[there] = taken
-    return found
+    result = np.full(len(counts), np.nan)
+    result[exists] = taken
+    return result
 
 
 def _pairs(a: Any, b: Any = None) -> Any:
@@ -175,11 +177,8 @@ def _nearest(a: Any, b: Any) -> Any:
     return ak.fill_none(ak.min(one.deltaR(other), axis=2), np.inf)
 
 
-def _isin(value: Any, *known: float) -> Any:
-    found = value == known[0]
-    for one in known[1:]:
-        found = found | (value == one)
-    return found
+def _isin(value: Any, *numbers: float) -> Any:
+    return reduce(operator.or_, [value == number for number in numbers])
 
 
 def _where(mask: Any, yes: Any, no: Any) -> Any:
@@ -187,20 +186,11 @@ def _where(mask: Any, yes: Any, no: Any) -> Any:
     return ak.where(condition(mask), yes, no) if jagged_args else np.where(condition(mask), yes, no)
 
 
-def _clip(value: Any, low: Any, high: Any) -> Any:
-    return np.minimum(np.maximum(value, low), high)
-
-
 # --- values at stored positions: cross references such as NanoAOD's ``Muon_genPartIdx`` -------------
 
 
 def _refuse_rounding(values: Any) -> None:
-    """Refuse whole numbers that would be rounded as doubles.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Refuse whole numbers that would be rounded as doubles."""
     if kind_of(values) not in "iu":
         return
     flat = np.asarray(ak.flatten(values, axis=None) if isinstance(values, ak.Array) else values)
@@ -212,7 +202,7 @@ def _refuse_rounding(values: Any) -> None:
 
 
 def gather(values: Any, positions: Any, none: Any = None) -> Any:
-    """Values of a collection at positions in it, one for each position.
+    """Values of a collection ``[E, var]`` at positions in it, one for each position.
 
     Parameters
     ----------
@@ -222,13 +212,6 @@ def gather(values: Any, positions: Any, none: Any = None) -> Any:
         Whole numbers; -1 means none.
     none : number, optional
         Value at position -1; by default NaN, for conditions false.
-
-    Raises
-    ------
-    TypeError
-        If there is not one value per particle, or positions are not whole numbers.
-    RowError
-        If a position is not in the collection.
     """
     if not isinstance(values, ak.Array) or values.ndim != 2:
         raise TypeError(
@@ -295,7 +278,7 @@ FUNCTIONS: dict[str, Function] = {
     "hypot": Function(np.hypot, (2, 2), "sqrt(x² + y²)"),
     "minimum": Function(np.minimum, (2, 2), "the smaller of two values"),
     "maximum": Function(np.maximum, (2, 2), "the larger of two values"),
-    "clip": Function(_clip, (3, 3), "clip(x, low, high)"),
+    "clip": Function(lambda x, low, high: np.minimum(np.maximum(x, low), high), (3, 3), "clip(x, low, high)"),
     "where": Function(_where, (3, 3), "where(condition, a, b)"),
     "isin": Function(_isin, (2, None), "isin(x, 1, 2): is x one of the numbers"),
     "sum": Function(_reduction(ak.sum), (1, 1), "sum over particles, 0 if none"),
@@ -307,8 +290,8 @@ FUNCTIONS: dict[str, Function] = {
     "mean": Function(_reduction(ak.mean, np.nan), (1, 1), "mean over particles, NaN if none"),
     "argmin": Function(_reduction(ak.argmin, -1), (1, 1), "position of the smallest, -1 if none"),
     "argmax": Function(_reduction(ak.argmax, -1), (1, 1), "position of the largest, -1 if none"),
-    "first": Function(lambda x: nth(x, 0), (1, 1), "the first particle or value, NaN if none"),
-    "nth": Function(nth, (2, 2), "nth(x, i): the one at position i (from 0), NaN if none"),
+    "first": Function(lambda x: _nth(x, 0), (1, 1), "the first particle or value, NaN if none"),
+    "nth": Function(_nth, (2, 2), "nth(x, i): the one at position i (from 0), NaN if none"),
     "take": Function(gather, (2, 3), "take(x, i): x at stored positions; where -1, NaN or take(x, i, value)"),
     "pairs": Function(_pairs, (1, 2), "pairs(a): unordered pairs; pairs(a, b): each a with each b"),
     "system": Function(_system, (1, None), "four-momentum sum of all given particles"),
@@ -334,12 +317,7 @@ def signed(value: Any) -> Any:
 
 
 def refuse_unsigned(operation: str, values: Sequence[Any]) -> None:
-    """Refuse whole numbers from 2^63 on where they would wrap around or be rounded.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Refuse whole numbers from 2^63 on where they would wrap around or be rounded."""
     if all(kind_of(v) != "u" for v in values):
         return
     exact = (kind_of(v) in "ub" or (isinstance(v, int) and v >= 0) for v in values)

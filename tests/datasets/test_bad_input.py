@@ -48,31 +48,6 @@ def test_missing_file(small: Path) -> None:
     )
 
 
-def test_missing_file_without_a_card(small: Path) -> None:
-    with pytest.raises(ReadError) as error:
-        inspect_file(small / "gone" / "x.root")
-    assert str(error.value) == f"{small}/gone/x.root: does not exist; give the path of a ROOT file"
-
-
-def test_a_folder_is_not_a_file(small: Path) -> None:
-    (small / "data.root").mkdir()
-    text = message(small, "samples.1.files=data.root")
-    assert text.endswith("samples.1.files.0: data.root: is a folder; give the path of a ROOT file")
-
-
-def test_glob_without_match(small: Path) -> None:
-    text = message(small, "samples.1.files=[signal.root, more_*.root]", kind=CardError)
-    assert "samples.1.files.1: no file matches more_*.root; check the folder and the pattern" in text
-
-
-def test_address_that_leads_nowhere(small: Path) -> None:
-    text = message(small, f"samples.1.files=file://{small}/gone.root")
-    assert "gone.root: cannot be read (FileNotFoundError: " in text
-    assert text.endswith("check the address and the network")
-    text = message(small, f"samples.1.files=file://{small}/gone_*.root", kind=CardError)
-    assert text.endswith("gone_*.root; check the folder and the pattern")
-
-
 def test_not_root(small: Path) -> None:
     (small / "signal.root").write_text("pt,eta,phi\n")
     where = f"card.yaml:{line_of(small, 'signal.root')}: samples.1.files.0"
@@ -125,92 +100,74 @@ def test_empty_tree(small: Path) -> None:
     assert message(small) == expected
 
 
-def test_one_empty_file_among_others_is_noted(small: Path) -> None:
-    write_ttree(small / "empty.root", make_columns(0))
-    reading = read(load(small, "samples.1.files=[empty.root, signal.root]"))
-    assert reading.notes == (f"{small}/empty.root:Events has no entries",)
+# --- overrides of a good card ------------------------------------------------------------------------
+
+CARD_ERRORS = {
+    "samples.1.files=[signal.root, more_*.root]": "samples.1.files.1: no file matches more_*.root; check the "
+    "folder and the pattern",
+    "samples.1.files=file://gone_*.root": "gone_*.root; check the folder and the pattern",
+    "samples.1.files=[signal.root, '*.root']": "background.root:Events is listed twice (also in sample 'dy')",
+    "weights=genWieght": "weights: no branch or variable 'genWieght' in background.root:Events (did "
+    "you mean 'genWeight'?)",
+    "observers.m=first(oposite.mass)": "no branch or variable 'oposite.mass' in background.root:Events (did "
+    "you mean 'opposite'?)",
+    "globals.quark_gluon=qgScore": "globals.quark_gluon.expression: no branch or variable 'qgScore' in "
+    "background.root:Events",
+    "particles.muon.cuts={good: relIso < 0.2}": "particles.muon.cuts.good: no branch or variable 'relIso' in "
+    "background.root:Events (did you mean 'pfRelIso'?)",
+    "missing.Jet_btga={values: -2}": "Jet_btga: no branch 'Jet_btga' in background.root:Events (did you mean "
+    "'Jet_btag'?)",
+    "particles.muon.branches='Muons_{}'": "particles.muon.branches: found no momenta for Muons_{} in "
+    "background.root:Events (did you mean 'Muon_{}'?); needs pt, eta, phi or px, py, pz",
+    "particles.muon.branches='muon_{}'": "(did you mean 'Muon_{}'? Names are case-sensitive)",
+    "particles.muon.branches='{}_1'": "particles.muon.branches: found no momenta for {}_1 in "
+    "background.root:Events; needs",
+    "weights=Muon_pt": "weights: 'Muon_pt' is one value per particle, not one number per event; write for "
+    "example sum(",
+    "selection={met: MET_pt}": "selection.met: should be true or false, not a number; compare it with",
+    "new_variables.MET_pt=MET_pt * 2": "new_variables.MET_pt: 'MET_pt' is a branch of background.root:Events",
+    "new_variables={a: b + 1, b: a + 1} weights=a": "new_variables.a: needs itself: a -> b -> a; break the",
+    "particles.muon.cuts=count(jet) > 0 particles.jet.cuts=count(muon) > 0": "particles.muon: needs itself: "
+    "muon -> jet -> muon; break the circle",
+}
+READ_ERRORS = {
+    "samples.1.files=.": ": is a folder; give the path of a ROOT file",
+    "samples.1.files=file://gone.root": "gone.root: cannot be read (FileNotFoundError: ",
+    "samples.1.files=file://gone/x.root": "; check the address and the network",
+    "identity={run: run, event: MET_pt}": "background.root:Events: branch MET_pt holds float32; identity: "
+    "event needs whole numbers",
+    "particles.met.branches={px: 0 * MET_pt, py: 0 * MET_pt} selection={}": "log_pt of met is -inf",
+    "particles.met.branches={px: 0 * MET_pt, py: 0.0 * MET_pt} selection={}": "cut such particles away with "
+    "selection: isfinite(met.log_pt), or correct 0 * MET_pt, 0",
+    "globals.best=max(jet.btag)": "globals: best (max(jet.btag)) is nan",
+    "selection={many: count(muon) > 100}": "no event passes the selection of small (dy, all entries: 90; dy, "
+    "many: 0; tt, all entries: 130; tt, many: 0); loosen selection: on the card",
+}
 
 
-def test_a_file_listed_twice(small: Path) -> None:
-    text = message(small, "samples.1.files=[signal.root, '*.root']", kind=CardError)
-    assert "background.root:Events is listed twice (also in sample 'dy'); list it once" in text
+@pytest.mark.parametrize("overrides", [*CARD_ERRORS, *READ_ERRORS])
+def test_a_mistake_in_the_card(small: Path, overrides: str) -> None:
+    kind = CardError if overrides in CARD_ERRORS else ReadError
+    parts = re.split(r" (?=\w+(?:\.\w+)*=)", overrides)
+    assert (CARD_ERRORS | READ_ERRORS)[overrides] in message(small, *parts, kind=kind)
+
+
+LACKING = {
+    "background Muon_mass": "background.root:Events has neither mass nor energy; write mass: and a number",
+    "background Muon_eta": "particles.muon.branches: found only pt and phi in background.root:Events; "
+    "particles need eta",
+    "signal genWeight": "no branch or variable 'genWeight' in signal.root:Events",
+}
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+def test_a_branch_that_one_file_lacks(small: Path, lacking: str) -> None:
+    sample, branch = lacking.split()
+    write_ttree(small / f"{sample}.root", {k: v for k, v in make_columns(20).items() if k != branch})
+    assert LACKING[lacking] in message(small, kind=CardError)
 
 
 # --- branches --------------------------------------------------------------------------------------
-
-
-def test_missing_branch(small: Path) -> None:
-    text = message(small, "weights=genWieght", kind=CardError)
-    assert text.endswith(
-        "weights: no branch or variable 'genWieght' in background.root:Events (did you mean 'genWeight'?)"
-    )
-
-
-def test_missing_branch_points_at_its_line(small: Path) -> None:
-    card = small / "card.yaml"
-    card.write_text(CARD.replace("first(opposite.mass)", "first(oposite.mass)"))
-    line = line_of(small, "oposite")
-    text = message(small, kind=CardError)
-    assert text.startswith(f"card.yaml:{line}: observers.mass_mumu: no branch or variable 'oposite.mass'")
-    assert text.endswith("(did you mean 'opposite'?)")
-
-
-def test_a_feature_that_one_sample_lacks(small: Path) -> None:
-    """Of the table, here: the file that lacks it is named, and the key of the column."""
-    write_ttree(small / "signal.root", make_columns(130, seed=1) | {"qgScore": np.zeros(130, np.float32)})
-    text = message(small, "globals.quark_gluon=qgScore", kind=CardError)
-    expected = "globals.quark_gluon.expression: no branch or variable 'qgScore' in background.root:Events"
-    assert text.endswith(expected)
-
-
-def test_missing_quantity_of_a_particle(small: Path) -> None:
-    text = message(small, "particles.muon.cuts={good: relIso < 0.2}", kind=CardError)
-    assert "particles.muon.cuts.good: no branch or variable 'relIso'" in text
-    assert "(did you mean 'pfRelIso'?)" in text
-
-
-def test_missing_values_of_a_branch_that_is_not_there(small: Path) -> None:
-    text = message(small, "missing.Jet_btga={values: -2}", kind=CardError)
-    assert text.endswith(
-        "Jet_btga: no branch 'Jet_btga' in background.root:Events (did you mean 'Jet_btag'?)"
-    )
-
-
-def test_missing_momenta(small: Path) -> None:
-    text = message(small, "particles.muon.branches='Muons_{}'", kind=CardError)
-    assert "particles.muon.branches: found no momenta for Muons_{} in background.root:Events" in text
-    assert "(did you mean 'Muon_{}'?); needs pt, eta, phi or px, py, pz" in text
-    text = message(small, "particles.muon.branches='muon_{}'", kind=CardError)
-    assert "(did you mean 'Muon_{}'? Names are case-sensitive)" in text
-    text = message(small, "particles.muon.branches='{}_1'", kind=CardError)
-    assert "particles.muon.branches: found no momenta for {}_1 in background.root:Events; needs" in text
-
-
-def test_missing_mass(tmp_path: Path, small: Path) -> None:
-    columns = make_columns(20)
-    del columns["Muon_mass"]
-    write_ttree(small / "background.root", columns)
-    text = message(small, kind=CardError)
-    assert text.endswith(
-        "background.root:Events has neither mass nor energy; write mass: and a number in GeV"
-    )
-
-
-def test_lists_with_transverse_momentum_only(small: Path) -> None:
-    columns = make_columns(20)
-    del columns["Muon_eta"]
-    write_ttree(small / "background.root", columns)
-    text = message(small, kind=CardError)
-    assert (
-        "particles.muon.branches: found only pt and phi in background.root:Events; particles need eta" in text
-    )
-
-
-def test_a_branch_that_only_the_second_file_lacks(small: Path) -> None:
-    columns = make_columns(20)
-    del columns["genWeight"]
-    write_ttree(small / "signal.root", columns)
-    assert "no branch or variable 'genWeight' in signal.root:Events" in message(small, kind=CardError)
 
 
 @pytest.mark.parametrize("write", [write_ttree, write_rntuple])
@@ -223,19 +180,6 @@ def test_string_branch_as_feature(small: Path, write: Callable[..., Path]) -> No
     assert expected in text
     text = message(small, "globals.ht=kind", "observers={}", kind=CardError)
     assert "globals.ht.expression: 'kind' is text, not one number per event" in text
-
-
-def test_wrong_type(small: Path) -> None:
-    text = message(small, "weights=Muon_pt", kind=CardError)
-    expected = (
-        "weights: 'Muon_pt' is one value per particle, not one number per event; write for example sum("
-    )
-    assert expected in text
-    text = message(small, "identity={run: run, event: MET_pt}")
-    expected = "background.root:Events: branch MET_pt holds float32; identity: event needs whole numbers"
-    assert text == expected
-    text = message(small, "selection={met: MET_pt}", kind=CardError)
-    assert "selection.met: should be true or false, not a number; compare it with something" in text
 
 
 def test_unequal_lists(small: Path) -> None:
@@ -263,6 +207,22 @@ def spoil(columns: dict[str, Any], name: str, entry: int, value: float) -> None:
     columns[name] = ak.values_astype(ak.Array(values), np.float32)
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("Jet_phi", "phi of jet is nan ("), ("genWeight", "the weight (genWeight times 0.5) is nan, 1")],
+)
+def test_nan_in_momenta_and_weights(small: Path, name: str, what: str) -> None:
+    columns = make_columns(60, seed=2)
+    entry = int(np.flatnonzero(ak.num(columns["Jet_pt"]) > 0)[-1])
+    if name == "genWeight":
+        columns[name][entry] = np.nan
+    else:
+        spoil(columns, name, entry, np.nan)
+    write_ttree(small / "background.root", columns)
+    found = message(small, "selection={}", "particles.jet.cuts={}")
+    assert found.startswith(f"background.root:Events: entry {entry}: {what}")
+
+
 @pytest.mark.parametrize(("value", "text"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
 def test_nan_and_infinity_in_features(small: Path, value: float, text: str) -> None:
     columns = make_columns(60, seed=2)
@@ -272,41 +232,6 @@ def test_nan_and_infinity_in_features(small: Path, value: float, text: str) -> N
     found = message(small, "selection={}", "particles.jet.cuts={}", "particles.jet.order_by=index")
     assert found.startswith(f"background.root:Events: entry {entry}: btag of jet is {text} (")
     assert f"missing: {{Jet_btag: {{values: [{text.replace('nan', '.nan').replace('inf', '.inf')}]" in found
-
-
-def test_momenta_that_are_not_numbers(small: Path) -> None:
-    columns = make_columns(60, seed=2)
-    entry = int(np.flatnonzero(ak.num(columns["Jet_pt"]) > 0)[-1])
-    spoil(columns, "Jet_phi", entry, np.nan)
-    write_ttree(small / "background.root", columns)
-    found = message(small, "selection={}", "particles.jet.cuts={}")
-    assert found.startswith(f"background.root:Events: entry {entry}: phi of jet is nan")
-
-
-def test_infinity_that_follows_from_something_else(small: Path) -> None:
-    found = message(small, "particles.met.branches={px: 0 * MET_pt, py: 0 * MET_pt}", "selection={}")
-    assert "log_pt of met is -inf" in found
-    assert "cut such particles away with selection: isfinite(met.log_pt), or correct 0 * MET_pt, 0" in found
-
-
-def test_nan_in_weights(small: Path) -> None:
-    columns = make_columns(60, seed=2)
-    columns["genWeight"][17] = np.nan
-    write_ttree(small / "background.root", columns)
-    text = message(small)
-    assert text.startswith(
-        "background.root:Events: entry 17: the weight (genWeight times 0.5) is nan, 1 such values in this"
-    )
-    assert "missing: on the card" in text
-
-
-def test_nan_in_globals(small: Path) -> None:
-    text = message(small, "globals.best=max(jet.btag)")
-    assert "globals: best (max(jet.btag)) is nan" in text
-
-
-def test_nan_is_allowed_in_observers(small: Path) -> None:
-    assert np.isnan(read(load(small)).events.observers["mass_mumu"]).any()
 
 
 def test_nan_of_particles_that_are_cut_away(small: Path) -> None:
@@ -373,13 +298,6 @@ def test_a_chain_of_variables_without_end(small: Path) -> None:
             assert (read(load(small, *overrides)).events.observers["a"] == 21).all()
 
 
-def test_empty_selection(small: Path) -> None:
-    assert message(small, "selection={many: count(muon) > 100}") == (
-        "no event passes the selection of small (dy, all entries: 90; dy, many: 0; tt, all entries: 130; "
-        "tt, many: 0); loosen selection: on the card"
-    )
-
-
 def test_one_class_only(small: Path) -> None:
     text = message(small, "selection={one file: event < 1500}")
     assert re.fullmatch(
@@ -397,22 +315,6 @@ def test_events_in_no_class_and_in_two(small: Path) -> None:
         r"card.yaml:6: labels: background.root:Events: entry \d+ belongs to (no class|a and b)", found
     )
     assert "make the conditions exclude each other and cover all events" in found
-
-
-def test_variables_that_hide_a_branch(small: Path) -> None:
-    text = message(small, "new_variables.MET_pt=MET_pt * 2", kind=CardError)
-    assert text.endswith(
-        "new_variables.MET_pt: 'MET_pt' is a branch of background.root:Events; choose another name"
-    )
-
-
-def test_variables_in_a_circle(small: Path) -> None:
-    text = message(small, "new_variables={a: b + 1, b: a + 1}", "weights=a", kind=CardError)
-    assert "new_variables.a: needs itself: a -> b -> a; break the circle" in text
-    text = message(
-        small, "particles.muon.cuts=count(jet) > 0", "particles.jet.cuts=count(muon) > 0", kind=CardError
-    )
-    assert "particles.muon: needs itself: muon -> jet -> muon; break the circle" in text
 
 
 # --- missing values --------------------------------------------------------------------------------
