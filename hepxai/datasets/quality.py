@@ -40,10 +40,9 @@ class MomentumCounts:
     def add(self, particles: Particles) -> None:
         """Count the suspicious values of one particle type."""
         self._particles[particles.name] += particles.n
-        for component in _components(particles) if particles.n else ():
-            values = particles.flat(component)
-            odd = _odd(particles, component, values)
-            if odd is not None:
+        for component in _components(particles):
+            values = particles.flat(component)  # of no particles, too: a plan lists what is asked for
+            if particles.n and (odd := _odd(particles, component, values)) is not None:
                 self._count(particles, component, values, odd)
 
     def _count(self, particles: Particles, component: str, values: Array, odd: Array) -> None:
@@ -68,10 +67,10 @@ class MomentumCounts:
             order = sorted(counts, key=lambda v: (v not in SENTINELS, -counts[v]))
             values = [v for v in order if not np.isnan(v)][:3]
             rest = counts.total() - sum(counts[v] for v in values)
-            named = [f"{v:g} for {counts[v]:,}" for v in values]
-            others = [f"similar values for {rest:,}"] if rest else []
+            parts = [f"{v:g} for {counts[v]:,}" for v in values]
+            parts += [f"similar values for {rest:,}"] if rest else []
             yield (
-                f"{column.component} of {column.type} ({column.branch}) is {', '.join(named + others)} of "
+                f"{column.component} of {column.type} ({column.branch}) is {', '.join(parts)} of "
                 f"{self._particles[column.type]:,} particles; {_remedy(column, values)}"
             )
 

@@ -138,6 +138,14 @@ def test_momenta_with_energy(
     assert quiet(card_of(CARD, branches, f"particles.jet.cuts={cut}")).is_type("jet").sum() == 135
 
 
+def test_energy_beside_mass_and_momentum(tmp_path: Path, card_of: CardOf) -> None:
+    """The energy is checked although no feature needs it."""
+    write(tmp_path, "E", -999, energy=True)
+    branches = "particles.jet.branches={px: Jet_px, py: Jet_py, pz: Jet_pz, E: Jet_E, mass: Jet_m}"
+    with pytest.warns(UserWarning, match="energy of jet .Jet_E. is -999 for 15 of 150"):
+        read(card_of(CARD, branches, "features=[pt]"))
+
+
 def test_energies_below_the_momentum_have_a_mass_below_zero(tmp_path: Path, card_of: CardOf) -> None:
     """As in ROOT: E = 5, p = 10 is m = -√75; E(45, -5) = √(45² - 5²)."""
     columns = {"event": np.arange(2), "m_E": np.array([10.01, 5.0]), "w": np.ones(2)}
