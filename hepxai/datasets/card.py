@@ -19,14 +19,14 @@ from hepxai.events.images import LIT, ImageAxis, ImageLayout
 
 KINEMATICS = ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
 NODE_FEATURES = ("energy", "px", "py", "pz", "pt", "log_pt", "eta", "phi", "sin_phi", "cos_phi", "mass")
-#: Those of `hepxai.events.pair_features`, which needs torch: a card is read in a moment, torch takes seconds.
+#: As in `hepxai.events.pair_features`, which imports torch: that takes seconds.
 PAIR_FEATURES = ("delta_eta", "delta_phi", "delta_r", "mass", "log_mass")
 #: Units of the node features that have one; momenta are in GeV whatever the file holds.
 FEATURE_UNITS = dict.fromkeys(("energy", "px", "py", "pz", "pt", "mass"), "GeV") | {"phi": "rad"}
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | Mapping) else value
+    return value if value is None or isinstance(value, list | tuple) else [value]
 
 
 def _steps(value: Any) -> Any:
@@ -99,10 +99,7 @@ class Identity(Card):
 class Missing(Card):
     """Values of a branch that mean "missing", and their replacement."""
 
-    values: Annotated[
-        tuple[int | float, ...],
-        BeforeValidator(lambda v: v if isinstance(v, list | tuple) else [v], float | list[float]),
-    ]
+    values: Annotated[tuple[int | float, ...], BeforeValidator(_listed, float | list[float])]
     replace: int | float = 0.0
 
     @field_validator("values")
@@ -155,17 +152,15 @@ class Particle(Card):
     @classmethod
     def _order_of_the_file(cls, data: Any) -> Any:
         """Without momenta there is no pt to order by."""
-        plain = isinstance(data, Mapping) and data.get("momenta") == "none"
-        return {"order_by": "index", **data} if plain else data
+        without = isinstance(data, Mapping) and data.get("momenta") == "none"
+        return {"order_by": "index", **data} if without else data
 
     @field_validator("branches")
     @classmethod
     def _patterns(cls, sets: tuple[str | dict[str, str], ...]) -> tuple[str | dict[str, str], ...]:
         if not sets:
             raise ValueError("no branches; write a pattern such as Muon_{}")
-        for one in sets:
-            if not isinstance(one, str):
-                continue
+        for one in (s for s in sets if isinstance(s, str)):
             braces = one.count("{"), one.count("}"), one.count("{}")
             if braces != (1, 1, 1) and (any(braces) or one[-1:] in ("", "_")):
                 raise ValueError(
@@ -254,12 +249,12 @@ class DatasetCard(Card):
             raise self.error(place, str(problem)) from problem
 
     def located(self, folder: Path) -> Self:
-        """Card whose files are found from anywhere."""
+        """Card with an absolute folder."""
         return self.model_copy(update={"folder": str((folder / self.folder).resolve())})
 
     @property
     def by_sample(self) -> bool:
-        """Whether the class of an event is that of its sample."""
+        """True if samples give the class of an event."""
         return bool(self.labels) and not any(self.labels.values())
 
     @property
@@ -279,18 +274,17 @@ class DatasetCard(Card):
 
     @property
     def node_features(self) -> tuple[str, ...]:
-        """Features with `type` spelled out: one ``is_<type>`` per particle type."""
+        """Features, with one ``is_<type>`` per particle type for `type`."""
         one_hot = tuple(f"is_{t}" for t in self.particles)
         return tuple(n for f in self.features for n in (one_hot if f == "type" else (f,)))
 
     @field_validator("labels")
     @classmethod
     def _one_way_of_labels(cls, labels: dict[str, str | None]) -> dict[str, str | None]:
-        for name, how in labels.items():
-            if how is None and any(labels.values()):
-                raise entry_error(
-                    "no condition, but other classes have one; give all a condition, or none", name
-                )
+        for name, condition in labels.items():
+            if condition is None and any(labels.values()):
+                text = "no condition, but other classes have one; give all a condition, or none"
+                raise entry_error(text, name)
         return labels
 
     @field_validator("particles", "new_variables")
@@ -319,11 +313,8 @@ class DatasetCard(Card):
         self._check_features()
         self._check_image()
         self._check_focus()
-        clash = sorted(set(self.particles) & set(self.new_variables))
-        if clash:
-            raise entry_error(
-                f"{clash[0]!r} is also a particle type; choose another name", "new_variables", clash[0]
-            )
+        for name in sorted(set(self.particles) & set(self.new_variables)):
+            raise entry_error(f"{name!r} is also a particle type; choose another name", "new_variables", name)
         return self
 
     def _check_samples(self) -> None:
@@ -340,9 +331,8 @@ class DatasetCard(Card):
                 _require("class", str(sample.class_), self.labels, "samples", i, "class")
         for name in self.labels if self.by_sample else ():
             if name not in {s.class_ for s in self.samples}:
-                raise entry_error(
-                    f"no sample has the class {name!r}; add one, or take the class out", "labels", name
-                )
+                text = f"no sample has the class {name!r}; add one, or take the class out"
+                raise entry_error(text, "labels", name)
 
     def _check_focus(self) -> None:
         if self.focus is None:
@@ -377,9 +367,8 @@ class DatasetCard(Card):
             momenta = ("pt",) if self.particles[name].momenta is None else ()
             more = [f for f in (*momenta, *self.particles[name].features) if f not in axes]
             if more:
-                listed = (
-                    "" if more[0] in (*momenta, *self.node_features) else " (and list it under features:)"
-                )
+                known = more[0] in (*momenta, *self.node_features)
+                listed = "" if known else " (and list it under features:)"
                 raise entry_error(
                     f"a {name} has {', '.join(more)} beside its place: write value: {more[0]}{listed} for "
                     f"its sum in each pixel, or value: {LIT} for pixels of 0 and 1",

@@ -1,4 +1,4 @@
-"""How many events, and how much weight, each step of the selection kept."""
+"""Cut flow: number and weight of events after each step of the selection."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ ALL = "all entries"
 
 @dataclass(frozen=True)
 class CutFlowRow:
-    """Events that one sample has left after a step.
+    """Events of a sample after a step.
 
-    Attributes
-    ----------
-    sample, step : str
-    entries : int
-    weight, error : float
-        Signed sum of weights, and its statistical error √Σw².
-    efficiency : float
-        Share of the weight of all entries; NaN where those sum to 0.
+    ``weight`` is the signed sum of weights, ``error`` its statistical error √Σw², and ``efficiency`` the
+    share of the weight of all entries, NaN if those sum to 0.
     """
 
     sample: str

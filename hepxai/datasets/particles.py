@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.core.jagged import IntArray, local_index, parents, take_rows
+from hepxai.datasets import kinematics
 from hepxai.datasets.card import NODE_FEATURES, DatasetCard
 from hepxai.datasets.columns import (
     Array,
@@ -24,21 +25,12 @@ from hepxai.datasets.columns import (
     take,
 )
 from hepxai.datasets.evaluation import Lookup, UnknownNameError, evaluate, materialise
-from hepxai.datasets.kinematics import (
-    DERIVED,
-    ENERGY_FROM_MASS,
-    FROM_CARTESIAN,
-    FROM_POLAR,
-    MASS_FROM_ENERGY,
-    MOMENTA,
-    SPELLINGS,
-    BranchMap,
-)
+from hepxai.datasets.kinematics import SPELLINGS, BranchMap
 from hepxai.datasets.vocabulary import condition, kind_of
 from hepxai.events import P4
 
 _PER_GEV = {"GeV": 1.0, "MeV": 1000.0}
-_OF_ONE_PARTICLE = frozenset(["index", *SPELLINGS, *DERIVED])
+_OF_ONE_PARTICLE = frozenset(["index", *SPELLINGS, *kinematics.DERIVED])
 
 
 class Particles:
@@ -50,19 +42,15 @@ class Particles:
         Type.
     card : DatasetCard
     maps : tuple of BranchMap
-        Where the file has the quantities; several where each stands for one particle per event.
+        Branches of the quantities; several stand for one particle per event each.
     columns : Columns
     lookup : Lookup
         Values of the card's names, for expressions.
 
     Attributes
     ----------
-    rows : ndarray or None
-        Positions in ``root``, which holds all particles of the collection; None stands for all.
-    events : ndarray or None
-        Positions of the events in those of ``root``.
-    n : int
-        Number of particles.
+    rows, events : ndarray or None
+        Positions of particles and events in those of ``root``, the whole collection; None for all.
     cut_flow : dict of str to (int, int)
         Particles before and after each cut.
     """
@@ -88,10 +76,15 @@ class Particles:
         scalar = not isinstance(first, ak.Array)
         self.offsets = np.arange(len(columns.entries) + 1) * len(maps) if scalar else flatten(first)[1]
         self.n = int(self.offsets[-1])
-        #: Whether every event has exactly one, whatever is in the file.
+        # Every event has exactly one, whatever the file contains.
         self.one_each = scalar and len(maps) == 1 and not self.card.cuts
-        if not scalar:
-            self._refuse_lists()
+        if not scalar and len(self.maps) > 1:
+            raise ExpressionError(
+                "a list of branches is for branches with one value per event; these have many"
+            )
+        if not scalar and self.transverse:
+            have = " and ".join(self.components)
+            raise ExpressionError(f"found only {have} in {columns.where}; particles need eta or pz as well")
 
     def _components(self) -> tuple[str, ...]:
         have = self.maps[0]
@@ -113,17 +106,6 @@ class Particles:
                 "momenta: none one of features: has to be a branch of this name"
             )
         return branch
-
-    def _refuse_lists(self) -> None:
-        if len(self.maps) > 1:
-            raise ExpressionError(
-                "a list of branches is for branches with one value per event; these have many"
-            )
-        if self.transverse:
-            have = " and ".join(self.components)
-            raise ExpressionError(
-                f"found only {have} in {self.columns.where}; particles need eta or pz as well"
-            )
 
     @property
     def root(self) -> Self:
@@ -223,12 +205,8 @@ class Particles:
         return value if self.events is None else take(value, self.events)
 
     def _has(self, name: str) -> bool:
-        declared = name in self.card.features or name in self.card.truth
-        return (
-            name in _OF_ONE_PARTICLE
-            or (declared and name not in self._active)
-            or self.maps[0][name] is not None
-        )
+        declared = name in (*self.card.features, *self.card.truth) and name not in self._active
+        return declared or name in _OF_ONE_PARTICLE or self.maps[0][name] is not None
 
     def flat(self, name: str) -> Array:
         """Values of a quantity, ``[n]``, cached."""
@@ -265,8 +243,8 @@ class Particles:
     def _compute(self, name: str) -> Array:
         if name == "index":
             return self._index()
-        if self.moving and name in DERIVED:
-            return DERIVED[name].compute(*map(self.flat, DERIVED[name].inputs))
+        if self.moving and name in kinematics.DERIVED:
+            return self._from(kinematics.DERIVED[name])
         if self.moving and name in SPELLINGS:
             return self._kinematic(name)
         if name not in self._active:  # `charge: charge` means the branch
@@ -374,17 +352,19 @@ class Particles:
         if name == "energy":
             if not polar and self.card.mass is None and self.maps[0]["energy"]:
                 return self._component("energy")
-            return ENERGY_FROM_MASS.compute(*map(self.flat, ENERGY_FROM_MASS.inputs))
+            return self._from(kinematics.ENERGY_FROM_MASS)
         if self.transverse and name in ("eta", "pz"):
             return np.zeros(self.n, dtype=np.float32)
-        formula = (FROM_POLAR if polar else FROM_CARTESIAN)[name]
+        return self._from((kinematics.FROM_POLAR if polar else kinematics.FROM_CARTESIAN)[name])
+
+    def _from(self, formula: kinematics.Formula) -> Array:
         return formula.compute(*map(self.flat, formula.inputs))
 
     def _component(self, name: str) -> Array:
         values = self._rows_of(self.root.stored(name))
         if values.dtype.kind != "f":
             values = values.astype(np.float64)
-        return values / self.scale if name in MOMENTA and self.scale != 1 else values
+        return values / self.scale if name in kinematics.MOMENTA and self.scale != 1 else values
 
     def _mass(self) -> Array:
         if self.card.mass is not None:
@@ -392,7 +372,7 @@ class Particles:
         if self.maps[0]["mass"]:
             return self._component("mass")
         if self.maps[0]["energy"]:
-            (_, *others), formula = MASS_FROM_ENERGY[self.components[0]]
+            (_, *others), formula = kinematics.MASS_FROM_ENERGY[self.components[0]]
             return formula(self._component("energy"), *map(self.flat, others))
         if self.transverse:
             return np.zeros(self.n, dtype=np.float32)
@@ -406,7 +386,8 @@ class Particles:
         if name in self.card.features:
             text = self.card.features[name].expression
             return (branches[text] or text,)
-        return (branches[name] or "",) if branches[name] else tuple(str(branches[c]) for c in self.components)
+        names = (name,) if branches[name] else self.components
+        return tuple(str(branches[n]) for n in names)
 
 
 def _repeated(value: Any, counts: IntArray) -> Array:

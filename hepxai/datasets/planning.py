@@ -131,7 +131,11 @@ class _Planner:
             }
             plan = FilePlan(info, names, self._maps[known], _identity(self.card, known), replace_missing)
             plan = replace(plan, columns=names.resolve(self._needed(plan, opened_tree)))
-            _refuse_misread(opened_tree, plan)
+            if branches := misread_branches(opened_tree, sorted(plan.needed)):
+                raise ReadError(
+                    f"{info}: branch {branches[0]} holds whole objects, whose bytes uproot takes apart in "
+                    "the wrong way; write it with a split level (the default of TTree::Branch), or as numbers"
+                )
         return plan
 
     def _needed(self, plan: FilePlan, tree: Any) -> frozenset[str]:
@@ -162,7 +166,7 @@ class _Probe(dict[str, ak.Array]):
 
 @contextmanager
 def _opened(card: DatasetCard, listed: Listed) -> Iterator[Any]:
-    """A tree that the card lists, open; where that fails, the error has the line of the card."""
+    """A tree of the card, open; errors have the line of the card."""
     with ExitStack() as stack:
         try:
             tree = stack.enter_context(opened(listed.path, listed.tree))
@@ -177,14 +181,6 @@ def _refuse_names(card: DatasetCard, info: FileInfo, known: frozenset[str]) -> N
         raise card.error(("missing", name), f"no branch {name!r} in {info}{nearest(name, known)}")
     for name in card.new_variables.keys() & known:
         raise card.error(("new_variables", name), f"{name!r} is a branch of {info}; choose another name")
-
-
-def _refuse_misread(tree: Any, plan: FilePlan) -> None:
-    if branches := misread_branches(tree, sorted(plan.needed)):
-        raise ReadError(
-            f"{plan.info}: branch {branches[0]} holds whole objects, whose bytes uproot takes apart in the "
-            "wrong way; write it with a split level (the default of TTree::Branch), or as numbers"
-        )
 
 
 def _types(tree: Any, names: Names, needed: frozenset[str]) -> tuple[tuple[str, str], ...]:

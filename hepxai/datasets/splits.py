@@ -1,4 +1,4 @@
-"""Training, validation and test: a deterministic function of what numbers the event."""
+"""Training, validation and test sample: a deterministic function of the event numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UInt64Array = NDArray[np.uint64]
 
 
 def splitmix64(values: UInt64Array) -> UInt64Array:
-    """Well mixed 64 bits of every value [Steele, Lea, Flood, OOPSLA 2014]; the same everywhere, for ever."""
+    """Well mixed 64 bits of every value [Steele, Lea, Flood, OOPSLA 2014]; the same on every machine."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -33,7 +33,6 @@ class Function(NamedTuple):
 
     compute: Callable[..., Any]
     arity: tuple[int, int | None]
-    help: str
 
 
 def kind_of(value: Any) -> str:
@@ -268,38 +267,28 @@ def _shaped(flat: Array, like: Any) -> Any:
 
 
 _ELEMENTWISE = (
-    *("sqrt", "exp", "log", "log10", "log1p", "floor", "ceil", "sign", "isfinite", "isnan"),
+    *("abs", "sqrt", "exp", "log", "log10", "log1p", "floor", "ceil", "sign", "isfinite", "isnan"),
     *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh"),
 )
+#: Every function; `docs/dataset_card.md` says what each does.
 FUNCTIONS: dict[str, Function] = {
-    **{n: Function(getattr(np, n), (1, 1), f"{n} of every value") for n in _ELEMENTWISE},
-    "abs": Function(np.abs, (1, 1), "absolute value"),
-    "arctan2": Function(np.arctan2, (2, 2), "angle of (x, y) given as arctan2(y, x)"),
-    "hypot": Function(np.hypot, (2, 2), "sqrt(x² + y²)"),
-    "minimum": Function(np.minimum, (2, 2), "the smaller of two values"),
-    "maximum": Function(np.maximum, (2, 2), "the larger of two values"),
-    "clip": Function(lambda x, low, high: np.minimum(np.maximum(x, low), high), (3, 3), "clip(x, low, high)"),
-    "where": Function(_where, (3, 3), "where(condition, a, b)"),
-    "isin": Function(_isin, (2, None), "isin(x, 1, 2): is x one of the numbers"),
-    "sum": Function(_reduction(ak.sum), (1, 1), "sum over particles, 0 if none"),
-    "count": Function(_count, (1, 1), "number of particles, or how many meet a condition"),
-    "any": Function(_reduction(ak.any), (1, 1), "does any particle meet the condition"),
-    "all": Function(_reduction(ak.all), (1, 1), "do all particles meet the condition (true if none)"),
-    "min": Function(_reduction(ak.min, np.nan), (1, 1), "smallest over particles, NaN if none"),
-    "max": Function(_reduction(ak.max, np.nan), (1, 1), "largest over particles, NaN if none"),
-    "mean": Function(_reduction(ak.mean, np.nan), (1, 1), "mean over particles, NaN if none"),
-    "argmin": Function(_reduction(ak.argmin, -1), (1, 1), "position of the smallest, -1 if none"),
-    "argmax": Function(_reduction(ak.argmax, -1), (1, 1), "position of the largest, -1 if none"),
-    "first": Function(lambda x: _nth(x, 0), (1, 1), "the first particle or value, NaN if none"),
-    "nth": Function(_nth, (2, 2), "nth(x, i): the one at position i (from 0), NaN if none"),
-    "take": Function(gather, (2, 3), "take(x, i): x at stored positions; where -1, NaN or take(x, i, value)"),
-    "pairs": Function(_pairs, (1, 2), "pairs(a): unordered pairs; pairs(a, b): each a with each b"),
-    "system": Function(_system, (1, None), "four-momentum sum of all given particles"),
-    "delta_r": Function(_between("delta_r"), (2, 2), "ΔR between particles"),
-    "delta_phi": Function(_between("delta_phi"), (2, 2), "Δφ between particles, in [-π, π]"),
-    "delta_eta": Function(_between("delta_eta"), (2, 2), "Δη between particles"),
-    "transverse_mass": Function(_transverse_mass, (2, 2), "√(2 pT1 pT2 (1 - cos Δφ))"),
-    "nearest": Function(_nearest, (2, 2), "nearest(a, b): ΔR from each a to the closest b, inf if none"),
+    **{n: Function(getattr(np, n), (1, 1)) for n in _ELEMENTWISE},
+    **{n: Function(getattr(np, n), (2, 2)) for n in ("arctan2", "hypot", "minimum", "maximum")},
+    "clip": Function(lambda x, low, high: np.minimum(np.maximum(x, low), high), (3, 3)),
+    "where": Function(_where, (3, 3)),
+    "isin": Function(_isin, (2, None)),
+    "count": Function(_count, (1, 1)),
+    **{n: Function(_reduction(getattr(ak, n)), (1, 1)) for n in ("sum", "any", "all")},
+    **{n: Function(_reduction(getattr(ak, n), np.nan), (1, 1)) for n in ("min", "max", "mean")},
+    **{n: Function(_reduction(getattr(ak, n), -1), (1, 1)) for n in ("argmin", "argmax")},
+    "first": Function(lambda x: _nth(x, 0), (1, 1)),
+    "nth": Function(_nth, (2, 2)),
+    "take": Function(gather, (2, 3)),
+    "pairs": Function(_pairs, (1, 2)),
+    "system": Function(_system, (1, None)),
+    **{n: Function(_between(n), (2, 2)) for n in _SEPARATION},
+    "transverse_mass": Function(_transverse_mass, (2, 2)),
+    "nearest": Function(_nearest, (2, 2)),
 }
 
 

@@ -331,13 +331,7 @@ def test_events_in_no_class_and_in_two(small: Path) -> None:
         ("Muon_charge", "{values: -1, replace: .nan}", "replace", "nan", "whole numbers of 64 bits"),
         ("Muon_fromA", "{values: 1, replace: 2}", "replace", "2", "true and false (1 and 0)"),
         ("Jet_btag", "{values: -1.0e+300}", "values.0", "-1e+300", "float32 numbers"),
-        (
-            "Jet_btag",
-            "{values: -1, replace: 1.0e+300}",
-            "replace",
-            "1e+300",
-            "float32 numbers",
-        ),
+        ("Jet_btag", "{values: -1, replace: 1.0e+300}", "replace", "1e+300", "float32 numbers"),
     ],
 )
 def test_missing_values_that_a_branch_cannot_hold(
