@@ -135,7 +135,7 @@ def lay_out(page: Path) -> None:
     """What a page takes for granted."""
     if page.name != "dataset_card.md":
         return
-    source = importlib.util.spec_from_file_location("ntuples", ROOT / "tests" / "datasets" / "ntuples.py")
+    source = importlib.util.spec_from_file_location("ntuples", ROOT / "tests" / "helpers" / "ntuples.py")
     ntuples = importlib.util.module_from_spec(source)
     source.loader.exec_module(ntuples)
     card, *_ = (b.text for b in blocks(page) if b.language == "yaml")

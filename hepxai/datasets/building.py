@@ -37,7 +37,9 @@ class EventBuilder:
         """Selected events of a chunk of one file."""
         numbers = self._numbers(context, identity)
         weight = self._weights(context, self.files[file].sample)
-        self._remember(context, file, numbers)
+        if self.card.duplicates == "refuse" and len(context):
+            hashes = self._hashes[self.files[file].sample]
+            hashes.append((file, int(context.entries[0]), event_hash(*numbers)))
         rows = self._selected(context, self.files[file].sample, weight)
         selected = context if len(rows) == len(context) else context.take(rows)
         identifiers = [n[rows] for n in numbers]
@@ -115,11 +117,6 @@ class EventBuilder:
                 f"{context.where}: branch {branch} holds {kind}; identity: {key} needs whole numbers"
             )
         return values
-
-    def _remember(self, context: ExpressionContext, file: int, numbers: list[IntArray]) -> None:
-        if self.card.duplicates == "refuse" and len(context):
-            sample = self.files[file].sample
-            self._hashes[sample].append((file, int(context.entries[0]), event_hash(*numbers)))
 
     def refuse_duplicates(self) -> None:
         """Raise if two entries of a sample have the same numbers."""

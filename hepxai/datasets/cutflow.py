@@ -53,13 +53,12 @@ class CutFlow:
     @property
     def rows(self) -> tuple[CutFlowRow, ...]:
         """One row per sample and step, in order."""
-        return tuple(self._row(*key) for key in self._sums)
-
-    def _row(self, sample: str, step: str) -> CutFlowRow:
-        n, weight, squares = map(float, self._sums[sample, step])
-        total = float(self._sums[sample, ALL][1])
-        share = weight / total if total else float("nan")
-        return CutFlowRow(sample, step, int(n), weight, squares**0.5, share)
+        rows = []
+        for (sample, step), sums in self._sums.items():
+            (n, weight, squares), total = map(float, sums), float(self._sums[sample, ALL][1])
+            share = weight / total if total else float("nan")
+            rows.append(CutFlowRow(sample, step, int(n), weight, squares**0.5, share))
+        return tuple(rows)
 
     def of(self, sample: str) -> tuple[CutFlowRow, ...]:
         """Rows of one sample."""

@@ -16,6 +16,7 @@ from hepxai.datasets.sources import is_remote
 from hepxai.datasets.vocabulary import FUNCTIONS
 
 _NOT_MEASURED = re.compile(r"^(gen|mc|lhe|truth|hlt|trig|l1|sv|sub|corr|soft|fsr)", re.IGNORECASE)
+_MISSING = re.compile(rf"(?!{_NOT_MEASURED.pattern}).*(met|miss)", re.IGNORECASE)
 _USUAL = re.compile(r"^(e|el|ele|electron|mu|muon|lep|lepton|tau|ph|photon|gamma|jet|jets|particle)s?$")
 _MASSES = {"muon": 0.105658, "mu": 0.105658, "electron": 0.000511, "ele": 0.000511, "tau": 1.77686}
 _WEIGHTS = re.compile(r"^(gen_?weight|event_?weight|mc_?(event_?)?weight|weight|w)$", re.IGNORECASE)
@@ -70,8 +71,8 @@ def _groups(tree: TreeReport) -> tuple[list[_Group], list[str]]:
     lists = [g for g in _kinematic(tree, "per particle") if len(g.components) == 3]
     single = _kinematic(tree, "per event")
     flat = _numbered([g for g in single if len(g.components) == 3])
-    missing = [g for g in single if len(g.components) == 2 and _is_missing(g.patterns[0])]
     measured = [g for g in lists + flat if not _NOT_MEASURED.match(g.patterns[0])]
+    missing = [g for g in single if len(g.components) == 2 and _MISSING.match(g.patterns[0])]
     usual = [g for g in measured if _USUAL.match(g.name)] or measured
     groups = usual + sorted(missing, key=_preference)[:1]
     others = [g.patterns[0] for g in lists + flat + missing if g not in groups]
@@ -97,10 +98,6 @@ def _numbered(single: list[_Group]) -> list[_Group]:
         if first is not group:
             first.patterns += group.patterns
     return list(groups.values())
-
-
-def _is_missing(pattern: str) -> bool:
-    return re.search(r"met|miss", pattern, re.IGNORECASE) is not None and not _NOT_MEASURED.match(pattern)
 
 
 def _preference(group: _Group) -> tuple[int, int]:

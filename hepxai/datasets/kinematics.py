@@ -33,10 +33,6 @@ def _mass(energy: Array, momentum2: Array) -> Array:
     return mass.astype(np.float32)
 
 
-def _mass_of_polar(energy: Array, pt: Array, eta: Array) -> Array:
-    return _mass(energy, np.square(pt * np.cosh(eta, dtype=np.float64)))
-
-
 def _mass_of_cartesian(energy: Array, *momentum: Array) -> Array:
     x, y, z = (np.square(p, dtype=np.float64) for p in momentum)
     return _mass(energy, x + y + z)
@@ -56,7 +52,9 @@ def _energy(pt: Array, eta: Array, mass: Array) -> Array:
 ENERGY_FROM_MASS = Formula(("pt", "eta", "mass"), _energy)
 #: Mass of particles that are stored as pt, eta, phi, and as px, py, pz.
 MASS_FROM_ENERGY = {
-    "pt": Formula(("energy", "pt", "eta"), _mass_of_polar),
+    "pt": Formula(
+        ("energy", "pt", "eta"), lambda e, pt, eta: _mass(e, np.square(pt * np.cosh(eta, dtype=np.float64)))
+    ),
     "px": Formula(("energy", "px", "py", "pz"), _mass_of_cartesian),
 }
 #: Quantities of particles that are stored as pt, eta, phi ...

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import awkward as ak
 import numpy as np
 import vector
-from numpy.typing import NDArray
 
 from hepxai.datasets.columns import Array, Records, RowError, column, flatten
 from hepxai.events import P4
@@ -151,15 +150,14 @@ def _pairs(a: Any, b: Any = None) -> Any:
     return ak.cartesian({"first": a, "second": b})
 
 
-def _system(*parts: Any) -> Any:
-    momenta = [four_momentum(p) for p in parts]
-    total = [sum(_summed(getattr(p, axis)) for p in momenta) for axis in ("px", "py", "pz", "energy")]
-    whole = vector.zip(dict(zip(("px", "py", "pz", "energy"), total, strict=True)))
+def _system(*particles: Any) -> Any:
+    momenta = [four_momentum(p) for p in particles]
+    total: dict[str, Any] = {}
+    for axis in ("px", "py", "pz", "energy"):
+        parts = [getattr(p, axis) for p in momenta]
+        total[axis] = sum(ak.to_numpy(ak.sum(v, axis=1) if v.ndim > 1 else v) for v in parts)
+    whole = vector.zip(total)
     return ak.zip({n: getattr(whole, n) for n in P4})
-
-
-def _summed(values: Any) -> NDArray[np.float64]:
-    return np.asarray(ak.to_numpy(ak.sum(values, axis=1) if values.ndim > 1 else values))
 
 
 def _between(name: str) -> Callable[[Any, Any], Any]:
@@ -174,10 +172,6 @@ def _transverse_mass(a: Any, b: Any) -> Any:
 def _nearest(a: Any, b: Any) -> Any:
     one, other = ak.unzip(ak.cartesian([four_momentum(a), four_momentum(b)], nested=True))
     return ak.fill_none(ak.min(one.deltaR(other), axis=2), np.inf)
-
-
-def _isin(value: Any, *numbers: float) -> Any:
-    return reduce(operator.or_, [value == number for number in numbers])
 
 
 def _where(mask: Any, yes: Any, no: Any) -> Any:
@@ -276,7 +270,7 @@ FUNCTIONS: dict[str, Function] = {
     **{n: Function(getattr(np, n), (2, 2)) for n in ("arctan2", "hypot", "minimum", "maximum")},
     "clip": Function(lambda x, low, high: np.minimum(np.maximum(x, low), high), (3, 3)),
     "where": Function(_where, (3, 3)),
-    "isin": Function(_isin, (2, None)),
+    "isin": Function(lambda x, *numbers: reduce(operator.or_, [x == n for n in numbers]), (2, None)),
     "count": Function(_count, (1, 1)),
     **{n: Function(_reduction(getattr(ak, n)), (1, 1)) for n in ("sum", "any", "all")},
     **{n: Function(_reduction(getattr(ak, n), np.nan), (1, 1)) for n in ("min", "max", "mean")},

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from hepxai.cards import CardError, card_schema, dump_card, list_cards, load_card, write_schemas
+from hepxai.cards import CardError, card_schema, dump_card, list_cards, load_card
 from hepxai.cards.text import read_card
+from hepxai.cli import app
 from hepxai.datasets import DatasetCard
 from hepxai.models.card import ModelCard, model_card_classes
 
@@ -27,10 +29,12 @@ TYPES = {
 
 
 def test_shipped_schemas_are_the_generated_ones(tmp_path: Path) -> None:
-    for path in write_schemas(tmp_path / "new", CLASSES):
-        shipped = SHIPPED / path.name
-        assert shipped.read_text() == path.read_text(), "hepxai cards --schema hepxai/cards/schemas"
-    assert {p.stem for p in SHIPPED.iterdir()} == set(CLASSES)
+    result = CliRunner().invoke(app, ["cards", "--schema", str(tmp_path / "new")])
+    assert result.exit_code == 0, result.output
+    schemas = {p.name: p.read_text() for p in (tmp_path / "new").iterdir()}
+    assert schemas.keys() == {f"{name}.json" for name in CLASSES}
+    shipped = {p.name: p.read_text() for p in SHIPPED.iterdir()}
+    assert shipped == schemas, "run: hepxai cards --schema hepxai/cards/schemas"
 
 
 def problems(value: Any, schema: Any, definitions: Any) -> list[str]:
