@@ -51,7 +51,7 @@ def columns(events: int = 60, seed: int = 1, low: int = 0) -> dict[str, ak.Array
     }
 
 
-def given(layer: list[list[float]], strip: list[list[float]]) -> dict[str, ak.Array]:
+def hits_at(layer: list[list[float]], strip: list[list[float]]) -> dict[str, ak.Array]:
     counts = np.array([len(e) for e in layer])
     flat = [np.array([v for e in branch for v in e]) for branch in (layer, strip)]
     own = columns(len(layer))
@@ -118,16 +118,16 @@ def test_targets_and_no_labels(hits: Callable[..., Events]) -> None:
 
 
 def test_no_hit_at_all_is_an_empty_image(hits: Callable[..., Events]) -> None:
-    events = hits(given([[], [2], []], [[], [9], []]))
+    events = hits(hits_at([[], [2], []], [[], [9], []]))
     assert events.image().sum(axis=(1, 2, 3)).tolist() == [0, 1, 0]
-    nothing = hits(given([[], []], [[], []]))
+    nothing = hits(hits_at([[], []], [[], []]))
     assert nothing.image().shape == (2, 1, 9, 384)
     assert nothing.image().sum() == 0
 
 
 def test_all_pixels_lit(hits: Callable[..., Events]) -> None:
     row, column = np.divmod(np.arange(9 * 384), 384)
-    assert hits(given([row.tolist()], [column.tolist()])).image().min() == 1
+    assert hits(hits_at([row.tolist()], [column.tolist()])).image().min() == 1
 
 
 OUTSIDE = {
@@ -141,7 +141,7 @@ OUTSIDE = {
 def test_a_hit_outside(hits: Callable[..., Events], tmp_path: Path, card_of: CardOf, case: str) -> None:
     layer, strip, where = OUTSIDE[case]
     with pytest.raises(ReadError) as error:
-        hits(given(layer, strip))
+        hits(hits_at(layer, strip))
     at = where.replace("layer", "layer (Hit_layer)").replace("strip", "strip (Hit_strip)")
     assert str(error.value) == (
         f"{tmp_path / 'hits.root'}:Events: entry 1: a hit at {at} lies outside the image of 9 rows and 384 "
@@ -175,8 +175,8 @@ def test_values_of_pixels(hits: Callable[..., Events], card_of: CardOf) -> None:
         card_of(HITS, energies)
     with pytest.raises(CardError, match=r"image.value: no feature 'energie'.*; there are lit, layer, strip"):
         card_of(HITS, energies, "image.value=energie")
-    said = (energies, "features=[layer, strip, energy_of_hit]", "image.value=energy_of_hit")
-    events = hits(written, *said)
+    overrides = (energies, "features=[layer, strip, energy_of_hit]", "image.value=energy_of_hit")
+    events = hits(written, *overrides)
     slow = np.zeros((len(events), 1, 9, 384), dtype=np.float64)
     for e in range(len(events)):
         cells = (written[f"Hit_{name}"][e] for name in ("layer", "strip", "energy"))
