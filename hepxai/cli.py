@@ -347,12 +347,12 @@ def simulate(
     """Generate events: Pythia (extra `simulate`) or muon patterns. Goes on where it was stopped."""
     folder = out or Path(f"{dataset}-{events}")
     with _plain_errors(_from(folder)):
-        from hepxai.simulate.settings import find_settings, generator_of
+        from hepxai.simulate import find_settings
+        from hepxai.simulate import simulate as simulate_samples
 
         settings = find_settings(dataset)
-        generate = generator_of(settings)
-        files = generate(settings, folder, events, workers=workers, samples=sample, seed=seed)
-        for name, made in files.items():
+        results = simulate_samples(settings, folder, events, workers=workers, samples=sample, seed=seed)
+        for name, made in results.items():
             console.print(f"{name}: {made.selected:,} of {made.generated:,} events selected, {made.path}")
 
 
