@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ def fingerprint(*parts: Any) -> str:
     Parameters
     ----------
     *parts
-        Arrays (hashed with type and shape), torch modules (names and values of their parameters and buffers),
-        bytes, or anything that JSON can hold; the order of keys does not matter.
+        Arrays (hashed with type and shape), torch modules or models with a ``module`` (names and values of
+        its parameters and buffers), `Events` (all that a model may read), or anything that JSON can hold; the
+        order of its keys does not matter.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -26,16 +26,16 @@ def fingerprint(*parts: Any) -> str:
 
 
 def _update(digest: Any, part: Any) -> None:
+    if hasattr(part, "module"):
+        part = part.module
     if hasattr(part, "state_dict"):
-        part = {name: value.detach().cpu().numpy() for name, value in part.state_dict().items()}
-    if isinstance(part, np.ndarray):
+        for name, value in part.state_dict().items():
+            _update(digest, name)
+            _update(digest, value.detach().cpu().numpy())
+    elif isinstance(part, np.ndarray):
         digest.update(f"{part.dtype.str}{part.shape}".encode())
         digest.update(np.ascontiguousarray(part).data if part.size else b"")
-    elif isinstance(part, bytes):
-        digest.update(f"{len(part)} bytes".encode() + part)
-    elif isinstance(part, Mapping) and any(isinstance(v, np.ndarray) for v in part.values()):
-        for name, value in part.items():
-            _update(digest, name)
-            _update(digest, value)
+    elif hasattr(part, "fingerprint"):
+        digest.update(part.fingerprint(values=True).encode())
     else:
         digest.update(json.dumps(part, sort_keys=True).encode())

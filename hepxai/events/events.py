@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.core.fingerprint import fingerprint
 from hepxai.core.jagged import (
     IntArray,
     all_pairs,
@@ -239,6 +240,15 @@ class Events:
     def _particle_columns(self) -> dict[str, NDArray[Any]]:
         names = ("particles", "p4", "type", "index")
         return {n: getattr(self, n) for n in names} | {f"truth.{k}": v for k, v in self.truth.items()}
+
+    def fingerprint(self, *, values: bool = False) -> str:
+        """Hash of identity and number of particles of each event; with ``values``, of their columns, too."""
+        identity = (self.file, self.entry, self.run, self.event, self.offsets)
+        columns: list[NDArray[Any]] = [np.asarray(c, dtype=np.int64) for c in identity]
+        if values:
+            columns += [self.particles, self.p4, self.type, self.globals, self.label, self.targets]
+            columns += self.truth.values()
+        return fingerprint(*columns)
 
     # --- subsets -----------------------------------------------------------------------------
 
