@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard, read
@@ -139,9 +140,7 @@ def shift(page: StudyPage, run: Run, which: str) -> None:
 
 def evenly(events: Events, most: int) -> Events:
     """At most so many events, evenly spread."""
-    if len(events) <= most:
-        return events
-    return events[np.linspace(0, len(events) - 1, most).astype(np.int64)]
+    return events[evenly_spread(len(events), most)]
 
 
 def seeds(*, quick: bool) -> range:

@@ -32,8 +32,9 @@ import hepxai
 from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.files import read_tensors, write_tensors
+from hepxai.core.fingerprint import fingerprint
 from hepxai.core.formatting import measured
-from hepxai.core.resume import ResumableState, key_of
+from hepxai.core.resume import ResumableState
 from hepxai.datasets import DatasetCard
 from hepxai.events import Events
 from hepxai.explainers.image.soft_tree import TreePaths, path_masks, tree_paths
@@ -143,7 +144,7 @@ class Study:
 
     def outputs(self, model: Any, events: Events, name: str) -> Array:
         """Outputs of a network, from their file where network and events are those of the file."""
-        key = key_of([model], [events], np.ones(1), {"what": "outputs"})
+        key = fingerprint("outputs", model, events)
         path = self.out / "outputs" / f"{name}-{key[:16]}.safetensors"
         if not path.exists():
             found = np.zeros((len(events), len(model.outputs)))

@@ -25,8 +25,8 @@ from hepxai.attribution import Attribution
 from hepxai.attribution.residuals import relative_residual
 from hepxai.core.estimate import Estimate
 from hepxai.core.files import read_json, write_json
+from hepxai.core.fingerprint import fingerprint
 from hepxai.core.formatting import general
-from hepxai.core.resume import key_of
 from hepxai.datasets import DatasetCard
 from hepxai.events import Events
 from hepxai.explainers import explain
@@ -123,7 +123,7 @@ def kept(folder: Path, name: str, model: Any, events: Events, target: str, **giv
     """Map of a method, from its file where model, events and settings are those of the file."""
     settings = dict(given)
     method = settings.pop("method", name)
-    key = key_of([model], [events], np.ones(1), {"method": method, "target": target, **settings})
+    key = fingerprint({"method": method, "target": target, **settings}, model, events)
     path = folder / f"{method}-{key[:16]}.safetensors"
     if path.exists():
         return Attribution.load(path, events)
@@ -159,7 +159,7 @@ def kept_scan(folder: Path, model: Any, events: Events, scan: Scan) -> SmoothSca
     """Scan, from its file where model, events and settings are those of the file."""
     asked = events[: scan.events]
     grid = {"levels": list(scan.levels), "samples": list(scan.samples)}
-    key = key_of([model], [asked], np.ones(1), {**scan.settings, **grid, "target": TARGET})
+    key = fingerprint({**scan.settings, **grid, "target": TARGET}, model, asked)
     path = folder / f"scan-{key[:16]}.json"
     if path.exists():
         return scan_from(read_json(path))

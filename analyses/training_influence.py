@@ -18,7 +18,7 @@ from pixel_maps import small, tracks
 import hepxai
 from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate, ratio_mean
-from hepxai.core.resume import key_of
+from hepxai.core.fingerprint import fingerprint
 from hepxai.datasets import DatasetCard
 from hepxai.events import Events
 from hepxai.influence.figures import influence_captions, influence_images
@@ -103,7 +103,7 @@ def kept_self(folder: Path, checkpoints: Checkpoints, train: Events) -> Attribut
 
 def _key(checkpoints: Checkpoints, populations: list[Events], normalise: bool) -> str:
     settings = {"rates": [rate for _, rate in checkpoints], "k": K, "normalise": normalise}
-    return key_of([model for model, _ in checkpoints], populations, np.ones(1), settings)[:16]
+    return fingerprint(settings, *(model for model, _ in checkpoints), *populations)[:16]
 
 
 def like_the_event(page: StudyPage, found: dict[str, Influence]) -> None:

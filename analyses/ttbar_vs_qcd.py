@@ -27,7 +27,7 @@ from importances import NETWORK, TREES
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, effective, ratio_mean
 from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard
 from hepxai.events import Events
@@ -319,16 +319,16 @@ def opening(study: Study) -> str:
     for code, name in enumerate(events.schema.classes):
         weight = events.weight[events.label == code]
         page.facts[f"{name} events"] = f"{len(weight):,}"
-        page.facts[f"effective number of {name} events"] = f"{weight.sum() ** 2 / (weight**2).sum():,.0f}"
+        page.facts[f"effective number of {name} events"] = f"{effective(weight):,.0f}"
         page.facts[f"selected cross section of {name} [pb]"] = f"{weight.sum():.4g}"
     sizes = ", ".join(f"{page.facts[f'{n} events']} {n}" for n in reversed(events.schema.classes))
     splits = ", ".join(f"{(events.split == i).sum():,} {s}" for i, s in enumerate(("train", "valid", "test")))
     page.facts["split"] = splits
     rows = "\n".join(f"| {' | '.join(row)} |" for row in beside(study, sizes))
-    effective = page.facts[f"effective number of {events.schema.classes[0]} events"]
+    number = page.facts[f"effective number of {events.schema.classes[0]} events"]
     template = Path(__file__).with_suffix(".md.in").read_text(encoding="utf-8")
     fewer = " and of each network on fewer columns"
-    named = {"splits": splits, "effective": effective, "seeds": len(study.seeds), "fewer": fewer}
+    named = {"splits": splits, "effective": number, "seeds": len(study.seeds), "fewer": fewer}
     return template.format(sizes=sizes, rows=rows, **named)
 
 

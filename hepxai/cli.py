@@ -348,20 +348,20 @@ def check(
 def simulate(
     dataset: Annotated[str, typer.Argument(help="Data set with generator settings (simulate.yaml).")],
     events: Annotated[int, typer.Option("--events", "-n", help="Selected events wanted per sample.")] = 4000,
-    workers: Annotated[int, typer.Option(help="Processes; the result does not hang on it.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes; the result does not depend on it.")] = 1,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the ROOT files.")] = None,
     sample: Annotated[list[str] | None, typer.Option(help="Only these samples; may be repeated.")] = None,
     seed: Annotated[int | None, typer.Option(help="Other seed than that of simulate.yaml.")] = None,
 ) -> None:
-    """Generate events: Pythia (extra `simulate`) or muon patterns. Goes on where it was stopped."""
+    """Generate events: Pythia (extra `simulate`) or muon patterns. Interrupted runs resume."""
     folder = out or Path(f"{dataset}-{events}")
     with _plain_errors(_from(folder)):
-        from hepxai.simulate.settings import find_settings, generator_of
+        from hepxai.simulate import find_settings
+        from hepxai.simulate import simulate as simulate_samples
 
         settings = find_settings(dataset)
-        generate = generator_of(settings)
-        files = generate(settings, folder, events, workers=workers, samples=sample, seed=seed)
-        for name, made in files.items():
+        results = simulate_samples(settings, folder, events, workers=workers, samples=sample, seed=seed)
+        for name, made in results.items():
             console.print(f"{name}: {made.selected:,} of {made.generated:,} events selected, {made.path}")
 
 

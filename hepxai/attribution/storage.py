@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +71,7 @@ def save(attribution: Attribution, path: str | Path) -> None:
         tensors |= {f"pairs.{end}": getattr(attribution.pairs, end) for end in ENDS}
     kept = {name: getattr(attribution, name) for name in ("axes", "method", "target", "concerns")}
     kept |= {name: dict(getattr(attribution, name)) for name in ("labels", "settings", "checks")}
-    kept["events"] = fingerprint(attribution.events)
+    kept["events"] = attribution.events.fingerprint()
     known = {k: v for k, v in tensors.items() if v is not None}
     write_tensors(path, known, {"attribution": json.dumps(kept)})
 
@@ -84,18 +83,10 @@ def read(path: str | Path, events: Events) -> dict[str, Any]:
         raise ValueError(f"{path} holds no attribution")
     tensors: dict[str, Any] = dict(stored)
     kept: dict[str, Any] = json.loads(metadata["attribution"])
-    if kept.pop("events") != fingerprint(events):
+    if kept.pop("events") != events.fingerprint():
         raise ValueError(f"{path} explains other events than the {len(events)} given")
     if "pairs.src" in tensors:
         tensors["pairs"] = Pairs(*(tensors.pop(f"pairs.{end}") for end in ENDS))
     kept["axes"], kept["concerns"] = tuple(kept["axes"]), tuple(kept.get("concerns", ()))
     kept["labels"] = {k: tuple(v) for k, v in kept["labels"].items()}
     return tensors | kept
-
-
-def fingerprint(events: Events) -> str:
-    """Hash of which events these are and how many particles each has."""
-    columns = (events.file, events.entry, events.run, events.event, events.offsets)
-    return hashlib.sha256(
-        b"".join(np.ascontiguousarray(c, dtype=np.int64).tobytes() for c in columns)
-    ).hexdigest()

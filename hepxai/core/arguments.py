@@ -1,27 +1,29 @@
-"""Arguments of the wrong kind, or in the wrong order."""
+"""Check of arguments that are of the wrong type, or in the wrong order."""
 
 from __future__ import annotations
 
 
-def check_type(found: object, kind: type, call: str, place: str, remedy: str) -> None:
-    """Say which argument of a call is what, where something else was given.
+def check_type(value: object, kind: type, call: str, place: str, remedy: str) -> None:
+    """Refuse an argument of another type, with its place in the call.
 
     Parameters
     ----------
-    found : object
+    value : object
     kind : type
-        What it must be.
+        Its type.
     call : str
-        As it should read, for example ``fit(card, events)``.
+        The right call, for example ``fit(card, events)``.
     place : str
         "first", "second", …
     remedy : str
-        Where one gets what is needed.
+        Source of the right argument.
 
     Raises
     ------
     TypeError
     """
-    if not isinstance(found, kind):
-        given = f"the text {found!r}" if isinstance(found, str) else f"of type {type(found).__name__}"
-        raise TypeError(f"{call}: the {place} argument is {given}, {kind.__name__} is needed there; {remedy}")
+    if not isinstance(value, kind):
+        actual = f"the text {value!r}" if isinstance(value, str) else f"of type {type(value).__name__}"
+        raise TypeError(
+            f"{call}: the {place} argument is {actual}, {kind.__name__} is needed there; {remedy}"
+        )

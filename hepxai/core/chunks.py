@@ -1,4 +1,4 @@
-"""Cut a population into chunks of events of similar size, and put the results back in order."""
+"""Evenly spread events; chunks of events of similar size, and their results in order."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ BUDGET = 16_384
 PIXELS = 16_384
 """Pixels in a chunk of images: what a network makes of them stays in the caches, and in memory that is used
 again. Four images of 9 x 384 at a time are two to four times as fast as 256."""
+
+
+def evenly_spread(size: int, maximum: int) -> IntArray:
+    """Positions of at most ``maximum`` evenly spread entries of ``size``; the first and the last are in."""
+    return np.linspace(0, size - 1, min(size, maximum)).astype(np.int64)
 
 
 def chunk_rows(counts: IntArray, budget: int = BUDGET) -> list[IntArray]:

@@ -1,4 +1,4 @@
-"""Progress bars, and lines about what is done or taken over, for everything that takes its time."""
+"""Progress bars and log lines of long passes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rich.progress import (
 
 
 class Advance(Protocol):
-    """Tells a bar that so many steps are done, and what to show beside it."""
+    """Advances a progress bar by some steps, with a status beside it."""
 
     def __call__(self, steps: int, status: str = "") -> None:
-        """Move on."""
+        """Advance the bar."""
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def track(name: str, total: int, *, show: bool, done: int = 0) -> Iterator[Advan
 
 
 def say(text: str) -> None:
-    """Write a line where the bars are."""
+    """Log a line through the progress display."""
     _console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 

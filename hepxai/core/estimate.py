@@ -42,6 +42,31 @@ class Estimate:
     n_eff: float
     interval: tuple[Array, Array] | None = None
 
+    @staticmethod
+    def of(values: NDArray[np.floating], weight: Array) -> Estimate:
+        """Weighted mean of independent values over the first axis; see `ratio_mean`."""
+        return ratio_mean(np.asarray(values, dtype=np.float64), np.ones(len(values)), weight)
+
+    def to_json(self) -> dict[str, float]:
+        """``value`` and ``error`` of a single number, ``low`` and ``high`` of its interval, and ``n_eff``."""
+        ends = {} if self.interval is None else {"low": float(self.low), "high": float(self.high)}
+        return {"value": float(self.value), "error": float(self.error), **ends, "n_eff": self.n_eff}
+
+    @staticmethod
+    def from_json(entry: Mapping[str, float | None]) -> Estimate:
+        """Estimate from the entries of `to_json`; None, which a file has in place of NaN, is NaN."""
+        number = {k: np.asarray(math.nan if v is None else v, dtype=float) for k, v in entry.items()}
+        interval = (number["low"], number["high"]) if "low" in number else None
+        return Estimate(number["value"], number["error"], float(number["n_eff"]), interval)
+
+    @property
+    def text(self) -> str:
+        """Value and error with two significant digits of the error."""
+        return str(self)
+
+    def __repr__(self) -> str:
+        return f"<Estimate: {self}, n_eff {self.n_eff:.4g}>"
+
     @property
     def low(self) -> Array:
         """Lower end of the interval."""
@@ -172,7 +197,7 @@ def share(flags: NDArray[np.generic], weight: Array, what: str) -> Estimate:
     what : str
         Name of the quantity, for the warning.
     """
-    return ratio_mean(np.asarray(flags, dtype=np.float64), np.ones(len(flags)), weight).bounded(what)
+    return Estimate.of(np.asarray(flags, dtype=np.float64), weight).bounded(what)
 
 
 def effective(weight: Array) -> float:
@@ -198,13 +223,8 @@ def weighted_mean(values: NDArray[np.floating], weight: Array, what: str, remedy
 
 
 def as_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
-    """Figures of merit as ``{value, error}``, with ``low`` and ``high`` where they have an interval."""
-
-    def entry(e: Estimate) -> dict[str, float]:
-        ends = {} if e.interval is None else {"low": float(e.low), "high": float(e.high)}
-        return {"value": float(e.value), "error": float(e.error)} | ends | {"n_eff": e.n_eff}
-
-    return {name: entry(e) for name, e in figures.items()}
+    """Figures of merit for JSON; see `Estimate.to_json`."""
+    return {name: estimate.to_json() for name, estimate in figures.items()}
 
 
 def ratio_mean(total: NDArray[np.float64], size: NDArray[np.number], weight: NDArray[np.float64]) -> Estimate:

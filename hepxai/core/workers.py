@@ -1,4 +1,4 @@
-"""Processes that work beside this one."""
+"""Worker processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class _Serial(Executor):
-    """Runs every job at once in this process."""
+    """Executor that runs every job immediately in this process."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()

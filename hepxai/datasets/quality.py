@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.core.estimate import effective
 from hepxai.datasets.columns import Array
 from hepxai.datasets.inspection import SENTINELS
 from hepxai.datasets.particles import Particles
@@ -136,7 +137,7 @@ def weight_warnings(events: Events) -> Iterator[str]:
         size = np.abs(weight)
         if len(rows) > 2 and 2 * size.max() > size.sum():
             row = rows[np.argmax(size)]
-            n_eff = weight.sum() ** 2 / np.square(weight).sum()
+            n_eff = effective(weight)
             file, entry = events.files[events.file[row]], events.entry[row]
             yield (
                 f"{file}: entry {entry} of class {name!r} has the weight {events.weight[row]:g}, more than "

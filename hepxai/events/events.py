@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.core.fingerprint import fingerprint
 from hepxai.core.jagged import (
     IntArray,
     all_pairs,
@@ -31,7 +32,7 @@ P4 = ("pt", "eta", "phi", "mass")
 
 @dataclass(frozen=True)
 class Schema:
-    """What the columns of :class:`Events` mean.
+    """Names, units and types of the columns of :class:`Events`.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ class Schema:
     collections : tuple of str
         For each type, the branch prefix it was read from; friend trees point back to it.
     targets, target_units : tuple of str, length T
-        What a regression learns.
+        Targets of a regression.
     image : ImageLayout, optional
         Which features give the rows and columns of the image.
     identity : tuple of str
@@ -71,9 +72,9 @@ class Schema:
 
     def __post_init__(self) -> None:
         units = {"features": self.units, "globals": self.global_units, "targets": self.target_units}
-        for name, own in units.items():
-            if len(getattr(self, name)) != len(own):
-                raise ValueError(f"{len(getattr(self, name))} {name} but {len(own)} units")
+        for name, of_columns in units.items():
+            if len(getattr(self, name)) != len(of_columns):
+                raise ValueError(f"{len(getattr(self, name))} {name} but {len(of_columns)} units")
 
     def to_json(self) -> str:
         """Text for the header of a file; see `from_json`."""
@@ -81,14 +82,14 @@ class Schema:
 
     @staticmethod
     def from_json(text: str) -> Schema:
-        """Schema that `to_json` wrote, also an earlier version of it."""
-        kept = json.loads(text)
-        image = kept.pop("image", None)
-        names = {name: tuple(value) for name, value in kept.items()}
+        """Schema that `to_json` wrote."""
+        content = json.loads(text)
+        image = content.pop("image", None)
+        names = {name: tuple(value) for name, value in content.items()}
         return Schema(**names, image=None if image is None else ImageLayout.from_json(image))
 
     def need_equal(self, other: Schema) -> None:
-        """Refuse baseline events that mean something else than those that are explained."""
+        """Refuse baseline events with another schema than the explained ones."""
         for name in (f.name for f in dataclasses.fields(self)):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
@@ -142,10 +143,10 @@ class Events:
     split : ndarray of int64, shape [E]
         Index into ``SPLITS``.
     observers : mapping of str to ndarray of float64, shape [E]
-        Carried along, never learned from.
+        Stored with the events, never used in training.
     truth : mapping of str to ndarray of bool, shape [N]
     targets : ndarray of float32, shape [E, T]
-        What a regression learns; NaN where an event has none.
+        Targets of a regression; NaN where an event has none.
     """
 
     schema: Schema
@@ -191,12 +192,17 @@ class Events:
         self._refuse_values()
 
     def _refuse_values(self) -> None:
-        """Refuse numbers that stand for nothing, and weights that no sum survives."""
-        meant = {"label": self.schema.classes, "split": SPLITS, "file": self.files, "type": self.schema.types}
-        for name, known in meant.items():
+        """Refuse codes out of range and weights that are not finite."""
+        names_of = {
+            "label": self.schema.classes,
+            "split": SPLITS,
+            "file": self.files,
+            "type": self.schema.types,
+        }
+        for name, names in names_of.items():
             column = getattr(self, name)
-            if known and (odd := column[(column < 0) | (column >= len(known))]).size:
-                numbers = f"write 0 to {len(known) - 1}, for {', '.join(known[:9])}"
+            if names and (odd := column[(column < 0) | (column >= len(names))]).size:
+                numbers = f"write 0 to {len(names) - 1}, for {', '.join(names[:9])}"
                 raise ValueError(f"{name} holds {odd[0]} ({odd.size} such); {numbers}")
         if (odd := np.flatnonzero(~np.isfinite(self.weight))).size:
             bad = f"the weight of event {odd[0]} is {self.weight[odd[0]]} ({odd.size} such)"
@@ -240,17 +246,26 @@ class Events:
         names = ("particles", "p4", "type", "index")
         return {n: getattr(self, n) for n in names} | {f"truth.{k}": v for k, v in self.truth.items()}
 
+    def fingerprint(self, *, values: bool = False) -> str:
+        """Hash of identity and number of particles of each event; with ``values``, of their columns, too."""
+        identity = (self.file, self.entry, self.run, self.event, self.offsets)
+        columns: list[NDArray[Any]] = [np.asarray(c, dtype=np.int64) for c in identity]
+        if values:
+            columns += [self.particles, self.p4, self.type, self.globals, self.label, self.targets]
+            columns += self.truth.values()
+        return fingerprint(*columns)
+
     # --- subsets -----------------------------------------------------------------------------
 
     def __getitem__(self, which: int | slice | NDArray[Any] | Sequence[int]) -> Events:
         """Events at the given positions (one of them, too), or where a boolean mask of length E is true."""
         rows = row_numbers(which, len(self))
         flat, offsets = take_rows(self.offsets, rows)
-        own: dict[str, Any] = {n: c[rows] for n, c in self._event_columns().items() if "." not in n}
-        own |= {n: c[flat] for n, c in self._particle_columns().items() if "." not in n}
+        columns: dict[str, Any] = {n: c[rows] for n, c in self._event_columns().items() if "." not in n}
+        columns |= {n: c[flat] for n, c in self._particle_columns().items() if "." not in n}
         observers = {k: v[rows] for k, v in self.observers.items()}
         truth = {k: v[flat] for k, v in self.truth.items()}
-        return dataclasses.replace(self, offsets=offsets, observers=observers, truth=truth, **own)
+        return dataclasses.replace(self, offsets=offsets, observers=observers, truth=truth, **columns)
 
     def __iter__(self) -> Iterator[Events]:
         """One event after the other, each as `Events` of length 1."""
@@ -268,7 +283,7 @@ class Events:
 
     @staticmethod
     def concatenate(parts: Iterable[Events]) -> Events:
-        """One population from parts that share a schema and a list of files."""
+        """Concatenate events that share a schema and file list."""
         chunks = list(parts)
         if not chunks:
             raise ValueError("nothing to concatenate")
@@ -360,12 +375,12 @@ class Events:
             A feature, or one of pt, eta, phi, mass, summed in each pixel. By default the layout's ``value``;
             without one a lit pixel is 1.
         """
-        chosen = self.image_layout(layout)
-        shape = (len(self), *chosen.shape)
-        pixel = self.pixels(chosen)
+        layout = self.image_layout(layout)
+        shape = (len(self), *layout.shape)
+        pixel = self.pixels(layout)
         drawn = pixel >= 0 if where is None else (pixel >= 0) & where
-        at = self.parent[drawn] * int(np.prod(chosen.shape)) + pixel[drawn]
-        quantity = weight or chosen.quantity
+        at = self.parent[drawn] * int(np.prod(layout.shape)) + pixel[drawn]
+        quantity = weight or layout.quantity
         if quantity is None:
             lit = np.zeros(int(np.prod(shape)), dtype=np.float32)
             lit[at] = 1
@@ -375,12 +390,12 @@ class Events:
 
     def pixels(self, layout: ImageLayout | None = None) -> IntArray:
         """Place of every particle in its event's flat image ``[T * R * C]``, -1 where it is not drawn."""
-        chosen = self.image_layout(layout)
-        channels, rows, columns = chosen.shape
+        layout = self.image_layout(layout)
+        channels, rows, columns = layout.shape
         channel = np.full(len(self.schema.types), -1)
-        channel[[self.schema.code(t) for t in chosen.types]] = np.arange(channels)
+        channel[[self.schema.code(t) for t in layout.types]] = np.arange(channels)
         of = channel[self.type]
-        pixel = chosen.pixels(self.values_of(chosen.rows.feature), self.values_of(chosen.columns.feature))
+        pixel = layout.pixels(self.values_of(layout.rows.feature), self.values_of(layout.columns.feature))
         return np.where((of < 0) | (pixel < 0), -1, of * (rows * columns) + pixel)
 
     def image_layout(self, layout: ImageLayout | None = None) -> ImageLayout:

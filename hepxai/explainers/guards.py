@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import nn
 
+from hepxai.core.chunks import evenly_spread
 from hepxai.events import Events
 from hepxai.models.protocols import Model
 
@@ -84,7 +85,7 @@ def check_scores(model: Model, events: Events) -> None:
 
 def _sample(events: Events) -> Events:
     """Largest event, and others spread evenly over the sample."""
-    spread = np.linspace(0, len(events) - 1, min(len(events), CHECKED_EVENTS - 1)).astype(np.int64)
+    spread = evenly_spread(len(events), CHECKED_EVENTS - 1)
     return events[np.unique([*spread, int(np.argmax(events.counts))])] if len(events) else events
 
 
@@ -138,7 +139,7 @@ def doubt_logits(model: Model, events: Events) -> None:
     targets = set(model.outputs) <= set(events.schema.targets)  # a regression may have any values
     if hasattr(model, "card") or targets or len(events) < MIN_EVENTS:
         return
-    rows = np.linspace(0, len(events) - 1, min(len(events), 10 * MIN_EVENTS)).astype(np.int64)
+    rows = evenly_spread(len(events), 10 * MIN_EVENTS)
     scores = model.logits(events[rows])
     if np.ptp(scores) <= MIN_RANGE:
         return

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.residuals import residual_checks
+from hepxai.core.chunks import evenly_spread
 from hepxai.events import Events
 from hepxai.explainers.base import Explainer
 
@@ -143,4 +144,4 @@ def fewest_steps(explainer: Any, model: Any, sample: Events, target: str, tolera
 
 def probe(events: Events, size: int = 256) -> Events:
     """Evenly spread events on which the steps are chosen."""
-    return events[np.unique(np.linspace(0, max(len(events) - 1, 0), min(len(events), size)).astype(np.int64))]
+    return events[evenly_spread(len(events), size)]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from hepxai.core.chunks import evenly_spread
 from hepxai.core.jagged import IntArray
 
 Table = NDArray[np.float32]
@@ -58,13 +59,10 @@ def cells(table: Table, columns: IntArray) -> IntArray:
     if not others.shape[1]:
         return np.zeros_like(found)
     for half in (0, 1) if len(table) > 1 else ():
-        own = _thinned(np.flatnonzero(found % 2 != half))
+        own = np.flatnonzero(found % 2 != half)
+        own = own[evenly_spread(len(own), FIT)]
         values = table[np.ix_(own, columns)]
         ranks = rankdata(np.where(np.isnan(values), -np.inf, values), axis=0)
         tree = DecisionTreeRegressor(max_leaf_nodes=CELLS, min_samples_leaf=SMALLEST, random_state=0)
         found[half::2] += 2 * tree.fit(others[own], ranks).apply(others[half::2])
     return found
-
-
-def _thinned(rows: IntArray) -> IntArray:
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), FIT)).astype(np.int64))]

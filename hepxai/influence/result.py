@@ -12,7 +12,6 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.attribution.storage import fingerprint
 from hepxai.core.files import read_tensors, write_tensors
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
@@ -98,7 +97,7 @@ class Influence:
         tensors = {"rows": self.rows, "values": self.values}
         tensors |= {} if self.error is None else {"error": self.error}
         kept: dict[str, Any] = {"settings": dict(self.settings), "checks": dict(self.checks)}
-        kept |= {"events": fingerprint(self.events), "train": fingerprint(self.train)}
+        kept |= {"events": self.events.fingerprint(), "train": self.train.fingerprint()}
         write_tensors(path, tensors, {"influence": json.dumps(kept)})
 
     @staticmethod
@@ -116,7 +115,7 @@ class Influence:
             raise ValueError(f"{path} holds no influence of training events")
         kept = json.loads(metadata["influence"])
         for name, own in (("events", events), ("train", train)):
-            if kept.pop(name) != fingerprint(own):
+            if kept.pop(name) != own.fingerprint():
                 what = "training events" if name == "train" else "events"
                 raise ValueError(f"{path} is of other {what} than the {len(own)} given")
         return Influence(**tensors, **kept, events=events, train=train)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.attribution import Attribution
+from hepxai.core.fingerprint import fingerprint
 from hepxai.core.jagged import IntArray
 from hepxai.core.resume import ResumableState
 from hepxai.events import Events
 from hepxai.influence.result import SIDES, Influence
 from hepxai.influence.training_gradients import Checkpoints, Layers, Source, checked
-from hepxai.models.fingerprint import key_of
 
 Array = NDArray[np.float64]
 ROWS = 1024
@@ -97,7 +97,7 @@ def tracin(
     scale = _weights(train, weight)
     scale = np.sign(scale) if normalise else scale
     best = _Best.empty(len(events), k)
-    key = key_of(source.models, [train, events], scale, source.settings() | {"k": k})
+    key = fingerprint(source.settings() | {"k": k}, *source.models, train, events, scale)
     state = ResumableState(unfinished, key, {"values": best.values.numpy(), "rows": best.rows.numpy()})
     asked = [source.learned(source.of(events[rows])) for rows in _blocks(len(events))]
     for own in state.blocks("tracin", len(train), ROWS, progress=progress):
@@ -143,7 +143,7 @@ def self_influence(
     source = Source(checked(checkpoints), layers, directions, seed)
     scale = _weights(events, weight)
     value, error = np.zeros(len(events)), np.zeros(len(events))
-    key = key_of(source.models, [events], scale, source.settings())
+    key = fingerprint(source.settings(), *source.models, events, scale)
     state = ResumableState(unfinished, key, {"value": value, "error": error})
     for rows in state.blocks("self-influence", len(events), ROWS, progress=progress):
         found = source.of(events[rows])

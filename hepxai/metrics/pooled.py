@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Estimate, effective
 from hepxai.core.jagged import IntArray
 from hepxai.metrics.classification import fraction_below
 from hepxai.metrics.reductions import Array
@@ -39,7 +39,7 @@ def pooled_auroc(value: Array, true: Flags, weight: Array, owner: IntArray) -> E
     placement[~true] = 1 - fraction_below(value[~true], value[true], w[true])
     area = float(w[true] @ placement[true]) / positive
     influence = w * (placement - area) / np.where(true, positive, negative)
-    return Estimate(np.asarray(area), _clustered(influence, weight, owner), _size(weight))
+    return Estimate(np.asarray(area), _clustered(influence, weight, owner), effective(weight))
 
 
 def pooled_precision(value: Array, true: Flags, weight: Array, owner: IntArray) -> Estimate:
@@ -67,7 +67,7 @@ def pooled_precision(value: Array, true: Flags, weight: Array, owner: IntArray) 
     below, precise_below = (_from(v)[first] for v in (share, share * precision))
     influence = np.where(hit, precision - found + below, 0.0) - precise_below
     return Estimate(
-        np.asarray(found), _clustered(w * influence / positive, weight, owner[order]), _size(weight)
+        np.asarray(found), _clustered(w * influence / positive, weight, owner[order]), effective(weight)
     )
 
 
@@ -118,9 +118,5 @@ def _clustered(influence: Array, weight: Array, owner: IntArray) -> Array:
     return np.asarray(np.sqrt(small * np.sum(total**2)))
 
 
-def _size(weight: Array) -> float:
-    return float(weight.sum() ** 2 / np.sum(weight**2)) if weight.any() else 0.0
-
-
 def _unknown(weight: Array) -> Estimate:
-    return Estimate(np.asarray(np.nan), np.asarray(np.nan), _size(weight))
+    return Estimate(np.asarray(np.nan), np.asarray(np.nan), effective(weight))

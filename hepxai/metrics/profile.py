@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, effective, ratio_mean
 from hepxai.metrics.binning import bin_of, equal_bins
 from hepxai.metrics.null import NullDistribution, random_signs
 from hepxai.metrics.reductions import Array, reduced
@@ -49,7 +49,7 @@ def profile(score: Array, observer: Array, weight: Array, edges: Array) -> Profi
     means = [ratio_mean(score[own], np.ones(len(own)), weight[own]) for own in rows]
     value, error = (np.array([float(getattr(m, k)) for m in means]) for k in ("value", "error"))
     used = weight[position >= 0]
-    n_eff = float(used.sum() ** 2 / np.sum(used**2)) if used.any() else 0.0
+    n_eff = effective(used)
     middle = np.array([np.median(observer[own]) if len(own) else np.nan for own in rows])
     return Profile(Estimate(value, error, n_eff), edges, middle, int(np.count_nonzero(position < 0)))
 

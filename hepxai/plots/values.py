@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.chunks import evenly_spread
 from hepxai.core.formatting import common_power, scaled
 from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
 from hepxai.metrics.columns import Ranking
@@ -65,7 +66,7 @@ def beeswarm(
     """
     ranking = Ranking.of(attribution)
     table, columns = attribution.events.table()
-    rows = _spread(len(table), points)
+    rows = evenly_spread(len(table), points)
     order = ranking.order()[:top]
     ax = axes_or_new(ax, (7.8, 1.8 + 0.5 * len(order)))
     values = attribution.values[rows].astype(np.float64)
@@ -86,10 +87,6 @@ def beeswarm(
     bar.set_label("value of the column\n(5 % to 95 % quantile)", loc="center", fontsize="small")
     add_footnote(ax, attribution.caveat)
     return ax
-
-
-def _spread(size: int, most: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, max(size - 1, 0), min(size, most)).astype(np.int64))
 
 
 def _level(values: NDArray[np.floating]) -> Array:
@@ -156,7 +153,7 @@ def value_scatter(
     for c, name in enumerate(events.schema.classes):
         rows = np.flatnonzero((events.label == c) & known)
         if len(rows):
-            few = rows[_spread(len(rows), points)]
+            few = rows[evenly_spread(len(rows), points)]
             colour = class_look(c)["color"]
             x = value[few] if whole is None else value[few] + _beside(len(few))
             ax.scatter(x, score[few], s=5, lw=0, alpha=0.25, color=colour, rasterized=True, zorder=1)

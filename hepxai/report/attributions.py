@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Estimate, as_json
 from hepxai.core.formatting import measured
 from hepxai.metrics.isolation import attention_from_rest, isolation
 from hepxai.metrics.reductions import in_focus
@@ -82,8 +82,7 @@ def _isolations(content: ReportContent) -> Iterator[dict[str, Any]]:
                 for where, measure in (("inside", isolation), ("others", attention_from_rest))
                 for name in content.classes
             }
-            kept = {k: {"value": float(e.value), "error": float(e.error)} for k, e in shares.items()}
-            yield {"method": found.short, "shares": kept}
+            yield {"method": found.short, "shares": as_json(shares)}
 
 
 def _share(measure: Any, raw: Attribution, focus: tuple[str, str], name: str) -> Estimate:

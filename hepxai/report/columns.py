@@ -146,6 +146,5 @@ def column_agreements(content: ReportContent) -> Iterator[dict[str, Any]]:
     for (first, a), (second, b) in combinations(column_maps(content).items(), 2):
         if np.array_equal(a.events.entry, b.events.entry) and np.array_equal(a.events.file, b.events.file):
             found = column_agreement(a, b)
-            mean = {"value": float(found.mean.value), "error": float(found.mean.error)}
             names = {"first": short_method(first), "second": short_method(second)}
-            yield names | {"left_out": found.left_out} | mean
+            yield names | {"left_out": found.left_out} | found.mean.to_json()

@@ -146,5 +146,4 @@ def agreements(content: ReportContent) -> Iterator[dict[str, Any]]:
     for (first, a), (second, b) in combinations(plain.items(), 2):
         if np.array_equal(a.events.entry, b.events.entry) and np.array_equal(a.events.file, b.events.file):
             found = rank_agreement(a, b, unordered=not (is_directed(a) and is_directed(b)))
-            mean = {"value": float(found.mean.value), "error": float(found.mean.error)}
-            yield {"first": first, "second": second, "left_out": found.left_out} | mean
+            yield {"first": first, "second": second, "left_out": found.left_out} | found.mean.to_json()

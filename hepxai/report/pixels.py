@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hepxai.attribution import PIXELS, Attribution
+from hepxai.core.estimate import as_json
 from hepxai.core.formatting import measured, method_name, short_method
 from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
@@ -60,11 +61,7 @@ def shares(content: ReportContent) -> Iterator[dict[str, Any]]:
     for target, maps in pixel_maps(content).items():
         for method, found in maps.items() if truth is not None else ():
             share = truth_share(found, str(truth))
-            kept = {
-                k: {"value": float(e.value), "error": float(e.error)}
-                for k in ("among_hits", "chance", "of_all")
-                for e in (getattr(share, k),)
-            }
+            kept = as_json({k: getattr(share, k) for k in ("among_hits", "chance", "of_all")})
             yield {"method": method, "target": target, "left_out": share.left_out} | kept
 
 
@@ -105,9 +102,8 @@ def pixel_agreements(content: ReportContent) -> Iterator[dict[str, Any]]:
     for target, maps in pixel_maps(content).items():
         for (first, a), (second, b) in combinations(maps.items(), 2):
             found = hit_rank_agreement(a, b)
-            mean = {"value": float(found.mean.value), "error": float(found.mean.error)}
             names = {"first": f"{short_method(first)} of {target}", "second": short_method(second)}
-            yield names | {"left_out": found.left_out} | mean
+            yield names | {"left_out": found.left_out} | found.mean.to_json()
 
 
 # --- events ------------------------------------------------------------------------------------------

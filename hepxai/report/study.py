@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Estimate, as_json
 from hepxai.core.files import write_json, write_text
 from hepxai.core.formatting import measured
 from hepxai.plots.style import style
@@ -97,8 +97,8 @@ class StudyPage:
         opening : str
             Title and what comes before the first section, in Markdown.
         """
-        numbers = {k: {"value": float(e.value), "error": float(e.error)} for k, e in self.numbers.items()}
-        write_json(self.folder / f"{self.name}.json", {"facts": self.facts, "numbers": numbers})
+        content = {"facts": self.facts, "numbers": as_json(self.numbers)}
+        write_json(self.folder / f"{self.name}.json", content)
         page = self.folder / f"{self.name}.md"
         write_text(page, "\n\n".join([opening, *self._blocks]) + "\n")
         return page

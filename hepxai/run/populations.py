@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hepxai.core.chunks import evenly_spread
 from hepxai.core.console import say
 from hepxai.core.files import read_tensors, replacing, sha256
+from hepxai.core.fingerprint import fingerprint
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
 from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
@@ -44,7 +45,7 @@ class Populations:
 
     def aside(self, rows: IntArray) -> Path:
         """Folder for the explanations of these events while the run reports on others."""
-        digest = hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest()[:12]
+        digest = fingerprint(rows.astype(np.int64))[:12]
         return self.folder / f"{EXPLAINED}-of-{len(rows)}-{digest}"
 
     def choose(self, events: Events, split: str, maximum: int | None) -> IntArray:
@@ -62,7 +63,7 @@ class Populations:
         if len(rows) == 0:
             raise RunError(f"the {split} split is empty; there is nothing to explain")
         if maximum is not None and maximum < len(rows):
-            return rows[np.linspace(0, len(rows) - 1, maximum).astype(np.int64)]
+            return rows[evenly_spread(len(rows), maximum)]
         current = self.rows()
         if maximum is not None or current is None or not np.isin(current, rows).all():
             return rows

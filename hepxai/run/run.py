@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import platform
 import shutil
@@ -33,6 +32,7 @@ from hepxai.core.files import (
     write_tensors,
     write_text,
 )
+from hepxai.core.fingerprint import fingerprint
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.events import SPLITS, Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, Explainer
@@ -339,10 +339,8 @@ class Run:
     def _key(self, ready: Explainer, rows: NDArray[np.int64]) -> str:
         """Hash of all that an explanation depends on: other settings never meet these shards."""
         known = self.manifest.names()["model.safetensors"]
-        text = json.dumps(
-            [ready.name, ready.settings(), known, version("hepxai")], sort_keys=True, default=str
-        )
-        return hashlib.sha256(text.encode() + rows.tobytes()).hexdigest()[:16]
+        settings = json.dumps(ready.settings(), sort_keys=True, default=str)
+        return fingerprint([ready.name, settings, known, version("hepxai")], rows)[:16]
 
     def _same_settings(self, method: str, settings: Mapping[str, Any]) -> None:
         known = self.explained()[method].settings

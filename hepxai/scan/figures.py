@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
 from hepxai.plots.means import pair_name
 from hepxai.plots.scan import Ridge, Values, importance_bars, parallel, pareto, ridges, scan_curve
@@ -155,8 +156,7 @@ def _by_value(shown: ScanView, axis: Axis) -> list[tuple[str, list[Trial]]]:
         groups.setdefault(place, []).extend(t for t in point.of("complete") if t.histograms)
         names[place] = f"{value:.4g}" if isinstance(value, float) else str(value)
     order = sorted(place for place, trials in groups.items() if trials)
-    picked = sorted({round(i) for i in np.linspace(0, len(order) - 1, min(ROWS, len(order)))})
-    return [(names[order[i]], groups[order[i]]) for i in picked]
+    return [(names[order[i]], groups[order[i]]) for i in evenly_spread(len(order), ROWS)]
 
 
 def _ridge(name: str, trials: Sequence[Trial], quantity: str) -> Ridge:

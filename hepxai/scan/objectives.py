@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import observer_name
 from hepxai.core.jagged import parents
@@ -56,19 +57,15 @@ class TrialContext:
     @cached_property
     def attention(self) -> Attribution:
         """Attention of the first layer that has it, heads averaged, on evenly spread validation events."""
-        return first_attention(self.run.model, self._spread(self.valid))
+        return first_attention(self.run.model, self.valid[evenly_spread(len(self.valid), self.maximum)])
 
     @cached_property
     def shift(self) -> ImportanceShift:
         """Permutation importances in evenly spread training and validation events, by the AUC."""
         model, events = self.run.model, self.run.events
-        splits = (self._spread(events.where(split)) for split in ("train", "valid"))
+        splits = (events.where(split) for split in ("train", "valid"))
+        splits = (own[evenly_spread(len(own), self.maximum)] for own in splits)
         return ImportanceShift(*(permutation_importance(need_tabular(model), own) for own in splits))
-
-    def _spread(self, events: Events) -> Events:
-        if self.maximum >= len(events):
-            return events
-        return events[np.linspace(0, len(events) - 1, self.maximum).astype(np.int64)]
 
     @property
     def pair(self) -> Pair:

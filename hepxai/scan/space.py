@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -20,6 +19,7 @@ from optuna.distributions import (
 )
 
 from hepxai.cards import parse_value
+from hepxai.core.fingerprint import fingerprint
 from hepxai.datasets import DatasetCard
 from hepxai.models.card import ModelCard
 
@@ -278,7 +278,7 @@ def folder_name(point: Point, seed: int) -> str:
     name = ",".join([*(f"{name_of(k)}={_slug(v)}" for k, v in point.items()), f"seed={seed}"])
     if len(name) <= LONGEST:
         return name
-    return f"{name[:LONGEST]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name[:LONGEST]}~{fingerprint(name)[:8]}"
 
 
 def label(point: Point) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from filelock import FileLock
 from optuna.distributions import IntDistribution
@@ -148,7 +147,9 @@ class Store:
         own = self._frozen(done.number)._trial_id
         kept = {k: getattr(done, k) for k in ("events", "histograms", "why")}
         kept |= {"auc": {k: _or_null(v) for k, v in done.auc.items()}, "seconds": _or_null(done.seconds)}
-        kept["metrics"] = {name: _entry(e) for name, e in done.metrics.items()}
+        kept["metrics"] = {
+            name: {k: _or_null(v) for k, v in e.to_json().items()} for name, e in done.metrics.items()
+        }
         values = [float(done.metrics[name].value) for name, _ in self.plan.objectives if done.metrics]
         self._storage.set_trial_user_attr(own, RESULT, kept)
         self._storage.set_trial_state_values(own, _STATES[done.state], values or None)
@@ -160,7 +161,7 @@ class Store:
 def _trial(frozen: FrozenTrial) -> Trial:
     point = {k: v for k, v in frozen.params.items() if k != SEED_NAME}
     kept = dict(frozen.user_attrs.get(RESULT, {"seconds": None}))
-    kept["metrics"] = {n: _estimate(e) for n, e in kept.get("metrics", {}).items()}
+    kept["metrics"] = {n: Estimate.from_json(e) for n, e in kept.get("metrics", {}).items()}
     kept["auc"] = {int(k): real(v) for k, v in kept.get("auc", {}).items()}
     kept["seconds"] = real(kept["seconds"])
     return Trial(frozen.number, point, int(frozen.params[SEED_NAME]), STATES[frozen.state], **kept)
@@ -169,12 +170,3 @@ def _trial(frozen: FrozenTrial) -> Trial:
 def _or_null(value: float) -> float | None:
     """JSON has no NaN."""
     return value if math.isfinite(value) else None
-
-
-def _entry(found: Estimate) -> dict[str, float | None]:
-    return {k: _or_null(float(getattr(found, k))) for k in ("value", "error", "n_eff")}
-
-
-def _estimate(entry: Mapping[str, float | None]) -> Estimate:
-    value, error = (np.asarray(real(entry[k])) for k in ("value", "error"))
-    return Estimate(value, error, real(entry["n_eff"]))

@@ -1,44 +1,75 @@
-"""One chunk: a fixed number of generated events, from a seed to the selected events, kept in one file."""
+"""Chunks of a simulated sample: a fixed number of generated events each, one file each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.core.files import read_tensors, write_tensors
 from hepxai.core.jagged import IntArray
-from hepxai.simulate.collection import Collection
-from hepxai.simulate.config import SimulationConfig
-from hepxai.simulate.generator import EventRecord, chunk_seed, generate
-from hepxai.simulate.reconstruction import Reconstructed, reconstruct
-from hepxai.simulate.selection import CutFlow, select, steps
+from hepxai.simulate.collection import BoolArray, Collection, FloatArray
+from hepxai.simulate.settings import Production
 
-# Branches of the output and their types; the names follow NanoAOD.
-EVENT_COLUMNS: dict[str, type[np.generic]] = {
-    "run": np.uint32,
-    "luminosityBlock": np.uint32,
-    "event": np.uint64,
-    "genWeight": np.float32,
-    "MET_pt": np.float32,
-    "MET_phi": np.float32,
-}
-_P4: dict[str, type[np.generic]] = dict.fromkeys(("pt", "eta", "phi", "mass"), np.float32)
-_LEPTON = {**_P4, "charge": np.int32, "pfRelIso": np.float32}
-COLLECTIONS: dict[str, dict[str, type[np.generic]]] = {
-    "Electron": {**_LEPTON, "fromHp": np.bool_},
-    "Muon": {**_LEPTON, "fromHp": np.bool_, "fromResonance": np.bool_},
-    "Jet": {
-        **_P4,
-        "btag": np.float32,
-        "hadronFlavour": np.int32,
-        "nConstituents": np.int32,
-        "fromHp": np.bool_,
-    },
-}
+Columns = dict[str, NDArray[Any]]
+Types = Mapping[str, type[np.generic]]
+IDENTITY: Types = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
+_SUMS = ("counts", "sum_weights", "sum_weights2")
+
+
+@dataclass(frozen=True)
+class CutFlow:
+    """Events that survive each step, counted, weighted, and with the sum of squared weights."""
+
+    steps: tuple[str, ...]
+    counts: IntArray
+    sum_weights: FloatArray
+    sum_weights2: FloatArray
+
+    @staticmethod
+    def of(masks: Mapping[str, BoolArray], weight: FloatArray) -> tuple[IntArray, CutFlow]:
+        """Positions of the events that pass every step, and the cut flow."""
+        alive = np.logical_and.accumulate(list(masks.values()))
+        flow = CutFlow(tuple(masks), alive.sum(axis=1), alive @ weight, alive @ weight**2)
+        return np.flatnonzero(alive[-1]), flow
+
+    def after(self, step: str, events: int) -> CutFlow:
+        """Cut flow with a first step of events of weight one."""
+        sums = (np.concatenate([[events], getattr(self, name)]) for name in _SUMS)
+        return CutFlow((step, *self.steps), *sums)
+
+    def scaled(self, factor: float) -> CutFlow:
+        """Cut flow of events with ``factor`` times the weight."""
+        sums = (factor * self.sum_weights, factor**2 * self.sum_weights2)
+        return CutFlow(self.steps, self.counts, *sums)
+
+    def __add__(self, other: CutFlow) -> CutFlow:
+        """Cut flow of both sets of events."""
+        if self.steps != other.steps:
+            raise ValueError(f"cut flows of different selections: {self.steps} and {other.steps}")
+        return CutFlow(self.steps, *(getattr(self, name) + getattr(other, name) for name in _SUMS))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Branches of a sample and their types: one value per event, and per object of the collections."""
+
+    events: Types
+    collections: Mapping[str, Types]
+
+    def columns(self, events: Columns, objects: Mapping[str, Collection]) -> Columns:
+        """Columns of a `Chunk` from those of its events and objects."""
+        columns = {name: events[name].astype(kind) for name, kind in self.events.items()}
+        for name, types in self.collections.items():
+            columns[f"{name}.counts"] = objects[name].counts
+            columns |= {f"{name}.{key}": objects[name][key].astype(kind) for key, kind in types.items()}
+        return columns
 
 
 @dataclass(frozen=True)
@@ -50,13 +81,13 @@ class Chunk:
     columns : dict of ndarray
         Event columns by branch name, ``<collection>.counts`` per event and ``<collection>.<column>`` flat.
     cutflow : CutFlow
-    failures : int
-        Hard processes that the generator gave up and replaced.
+    numbers : mapping of str to float
+        Results of the generator, such as ``failures``: hard processes that it could not finish.
     """
 
-    columns: dict[str, NDArray[Any]]
+    columns: Columns
     cutflow: CutFlow
-    failures: int
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def generated(self) -> int:
@@ -69,85 +100,89 @@ class Chunk:
         return int(self.cutflow.counts[-1])
 
 
+ProductionT = TypeVar("ProductionT", bound=Production)
+
+
+@dataclass(frozen=True)
+class Simulation(ABC, Generic[ProductionT]):
+    """Generator, detector and selection of one sample.
+
+    Attributes
+    ----------
+    settings : Production
+    sample : str
+        Name of the sample in the settings.
+    """
+
+    settings: ProductionT
+    sample: str
+    settings_class: ClassVar[type[Production]]
+    layout: ClassVar[Layout]
+    packages: ClassVar[tuple[str, ...]]
+    """Packages that determine the events."""
+
+    @property
+    def cycle(self) -> int:
+        """Number of chunks that belong together: a sample has whole cycles."""
+        return 1
+
+    def number_of_chunks(self, events: int) -> int | None:
+        """Number of chunks with ``events`` selected events, if it is known before they are made."""
+        return None
+
+    @abstractmethod
+    def describe(self, index: int) -> str:
+        """Sample and chunk, for messages."""
+
+    @abstractmethod
+    def make(self, index: int) -> Chunk:
+        """Generate, reconstruct and select the events of a chunk, which depend on settings and index only."""
+
+    def assemble(self, files: Sequence[Path], events: int) -> tuple[Iterable[Chunk], dict[str, Any]]:
+        """Chunks to write for a sample of ``events`` events, and entries of its provenance."""
+        return map(load_chunk, files), {}
+
+    def columns(
+        self, index: int, number: IntArray, events: Columns, objects: Mapping[str, Collection]
+    ) -> Columns:
+        """Columns of a chunk with the identity of its events, which have these numbers."""
+        run, block = self.settings.samples[self.sample].run, index + 1
+        identity = {"run": np.full(len(number), run), "luminosityBlock": np.full(len(number), block)}
+        return self.layout.columns({**identity, "event": number, **events}, objects)
+
+
 @dataclass(frozen=True)
 class ChunkTask:
-    """What a worker needs to make one chunk."""
+    """Chunk to make, and its file."""
 
-    config: SimulationConfig
-    sample: str
+    simulation: Simulation[Any]
     index: int
     path: Path
 
-    @property
-    def channel(self) -> int:
-        """Decay channel: chunks cycle over them."""
-        return self.index % len(self.config.samples[self.sample].channels)
-
-    @property
-    def seed(self) -> int:
-        """Pythia's seed."""
-        return chunk_seed(self.config.seed, self.sample, self.index)
-
     def describe(self) -> str:
-        """Sample, chunk, channel and seed, for messages."""
-        channel = self.config.samples[self.sample].channels[self.channel].name
-        return f"sample {self.sample!r}, chunk {self.index} (channel {channel!r}, Pythia seed {self.seed})"
-
-
-def make_chunk(task: ChunkTask) -> Chunk:
-    """Generate, reconstruct and select the events of one chunk."""
-    config, sample = task.config, task.config.samples[task.sample]
-    record = generate(sample, task.sample, task.channel, task.seed, config.chunk_events)
-    # The detector has a stream of its own: its draws never touch those of the generator.
-    rng = np.random.default_rng([task.seed, sample.run])
-    events = reconstruct(record, config.detector, sample.resonance, rng)
-    passed, cutflow = select(events, record.weight, config.selection, config.detector.btag.threshold)
-    return Chunk(_columns(task, record, events, passed), cutflow, record.failures)
-
-
-def _columns(
-    task: ChunkTask, record: EventRecord, events: Reconstructed, passed: IntArray
-) -> dict[str, NDArray[Any]]:
-    size = len(passed)
-    columns: dict[str, NDArray[Any]] = {
-        "run": np.full(size, task.config.samples[task.sample].run),
-        "luminosityBlock": np.full(size, task.index + 1),
-        "event": task.index * task.config.chunk_events + passed + 1,
-        "genWeight": record.weight[passed],
-        "MET_pt": events.met_pt[passed],
-        "MET_phi": events.met_phi[passed],
-    }
-    columns = {name: columns[name].astype(kind) for name, kind in EVENT_COLUMNS.items()}
-    for name, objects in zip(COLLECTIONS, (events.electrons, events.muons, events.jets), strict=True):
-        columns |= _collection(name, objects, passed)
-    return columns
-
-
-def _collection(name: str, objects: Collection, passed: IntArray) -> dict[str, NDArray[Any]]:
-    kept = objects.take(np.isin(objects.event, passed))
-    columns = {f"{name}.{key}": kept[key].astype(kind) for key, kind in COLLECTIONS[name].items()}
-    return {f"{name}.counts": objects.counts[passed], **columns}
+        """Sample and chunk, for messages."""
+        return self.simulation.describe(self.index)
 
 
 def store_chunk(task: ChunkTask) -> int:
-    """Make one chunk and write its file, complete or not at all; returns the number of selected events."""
-    chunk = make_chunk(task)
+    """Make a chunk and write its file, complete or not at all; returns the number of selected events."""
+    chunk = task.simulation.make(task.index)
     flow = chunk.cutflow
-    tensors = {
-        **chunk.columns,
-        "cutflow.counts": flow.counts,
-        "cutflow.sum_weights": flow.sum_weights,
-        "cutflow.sum_weights2": flow.sum_weights2,
-        "failures": np.array([chunk.failures]),
-    }
-    write_tensors(task.path, tensors, {"chunk": task.describe()})
+    tensors = chunk.columns | {f"cutflow.{name}": getattr(flow, name) for name in _SUMS}
+    metadata = {"chunk": task.describe(), "steps": json.dumps(flow.steps)}
+    write_tensors(task.path, tensors, metadata | {"numbers": json.dumps(dict(chunk.numbers))})
     return chunk.selected
 
 
-def load_chunk(task: ChunkTask) -> Chunk:
-    """Read the file of one chunk."""
-    columns, _ = read_tensors(task.path)
-    flow = [columns.pop(f"cutflow.{key}") for key in ("counts", "sum_weights", "sum_weights2")]
-    names = steps(task.config.selection, task.config.detector.btag.threshold)
-    failures = int(columns.pop("failures")[0])
-    return Chunk(columns, CutFlow(names, *flow), failures)
+def load_chunk(path: Path) -> Chunk:
+    """Read the file of a chunk.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If the file is damaged.
+    """
+    columns, metadata = read_tensors(path)
+    sums = [columns.pop(f"cutflow.{name}") for name in _SUMS]
+    flow = CutFlow(tuple(json.loads(metadata["steps"])), *sums)
+    return Chunk(columns, flow, json.loads(metadata["numbers"]))

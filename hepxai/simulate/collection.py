@@ -47,6 +47,15 @@ class Collection:
         columns = {name: column[index] for name, column in self.columns.items()}
         return Collection(self.event[index], columns, self.n_events)
 
+    def of_events(self, events: IntArray) -> Collection:
+        """Objects of some events, which are numbered anew; ``events`` must rise."""
+        objects = self.take(np.isin(self.event, events))
+        return Collection(np.searchsorted(events, objects.event), objects.columns, len(events))
+
+    def sum_pt(self) -> FloatArray:
+        """Scalar sum of pt per event, ``[E]``; GeV."""
+        return np.bincount(self.event, weights=self["pt"], minlength=self.n_events).astype(np.float64)
+
     def adding(self, **columns: NDArray[Any]) -> Collection:
         """Copy with columns added or replaced."""
         return Collection(self.event, {**self.columns, **columns}, self.n_events)

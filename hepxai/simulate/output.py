@@ -1,10 +1,9 @@
-"""The ROOT file of one sample: events, cut flow, provenance."""
+"""ROOT file of a sample: events, cut flow, provenance."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -16,28 +15,15 @@ import numpy as np
 import uproot
 
 from hepxai.core.files import replacing
-from hepxai.simulate.chunk import COLLECTIONS, EVENT_COLUMNS, Chunk
-from hepxai.simulate.selection import CutFlow
+from hepxai.simulate.chunk import Chunk, CutFlow, Layout
 
 TREE = "Events"
 # Events per basket: uproot buffers about 100 kB a branch at every extend.
 _EXTEND_EVENTS = 20_000
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Branches of a sample and their types: one value per event, and per object of the collections."""
-
-    events: Mapping[str, type[np.generic]]
-    collections: Mapping[str, Mapping[str, type[np.generic]]]
-
-
-LAYOUT = Layout(EVENT_COLUMNS, COLLECTIONS)
-"""Leptons, jets and missing transverse momentum."""
-
-
 def write_sample(
-    path: Path, chunks: Iterable[Chunk], provenance: dict[str, Any], layout: Layout = LAYOUT
+    path: Path, chunks: Iterable[Chunk], provenance: dict[str, Any], layout: Layout
 ) -> dict[str, Any]:
     """Write the events of chunks as NanoAOD-style TTree ``Events``, with cut flow and provenance.
 
@@ -48,9 +34,9 @@ def write_sample(
     chunks : iterable of Chunk
         Read one after the other; memory holds one basket.
     provenance : dict
-        Stored as JSON in the string object ``provenance``; the cut flow is added to it.
+        Stored as JSON in the string object ``provenance``, with the cut flow.
     layout : Layout
-        Which columns of the chunks are written.
+        Columns to write.
 
     Returns
     -------
@@ -59,24 +45,24 @@ def write_sample(
     """
     flows: list[CutFlow] = []
     failures = 0
-    with replacing(path) as part, uproot.recreate(part, compression=uproot.ZLIB(9)) as file:
+    with replacing(path) as part, uproot.recreate(part, compression=uproot.ZLIB(6)) as file:
         tree = file.mktree(TREE, _types(layout), title=f"{path.stem} events")
         for group in _groups(chunks):
             tree.extend(_branches(group, layout))
             flows += [c.cutflow for c in group]
-            failures += sum(c.failures for c in group)
+            failures += sum(int(c.numbers.get("failures", 0)) for c in group)
         total = reduce(add, flows)
         for name, histogram in _histograms(total).items():
             file[name] = histogram
-        stored = {**provenance, **summary(total), "generator_failures": failures}
+        stored = provenance | _summary(total) | {"generator_failures": failures}
         file["provenance"] = json.dumps(stored, indent=1)
     return stored
 
 
 def _types(layout: Layout) -> dict[str, Any]:
     records = {
-        name: ak.unflatten(ak.zip({k: np.zeros(1, kind) for k, kind in columns.items()}), [1]).type.content
-        for name, columns in layout.collections.items()
+        name: ak.unflatten(ak.zip({k: np.zeros(1, kind) for k, kind in types.items()}), [1]).type.content
+        for name, types in layout.collections.items()
     }
     return {**{k: np.dtype(kind) for k, kind in layout.events.items()}, **records}
 
@@ -97,8 +83,8 @@ def _branches(group: list[Chunk], layout: Layout) -> dict[str, Any]:
         return np.concatenate([c.columns[key] for c in group])
 
     branches: dict[str, Any] = {name: joined(name) for name in layout.events}
-    for name, columns in layout.collections.items():
-        flat = ak.zip({key: joined(f"{name}.{key}") for key in columns})
+    for name, types in layout.collections.items():
+        flat = ak.zip({key: joined(f"{name}.{key}") for key in types})
         branches[name] = ak.unflatten(flat, joined(f"{name}.counts"))
     return branches
 
@@ -113,8 +99,7 @@ def _histograms(flow: CutFlow) -> dict[str, Any]:
     return {"cutflow": counted, "cutflow_weighted": weighted}
 
 
-def summary(flow: CutFlow) -> dict[str, Any]:
-    """Counts of a cut flow, ready for JSON."""
+def _summary(flow: CutFlow) -> dict[str, Any]:
     return {
         "generated": int(flow.counts[0]),
         "selected": int(flow.counts[-1]),

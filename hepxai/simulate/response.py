@@ -9,19 +9,19 @@ from scipy.special import erf, expit, logit, ndtri
 
 from hepxai.core.jagged import IntArray
 from hepxai.simulate.collection import FloatArray
-from hepxai.simulate.config import Btag, Efficiency, Resolution, TagShape
+from hepxai.simulate.settings import Btag, Efficiency, Resolution, TagShape
 
 
 def efficiency(pt: FloatArray, curve: Efficiency) -> FloatArray:
-    """Probability that a lepton of ``pt`` [GeV] is found."""
+    """Probability that a particle of ``pt`` [GeV] is identified."""
     return np.asarray(0.5 * curve.plateau * (1 + erf((pt - curve.half_point) / curve.width)))
 
 
 def relative_resolution(pt: FloatArray, eta: FloatArray, bins: Sequence[Resolution]) -> FloatArray:
     """Relative resolution of ``pt`` [GeV]; beyond the last bin its values hold."""
     edges = [b.abs_eta_max for b in bins]
-    which = np.minimum(np.searchsorted(edges, np.abs(eta)), len(bins) - 1)
-    c, s, n, linear = np.array([(b.constant, b.stochastic, b.noise, b.linear) for b in bins]).T[:, which]
+    number = np.minimum(np.searchsorted(edges, np.abs(eta)), len(bins) - 1)
+    c, s, n, linear = np.array([(b.constant, b.stochastic, b.noise, b.linear) for b in bins]).T[:, number]
     return np.asarray(np.sqrt(c**2 + s**2 / pt + (n / pt) ** 2 + (linear * pt) ** 2))
 
 

@@ -1,22 +1,22 @@
-"""Simulate samples: Pythia, fast detector, selection, one ROOT file per sample."""
+"""Simulation of samples: generator, fast detector, selection, one ROOT file per sample."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol
+from typing import Any
 
 from hepxai.core.console import Advance, track
 from hepxai.core.workers import open_executor
-from hepxai.simulate.chunk import Chunk, ChunkTask, load_chunk, store_chunk
-from hepxai.simulate.config import SimulationConfig, load_config
+from hepxai.simulate.chunk import ChunkTask, Simulation, load_chunk, store_chunk
+from hepxai.simulate.kinds import load_settings, simulation_of
 from hepxai.simulate.output import write_sample
-from hepxai.simulate.recipe import Recipe, check_output, recipe_of
-from hepxai.simulate.workers import TaskT, alone_in, run_chunks
+from hepxai.simulate.recipe import check_output, recipe_of
+from hepxai.simulate.workers import alone_in, run_chunks
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SampleResult:
     cutflow : dict of str to int
         Events left after every step.
     reused : bool
-        The file was there already, made by the same recipe for the same number of events.
+        True if an equal run had written the file before.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class SampleResult:
 
 
 def simulate(
-    config_path: str | Path,
+    path: str | Path,
     out_dir: str | Path,
     events: int,
     *,
@@ -61,19 +61,19 @@ def simulate(
 ) -> dict[str, SampleResult]:
     """Simulate samples until each has at least ``events`` selected events.
 
-    The events depend on the settings, the seed and ``events`` alone, not on the number of workers. A run
-    that was stopped in any way goes on where it was when the same call is made again. With several workers
-    the call must sit below ``if __name__ == "__main__":`` in a script, as always with spawned processes.
+    The events depend on the settings, the seed and ``events`` alone, not on the number of workers. An
+    interrupted run resumes when the same call is made again. With several workers the call must sit below
+    ``if __name__ == "__main__":`` in a script, as always with spawned processes.
 
     Parameters
     ----------
-    config_path : path
+    path : path
         ``simulate.yaml`` or the folder that holds it.
     out_dir : path
         Gets ``<sample>.root``, and ``.chunks`` while the simulation runs.
     events : int
-        Selected events wanted; the sample ends with the first whole cycle over its decay channels that
-        reaches this number.
+        Number of selected events. A sample ends with the first whole cycle over its decay channels or slices
+        that reaches this number; muon patterns have exactly this number, and fewer are the first of more.
     workers : int, default 1
         Processes.
     samples : sequence of str, optional
@@ -88,96 +88,40 @@ def simulate(
     Returns
     -------
     dict of str to SampleResult
+        With slices of the phase space, ``genWeight`` is Pythia's weight times the cross section of the slice
+        [pb] over the hard processes generated in it: the weights of a file add up to the selected cross
+        section.
 
     Raises
     ------
-    ConfigError
+    CardError
         Settings that are missing or not valid, or that Pythia does not know.
     OutputExistsError
         An output file is there that was made in another way.
     SimulationError
-        A chunk failed; the message names it and its seed.
+        A chunk failed, or a slice has too few events to be weighted; the message names it and its seed.
     MissingExtraError
         Without pythia8mc or fastjet.
     """
-    config = load_config(config_path, seed=seed)
-    jobs = [
-        Job(_Channels(config, n), recipe_of(config, n), Path(out_dir), events)
-        for n in chosen(config.samples, samples)
-    ]
-    return run_jobs(jobs, workers, progress=progress, keep_chunks=keep_chunks)
-
-
-def chosen(known: Iterable[str], samples: Sequence[str] | None) -> list[str]:
-    """Names of the samples to make: all that are known, or those asked for, each once."""
-    names = list(known if samples is None else dict.fromkeys(samples))
-    if unknown := [n for n in names if n not in known]:
-        raise ValueError(f"no sample {unknown[0]!r} in the settings; there are {', '.join(known)}")
-    return names
-
-
-class Production(Protocol[TaskT]):
-    """How the chunks of one sample are made and put together."""
-
-    @property
-    def cycle(self) -> int:
-        """Number of chunks that belong together: a sample has whole cycles."""
-
-    def task(self, index: int, path: Path) -> TaskT:
-        """Task of a chunk."""
-
-    def store(self, task: TaskT, /) -> int:
-        """Make a chunk and write its file; returns the number of selected events. Runs in the workers."""
-
-    def load(self, task: TaskT) -> Chunk:
-        """Read the file of a chunk."""
-
-    def write(self, path: Path, tasks: Sequence[TaskT], provenance: dict[str, Any]) -> dict[str, Any]:
-        """Write the sample from its finished chunks; returns the provenance as stored."""
-
-
-@dataclass(frozen=True)
-class _Channels:
-    """Decay channels, of which equal numbers of events are generated."""
-
-    config: SimulationConfig
-    sample: str
-
-    @property
-    def cycle(self) -> int:
-        return len(self.config.samples[self.sample].channels)
-
-    def task(self, index: int, path: Path) -> ChunkTask:
-        return ChunkTask(self.config, self.sample, index, path)
-
-    def store(self, task: ChunkTask, /) -> int:
-        return store_chunk(task)
-
-    def load(self, task: ChunkTask) -> Chunk:
-        return load_chunk(task)
-
-    def write(self, path: Path, tasks: Sequence[ChunkTask], provenance: dict[str, Any]) -> dict[str, Any]:
-        seeds = {"pythia_seeds": [tasks[0].seed, tasks[-1].seed]}
-        return write_sample(path, map(load_chunk, tasks), {**provenance, **seeds})
-
-
-def run_jobs(
-    jobs: Sequence[Job[Any]], workers: int, *, progress: bool, keep_chunks: bool
-) -> dict[str, SampleResult]:
-    """Make samples, those that are there already excepted, with a progress bar for each."""
-    done = {job.recipe.sample: job.existing() for job in jobs}  # complain before any work is done
-    wanted = [job for job in jobs if done[job.recipe.sample] is None]
-    if wanted:
-        with alone_in(wanted[0].out_dir), open_executor(workers) as executor:
-            for job in wanted:
-                name = job.recipe.sample
-                with track(name, job.events, show=progress) as advance:
-                    done[name] = job.run(executor, workers, _Report(advance), keep_chunks=keep_chunks)
+    if events < 1:
+        raise ValueError(f"events must be at least 1, got {events}")
+    settings = load_settings(path, seed=seed)
+    names = list(settings.samples if samples is None else dict.fromkeys(samples))
+    if unknown := [n for n in names if n not in settings.samples]:
+        raise ValueError(f"no sample {unknown[0]!r} in the settings; there are {', '.join(settings.samples)}")
+    simulations = [simulation_of(settings, name) for name in names]
+    jobs = {s.sample: _Job(s, recipe_of(s), Path(out_dir), events) for s in simulations}
+    done = {name: job.existing() for name, job in jobs.items()}  # complain before any work is done
+    if missing := [name for name, result in done.items() if result is None]:
+        with alone_in(Path(out_dir)), open_executor(workers) as executor:
+            for name in missing:
+                with track(name, events, show=progress) as advance:
+                    done[name] = jobs[name].run(executor, workers, advance, keep_chunks=keep_chunks)
     return {name: result for name, result in done.items() if result is not None}
 
 
 class _Report:
-    """Is told the number of selected events so far, and shows it with the rate since it was first told."""
+    """Progress in selected events, with the rate since the first call."""
 
     def __init__(self, advance: Advance) -> None:
         self.advance, self.begun = advance, time.monotonic()
@@ -195,48 +139,45 @@ class _Report:
 
 
 @dataclass(frozen=True)
-class Job(Generic[TaskT]):
-    """One sample to make, until it has at least ``events`` selected events."""
+class _Job:
+    """One sample with at least ``events`` selected events."""
 
-    production: Production[TaskT]
-    recipe: Recipe
+    simulation: Simulation[Any]
+    recipe: dict[str, Any]
     out_dir: Path
     events: int
 
-    def __post_init__(self) -> None:
-        if self.events < 1:
-            raise ValueError(f"events must be at least 1, got {self.events}")
-
     @property
     def output(self) -> Path:
-        """The ROOT file."""
-        return self.out_dir / f"{self.recipe.sample}.root"
+        return self.out_dir / f"{self.simulation.sample}.root"
 
     @property
     def chunks(self) -> Path:
-        """Where the chunks are kept while the sample is made."""
-        return self.out_dir / ".chunks" / self.recipe.sample
+        return self.out_dir / ".chunks" / self.simulation.sample
 
-    def task(self, index: int) -> TaskT:
-        """Task of a chunk."""
+    @property
+    def key(self) -> str:
+        return str(self.recipe["recipe"][:16])
+
+    def task(self, index: int) -> ChunkTask:
         # The recipe is part of the name: chunks of other settings are never picked up.
-        path = self.chunks / f"{index:06d}-{self.recipe.key[:16]}.safetensors"
-        return self.production.task(index, path)
+        path = self.chunks / f"{index:06d}-{self.key}.safetensors"
+        return ChunkTask(self.simulation, index, path)
 
     def existing(self) -> SampleResult | None:
-        """The sample if it is there; `OutputExistsError` if something else is."""
-        found = check_output(self.output, self.recipe, self.events)
-        return None if found is None else self._result(found, reused=True)
+        stored = check_output(self.output, self.recipe, self.events)
+        return None if stored is None else self._result(stored, reused=True)
 
-    def run(self, executor: Executor, workers: int, report: _Report, *, keep_chunks: bool) -> SampleResult:
-        """Make the chunks that are missing, and the sample from them."""
-        made, stored = self.production, self._stored()
-        needed = run_chunks(self.task, made.store, made.cycle, self.events, executor, workers, stored, report)
-        provenance = {**self.recipe.provenance(), "requested": self.events, "chunks": needed}
-        found = made.write(self.output, [self.task(i) for i in range(needed)], provenance)
+    def run(self, executor: Executor, workers: int, advance: Advance, *, keep_chunks: bool) -> SampleResult:
+        stored, report = self._stored(), _Report(advance)
+        needed = run_chunks(self.task, store_chunk, self.events, executor, workers, stored, report)
+        advance(0, "writing")
+        chunks, entries = self.simulation.assemble([self.task(i).path for i in range(needed)], self.events)
+        provenance = self.recipe | {"requested": self.events, "chunks": needed} | entries
+        written = write_sample(self.output, chunks, provenance, self.simulation.layout)
         if not keep_chunks:
             self._tidy()
-        return self._result(found, reused=False)
+        return self._result(written, reused=False)
 
     def _stored(self) -> dict[int, int]:
         """Selected events of the chunks that an earlier run left."""
@@ -244,10 +185,9 @@ class Job(Generic[TaskT]):
         # Nobody should commit half a simulation.
         (self.chunks.parent / ".gitignore").write_text("*\n", encoding="utf-8")
         stored = {}
-        for path in sorted(self.chunks.glob(f"*-{self.recipe.key[:16]}.safetensors")):
-            index = int(path.name.split("-")[0])
+        for path in sorted(self.chunks.glob(f"*-{self.key}.safetensors")):
             try:
-                stored[index] = self.production.load(self.task(index)).selected
+                stored[int(path.name.split("-")[0])] = load_chunk(path).selected
             except (ValueError, KeyError):
                 path.unlink()  # damaged by the disk, not by us: made again
         return stored
@@ -257,5 +197,5 @@ class Job(Generic[TaskT]):
         if not any(p.is_dir() for p in self.chunks.parent.iterdir()):
             shutil.rmtree(self.chunks.parent)
 
-    def _result(self, found: dict[str, Any], *, reused: bool) -> SampleResult:
-        return SampleResult(self.output, found["generated"], found["selected"], found["cutflow"], reused)
+    def _result(self, stored: dict[str, Any], *, reused: bool) -> SampleResult:
+        return SampleResult(self.output, stored["generated"], stored["selected"], stored["cutflow"], reused)

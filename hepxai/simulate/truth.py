@@ -1,4 +1,4 @@
-"""What the event record says: ancestry, hadron flavours, visible particles."""
+"""Truth of an event record: ancestry, hadron flavours, visible particles."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from hepxai.core.jagged import IntArray
 from hepxai.simulate.collection import BoolArray, Collection, FloatArray
-from hepxai.simulate.config import Constituent
 from hepxai.simulate.generator import EventRecord
+from hepxai.simulate.settings import Constituent
 
 ELECTRON, MUON, PHOTON, W, CHARGED_HIGGS = 11, 13, 22, 24, 37
 _NEUTRINOS = (12, 14, 16)
@@ -26,16 +26,16 @@ def ancestor(record: EventRecord, index: IntArray) -> IntArray:
 def comes_from(
     record: EventRecord, index: IntArray, parent: int, grandparent: int | None = None
 ) -> BoolArray:
-    """Whether particles are decay products of ``parent`` (itself made by ``grandparent``), PDG numbers."""
+    """Mask of the decay products of ``parent``, itself a product of ``grandparent``; PDG numbers."""
     mother = ancestor(record, index)
-    found: BoolArray = np.abs(record.id[mother]) == parent
+    product: BoolArray = np.abs(record.id[mother]) == parent
     if grandparent is not None:
-        found = found & (np.abs(record.id[ancestor(record, mother)]) == grandparent)
-    return found
+        product = product & (np.abs(record.id[ancestor(record, mother)]) == grandparent)
+    return product
 
 
 def has_quark(ids: IntArray, flavour: int) -> BoolArray:
-    """Whether PDG numbers are of hadrons whose heaviest quark is ``flavour``."""
+    """Mask of the PDG numbers of hadrons whose heaviest quark is ``flavour``."""
     code = np.abs(ids)
     # Mesons nq2 nq3, baryons nq1 nq2 nq3; a diquark has a zero as second digit and is no hadron.
     heaviest = np.where(code // 1000 % 10 > 0, code // 1000 % 10, code // 100 % 10)
@@ -44,11 +44,11 @@ def has_quark(ids: IntArray, flavour: int) -> BoolArray:
 
 
 def last_hadrons(record: EventRecord, flavour: int) -> IntArray:
-    """Hadrons with a ``flavour`` quark that decay to none: those that a jet is tagged by."""
+    """Hadrons with a ``flavour`` quark that decay to none: those that give a jet its flavour."""
     hadron = has_quark(record.id, flavour)
-    goes_on = np.zeros(len(hadron), dtype=bool)
-    goes_on[record.mother[hadron]] = True
-    return np.flatnonzero(hadron & ~goes_on)
+    decays_to_another = np.zeros(len(hadron), dtype=bool)
+    decays_to_another[record.mother[hadron]] = True
+    return np.flatnonzero(hadron & ~decays_to_another)
 
 
 def w_quarks(record: EventRecord) -> IntArray:
@@ -57,11 +57,11 @@ def w_quarks(record: EventRecord) -> IntArray:
     return quark[comes_from(record, quark, W, CHARGED_HIGGS)]
 
 
-def visible(record: EventRecord, seen: Constituent) -> IntArray:
-    """Stable particles other than neutrinos in the detector's reach."""
+def visible(record: EventRecord, acceptance: Constituent) -> IntArray:
+    """Stable particles other than neutrinos inside the acceptance."""
     stable = np.flatnonzero((record.status > 0) & ~np.isin(np.abs(record.id), _NEUTRINOS))
     pt = np.hypot(record.px[stable], record.py[stable])
-    inside = (pt > seen.pt_min) & (np.abs(record.pz[stable]) < pt * np.sinh(seen.abs_eta_max))
+    inside = (pt > acceptance.pt_min) & (np.abs(record.pz[stable]) < pt * np.sinh(acceptance.abs_eta_max))
     return np.asarray(stable[inside])
 
 

@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
 
+from hepxai.cards import CardError
 from hepxai.core.files import locked, refuse_links, remove_leftovers
-from hepxai.simulate.config import ConfigError
+from hepxai.simulate.chunk import ChunkTask
 from hepxai.simulate.generator import MissingExtraError
 
-# After this many cycles over the channels without a single selected event there will be none.
+# After this many cycles without a single selected event there will be none.
 _HOPELESS_CYCLES = 20
 
 
-class Task(Protocol):
-    """What a worker needs to make one chunk."""
-
-    @property
-    def index(self) -> int:
-        """Number of the chunk, from 0."""
-
-    @property
-    def path(self) -> Path:
-        """Where the chunk is kept."""
-
-    def describe(self) -> str:
-        """What it is, for messages."""
-
-
-TaskT = TypeVar("TaskT", bound=Task)
-
-
 class SimulationError(RuntimeError):
-    """A chunk could not be made; the message names it, its seed and how to go on."""
+    """A chunk could not be made; the message names it, its seed and how to resume."""
+
+
+class SimulationInterrupted(KeyboardInterrupt):
+    """The user stopped the simulation; finished chunks are kept."""
 
 
 @contextmanager
@@ -56,21 +42,16 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-class SimulationInterrupted(KeyboardInterrupt):
-    """The user stopped the simulation; finished chunks are kept."""
-
-
 def run_chunks(
-    task: Callable[[int], TaskT],
-    store: Callable[[TaskT], int],
-    channels: int,
+    task: Callable[[int], ChunkTask],
+    store: Callable[[ChunkTask], int],
     events: int,
     executor: Executor,
     workers: int,
     selected: dict[int, int],
     report: Callable[[int], None],
 ) -> int:
-    """Make chunks until a whole cycle over the channels brings the selected events to ``events``.
+    """Make chunks until a whole cycle of them brings the selected events to ``events``.
 
     Parameters
     ----------
@@ -78,28 +59,28 @@ def run_chunks(
         Gives the task of a chunk.
     store : callable
         Makes a chunk, writes its file and returns the number of selected events.
-    channels : int
-        Length of a cycle: every channel gets the same number of generated events.
     events : int
         Selected events asked for.
     executor, workers
         Where the chunks are made, and how many at a time.
     selected : dict of int to int
-        Selected events of chunks that are there already; grows.
+        Selected events of the chunks that are stored already; grows.
     report : callable
-        Told the number of selected events.
+        Called with the number of selected events.
 
     Returns
     -------
     int
         Number of chunks, from the first, that make up the sample.
     """
-    running: dict[Future[int], TaskT] = {}
+    simulation = task(0).simulation
+    most = simulation.number_of_chunks(events)
+    running: dict[Future[int], ChunkTask] = {}
     try:
-        while (stop := chunks_needed(selected, channels, events)) is None:
+        while (stop := chunks_needed(selected, simulation.cycle, events)) is None:
             report(sum(selected.values()))
-            busy = {t.index for t in running.values()} | selected.keys()
-            for index in itertools.islice(_missing(busy), workers - len(running)):
+            begun = {t.index for t in running.values()} | selected.keys()
+            for index in itertools.islice(_missing(begun, most), workers - len(running)):
                 running[executor.submit(store, task(index))] = task(index)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 selected[running[future].index] = _outcome(future, running)
@@ -107,7 +88,7 @@ def run_chunks(
         report(sum(selected.values()))
         return stop
     except KeyboardInterrupt:
-        raise SimulationInterrupted(_kept("stopped", task(0))) from None
+        raise SimulationInterrupted(_resumable("stopped", task(0))) from None
     finally:
         # Chunks still under way must not write after the caller has tidied up.
         for future in running:
@@ -115,8 +96,8 @@ def run_chunks(
         wait(running)
 
 
-def chunks_needed(selected: Mapping[int, int], channels: int, events: int) -> int | None:
-    """Length of the first unbroken run of whole cycles with enough selected events, if it is there.
+def chunks_needed(selected: Mapping[int, int], cycle: int, events: int) -> int | None:
+    """Length of the first unbroken run of whole cycles with enough selected events; None without one.
 
     Raises
     ------
@@ -126,7 +107,7 @@ def chunks_needed(selected: Mapping[int, int], channels: int, events: int) -> in
     total = 0
     for index in itertools.takewhile(selected.__contains__, itertools.count()):
         total += selected[index]
-        cycles, rest = divmod(index + 1, channels)
+        cycles, rest = divmod(index + 1, cycle)
         if rest == 0 and total >= events:
             return index + 1
         if cycles >= _HOPELESS_CYCLES and total == 0:
@@ -134,24 +115,23 @@ def chunks_needed(selected: Mapping[int, int], channels: int, events: int) -> in
     return None
 
 
-def _missing(busy: Iterable[int]) -> Iterator[int]:
-    return itertools.filterfalse(set(busy).__contains__, itertools.count())
+def _missing(begun: Container[int], most: int | None) -> Iterator[int]:
+    return (i for i in (itertools.count() if most is None else range(most)) if i not in begun)
 
 
-def _outcome(future: Future[int], running: Mapping[Future[int], TaskT]) -> int:
+def _outcome(future: Future[int], running: Mapping[Future[int], ChunkTask]) -> int:
     try:
         return future.result()
-    except (ConfigError, MissingExtraError):
+    except (CardError, MissingExtraError):
         raise
     except BrokenProcessPool:
         lost = "; ".join(t.describe() for t in running.values())
-        raise SimulationError(
-            _kept(f"a worker died (killed, or out of memory) on {lost}", running[future])
-        ) from None
+        died = f"a worker died (killed, or out of memory) on {lost}"
+        raise SimulationError(_resumable(died, running[future])) from None
     except Exception as error:
         failed = f"{running[future].describe()} failed: {type(error).__name__}: {error}"
-        raise SimulationError(_kept(failed, running[future])) from error
+        raise SimulationError(_resumable(failed, running[future])) from error
 
 
-def _kept(what: str, task: Task) -> str:
-    return f"{what}. Finished chunks are kept in {task.path.parent}: the same command goes on from there"
+def _resumable(text: str, task: ChunkTask) -> str:
+    return f"{text}. Finished chunks are kept in {task.path.parent}: the same command resumes"

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepxai.core.files import read_tensors, write_tensors
+from hepxai.core.files import read_tensors
+from hepxai.core.fingerprint import fingerprint
+from hepxai.core.resume import StateFile
 from hepxai.events import Events
 from hepxai.models.card import ModelCard, Training
 from hepxai.models.network import NetworkModel
@@ -57,52 +58,46 @@ class State:
         self.history.append(row)
 
 
-def fingerprint(card: ModelCard, events: Events, targets: NDArray[np.floating] | None) -> str:
+def training_key(card: ModelCard, events: Events, targets: NDArray[np.floating] | None) -> str:
     """Hash of all that a training depends on, and threads; its length can be changed on resuming."""
     shown = card.model_dump(mode="json")
     for length in ("epochs", "trees"):
         shown["training"].pop(length, None)
-    digest = hashlib.sha256(json.dumps([shown, events.schema.to_json()], sort_keys=True).encode())
     seen = ("globals",) if card.view == "table" else ("particles", "p4", "offsets")
     columns = [getattr(events, name) for name in (*seen, "label", "weight", "split", "targets")]
-    for column in [*columns, *([] if targets is None else [targets])]:
-        digest.update(np.ascontiguousarray(column).data)
-    return f"{digest.hexdigest()}{_THREADS}{torch.get_num_threads()}"
+    columns += [] if targets is None else [targets]
+    key = fingerprint([shown, events.schema.to_json()], *columns)
+    return f"{key}{_THREADS}{torch.get_num_threads()}"
 
 
-def refuse_another_training(path: Path, stored: str, key: str) -> None:
-    """Refuse a checkpoint that does not belong to what is asked for.
+class Checkpoint(StateFile):
+    """State of a training; see `training_key`."""
 
-    Raises
-    ------
-    ValueError
-        If its key is another one.
-    """
-    if stored == key:
-        return
-    (inputs, _, before), (same, _, now) = stored.partition(_THREADS), key.partition(_THREADS)
-    if inputs == same and before:
+    def refuse(self, key: str) -> NoReturn:
+        """Refuse the checkpoint of another training, or of another number of threads."""
+        (inputs, _, before), (same, _, now) = key.partition(_THREADS), self.key.partition(_THREADS)
+        if inputs == same and before:
+            raise ValueError(
+                f"{self.path} is of a training with {before} torch threads, not {now}, and sums in another "
+                f"order are other numbers; resume with `hepxai --threads {before}` or "
+                f"torch.set_num_threads({before}), or remove the file to start afresh"
+            )
         raise ValueError(
-            f"{path} is of a training with {before} torch threads, not {now}, and sums in another order are "
-            f"other numbers; resume with `hepxai --threads {before}` or torch.set_num_threads({before}), or "
-            "remove the file to start afresh"
+            f"{self.path} belongs to another training (card, events, weights, split or version of hepxai "
+            "differ); choose another folder or remove the file to start afresh"
         )
-    raise ValueError(
-        f"{path} belongs to another training (card, events, weights, split or version of hepxai differ); "
-        "choose another folder or remove the file to start afresh"
-    )
 
 
-def save(state: State, path: Path, key: str) -> None:
+def save(state: State, checkpoint: Checkpoint) -> None:
     """Write a checkpoint."""
     moments = state.optimiser.state_dict()["state"]
     tensors = {f"network.{k}": v for k, v in state.model.network.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
     tensors |= {f"adam.{i}.{k}": v for i, found in moments.items() for k, v in found.items()}
-    kept: dict[str, Any] = {"history": state.history, "key": key}
+    kept: dict[str, Any] = {"history": state.history}
     kept |= {"best_figure": state.best_figure, "best_epoch": state.best_epoch}
     arrays = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
-    write_tensors(path, arrays, {"training": json.dumps(kept)})
+    checkpoint.write(arrays, kept)
 
 
 def keep(state: State, folder: Path, scales: tuple[Tensor, Tensor] | None) -> None:
@@ -129,16 +124,16 @@ def kept_checkpoints(folder: str | Path) -> list[tuple[NetworkModel, float]]:
             f"{folder} has no kept checkpoints; train with training.keep_checkpoints: [5, 15, 25] on the "
             "model card, and give the folder of the training"
         )
-    history = json.loads(read_tensors(checkpoint)[1]["training"])["history"]
+    history = json.loads(read_tensors(checkpoint)[1]["state"])["history"]
     rates = {int(row["epoch"]): float(row["learning_rate"]) for row in history}
     return [(NetworkModel.load(path), rates[int(path.stem.rpartition("_")[2])]) for path in paths]
 
 
-def resume(state: State, path: Path, key: str) -> None:
-    """Take up a checkpoint; refuse one of another training."""
-    tensors, metadata = read_tensors(path)
-    kept = json.loads(metadata["training"])
-    refuse_another_training(path, kept["key"], key)
+def resume(state: State, checkpoint: Checkpoint) -> None:
+    """Take up a checkpoint, if there is one; refuse one of another training."""
+    if (stored := checkpoint.read()) is None:
+        return
+    tensors, kept = stored
     device = next(state.model.network.parameters()).device
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "adam": {}}
     for name, value in tensors.items():

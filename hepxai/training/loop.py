@@ -22,7 +22,16 @@ from hepxai.models.card import NetworkCard, Training
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.losses import cross_entropy, distance
 from hepxai.models.network import NetworkModel
-from hepxai.training.checkpoint import History, State, fingerprint, keep, resume, save
+from hepxai.training.checkpoint import (
+    CHECKPOINT,
+    Checkpoint,
+    History,
+    State,
+    keep,
+    resume,
+    save,
+    training_key,
+)
 from hepxai.training.samples import Sample
 from hepxai.training.symmetries import check_symmetries, transformed
 
@@ -43,12 +52,11 @@ def fit_network(
     data = {name: Sample.of(state.model, events, name, targets, device) for name in ("train", "valid")}
     scales = _standardise_targets(data) if training.regression else None
     check_symmetries(events.schema.features, training.symmetries)
-    checkpoint = None if folder is None else folder / "checkpoint.safetensors"
-    key = fingerprint(card, events, targets)
-    if checkpoint is not None and checkpoint.exists():
-        resume(state, checkpoint, key)
-        if progress and not state.exhausted(training):
-            say(f"training goes on from epoch {state.epoch + 1} of {training.epochs}")
+    path = None if folder is None else folder / CHECKPOINT
+    checkpoint = Checkpoint(path, training_key(card, events, targets))
+    resume(state, checkpoint)
+    if progress and state.epoch and not state.exhausted(training):
+        say(f"training goes on from epoch {state.epoch + 1} of {training.epochs}")
     with track("training", training.epochs, show=progress, done=state.epoch) as advance:
         while not state.exhausted(training):
             if after_epoch is not None and state.history:
@@ -56,8 +64,8 @@ def fit_network(
             _epoch(state, data, scales)
             if folder is not None and state.epoch in training.keep_checkpoints:
                 keep(state, folder, scales)
-            if checkpoint is not None:
-                save(state, checkpoint, key)
+            if checkpoint.path is not None:
+                save(state, checkpoint)
             advance(1, status(state.history[-1]))
     state.model.network.load_state_dict(state.best)
     if scales is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hepxai.core.console import say, track
-from hepxai.core.files import read_tensors, write_tensors
 from hepxai.events import Events
 from hepxai.models.card import BoostedTreesCard
 from hepxai.models.losses import cross_entropy
@@ -24,12 +22,10 @@ from hepxai.models.table import boosted_trees as trees_of
 from hepxai.models.table.boosted_trees import BoostedTreesModel
 from hepxai.models.table.rows import finite_columns, warn_of_constants
 from hepxai.models.wrappers.table import SklearnModel, need_columns
-from hepxai.training.checkpoint import CHECKPOINT, History, fingerprint, refuse_another_training
+from hepxai.training.checkpoint import CHECKPOINT, Checkpoint, History, training_key
 from hepxai.training.loop import scores, status
 from hepxai.training.samples import loss_weights, need_every_class, need_two, used_rows
 
-SECONDS = 20.0
-"""Between two checkpoints at least: large forests take a while to write. The last step is always written."""
 Array = NDArray[np.float64]
 
 
@@ -63,7 +59,6 @@ class _State:
     estimator: Any
     shares: dict[str, Array]
     history: History = field(default_factory=list)
-    saved: float = 0.0
 
     @property
     def trees(self) -> int:
@@ -106,9 +101,9 @@ def fit_trees(
     finite_columns(events)
     data = {name: _Split.of(events, name, card) for name in ("train", "valid")}
     warn_of_constants(events.where("train"))
-    key = fingerprint(card, events, None)
-    checkpoint = None if folder is None else folder / CHECKPOINT
-    state = _begun(card, len(events.schema.globals), checkpoint, key, progress=progress)
+    path = None if folder is None else folder / CHECKPOINT
+    checkpoint = Checkpoint(path, training_key(card, events, None))
+    state = _begun(card, len(events.schema.globals), checkpoint, progress=progress)
     total = card.training.trees
     with (
         threadpool_limits(torch.get_num_threads()),
@@ -119,8 +114,9 @@ def fit_trees(
                 after_epoch(state.history)
             before = state.trees
             _step(state, data, card)
-            if checkpoint is not None and (state.exhausted(card) or time.monotonic() > state.saved + SECONDS):
-                _save(state, checkpoint, key)
+            if checkpoint.path is not None and (state.exhausted(card) or checkpoint.due):
+                arrays = {"estimator": trees_of.dumped(state.estimator)} | state.shares
+                checkpoint.write(arrays, {"history": state.history})
             advance(state.trees - before, status(state.history[-1]))
     estimator = trees_of.first_trees(state.estimator, state.best(card))
     return BoostedTreesModel(estimator, card, events.schema), state.history
@@ -157,23 +153,13 @@ def _loss(logits: Array, split: _Split) -> float:
 # --- checkpoints -----------------------------------------------------------------------------
 
 
-def _begun(
-    card: BoostedTreesCard, columns: int, checkpoint: Path | None, key: str, *, progress: bool
-) -> _State:
+def _begun(card: BoostedTreesCard, columns: int, checkpoint: Checkpoint, *, progress: bool) -> _State:
     """A training at its start, or where its checkpoint has it."""
-    if checkpoint is None or not checkpoint.exists():
-        return _State(trees_of.estimator_of(card), {}, saved=time.monotonic())
-    arrays, metadata = read_tensors(checkpoint)
-    kept = json.loads(metadata["training"])
-    refuse_another_training(checkpoint, kept["key"], key)
+    if (stored := checkpoint.read()) is None:
+        return _State(trees_of.estimator_of(card), {})
+    arrays, kept = stored
     estimator = trees_of.restored(arrays.pop("estimator"), card, columns)
-    state = _State(estimator, arrays, kept["history"], time.monotonic())
+    state = _State(estimator, arrays, kept["history"])
     if progress and not state.exhausted(card):
         say(f"training goes on from tree {state.trees + 1} of {card.training.trees}")
     return state
-
-
-def _save(state: _State, path: Path, key: str) -> None:
-    arrays = {"estimator": trees_of.dumped(state.estimator)} | state.shares
-    write_tensors(path, arrays, {"training": json.dumps({"history": state.history, "key": key})})
-    state.saved = time.monotonic()

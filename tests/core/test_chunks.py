@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hepxai.core.chunks import BUDGET, chunk_rows, in_order, jagged_in_order
+from hepxai.core.chunks import BUDGET, chunk_rows, evenly_spread, in_order, jagged_in_order
 from hepxai.core.jagged import offsets_from_counts, parents, take_rows
 
 COUNTS = st.lists(st.integers(0, 12), max_size=40).map(lambda c: np.array(c, dtype=np.int64))
@@ -63,3 +63,14 @@ def test_jagged_in_order_is_the_inverse(counts: np.ndarray, budget: int) -> None
 def test_one_event_larger_than_the_budget() -> None:
     chunks = chunk_rows(np.array([3, 1000, 2]), budget=100)
     assert [rows.tolist() for rows in chunks] == [[2, 0], [1]]
+
+
+def test_evenly_spread_entries():
+    assert evenly_spread(5, 10).tolist() == [0, 1, 2, 3, 4]
+    assert evenly_spread(10, 4).tolist() == [0, 3, 6, 9]
+    assert evenly_spread(10, 1).tolist() == [0]
+    assert evenly_spread(0, 4).tolist() == []
+    for size, maximum in ((1000, 7), (999, 998), (12_345, 256)):
+        rows = evenly_spread(size, maximum)
+        assert len(np.unique(rows)) == maximum
+        assert (rows[0], rows[-1]) == (0, size - 1)

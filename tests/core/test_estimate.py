@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, effective, ratio_mean
 
 
 def population(n: int, seed: int, *, negative: float = 0.2):
@@ -131,3 +133,27 @@ def test_reads_like_a_measurement():
     assert str(Estimate(np.array(1.23456), np.array(0.0345678), 10.0)) == "1.235 ± 0.035"
     assert f"{Estimate(np.array(1.23456), np.array(0.0345678), 10.0):.2f}" == "1.23 ± 0.03"
     assert str(Estimate(np.array([1.0, 2.0]), np.array([0.1, 0.2]), 10.0)) == "[1. 2.] ± [0.1 0.2]"
+
+
+def test_of_values_and_weights_of_both_signs():
+    values, weight = np.array([1.0, 2.0, 4.0]), np.array([2.0, 1.0, -1.0])
+    mean = Estimate.of(values, weight)
+    assert mean.value == pytest.approx((2 + 2 - 4) / 2)
+    assert mean.n_eff == pytest.approx(2**2 / 6) == effective(weight)
+    assert effective(np.zeros(3)) == effective(np.zeros(0)) == 0
+    assert effective(np.array([1.0, -1.0])) == 0
+
+
+def test_json_and_back():
+    plain = Estimate(np.asarray(0.5), np.asarray(0.1), 20.0)
+    bounded = plain.bounded("share")
+    for estimate in (plain, bounded):
+        again = Estimate.from_json(json.loads(json.dumps(estimate.to_json())))
+        assert again.text == str(estimate) == estimate.text
+        assert again.to_json() == estimate.to_json()
+    assert plain.to_json() == {"value": 0.5, "error": 0.1, "n_eff": 20.0}
+    assert np.isnan(Estimate.from_json({"value": None, "error": None, "n_eff": 0.0}).value)
+
+
+def test_repr_is_readable():
+    assert repr(Estimate(np.asarray(0.5), np.asarray(0.1), 20.0)) == "<Estimate: 0.50 ± 0.10, n_eff 20>"

@@ -1,4 +1,4 @@
-"""Small settings and hand-written event records for the tests of the multijet events."""
+"""Small settings for the tests of the multijet events."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+import simulate_helpers
 
-from hepxai.simulate.generator import EventRecord
-from hepxai.simulate.multijet import MultijetConfig, load_multijet
-from hepxai.simulate.multijet.chunk import SliceChunk
-from hepxai.simulate.selection import CutFlow
+from hepxai.simulate import load_settings
+from hepxai.simulate.chunk import Chunk, CutFlow
+from hepxai.simulate.multijet.settings import MultijetSettings
+from hepxai.simulate.multijet.simulation import Multijet
 
-SHIPPED = Path(__file__).parents[2] / "datasets" / "ttbar_qcd"
-
-
-def settings() -> dict[str, Any]:
-    return yaml.safe_load((SHIPPED / "simulate.yaml").read_text())
+SHIPPED = simulate_helpers.DATASETS / "ttbar_qcd"
+record = simulate_helpers.record
 
 
-def shipped_config() -> MultijetConfig:
-    return load_multijet(SHIPPED)
+def shipped_settings() -> MultijetSettings:
+    return load_settings(SHIPPED)
 
 
 def write_settings(folder: Path, content: dict[str, Any]) -> Path:
-    """A data set folder with the shipped generator settings and ``content`` as simulate.yaml."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for cmnd in SHIPPED.glob("*.cmnd"):
-        (folder / cmnd.name).write_text(cmnd.read_text())
-    (folder / "simulate.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    return folder
+    return simulate_helpers.write_settings(folder, content, SHIPPED)
+
+
+def simulation(content: dict[str, Any], sample: str = "background") -> Multijet:
+    return Multijet(MultijetSettings.model_validate(content).with_commands(SHIPPED), sample)
 
 
 def part(low: float, high: float, events: int) -> dict[str, Any]:
@@ -40,7 +36,7 @@ def part(low: float, high: float, events: int) -> dict[str, Any]:
 
 def quick(*slices: dict[str, Any]) -> dict[str, Any]:
     """Few hard processes a chunk, and a selection that many of them pass."""
-    content = settings()
+    content = simulate_helpers.content(SHIPPED)
     content["samples"]["background"]["slices"] = list(slices) or [part(300, 450, 40), part(450, 700, 20)]
     content["samples"]["signal"]["slices"][0]["events"] = 20
     content["veto"] |= {"jets_pt": [20.0, 20.0, 15.0], "ht_min": 250.0}
@@ -48,27 +44,8 @@ def quick(*slices: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def record(*events: list[tuple[float, ...]]) -> EventRecord:
-    """Event records from rows ``(id, status, mother, pt, eta, phi, mass)``; mothers count from the event."""
-    rows = np.array([row for event in events for row in event], dtype=float).reshape(-1, 7)
-    counts = [len(event) for event in events]
-    start = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
-    pt, eta, phi, mass = rows[:, 3:].T
-    return EventRecord(
-        event=np.repeat(np.arange(len(events)), counts),
-        id=rows[:, 0].astype(int),
-        status=rows[:, 1].astype(int),
-        mother=rows[:, 2].astype(int) + start,
-        px=pt * np.cos(phi),
-        py=pt * np.sin(phi),
-        pz=pt * np.sinh(eta),
-        energy=np.sqrt((pt * np.cosh(eta)) ** 2 + mass**2),
-        weight=np.ones(len(events)),
-        failures=0,
-    )
-
-
-def chunk(generated: int, selected: int, cross_section: float, error: float = 1.0) -> SliceChunk:
+def chunk(generated: int, selected: int, cross_section: float, error: float = 1.0) -> Chunk:
     """A chunk without columns."""
     counts = np.array([generated, selected, selected, selected])
-    return SliceChunk({}, CutFlow(("a", "b", "c", "d"), counts, counts, counts), 0, cross_section, error)
+    flow = CutFlow(("a", "b", "c", "d"), counts, counts, counts)
+    return Chunk({}, flow, {"failures": 0, "cross_section": cross_section, "error": error})

@@ -8,37 +8,45 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hepxai.simulate.config import SimulationConfig, load_config
+from hepxai.simulate import load_settings
+from hepxai.simulate.charged_higgs.settings import ChargedHiggsSettings
+from hepxai.simulate.charged_higgs.simulation import ChargedHiggs
 from hepxai.simulate.generator import EventRecord
 
-SHIPPED = Path(__file__).parents[2] / "datasets" / "charged_higgs"
+DATASETS = Path(__file__).parents[2] / "datasets"
+SHIPPED = DATASETS / "charged_higgs"
 
 
-def shipped_config() -> SimulationConfig:
-    return load_config(SHIPPED)
+def shipped_settings() -> ChargedHiggsSettings:
+    return load_settings(SHIPPED)
 
 
-def settings() -> dict[str, Any]:
-    return yaml.safe_load((SHIPPED / "simulate.yaml").read_text())
+def simulation(sample: str = "signal", **changes: Any) -> ChargedHiggs:
+    """Simulation by the shipped settings; ``changes`` replace settings of the sample."""
+    settings = shipped_settings()
+    changed = settings.samples[sample].model_copy(update=changes)
+    return ChargedHiggs(settings.model_copy(update={"samples": {sample: changed}}), sample)
 
 
-def write_settings(folder: Path, content: dict[str, Any]) -> Path:
+def content(folder: Path = SHIPPED) -> dict[str, Any]:
+    return yaml.safe_load((folder / "simulate.yaml").read_text())
+
+
+def write_settings(folder: Path, content: dict[str, Any], shipped: Path = SHIPPED) -> Path:
     """A data set folder with the shipped generator settings and ``content`` as simulate.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
-    for cmnd in SHIPPED.glob("*.cmnd"):
+    for cmnd in shipped.glob("*.cmnd"):
         (folder / cmnd.name).write_text(cmnd.read_text())
     (folder / "simulate.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return folder
 
 
-def quick_settings(folder: Path, *, chunk_events: int = 20, **changes: Any) -> Path:
+def quick_settings(folder: Path) -> Path:
     """Few events a chunk, and a selection that many of them pass."""
-    content = settings()
-    content["chunk_events"] = chunk_events
-    content["selection"] |= {"electrons": 1, "jets_min": 2, "bjets_min": 0}
-    for key, value in changes.items():
-        content[key] = value
-    return write_settings(folder, content)
+    changed = content()
+    changed["chunk_events"] = 20
+    changed["selection"] |= {"electrons": 1, "jets_min": 2, "bjets_min": 0}
+    return write_settings(folder, changed)
 
 
 def record(*events: list[tuple[float, ...]], weight: list[float] | None = None) -> EventRecord:
@@ -58,13 +66,12 @@ def record(*events: list[tuple[float, ...]], weight: list[float] | None = None) 
         pz=pt * np.sinh(eta),
         energy=np.sqrt((pt * np.cosh(eta)) ** 2 + mass**2),
         weight=np.ones(len(events)) if weight is None else np.array(weight),
-        failures=0,
     )
 
 
-def perfect(config: SimulationConfig) -> SimulationConfig:
+def perfect(settings: ChargedHiggsSettings) -> ChargedHiggsSettings:
     """The same detector without inefficiency and resolution."""
-    content = config.model_dump()
+    content = settings.model_dump()
     detector = content["detector"]
     for name in ("electron", "muon", "jet"):
         detector[name]["resolution"] = [{"abs_eta_max": 6.0}]
@@ -72,4 +79,4 @@ def perfect(config: SimulationConfig) -> SimulationConfig:
         detector[name]["efficiency"] = {"plateau": 1.0, "half_point": -1e3, "width": 1.0}
     detector["jet"]["angular_resolution"] = 0.0
     detector["met"]["soft_resolution"] = 0.0
-    return SimulationConfig.model_validate(content)
+    return ChargedHiggsSettings.model_validate(content)

@@ -6,38 +6,31 @@ import math
 from pathlib import Path
 from typing import Any
 
-import yaml
+import simulate_helpers
 
-from hepxai.simulate.spectrometer.config import SpectrometerConfig
+from hepxai.simulate.spectrometer.settings import SpectrometerSettings
 
-SHIPPED = Path(__file__).parents[2] / "datasets" / "muon_patterns"
-
-
-def settings() -> dict[str, Any]:
-    return yaml.safe_load((SHIPPED / "simulate.yaml").read_text())
+SHIPPED = simulate_helpers.DATASETS / "muon_patterns"
 
 
-def config_with(**changes: dict[str, Any]) -> SpectrometerConfig:
+def settings_with(**changes: dict[str, Any]) -> SpectrometerSettings:
     """The shipped settings with some entries of some sections replaced."""
-    content = settings()
+    content = simulate_helpers.content(SHIPPED)
     for section, entries in changes.items():
         content[section] |= entries
-    return SpectrometerConfig.model_validate(content)
+    return SpectrometerSettings.model_validate(content)
 
 
 def write_settings(folder: Path, *, chunk_events: int = 50) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "simulate.yaml").write_text(
-        yaml.safe_dump(settings() | {"chunk_events": chunk_events}, sort_keys=False)
-    )
-    return folder
+    content = simulate_helpers.content(SHIPPED) | {"chunk_events": chunk_events}
+    return simulate_helpers.write_settings(folder, content, SHIPPED)
 
 
 def slow_track(
-    z: float, angle: float, momentum: float, charge: int, config: SpectrometerConfig, step: float = 1e-3
+    z: float, angle: float, momentum: float, charge: int, settings: SpectrometerSettings, step: float = 1e-3
 ) -> list[float | None]:
     """Where one particle crosses the layers: small steps under the Lorentz force (midpoint rule)."""
-    toroid, r = config.toroid, config.calorimeter.outer_radius
+    toroid, r = settings.toroid, settings.calorimeter.outer_radius
 
     def turn(radius: float) -> float:
         inside = toroid.inner_radius <= radius <= toroid.outer_radius
@@ -45,15 +38,15 @@ def slow_track(
         return 0.299792458 * charge * field / momentum
 
     crossings: list[float | None] = []
-    while len(crossings) < len(config.layers.radii):
+    while len(crossings) < len(settings.layers.radii):
         middle = angle + turn(r) * step / 2
         r_next = r + math.cos(middle) * step
         z_next = z + math.sin(middle) * step
         if r_next <= r:
-            return crossings + [None] * (len(config.layers.radii) - len(crossings))
+            return crossings + [None] * (len(settings.layers.radii) - len(crossings))
         angle += turn((r + r_next) / 2) * step
-        while len(crossings) < len(config.layers.radii) and config.layers.radii[len(crossings)] <= r_next:
-            part = (config.layers.radii[len(crossings)] - r) / (r_next - r)
+        while len(crossings) < len(settings.layers.radii) and settings.layers.radii[len(crossings)] <= r_next:
+            part = (settings.layers.radii[len(crossings)] - r) / (r_next - r)
             crossings.append(z + part * (z_next - z))
         r, z = r_next, z_next
     return crossings

@@ -47,7 +47,7 @@ def test_the_kept_epoch_is_that_of_the_training(toy, tmp_path, monitor, seed):
         }
     )
     _, history = fit(card, toy(120, smallest=1), folder=tmp_path)
-    kept = json.loads(read_tensors(tmp_path / "checkpoint.safetensors")[1]["training"])
+    kept = json.loads(read_tensors(tmp_path / "checkpoint.safetensors")[1]["state"])
     assert best_epoch(history, monitor) == kept["best_epoch"] + 1
 
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import simulate_helpers as helpers
 
+from hepxai.simulate.charged_higgs.leptons import find_leptons
 from hepxai.simulate.collection import Collection
-from hepxai.simulate.leptons import find_leptons
 from hepxai.simulate.truth import ELECTRON, MUON, kinematics, visible
 
 pytest.importorskip("fastjet", reason="jets need the extra simulate")
 
-from hepxai.simulate.jets import find_jets, missing_momentum, select_jets
-from hepxai.simulate.reconstruction import reconstruct
+from hepxai.simulate.charged_higgs.detector import missing_momentum, reconstruct, select_jets
+from hepxai.simulate.jets import find_jets
 
-DETECTOR = helpers.shipped_config().detector
-PERFECT = helpers.perfect(helpers.shipped_config()).detector
+DETECTOR = helpers.shipped_settings().detector
+PERFECT = helpers.perfect(helpers.shipped_settings()).detector
 
 
 def found(particles, pdg, lepton, *, seed=0, taken=None):
@@ -110,7 +110,7 @@ def random_events(n=5, size=25):
 
 def test_jets_are_anti_kt():
     record = helpers.record(*random_events())
-    jets = find_jets(record, np.arange(len(record.id)), DETECTOR.jet).pt_ordered()
+    jets = find_jets(record, np.arange(len(record.id)), 0.4)[0].pt_ordered()
     momenta = np.stack([record.px, record.py, record.pz, record.energy], axis=1)
     slow = [antikt(momenta[record.event == e], 0.4) for e in range(record.n_events)]
     hard = [(e, j) for e, event in enumerate(slow) for j in event if np.hypot(j[0], j[1]) > 5]
@@ -127,7 +127,7 @@ def test_ghost_hadrons_give_the_flavour_and_change_nothing_else():
         (411, -91, 3, 20, 0.1, 0.0, 1.9),
         (421, -83, 0, 9, 0, 2, 1.9),
     ]
-    jets = find_jets(helpers.record(pions + hadrons), np.arange(3), DETECTOR.jet).pt_ordered()
+    jets = find_jets(helpers.record(pions + hadrons), np.arange(3), 0.4)[0].pt_ordered()
     assert jets["pt"] == pytest.approx([30, 25, 20])
     assert jets["hadronFlavour"].tolist() == [4, 0, 5]
     assert jets["nConstituents"].tolist() == [1, 1, 1]
@@ -158,7 +158,7 @@ def test_jets_near_leptons_are_dropped_and_higgs_quarks_matched_once():
 def test_a_perfect_detector_measures_the_invisible_momentum():
     record = helpers.record(*random_events())
     objects = kinematics(record, visible(record, PERFECT.jet.constituent))
-    jets = find_jets(record, objects["record"], PERFECT.jet)
+    jets = find_jets(record, objects["record"], 0.4)[0]
     jets = jets.adding(true_pt=jets["pt"], true_phi=jets["phi"])
     pt, phi = missing_momentum(objects, (), jets, PERFECT, np.random.default_rng(0))
     for name, component in (("px", np.cos), ("py", np.sin)):

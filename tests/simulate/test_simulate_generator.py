@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 import simulate_helpers as helpers
 
-from hepxai.simulate import ConfigError, MissingExtraError, generator
-from hepxai.simulate.generator import generate
+from hepxai.cards import CardError
+from hepxai.simulate import MissingExtraError
+from hepxai.simulate.generator import EventRecord, chunk_seed, import_generator
+from hepxai.simulate.settings import Part
 from hepxai.simulate.truth import comes_from, last_hadrons, w_quarks
 
 pytest.importorskip("pythia8mc", reason="generating events needs the extra simulate")
 
-CONFIG = helpers.shipped_config()
+
+def generate(sample: str, channel: int, events: int, **changes) -> EventRecord:
+    return helpers.simulation(sample, **changes).generate(channel, events)[0]
 
 
 @pytest.fixture(scope="module")
 def signal():
     """Twenty events of the channel in which the W of the H+ goes to quarks."""
-    return generate(CONFIG.samples["signal"], "signal", 2, 1, 20)
+    return generate("signal", 2, 20)
 
 
 def test_signal_has_two_muons_of_the_a_and_one_electron(signal):
@@ -61,7 +65,7 @@ def test_b_hadrons_decay_once(signal):
 
 @pytest.mark.parametrize(("channel", "charge", "from_higgs"), [(0, 1, True), (1, -1, True), (3, 1, False)])
 def test_channels_choose_the_electron(channel, charge, from_higgs):
-    record = generate(CONFIG.samples["signal"], "signal", channel, 3, 4)
+    record = generate("signal", channel, 4)
     electrons = np.flatnonzero((record.status > 0) & (np.abs(record.id) == 11))
     prompt = electrons[comes_from(record, electrons, 24)]
     assert np.all(-np.sign(record.id[prompt]) == charge)
@@ -69,37 +73,45 @@ def test_channels_choose_the_electron(channel, charge, from_higgs):
 
 
 def test_background_has_muons_of_the_stand_in_and_no_charged_higgs():
-    record = generate(CONFIG.samples["background"], "background", 0, 3, 4)
+    record = generate("background", 0, 4)
     muons = np.flatnonzero((record.status > 0) & (np.abs(record.id) == 13))
     assert comes_from(record, muons, 25).sum() == 8
     assert not (np.abs(record.id) == 37).any()
 
 
 def test_same_seed_same_events():
-    first, again, other = (generate(CONFIG.samples["background"], "b", 0, s, 3) for s in (5, 5, 6))
+    first, again, other = (generate("background", index, 3) for index in (0, 0, 4))
     assert np.array_equal(first.px, again.px)
     assert not np.array_equal(first.px[:200], other.px[:200])
 
 
-def test_unknown_setting_names_file_and_line():
-    sample = CONFIG.samples["signal"].model_copy(update={"commands": "Beams:eCM = 13000.\nTop:gg2tbar = on"})
-    with pytest.raises(ConfigError, match=r"signal\.cmnd, line 2: Pythia does not know .*Top:gg2tbar"):
-        generate(sample, "signal", 0, 1, 1)
-
-
-def test_unknown_channel_setting_names_the_channel():
-    channel = CONFIG.samples["signal"].channels[0].model_copy(update={"settings": ("no such thing",)})
-    sample = CONFIG.samples["signal"].model_copy(update={"channels": (channel,)})
-    with pytest.raises(ConfigError, match=r"samples\.signal\.channels\.0 .* line 1"):
-        generate(sample, "signal", 0, 1, 1)
-
-
-def test_settings_without_a_process():
-    sample = CONFIG.samples["signal"].model_copy(update={"commands": "Beams:eCM = 13000."})
-    with pytest.raises(ConfigError, match=r"cannot start with signal\.cmnd"):
-        generate(sample, "signal", 0, 1, 1)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"commands": "Beams:eCM = 13000.\nTop:gg2tbar = on"},
+            r"signal\.cmnd, line 2: Pythia does not know .*Top:gg2tbar",
+        ),
+        (
+            {"channels": (Part(name="all", settings=("no such thing",)),)},
+            r"samples\.signal\.channels\.0 .* line 1",
+        ),
+        ({"commands": "Beams:eCM = 13000."}, r"cannot start with signal\.cmnd"),
+    ],
+    ids=["unknown setting", "unknown setting of a channel", "no process"],
+)
+def test_wrong_settings_are_named(changes, message):
+    with pytest.raises(CardError, match=message):
+        generate("signal", 0, 1, **changes)
 
 
 def test_missing_package_says_what_to_install():
     with pytest.raises(MissingExtraError, match=r"pip install hepxai\[simulate\]"):
-        generator.import_generator("a_package_that_is_not_there")
+        import_generator("a_package_that_is_not_there")
+
+
+def test_seeds_never_repeat_within_a_sample():
+    seeds = {chunk_seed(1, "signal", i) for i in range(2000)}
+    assert len(seeds) == 2000
+    assert all(1 <= s <= 900_000_000 for s in seeds)
+    assert not seeds & {chunk_seed(2, "signal", i) for i in range(2000)}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import simulate_helpers as helpers
 
-from hepxai.simulate.config import Efficiency, Resolution
 from hepxai.simulate.response import efficiency, relative_resolution, smearing, tag_efficiency, tag_score
+from hepxai.simulate.settings import Efficiency, Resolution
 
 N = 200_000
 
@@ -49,7 +49,7 @@ def test_no_resolution_means_no_change():
 
 @pytest.mark.parametrize(("flavour", "low", "high"), [(5, 0.74, 0.80), (4, 0.15, 0.20), (0, 0.007, 0.013)])
 def test_tag_rates_at_the_working_point(flavour, low, high):
-    btag = helpers.shipped_config().detector.btag
+    btag = helpers.shipped_settings().detector.btag
     shape = {5: btag.b, 4: btag.c, 0: btag.light}[flavour]
     pt = np.full(N, 70.0)
     score = tag_score(np.random.default_rng(1), pt, np.full(N, flavour), btag)
@@ -62,7 +62,7 @@ def test_tag_rates_at_the_working_point(flavour, low, high):
 
 
 def test_tag_scores_are_ordered_by_flavour():
-    btag = helpers.shipped_config().detector.btag
+    btag = helpers.shipped_settings().detector.btag
     rng = np.random.default_rng(2)
     medians = [np.median(tag_score(rng, np.full(N, 60.0), np.full(N, f), btag)) for f in (0, 4, 5)]
     assert medians == sorted(medians)
@@ -71,7 +71,7 @@ def test_tag_scores_are_ordered_by_flavour():
 
 
 def test_tag_efficiency_stays_a_probability():
-    btag = helpers.shipped_config().detector.btag
+    btag = helpers.shipped_settings().detector.btag
     for shape in (btag.b, btag.c, btag.light):
         value = tag_efficiency(np.array([0.0, 20.0, 1e4, 1e6]), shape)
         assert np.all((value > 0) & (value < 1))

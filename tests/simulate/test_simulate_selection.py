@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import simulate_helpers as helpers
 
+from hepxai.simulate.charged_higgs.detector import Reconstructed
+from hepxai.simulate.charged_higgs.simulation import dimuon, select
+from hepxai.simulate.chunk import CutFlow
 from hepxai.simulate.collection import Collection
-from hepxai.simulate.reconstruction import Reconstructed
-from hepxai.simulate.selection import CutFlow, dimuon, select
 
-SELECTION = helpers.shipped_config().selection
+SELECTION = helpers.shipped_settings().selection
 
 
 def objects(rng, n_events, mean):

@@ -10,12 +10,11 @@ import pytest
 import simulate_helpers as helpers
 import uproot
 
+from hepxai.core.fingerprint import fingerprint
 from hepxai.simulate import read_provenance
-from hepxai.simulate.chunk import ChunkTask, make_chunk
-from hepxai.simulate.config import digest
 
-CONFIG = helpers.shipped_config()
-DETECTOR = CONFIG.detector
+SETTINGS = helpers.shipped_settings()
+DETECTOR = SETTINGS.detector
 
 
 @pytest.fixture(scope="module", params=["signal", "background"])
@@ -33,7 +32,7 @@ def dimuon_mass(events):
 def test_made_by_the_shipped_settings(sample):
     name, events, cutflow = sample
     provenance = read_provenance(helpers.SHIPPED / f"{name}.root")
-    assert provenance["parts"]["settings"] == digest(CONFIG.settings_of(name))
+    assert provenance["parts"]["settings"] == fingerprint(SETTINGS.settings_of(name))
     assert provenance["selected"] == len(events) == cutflow[-1] >= 4000
 
 
@@ -91,7 +90,7 @@ def test_tagging(sample):
 def test_events_are_unique_across_the_samples():
     identities = set()
     total = 0
-    for name in CONFIG.samples:
+    for name in SETTINGS.samples:
         with uproot.open(helpers.SHIPPED / f"{name}.root") as file:
             run, event = file["Events"].arrays(["run", "event"], how=tuple)
         identities |= set(zip(run.tolist(), event.tolist(), strict=True))
@@ -107,7 +106,7 @@ def test_the_shipped_events_can_be_made_again(sample):
     shipped = read_provenance(helpers.SHIPPED / f"{name}.root")["versions"]
     if shipped != {package: version(package) for package in shipped}:
         pytest.skip("other package versions than those that made the shipped sample")
-    made = make_chunk(ChunkTask(CONFIG, name, 0, helpers.SHIPPED)).columns
+    made = helpers.simulation(name).make(0).columns
     first = events[events.luminosityBlock == 1]
     assert first.event.tolist() == made["event"].tolist()
     for column in ("MET_pt", "Muon_pt", "Electron_pfRelIso", "Jet_pt", "Jet_btag", "Jet_nConstituents"):

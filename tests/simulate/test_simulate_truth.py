@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simulate_helpers as helpers
 
-from hepxai.simulate.config import Constituent
+from hepxai.simulate.settings import Constituent
 from hepxai.simulate.truth import ancestor, comes_from, has_quark, last_hadrons, visible, w_quarks
 
 # id, status, mother, pt, eta, phi, mass

@@ -9,17 +9,17 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 import simulate_helpers as helpers
 
+from hepxai.cards import CardError
 from hepxai.core.workers import open_executor
-from hepxai.simulate import ConfigError, SimulationError, SimulationInterrupted
+from hepxai.simulate import SimulationError, SimulationInterrupted
 from hepxai.simulate.chunk import ChunkTask, store_chunk
-from hepxai.simulate.generator import chunk_seed
 from hepxai.simulate.workers import chunks_needed, run_chunks
 
-CONFIG = helpers.shipped_config()
+SIMULATION = helpers.simulation()  # four channels
 
 
 def task(index):
-    return ChunkTask(CONFIG, "signal", index, helpers.SHIPPED / ".chunks" / "signal" / f"{index}")
+    return ChunkTask(SIMULATION, index, helpers.SHIPPED / ".chunks" / "signal" / f"{index}")
 
 
 class _Instant(Executor):
@@ -59,36 +59,36 @@ def test_the_stop_does_not_depend_on_order_or_workers(number):
 
     selected, told = {}, []
     with ThreadPoolExecutor(number) as executor:
-        stop = run_chunks(task, busy, 3, 11, executor, number, selected, told.append)
-    assert stop == 9
+        stop = run_chunks(task, busy, 11, executor, number, selected, told.append)
+    assert stop == 8
     assert sum(selected[i] for i in range(stop)) == 12
     assert told == sorted(told)
 
 
 def test_chunks_that_are_there_are_not_made_again():
     executor = _Instant()
-    assert run_chunks(task, store_chunk, 2, 40, executor, 2, {0: 10, 1: 10, 3: 10}, lambda n: None) == 4
+    assert run_chunks(task, store_chunk, 40, executor, 2, {0: 10, 1: 10, 3: 10}, lambda n: None) == 4
     assert executor.made[0] == 2
     assert not {0, 1, 3} & set(executor.made)
 
 
 def test_failure_names_chunk_seed_and_remedy():
     with pytest.raises(SimulationError) as error:
-        run_chunks(task, store_chunk, 4, 100, _Instant(3, OSError("disk full")), 1, {}, lambda n: None)
-    seed = chunk_seed(CONFIG.seed, "signal", 3)
-    for part in ("'signal'", "chunk 3", f"seed {seed}", "OSError: disk full", "goes on from there"):
+        run_chunks(task, store_chunk, 100, _Instant(3, OSError("disk full")), 1, {}, lambda n: None)
+    seed = SIMULATION.seed(3)
+    for part in ("'signal'", "chunk 3", f"seed {seed}", "OSError: disk full", "same command resumes"):
         assert part in str(error.value)
 
 
 def test_killed_worker_is_reported():
     with pytest.raises(SimulationError, match=r"a worker died .* on sample 'signal', chunk 1"):
-        run_chunks(task, store_chunk, 4, 100, _Instant(1, BrokenProcessPool("gone")), 1, {}, lambda n: None)
+        run_chunks(task, store_chunk, 100, _Instant(1, BrokenProcessPool("gone")), 1, {}, lambda n: None)
 
 
 def test_wrong_settings_are_reported_as_such():
-    broken = _Instant(0, ConfigError("Pythia does not know x"))
-    with pytest.raises(ConfigError, match="Pythia does not know"):
-        run_chunks(task, store_chunk, 4, 9, broken, 1, {}, lambda n: None)
+    broken = _Instant(0, CardError("Pythia does not know x"))
+    with pytest.raises(CardError, match="Pythia does not know"):
+        run_chunks(task, store_chunk, 9, broken, 1, {}, lambda n: None)
 
 
 def test_interruption_says_where_the_chunks_are():
@@ -99,17 +99,10 @@ def test_interruption_says_where_the_chunks_are():
 
     made = {}
     with open_executor(1) as executor, pytest.raises(SimulationInterrupted, match=r"kept in .*\.chunks"):
-        run_chunks(task, interrupted, 4, 100, executor, 1, made, lambda n: None)
+        run_chunks(task, interrupted, 100, executor, 1, made, lambda n: None)
     assert made == {0: 10, 1: 10}
 
 
 def test_number_of_workers_is_checked():
     with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
         open_executor(0)
-
-
-def test_seeds_never_repeat_within_a_sample():
-    seeds = {chunk_seed(1, "signal", i) for i in range(2000)}
-    assert len(seeds) == 2000
-    assert all(1 <= s <= 900_000_000 for s in seeds)
-    assert not seeds & {chunk_seed(2, "signal", i) for i in range(2000)}

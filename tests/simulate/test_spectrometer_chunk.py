@@ -9,8 +9,9 @@ import pytest
 import spectrometer_helpers as helpers
 
 from hepxai.core.jagged import offsets_from_counts, parents
-from hepxai.simulate.spectrometer.chunk import ChunkTask, load_chunk, make_chunk, store_chunk
+from hepxai.simulate.chunk import ChunkTask, load_chunk, store_chunk
 from hepxai.simulate.spectrometer.digitisation import Strips, muon_strips, read_out
+from hepxai.simulate.spectrometer.simulation import Spectrometer
 
 QUIET = {
     "noise": {"strip_probability": 0.0},
@@ -20,7 +21,7 @@ NO_TALK = {"cross_talk": {"probability": 0.0, "reach": 5}}
 
 
 def made(sample="muons", index=0, **changes):
-    return make_chunk(ChunkTask(helpers.config_with(**changes), sample, index, Path("unused")))
+    return Spectrometer(helpers.settings_with(**changes), sample).make(index).columns
 
 
 def clusters(columns):
@@ -123,7 +124,7 @@ def test_muons_are_flat_and_of_both_charges() -> None:
 
 
 def test_a_strip_fired_twice_is_one_and_the_muons() -> None:
-    layers = helpers.config_with().layers
+    layers = helpers.settings_with().layers
 
     def at(*hits):
         return Strips(*np.array(hits).T)
@@ -138,7 +139,7 @@ def test_a_strip_fired_twice_is_one_and_the_muons() -> None:
 
 def test_clusters_hold_the_strip_that_was_crossed_and_stay_inside() -> None:
     changes = {"efficiency": 1.0, "cluster_sizes": [0.0, 0.0, 0.5, 0.5], **NO_TALK}
-    layers = helpers.config_with(layers=changes).layers
+    layers = helpers.settings_with(layers=changes).layers
     position = np.array([0.01, 0.5, 100.2, 100.8, 383.2, 383.99, -0.1, 384.01])
     radii = np.array(layers.radii)
     z = np.sinh(position[:, None] / 384 * 1.05) * radii
@@ -155,9 +156,10 @@ def test_a_chunk_is_determined_by_settings_and_number(tmp_path: Path) -> None:
     assert all(np.array_equal(once[k], again[k]) for k in once)
     assert not np.array_equal(once["Muon.pt"], other["Muon.pt"])
     assert set(once["event"].tolist()).isdisjoint(other["event"].tolist())
-    task = ChunkTask(helpers.config_with(), "muons", 3, tmp_path / "chunk.safetensors")
-    assert store_chunk(task) == 3
-    stored = load_chunk(task.path, 70)
+    simulation = Spectrometer(helpers.settings_with(), "muons")
+    task = ChunkTask(simulation, 3, tmp_path / "chunk.safetensors")
+    assert store_chunk(task) == simulation.settings.chunk_events
+    stored = simulation.first_events(load_chunk(task.path), 70).columns
     for key, column in stored.items():
         np.testing.assert_array_equal(column, once[key][: len(column)])
     assert len(stored["Hit.strip"]) == stored["Hit.counts"].sum()

@@ -15,8 +15,8 @@ from hepxai.simulate.spectrometer.propagation import (
     field_integral,
 )
 
-CONFIG = helpers.config_with()
-RADII = np.array(CONFIG.layers.radii)
+SETTINGS = helpers.settings_with()
+RADII = np.array(SETTINGS.layers.radii)
 
 
 def muons_of(pt, eta, charge=1):
@@ -24,10 +24,12 @@ def muons_of(pt, eta, charge=1):
     return Muons(np.atleast_1d(pt), np.atleast_1d(eta), np.atleast_1d(charge).astype(np.int32))
 
 
-def flown(pt, eta, charge=1, config=CONFIG):
+def flown(pt, eta, charge=1, settings=SETTINGS):
     """Layers crossed by muons that scatter nowhere and lose the mean energy."""
     muons = muons_of(pt, eta, charge)
-    return cross_layers(cross_calorimeter(muons, config.calorimeter, np.zeros((len(muons.pt), 3))), config)
+    return cross_layers(
+        cross_calorimeter(muons, settings.calorimeter, np.zeros((len(muons.pt), 3))), settings
+    )
 
 
 def test_tracks_are_those_followed_slowly() -> None:
@@ -37,11 +39,11 @@ def test_tracks_are_those_followed_slowly() -> None:
     tracks = Tracks(
         rng.uniform(0, 5, number), rng.uniform(-0.2, 0.9, number), momentum, rng.choice([-1, 1], number)
     )
-    z, reached = cross_layers(tracks, CONFIG)
+    z, reached = cross_layers(tracks, SETTINGS)
     assert 0 < reached[:, -1].sum() < number  # both those that come through and those that turn back
     for i in range(number):
         charge, start = int(tracks.charge[i]), float(tracks.z[i])
-        slow = helpers.slow_track(start, float(tracks.angle[i]), float(momentum[i]), charge, CONFIG)
+        slow = helpers.slow_track(start, float(tracks.angle[i]), float(momentum[i]), charge, SETTINGS)
         assert reached[i].tolist() == [s is not None for s in slow]
         expected = np.array([s for s in slow if s is not None])
         # A strip is some 2 cm; shortly before a track turns back, tan(angle) diverges.
@@ -52,7 +54,7 @@ def test_tracks_are_those_followed_slowly() -> None:
 
 
 def test_without_field_the_flight_is_straight() -> None:
-    z, reached = flown([5.0, 20.0], [0.1, 1.0], config=helpers.config_with(toroid={"field": 0.0}))
+    z, reached = flown([5.0, 20.0], [0.1, 1.0], settings=helpers.settings_with(toroid={"field": 0.0}))
     assert reached.all()
     np.testing.assert_allclose(np.arcsinh(z / RADII), np.array([[0.1], [1.0]]).repeat(9, axis=1), rtol=1e-12)
 
@@ -61,7 +63,7 @@ def test_bending_changes_sign_with_charge_and_field() -> None:
     plus, minus = flown(10.0, 0.0, 1)[0], flown(10.0, 0.0, -1)[0]
     np.testing.assert_allclose(plus, -minus, atol=1e-12)
     assert (plus[0, 3:] > 0).all()
-    flipped = helpers.config_with(toroid={"field": -CONFIG.toroid.field})
+    flipped = helpers.settings_with(toroid={"field": -SETTINGS.toroid.field})
     np.testing.assert_allclose(flown(10.0, 0.3, 1, flipped)[0], flown(10.0, 0.3, -1)[0], rtol=1e-12)
 
 
@@ -70,12 +72,12 @@ def test_bending_falls_with_pt() -> None:
     bend = flown(pt, 0.0)[0][:, -1]
     assert (np.diff(bend) < 0).all()
     # At small angles the deflection is that of the momentum behind the calorimeter.
-    after = pt[-2:] - CONFIG.calorimeter.energy_loss
+    after = pt[-2:] - SETTINGS.calorimeter.energy_loss
     assert bend[-2] / bend[-1] == pytest.approx(after[1] / after[0], rel=0.03)
 
 
 def test_field_integral() -> None:
-    toroid = CONFIG.toroid
+    toroid = SETTINGS.toroid
     radius = np.linspace(toroid.inner_radius, 9.8, 20001)
     field = toroid.field * toroid.inner_radius / radius
     assert field_integral(toroid, np.array([9.8]))[0] == pytest.approx(np.trapezoid(field, radius), rel=1e-6)
@@ -87,7 +89,7 @@ def test_field_integral() -> None:
 
 def test_the_calorimeter_takes_energy_by_the_path() -> None:
     eta = np.array([0.0, 1.0])
-    tracks = cross_calorimeter(muons_of(10.0, eta), CONFIG.calorimeter, np.zeros((2, 3)))
+    tracks = cross_calorimeter(muons_of(10.0, eta), SETTINGS.calorimeter, np.zeros((2, 3)))
     expected = np.hypot(10 * np.cosh(eta), MASS) - 3 * np.cosh(eta)
     np.testing.assert_allclose(np.hypot(tracks.momentum, MASS), expected, rtol=1e-12)
     np.testing.assert_allclose(tracks.z, 4.25 * np.sinh(eta), rtol=1e-12)
@@ -102,8 +104,8 @@ def test_slow_muons_stop() -> None:
 def test_a_muon_without_energy_left_never_turns_into_nan() -> None:
     pt = np.full(20_000, 3.0)
     normals = np.random.default_rng(1).standard_normal((len(pt), 3))
-    tracks = cross_calorimeter(muons_of(pt, 0.0), CONFIG.calorimeter, normals)
-    z, _ = cross_layers(tracks, CONFIG)
+    tracks = cross_calorimeter(muons_of(pt, 0.0), SETTINGS.calorimeter, normals)
+    z, _ = cross_layers(tracks, SETTINGS)
     assert np.isfinite(z).all()
     assert np.isfinite(tracks.angle).all()
 
@@ -114,7 +116,7 @@ def test_scattering_is_that_of_many_thin_slices(pt: float) -> None:
     number, slices = 40_000, 200
     muons = muons_of(np.full(number, pt), 0.5)
     rng = np.random.default_rng(7)
-    smooth = CONFIG.calorimeter.model_copy(update={"straggling": 0.0})
+    smooth = SETTINGS.calorimeter.model_copy(update={"straggling": 0.0})
     fast = cross_calorimeter(muons, smooth, rng.standard_normal((number, 3)))
 
     slant = np.cosh(0.5)
@@ -141,8 +143,8 @@ def test_muons_do_not_know_each_other() -> None:
     tracks = Tracks(
         rng.uniform(0, 5, 50), rng.uniform(0, 0.8, 50), rng.uniform(1, 20, 50), rng.choice([-1, 1], 50)
     )
-    z, reached = cross_layers(tracks, CONFIG)
+    z, reached = cross_layers(tracks, SETTINGS)
     for i in (0, 17, 49):
         one = Tracks(*(getattr(tracks, k)[i : i + 1] for k in ("z", "angle", "momentum", "charge")))
-        alone, there = cross_layers(one, CONFIG)
+        alone, there = cross_layers(one, SETTINGS)
         np.testing.assert_allclose(alone[0][there[0]], z[i][reached[i]], rtol=1e-12)

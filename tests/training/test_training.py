@@ -253,7 +253,7 @@ fit(make_card(epochs=int(sys.argv[3])), learnable(make_events(300, smallest=1)),
 
 
 def epochs_done(checkpoint: Path) -> int:
-    return len(json.loads(read_tensors(checkpoint)[1]["training"])["history"]) if checkpoint.exists() else 0
+    return len(json.loads(read_tensors(checkpoint)[1]["state"])["history"]) if checkpoint.exists() else 0
 
 
 def test_kill_and_resume(events: Events, tmp_path: Path) -> None:

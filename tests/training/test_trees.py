@@ -214,13 +214,13 @@ import hepxai.training.trees
 from conftest import make_events
 from test_trees import learnable, make_card
 from hepxai.training import fit
-hepxai.training.trees.SECONDS = 0
+hepxai.core.resume.SECONDS = 0
 fit(make_card(trees=int(sys.argv[4])), learnable(make_events(400)), folder=sys.argv[3])
 """
 
 
 def rows_done(checkpoint: Path) -> int:
-    return len(json.loads(read_tensors(checkpoint)[1]["training"])["history"]) if checkpoint.exists() else 0
+    return len(json.loads(read_tensors(checkpoint)[1]["state"])["history"]) if checkpoint.exists() else 0
 
 
 def test_kill_and_resume(events: Events, tmp_path: Path) -> None:
@@ -244,10 +244,14 @@ def test_checkpoints_are_not_written_all_the_time(
     events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
-    monkeypatch.setattr(hepxai.training.trees, "_save", lambda state, *_: written.append(state.trees))
+
+    def write(checkpoint: Any, arrays: Any, state: Any) -> None:
+        written.append(state["history"][-1]["trees"])
+
+    monkeypatch.setattr(hepxai.training.trees.Checkpoint, "write", write)
     fit(make_card(), events, folder=tmp_path)
     assert written == [12]
-    monkeypatch.setattr(hepxai.training.trees, "SECONDS", 0)
+    monkeypatch.setattr(hepxai.core.resume, "SECONDS", 0)
     fit(make_card(), events, folder=tmp_path)
     assert written == [12, 5, 10, 12]
 

@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from hepxai.attribution import Attribution
+from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
 from hepxai.events import SPLITS, Events
 from hepxai.explainers.base import register
@@ -110,8 +111,7 @@ def map_agreement(original: Model, surrogate: Model, events: Events) -> Estimate
 
     Mean over at most 200 evenly spread events. Two models with the same decisions can look at other pairs.
     """
-    rows = np.unique(np.linspace(0, len(events) - 1, min(len(events), MAPS)).astype(np.int64))
-    few = events[rows]
+    few = events[evenly_spread(len(events), MAPS)]
     one, two = (reduced(EdgeIG().explain(m, few, m.outputs[0])) for m in (original, surrogate))
     return rank_agreement(one, two).mean
 

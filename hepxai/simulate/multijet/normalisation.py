@@ -1,91 +1,65 @@
-"""What an event of each slice weighs: the cross section of the slice over the hard processes made in it."""
+"""Weight of the events of each slice: its cross section over the hard processes generated in it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from hepxai.simulate.chunk import Chunk
 from hepxai.simulate.collection import FloatArray
-from hepxai.simulate.multijet.chunk import SliceChunk
 from hepxai.simulate.workers import SimulationError
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """One slice of a sample, all chunks together.
-
-    Attributes
-    ----------
-    name : str
-    generated, selected : int
-    cross_section, error : float
-        Before the veto, pb: mean over the chunks, by the number of their hard processes. The error is
-        statistical: that of Pythia, or that from the scatter of the chunks where it is larger (Pythia's is
-        too small for chunks of some ten events).
-    """
-
-    name: str
-    generated: int
-    selected: int
-    cross_section: float
-    error: float
-
-    @property
-    def weight(self) -> float:
-        """Of an event to which Pythia gives one, pb."""
-        return self.cross_section / self.generated
-
-    def summary(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {
-            "name": self.name,
-            "generated": self.generated,
-            "selected": self.selected,
-            "cross_section_pb": self.cross_section,
-            "cross_section_error_pb": self.error,
-            "weight_pb": self.weight,
-        }
-
-
-def normalise(names: Sequence[str], chunks: Iterable[SliceChunk]) -> list[Normalisation]:
+def normalise(names: Sequence[str], chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
     """Normalisation of every slice.
 
     Parameters
     ----------
     names : sequence of str
         Of the slices.
-    chunks : iterable of SliceChunk
+    chunks : iterable of Chunk
         In order: they cycle over the slices. Read one after the other.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``generated`` and ``selected`` events, ``cross_section_pb`` before the veto, which is the
+        mean over the chunks by the number of their hard processes, ``cross_section_error_pb``, and
+        ``weight_pb`` of an event to which Pythia gives one. The error is statistical: that of Pythia, or that
+        from the scatter of the chunks where it is larger (Pythia's is too small for chunks of some ten
+        events).
 
     Raises
     ------
     SimulationError
         If no event of a slice survived the veto: Pythia then knows no cross section.
     """
-    parts: list[list[SliceChunk]] = [[] for _ in names]
-    for index, chunk in enumerate(chunks):
-        parts[index % len(names)].append(SliceChunk({}, *_numbers(chunk)))
-    return [_combined(name, part) for name, part in zip(names, parts, strict=True)]
+    without_columns = [replace(chunk, columns={}) for chunk in chunks]
+    return [_combined(name, without_columns[i :: len(names)]) for i, name in enumerate(names)]
 
 
-def _numbers(chunk: SliceChunk) -> tuple[Any, ...]:
-    return chunk.cutflow, chunk.failures, chunk.cross_section, chunk.error
-
-
-def _combined(name: str, chunks: Sequence[SliceChunk]) -> Normalisation:
-    known = [c for c in chunks if math.isfinite(c.cross_section)]
-    if not known:
+def _combined(name: str, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    numbers = [(c.numbers["cross_section"], c.numbers["error"], c.generated) for c in chunks]
+    finite = [row for row in numbers if math.isfinite(row[0])]
+    if not finite:
         raise SimulationError(
             f"slice {name!r}: no event survived the veto, so its cross section is unknown: "
             "raise its number of events, loosen the veto, or leave the slice out"
         )
-    value, error = _mean(*np.array([(c.cross_section, c.error, c.generated) for c in known]).T)
-    generated, selected = (sum(getattr(c, n) for c in chunks) for n in ("generated", "selected"))
-    return Normalisation(name, generated, selected, value, error)
+    value, error = _mean(*np.array(finite).T)
+    generated = sum(c.generated for c in chunks)
+    return {
+        "name": name,
+        "generated": generated,
+        "selected": sum(c.selected for c in chunks),
+        "cross_section_pb": value,
+        "cross_section_error_pb": error,
+        "weight_pb": value / generated,
+    }
 
 
 def _mean(values: FloatArray, errors: FloatArray, sizes: FloatArray) -> tuple[float, float]:

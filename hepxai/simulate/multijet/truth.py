@@ -1,11 +1,11 @@
-"""Where a jet comes from: the parton that it is matched to, and whether a top quark decayed into it."""
+"""Truth of multijet events: parton flavour of jets, quarks of top decays."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hepxai.core.jagged import IntArray
-from hepxai.simulate.collection import BoolArray, Collection, close_pairs, nearest
+from hepxai.simulate.collection import Collection, close_pairs, nearest
 from hepxai.simulate.generator import EventRecord
 from hepxai.simulate.truth import W, ancestor, kinematics
 
@@ -18,27 +18,18 @@ _PARTON_PT_MIN = 5.0  # GeV
 def parton_flavour(jets: Collection, record: EventRecord, radius: float) -> IntArray:
     """PDG number of the hardest parton of the shower closer than ``radius``; 0 without one.
 
-    Partons are taken at every stage of the shower, so that a jet has the flavour of what it started as. This
-    is for comparisons; a flavour of partons is not defined beyond leading order.
+    Partons are taken at every stage of the shower, so that a jet has the flavour of the parton that started
+    it. This is for comparisons; a flavour of partons is not defined beyond leading order.
     """
     parton = (np.abs(record.id) <= 5) & (record.id != 0) | (record.id == _GLUON)
     index = np.flatnonzero(parton & np.isin(np.abs(record.status), _OUTGOING))
     hard = np.hypot(record.px[index], record.py[index]) > _PARTON_PT_MIN
     partons = kinematics(record, index[hard])
     jet, near, _ = close_pairs(jets, partons, radius)
-    chosen = nearest(jet, -partons["pt"][near])
+    hardest = nearest(jet, -partons["pt"][near])
     flavour = np.zeros(len(jets), dtype=np.int64)
-    flavour[jet[chosen]] = partons["id"][near[chosen]]
+    flavour[jet[hardest]] = partons["id"][near[hardest]]
     return flavour
-
-
-def top_quarks_jets(jets: Collection, record: EventRecord, radius: float) -> BoolArray:
-    """Jets that are the nearest, and closer than ``radius``, to a quark of a top decay."""
-    quarks = kinematics(record, decay_quarks(record))
-    quark, jet, distance = close_pairs(quarks, jets, radius)
-    matched = np.zeros(len(jets), dtype=bool)
-    matched[jet[nearest(quark, distance)]] = True
-    return matched
 
 
 def decay_quarks(record: EventRecord) -> IntArray:

@@ -1,11 +1,11 @@
-"""Giving up early what cannot become a selected event: Pythia calls back while it showers."""
+"""Veto of events that cannot be selected, by callbacks of Pythia during the shower."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from hepxai.simulate.generator import import_generator
-from hepxai.simulate.multijet.config import Veto
+from hepxai.simulate.multijet.settings import Veto
 
 _TOP = 6
 _RADIUS = 0.4
@@ -15,8 +15,8 @@ _RESONANCE_DECAYS = 5  # doVetoPT's iPos: called for the shower of a resonance d
 def hooks(pythia: Any, veto: Veto) -> Any:
     """Pythia's user hooks that veto by parton jets, at ``veto.scale`` and at the end of the shower.
 
-    At the scale, a top quark still stands undecayed in the event: the quarks that it is going to decay to,
-    known from the hard process, take its place, boosted along with its recoil.
+    At the scale, top quarks are undecayed in the event: the quarks of their decays, known from the hard
+    process, take their place, boosted along with the recoil.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ def hooks(pythia: Any, veto: Veto) -> Any:
             pt = [jets.pT(i) for i in range(jets.sizeJet()) if abs(jets.y(i)) < veto.abs_y_max]
             if len(pt) < len(veto.jets_pt) or sum(pt) < veto.ht_min:
                 return True
-            return any(found < wanted for found, wanted in zip(pt, veto.jets_pt, strict=False))
+            return any(value < least for value, least in zip(pt, veto.jets_pt, strict=False))
 
     return Hooks()
 
 
 def with_decays(pythia8: Any, event: Any, process: Any) -> Any:
-    """The event with what its final top quarks decay to in the hard process in their place.
+    """Event in which the decay products of the hard process replace its final top quarks.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From crossings and background to fired strips."""
+"""Fired strips from crossings, background and noise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.core.jagged import local_index, offsets_from_counts, parents
-from hepxai.simulate.spectrometer.config import Background, Layers, Noise
+from hepxai.simulate.spectrometer.settings import Background, Layers, Noise
 
 Ints = NDArray[np.int64]
 
@@ -42,8 +42,8 @@ def muon_strips(
     """
     low, high = layers.eta
     position = (np.arcsinh(z / np.array(layers.radii)) - low) / (high - low) * layers.strips
-    seen = reached & (position >= 0) & (position < layers.strips)
-    muon, layer = np.nonzero(seen & (rng.random(z.shape) < layers.efficiency))
+    inside = reached & (position >= 0) & (position < layers.strips)
+    muon, layer = np.nonzero(inside & (rng.random(z.shape) < layers.efficiency))
     size = _sizes(layers.cluster_sizes, len(muon), rng)
     first = np.floor(position[muon, layer] - (size - 1) / 2).astype(np.int64)
     crossed = np.floor(position[muon, layer]).astype(np.int64)
@@ -76,7 +76,7 @@ def _cross_talk(first: Strips, size: Ints, layers: Layers, rng: np.random.Genera
 def background_strips(
     events: int, background: Background, layers: Layers, rng: np.random.Generator
 ) -> Strips:
-    """Clusters at random strips; those at the ends of a layer lose what lies outside."""
+    """Clusters at random strips; those at the ends of a layer lose the strips outside."""
     event = np.repeat(np.arange(events), rng.poisson(background.clusters, size=events))
     weights = np.array(background.layer_weights) / sum(background.layer_weights)
     layer = rng.choice(len(weights), size=len(event), p=weights)
@@ -86,7 +86,7 @@ def background_strips(
 
 
 def noise_strips(events: int, noise: Noise, layers: Layers, rng: np.random.Generator) -> Strips:
-    """Single strips, each with the same chance in every event."""
+    """Single strips, each with the same probability in every event."""
     pixels = events * len(layers.radii) * layers.strips
     # Drawing the number and then the places makes repeats possible, at a rate of probability squared.
     place = rng.integers(0, pixels, size=rng.binomial(pixels, noise.strip_probability))
@@ -96,20 +96,16 @@ def noise_strips(events: int, noise: Noise, layers: Layers, rng: np.random.Gener
 
 
 def _inside(strips: Strips, number: int) -> Strips:
-    kept = (strips.strip >= 0) & (strips.strip < number)
-    return Strips(strips.event[kept], strips.layer[kept], strips.strip[kept])
+    inside = (strips.strip >= 0) & (strips.strip < number)
+    return Strips(strips.event[inside], strips.layer[inside], strips.strip[inside])
 
 
 def _joined(*parts: Strips) -> Strips:
-    return Strips(
-        np.concatenate([p.event for p in parts]),
-        np.concatenate([p.layer for p in parts]),
-        np.concatenate([p.strip for p in parts]),
-    )
+    return Strips(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("event", "layer", "strip")))
 
 
 def read_out(muon: Strips, other: tuple[Strips, ...], layers: Layers) -> tuple[Strips, NDArray[np.bool_]]:
-    """Every fired strip once, by event, layer and strip; whether a muon fired it (also)."""
+    """Every fired strip once, by event, layer and strip, and a mask of those that a muon fired (too)."""
     every = _joined(muon, *other)
     key = (every.event * len(layers.radii) + every.layer) * layers.strips + every.strip
     # The muon's hits come first, so that their index wins below.

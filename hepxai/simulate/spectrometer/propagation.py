@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.simulate.spectrometer.config import Calorimeter, SpectrometerConfig, Toroid
+from hepxai.simulate.spectrometer.settings import Calorimeter, SpectrometerSettings, Toroid
 
 Floats = NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def _highland(thickness: Floats, before: Floats, after: Floats) -> Floats:
 
 
 def _lever(before: Floats, after: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of how far before the exit a muon scatters, as fractions of the path."""
+    """Mean and standard deviation of the distance between scattering and exit, as fractions of the path."""
     to_go = (1 + _NODES) / 2
     density = _WEIGHTS / (after[:, None] + (before - after)[:, None] * to_go) ** 2
     density /= density.sum(axis=1, keepdims=True)
@@ -105,12 +105,12 @@ def field_integral(toroid: Toroid, radius: Floats) -> Floats:
     return toroid.field * toroid.inner_radius * np.log(reached / toroid.inner_radius)
 
 
-def cross_layers(tracks: Tracks, config: SpectrometerConfig) -> tuple[Floats, NDArray[np.bool_]]:
-    """Where muons cross the layers.
+def cross_layers(tracks: Tracks, settings: SpectrometerSettings) -> tuple[Floats, NDArray[np.bool_]]:
+    """Crossings of muons with the layers.
 
     A field that depends on r alone conserves ``p sin(angle) - q * integral of B dr``: the angle at every
     radius is known exactly, and z is the integral of its tangent (Gauss–Legendre between the radii).
-    Muons that turn back never come to the layers outside; what they do on the way back is left out.
+    Muons that turn back never reach the layers outside; their way back is left out.
 
     Returns
     -------
@@ -118,24 +118,24 @@ def cross_layers(tracks: Tracks, config: SpectrometerConfig) -> tuple[Floats, ND
         m; meaningless where the layer is not reached.
     reached : ndarray of bool, shape [M, L]
     """
-    bounds, layer = _bounds(config)
+    bounds, layer = _bounds(settings)
     nodes = (bounds[1:] + bounds[:-1])[:, None] / 2 + np.diff(bounds)[:, None] / 2 * _NODES
     weights = np.diff(bounds)[:, None] / 2 * _WEIGHTS
     outward = (tracks.momentum > 0) & (np.abs(tracks.angle) < np.pi / 2)
     bend = np.divide(CURVATURE * tracks.charge, tracks.momentum, out=np.zeros_like(tracks.z), where=outward)
     z = np.repeat(tracks.z[:, None], len(bounds), axis=1)
     for segment in range(len(bounds) - 1):  # segments, not muons
-        sine = np.sin(tracks.angle)[:, None] + bend[:, None] * field_integral(config.toroid, nodes[segment])
+        sine = np.sin(tracks.angle)[:, None] + bend[:, None] * field_integral(settings.toroid, nodes[segment])
         z[:, segment + 1] = z[:, segment] + _tangent(sine) @ weights[segment]
-    sine = np.sin(tracks.angle)[:, None] + bend[:, None] * field_integral(config.toroid, bounds)
+    sine = np.sin(tracks.angle)[:, None] + bend[:, None] * field_integral(settings.toroid, bounds)
     alive = np.logical_and.accumulate(np.abs(sine) < 1, axis=1) & outward[:, None]
     return z[:, layer], alive[:, layer]
 
 
-def _bounds(config: SpectrometerConfig) -> tuple[Floats, NDArray[np.int64]]:
+def _bounds(settings: SpectrometerSettings) -> tuple[Floats, NDArray[np.int64]]:
     """Radii between which to integrate, none across the field's edges; which of them are the layers."""
-    radii = np.array(config.layers.radii)
-    edges = [config.calorimeter.outer_radius, config.toroid.inner_radius, config.toroid.outer_radius]
+    radii = np.array(settings.layers.radii)
+    edges = [settings.calorimeter.outer_radius, settings.toroid.inner_radius, settings.toroid.outer_radius]
     every = np.unique(np.concatenate([radii, edges]))
     bounds = every[every <= radii[-1]]
     return bounds, np.searchsorted(bounds, radii)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from hepxai.core.chunks import evenly_spread
 from hepxai.core.console import Advance, track
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Estimate, as_json
 from hepxai.core.files import read_json, write_json
 from hepxai.events import Events
 from hepxai.explainers import explain
@@ -17,7 +16,7 @@ from hepxai.metrics.classification import classification_metrics
 from hepxai.models.card import DenseCard
 from hepxai.studies.capacity.numbers import SPARE, Training, WidthPoint, WidthStudy, active_neurons
 from hepxai.training import fit
-from hepxai.training.checkpoint import fingerprint
+from hepxai.training.checkpoint import training_key
 
 RESULT = "result.json"
 
@@ -106,7 +105,7 @@ class _Study:
         return tuple(found)
 
     def _training(self, card: DenseCard, folder: Path) -> Training:
-        key = f"{fingerprint(card, self.events, None)} {card.training.epochs} {self.spare} {self.maximum}"
+        key = f"{training_key(card, self.events, None)} {card.training.epochs} {self.spare} {self.maximum}"
         if not (folder / RESULT).exists():
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / RESULT, _written(self._measured(card, folder)) | {"key": key})
@@ -123,7 +122,7 @@ class _Study:
         model.save(folder / "model.safetensors")
         figures = classification_metrics(model.logits(self.events)[:, 0], self.events, ())
         valid = self.events.where("valid")
-        rows = np.unique(np.linspace(0, len(valid) - 1, min(len(valid), self.maximum)).astype(np.int64))
+        rows = evenly_spread(len(valid), self.maximum)
         layers = active_neurons(explain(model, valid[rows], "conductance"), spare=self.spare)
         return Training(
             card.widths,
@@ -136,18 +135,14 @@ class _Study:
 
 
 def _written(found: Training) -> dict[str, Any]:
-    figures = {
-        split: {n: [float(e.value), float(e.error), e.n_eff] for n, e in own.items()}
-        for split, own in found.figures.items()
-    }
+    figures = {split: as_json(own) for split, own in found.figures.items()}
     rest = {k: getattr(found, k) for k in ("widths", "seed", "active", "fewest", "undecided")}
     return {"figures": figures} | rest
 
 
 def _read(kept: Mapping[str, Any]) -> Training:
     figures = {
-        split: {n: Estimate(np.asarray(v), np.asarray(e), size) for n, (v, e, size) in own.items()}
-        for split, own in kept["figures"].items()
+        split: {n: Estimate.from_json(e) for n, e in own.items()} for split, own in kept["figures"].items()
     }
     counts = (tuple(kept[k]) for k in ("active", "fewest", "undecided"))
     return Training(tuple(kept["widths"]), kept["seed"], figures, *counts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate, effective, ratio_mean
 from hepxai.metrics.null import NullDistribution, random_signs
 from hepxai.metrics.reductions import Array
 from hepxai.studies.dependence.distances import absolute_products, absolute_sums
@@ -52,7 +52,7 @@ def distance_correlation(x: Array, y: Array, weight: Array) -> Estimate:
     """
     x, y, weight = _checked(x, y, weight)
     p = weight / weight.sum()
-    n_eff = float(weight.sum() ** 2 / np.sum(weight**2))
+    n_eff = effective(weight)
     joint, own_x, own_y = _covariance(x, y, p), _covariance(x, x, p), _covariance(y, y, p)
     if not (own_x.value > 0 and own_y.value > 0):
         return Estimate(np.asarray(np.nan), np.asarray(np.nan), n_eff)

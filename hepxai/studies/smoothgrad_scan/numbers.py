@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate
+from hepxai.core.fingerprint import fingerprint
 from hepxai.core.resume import ResumableState
 from hepxai.events import Events
 from hepxai.explainers.base import CannotExplainError, configure, explain
 from hepxai.explainers.image.images import as_setting
 from hepxai.metrics.pixels import map_correlation, truth_share
-from hepxai.models.fingerprint import HasModule, key_of
 from hepxai.models.protocols import DifferentiableImage
 
 MEASURES = ("share", "chance", "of_all", "stability")
@@ -155,14 +155,14 @@ def _as_point(level: float, samples: int, numbers: NDArray[np.float64]) -> Smoot
 
 
 def _key(model: DifferentiableImage, events: Events, settings: dict[str, Any], **asked: Any) -> str:
-    if not isinstance(model, HasModule):
+    if not hasattr(model, "module"):
         raise CannotExplainError(
             f"{type(model).__name__} has no `module` with its parameters, so that a state could be that of "
             "another model; leave `unfinished` out"
         )
     kept = configure("smoothgrad", settings).settings() | asked
     kept |= {"baseline": as_setting(settings.get("baseline", 0.0), events)}
-    return key_of([model], [events], events.weight, kept)
+    return fingerprint(kept, model, events, events.weight)
 
 
 def _choice(points: Sequence[SmoothPoint], stable: float) -> SmoothPoint:

@@ -8,10 +8,9 @@ import multijet_helpers as helpers
 import numpy as np
 import pytest
 
-from hepxai.simulate import ConfigError
-from hepxai.simulate.multijet import MultijetConfig
-from hepxai.simulate.multijet.chunk import _select
+from hepxai.cards import CardError
 from hepxai.simulate.multijet.generation import generate_slice
+from hepxai.simulate.multijet.simulation import reconstruct
 from hepxai.simulate.multijet.veto import with_decays
 
 pythia8 = pytest.importorskip("pythia8mc", reason="generating events needs the extra simulate")
@@ -22,10 +21,7 @@ OPEN = {"scale": 10.0, "abs_y_max": 5.0, "jets_pt": (1.0,), "ht_min": 0.0}
 def config(*slices, **veto):
     content = helpers.quick(*slices)
     content["veto"] |= veto
-    made = MultijetConfig.model_validate(content)
-    commands = {name: (helpers.SHIPPED / s.cmnd).read_text() for name, s in made.samples.items()}
-    samples = {n: s.model_copy(update={"commands": commands[n]}) for n, s in made.samples.items()}
-    return made.model_copy(update={"samples": samples})
+    return helpers.simulation(content).settings
 
 
 def generate(made, sample="background", number=0, seed=5):
@@ -44,29 +40,31 @@ def test_every_hard_process_is_counted_and_vetoed_ones_are_gone(vetoed):
     assert np.all(np.diff(vetoed.place) > 0)
     assert vetoed.place[0] >= 0
     assert vetoed.place[-1] < 200
-    assert vetoed.failures == 0
+    assert vetoed.numbers["failures"] == 0
 
 
 def test_the_same_seed_makes_the_same_events(vetoed):
     again = generate(config(helpers.part(300, 450, 200), ht_min=420.0))
     np.testing.assert_array_equal(again.record.px, vetoed.record.px)
     np.testing.assert_array_equal(again.place, vetoed.place)
-    assert (again.cross_section, again.error) == (vetoed.cross_section, vetoed.error)
+    assert again.numbers == vetoed.numbers
 
 
 def test_the_veto_does_not_change_the_cross_section(vetoed):
     """The cross section of the hard processes does not know what becomes of them."""
     free = generate(config(helpers.part(300, 450, 60), **OPEN), seed=6)
     assert free.record.n_events == free.generated == 60
-    pull = (vetoed.cross_section - free.cross_section) / math.hypot(vetoed.error, free.error)
+    pull = (vetoed.numbers["cross_section"] - free.numbers["cross_section"]) / math.hypot(
+        vetoed.numbers["error"], free.numbers["error"]
+    )
     assert abs(pull) < 4
-    assert free.cross_section == pytest.approx(7600, rel=0.3)  # pb, LO
+    assert free.numbers["cross_section"] == pytest.approx(7600, rel=0.3)  # pb, LO
 
 
 def test_nothing_survives_a_veto_that_nothing_can_pass():
     made = generate(config(helpers.part(300, 450, 20), ht_min=12_000.0))
     assert (made.generated, made.record.n_events, made.place.tolist()) == (20, 0, [])
-    assert math.isnan(made.cross_section)
+    assert math.isnan(made.numbers["cross_section"])
 
 
 def test_survivors_have_what_the_veto_asks(vetoed):
@@ -77,7 +75,7 @@ def test_survivors_have_what_the_veto_asks(vetoed):
 
 def test_a_setting_that_pythia_does_not_know_is_named():
     wrong = {"name": "odd", "settings": ["PhaseSpace:pTHutMin = 3"], "events": 5}
-    with pytest.raises(ConfigError, match=r"slice 'odd' of simulate\.yaml, line 1: .*pTHutMin"):
+    with pytest.raises(CardError, match=r"slice 'odd' of simulate\.yaml, line 1: .*pTHutMin"):
         generate(config(wrong))
 
 
@@ -131,14 +129,14 @@ def test_an_event_without_tops_is_left_as_it_is():
 @pytest.mark.slow
 @pytest.mark.parametrize(("sample", "part"), [("signal", None), ("background", helpers.part(450, 700, 500))])
 def test_the_veto_of_the_shipped_settings_loses_few_selected_events(sample, part):
-    shipped, free = helpers.shipped_config(), config(*([part] if part else []), **OPEN)
+    shipped, free = helpers.shipped_settings(), config(*([part] if part else []), **OPEN)
     slices = (free.samples[sample].slices[0].model_copy(update={"events": 300}),)
     settings = free.samples[sample].model_copy(update={"slices": slices})
     without, with_it = (
         generate_slice(settings, 0, 11 + i, v) for i, v in enumerate((free.veto, shipped.veto))
     )
     assert with_it.record.n_events < 0.6 * without.record.n_events
-    selected = [len(_select(made, shipped, np.random.default_rng(1))[1]) for made in (without, with_it)]
+    selected = [len(reconstruct(made, shipped, np.random.default_rng(1))[1]) for made in (without, with_it)]
     # Independent samples: this sees a gross loss; PROVENANCE.md has the measured one.
     assert selected[1] > selected[0] - 3 * math.sqrt(sum(selected))
     assert selected[0] > 15

@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 
 from hepxai.simulate.collection import Collection
-from hepxai.simulate.multijet.jets import (
-    Constituents,
+from hepxai.simulate.jets import Constituents, nearest_jets
+from hepxai.simulate.jets import find_jets as cluster
+from hepxai.simulate.multijet.substructure import (
     energy_fractions,
-    find_jets,
-    likelihood_inputs,
+    likelihood_terms,
     quark_gluon_score,
     substructure,
 )
-from hepxai.simulate.multijet.truth import decay_quarks, parton_flavour, top_quarks_jets
+from hepxai.simulate.multijet.truth import decay_quarks, parton_flavour
+from hepxai.simulate.truth import visible
 
 pytest.importorskip("fastjet", reason="jets need the extra simulate")
 
-DETECTOR = helpers.shipped_config().detector
+DETECTOR = helpers.shipped_settings().detector
 PION, PHOTON, NEUTRON, MUON, NEUTRINO, B_HADRON = 211, 22, 2112, 13, 12, 521
 
 
@@ -41,6 +42,10 @@ def random_event(seed, particles=60):
         )
         for i in range(particles)
     ]
+
+
+def find_jets(record):
+    return cluster(record, visible(record, DETECTOR.jet.constituent), DETECTOR.jet.radius)
 
 
 def perfect(resolution):
@@ -63,7 +68,7 @@ def perfect_fractions():
 
 def test_constituents_are_what_the_jet_is_made_of():
     event = helpers.record(random_event(1), random_event(2))
-    jets, inside = find_jets(event, DETECTOR.jet)
+    jets, inside = find_jets(event)
     assert len(jets) > 4
     for name in ("px", "py", "pz"):
         summed = np.bincount(inside.jet, weights=getattr(event, name)[inside.particle], minlength=len(jets))
@@ -75,8 +80,8 @@ def test_constituents_are_what_the_jet_is_made_of():
 
 
 def test_an_event_alone_is_the_event_in_a_batch():
-    batch = find_jets(helpers.record(random_event(3), random_event(4)), DETECTOR.jet)[0]
-    alone = find_jets(helpers.record(random_event(4)), DETECTOR.jet)[0]
+    batch = find_jets(helpers.record(random_event(3), random_event(4)))[0]
+    alone = find_jets(helpers.record(random_event(4)))[0]
     second = batch.take(batch.event == 1)
     for name in ("pt", "eta", "phi", "mass"):
         np.testing.assert_allclose(second[name], alone[name], rtol=1e-12)
@@ -89,7 +94,7 @@ def test_neutrinos_are_not_seen_and_b_hadrons_only_mark():
         (PION, 1, 0, 50.0, 0.0, 0.0, 0.139),
         (NEUTRINO, 1, 0, 40.0, 0.0, 0.01, 0.0),
     ]
-    jets, inside = find_jets(helpers.record(event), DETECTOR.jet)
+    jets, inside = find_jets(helpers.record(event))
     assert jets["hadronFlavour"].tolist() == [5]
     assert inside.particle.tolist() == [2]
     assert jets["pt"] == pytest.approx([50.0])
@@ -105,7 +110,7 @@ def test_constituents_of_chosen_jets():
 
 def test_fractions_are_those_of_the_constituents_and_add_up():
     event = helpers.record(random_event(5))
-    jets, inside = find_jets(event, DETECTOR.jet)
+    jets, inside = find_jets(event)
     found = energy_fractions(event, inside, len(jets), perfect_fractions(), np.random.default_rng(0))
     for jet in range(len(jets)):
         members = inside.particle[inside.jet == jet]
@@ -122,7 +127,7 @@ def test_fractions_are_those_of_the_constituents_and_add_up():
 
 def test_substructure_is_the_formula():
     event = helpers.record(random_event(6), random_event(7))
-    jets, inside = find_jets(event, DETECTOR.jet)
+    jets, inside = find_jets(event)
     found = substructure(event, inside, jets, perfect_tracks(), np.random.default_rng(0))
     for jet in range(len(jets)):
         pts, moments = [], []
@@ -143,7 +148,7 @@ def test_substructure_is_the_formula():
 
 def test_a_jet_without_tracks_is_finite():
     event = helpers.record([(PHOTON, 1, 0, 80.0, 0.0, 0.0, 0.0)])
-    jets, inside = find_jets(event, DETECTOR.jet)
+    jets, inside = find_jets(event)
     found = substructure(event, inside, jets, DETECTOR.tracks, np.random.default_rng(0))
     assert {k: v.tolist() for k, v in found.items()} == {"nConstituents": [0], "width": [0], "ptD": [0]}
     score = quark_gluon_score(jets.adding(**found), DETECTOR.quark_gluon)
@@ -168,7 +173,7 @@ def test_the_score_is_the_logistic_function_of_the_logarithms():
     ratio += c.log_tracks_log_pt * n * pt + c.log_width_log_pt * w * pt
     assert score[0] == pytest.approx(1 / (1 + math.exp(-ratio)))
     assert score[0] > 0.8 > 0.2 > score[1]
-    assert likelihood_inputs(jets).keys() == type(c).model_fields.keys()
+    assert likelihood_terms(jets).keys() == type(c).model_fields.keys()
 
 
 def jets_at(*places):
@@ -211,4 +216,4 @@ def test_quarks_of_the_top_are_matched_to_the_nearest_jet():
     )
     assert decay_quarks(event).tolist() == [4, 6, 7]
     jets = jets_at((-1.1, 0.0), (1.3, 0.0), (1.05, 0.0), (2.0, -2.0), (-2.0, -2.0))
-    assert top_quarks_jets(jets, event, 0.4).tolist() == [True, False, True, False, False]
+    assert nearest_jets(event, decay_quarks(event), jets, 0.4).tolist() == [True, False, True, False, False]

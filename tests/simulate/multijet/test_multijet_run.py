@@ -1,12 +1,8 @@
-"""Whole simulations of a few multijet events: files, weights, workers, interruption."""
+"""Samples of a few multijet events: branches, weights, numbers, truth."""
 
 from __future__ import annotations
 
-import ast
-import json
 import math
-import shutil
-from pathlib import Path
 
 import awkward as ak
 import multijet_helpers as helpers
@@ -14,9 +10,8 @@ import numpy as np
 import pytest
 import uproot
 
-from hepxai.simulate import OutputExistsError, SimulationError, SimulationInterrupted, read_provenance
-from hepxai.simulate.multijet import MultijetConfig, run, simulate_multijet
-from hepxai.simulate.multijet.chunk import ChunkTask, load_chunk, make_chunk, store_chunk
+from hepxai.simulate import SimulationError, read_provenance, simulate
+from hepxai.simulate.chunk import ChunkTask, load_chunk, store_chunk
 
 pytest.importorskip("pythia8mc", reason="simulating events needs the extra simulate")
 pytest.importorskip("fastjet", reason="simulating events needs the extra simulate")
@@ -24,19 +19,13 @@ pytest.importorskip("fastjet", reason="simulating events needs the extra simulat
 TARGET = 20
 
 
-def simulate(folder, out, events=TARGET, **options):
-    options = {"samples": ["background"], "progress": False, **options}
-    return simulate_multijet(folder, out, events, **options)
+def run(folder, out, events=TARGET, **options):
+    return simulate(folder, out, events, **{"samples": ["background"], "progress": False, **options})
 
 
 def events_of(path):
     with uproot.open(path) as file:
         return file["Events"].arrays()
-
-
-def same(first: Path, second: Path) -> bool:
-    a, b = events_of(first), events_of(second)
-    return a.fields == b.fields and all(ak.array_equal(a[f], b[f]) for f in a.fields)
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +35,17 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(folder, tmp_path_factory):
-    """A simulation that nothing disturbed, by one process; its chunks are kept."""
-    return simulate(folder, tmp_path_factory.mktemp("made"), keep_chunks=True)["background"]
+    return run(folder, tmp_path_factory.mktemp("made"))["background"]
 
 
-def test_file_holds_what_the_result_says(made):
+def test_selection_holds(made):
     events = events_of(made.path)
-    assert len(events) == made.selected >= TARGET
     assert made.generated % 60 == 0
     assert list(made.cutflow) == ["generated", "not vetoed", "at least 4 jets", "HT > 300 GeV"]
     assert ak.all(events.nJet >= 4)
     np.testing.assert_allclose(events.HT, ak.sum(events.Jet_pt, axis=1), rtol=1e-5)
     assert ak.all(events.HT > 300)
     assert ak.all(events.Jet_pt[:, :-1] >= events.Jet_pt[:, 1:])
-    assert len(np.unique(events.event)) == len(events)
 
 
 def test_branches_follow_nanoaod(made):
@@ -122,7 +108,7 @@ def test_more_chunks_and_other_chunk_sizes_keep_the_normalisation(made, tmp_path
     """Three times the events, in shorter chunks: the cross section is the same within its error."""
     short = [helpers.part(300, 450, 20), helpers.part(450, 700, 10)]
     folder = helpers.write_settings(tmp_path / "short", helpers.quick(*short))
-    more = simulate(folder, tmp_path / "out", 3 * TARGET, seed=1)["background"]
+    more = run(folder, tmp_path / "out", 3 * TARGET, seed=1)["background"]
     sums = []
     for path in (made.path, more.path):
         weight = ak.to_numpy(events_of(path).genWeight).astype(float)
@@ -132,59 +118,17 @@ def test_more_chunks_and_other_chunk_sizes_keep_the_normalisation(made, tmp_path
     assert more.generated > made.generated
 
 
-def test_workers_do_not_change_the_events(folder, made, tmp_path):
-    result = simulate(folder, tmp_path, workers=2)["background"]
-    assert same(result.path, made.path)
-    assert read_provenance(result.path) == read_provenance(made.path)
-    assert not (tmp_path / ".chunks").exists()
-
-
-def test_provenance_determines_the_run(made):
-    provenance = read_provenance(made.path)
-    assert provenance["versions"].keys() >= {"pythia8mc", "fastjet", "numpy"}
-    assert provenance["settings"]["samples"]["background"]["commands"].startswith("! Background: QCD")
-    assert provenance["requested"] == TARGET
-    assert provenance["generator_failures"] == 0
-    json.dumps(provenance)
-
-
-def interrupt_after(monkeypatch, chunks):
-    left = iter(range(chunks))
-
-    def interrupted(task):
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return store_chunk(task)
-
-    monkeypatch.setattr(run, "store_chunk", interrupted)
-
-
-def test_interrupted_run_goes_on_where_it_was(folder, made, tmp_path, monkeypatch):
-    interrupt_after(monkeypatch, 1)
-    with pytest.raises(SimulationInterrupted):
-        simulate(folder, tmp_path)
-    (kept,) = (tmp_path / ".chunks" / "background").glob("*.safetensors")
-    written = kept.stat().st_mtime_ns
-    monkeypatch.setattr(run, "store_chunk", store_chunk)
-    assert same(simulate(folder, tmp_path, keep_chunks=True)["background"].path, made.path)
-    assert kept.stat().st_mtime_ns == written
-
-
-def test_kept_chunks_serve_a_larger_run(folder, made, tmp_path):
-    out = shutil.copytree(made.path.parent, tmp_path / "out")
-    files = {p: p.stat().st_mtime_ns for p in (out / ".chunks" / "background").glob("*.safetensors")}
-    assert len(files) * 30 == made.generated
-    with pytest.raises(OutputExistsError, match="holds more events"):
-        simulate(folder, out, 1)
-    assert same(out / "background.root", made.path)
-    larger = simulate(folder, out, made.selected + 1, keep_chunks=True)["background"]
-    assert larger.selected > made.selected
-    assert all(p.stat().st_mtime_ns == written for p, written in files.items())
-    assert simulate(folder, out, made.selected + 1)["background"].reused
+def test_stored_chunks_and_workers_do_not_change_the_events(folder, made, tmp_path):
+    run(folder, tmp_path, 1, keep_chunks=True)
+    (tmp_path / "background.root").unlink()
+    again = run(folder, tmp_path, workers=2)["background"]
+    first, second = events_of(made.path), events_of(again.path)
+    assert all(ak.array_equal(first[name], second[name]) for name in first.fields)
+    assert read_provenance(again.path) == read_provenance(made.path)
 
 
 def test_the_signal_marks_the_quarks_of_the_tops(folder, tmp_path):
-    signal = simulate(folder, tmp_path, 5, samples=["signal"])["signal"]
+    signal = run(folder, tmp_path, 5, samples=["signal"])["signal"]
     events = events_of(signal.path)
     assert 2 < ak.mean(ak.sum(events.Jet_fromTop, axis=1)) <= 6
     assert set(np.unique(events.genWeight)) == {
@@ -196,7 +140,7 @@ def test_a_slice_that_nothing_of_survives_is_refused(tmp_path):
     content = helpers.quick(helpers.part(300, 450, 30), helpers.part(30, 31, 2))
     folder = helpers.write_settings(tmp_path / "settings", content)
     with pytest.raises(SimulationError, match="slice 'pT-hat 30-31': no event survived the veto"):
-        simulate(folder, tmp_path / "out", 1)
+        run(folder, tmp_path / "out", 1)
 
 
 @pytest.mark.parametrize(
@@ -207,48 +151,10 @@ def test_a_chunk_without_selected_events(tmp_path, changes, counts):
     content = helpers.quick(helpers.part(300, 450, 20))
     for key, values in changes.items():
         content[key] |= values
-    config = MultijetConfig.model_validate(content)
-    commands = {"commands": (helpers.SHIPPED / "background.cmnd").read_text()}
-    sample = config.samples["background"].model_copy(update=commands)
-    config = config.model_copy(update={"samples": {"background": sample}})
-    task = ChunkTask(config, "background", 0, tmp_path / "chunk.safetensors")
-    chunk = make_chunk(task)
+    task = ChunkTask(helpers.simulation(content), 0, tmp_path / "chunk.safetensors")
+    chunk = task.simulation.make(0)
     assert chunk.selected == 0
     assert chunk.columns["Jet.pt"].dtype == np.float32
     assert counts is None or chunk.cutflow.counts.tolist() == counts
     assert store_chunk(task) == 0
-    assert load_chunk(task).cutflow.counts.tolist() == chunk.cutflow.counts.tolist()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"events": 0}, "events must be at least 1, got 0"),
-        ({"samples": ["tt"]}, "no sample 'tt' in the settings; there are signal, background"),
-        ({"workers": 0}, "workers must be at least 1"),
-    ],
-)
-def test_wrong_arguments(folder, tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
-        simulate(folder, tmp_path, **options)
-
-
-FOLDER = Path(run.__file__).parent
-
-
-def imported(path, seen):
-    """Modules of the simulation that ``path`` imports, directly or not."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hepxai.simulate."):
-            name = node.module.removeprefix("hepxai.simulate.")
-            if name not in seen:
-                seen.add(name)
-                imported(FOLDER.parent / f"{name.replace('.', '/')}.py", seen)
-    return seen
-
-
-def test_every_module_that_makes_events_is_hashed():
-    hashed = {f"multijet.{name}" for name in run._SOURCES} | set(run._SHARED)
-    # Settings are hashed by their values; of chunk, leptons, selection ... only the cut flow's class is used.
-    aside = {"config", "multijet.config", "chunk", "selection", "reconstruction", "leptons"}
-    assert imported(FOLDER / "chunk.py", {"multijet.chunk"}) - aside == hashed
+    assert load_chunk(task.path).cutflow.counts.tolist() == chunk.cutflow.counts.tolist()

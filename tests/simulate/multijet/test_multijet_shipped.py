@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import uproot
 
+from hepxai.core.fingerprint import fingerprint
 from hepxai.datasets import DatasetCard, read
 from hepxai.simulate import read_provenance
-from hepxai.simulate.config import digest
-from hepxai.simulate.multijet.chunk import ChunkTask, make_chunk
+from hepxai.simulate.multijet.simulation import Multijet
 
-CONFIG = helpers.shipped_config()
+SETTINGS = helpers.shipped_settings()
 
 
 @pytest.fixture(scope="module", params=["signal", "background"])
@@ -27,7 +27,7 @@ def sample(request):
 def test_made_by_the_shipped_settings(sample):
     name, events = sample
     provenance = read_provenance(helpers.SHIPPED / f"{name}.root")
-    assert provenance["parts"]["settings"] == digest(CONFIG.settings_of(name))
+    assert provenance["parts"]["settings"] == fingerprint(SETTINGS.settings_of(name))
     assert provenance["selected"] == len(events) >= 3000
 
 
@@ -37,11 +37,11 @@ def test_small_enough_to_ship():
 
 def test_selection_holds(sample):
     _, events = sample
-    assert ak.all(events.nJet >= CONFIG.selection.jets_min)
-    assert ak.all(events["HT"] > CONFIG.selection.ht_min)
+    assert ak.all(events.nJet >= SETTINGS.selection.jets_min)
+    assert ak.all(events["HT"] > SETTINGS.selection.ht_min)
     np.testing.assert_allclose(events.HT, ak.sum(events.Jet_pt, axis=1), rtol=1e-5)
-    assert ak.all(events.Jet_pt >= CONFIG.detector.jet.pt_min)
-    assert ak.all(abs(events.Jet_eta) <= CONFIG.detector.jet.abs_eta_max)
+    assert ak.all(events.Jet_pt >= SETTINGS.detector.jet.pt_min)
+    assert ak.all(abs(events.Jet_eta) <= SETTINGS.detector.jet.abs_eta_max)
     assert ak.all(events.Jet_pt[:, :-1] >= events.Jet_pt[:, 1:])
 
 
@@ -59,7 +59,7 @@ def test_scores_tell_flavours_apart(sample):
     hadron = ak.to_numpy(ak.flatten(events.Jet_hadronFlavour))
     btag, qgl = (ak.to_numpy(ak.flatten(events[f"Jet_{k}"])) for k in ("btag", "qgl"))
     for code, low, high in ((5, 0.72, 0.82), (4, 0.12, 0.23), (0, 0.004, 0.018)):
-        assert low < np.mean(btag[hadron == code] > CONFIG.detector.btag.threshold) < high
+        assert low < np.mean(btag[hadron == code] > SETTINGS.detector.btag.threshold) < high
     light = (parton >= 1) & (parton <= 3) & (hadron == 0)
     assert 0.7 < separation(qgl[light], qgl[parton == 21]) < 0.85
 
@@ -107,7 +107,7 @@ def test_the_shipped_events_can_be_made_again(sample):
     if shipped != {package: version(package) for package in shipped}:
         pytest.skip("other package versions than those that made the shipped sample")
     index = {"signal": 0, "background": 3}[name]
-    made = make_chunk(ChunkTask(CONFIG, name, index, helpers.SHIPPED)).columns
+    made = Multijet(SETTINGS, name).make(index).columns
     first = events[events.luminosityBlock == index + 1]
     assert first.event.tolist() == made["event"].tolist()
     for column in ("HT", "Jet_pt", "Jet_btag", "Jet_qgl", "Jet_emEF", "Jet_nConstituents", "Jet_fromTop"):

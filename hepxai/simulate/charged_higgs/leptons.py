@@ -1,4 +1,4 @@
-"""Electrons and muons as the detector sees them: dressed, found, smeared, isolated."""
+"""Electrons and muons: dressed, identified, smeared, isolated."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.core.jagged import IntArray
+from hepxai.simulate.charged_higgs.settings import Lepton
 from hepxai.simulate.collection import BoolArray, Collection, FloatArray, close_pairs, nearest
-from hepxai.simulate.config import Lepton
 from hepxai.simulate.generator import EventRecord
 from hepxai.simulate.response import efficiency, relative_resolution, smearing
 from hepxai.simulate.truth import ELECTRON, MUON, PHOTON, comes_from
 
 _MASS = {ELECTRON: 0.000510999, MUON: 0.1056584}  # GeV
 
-# Leptons this much below the cut are followed too: resolution can lift them above it.
+# Leptons this far below the cut are considered too: resolution can lift them above it.
 _MARGIN = 0.7
 
 
 @dataclass(frozen=True)
 class FoundLeptons:
-    """Selected leptons of one flavour, and what happened to the particles behind them.
+    """Selected leptons of one flavour, and masks of the particles behind them.
 
     ``used`` marks the particles that became part of a selected lepton, ``lost`` those that left no trace.
     """
@@ -54,12 +54,13 @@ def find_leptons(
     index = np.flatnonzero(is_lepton & (particles["pt"] > _MARGIN * lepton.pt_min))
     bare = particles.take(index).adding(place=index)
     dressed, photon, owner = _dress(bare, particles, lepton.dressing_cone)
-    found = rng.random(len(bare)) < efficiency(dressed["pt"], lepton.efficiency)
+    identified = rng.random(len(bare)) < efficiency(dressed["pt"], lepton.efficiency)
     measured = _measure(dressed, lepton, rng, pdg)
     measured = measured.adding(pfRelIso=_isolation(measured, particles, lepton, photon, taken))
-    good = found & (measured["pt"] > lepton.pt_min) & (measured["pfRelIso"] < lepton.isolation.maximum)
+    good = identified & (measured["pt"] > lepton.pt_min) & (measured["pfRelIso"] < lepton.isolation.maximum)
     used = _mask(len(particles), np.concatenate([index[good], photon[good[owner]]]))
-    lost = _mask(len(particles), index[~found]) | _beyond(particles, pdg, lepton)
+    beyond = (np.abs(particles["id"]) == pdg) & (np.abs(particles["eta"]) >= lepton.abs_eta_max)
+    lost = _mask(len(particles), index[~identified]) | beyond
     # An electron that fails its identification still heats the calorimeter; a muon that does leaves nothing.
     lost = lost if pdg == MUON else np.zeros_like(lost)
     return FoundLeptons(measured.take(good).pt_ordered(), used, lost)
@@ -71,17 +72,12 @@ def _mask(size: int, index: IntArray) -> BoolArray:
     return mask
 
 
-def _beyond(particles: Collection, pdg: int, lepton: Lepton) -> BoolArray:
-    outside = np.abs(particles["eta"]) >= lepton.abs_eta_max
-    return np.asarray(outside & (np.abs(particles["id"]) == pdg))
-
-
 def _dress(bare: Collection, particles: Collection, cone: float) -> tuple[Collection, IntArray, IntArray]:
     photons = np.flatnonzero(particles["id"] == PHOTON)
     lepton, photon, distance = close_pairs(bare, particles.take(photons), cone)
     # A photon close to two leptons belongs to the nearer one.
-    chosen = nearest(photon, distance)
-    owner, place = lepton[chosen], photons[photon[chosen]]
+    closest = nearest(photon, distance)
+    owner, place = lepton[closest], photons[photon[closest]]
     pt = bare["pt"] + np.bincount(owner, weights=particles["pt"][place], minlength=len(bare))
     return bare.adding(pt=pt), place, owner
 

@@ -1,15 +1,21 @@
-"""Settings of the muon spectrometer, read from ``simulate.yaml``; GeV, metres, tesla."""
+"""Settings of the muon spectrometer; GeV, metres, tesla."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from hepxai.simulate.config import Fraction, NonNegative, Positive, Production, Settings, read_settings
+from hepxai.simulate.settings import (
+    Fraction,
+    NonNegative,
+    Positive,
+    Production,
+    Sample,
+    Settings,
+    rising,
+)
 
 
 def _sums_to_one(shares: tuple[float, ...]) -> tuple[float, ...]:
@@ -18,34 +24,27 @@ def _sums_to_one(shares: tuple[float, ...]) -> tuple[float, ...]:
     return shares
 
 
-def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
-    if any(a >= b for a, b in pairwise(values)):
-        raise ValueError("the values must rise from one to the next")
-    return values
-
-
 Shares = Annotated[tuple[Fraction, ...], Field(min_length=1), AfterValidator(_sums_to_one)]
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
-Radii = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_rising)]
+Range = Annotated[tuple[float, float], AfterValidator(rising)]
+Radii = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(rising)]
 
 
-class Sample(Settings):
-    """One output file: run number, and the share of events with 0, 1 and 2 muons."""
+class MuonSample(Sample):
+    """Share of events with 0, 1 and 2 muons."""
 
-    run: Annotated[int, Field(ge=1, lt=2**32)]
     fractions: Annotated[Shares, Field(max_length=3)]
 
 
 class MuonGun(Settings):
     """Flat ranges of pt (GeV) and eta, share of positive charge."""
 
-    pt: Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+    pt: Annotated[tuple[Positive, Positive], AfterValidator(rising)]
     eta: Range
     positive: Fraction
 
 
 class Shell(Settings):
-    """What lies between two radii."""
+    """Annulus between two radii, m."""
 
     inner_radius: Positive
     outer_radius: Positive
@@ -72,14 +71,14 @@ class Toroid(Shell):
 
 
 class CrossTalk(Settings):
-    """Chance of one more strip, 2 to ``reach`` strips beyond an edge of the muon's cluster."""
+    """Probability of one more strip, 2 to ``reach`` strips beyond an edge of the muon's cluster."""
 
     probability: Fraction
     reach: Annotated[int, Field(ge=2)]
 
 
 class Layers(Settings):
-    """Radii (m) and strips of the layers, and how they answer to a muon."""
+    """Radii (m) and strips of the layers, and their response to a muon."""
 
     radii: Radii
     strips: Annotated[int, Field(ge=1, lt=2**15)]
@@ -90,7 +89,7 @@ class Layers(Settings):
 
 
 class Noise(Settings):
-    """Chance of every strip to fire alone in an event."""
+    """Probability of every strip to fire alone in an event."""
 
     strip_probability: Fraction
 
@@ -103,13 +102,12 @@ class Background(Settings):
     layer_weights: tuple[NonNegative, ...]
 
 
-class SpectrometerConfig(Production):
+class SpectrometerSettings(Production):
     """Everything that determines the muon patterns."""
 
     kind: Literal["spectrometer"]
-    seed: Annotated[int, Field(ge=0)]
     chunk_events: Annotated[int, Field(ge=1, le=100_000)]
-    samples: dict[str, Sample] = Field(min_length=1)
+    samples: dict[str, MuonSample] = Field(min_length=1)
     muon: MuonGun
     calorimeter: Calorimeter
     toroid: Toroid
@@ -126,21 +124,3 @@ class SpectrometerConfig(Production):
         if face > min(self.layers.radii[0], self.toroid.inner_radius):
             raise ValueError(f"the layers and the toroid must lie outside the calorimeter, r > {face} m")
         return self
-
-
-def load_spectrometer(path: str | Path, *, seed: int | None = None) -> SpectrometerConfig:
-    """Read and validate the settings of a muon spectrometer.
-
-    Parameters
-    ----------
-    path : path
-        A YAML file, or a folder that holds ``simulate.yaml``.
-    seed : int, optional
-        Replaces the seed of the file.
-
-    Raises
-    ------
-    ConfigError
-        Naming the file, the key, what was found and what is wrong with it.
-    """
-    return read_settings(path, SpectrometerConfig, seed=seed)[1]

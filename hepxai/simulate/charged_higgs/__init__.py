@@ -1,0 +1,1 @@
+"""Charged-Higgs events: t tbar with H+ -> W A, A -> mu mu, and a background with a similar final state."""
