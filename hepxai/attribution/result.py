@@ -62,6 +62,10 @@ class Attribution:
         Figures of merit stored with the map (median relative residual, fidelity …).
     concerns : tuple of str
         A sentence for each check that is bad.
+    title, short_title : str
+        Name of the method in words, and the same where there is little room.
+    unit : str
+        Unit of the values.
     """
 
     values: NDArray[np.floating]
@@ -78,6 +82,9 @@ class Attribution:
     error: NDArray[np.float64] | None = None
     checks: Mapping[str, float] = field(default_factory=dict)
     concerns: tuple[str, ...] = ()
+    title: str = ""
+    short_title: str = ""
+    unit: str = "logit"
 
     def __post_init__(self) -> None:
         if self.values.ndim != len(self.axes):

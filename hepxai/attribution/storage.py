@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ENDS = ("src", "dst", "offsets")
 COLUMNS = ("values", "self_values", "residual", "output_change", "error")
+TEXTS = ("axes", "method", "target", "concerns", "title", "short_title", "unit")
 
 
 def awkward(attribution: Attribution) -> ak.Array:
@@ -70,7 +71,7 @@ def save(attribution: Attribution, path: str | Path) -> None:
     }
     if attribution.pairs is not None:
         tensors |= {f"pairs.{end}": getattr(attribution.pairs, end) for end in ENDS}
-    kept = {name: getattr(attribution, name) for name in ("axes", "method", "target", "concerns")}
+    kept = {name: getattr(attribution, name) for name in TEXTS}
     kept |= {name: dict(getattr(attribution, name)) for name in ("labels", "settings", "checks")}
     kept["events"] = fingerprint(attribution.events)
     known = {k: v for k, v in tensors.items() if v is not None}
