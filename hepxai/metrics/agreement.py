@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.attribution.reductions import edge_keys, finite, pairs_of, reduced, short_name
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, offsets_from_counts, row_sum
 from hepxai.metrics.ranking import Places, rank_correlation
-from hepxai.metrics.reductions import Array, edge_keys, finite, pairs_of, reduced
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,9 @@ class AgreementMatrix:
         ``[method, method]``; 1 ± 0 on the diagonal of ``mean``.
     left_out : ndarray of int64, shape [method, method]
     caveat : str, optional
-        What must be said beside these numbers; those of the maps.
+        Concerns about the maps, to be printed beside these numbers.
+    titles : tuple of str
+        Short names of the methods in words, where they are known.
     """
 
     methods: tuple[str, ...]
@@ -155,6 +157,7 @@ class AgreementMatrix:
     chance: Estimate
     left_out: IntArray
     caveat: str | None = None
+    titles: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         apart = self.mean.value[np.triu_indices(len(self.methods), 1)]
@@ -185,7 +188,8 @@ def agreement_matrix(
             for table, one in ((mean, found.mean), (chance, found.chance)):
                 table.value[at], table.error[at] = one.value, one.error
     caveats = dict.fromkeys(m.caveat for m in maps.values() if m.caveat is not None)
-    return AgreementMatrix(names, mean, chance, left_out, "; ".join(caveats) or None)
+    titles = tuple(short_name(m, name) for name, m in maps.items())
+    return AgreementMatrix(names, mean, chance, left_out, "; ".join(caveats) or None, titles)
 
 
 def agreement_of(per_event: Array, chance: Array, weight: Array) -> Agreement:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate, effective, ratio_mean, share
+from hepxai.core.estimate import Array, Estimate, effective, ratio_mean, share
 from hepxai.events import SPLITS, Events
 
-Array = NDArray[np.float64]
 WORKING_POINTS = (0.3, 0.5, 0.7, 0.9)
 
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate
+from hepxai.attribution.reductions import finite, labels_of, short_name
+from hepxai.core.estimate import Array, Estimate
 from hepxai.metrics.agreement import Agreement, AgreementMatrix, agreement_of, same_events
 from hepxai.metrics.importance import Importance
 from hepxai.metrics.ranking import rank_correlation
-from hepxai.metrics.reductions import Array, finite, labels_of
 
 TOYS = 500
 
@@ -30,13 +30,17 @@ class Ranking:
     value, error : ndarray of float64, shape [N]
         An error that is not known is NaN.
     what : str
-        What the numbers are, with their unit.
+        Name of the numbers, with their unit.
+    method, short_title : str
+        Those of the attribution that was ranked.
     """
 
     names: tuple[str, ...]
     value: Array
     error: Array
     what: str
+    method: str = ""
+    short_title: str = ""
 
     @staticmethod
     def of(found: Importance | Attribution, where: NDArray[np.bool_] | None = None) -> Ranking:
@@ -57,8 +61,9 @@ class Ranking:
         used = found.events.weight if where is None else found.events.weight[where]
         if len(used) and not np.isfinite(size.value).all():
             raise ValueError(f"columns cannot be ranked: the weights of the {len(used)} events sum to zero")
-        what = f"mean |attribution| to {found.target} [{found.settings.get('unit', 'logit')}]"
-        return Ranking(labels_of(found, axis), size.value, size.error, what)
+        what = f"mean |attribution| to {found.target} [{found.settings.get('unit', found.unit)}]"
+        names = labels_of(found, axis)
+        return Ranking(names, size.value, size.error, what, found.method, found.short_title)
 
     def order(self) -> NDArray[np.int64]:
         """Places of the names, the most important first."""
@@ -117,7 +122,8 @@ def ranking_agreement(rankings: Mapping[str, Ranking], *, seed: int = 0) -> Agre
     np.fill_diagonal(error, 0.0)
     nothing = np.zeros_like(error)
     chance = Estimate(nothing, nothing, np.nan)
-    return AgreementMatrix(methods, Estimate(found[0], error, np.nan), chance, nothing.astype(np.int64))
+    mean, titles = Estimate(found[0], error, np.nan), tuple(short_name(r, m) for m, r in rankings.items())
+    return AgreementMatrix(methods, mean, chance, nothing.astype(np.int64), None, titles)
 
 
 def _correlations(toys: NDArray[np.float64]) -> Array:

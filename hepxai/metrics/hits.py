@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, distinct
 from hepxai.events import Events
 
 Mask = NDArray[np.bool_]
-Array = NDArray[np.float64]
 
 
 def lit_pixels(events: Events, where: Mask | None = None) -> tuple[IntArray, IntArray, IntArray, IntArray]:

@@ -11,9 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from hepxai.core.estimate import Estimate
-
-Array = NDArray[np.float64]
+from hepxai.core.estimate import Array, Estimate
 
 
 @dataclass(frozen=True)

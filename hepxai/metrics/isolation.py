@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.attribution import Attribution, Pairs
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.attribution.reductions import at_edges, finite, in_focus, pairs_of, reduced, whole_pairs
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, row_sum
-from hepxai.metrics.reductions import Array, at_edges, finite, in_focus, pairs_of, reduced, whole_pairs
 
 
 def pair_mean(attribution: Attribution, pair: tuple[str, str]) -> Estimate:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.metrics.binning import bin_of
-from hepxai.metrics.reductions import Array
+from hepxai.core.binning import bin_of
+from hepxai.core.estimate import Array
 
 
 def log_likelihood_ratio(

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate, effective, ratio_mean
-from hepxai.metrics.binning import bin_of
+from hepxai.core.binning import bin_of
+from hepxai.core.estimate import Array, Estimate, effective, ratio_mean
 from hepxai.metrics.classification import need_numbers
-
-Array = NDArray[np.float64]
 
 WINDOW = (7.0, 13.0)
 """True pt of the spread, GeV: that of the study which the figures are compared with."""

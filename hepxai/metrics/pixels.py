@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.attribution.reductions import finite
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, distinct, offsets_from_counts, row_sum
 from hepxai.events import Events
 from hepxai.metrics.agreement import Agreement, agreement_of, same_events
 from hepxai.metrics.hits import lit_pixels
 from hepxai.metrics.ranking import Places, rank_correlation
-from hepxai.metrics.reductions import Array, finite
 
 CHUNK = 512
 """Events whose pixels are all sorted at a time."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Array, Estimate
 from hepxai.core.jagged import IntArray
 from hepxai.metrics.classification import fraction_below
-from hepxai.metrics.reductions import Array
 
 Flags = NDArray[np.bool_]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean
-from hepxai.metrics.binning import bin_of, equal_bins
+from hepxai.attribution.reductions import reduced
+from hepxai.core.binning import bin_of, equal_bins
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.metrics.null import NullDistribution, random_signs
-from hepxai.metrics.reductions import Array, reduced
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def profile(score: Array, observer: Array, weight: Array, edges: Array) -> Profi
     score, observer, weight : ndarray, shape [E]
         Weights are signed. NaN in the observer leaves an event out, and counts it.
     edges : ndarray, shape [B+1]
-        Increasing; the last bin includes its upper edge. `hepxai.metrics.binning.equal_bins` makes them.
+        Increasing; the last bin includes its upper edge. `hepxai.core.binning.equal_bins` makes them.
     """
     position = bin_of(observer, edges)
     rows = [np.flatnonzero(position == b) for b in range(len(edges) - 1)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray, parents, row_sum
-from hepxai.metrics.reductions import Array
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.events import SPLITS, Events, Schema
 from hepxai.metrics.momentum import THRESHOLD, WINDOW, momentum_merit
 
-Array = NDArray[np.float64]
 Figures = dict[str, Estimate]
 
 

@@ -18,13 +18,12 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import is_directed, is_relative, pairs_of, quantity, reduced, whole_pairs
 from hepxai.core.formatting import general, observer_name, symbol
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
-from hepxai.metrics.reductions import is_directed, pairs_of, reduced, whole_pairs
-from hepxai.plots.labels import label_centres
-from hepxai.plots.means import is_relative, quantity, scale_of
-from hepxai.plots.plane import SEAM, Place, View
+from hepxai.plots.matrices import scale_of
+from hepxai.plots.plane import SEAM, Place, View, label_centres
 from hepxai.plots.style import (
     FAINT,
     INK,

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
+from hepxai.core.estimate import Array
 from hepxai.metrics.momentum import TurnOn
 from hepxai.plots.histograms import fitting_bins, normalised, signed_histogram
 from hepxai.plots.style import FAINT, INK, axes_or_new, class_look, escape_label, legend_above, styled
-
-Array = NDArray[np.float64]
 
 
 @styled

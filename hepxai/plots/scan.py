@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FixedLocator, NullLocator
-from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Array, Estimate
 from hepxai.core.formatting import measured
 from hepxai.plots.style import (
     BLUE,
@@ -30,7 +29,6 @@ from hepxai.plots.style import (
     styled,
 )
 
-Array = NDArray[np.float64]
 SEED_MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
 SCALE = "viridis"
 PATCH = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import OutOfRangeWarning
+from hepxai.core.estimate import Array, OutOfRangeWarning
 from hepxai.core.formatting import measured
 from hepxai.events import SPLITS, Events, Schema
 from hepxai.metrics.classification import both_classes, rejection, roc
-from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
+from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
 from hepxai.plots.style import (
     INK,
     SPLIT_COLOURS,

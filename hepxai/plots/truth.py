@@ -1,4 +1,4 @@
-"""How well each method finds the true particles or pairs."""
+"""Figures of merit of methods that should find the true particles or pairs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 
+from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import Estimate
-from hepxai.core.formatting import short_method
 from hepxai.metrics.truth import TruthFinding, TruthSlices
 from hepxai.plots.style import INK, add_footnote, axes_or_new, class_look, escape_label, legend_above, styled
 
@@ -21,7 +21,7 @@ NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
 def truth_finding(
     found: Mapping[str, TruthFinding], *, measure: Measure = "auroc", ax: Axes | None = None
 ) -> Axes:
-    """Figure of merit of each method, per event and pooled, with errors and what chance gives.
+    """Figure of merit of each method, per event and pooled, with errors and the value by chance.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def truth_finding(
     for shift, kind in ((0.13, "per event"), (-0.13, "pooled")):
         points = [_measured(f, measure, kind) for f in found.values()]
         _points(ax, points, rows + shift, kind)
-    ax.set_yticks(rows, [escape_label(short_method(m), 28) for m in found])
+    ax.set_yticks(rows, [escape_label(short_name(f, m), 28) for m, f in found.items()])
     ax.tick_params(axis="y", which="both", length=0)
     ax.set(xlabel=f"{NAMES[measure]} for the truth", ylim=(-0.6, max(len(found), 1) - 0.4))
     ax.margins(x=0.08)
@@ -79,16 +79,15 @@ def truth_slices(
     found : mapping
         ``method → TruthSlices``, all with the same edges.
     xlabel : str
-        What was sliced in, with its unit.
+        Name of the quantity of the bins, with its unit.
     measure : str
         "auroc" or "average_precision".
     """
     ax = axes_or_new(ax)
     for i, (method, slices) in enumerate(found.items()):
         shift = 0.1 * np.diff(slices.edges).min() * (i - 0.5 * (len(found) - 1))
-        _slice_points(
-            ax, slices, measure, shift, class_look(i) | {"label": escape_label(short_method(method))}
-        )
+        name = short_name(slices.found[0], method) if slices.found else method
+        _slice_points(ax, slices, measure, shift, class_look(i) | {"label": escape_label(name)})
     ax.plot([], [], color=INK, lw=1, ls=":", label="chance")
     ax.set(xlabel=escape_label(xlabel), ylabel=f"{NAMES[measure]}, mean over events")
     ax.margins(x=0, y=0.12)

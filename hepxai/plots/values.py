@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import quantity
+from hepxai.core.binning import bin_of, equal_bins, resolving_bins
+from hepxai.core.estimate import Array
 from hepxai.core.formatting import common_power, scaled
-from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
 from hepxai.metrics.columns import Ranking
 from hepxai.metrics.profile import profile
+from hepxai.plots.bars import name_rows
 from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram
-from hepxai.plots.means import quantity
 from hepxai.plots.profiles import score_profile
 from hepxai.plots.style import (
     INK,
@@ -31,9 +33,7 @@ from hepxai.plots.style import (
     styled,
     wrapped,
 )
-from hepxai.plots.tables import name_rows
 
-Array = NDArray[np.float64]
 POINTS = 2000
 """Points that are drawn for a column or a class: more cover each other, and make large files."""
 SLICES = 120

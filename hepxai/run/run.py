@@ -52,6 +52,7 @@ from hepxai.training import History, fit
 
 SHARD = 1024
 """Events between two saves of an explanation."""
+CARDS = ("dataset.yaml", "model.yaml")
 STEPS = "steps.json"
 """Steps of path integrals, by method and settings asked for: the same for any part of the events."""
 IDENTITY = ("file", "entry", "split", "run", "luminosity_block", "event", "label")
@@ -282,6 +283,10 @@ class Run:
         found: dict[str, dict[str, dict[str, float]]] = read_json(self._made("metrics.json", "train"))
         return found
 
+    def cards(self) -> dict[str, str]:
+        """Name and YAML text of both cards, which fully determine the run."""
+        return {name: (self.folder / name).read_text(encoding="utf-8") for name in CARDS}
+
     def provenance(self) -> dict[str, Any]:
         """Versions, inputs with their hashes, seeds and split."""
         found: dict[str, Any] = json.loads(self._made("provenance.json", "train").read_text())
@@ -367,7 +372,7 @@ class Run:
             "seed": self.card.training.seed,
             "inputs": self.reading.inputs(),
             "split": {s: int((events.split == i).sum()) for i, s in enumerate(SPLITS)},
-            "cards": {n: sha256(self.folder / n) for n in ("dataset.yaml", "model.yaml")},
+            "cards": {n: sha256(self.folder / n) for n in CARDS},
         }
 
     def _made(self, name: str, step: str) -> Path:

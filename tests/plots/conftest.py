@@ -30,7 +30,7 @@ def make_attention(events, seed=0):
     raw = make_pair_map(events, seed, heads=2, method="attention")
     weight = np.exp(raw.values)
     total = np.stack([np.bincount(raw.pairs.dst, w, events.n_particles) for w in weight[:, 0].T], axis=1)
-    return raw.replace(values=weight / total[raw.pairs.dst][:, None])
+    return raw.replace(values=weight / total[raw.pairs.dst][:, None], unit="")
 
 
 def make_node_map(events):

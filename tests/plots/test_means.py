@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 
 from hepxai.attribution import Attribution, Pairs
-from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
-from hepxai.metrics.reductions import in_focus, reduced
-from hepxai.plots.means import (
-    focus_means,
+from hepxai.attribution.means import bin_means, focus_means, pair_means, type_means
+from hepxai.attribution.reductions import (
+    in_focus,
     layers,
-    pair_means,
-    profile,
     quantity,
+    reduced,
     reference_value,
     relative_to_uniform,
-    scale_of,
     sums_to_one,
-    type_means,
 )
+from hepxai.core.binning import bin_of, equal_bins, resolving_bins
+from hepxai.plots.matrices import scale_of
 
 
 def test_pair_means_are_selected_populations(toy, pair_map):
@@ -104,7 +102,7 @@ def test_profile_leaves_nan_out(toy, pair_map):
     observer = found.events.observers["mass_mumu"].copy()
     observer[::4] = np.nan
     edges = equal_bins(observer, 4)
-    means = profile(found, observer, edges)
+    means = bin_means(found, observer, edges)
     inside = (observer >= edges[1]) & (observer < edges[2]) & (found.events.label == 0)
     slow = found.population(inside)
     assert (means.value[0, 1], means.error[0, 1]) == (slow.value, slow.error)

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 
-Array = NDArray[np.float64]
 SPARE = 0.05
 """Share of a layer's conductance that the neurons to be spared may carry together."""
 SIGMA = 2.0

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import as_arrays
-from hepxai.core.formatting import general, short_method
+from hepxai.core.formatting import general
 from hepxai.metrics.pixels import LitPixels
-from hepxai.plots.hits import hit_display
-from hepxai.plots.images import attribution_image, unit_of, window
+from hepxai.plots.images import attribution_image, hit_display, target_unit, window
 from hepxai.plots.style import (
     CLASS_COLOURS,
     INK,
@@ -62,10 +62,9 @@ def convergence_figure(
         columns = first.events.image_layout().shape[2]
         top.set(xlim=window(LitPixels.lit(first.events[[event]], truth), columns, zoom))
         for ax, (name, found) in zip(others, maps.items(), strict=True):
-            said = None if predicted is None else predicted.get(name)
-            attribution_image(
-                found, event, truth=truth, zoom=zoom, title=_caption(name, found, event, said), ax=ax
-            )
+            prediction = None if predicted is None else predicted.get(name)
+            title = _caption(name, found, event, prediction)
+            attribution_image(found, event, truth=truth, zoom=zoom, title=title, ax=ax)
         for ax in axes[:-1, 0]:
             ax.set(xlabel="")
             ax.tick_params(axis="x", labelbottom=False)
@@ -73,10 +72,10 @@ def convergence_figure(
 
 
 def _caption(name: str, found: Attribution, event: int, predicted: float | None) -> str:
-    unit = unit_of(found)
+    unit = target_unit(found)
     end = f" {unit}" if unit else ""
-    shown = short_method(name)
-    parts = [shown if shown.endswith(found.target) else f"{shown}, {found.target}"]
+    method = short_name(found, name)
+    parts = [method if method.endswith(found.target) else f"{method}, {found.target}"]
     if predicted is not None:
         parts.append(f"predicted {general(predicted, 3)}{end}")
     if found.target in found.events.schema.targets:
@@ -93,7 +92,7 @@ def truth_shares(
 
     Parameters
     ----------
-    found : Convergence
+    found : MethodComparison
         With bins.
     quantity : str
         What the bins are of, with its unit.
@@ -103,13 +102,11 @@ def truth_shares(
         raise ValueError("no bins: compare with quantity and edges")
     ax = axes_or_new(ax)
     middle, half = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges) / 2
-    for i, method in enumerate(found.methods):
+    for i, (method, title) in enumerate(zip(found.methods, found.rank.titles, strict=True)):
         value, error = as_arrays([getattr(part.shares[method], what) for part in found.bins])
         shift = 1.2 * half * ((i + 0.5) / len(found.methods) - 0.5)
         look = class_look(i) | ({"mfc": "white"} if i >= len(CLASS_COLOURS) else {})
-        ax.errorbar(
-            middle + shift, value, error, ls="", ms=6, label=escape_label(short_method(method)), **look
-        )
+        ax.errorbar(middle + shift, value, error, ls="", ms=6, label=escape_label(title), **look)
     chance = [part.shares[found.methods[0]].chance for part in found.bins]
     ax.stairs(as_arrays(chance)[0], found.edges, color=INK, ls="--", lw=1.2, label="all hits alike")
     where = "hits" if what == "among_hits" else "image"

@@ -1,4 +1,4 @@
-"""Several methods on the same images, side by side, and whether they agree."""
+"""Several methods on the same images: their maps, and their agreement."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.binning import bin_of
 from hepxai.events import Events
 from hepxai.explainers.base import explain
 from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix
-from hepxai.metrics.binning import bin_of
 from hepxai.metrics.pixels import TruthShare, hit_rank_agreement, top_pixel_agreement, truth_share
 from hepxai.models.protocols import Model
 
@@ -26,7 +26,7 @@ def compare_methods(
 ) -> dict[str, Attribution]:
     """Explain the same events with several methods.
 
-    Maps of other models can be put beside them: ``converge(cnn, …) | converge(tree, …)``.
+    Maps of other models can be put beside them: ``compare_methods(cnn, …) | compare_methods(tree, …)``.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class MethodComparison:
     k : int
     edges : ndarray, optional
         Of the bins.
-    bins : tuple of Convergence
+    bins : tuple of MethodComparison
         The same in each bin; empty without edges.
     outside : int
         Events in no bin.
@@ -74,7 +74,7 @@ class MethodComparison:
 
     def __repr__(self) -> str:
         size = f", in {len(self.bins)} bins, {self.outside:,} events outside" if self.bins else ""
-        return f"<Convergence: {', '.join(self.methods)}; rank correlation, top {self.k}{size}>"
+        return f"<MethodComparison: {', '.join(self.methods)}; rank correlation, top {self.k}{size}>"
 
     def rows(self) -> Iterator[dict[str, float | str | int]]:
         """Numbers as a table: one row for each method, and each pair of methods, in each bin."""

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.metrics.null import NullDistribution, random_signs
-from hepxai.metrics.reductions import Array
 from hepxai.studies.dependence.distances import absolute_products, absolute_sums
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray
-from hepxai.metrics.reductions import Array
 
 
 def absolute_sums(x: Array, weight: Array) -> Array:

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2, spearmanr
 
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Array, Estimate
 from hepxai.metrics.importance import Importance
 from hepxai.metrics.null import NullDistribution
 
-Array = NDArray[np.float64]
 TOYS = 500
 """Rankings drawn for the error of the rank distance."""
 DRAWS = 4000
