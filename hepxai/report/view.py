@@ -155,7 +155,7 @@ def best_epoch(history: History, monitor: str) -> float | None:
     if not history:
         return None
     by_auc = monitor == "auc" and "valid_auc" in history[0]
-    figures = [real(row["valid_auc"]) if by_auc else -real(row["valid_loss"]) for row in history]
+    figures = [real(row.get("valid_auc")) if by_auc else -real(row["valid_loss"]) for row in history]
     return history[int(np.argmax(np.nan_to_num(figures, nan=-np.inf)))][time_name(history)]
 
 
