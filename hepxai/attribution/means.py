@@ -95,8 +95,8 @@ def particle_groups(events: Events) -> tuple[tuple[str, ...], IntArray]:
 def type_means(attribution: Attribution) -> Means:
     """Mean per particle of each of the `particle_groups` ``[class, particle, ...]``; regular axes stay."""
     names, group = particle_groups(attribution.events)
-    own = group if attribution.pairs is None else group[attribution.pairs.src]
-    parts: Groups = {(i,): attribution.keep(own == i) for i in range(len(names))}
+    group = group if attribution.pairs is None else group[attribution.pairs.src]
+    parts: Groups = {(i,): attribution.keep(group == i) for i in range(len(names))}
     return _stack(attribution, ("particle",), (names,), parts)
 
 
@@ -213,11 +213,11 @@ def _stack(
             continue
         sizes = np.diff(part.offsets)
         for c in range(len(classes)):
-            own = part.events.label == c
-            mean = part.population(own)
+            rows = part.events.label == c
+            mean = part.population(rows)
             at = (c, *group)
             value[at], error[at] = mean.value, mean.error
-            events[at], entries[at] = np.count_nonzero(sizes[own]), sizes[own].sum()
+            events[at], entries[at] = np.count_nonzero(sizes[rows]), sizes[rows].sum()
     regular_labels = tuple(labels_of(attribution, a) for a in attribution.axes[1:])
     return Means(
         ("class", *axes, *attribution.axes[1:]), names + regular_labels, value, error, events, entries

@@ -1,4 +1,4 @@
-"""How well a surrogate repeats the model that it stands for."""
+"""Fidelity of a surrogate to the model."""
 
 from __future__ import annotations
 

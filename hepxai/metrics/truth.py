@@ -21,7 +21,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class TruthFinding:
-    """How well the strongest entries of a map are the true ones.
+    """Figures of merit of a map whose strongest entries should be the true ones.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ class TruthSlices:
 def find_truth_in_slices(
     attribution: Attribution, truth: str, quantity: NDArray[np.number], edges: Array
 ) -> TruthSlices:
-    """How well a map finds the truth in bins of an event quantity.
+    """`find_truth` in bins of an event quantity.
 
     Parameters
     ----------

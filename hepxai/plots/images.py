@@ -82,11 +82,11 @@ def hits_in_rows(
         Names of particles ``[N]`` to tell apart, such as those of the muon and of noise.
     """
     ax = axes_or_new(ax)
-    found = {name: hits_per_row(events, where) for name, where in _sources(events, sources).items()}
-    _points(ax, found, 0)
+    means = {name: hits_per_row(events, where) for name, where in _sources(events, sources).items()}
+    _points(ax, means, 0)
     row, _ = _names(events)
     ax.set(xlabel=row, ylabel="mean number of hits", ylim=(0, None))
-    legend_above(ax, columns=len(found))
+    legend_above(ax, columns=len(means))
     return ax
 
 
@@ -105,11 +105,11 @@ def cluster_size_shares(
         Clusters of this size and larger ones are counted together.
     """
     ax = axes_or_new(ax)
-    found = {n: cluster_shares(events, w, most=most) for n, w in _sources(events, sources).items()}
-    _points(ax, {n: Estimate(100 * e.value, 100 * e.error, e.n_eff) for n, e in found.items()}, 1)
+    shares = {n: cluster_shares(events, w, most=most) for n, w in _sources(events, sources).items()}
+    _points(ax, {n: Estimate(100 * e.value, 100 * e.error, e.n_eff) for n, e in shares.items()}, 1)
     ax.set_xticks(range(1, most + 1), [*map(str, range(1, most)), f"≥ {most}"])
     ax.set(xlabel="hits in a cluster", ylabel="clusters [%]", ylim=(0, None))
-    legend_above(ax, columns=len(found))
+    legend_above(ax, columns=len(shares))
     return ax
 
 
@@ -117,9 +117,9 @@ def _sources(events: Events, sources: Mapping[str, Mask] | None) -> Mapping[str,
     return sources or {"all hits": np.ones(events.n_particles, dtype=np.bool_)}
 
 
-def _points(ax: Axes, found: Mapping[str, Estimate], first: int) -> None:
-    for i, (name, estimate) in enumerate(found.items()):
-        x = np.arange(len(estimate.value)) + first + 0.12 * (i - 0.5 * (len(found) - 1))
+def _points(ax: Axes, estimates: Mapping[str, Estimate], first: int) -> None:
+    for i, (name, estimate) in enumerate(estimates.items()):
+        x = np.arange(len(estimate.value)) + first + 0.12 * (i - 0.5 * (len(estimates) - 1))
         ax.errorbar(x, estimate.value, estimate.error, ls="", ms=6, label=escape_label(name), **class_look(i))
 
 

@@ -1,4 +1,4 @@
-"""Figures of what a method for tables says about a column against the value of that column."""
+"""Attribution to a column against the value of that column."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def value_scatter(
     edges = narrow if whole is None else whole
     power = common_power(float(np.abs(score).max(initial=0.0)))
     score = score * 10.0**-power
-    found = {}
+    profiles = {}
     for c, name in enumerate(events.schema.classes):
         rows = np.flatnonzero((events.label == c) & known)
         if len(rows):
@@ -160,9 +160,9 @@ def value_scatter(
             colour = class_look(c)["color"]
             x = value[few] if whole is None else value[few] + _beside(len(few))
             ax.scatter(x, score[few], s=5, lw=0, alpha=0.25, color=colour, rasterized=True, zorder=1)
-            found[name] = profile(score[rows], value[rows], events.weight[rows], edges)
+            profiles[name] = profile(score[rows], value[rows], events.weight[rows], edges)
     ylabel = scaled(quantity(own), power)
-    score_profile(found, xlabel=_column_label(attribution, feature), ylabel=ylabel, ax=ax)
+    score_profile(profiles, xlabel=_column_label(attribution, feature), ylabel=ylabel, ax=ax)
     ends = robust_edges(value, 1) if whole is None else whole
     ax.set_xlim(ends[0], ends[-1])
     add_footnote(ax, attribution.caveat)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,9 @@ from hepxai.report.section import (
     ERRORS,
     Section,
     Table,
+    agreement_rows,
     capital,
     drawn,
-    entry,
     labelled_histogram,
     population,
     splits_of,
@@ -156,8 +155,4 @@ def leading(view: RunView, top: int = 3) -> Iterator[str]:
 
 def column_agreements(view: RunView) -> Iterator[dict[str, Any]]:
     """Mean rank correlation of every two methods that explain the columns of the same events."""
-    for (first, a), (second, b) in combinations(column_maps(view).items(), 2):
-        if np.array_equal(a.events.entry, b.events.entry) and np.array_equal(a.events.file, b.events.file):
-            agreement = column_agreement(a, b)
-            names = {"first": short_name(a, first), "second": short_name(b, second)}
-            yield names | {"left_out": agreement.left_out} | entry(agreement.mean)
+    yield from agreement_rows({short_name(a, k): a for k, a in column_maps(view).items()}, column_agreement)

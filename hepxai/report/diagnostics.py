@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
 from typing import Any
 
 import hist
@@ -15,12 +14,12 @@ from hepxai.attribution.residuals import relative_residual, residual_checks
 from hepxai.core.formatting import measured, percentage
 from hepxai.explainers import EXPLAINERS
 from hepxai.explainers.path import PathExplainer
-from hepxai.metrics.agreement import rank_agreement
+from hepxai.metrics.agreement import Agreement, rank_agreement
 from hepxai.plots.diagnostics import FIGURES, fidelity_points, residuals
 from hepxai.report.columns import column_agreements
 from hepxai.report.layer_attributions import maps
 from hepxai.report.pixels import pixel_agreements
-from hepxai.report.section import ERRORS, Section, Table, drawn, entry, number, titled
+from hepxai.report.section import ERRORS, Section, Table, agreement_rows, drawn, figures_table, number, titled
 from hepxai.report.view import RunView, fidelity_of
 
 
@@ -88,11 +87,6 @@ def _residual_histogram(attribution: Attribution) -> hist.Hist:
 
 def fidelity_section(view: RunView) -> Section:
     """Fidelity of the surrogate to the model."""
-    names = list(dict.fromkeys(n for row in view.fidelity.values() for n in row))
-    rows = [
-        [FIGURES.get(n, n), *(number(row[n]) if n in row else "–" for row in view.fidelity.values())]
-        for n in names
-    ]
     caption = (
         "The surrogate against the model that it stands for, by split: fraction of events with the same "
         "decision, and of those where the best constant decision is the model's; correlation of the two "
@@ -100,13 +94,14 @@ def fidelity_section(view: RunView) -> Section:
         "rank correlation of the edges of the two inside an event. "
         f"{ERRORS}"
     )
-    size = (7.4, 1.8 + 0.75 * len(names))
+    table = figures_table(f"Fidelity by split. {ERRORS}", view.fidelity, lambda n: FIGURES.get(n, n), number)
+    size = (7.4, 1.8 + 0.75 * len(table.rows))
     figure = drawn("fidelity", caption, lambda ax: fidelity_points(view.fidelity, ax=ax), size)
     return Section(
         "fidelity",
         "Fidelity of the surrogate",
         warnings=[w for key, a in view.explained.items() if fidelity_of(a) for w in view.warnings_about(key)],
-        tables=[Table(f"Fidelity by split. {ERRORS}", ("", *view.fidelity), rows)],
+        tables=[table],
         figures=[figure],
         numbers={s: {n: dict(v) for n, v in row.items()} for s, row in view.fidelity.items()},
     )
@@ -142,9 +137,9 @@ def agreements(view: RunView) -> Iterator[dict[str, Any]]:
     """Mean rank correlation of every two maps over pairs, columns or pixels that explain the same events."""
     yield from column_agreements(view)
     yield from pixel_agreements(view)
-    plain = {layer.short: layer.plain for layer in maps(view, "pair")}
-    for (first, a), (second, b) in combinations(plain.items(), 2):
-        if np.array_equal(a.events.entry, b.events.entry) and np.array_equal(a.events.file, b.events.file):
-            agreement = rank_agreement(a, b, unordered=not (is_directed(a) and is_directed(b)))
-            names = {"first": first, "second": second, "left_out": agreement.left_out}
-            yield names | entry(agreement.mean)
+    pairs = {layer.short: layer.plain for layer in maps(view, "pair")}
+    yield from agreement_rows(pairs, _pair_agreement)
+
+
+def _pair_agreement(a: Attribution, b: Attribution) -> Agreement:
+    return rank_agreement(a, b, unordered=not (is_directed(a) and is_directed(b)))

@@ -23,11 +23,11 @@ OF_TARGETS = "Losses are in units of the spread of each target in the training s
 def samples_section(view: RunView) -> Section:
     """Events, signed weight sums and negative fractions by class and split, and by file."""
     rows, files = list(_groups(view.events)), list(_files(view.events))
-    shown = [[r["class"], r["split"], *_cells(r), f"{r['particles_per_event']:.2f}"] for r in rows]
+    cells = [[r["class"], r["split"], *_cells(r), f"{r['particles_per_event']:.2f}"] for r in rows]
     listed = [[r["file"], f"{r['entries']:,}", *_cells(r)] for r in files]
     columns = ["class", "split", "events", SUMS, "negative weights", "particles per event"]
     tables = [
-        Table("Selected events by class and split. Weights are signed.", columns, shown, words=2),
+        Table("Selected events by class and split. Weights are signed.", columns, cells, words=2),
         Table(
             f"Input files ({len(files)})",
             ["file", "entries", "selected", SUMS, "negative weights"],
@@ -80,7 +80,7 @@ def cutflow_section(view: RunView) -> Section:
     if not rows:
         text = ["The run recorded no cut flow. A data-set card with a selection records one."]
         return Section("cutflow", "Cut flow", text=text)
-    shown = [
+    cells = [
         [
             r["sample"],
             r["step"],
@@ -93,7 +93,7 @@ def cutflow_section(view: RunView) -> Section:
     header = ("sample", "step", "entries", SUMS, "of previous [%]", "of first [%]")
     caption = "Entries and signed weight sums after each step; the fractions are of the weight sums."
     idle = _idle(rows)
-    table = Table(caption, header, shown, words=2, folded=bool(idle))
+    table = Table(caption, header, cells, words=2, folded=bool(idle))
     return Section("cutflow", "Cut flow", text=idle, tables=[table], numbers=rows)
 
 
@@ -148,8 +148,8 @@ def efficiency(part: tuple[float, float], whole: tuple[float, float]) -> tuple[f
 
 def training_section(view: RunView) -> Section:
     """Every recorded quantity against the epoch."""
-    shown = [q for q in quantities(view.history) if q != "seconds"]
-    if not shown:
+    recorded = [q for q in quantities(view.history) if q != "seconds"]
+    if not recorded:
         text = ["There is no training history: the model was not trained in this run."]
         return Section("training", "Training", text=text)
     columns = list(dict.fromkeys(k for row in view.history for k in row))
@@ -158,14 +158,14 @@ def training_section(view: RunView) -> Section:
     kept = "" if best is None else f"Vertical line: what was kept, {counted(time, best)}. "
     how = OF_TREES if time == "trees" else _of_epochs(view)
     caption = (
-        f"Training history, {len(view.history)} rows: {', '.join(map(quantity_name, shown))}. {how} "
+        f"Training history, {len(view.history)} rows: {', '.join(map(quantity_name, recorded))}. {how} "
         f"{kept}Weights are signed, no errors are drawn."
     )
     return Section(
         "training",
         "Training",
         tables=[Table(f"All numbers by {time}", columns, cells, folded=True)],
-        figures=[_history_figure(view, shown, caption)],
+        figures=[_history_figure(view, recorded, caption)],
         numbers=[dict(row) for row in view.history],
     )
 
@@ -189,14 +189,14 @@ def _uncalibrated(view: RunView) -> str:
     return f"{text}." if loss is None else f"{text}; calibrated, it is {general(loss, 3)} for the kept epoch."
 
 
-def _history_figure(view: RunView, shown: list[str], caption: str) -> CaptionedFigure:
-    columns = min(len(shown), 2)
-    lines = -(-len(shown) // columns)
+def _history_figure(view: RunView, recorded: list[str], caption: str) -> CaptionedFigure:
+    columns = min(len(recorded), 2)
+    lines = -(-len(recorded) // columns)
     with style():
         figure, axes = canvas(lines, columns, (5.6 * columns, 3.9 * lines))
-        for ax, quantity in zip(axes.flat, shown, strict=False):
+        for ax, quantity in zip(axes.flat, recorded, strict=False):
             training_curve(view.history, quantity, best=view.best_epoch, ax=ax)
-        for ax in axes.flat[len(shown) :]:
+        for ax in axes.flat[len(recorded) :]:
             ax.remove()
     return CaptionedFigure("training", figure, caption, wide=columns > 1)
 

@@ -21,7 +21,17 @@ from hepxai.plots.scores import (
     sides,
 )
 from hepxai.plots.style import canvas, style
-from hepxai.report.section import ERRORS, CaptionedFigure, Section, Table, capital, drawn, number, population
+from hepxai.report.section import (
+    ERRORS,
+    CaptionedFigure,
+    Section,
+    Table,
+    capital,
+    drawn,
+    figures_table,
+    number,
+    population,
+)
 from hepxai.report.view import Figures, RunView
 
 
@@ -107,13 +117,8 @@ def _roc_numbers(view: RunView) -> dict[str, np.ndarray]:
 
 
 def _metrics_table(view: RunView) -> Table:
-    names = list(dict.fromkeys(n for row in view.metrics.values() for n in row))
-    rows = [
-        [merit(n, view), *(number(row[n]) if n in row else "–" for row in view.metrics.values())]
-        for n in names
-    ]
     caption = f"Figures of merit by split; accuracy cuts at logit 0. {ERRORS}{_unbounded(view)}"
-    return Table(caption, ("", *view.metrics), rows)
+    return figures_table(caption, view.metrics, lambda name: merit(name, view), number)
 
 
 def _unbounded(view: RunView) -> str:

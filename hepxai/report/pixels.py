@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from hepxai.report.section import (
     CaptionedFigure,
     Section,
     Table,
+    agreement_rows,
     capital,
     entry,
     population,
@@ -76,7 +76,7 @@ def _shares_section(view: RunView, by_target: Mapping[str, Mapping[str, Attribut
     if not rows:
         return Section("looked", title, text=("The events have no truth to hold the maps against.",))
     events = next(iter(next(iter(by_target.values())).values())).events
-    shown = [
+    cells = [
         [
             r["name"],
             r["target"],
@@ -91,7 +91,7 @@ def _shares_section(view: RunView, by_target: Mapping[str, Mapping[str, Attribut
         "map that treats all lit pixels alike, and of that on the whole image. Events without such a hit are "
         f"left out; {population(events)} of the {splits_of(events)} sample. {ERRORS}"
     )
-    return Section("looked", title, tables=[Table(caption, header, shown, words=2)], numbers=rows)
+    return Section("looked", title, tables=[Table(caption, header, cells, words=2)], numbers=rows)
 
 
 def share_sentences(view: RunView) -> Iterator[str]:
@@ -105,10 +105,8 @@ def share_sentences(view: RunView) -> Iterator[str]:
 def pixel_agreements(view: RunView) -> Iterator[dict[str, Any]]:
     """Mean rank correlation over the lit pixels of every two maps of the same output and events."""
     for target, maps in pixel_maps(view).items():
-        for a, b in combinations(maps.values(), 2):
-            agreement = hit_rank_agreement(a, b)
-            names = {"first": f"{short_name(a)} of {target}", "second": short_name(b)}
-            yield names | {"left_out": agreement.left_out} | entry(agreement.mean)
+        for row in agreement_rows({short_name(a): a for a in maps.values()}, hit_rank_agreement):
+            yield row | {"first": f"{row['first']} of {target}"}
 
 
 # --- events ------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import hist
@@ -17,6 +18,7 @@ from hepxai.attribution.means import Means
 from hepxai.core.estimate import Array, Estimate
 from hepxai.core.formatting import general, measured, percentage, real
 from hepxai.events import SPLITS, Events
+from hepxai.metrics.agreement import Agreement
 from hepxai.plots.style import canvas, style
 
 ERRORS = "Errors are statistical."
@@ -124,6 +126,29 @@ def means_table(caption: str, means: Means) -> Table:
 def entry(estimate: Estimate) -> dict[str, float]:
     """``{"value", "error"}`` of a single number."""
     return {"value": float(estimate.value), "error": float(estimate.error)}
+
+
+def figures_table(
+    caption: str,
+    figures: Mapping[str, Mapping[str, Mapping[str, float | None]]],
+    name: Callable[[str], str],
+    cell: Callable[[Mapping[str, float | None]], str],
+) -> Table:
+    """Table of ``split → figure of merit → {value, error}``: one row a figure, one column a split."""
+    names = dict.fromkeys(n for row in figures.values() for n in row)
+    rows = [[name(n), *(cell(row[n]) if n in row else "–" for row in figures.values())] for n in names]
+    return Table(caption, ("", *figures), rows)
+
+
+def agreement_rows(
+    maps: Mapping[str, Attribution], measure: Callable[[Attribution, Attribution], Agreement]
+) -> Iterator[dict[str, Any]]:
+    """Mean agreement of every two named attributions of the same events."""
+    for (first, a), (second, b) in combinations(maps.items(), 2):
+        if all(np.array_equal(getattr(a.events, k), getattr(b.events, k)) for k in ("entry", "file")):
+            agreement = measure(a, b)
+            names = {"first": first, "second": second, "left_out": agreement.left_out}
+            yield names | entry(agreement.mean)
 
 
 def capital(text: str) -> str:

@@ -14,7 +14,7 @@ from hepxai.metrics.momentum import THRESHOLD, TurnOn, turn_on
 from hepxai.metrics.targets import is_momentum
 from hepxai.plots.histograms import robust_edges, signed_histogram
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
-from hepxai.report.section import ERRORS, CaptionedFigure, Section, Table, drawn, population
+from hepxai.report.section import ERRORS, CaptionedFigure, Section, Table, drawn, figures_table, population
 from hepxai.report.view import Number, RunView
 
 BINS = 20
@@ -45,19 +45,11 @@ def targets_section(view: RunView) -> Section:
 
 
 def _metrics_table(view: RunView) -> Table:
-    names = list(dict.fromkeys(n for row in view.metrics.values() for n in row))
-    rows = [
-        [
-            target_merit(n, view.events.schema),
-            *(interval(row[n]) if n in row else "–" for row in view.metrics.values()),
-        ]
-        for n in names
-    ]
     caption = (
         "Figures of merit by split; the error is predicted − true, the constant the median of the training "
         f"split. {ERRORS} Those of shares are Clopper-Pearson intervals."
     )
-    return Table(caption, ("", *view.metrics), rows)
+    return figures_table(caption, view.metrics, lambda name: target_merit(name, view.events.schema), interval)
 
 
 def target_merit(name: str, schema: Schema) -> str:

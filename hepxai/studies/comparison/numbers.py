@@ -37,11 +37,11 @@ def compare_methods(
         ``name → settings``. The name is that of the method, unless the settings have a ``method`` of their
         own, as in ``{"IG, grey": {"method": "image_ig", "baseline": 0.5}}``.
     """
-    found = {}
+    maps = {}
     for name, given in methods.items():
         settings = dict(given)
-        found[name] = explain(model, events, settings.pop("method", name), target=target, **settings)
-    return found
+        maps[name] = explain(model, events, settings.pop("method", name), target=target, **settings)
+    return maps
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ class MethodComparison:
         where: dict[str, float | str | int] = {"from": low, "to": high}
         for name, share in self.shares.items():
             for what in ("among_hits", "chance", "of_all"):
-                found = getattr(share, what)
-                yield where | _row(name, "", f"share_{what}", found.value, found.error, share.left_out)
+                estimate = getattr(share, what)
+                numbers = (estimate.value, estimate.error, share.left_out)
+                yield where | _row(name, "", f"share_{what}", *numbers)
         for what, matrix in (("rank_correlation", self.rank), (f"top_{self.k}_overlap", self.top)):
             for i, j in zip(*np.triu_indices(len(self.methods), 1), strict=True):
                 numbers = (matrix.mean.value[i, j], matrix.mean.error[i, j], matrix.left_out[i, j])
@@ -146,7 +147,7 @@ def compare(
         return whole
     position = bin_of(np.asarray(quantity, dtype=np.float64), edges)
     parts = tuple(
-        _compare({name: found[position == b] for name, found in maps.items()}, truth, k)
+        _compare({name: m[position == b] for name, m in maps.items()}, truth, k)
         for b in range(len(edges) - 1)
     )
     outside = int(np.count_nonzero(position < 0))

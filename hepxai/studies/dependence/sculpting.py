@@ -1,4 +1,4 @@
-"""What a cut on a score does to the shape of a mass distribution, with signed weights."""
+"""Sculpting: the shape of a mass distribution after a cut on a score, with signed weights."""
 
 from __future__ import annotations
 
