@@ -55,13 +55,18 @@ def features_only(attribution: Attribution) -> Attribution:
     return attribution
 
 
+def unit_of(attribution: Attribution) -> str:
+    """Unit of the values; empty for coefficients of a method's own, such as attention."""
+    unit = str(attribution.settings.get("unit", attribution.unit))
+    return "" if unit == attribution.method else unit
+
+
 def quantity(attribution: Attribution) -> str:
     """Name of the values with their unit, as an axis label.
 
     Values without a unit, such as attention, are called by the name of their method.
     """
-    name = short_name(attribution)
-    unit = attribution.settings.get("unit", attribution.unit)
+    name, unit = short_name(attribution), unit_of(attribution)
     if is_relative(attribution):
         return f"{name} × (n − 1)"
     if not unit:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from hepxai.attribution import Attribution
-from hepxai.attribution.reductions import finite, labels_of, short_name
+from hepxai.attribution.reductions import finite, labels_of, short_name, unit_of
 from hepxai.core.estimate import Array, Estimate
 from hepxai.metrics.agreement import Agreement, AgreementMatrix, agreement_of, same_events
 from hepxai.metrics.importance import Importance
@@ -61,7 +61,7 @@ class Ranking:
         used = source.events.weight if where is None else source.events.weight[where]
         if len(used) and not np.isfinite(size.value).all():
             raise ValueError(f"columns cannot be ranked: the weights of the {len(used)} events sum to zero")
-        what = f"mean |attribution| to {source.target} [{source.settings.get('unit', source.unit)}]"
+        what = f"mean |attribution| to {source.target} [{unit_of(source)}]"
         names = labels_of(source, axis)
         return Ranking(names, size.value, size.error, what, source.method, source.short_title)
 

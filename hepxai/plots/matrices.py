@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means, pair_means, step_means, type_means
-from hepxai.attribution.reductions import is_relative, quantity, reduced, reference_value
+from hepxai.attribution.reductions import is_relative, quantity, reduced, reference_value, unit_of
 from hepxai.core.estimate import Array
 from hepxai.core.formatting import common_power, fixed, scaled
 from hepxai.metrics.agreement import AgreementMatrix
@@ -36,7 +36,7 @@ Scale = tuple[Colormap, Normalize]
 
 def scale_of(attribution: Attribution, values: NDArray[np.floating]) -> Scale:
     """Colour scale of a map around `reference_value`; from 0 up for values without a unit."""
-    signed = is_relative(attribution) or attribution.settings.get("unit", attribution.unit)
+    signed = is_relative(attribution) or unit_of(attribution)
     return colours(values, centre=reference_value(attribution) if signed else None)
 
 

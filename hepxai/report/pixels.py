@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hepxai.attribution import PIXELS, Attribution
-from hepxai.attribution.reductions import full_name, short_name
+from hepxai.attribution.reductions import full_name, short_name, unit_of
 from hepxai.core.formatting import measured
 from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
@@ -131,7 +131,7 @@ def _meaning(target: str, maps: Mapping[str, Attribution]) -> str:
     """Meaning of the colours; of a map that has no sign, or a unit of its own, as well."""
     sentences = [f"Red pixels raise the {target}, blue ones lower it; a map of one sign has another scale."]
     for attribution in maps.values():
-        usual, unit = ("logit", target_unit(attribution)), attribution.settings.get("unit", attribution.unit)
+        usual, unit = ("logit", target_unit(attribution)), unit_of(attribution)
         notes = [] if (attribution.values < 0).any() else ["no sign"]
         notes += [f"values in {unit}"] if unit and unit not in usual else []
         if notes:

@@ -234,7 +234,7 @@ class Run:
         Parameters
         ----------
         methods : sequence of str, optional
-            By default the default methods of the model's view that work on it.
+            By default those of ``METHODS`` for the model's view that it is able to.
         split : str
             Events that did not train the model, by default.
         maximum : int, optional
@@ -315,16 +315,14 @@ class Run:
         if key in self.populations.stored():
             self._same_settings(key, settings)
             return
-        prepared = self._prepared(key, explainer, settings, target)
-        if isinstance(prepared, Announces):
-            prepared.announce(self.model, self.events[rows], target)
-        shards = self.folder / "shards" / f"{key}-{self._key(prepared, rows)}"
+        ready = self._prepared(key, explainer, settings, target)
+        if isinstance(ready, Announces):
+            ready.announce(self.model, self.events[rows], target)
+        shards = self.folder / "shards" / f"{key}-{self._key(ready, rows)}"
         size = SHARD // 8 if self.card.view == "image" else SHARD  # an image takes as long as many particles
-        attribution = explain_in_shards(
-            prepared, self.model, self.events[rows], target, folder=shards, size=size
-        )
-        result = prepared.checked(attribution)
-        prepared.refuse_broken(result)
+        found = explain_in_shards(ready, self.model, self.events[rows], target, folder=shards, size=size)
+        result = ready.checked(found)
+        ready.refuse_broken(result)
         result.save(self.folder / name)
         write_tensors(self.folder / population, {"rows": rows}, {})
         self.manifest.record(population, name)
@@ -345,11 +343,11 @@ class Run:
             self.manifest.record(STEPS)
         return prepared
 
-    def _key(self, prepared: Explainer, rows: NDArray[np.int64]) -> str:
+    def _key(self, ready: Explainer, rows: NDArray[np.int64]) -> str:
         """Hash of all that an explanation depends on: other settings never meet these shards."""
-        model = self.manifest.names()["model.safetensors"]
+        known = self.manifest.names()["model.safetensors"]
         text = json.dumps(
-            [prepared.name, prepared.settings(), model, version("hepxai")], sort_keys=True, default=str
+            [ready.name, ready.settings(), known, version("hepxai")], sort_keys=True, default=str
         )
         return hashlib.sha256(text.encode() + rows.tobytes()).hexdigest()[:16]
 
