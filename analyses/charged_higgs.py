@@ -27,14 +27,13 @@ from numpy.typing import NDArray
 from population import METHODS, PAIR
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import reduced, relative_to_uniform
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard
 from hepxai.metrics.isolation import attention_from_rest, isolation
-from hepxai.metrics.reductions import reduced
 from hepxai.models import ModelCard
 from hepxai.plots import event_display, style
-from hepxai.plots.means import relative_to_uniform
 from hepxai.report.study import StudyPage
 from hepxai.run import Run
 from hepxai.scan import Scan

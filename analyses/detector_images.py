@@ -19,7 +19,7 @@ from hepxai.datasets import DatasetCard
 from hepxai.events import Events
 from hepxai.metrics.hits import cluster_shares, cluster_sizes, lit_pixels
 from hepxai.plots import style
-from hepxai.plots.hits import bending_map, cluster_size_shares, hit_display, hit_occupancy, hits_in_rows
+from hepxai.plots.images import bending_map, cluster_size_shares, hit_display, hit_occupancy, hits_in_rows
 from hepxai.report.study import StudyPage
 
 TRUTH = "fromMuon"

@@ -27,8 +27,8 @@ from hepxai.metrics.columns import Ranking, column_agreement, ranking_agreement
 from hepxai.metrics.importance import Importance
 from hepxai.models import ModelCard
 from hepxai.plots import style
-from hepxai.plots.agreement import method_agreement
-from hepxai.plots.tables import correlation_dendrogram, importance_bars, neuron_bars
+from hepxai.plots.bars import correlation_dendrogram, importance_bars, neuron_bars
+from hepxai.plots.matrices import method_agreement
 from hepxai.plots.values import beeswarm, value_figure
 from hepxai.report.study import StudyPage
 from hepxai.run import Run

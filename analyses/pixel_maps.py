@@ -32,7 +32,7 @@ from hepxai.events import Events
 from hepxai.explainers import explain
 from hepxai.models import ModelCard
 from hepxai.plots import style
-from hepxai.plots.agreement import method_agreement
+from hepxai.plots.matrices import method_agreement
 from hepxai.report.study import StudyPage
 from hepxai.studies.comparison.figures import truth_shares
 from hepxai.studies.comparison.numbers import MethodComparison, compare

@@ -19,21 +19,21 @@ import torch
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import reduced
+from hepxai.core.binning import equal_bins
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard
 from hepxai.events import SPLITS, Events
 from hepxai.metrics import accuracy, auc, auc_difference
 from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix, top_agreement
-from hepxai.metrics.binning import equal_bins
 from hepxai.metrics.isolation import pair_mean
 from hepxai.metrics.likelihood import log_likelihood_ratio
 from hepxai.metrics.profile import explained_by, profile
-from hepxai.metrics.reductions import reduced
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
 from hepxai.models import ModelCard
 from hepxai.plots import focus_profile
-from hepxai.plots.agreement import method_agreement
+from hepxai.plots.matrices import method_agreement
 from hepxai.plots.profiles import score_profile
 from hepxai.plots.truth import truth_finding, truth_slices
 from hepxai.report.study import StudyPage

@@ -27,15 +27,15 @@ from importances import NETWORK, TREES
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import at_step
 from hepxai.core.estimate import Estimate, effective, ratio_mean
 from hepxai.core.formatting import measured
 from hepxai.datasets import DatasetCard
 from hepxai.events import Events
 from hepxai.metrics import auc, auc_difference, balanced_accuracy
-from hepxai.metrics.steps import at_step
 from hepxai.models import ModelCard
 from hepxai.plots import style
-from hepxai.plots.steps import step_matrix
+from hepxai.plots.matrices import step_matrix
 from hepxai.plots.training import training_curve
 from hepxai.report.study import StudyPage
 from hepxai.run import Run

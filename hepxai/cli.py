@@ -160,10 +160,9 @@ def _settings(options: Sequence[str] | None) -> dict[str, dict[str, Any]]:
 
 def _finish(run: Run) -> None:
     from hepxai.report import write_report
-    from hepxai.report.run_content import report_content
 
     run.friends()
-    report = write_report(report_content(run), run.folder, progress=True)
+    report = write_report(run, progress=True)
     console.print(f"friend trees: {run.folder / 'friends'}")
     console.print(f"[bold green]report:[/] {report.resolve()}")
 
@@ -205,7 +204,7 @@ def run_all(
 def train(dataset: Dataset, model: Model, out: Folder, overrides: Set = None, device: Device = "cpu") -> None:
     """Train a model and score every event."""
     with _plain_errors(_from(out)):
-        from hepxai.report.run_content import figures_of_merit
+        from hepxai.report.performance import figures_of_merit
         from hepxai.run import Run
 
         run = Run.start(out, *_cards(dataset, model, overrides))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 
@@ -31,3 +34,8 @@ class Pairs:
     def complete(events: Events) -> Pairs:
         """All ordered pairs of different particles of each event."""
         return Pairs(*events.pairs())
+
+    def between(self, events: Events, types: tuple[str, str]) -> NDArray[np.bool_]:
+        """Mask of the pairs of two particle types, in either order, ``[P]``."""
+        a, b = (events.is_type(t) for t in types)
+        return np.asarray((a[self.src] & b[self.dst]) | (b[self.src] & a[self.dst]))

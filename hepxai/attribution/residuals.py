@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hepxai.attribution import Attribution
 
 ROUNDING = 1e-6
-"""Of the largest change of an output: what single precision may leave of no change at all."""
+"""Rounding of single precision, in units of the largest change of an output."""
 
 
 def relative_residual(attribution: Attribution) -> NDArray[np.float64]:
@@ -22,16 +22,16 @@ def relative_residual(attribution: Attribution) -> NDArray[np.float64]:
     residual, output_change = np.abs(attribution.residual), np.abs(attribution.output_change)
     floor = ROUNDING * np.nanmax(output_change, initial=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.where(
+        relative = np.where(
             output_change == 0, np.where(residual == 0, np.nan, np.inf), residual / output_change
         )
-    return np.where((output_change <= floor) & (residual <= floor), np.nan, found)
+    return np.where((output_change <= floor) & (residual <= floor), np.nan, relative)
 
 
 def residual_checks(attribution: Attribution) -> dict[str, float]:
     """Median and 90 % quantile of the relative residual over the events."""
-    found = relative_residual(attribution)
-    found = found[~np.isnan(found)]
+    relative = relative_residual(attribution)
+    relative = relative[~np.isnan(relative)]
     # "higher" does not interpolate: some residuals may be infinite.
-    median, tail = np.quantile(found, [0.5, 0.9], method="higher") if len(found) else (0.0, 0.0)
+    median, tail = np.quantile(relative, [0.5, 0.9], method="higher") if len(relative) else (0.0, 0.0)
     return {"median_residual": float(median), "p90_residual": float(tail)}

@@ -1,4 +1,4 @@
-"""The one result: named axes, physics selections, means with errors; see `Attribution`."""
+"""The result of every explainer: named axes, physics selections, means with errors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.attribution import storage as storage
+from hepxai.attribution import storage
 from hepxai.attribution.pairs import Pairs
 from hepxai.core.estimate import Estimate, ratio_mean
-from hepxai.core.jagged import IntArray, offsets_from_counts, row_sum, take_rows
+from hepxai.core.jagged import IntArray, offsets_from_counts, parents, row_sum, take_rows
 from hepxai.events import Events
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ PIXELS = ("event", "row", "column")
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a method says that the model looked at, for every event of a population.
+    """Attribution of a model output to particles, pairs, columns, pixels or neurons, for every event.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Attribution:
     method, target : str
         Registered name of the explainer, and the output that was explained.
     settings : mapping
-        Everything needed to repeat it (JSON values), with the baseline where there is one.
+        Settings of the method (JSON values), with the baseline where there is one.
     labels : mapping of str to tuple of str
         Names along the regular axes.
     pairs : Pairs, optional
@@ -52,9 +52,9 @@ class Attribution:
     self_values : ndarray, shape [N, ...], optional
         Beside a "pair" axis, of the edge from each particle to itself; see `self_loops`.
     residual : ndarray of float64, shape [E], optional
-        Completeness: sum of the attributions minus the change of the output they should add up to.
+        Completeness: sum of the attributions minus ``output_change``.
     output_change : ndarray of float64, shape [E], optional
-        That change of the output.
+        Change of the output from the baseline, to which the attributions should add up.
     error : ndarray of float64, shape of ``values``, optional
         Standard error of each value where the method itself samples. Copies with other values have none;
         `population` contains it, since it is part of the spread between events.
@@ -62,6 +62,10 @@ class Attribution:
         Figures of merit stored with the map (median relative residual, fidelity …).
     concerns : tuple of str
         A sentence for each check that is bad.
+    title, short_title : str
+        Name of the method in words, and the same where there is little room.
+    unit : str
+        Unit of the values.
     """
 
     values: NDArray[np.floating]
@@ -78,6 +82,9 @@ class Attribution:
     error: NDArray[np.float64] | None = None
     checks: Mapping[str, float] = field(default_factory=dict)
     concerns: tuple[str, ...] = ()
+    title: str = ""
+    short_title: str = ""
+    unit: str = "logit"
 
     def __post_init__(self) -> None:
         if self.values.ndim != len(self.axes):
@@ -253,24 +260,22 @@ class Attribution:
         self, particle: str | None, pair: tuple[str, str] | None, source: str | None, destination: str | None
     ) -> NDArray[np.bool_] | None:
         is_type = self.events.is_type
-        asked = {"pair": pair, "source": source, "destination": destination}
-        asked_pairs = {k: v for k, v in asked.items() if v is not None}
-        if asked_pairs:
-            self._need(("pair",), str(asked_pairs))
+        named = {"pair": pair, "source": source, "destination": destination}
+        named = {k: v for k, v in named.items() if v is not None}
+        if named:
+            self._need(("pair",), str(named))
         if particle is not None:
             self._need(("particle", "self"), f"particle={particle!r}")
             return is_type(particle)[self._ends()[0]]
-        if not asked_pairs:
+        if not named or self.pairs is None:
             return None
         mask = np.ones(len(self.values), dtype=bool)
-        src, dst = self._ends()
         if pair is not None:
-            a, b = is_type(pair[0]), is_type(pair[1])
-            mask &= (a[src] & b[dst]) | (b[src] & a[dst])
+            mask &= self.pairs.between(self.events, pair)
         if source is not None:
-            mask &= is_type(source)[src]
+            mask &= is_type(source)[self.pairs.src]
         if destination is not None:
-            mask &= is_type(destination)[dst]
+            mask &= is_type(destination)[self.pairs.dst]
         return mask
 
     def _need(self, axes: tuple[str, ...], asked: str) -> None:
@@ -280,7 +285,8 @@ class Attribution:
     def _ends(self) -> tuple[IntArray, IntArray]:
         if self.pairs is not None:
             return self.pairs.src, self.pairs.dst
-        return (own := np.arange(self.events.n_particles)), own
+        particles = np.arange(self.events.n_particles)
+        return particles, particles
 
     def keep(self, mask: NDArray[np.bool_]) -> Attribution:
         """Some of the entries of the first axis: pairs, particles or events.
@@ -365,7 +371,16 @@ class Attribution:
         Fields are ``value`` (regular axes nested in it), ``error`` where there is one, and for pairs
         ``src`` and ``dst``, the positions of the particles inside the event.
         """
-        return storage.awkward(self)
+        value = ak.from_numpy(np.ascontiguousarray(self.values))
+        if self.axes[0] == "event":
+            return ak.zip({"value": value}, depth_limit=1)
+        columns = {"value": value}
+        if self.error is not None:
+            columns["error"] = ak.from_numpy(np.ascontiguousarray(self.error))
+        if self.axes[0] == "pair":
+            first = self.events.offsets[parents(self.offsets)]
+            columns |= {name: end - first for name, end in zip(("src", "dst"), self._ends(), strict=True)}
+        return ak.unflatten(ak.zip(columns, depth_limit=1), np.diff(self.offsets))
 
     def to_pyg(self, event: int) -> Explanation:
         """PyG ``Explanation`` of one event: ``node_mask`` for particles, ``edge_mask`` for pairs.
@@ -377,15 +392,35 @@ class Attribution:
         ValueError
             If PyG has no mask for these axes: sum over heads and layers, or select one, first.
         """
-        return storage.pyg(self, event)
+        import torch
+        from torch_geometric.explain import Explanation
+
+        if self.axes not in (("pair",), ("particle",), ("particle", "feature")):
+            raise ValueError(f"PyG has no mask for the axes {', '.join(self.axes)}")
+        one = self[np.array([event])]
+        graph, (src, dst) = one.events.graph(), one._ends()
+        if one.axes[0] == "pair":
+            edges = torch.as_tensor(np.stack([src, dst]))
+            masks = {"edge_index": edges, "edge_mask": torch.as_tensor(one.values)}
+        else:
+            table = one.values if one.values.ndim > 1 else one.values[:, None]
+            mask = np.zeros((one.events.n_particles, table.shape[1]), dtype=table.dtype)
+            mask[src] = table
+            masks = {"edge_index": graph.edge_index, "node_mask": torch.as_tensor(mask)}
+        return Explanation(x=graph.x, target=graph.y, **masks)
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, complete or not at all. The events are stored elsewhere."""
-        storage.save(self, path)
+        tensors = {name: getattr(self, name) for name in storage.COLUMNS}
+        if self.pairs is not None:
+            tensors |= {f"pairs.{end}": getattr(self.pairs, end) for end in storage.ENDS}
+        header = {name: getattr(self, name) for name in storage.TEXTS}
+        header |= {name: dict(getattr(self, name)) for name in storage.MAPPINGS}
+        storage.write(path, tensors, header, self.events)
 
     @staticmethod
     def load(path: str | Path, events: Events) -> Attribution:
-        """Read what `save` wrote; ``events`` are those that were explained.
+        """Read a file that `save` wrote; ``events`` are those that were explained.
 
         Raises
         ------
@@ -400,12 +435,12 @@ def _rows(column: NDArray[Any] | None, rows: NDArray[Any] | None) -> NDArray[Any
 
 
 def _join(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
-    known = [p for p in parts if p is not None]
-    return np.concatenate(known) if len(known) == len(parts) else None
+    present = [p for p in parts if p is not None]
+    return np.concatenate(present) if len(present) == len(parts) else None
 
 
 def _mean_checks(parts: Sequence[Attribution]) -> dict[str, float]:
-    """Checks that all parts bring, such as means over their events: the mean over all events."""
+    """Mean over all events of the checks that all parts have."""
     size = np.array([len(p.events) for p in parts], dtype=np.float64)
     shared = [k for k in parts[0].checks if all(k in p.checks for p in parts)]
     share = size / size.sum() if size.any() else np.full(len(parts), 1 / len(parts))

@@ -17,55 +17,6 @@ SYMBOLS = {
     "met": "MET",
     "puppimet": "MET",
 }
-METHODS = {
-    "attention": "attention",
-    "edge_ig": "integrated gradients over pairs (edge IG)",
-    "node_ig": "integrated gradients over particles (node IG)",
-    "feature_ig": "integrated gradients over columns (feature IG)",
-    "tree_shap": "Shapley values of columns, from trees (TreeSHAP)",
-    "deep_shap": "Shapley values of columns, by DeepLIFT (DeepSHAP)",
-    "gradient_shap": "expected gradients over columns (GradientSHAP)",
-    "kernel_shap": "Shapley values of columns, by regression (KernelSHAP)",
-    "lime": "local linear model of columns (LIME)",
-    "shapley": "Shapley values of particles",
-    "shapley_interaction": "Shapley interactions of pairs",
-    "image_ig": "integrated gradients over pixels (image IG)",
-    "ram": "regression activation map (RAM)",
-    "smoothgrad": "mean map of noisy copies (SmoothGrad)",
-    "surrogate": "integrated gradients over pairs of the surrogate (surrogate IG)",
-    "surrogate_edge_ig": "integrated gradients over pairs of the surrogate (surrogate IG)",
-}
-SHORT = {
-    "feature_ig": "feature IG",
-    "tree_shap": "TreeSHAP",
-    "deep_shap": "DeepSHAP",
-    "gradient_shap": "GradientSHAP",
-    "kernel_shap": "KernelSHAP",
-    "lime": "LIME",
-    "edge_ig": "edge IG",
-    "node_ig": "node IG",
-    "image_ig": "image IG",
-    "ram": "RAM",
-    "smoothgrad": "SmoothGrad",
-    "surrogate": "surrogate IG",
-    "surrogate_edge_ig": "surrogate IG",
-}
-
-
-def method_name(method: str) -> str:
-    """Name of a method in words."""
-    return _named(method, METHODS)
-
-
-def short_method(method: str) -> str:
-    """Name of a method where there is little room: ``edge_ig`` becomes edge IG, ``ram_pt`` RAM pt."""
-    return _named(method, SHORT)
-
-
-def _named(method: str, names: Mapping[str, str]) -> str:
-    """Name of a method, or of the longest known one that it begins with and the rest."""
-    begin = max((n for n in names if f"{method}_".startswith(f"{n}_")), key=len, default="")
-    return (names.get(begin, "") + method[len(begin) :].replace("_", " ")).strip()
 
 
 def symbol(particle: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether two methods look at the same pairs: rank correlation and overlap of the strongest, per event."""
+"""Per-event agreement of two methods: rank correlation and top-k overlap."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.attribution.reductions import edge_keys, finite, pairs_of, reduced, short_name
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, offsets_from_counts, row_sum
 from hepxai.metrics.ranking import Places, rank_correlation
-from hepxai.metrics.reductions import Array, edge_keys, finite, pairs_of, reduced
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Agreement:
     per_event : ndarray, shape [E]
         NaN for events left out.
     left_out : int
-        Events where the comparison says nothing: too few pairs, or no order among them.
+        Events with too few pairs, or without an order among them.
     """
 
     mean: Estimate
@@ -37,7 +37,7 @@ class Agreement:
     left_out: int
 
     def bounded(self) -> Agreement:
-        """The same for shares, from 0 to 1: with an interval; see `hepxai.core.estimate.Estimate.bounded`."""
+        """Copy with an interval, for shares from 0 to 1; see `hepxai.core.estimate.Estimate.bounded`."""
         return dataclasses.replace(self, mean=self.mean.bounded("overlap"))
 
     def __repr__(self) -> str:
@@ -99,8 +99,8 @@ def rank_agreement(first: Attribution, second: Attribution, *, unordered: bool =
         See `shared_pairs`.
     """
     shared = shared_pairs(first, second, unordered=unordered)
-    found = rank_correlation(shared.first, shared.second, shared.offsets)
-    return agreement_of(found, np.zeros(len(found)), shared.weight)
+    correlation = rank_correlation(shared.first, shared.second, shared.offsets)
+    return agreement_of(correlation, np.zeros(len(correlation)), shared.weight)
 
 
 def top_agreement(
@@ -147,7 +147,9 @@ class AgreementMatrix:
         ``[method, method]``; 1 ± 0 on the diagonal of ``mean``.
     left_out : ndarray of int64, shape [method, method]
     caveat : str, optional
-        What must be said beside these numbers; those of the maps.
+        Concerns about the maps, to be printed beside these numbers.
+    titles : tuple of str
+        Short names of the methods in words, where they are known.
     """
 
     methods: tuple[str, ...]
@@ -155,6 +157,7 @@ class AgreementMatrix:
     chance: Estimate
     left_out: IntArray
     caveat: str | None = None
+    titles: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         apart = self.mean.value[np.triu_indices(len(self.methods), 1)]
@@ -179,22 +182,23 @@ def agreement_matrix(
     mean, chance = (Estimate(np.ones((size, size)), np.zeros((size, size)), np.nan) for _ in range(2))
     left_out = np.zeros((size, size), dtype=np.int64)
     for i, j in zip(*np.triu_indices(size, 1), strict=True):
-        found = measure(maps[names[i]], maps[names[j]])
+        agreement = measure(maps[names[i]], maps[names[j]])
         for at in ((i, j), (j, i)):
-            left_out[at] = found.left_out
-            for table, one in ((mean, found.mean), (chance, found.chance)):
+            left_out[at] = agreement.left_out
+            for table, one in ((mean, agreement.mean), (chance, agreement.chance)):
                 table.value[at], table.error[at] = one.value, one.error
     caveats = dict.fromkeys(m.caveat for m in maps.values() if m.caveat is not None)
-    return AgreementMatrix(names, mean, chance, left_out, "; ".join(caveats) or None)
+    titles = tuple(short_name(m, name) for name, m in maps.items())
+    return AgreementMatrix(names, mean, chance, left_out, "; ".join(caveats) or None, titles)
 
 
 def agreement_of(per_event: Array, chance: Array, weight: Array) -> Agreement:
-    """Mean over the events of what was found for each, and of what chance gives; NaN leaves one out."""
-    known = np.isfinite(per_event)
+    """Means over the events of an agreement and of its value by chance; NaN leaves an event out."""
+    used = np.isfinite(per_event)
     mean, expected = (
-        ratio_mean(np.where(known, v, 0.0), known.astype(np.float64), weight) for v in (per_event, chance)
+        ratio_mean(np.where(used, v, 0.0), used.astype(np.float64), weight) for v in (per_event, chance)
     )
-    return Agreement(mean, expected, per_event, int(np.count_nonzero(~known)))
+    return Agreement(mean, expected, per_event, int(np.count_nonzero(~used)))
 
 
 def _by_key(attribution: Attribution, unordered: bool) -> tuple[IntArray, Array]:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate, effective, ratio_mean, share
+from hepxai.core.estimate import Array, Estimate, effective, ratio_mean, share
 from hepxai.events import SPLITS, Events
 
-Array = NDArray[np.float64]
 WORKING_POINTS = (0.3, 0.5, 0.7, 0.9)
 
 
@@ -26,7 +25,7 @@ def need_numbers(**columns: NDArray[np.floating]) -> None:
 
 
 def both_classes(signal: NDArray[np.bool_], weight: Array) -> bool:
-    """Whether signal and background are there, with weights that do not cancel."""
+    """True if signal and background are there, with weights that do not cancel."""
     return _has_weight(weight[signal]) and _has_weight(weight[~signal])
 
 
@@ -56,9 +55,9 @@ def balanced_accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) ->
     What the accuracy would be if both classes had the same total weight: cross sections do not enter.
     """
     _need_two_classes(score, signal, weight)
-    s, b = (_mean((score > 0)[own] == (own is signal), weight[own]) for own in (signal, ~signal))
-    found = Estimate((s.value + b.value) / 2, np.hypot(s.error, b.error) / 2, s.n_eff + b.n_eff)
-    return found.bounded("balanced accuracy", size=4 / (1 / s.n_eff + 1 / b.n_eff))
+    s, b = (_mean((score > 0)[of] == (of is signal), weight[of]) for of in (signal, ~signal))
+    mean = Estimate((s.value + b.value) / 2, np.hypot(s.error, b.error) / 2, s.n_eff + b.n_eff)
+    return mean.bounded("balanced accuracy", size=4 / (1 / s.n_eff + 1 / b.n_eff))
 
 
 def fraction_below(score: Array, reference: Array, weight: Array) -> Array:
@@ -75,16 +74,16 @@ def placements(score: Array, signal: NDArray[np.bool_], weight: Array) -> Array:
     The mean over either class is the area under the ROC curve.
     """
     order = np.argsort(score)
-    own, ranked = signal[order], score[order]
+    is_signal, ranked = signal[order], score[order]
     starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
     bounds = np.append(starts, len(score))
     below = []
-    for other in (~own, own):
+    for other in (~is_signal, is_signal):
         total = np.append(0.0, np.cumsum(np.where(other, weight[order], 0.0)))
         below.append((total[bounds[:-1]] + total[bounds[1:]]) / (2 * total[-1]))
-    found = np.empty(len(score))
-    found[order] = np.where(own, *(np.repeat(b, np.diff(bounds)) for b in (below[0], 1 - below[1])))
-    return found
+    placement = np.empty(len(score))
+    placement[order] = np.where(is_signal, *(np.repeat(b, np.diff(bounds)) for b in (below[0], 1 - below[1])))
+    return placement
 
 
 def auc(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
@@ -97,11 +96,11 @@ def auc(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
     """
     _need_two_classes(score, signal, weight)
     placement = placements(score, signal, weight)
-    value, other = (_mean(placement[own], weight[own]) for own in (signal, ~signal))
-    found = Estimate(value.value, np.hypot(value.error, other.error), effective(weight))
+    value, other = (_mean(placement[of], weight[of]) for of in (signal, ~signal))
+    area_under_curve = Estimate(value.value, np.hypot(value.error, other.error), effective(weight))
     area, s, b = np.clip(value.value, 0, 1), value.n_eff, other.n_eff
     pairs = max((s + b) / 2 - 1, 0) * ((1 - area) / (2 - area) + area / (1 + area))
-    return found.bounded("AUC", size=s * b / (1 + pairs))
+    return area_under_curve.bounded("AUC", size=s * b / (1 + pairs))
 
 
 def auc_difference(score: Array, other: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
@@ -113,7 +112,7 @@ def auc_difference(score: Array, other: Array, signal: NDArray[np.bool_], weight
     _need_two_classes(score, signal, weight)
     need_numbers(other=other)
     gain = placements(score, signal, weight) - placements(other, signal, weight)
-    value, rest = (_mean(gain[own], weight[own]) for own in (signal, ~signal))
+    value, rest = (_mean(gain[of], weight[of]) for of in (signal, ~signal))
     return Estimate(value.value, np.hypot(value.error, rest.error), value.n_eff + rest.n_eff)
 
 
@@ -177,8 +176,8 @@ def classification_metrics(
     """
     result = {}
     for number, split in enumerate(SPLITS):
-        own = events.split == number
-        signal, weight, score = events.label[own] == 1, events.weight[own], logit[own]
+        rows = events.split == number
+        signal, weight, score = events.label[rows] == 1, events.weight[rows], logit[rows]
         if not both_classes(signal, weight):
             continue
         measures = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "auc": auc}

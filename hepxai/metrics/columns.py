@@ -1,4 +1,4 @@
-"""Columns of a table, or neurons, in the order that a method gives them: for a population and per event."""
+"""Rankings of columns or neurons by a method, for a population and per event."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate
+from hepxai.attribution.reductions import finite, labels_of, short_name, unit_of
+from hepxai.core.estimate import Array, Estimate
 from hepxai.metrics.agreement import Agreement, AgreementMatrix, agreement_of, same_events
 from hepxai.metrics.importance import Importance
 from hepxai.metrics.ranking import rank_correlation
-from hepxai.metrics.reductions import Array, finite, labels_of
 
 TOYS = 500
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """How important a method finds each column for a population.
+    """Importance of each column for a population, by one method.
 
     Attributes
     ----------
@@ -30,35 +30,40 @@ class Ranking:
     value, error : ndarray of float64, shape [N]
         An error that is not known is NaN.
     what : str
-        What the numbers are, with their unit.
+        Name of the numbers, with their unit.
+    method, short_title : str
+        Those of the attribution that was ranked.
     """
 
     names: tuple[str, ...]
     value: Array
     error: Array
     what: str
+    method: str = ""
+    short_title: str = ""
 
     @staticmethod
-    def of(found: Importance | Attribution, where: NDArray[np.bool_] | None = None) -> Ranking:
+    def of(source: Importance | Attribution, where: NDArray[np.bool_] | None = None) -> Ranking:
         """Ranking of any method.
 
         Parameters
         ----------
-        found : Importance or Attribution
+        source : Importance or Attribution
             Attributions have the axes ("event", "feature") or ("event", "neuron"): the weighted mean of
             |value| over the events, for values of both signs would cancel.
         where : ndarray of bool, shape [E], optional
             Events of an attribution to use, all by default.
         """
-        if isinstance(found, Importance):
-            return Ranking(found.names, found.mean, found.error, f"importance [{found.metric}]")
-        axis = _column_axis(found)
-        size = found.replace(values=np.abs(finite(found))).population(where)
-        used = found.events.weight if where is None else found.events.weight[where]
+        if isinstance(source, Importance):
+            return Ranking(source.names, source.mean, source.error, f"importance [{source.metric}]")
+        axis = _column_axis(source)
+        size = source.replace(values=np.abs(finite(source))).population(where)
+        used = source.events.weight if where is None else source.events.weight[where]
         if len(used) and not np.isfinite(size.value).all():
             raise ValueError(f"columns cannot be ranked: the weights of the {len(used)} events sum to zero")
-        what = f"mean |attribution| to {found.target} [{found.settings.get('unit', 'logit')}]"
-        return Ranking(labels_of(found, axis), size.value, size.error, what)
+        what = f"mean |attribution| to {source.target} [{unit_of(source)}]"
+        names = labels_of(source, axis)
+        return Ranking(names, size.value, size.error, what, source.method, source.short_title)
 
     def order(self) -> NDArray[np.int64]:
         """Places of the names, the most important first."""
@@ -81,8 +86,8 @@ def column_agreement(first: Attribution, second: Attribution) -> Agreement:
     place = _places(first.method, names, second.method, labels_of(second, _column_axis(second)))
     values = [np.abs(finite(first)), np.abs(finite(second))[:, place]]
     offsets = np.arange(len(first.events) + 1) * len(names)
-    found = rank_correlation(values[0].ravel(), values[1].ravel(), offsets)
-    return agreement_of(found, np.zeros(len(found)), first.events.weight)
+    correlation = rank_correlation(values[0].ravel(), values[1].ravel(), offsets)
+    return agreement_of(correlation, np.zeros(len(correlation)), first.events.weight)
 
 
 def ranking_agreement(rankings: Mapping[str, Ranking], *, seed: int = 0) -> AgreementMatrix:
@@ -112,12 +117,13 @@ def ranking_agreement(rankings: Mapping[str, Ranking], *, seed: int = 0) -> Agre
         moved = np.random.default_rng([seed, number]).normal(size=(TOYS, len(place)))
         moved[0] = 0.0  # the first are the numbers as they are
         toys.append((ranking.value + moved * np.nan_to_num(ranking.error))[:, place])
-    found = _correlations(np.array(toys)) if methods else np.ones((TOYS, 0, 0))
-    error = found[1:].std(axis=0, ddof=1)
+    drawn = _correlations(np.array(toys)) if methods else np.ones((TOYS, 0, 0))
+    error = drawn[1:].std(axis=0, ddof=1)
     np.fill_diagonal(error, 0.0)
     nothing = np.zeros_like(error)
     chance = Estimate(nothing, nothing, np.nan)
-    return AgreementMatrix(methods, Estimate(found[0], error, np.nan), chance, nothing.astype(np.int64))
+    mean, titles = Estimate(drawn[0], error, np.nan), tuple(short_name(r, m) for m, r in rankings.items())
+    return AgreementMatrix(methods, mean, chance, nothing.astype(np.int64), None, titles)
 
 
 def _correlations(toys: NDArray[np.float64]) -> Array:
@@ -126,19 +132,21 @@ def _correlations(toys: NDArray[np.float64]) -> Array:
     centred = ranks - ranks.mean(axis=-1, keepdims=True)
     size = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
     unit = np.moveaxis(centred / np.where(size > 0, size, np.nan), 0, 1)
-    found = unit @ np.swapaxes(unit, 1, 2)
-    found[:, *np.diag_indices(toys.shape[0])] = 1.0
-    return np.asarray(found)
+    correlation = unit @ np.swapaxes(unit, 1, 2)
+    correlation[:, *np.diag_indices(toys.shape[0])] = 1.0
+    return np.asarray(correlation)
 
 
-def _column_axis(found: Attribution) -> str:
-    if found.axes not in (("event", "feature"), ("event", "neuron")):
-        raise ValueError(f"needs one number per event and column; {found.method} has {', '.join(found.axes)}")
-    return found.axes[1]
+def _column_axis(source: Attribution) -> str:
+    if source.axes not in (("event", "feature"), ("event", "neuron")):
+        raise ValueError(
+            f"needs one number per event and column; {source.method} has {', '.join(source.axes)}"
+        )
+    return source.axes[1]
 
 
 def _places(one: str, names: tuple[str, ...], other: str, theirs: tuple[str, ...]) -> NDArray[np.int64]:
-    """Where the names of the one are among those of the other."""
+    """Positions of the names of one method among those of the other."""
     if sorted(names) != sorted(theirs):
         only = sorted({*names} ^ {*theirs})
         raise ValueError(f"{one} and {other} rank different columns; only one has {', '.join(only)}")

@@ -1,11 +1,11 @@
-"""How well a surrogate repeats the model that it stands for."""
+"""Fidelity of a surrogate to the model."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hepxai.core.estimate import Estimate, ratio_mean, share
-from hepxai.metrics.classification import Array, accuracy, auc, both_classes, need_numbers
+from hepxai.core.estimate import Array, Estimate, ratio_mean, share
+from hepxai.metrics.classification import accuracy, auc, both_classes, need_numbers
 
 
 def fidelity(surrogate: Array, original: Array, weight: Array) -> dict[str, Estimate]:

@@ -1,4 +1,4 @@
-"""What the hits of detector images look like: occupancy, clusters, and how far a track bends."""
+"""Hits of detector images: occupancy, clusters, bending of tracks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, distinct
 from hepxai.events import Events
 
 Mask = NDArray[np.bool_]
-Array = NDArray[np.float64]
 
 
 def lit_pixels(events: Events, where: Mask | None = None) -> tuple[IntArray, IntArray, IntArray, IntArray]:
@@ -102,8 +101,8 @@ def _mean_columns(
     n: int, event: IntArray, row: IntArray, column: IntArray, groups: Sequence[Sequence[int]]
 ) -> Iterator[Array]:
     for group in groups:
-        own = np.isin(row, group)
-        count = np.bincount(event[own], minlength=n)
-        total = np.bincount(event[own], column[own], minlength=n)
+        rows = np.isin(row, group)
+        count = np.bincount(event[rows], minlength=n)
+        total = np.bincount(event[rows], column[rows], minlength=n)
         with np.errstate(invalid="ignore"):
             yield total / np.where(count > 0, count, np.nan)

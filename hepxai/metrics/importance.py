@@ -1,4 +1,4 @@
-"""Importance of the columns of a table for a population of events, and which columns go together."""
+"""Importance of the columns of a table for a population of events, and groups of correlated columns."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from hepxai.core.estimate import Estimate
-
-Array = NDArray[np.float64]
+from hepxai.core.estimate import Array, Estimate
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much worse a model gets without the information of each column, or group of columns.
+    """Loss of performance of a model without the information of each column, or group of columns.
 
     It belongs to a population, not to an event, and hence is no `hepxai.attribution.Attribution`.
 
@@ -37,7 +35,7 @@ class Importance:
     error : ndarray of float64, shape [N]
         Standard error of `mean` from the finite number of events and of repeats.
     conditional : bool
-        Columns were dealt out anew among events alike only; see
+        Columns were shuffled among similar events only; see
         `hepxai.importance.permutation.permutation_importance`.
     covariance : ndarray of float64, shape [N, N], optional
         Of the means, ``error`` squared on its diagonal; columns share the events that are hard.
@@ -92,9 +90,9 @@ def rank_correlation(table: NDArray[np.floating]) -> Array:
     centred = ranks - ranks.mean(axis=0)
     size = np.sqrt((centred**2).sum(axis=0))
     unit = np.divide(centred, size, out=np.zeros_like(centred), where=size > 0)
-    found = np.clip(unit.T @ unit, -1, 1)
-    np.fill_diagonal(found, 1.0)
-    return np.asarray(found)
+    correlation = np.clip(unit.T @ unit, -1, 1)
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(correlation)
 
 
 def correlation_tree(table: NDArray[np.floating]) -> Array:
@@ -112,7 +110,7 @@ def correlation_tree(table: NDArray[np.floating]) -> Array:
 def correlated_groups(
     table: NDArray[np.floating], columns: Sequence[str], *, threshold: float = 0.7
 ) -> dict[str, tuple[str, ...]]:
-    """Columns that go together, by a mean |rank correlation| of at least ``threshold``; each in one group.
+    """Groups of correlated columns, by a mean |rank correlation| of at least ``threshold``.
 
     Returns
     -------
@@ -124,7 +122,7 @@ def correlated_groups(
     if len(columns) < 2:
         return {name: (name,) for name in columns}
     cluster = fcluster(correlation_tree(table), 1 - threshold, criterion="distance")
-    found = [
+    groups = [
         tuple(n for n, c in zip(columns, cluster, strict=True) if c == k) for k in dict.fromkeys(cluster)
     ]
-    return {" + ".join(names): names for names in found}
+    return {" + ".join(names): names for names in groups}

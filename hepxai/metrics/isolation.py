@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hepxai.attribution import Attribution, Pairs
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.attribution.reductions import at_edges, finite, in_focus, pairs_of, reduced, whole_pairs
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, row_sum
-from hepxai.metrics.reductions import Array, at_edges, finite, in_focus, pairs_of, reduced, whole_pairs
 
 
 def pair_mean(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
@@ -34,7 +34,7 @@ def pair_mean(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
 
 @dataclass(frozen=True)
 class PairShares:
-    """How a map is spread around one kind of pair, event by event, relative to an equal spread.
+    """Shares of one kind of pair, event by event, relative to equal shares.
 
     Attributes
     ----------
@@ -92,8 +92,8 @@ def isolation(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
 
         I = (n - 1) (|a_ij| + |a_ji|) / Σ_k (|a_ki| + |a_kj|).
 
-    1 means that each of the two looks at all n - 1 others alike; n - 1, that everything stays in the pair;
-    0, that each ignores the other. For attention, where what a particle receives adds up to one, this is
+    1: the two receive from all n - 1 others alike; n - 1: everything stays in the pair;
+    0: nothing passes between them. For attention, where what a particle receives adds up to one, this is
     ½ (α_ij + α_ji)(n - 1). For signed methods it is the share of |a|: how much of the effect the messages
     between the two have, whatever its direction. Edges that a sparse layer lacks count as 0.
 
@@ -118,8 +118,8 @@ def attention_from_rest(attribution: Attribution, pair: tuple[str, str]) -> Esti
 
         J = ½ (n - 1) Σ_{l ∉ {i, j}} (|a_il| + |a_jl|) / Σ_{l ∉ {i, j}} Σ_k |a_kl|
 
-    with the notation of `isolation`. 1 means that the rest looks at the two as at any other particles;
-    0, that it ignores them; (n - 1) / 2, that it looks at nothing else. A pair is isolated from the rest
+    with the notation of `isolation`. 1: the rest receives from the two as from any others; 0: nothing;
+    (n - 1) / 2: from nothing else. A pair is isolated from the rest
     if I > 1 and J < 1.
     """
     return _mean(pair_shares(attribution, pair), "from_rest")
@@ -138,11 +138,8 @@ def _need_the_rest(attribution: Attribution, pair: tuple[str, str]) -> None:
 
 def _unordered(attribution: Attribution, pair: tuple[str, str]) -> tuple[IntArray, IntArray]:
     """Flat indices of the two particles of each pair of these types, once each."""
-    pairs_of(attribution)
-    events = attribution.events
-    a, b = (events.is_type(t) for t in pair)
-    pairs = Pairs.complete(events)
-    chosen = ((a[pairs.src] & b[pairs.dst]) | (b[pairs.src] & a[pairs.dst])) & (pairs.src < pairs.dst)
+    pairs = Pairs.complete(attribution.events)
+    chosen = pairs.between(attribution.events, pair) & (pairs.src < pairs.dst)
     return pairs.src[chosen], pairs.dst[chosen]
 
 
@@ -165,13 +162,13 @@ def _relative(
 
 def _event_mean(values: Array, owner: IntArray, events: int) -> Array:
     """Mean over the pairs of each event that have a value; NaN without any."""
-    known = np.isfinite(values)
-    number = np.bincount(owner[known], minlength=events)
-    total = np.bincount(owner[known], weights=values[known], minlength=events)
+    used = np.isfinite(values)
+    number = np.bincount(owner[used], minlength=events)
+    total = np.bincount(owner[used], weights=values[used], minlength=events)
     return np.asarray(total / np.where(number > 0, number, np.nan))
 
 
 def _mean(shares: PairShares, which: str) -> Estimate:
     values: Array = getattr(shares, which)
-    known = np.isfinite(values)
-    return ratio_mean(np.where(known, values, 0.0), known.astype(np.float64), shares.weight)
+    used = np.isfinite(values)
+    return ratio_mean(np.where(used, values, 0.0), used.astype(np.float64), shares.weight)

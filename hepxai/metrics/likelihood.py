@@ -1,12 +1,12 @@
-"""What one quantity alone can tell: its likelihood ratio from histograms."""
+"""Likelihood ratio of one quantity, from histograms."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.metrics.binning import bin_of
-from hepxai.metrics.reductions import Array
+from hepxai.core.binning import bin_of
+from hepxai.core.estimate import Array
 
 
 def log_likelihood_ratio(
@@ -15,7 +15,7 @@ def log_likelihood_ratio(
     """Logarithm of the ratio of signal and background densities of a quantity, at some values of it.
 
     By the lemma of Neyman and Pearson no function of the quantity alone separates better. Added to the logit
-    of a network it shows what the network leaves on the table, as far as the two are independent.
+    of a network it shows the information that the network does not use, as far as the two are independent.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How well a muon's momentum is found: errors, the trigger's efficiency with its turn-on, and fakes."""
+"""Figures of merit of a muon momentum: errors, trigger efficiency with its turn-on, fakes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate, effective, ratio_mean
-from hepxai.metrics.binning import bin_of
+from hepxai.core.binning import bin_of
+from hepxai.core.estimate import Array, Estimate, effective, ratio_mean
 from hepxai.metrics.classification import need_numbers
-
-Array = NDArray[np.float64]
 
 WINDOW = (7.0, 13.0)
 """True pt of the spread, GeV: that of the study which the figures are compared with."""
@@ -35,17 +33,17 @@ def efficiency(
     groups : int
         How many there are.
     """
-    own = np.zeros(len(passed), dtype=np.int64) if group is None else group
-    used = own >= 0
-    own, w, hit = own[used], weight[used], passed[used]
-    total, good, squares, of_good = (np.bincount(own, x, groups) for x in (w, w * hit, w**2, w**2 * hit))
+    number = np.zeros(len(passed), dtype=np.int64) if group is None else group
+    used = number >= 0
+    number, w, hit = number[used], weight[used], passed[used]
+    total, good, squares, of_good = (np.bincount(number, x, groups) for x in (w, w * hit, w**2, w**2 * hit))
     with np.errstate(invalid="ignore", divide="ignore"):
         value, n_eff = good / total, np.nan_to_num(total**2 / squares)
         error = np.sqrt((1 - value) ** 2 * of_good + value**2 * (squares - of_good)) / abs(total)
     if group is None:
         value, error, n_eff = value[0], error[0], n_eff[0]
-    found = Estimate(np.asarray(value), np.asarray(error), effective(w))
-    return found.bounded("efficiency", size=n_eff)
+    share = Estimate(np.asarray(value), np.asarray(error), effective(w))
+    return share.bounded("efficiency", size=n_eff)
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,8 @@ def turn_on(
     threshold : float
     """
     need_numbers(predicted=predicted, weight=weight)
-    found = efficiency(predicted >= threshold, weight, bin_of(true, edges), len(edges) - 1)
-    return TurnOn(np.asarray(edges, dtype=np.float64), found, threshold)
+    share = efficiency(predicted >= threshold, weight, bin_of(true, edges), len(edges) - 1)
+    return TurnOn(np.asarray(edges, dtype=np.float64), share, threshold)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepxai.core.estimate import Estimate
-from hepxai.metrics.reductions import Array
+from hepxai.core.estimate import Array, Estimate
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Maps over pixels held against the truth and against each other, with errors."""
+"""Agreement of maps over pixels with the truth and with each other, with errors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.attribution.reductions import finite
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, distinct, offsets_from_counts, row_sum
 from hepxai.events import Events
 from hepxai.metrics.agreement import Agreement, agreement_of, same_events
 from hepxai.metrics.hits import lit_pixels
 from hepxai.metrics.ranking import Places, rank_correlation
-from hepxai.metrics.reductions import Array, finite
 
 CHUNK = 512
 """Events whose pixels are all sorted at a time."""
@@ -44,7 +44,7 @@ class LitPixels:
 
     @staticmethod
     def lit(events: Events, truth: str | None = None) -> LitPixels:
-        """Where the images of events are lit.
+        """Lit pixels of the images of events.
 
         Parameters
         ----------
@@ -92,10 +92,10 @@ def flat(attribution: Attribution) -> Array:
         raise ValueError(f"needs a map over pixels (event, row, column); {attribution.method} has {axes}")
     shape = attribution.events.image_layout().shape[1:]
     if attribution.values.shape[1:] != shape:
-        own = " x ".join(map(str, attribution.values.shape[1:]))
+        pixels = " x ".join(map(str, attribution.values.shape[1:]))
         raise ValueError(
-            f"the map of {attribution.method} has {own} pixels, the image {shape[0]} x {shape[1]}; explain "
-            "with upsample=True"
+            f"the map of {attribution.method} has {pixels} pixels, the image {shape[0]} x {shape[1]}; "
+            "explain with upsample=True"
         )
     values: Array = finite(attribution).reshape(len(attribution.events), -1)
     return values
@@ -103,7 +103,7 @@ def flat(attribution: Attribution) -> Array:
 
 @dataclass(frozen=True)
 class TruthShare:
-    """How much of a map lies on the true hits.
+    """Share of a map on the true hits.
 
     Attributes
     ----------
@@ -166,8 +166,8 @@ def hit_rank_agreement(first: Attribution, second: Attribution) -> Agreement:
     """
     same_events(first, second)
     lit = LitPixels.lit(first.events)
-    found = rank_correlation(lit.of(first), lit.of(second), lit.offsets)
-    return agreement_of(found, np.zeros(len(found)), first.events.weight)
+    correlation = rank_correlation(lit.of(first), lit.of(second), lit.offsets)
+    return agreement_of(correlation, np.zeros(len(correlation)), first.events.weight)
 
 
 def top_pixel_agreement(first: Attribution, second: Attribution, *, k: int = 10) -> Agreement:
@@ -207,5 +207,5 @@ def map_correlation(first: Attribution, second: Attribution) -> Agreement:
     same_events(first, second)
     one, two = (v - v.mean(1, keepdims=True) for v in (flat(first), flat(second)))
     norm = np.sqrt((one**2).sum(1) * (two**2).sum(1))
-    found = np.divide((one * two).sum(1), norm, out=np.full(len(norm), np.nan), where=norm > 0)
-    return agreement_of(found, np.zeros(len(found)), first.events.weight)
+    correlation = np.divide((one * two).sum(1), norm, out=np.full(len(norm), np.nan), where=norm > 0)
+    return agreement_of(correlation, np.zeros(len(correlation)), first.events.weight)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate, effective
+from hepxai.core.estimate import Array, Estimate, effective
 from hepxai.core.jagged import IntArray
 from hepxai.metrics.classification import fraction_below
-from hepxai.metrics.reductions import Array
 
 Flags = NDArray[np.bool_]
 
@@ -61,21 +60,21 @@ def pooled_precision(value: Array, true: Flags, weight: Array, owner: IntArray) 
     if (selected == 0).any():
         return _unknown(weight)
     precision = right / selected
-    found = float(np.sum(np.where(hit, w * precision, 0.0)) / positive)
+    average = float(np.sum(np.where(hit, w * precision, 0.0)) / positive)
     # An entry changes the precision at its own value and at all lower ones.
     share = np.where(hit, w / selected, 0.0)
     below, precise_below = (_from(v)[first] for v in (share, share * precision))
-    influence = np.where(hit, precision - found + below, 0.0) - precise_below
+    influence = np.where(hit, precision - average + below, 0.0) - precise_below
     return Estimate(
-        np.asarray(found), _clustered(w * influence / positive, weight, owner[order]), effective(weight)
+        np.asarray(average), _clustered(w * influence / positive, weight, owner[order]), effective(weight)
     )
 
 
 def pooled_by_chance(value: Array, share: Array, weight: Array, owner: IntArray) -> tuple[float, float]:
-    """Expected `pooled_auroc` and `pooled_precision` where truth is dealt out at random inside each event.
+    """Expected `pooled_auroc` and `pooled_precision` for a truth shuffled inside each event.
 
     Not ½ and not the prevalence: if small events have larger values, and a larger share of true entries,
-    the ranking of the population knows something that no ranking inside an event does.
+    the ranking of the population is better than any ranking inside an event.
 
     Parameters
     ----------

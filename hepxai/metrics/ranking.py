@@ -1,4 +1,4 @@
-"""Order of the entries of every event, ties and all, without a loop over events."""
+"""Ranks of the entries of every event, ties included, without a loop over events."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray, parents, row_sum
-from hepxai.metrics.reductions import Array
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where each entry stands in its row, largest value first.
+    """Place of each entry in its row, largest value first.
 
     Attributes
     ----------

@@ -1,15 +1,13 @@
-"""How well the targets of a regression are found, split by split, with signed weights and errors."""
+"""Figures of merit of a regression, split by split, with signed weights and errors."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.events import SPLITS, Events, Schema
 from hepxai.metrics.momentum import THRESHOLD, WINDOW, momentum_merit
 
-Array = NDArray[np.float64]
 Figures = dict[str, Estimate]
 
 
@@ -49,26 +47,26 @@ def target_metrics(predicted: Array, events: Events) -> dict[str, Figures]:
 
 def _medians(events: Events) -> list[float]:
     """Median of each target in the training split, NaN without any."""
-    known = (t[np.isfinite(t)] for t in events.where("train").targets.T)
-    return [float(np.median(t)) if len(t) else np.nan for t in known]
+    finite = (t[np.isfinite(t)] for t in events.where("train").targets.T)
+    return [float(np.median(t)) if len(t) else np.nan for t in finite]
 
 
 def _of_split(predicted: Array, events: Events, constant: list[float]) -> Figures:
-    found: Figures = {}
+    merits: Figures = {}
     for k, name in enumerate(events.schema.targets):
         true = events.targets[:, k].astype(np.float64)
-        known = np.isfinite(true)
-        off, alone = (predicted[:, k] - true)[known], (constant[k] - true)[known]
+        labelled = np.isfinite(true)
+        off, alone = (predicted[:, k] - true)[labelled], (constant[k] - true)[labelled]
         figures = {"mae": abs(off), "bias": off, "gain": abs(alone) - abs(off)}
         for figure, values in figures.items():
-            found[f"{figure}_{name}"] = ratio_mean(values, np.ones(len(values)), events.weight[known])
+            merits[f"{figure}_{name}"] = ratio_mean(values, np.ones(len(values)), events.weight[labelled])
         if is_momentum(events.schema, name):
-            found |= _of_momentum(predicted[:, k], true, events.weight)
-    return found
+            merits |= _of_momentum(predicted[:, k], true, events.weight)
+    return merits
 
 
 def is_momentum(schema: Schema, target: str) -> bool:
-    """Whether the figures of merit of a transverse momentum apply to a target."""
+    """True if the figures of merit of a transverse momentum apply to a target."""
     return target == "pt" and schema.target_units[schema.targets.index(target)] == "GeV"
 
 

@@ -1,4 +1,4 @@
-"""Whether a method finds the particles, or the pair, that made the event what it is."""
+"""Agreement of an attribution with the truth: AUROC and precision for true particles and pairs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean, share
-from hepxai.core.jagged import IntArray, parents, row_sum
+from hepxai.attribution.reductions import finite, reduced
+from hepxai.core.binning import bin_of
+from hepxai.core.estimate import Array, Estimate, ratio_mean, share
+from hepxai.core.jagged import parents, row_sum
 from hepxai.events import Events
-from hepxai.metrics.binning import bin_of
 from hepxai.metrics.pooled import pooled_auroc, pooled_by_chance, pooled_precision
 from hepxai.metrics.ranking import Places
-from hepxai.metrics.reductions import Array, finite, reduced
 
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class TruthFinding:
-    """How well the strongest entries of a map are the true ones.
+    """Figures of merit of a map whose strongest entries should be the true ones.
 
     Attributes
     ----------
@@ -42,7 +42,9 @@ class TruthFinding:
     without_truth, all_true : int
         Events left out: with no true entry, or with nothing else.
     caveat : str, optional
-        What must be said beside these numbers; that of the map.
+        Concerns about the map, to be printed beside these numbers.
+    method, short_title : str
+        Those of the attribution.
     """
 
     auroc: Estimate
@@ -57,6 +59,8 @@ class TruthFinding:
     without_truth: int
     all_true: int
     caveat: str | None = None
+    method: str = ""
+    short_title: str = ""
 
 
 def find_truth(attribution: Attribution, truth: str) -> TruthFinding:
@@ -92,12 +96,28 @@ def find_truth(attribution: Attribution, truth: str) -> TruthFinding:
     true, offsets = true_entries(plain, truth), plain.offsets
     number, size = row_sum(true, offsets), np.diff(offsets).astype(np.float64)
     used = (number > 0) & (number < size)
-    kept = used[parents(offsets)]
-    value = np.abs(finite(plain))[kept]
-    entries = _Entries(value, true[kept], plain[used].offsets, plain.events.weight[used])
-    all_true = np.count_nonzero((number > 0) & (number == size))
-    left_out = (int(np.count_nonzero(number == 0)), int(all_true))
-    return _found(entries, left_out, attribution.caveat)
+    entries = used[parents(offsets)]
+    value, true = np.abs(finite(plain))[entries], true[entries]
+    weight, places = plain.events.weight[used], Places.of(value, plain[used].offsets)
+    owner, share_of_true = parents(places.offsets), (number / np.maximum(size, 1))[used]
+    chance = pooled_by_chance(value, share_of_true, weight, owner)
+    expected = expected_precision(number[used], places)
+    return TruthFinding(
+        auroc=share(event_auroc(places, true), weight, "AUROC"),
+        average_precision=share(event_precision(places, true), weight, "average precision"),
+        chance_precision=ratio_mean(expected, np.ones(len(expected)), weight),
+        pooled_auroc=pooled_auroc(value, true, weight, owner),
+        pooled_average_precision=pooled_precision(value, true, weight, owner),
+        chance_pooled_auroc=chance[0],
+        chance_pooled_precision=chance[1],
+        prevalence=ratio_mean(number[used], size[used], weight),
+        events=len(weight),
+        without_truth=int(np.count_nonzero(number == 0)),
+        all_true=int(np.count_nonzero((number > 0) & (number == size))),
+        caveat=attribution.caveat,
+        method=attribution.method,
+        short_title=attribution.short_title,
+    )
 
 
 def true_entries(attribution: Attribution, truth: str) -> Flags:
@@ -143,7 +163,7 @@ class TruthSlices:
 def find_truth_in_slices(
     attribution: Attribution, truth: str, quantity: NDArray[np.number], edges: Array
 ) -> TruthSlices:
-    """How well a map finds the truth in bins of an event quantity.
+    """`find_truth` in bins of an event quantity.
 
     Parameters
     ----------
@@ -152,7 +172,7 @@ def find_truth_in_slices(
     quantity : ndarray, shape [E]
         ``events.counts``, `true_pt`, an observer …; NaN leaves an event out.
     edges : ndarray
-        Increasing; the last bin includes its upper edge. See `hepxai.metrics.binning.equal_bins`.
+        Increasing; the last bin includes its upper edge. See `hepxai.core.binning.equal_bins`.
     """
     position = bin_of(np.asarray(quantity, dtype=np.float64), edges)
     found = tuple(find_truth(attribution[position == b], truth) for b in range(len(edges) - 1))
@@ -184,38 +204,3 @@ def expected_precision(number: Array, places: Places) -> Array:
     selected, owner = places.above + places.ties, parents(places.offsets)
     others = ((number - 1) / (size - 1))[owner]  # true share of the other entries, if one is true
     return np.asarray(row_sum((1 + (selected - 1) * others) / selected, places.offsets) / size)
-
-
-@dataclass(frozen=True)
-class _Entries:
-    """Entries of the events that have a true and another one."""
-
-    value: Array
-    true: Flags
-    offsets: IntArray
-    weight: Array
-
-
-def _found(entries: _Entries, left_out: tuple[int, int], caveat: str | None) -> TruthFinding:
-    true, offsets, weight = entries.true, entries.offsets, entries.weight
-    places, owner = Places.of(entries.value, offsets), parents(offsets)
-    number, size = row_sum(true, offsets), np.diff(offsets).astype(np.float64)
-    chance = pooled_by_chance(entries.value, number / size, weight, owner)
-
-    def mean(values: Array) -> Estimate:
-        return ratio_mean(values, np.ones(len(values)), weight)
-
-    return TruthFinding(
-        auroc=share(event_auroc(places, true), weight, "AUROC"),
-        average_precision=share(event_precision(places, true), weight, "average precision"),
-        chance_precision=mean(expected_precision(number, places)),
-        pooled_auroc=pooled_auroc(entries.value, true, weight, owner),
-        pooled_average_precision=pooled_precision(entries.value, true, weight, owner),
-        chance_pooled_auroc=chance[0],
-        chance_pooled_precision=chance[1],
-        prevalence=ratio_mean(number, size, weight),
-        events=len(weight),
-        without_truth=left_out[0],
-        all_true=left_out[1],
-        caveat=caveat,
-    )

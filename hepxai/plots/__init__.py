@@ -1,24 +1,30 @@
 """Figures: every function takes numbers and an ``ax``, and returns the ``ax``."""
 
-from hepxai.metrics.reductions import reduced
-from hepxai.plots.agreement import method_agreement
+from hepxai.plots.bars import correlation_dendrogram, importance_bars, neuron_bars, particle_types
 from hepxai.plots.diagnostics import fidelity_points, residuals
 from hepxai.plots.display import event_display
-from hepxai.plots.focus import focus_distribution, focus_profile
-from hepxai.plots.hits import bending_map, cluster_size_shares, hit_display, hit_occupancy, hits_in_rows
+from hepxai.plots.focus import focus_distribution
 from hepxai.plots.images import (
     attribution_image,
+    bending_map,
+    cluster_size_shares,
+    hit_display,
+    hit_occupancy,
+    hits_in_rows,
 )
-from hepxai.plots.means import relative_to_uniform
+from hepxai.plots.matrices import (
+    feature_matrix,
+    method_agreement,
+    method_correlation,
+    pair_types,
+    step_matrix,
+)
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
-from hepxai.plots.profiles import score_profile
+from hepxai.plots.profiles import focus_profile, score_profile
 from hepxai.plots.scores import roc_curve, score_distributions, score_ratio
-from hepxai.plots.steps import step_matrix
 from hepxai.plots.style import style
-from hepxai.plots.tables import correlation_dendrogram, importance_bars, method_correlation, neuron_bars
 from hepxai.plots.training import training_curve
 from hepxai.plots.truth import truth_finding, truth_slices
-from hepxai.plots.types import feature_matrix, pair_types, particle_types
 from hepxai.plots.values import beeswarm, value_distribution, value_figure, value_scatter
 
 __all__ = [
@@ -42,8 +48,6 @@ __all__ = [
     "neuron_bars",
     "pair_types",
     "particle_types",
-    "reduced",
-    "relative_to_uniform",
     "residuals",
     "roc_curve",
     "score_distributions",

@@ -1,4 +1,4 @@
-"""How far the explanation can be trusted: completeness residuals and the fidelity of a surrogate."""
+"""Checks of an explanation: completeness residuals, and the fidelity of a surrogate."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import short_name
 from hepxai.attribution.residuals import relative_residual, residual_checks
-from hepxai.core.formatting import real, short_method
+from hepxai.core.formatting import real
 from hepxai.plots.style import (
     CLASS_COLOURS,
     INK,
@@ -51,28 +52,29 @@ def residuals(attributions: Mapping[str, Attribution], *, ax: Axes | None = None
     complete = {
         k: a for k, a in attributions.items() if a.residual is not None and a.output_change is not None
     }
-    found = {k: v[~np.isnan(v)] for k, v in ((k, relative_residual(a)) for k, a in complete.items())}
-    found = {k: np.maximum(v, EXACT) for k, v in found.items()}
-    edges = _decades(np.concatenate([*found.values(), np.array([1e-3, 1e-2])]))
-    for i, (method, values) in enumerate(found.items()):
+    relative = {k: relative_residual(a) for k, a in complete.items()}
+    relative = {k: np.maximum(v[~np.isnan(v)], EXACT) for k, v in relative.items()}
+    edges = _decades(np.concatenate([*relative.values(), np.array([1e-3, 1e-2])]))
+    for i, (key, values) in enumerate(relative.items()):
         filled, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
         colour, line = LINES[i % len(LINES)], STEPS[(i + i // len(LINES)) % len(STEPS)]
-        ax.stairs(filled, edges, lw=2, ls=line, color=colour, label=escape_label(short_method(method)))
-        median = residual_checks(complete[method])["median_residual"]
+        name = escape_label(short_name(complete[key], key))
+        ax.stairs(filled, edges, lw=2, ls=line, color=colour, label=name)
+        median = residual_checks(complete[key])["median_residual"]
         if len(values) and np.isfinite(median):
             ax.axvline(max(median, EXACT), color=colour, lw=1, ls=":")
-        add_footnote(ax, complete[method].caveat)
+        add_footnote(ax, complete[key].caveat)
     ax.set(
         xlabel="|residual| / |change of output|", ylabel="events", xscale="log", xlim=(edges[0], edges[-1])
     )
     ax.set_ylim(bottom=0)
-    legend_above(ax, columns=1 if len(found) < 4 else 2)
+    legend_above(ax, columns=1 if len(relative) < 4 else 2)
     return ax
 
 
 def _decades(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    shown = values[np.isfinite(values) & (values > 0)]
-    ends = np.log10(np.quantile(shown, [0.003, 0.997]))  # single events do not set the range
+    finite = values[np.isfinite(values) & (values > 0)]
+    ends = np.log10(np.quantile(finite, [0.003, 0.997]))  # single events do not set the range
     low = float(np.clip(np.floor(ends[0]), np.log10(EXACT), 1))
     high = float(np.clip(np.ceil(ends[1]), low + 1, 2))
     return np.logspace(low, high, int(8 * (high - low)) + 1)
@@ -92,11 +94,11 @@ def fidelity_points(
     names = list(dict.fromkeys(n for row in fidelity.values() for n in row))
     ax = axes_or_new(ax, (7.0, 1.8 + 0.7 * len(names)))
     for s, (split, row) in enumerate(fidelity.items()):
-        known = [i for i, n in enumerate(names) if n in row]
+        given = [i for i, n in enumerate(names) if n in row]
         shift = (0.5 * (len(fidelity) - 1) - s) * 0.2
-        value, error = (_finite([row[names[i]].get(k) for i in known]) for k in ("value", "error"))
+        value, error = (_finite([row[names[i]].get(k) for i in given]) for k in ("value", "error"))
         look: dict[str, Any] = {"color": SPLIT_COLOURS.get(split, INK), "marker": "s^o"[s % 3]}
-        y = len(names) - 1 - np.array(known, dtype=float) + shift
+        y = len(names) - 1 - np.array(given, dtype=float) + shift
         ax.errorbar(value, y, xerr=np.nan_to_num(error), ls="", ms=7, label=escape_label(split), **look)
     ax.axvline(1, color=INK, lw=1, ls=":")
     ax.set_yticks(range(len(names)), [escape_label(FIGURES.get(n, n)) for n in reversed(names)])
@@ -108,5 +110,5 @@ def fidelity_points(
 
 
 def _finite(values: Iterable[float | None]) -> NDArray[np.float64]:
-    found = np.array([real(v) for v in values], dtype=np.float64)
-    return np.where(np.isfinite(found), found, np.nan)
+    numbers = np.array([real(v) for v in values], dtype=np.float64)
+    return np.where(np.isfinite(numbers), numbers, np.nan)

@@ -17,14 +17,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from hepxai.attribution import Attribution
+from hepxai.attribution import Attribution, Pairs
+from hepxai.attribution.reductions import is_directed, is_relative, pairs_of, quantity, reduced, whole_pairs
+from hepxai.core.estimate import Array
 from hepxai.core.formatting import general, observer_name, symbol
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
-from hepxai.metrics.reductions import is_directed, pairs_of, reduced, whole_pairs
-from hepxai.plots.labels import label_centres
-from hepxai.plots.means import is_relative, quantity, scale_of
-from hepxai.plots.plane import SEAM, Place, View
+from hepxai.plots.matrices import scale_of
+from hepxai.plots.plane import SEAM, Place, View, label_centres
 from hepxai.plots.style import (
     FAINT,
     INK,
@@ -46,39 +46,35 @@ HARDEST = 3  # particles that have a label also in a crowded event
 
 
 @dataclass(frozen=True)
-class Strongest:
+class RankedPairs:
     """Pairs of one event, strongest first: local indices of its particles, and values."""
 
     src: IntArray
     dst: IntArray
-    value: NDArray[np.float64]
+    value: Array
 
-    def __getitem__(self, which: slice | NDArray[Any]) -> Strongest:
-        return Strongest(self.src[which], self.dst[which], self.value[which])
+    def __getitem__(self, which: slice | NDArray[Any]) -> RankedPairs:
+        return RankedPairs(self.src[which], self.dst[which], self.value[which])
+
+    def between(self, event: Events, types: tuple[str, str]) -> NDArray[np.bool_]:
+        """Mask of the pairs of two particle types, in either order."""
+        return Pairs(self.src, self.dst, np.array([0, len(self.src)])).between(event, types)
 
 
-def all_pairs(attribution: Attribution, row: int) -> Strongest:
+def all_pairs(attribution: Attribution, row: int) -> RankedPairs:
     """All pairs of one event, those with the largest magnitude first."""
     pairs = pairs_of(attribution)
-    own = slice(int(pairs.offsets[row]), int(pairs.offsets[row + 1]))
-    value = np.asarray(attribution.values[own], dtype=np.float64)
+    rows = slice(int(pairs.offsets[row]), int(pairs.offsets[row + 1]))
+    value = np.asarray(attribution.values[rows], dtype=np.float64)
     order = np.argsort(-np.nan_to_num(abs(value)), kind="stable")
     first = attribution.events.offsets[row]
-    return Strongest(pairs.src[own] - first, pairs.dst[own] - first, value)[order]
+    return RankedPairs(pairs.src[rows] - first, pairs.dst[rows] - first, value)[order]
 
 
-def strongest_pairs(attribution: Attribution, row: int, number: int = 8) -> Strongest:
+def strongest_pairs(attribution: Attribution, row: int, number: int = 8) -> RankedPairs:
     """Pairs of one event with the largest magnitude; pairs at zero are never among them."""
-    found = all_pairs(attribution, row)[:number]
-    return found[np.nan_to_num(abs(found.value)) > 0]
-
-
-def between(found: Strongest, event: Events, focus: tuple[str, str] | None) -> NDArray[np.bool_]:
-    """Mask of the pairs of two types in either order; of none without focus."""
-    if focus is None:
-        return np.zeros(len(found.value), dtype=bool)
-    a, b = (event.is_type(t) for t in focus)
-    return np.asarray((a[found.src] & b[found.dst]) | (b[found.src] & a[found.dst]))
+    ranked = all_pairs(attribution, row)[:number]
+    return ranked[np.nan_to_num(abs(ranked.value)) > 0]
 
 
 @styled
@@ -130,22 +126,23 @@ def event_display(
     event = plain_map.events[np.array([row])]
     view = View.of(event, limit)
     view.frame(ax, event)
-    found = all_pairs(plain_map, row)
-    chosen = between(found, event, focus)
-    scale, norm = scale_of(plain_map, found.value)
+    ranked = all_pairs(plain_map, row)
+    nothing = np.zeros(len(ranked.value), dtype=bool)
+    chosen = nothing if focus is None else ranked.between(event, focus)
+    scale, norm = scale_of(plain_map, ranked.value)
     places = view.places(event)
     crowded = event.n_particles > CROWDED
     if not crowded:
-        _faint(ax, found, places)
-    drawn = (np.arange(len(found.value)) < number) & (np.nan_to_num(found.value) != 0)
+        _faint(ax, ranked, places)
+    drawn = (np.arange(len(ranked.value)) < number) & (np.nan_to_num(ranked.value) != 0)
     drawn |= chosen & (np.cumsum(chosen) <= (FEW if crowded else number))
     arrow = "-|>" if is_directed(plain_map) else "-"
-    _arrows(ax, found, chosen, drawn, places, (for_lines(scale), norm), arrow)
-    named = np.union1d(found[drawn].src, found[drawn].dst) if crowded else np.arange(event.n_particles)
+    _arrows(ax, ranked, chosen, drawn, places, (for_lines(scale), norm), arrow)
+    named = np.union1d(ranked[drawn].src, ranked[drawn].dst) if crowded else np.arange(event.n_particles)
     _nodes(ax, event, places, truth, named)
     _bar(ax, plain_map, (for_lines(scale), norm))
     ax.tick_params(left=True, bottom=True, labelleft=True, labelbottom=True)  # networkx switched them off
-    title = [*_title(event, score, observer, name), *_focus_line(plain_map, found, chosen, focus)]
+    title = [*_title(event, score, observer, name), *_focus_line(plain_map, ranked, chosen, focus)]
     ax.set_title("\n".join(title), loc="left", fontsize="small", pad=8)
     add_footnote(ax, attribution.caveat)
     return ax
@@ -154,25 +151,25 @@ def event_display(
 # --- pairs -----------------------------------------------------------------------------------
 
 
-def _faint(ax: Axes, found: Strongest, places: NDArray[np.float64]) -> None:
-    once = {(min(p), max(p)) for p in zip(found.src.tolist(), found.dst.tolist(), strict=True)}
+def _faint(ax: Axes, ranked: RankedPairs, places: Array) -> None:
+    once = {(min(p), max(p)) for p in zip(ranked.src.tolist(), ranked.dst.tolist(), strict=True)}
     lines = [ends for a, b in sorted(once) for ends in _wrapped(tuple(places[a]), tuple(places[b]))]
     ax.add_collection(LineCollection(lines, colors=FAINT, linewidths=0.5, zorder=0.5), autolim=False)
 
 
 def _arrows(
     ax: Axes,
-    found: Strongest,
+    ranked: RankedPairs,
     chosen: NDArray[np.bool_],
     drawn: NDArray[np.bool_],
-    places: NDArray[np.float64],
+    places: Array,
     scale: tuple[Colormap, Normalize],
     arrow: str,
 ) -> None:
     colour_map, norm = scale
-    top = float(np.nan_to_num(abs(found.value)).max(initial=0.0)) or 1.0
+    top = float(np.nan_to_num(abs(ranked.value)).max(initial=0.0)) or 1.0
     for i in np.flatnonzero(drawn)[::-1]:  # the strongest on top
-        value = float(np.nan_to_num(found.value[i]))
+        value = float(np.nan_to_num(ranked.value[i]))
         width = 0.8 + 2.6 * abs(value) / top
         look = {
             "width": width,
@@ -180,12 +177,10 @@ def _arrows(
             "arrowsize": 8 + 2 * width,
             "arrowstyle": arrow,
         }
-        _arrow(ax, places[found.src[i]], places[found.dst[i]], look, outlined=bool(chosen[i]))
+        _arrow(ax, places[ranked.src[i]], places[ranked.dst[i]], look, outlined=bool(chosen[i]))
 
 
-def _arrow(
-    ax: Axes, start: NDArray[np.float64], end: NDArray[np.float64], look: dict[str, Any], *, outlined: bool
-) -> None:
+def _arrow(ax: Axes, start: Array, end: Array, look: dict[str, Any], *, outlined: bool) -> None:
     for a, b in _wrapped(tuple(start), tuple(end)):
         bend = 0.55 if _distance(ax, a, b) < NEAR else 0.14  # the two directions of a pair side by side
         if look["arrowstyle"] == "-":
@@ -231,7 +226,7 @@ def _bar(ax: Axes, attribution: Attribution, scale: tuple[Colormap, Normalize]) 
 # --- particles -------------------------------------------------------------------------------
 
 
-def _nodes(ax: Axes, event: Events, places: NDArray[np.float64], truth: str | None, named: IntArray) -> None:
+def _nodes(ax: Axes, event: Events, places: Array, truth: str | None, named: IntArray) -> None:
     nobody = np.zeros(event.n_particles, dtype=bool)
     ringed = nobody if truth is None else event.truth.get(truth, nobody)
     pt = np.clip(event.p4[:, 0], 0, None)
@@ -252,9 +247,7 @@ def _nodes(ax: Axes, event: Events, places: NDArray[np.float64], truth: str | No
     _labels(ax, event, places[order], order, size[order] / 2)
 
 
-def _labels(
-    ax: Axes, event: Events, places: NDArray[np.float64], order: IntArray, radius: NDArray[np.float64]
-) -> None:
+def _labels(ax: Axes, event: Events, places: Array, order: IntArray, radius: Array) -> None:
     points = 72 / float(ax.figure.dpi)
     texts = [list(particle_labels(event))[i] for i in order]
     box = ax.get_window_extent()
@@ -307,15 +300,17 @@ def _title(event: Events, score: float | None, observer: str | None, name: str |
 
 
 def _focus_line(
-    attribution: Attribution, found: Strongest, chosen: NDArray[np.bool_], focus: tuple[str, str] | None
+    attribution: Attribution, ranked: RankedPairs, chosen: NDArray[np.bool_], focus: tuple[str, str] | None
 ) -> Iterator[str]:
     """Values and ranks of the two strongest pairs in focus."""
     if focus is None:
         return
     pair = "–".join(escape_label(symbol(t), 12) for t in focus)
     form = ".2f" if is_relative(attribution) else "+.2g"
-    values = [f"{found.value[i]:{form}} (rank {i + 1})".replace("-", "−") for i in np.flatnonzero(chosen)[:2]]
-    yield f"{pair}: {', '.join(values)} of {len(found.value)} pairs" if values else f"no {pair} pair"
+    values = [
+        f"{ranked.value[i]:{form}} (rank {i + 1})".replace("-", "−") for i in np.flatnonzero(chosen)[:2]
+    ]
+    yield f"{pair}: {', '.join(values)} of {len(ranked.value)} pairs" if values else f"no {pair} pair"
 
 
 def type_legend(figure: Figure, events: Events, *, truth: str | None = None) -> None:

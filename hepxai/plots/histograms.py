@@ -8,9 +8,8 @@ import hist
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.metrics.binning import bin_of
-
-Array = NDArray[np.float64]
+from hepxai.core.binning import bin_of
+from hepxai.core.estimate import Array
 
 
 def signed_histogram(

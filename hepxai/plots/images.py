@@ -1,26 +1,248 @@
-"""Maps over pixels: on one event, several methods side by side, and how well they find the truth."""
+"""Detector images: occupancy, clusters and bending of hits, single events, maps over pixels on an event."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.formatting import short_method
+from hepxai.attribution.reductions import short_name
+from hepxai.core.estimate import Array, Estimate
+from hepxai.events import Events
+from hepxai.metrics.hits import bending, cluster_shares, hits_per_row, lit_pixels, occupancy
 from hepxai.metrics.pixels import LitPixels, flat
 from hepxai.plots.style import (
+    BLUE,
+    FAINT,
     GREY,
     INK,
+    RED,
+    SEQUENTIAL,
     axes_or_new,
+    class_look,
     colours,
     escape_label,
+    legend_above,
     styled,
 )
 
 LEAST = 24
 """Columns that a zoomed map shows at least."""
+Mask = NDArray[np.bool_]
+
+
+def _names(events: Events) -> tuple[str, str]:
+    layout = events.image_layout()
+    return escape_label(layout.rows.feature), escape_label(layout.columns.feature)
+
+
+@styled
+def hit_occupancy(events: Events, where: Mask | None = None, *, ax: Axes | None = None) -> Axes:
+    """Share of events that light each pixel, all channels together, one line of pixels per row.
+
+    Parameters
+    ----------
+    events : Events
+    where : ndarray of bool, shape [N], optional
+        Particles that light pixels; all by default.
+    """
+    ax = axes_or_new(ax, (9.0, 4.0))
+    share = 100 * occupancy(events, where).sum(axis=0)
+    mesh = ax.pcolormesh(share, cmap=SEQUENTIAL, vmin=0, rasterized=True)
+    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
+    bar.set_label("events with a hit [%]")
+    row, column = _names(events)
+    ax.set(xlabel=column, ylabel=row)
+    _row_ticks(ax, len(share))
+    return ax
+
+
+def _row_ticks(ax: Axes, rows: int, number: int = 12) -> None:
+    step = max(1, rows // number)
+    ax.set_yticks(np.arange(0, rows, step) + 0.5, [str(r) for r in range(0, rows, step)])
+    ax.tick_params(axis="y", which="both", length=0)
+
+
+@styled
+def hits_in_rows(
+    events: Events, sources: Mapping[str, Mask] | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """Mean number of lit pixels of every row, with errors.
+
+    Parameters
+    ----------
+    events : Events
+    sources : mapping of str to ndarray of bool, optional
+        Names of particles ``[N]`` to tell apart, such as those of the muon and of noise.
+    """
+    ax = axes_or_new(ax)
+    means = {name: hits_per_row(events, where) for name, where in _sources(events, sources).items()}
+    _points(ax, means, 0)
+    row, _ = _names(events)
+    ax.set(xlabel=row, ylabel="mean number of hits", ylim=(0, None))
+    legend_above(ax, columns=len(means))
+    return ax
+
+
+@styled
+def cluster_size_shares(
+    events: Events, sources: Mapping[str, Mask] | None = None, *, most: int = 4, ax: Axes | None = None
+) -> Axes:
+    """Shares of clusters of 1, 2, … neighbouring hits of a row, with errors.
+
+    Parameters
+    ----------
+    events : Events
+    sources : mapping of str to ndarray of bool, optional
+        As in `hits_in_rows`.
+    most : int
+        Clusters of this size and larger ones are counted together.
+    """
+    ax = axes_or_new(ax)
+    shares = {n: cluster_shares(events, w, most=most) for n, w in _sources(events, sources).items()}
+    _points(ax, {n: Estimate(100 * e.value, 100 * e.error, e.n_eff) for n, e in shares.items()}, 1)
+    ax.set_xticks(range(1, most + 1), [*map(str, range(1, most)), f"≥ {most}"])
+    ax.set(xlabel="hits in a cluster", ylabel="clusters [%]", ylim=(0, None))
+    legend_above(ax, columns=len(shares))
+    return ax
+
+
+def _sources(events: Events, sources: Mapping[str, Mask] | None) -> Mapping[str, Mask]:
+    return sources or {"all hits": np.ones(events.n_particles, dtype=np.bool_)}
+
+
+def _points(ax: Axes, estimates: Mapping[str, Estimate], first: int) -> None:
+    for i, (name, estimate) in enumerate(estimates.items()):
+        x = np.arange(len(estimate.value)) + first + 0.12 * (i - 0.5 * (len(estimates) - 1))
+        ax.errorbar(x, estimate.value, estimate.error, ls="", ms=6, label=escape_label(name), **class_look(i))
+
+
+@styled
+def bending_map(
+    events: Events,
+    target: str = "pt",
+    *,
+    inner: Sequence[int] = (0, 1, 2),
+    outer: Sequence[int] = (7, 8),
+    where: Mask | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A target against how far the track bends, in columns; the median of the bending as a line.
+
+    The map reaches to the 98 % quantile of the bending, or to the largest median. What bends more is counted
+    in its uppermost bins.
+
+    Parameters
+    ----------
+    events : Events
+    target : str
+        One of ``schema.targets``; events without it are left out.
+    inner, outer : sequence of int
+        Rows whose mean columns are subtracted.
+    where : ndarray of bool, shape [N], optional
+        Hits that count; all by default.
+    """
+    if target not in events.schema.targets:
+        have = ", ".join(events.schema.targets) or "none"
+        raise KeyError(f"no target {target!r}; these events have {have}")
+    ax = axes_or_new(ax)
+    t = events.schema.targets.index(target)
+    bent, value = np.abs(bending(events, inner, outer, where)), events.targets[:, t]
+    known = np.isfinite(bent) & np.isfinite(value)
+    bent, value = bent[known], value[known]
+    if len(value):
+        _map_and_median(ax, value, bent)
+        legend_above(ax)
+    units = events.schema.target_units[t]
+    ax.set(xlabel=escape_label(f"true {target} [{units}]" if units else f"true {target}"))
+    ax.set_ylabel(f"|outer − inner| [{_names(events)[1]}s]")
+    return ax
+
+
+def _map_and_median(ax: Axes, value: NDArray[np.floating], bent: Array) -> None:
+    edges = np.linspace(float(value.min()), float(value.max()), 41)
+    bins = np.clip(np.digitize(value, edges[::2]) - 1, 0, 19)
+    middle = [np.median(bent[bins == b]) if (bins == b).sum() > 4 else np.nan for b in range(20)]
+    reach = np.nanmax([np.quantile(bent, 0.98), *middle]) + 1e-9
+    bands = np.linspace(0, reach, 41)
+    drawn = ax.hist2d(value, np.minimum(bent, reach), bins=[edges, bands], cmap=SEQUENTIAL, norm=LogNorm())
+    ax.figure.colorbar(drawn[3], ax=ax, pad=0.02).set_label("events")
+    ax.plot(0.5 * (edges[:-1:2] + edges[2::2]), middle, color=RED, label="median")
+
+
+@styled
+def hit_display(
+    events: Events,
+    row: int,
+    *,
+    truth: str | None = None,
+    noise: bool = True,
+    zoom: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """One event's image: a lit pixel is a box, those of the truth in colour.
+
+    Parameters
+    ----------
+    events : Events
+    row : int
+        Which event.
+    truth : str, optional
+        One of ``events.truth``.
+    noise : bool, default True
+        Draw the hits that are not of the truth; without them, ``truth`` is needed.
+    zoom : int, optional
+        Columns to show on each side of the hits (of the truth, where there are any); all by default.
+    """
+    if not noise and truth is None:
+        raise ValueError("noise=False needs truth=, one of " + (", ".join(events.truth) or "(none)"))
+    ax = axes_or_new(ax, (9.0, 3.4))
+    own = events[[row]]
+    real = None if truth is None else own.truth[truth]
+    if noise:
+        _boxes(ax, own, None, GREY, "hits" if truth is None else "other hits")
+    if truth is not None:
+        _boxes(ax, own, real, BLUE, escape_label(truth))
+    _, rows, columns = own.image_layout().shape
+    ax.set(xlim=_window(own, real, zoom, columns), ylim=(0, rows))
+    _row_ticks(ax, rows)
+    for line in range(1, rows):
+        ax.axhline(line, color=FAINT, lw=0.6, zorder=0)
+    ax.set(ylabel=_names(events)[0], xlabel=_names(events)[1])
+    ax.set_title(_caption(own), loc="right", fontsize="small")
+    legend_above(ax, columns=2)
+    return ax
+
+
+def _boxes(ax: Axes, own: Events, where: Mask | None, colour: str, name: str) -> None:
+    _, _, rows, columns = lit_pixels(own, where)
+    for i, (r, c) in enumerate(zip(rows, columns, strict=True)):
+        box = Rectangle((c, r), 1, 1, fc=colour, ec=colour, lw=1.2, label=name if i == 0 else None)
+        ax.add_patch(box)
+
+
+def _window(own: Events, real: Mask | None, zoom: int | None, columns: int) -> tuple[float, float]:
+    shown = lit_pixels(own, real)[3]
+    shown = shown if len(shown) else lit_pixels(own)[3]
+    if zoom is None or not len(shown):
+        return 0, columns
+    return max(0, shown.min() - zoom), min(columns, shown.max() + 1 + zoom)
+
+
+def _caption(own: Events) -> str:
+    parts = []
+    for name, units, value in zip(own.schema.targets, own.schema.target_units, own.targets[0], strict=True):
+        parts.append(f"{name} = {value:.3g} {units}".strip() if np.isfinite(value) else f"no {name}")
+    return escape_label(", ".join(parts), 80)
+
+
+# --- maps over pixels ------------------------------------------------------------------------
 
 
 @styled
@@ -61,13 +283,15 @@ def attribution_image(
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
     bar.ax.yaxis.set_major_locator(MaxNLocator(4))
     bar.ax.tick_params(labelsize="x-small", which="both")
-    bar.set_label(escape_label(own.settings.get("unit", unit_of(own))), fontsize="x-small")
+    bar.set_label(escape_label(own.settings.get("unit", target_unit(own))), fontsize="x-small")
     ax.set(xlim=window(lit, columns, zoom), ylim=(0, rows))
     _frames(ax, lit, columns)
-    _row_numbers(ax, rows)
-    layout = own.events.image_layout()
-    ax.set(ylabel=escape_label(layout.rows.feature), xlabel=escape_label(layout.columns.feature))
-    ax.set_title(escape_label(title or _what(own), 90), loc="left", fontsize="small")
+    _row_ticks(ax, rows, 5)
+    row, column = _names(own.events)
+    ax.set(ylabel=row, xlabel=column)
+    ax.set_title(
+        escape_label(title or f"{short_name(own)} of {own.target}", 90), loc="left", fontsize="small"
+    )
     return ax
 
 
@@ -92,17 +316,7 @@ def _frames(ax: Axes, lit: LitPixels, columns: int) -> None:
         ax.add_patch(frame)
 
 
-def _row_numbers(ax: Axes, rows: int) -> None:
-    step = max(1, rows // 5)
-    ax.set_yticks(np.arange(0, rows, step) + 0.5, [str(r) for r in range(0, rows, step)])
-    ax.tick_params(axis="y", which="both", length=0)
-
-
-def _what(attribution: Attribution) -> str:
-    return f"{short_method(attribution.method)} of {attribution.target}"
-
-
-def unit_of(attribution: Attribution) -> str:
+def target_unit(attribution: Attribution) -> str:
     """Unit of the explained target; empty for a logit."""
     schema = attribution.events.schema
     units = dict(zip(schema.targets, schema.target_units, strict=True))

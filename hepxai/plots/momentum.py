@@ -6,13 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
+from hepxai.core.estimate import Array
 from hepxai.metrics.momentum import TurnOn
 from hepxai.plots.histograms import fitting_bins, normalised, signed_histogram
 from hepxai.plots.style import FAINT, INK, axes_or_new, class_look, escape_label, legend_above, styled
-
-Array = NDArray[np.float64]
 
 
 @styled
@@ -23,11 +21,14 @@ def turn_on_curve(curves: Mapping[str, TurnOn], *, ax: Axes | None = None) -> Ax
     """
     ax = axes_or_new(ax)
     for i, (name, curve) in enumerate(curves.items()):
-        found, known = curve.efficiency, np.isfinite(curve.efficiency.value)
-        left, right = curve.edges[:-1][known], curve.edges[1:][known]
+        efficiency, finite = curve.efficiency, np.isfinite(curve.efficiency.value)
+        left, right = curve.edges[:-1][finite], curve.edges[1:][finite]
         x = left + (right - left) * (0.5 + 0.4 * (i - 0.5 * (len(curves) - 1)) / len(curves))
-        value = found.value[known]
-        spread = [np.clip(value - found.low[known], 0, None), np.clip(found.high[known] - value, 0, None)]
+        value = efficiency.value[finite]
+        spread = [
+            np.clip(value - efficiency.low[finite], 0, None),
+            np.clip(efficiency.high[finite] - value, 0, None),
+        ]
         ax.errorbar(
             x, value, spread, [x - left, right - x], ls="", ms=5, label=escape_label(name), **class_look(i)
         )
@@ -62,13 +63,13 @@ def momentum_residuals(
         Of the target.
     """
     ax = axes_or_new(ax)
-    known = np.isfinite(true)
-    off = {k: (p - true)[known] for k, p in predictions.items()}
+    labelled = np.isfinite(true)
+    off = {k: (p - true)[labelled] for k, p in predictions.items()}
     everything = np.abs(np.concatenate([*off.values(), np.zeros(1)]))
     reach = float(np.quantile(everything, 0.98)) or 1.0
-    edges = np.linspace(-reach, reach, fitting_bins([int(known.sum())], least=20, most=60) + 1)
+    edges = np.linspace(-reach, reach, fitting_bins([int(labelled.sum())], least=20, most=60) + 1)
     for i, (label, values) in enumerate(off.items()):
-        density, error, _ = normalised(signed_histogram(values, weight[known], edges))
+        density, error, _ = normalised(signed_histogram(values, weight[labelled], edges))
         look = class_look(i)
         ax.stairs(density, edges, color=look["color"], lw=2, label=escape_label(label))
         middle = 0.5 * (edges[:-1] + edges[1:])

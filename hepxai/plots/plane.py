@@ -1,4 +1,4 @@
-"""The η–φ plane of an event display: which part of it is shown, and where particles stand."""
+"""Geometry of an event display: visible part of the η–φ plane, places of particles and labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from hepxai.core.estimate import Array
 from hepxai.events import Events
 from hepxai.plots.style import INK
 
 Place = tuple[float, float]
+SIDES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)], dtype=np.float64)
+GAP = 2.0
 MARGIN = 1.16  # where particles without η stand, in units of the half width
 SEAM = 0.42  # what is shown beyond φ = ±π, so that no marker is on the frame
 CLOSE = 1.2  # particles that are all within this of their centre, in η and φ, are shown enlarged
@@ -47,7 +50,7 @@ class View:
         reach = max(np.ptp(eta) / 2, abs(_turned(phi, middle[1]) - middle[1]).max())
         return View(1.15 * float(reach) + 0.02, middle) if reach < CLOSE else whole
 
-    def places(self, event: Events) -> NDArray[np.float64]:
+    def places(self, event: Events) -> Array:
         """Position of each particle in the view, ``[N, 2]``."""
         eta = np.where(without_eta(event), self.half * MARGIN, event.p4[:, 1])
         phi = event.p4[:, 2] if self.centre is None else _turned(event.p4[:, 2], self.centre[1])
@@ -86,3 +89,52 @@ def _whole_plane(ax: Axes, event: Events, view: View) -> None:
     ax.set_xticks([*ticks, *margin], [*(f"{t:g}".replace("-", "−") for t in ticks), *margin.values()])
     ax.minorticks_off()
     ax.set_autoscale_on(False)
+
+
+# --- labels ----------------------------------------------------------------------------------
+
+
+def label_centres(points: Array, radius: Array, size: Array, frame: tuple[float, float]) -> Array:
+    """Centres of labels beside markers, one after the other, each on the side that hides the least.
+
+    Parameters
+    ----------
+    points : ndarray, shape [N, 2]
+        Centres of the markers, in points from the lower left corner of the frame.
+    radius : ndarray, shape [N]
+        Of the markers.
+    size : ndarray, shape [N, 2]
+        Width and height of the labels.
+    frame : tuple of float
+        Width and height of the frame, which labels should not leave.
+
+    Returns
+    -------
+    ndarray, shape [N, 2]
+    """
+    markers = np.concatenate([points - radius[:, None], points + radius[:, None]], axis=1)
+    centres = np.empty_like(points)
+    boxes = np.empty((0, 4))
+    for i in range(len(points)):
+        candidates = points[i] + _offsets(radius[i], size[i])
+        own = np.concatenate([candidates - size[i] / 2, candidates + size[i] / 2], axis=1)
+        hidden = 3 * (size[i].prod() - _overlap(own, np.array([[0.0, 0.0, *frame]]))[:, 0])
+        hidden += _overlap(own, np.delete(markers, i, axis=0)).sum(axis=1) + 2 * _overlap(own, boxes).sum(
+            axis=1
+        )
+        best = int(np.argmin(hidden + 0.02 * size[i].prod() * np.arange(len(SIDES))))
+        centres[i], boxes = candidates[best], np.append(boxes, own[best : best + 1], axis=0)
+    return centres
+
+
+def _offsets(radius: float, size: Array) -> Array:
+    """From the marker to the label on every side; on the diagonals a little closer."""
+    away = np.where(np.all(SIDES != 0, axis=1, keepdims=True), 0.7 * radius, radius + GAP)
+    return np.asarray(SIDES * (away + size / 2))
+
+
+def _overlap(a: Array, b: Array) -> Array:
+    """Common area of boxes (left, bottom, right, top), ``[A, B]``."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=2))

@@ -1,4 +1,4 @@
-"""Profile of a score or an attribution against an observer."""
+"""Profiles: the mean of a score, or of the pairs in focus, against an observer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
+from hepxai.attribution import Attribution
+from hepxai.attribution.means import pair_profile
+from hepxai.attribution.reductions import pair_name, quantity, reduced, reference_value, whole_pairs
+from hepxai.core.estimate import Array
+from hepxai.core.formatting import common_power, observer_name, scaled
 from hepxai.metrics.profile import Profile
 from hepxai.plots.style import (
     INK,
+    add_footnote,
     axes_or_new,
     class_look,
     escape_label,
@@ -18,15 +24,6 @@ from hepxai.plots.style import (
     styled,
     wrapped,
 )
-
-
-def _view(found: Profile) -> tuple[float, float]:
-    """All points; outermost bins that reach to the last event are cut at twice the way to their point."""
-    edges, middle = found.edges, found.middle
-    ends = float(edges[0]), float(edges[-1])
-    if len(middle) < 3 or not np.isfinite(middle).all():
-        return ends
-    return max(float(2 * middle[0] - edges[1]), ends[0]), min(float(2 * middle[-1] - edges[-2]), ends[1])
 
 
 @styled
@@ -40,19 +37,74 @@ def score_profile(
     profiles : mapping
         ``class → profile``, background first.
     xlabel, ylabel : str
-        What the observer and the score are, with units.
+        Names of the observer and of the score, with units.
     """
     ax = axes_or_new(ax)
-    for c, (name, found) in enumerate(profiles.items()):
-        known = np.isfinite(found.mean.value) & np.isfinite(found.mean.error)  # one event has no error
-        x, y = found.middle[known], found.mean.value[known]
-        wide = np.stack([x - found.edges[:-1][known], found.edges[1:][known] - x])
-        error = found.mean.error[known]
-        ax.errorbar(x, y, error, xerr=wide, ls="", ms=5.5, elinewidth=1.3, label=short(name), **class_look(c))
+    for c, (name, profile) in enumerate(profiles.items()):
+        mean = profile.mean
+        _points(ax, profile.middle, profile.edges, mean.value, mean.error, c, short(name))
     ax.axhline(0, color=INK, lw=1, ls=":")
     ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel))
-    if views := [_view(found) for found in profiles.values()]:
+    if views := [_view(p.edges, p.middle) for p in profiles.values()]:
         ax.set_xlim(min(low for low, _ in views), max(high for _, high in views))
     ax.margins(y=0.12)
     legend_above(ax)
     return ax
+
+
+@styled
+def focus_profile(
+    attribution: Attribution,
+    focus: tuple[str, str],
+    observer: str,
+    *,
+    bins: int | None = None,
+    label: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Mean attribution of the pairs in focus against an observer, class by class, with errors.
+
+    A class with a single event in a bin has no error there, and no point.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        With a "pair" axis and at most one layer; heads are averaged.
+    focus : tuple of two str
+    observer : str
+        Name in ``events.observers``.
+    bins : int, optional
+        Of about equal numbers of events; by default bins that resolve the narrowest class.
+    label : str, optional
+        Axis label of the observer, with its unit.
+    """
+    ax = axes_or_new(ax)
+    plain = whole_pairs(reduced(attribution))
+    profile = pair_profile(plain, focus, observer, bins)
+    means, power = profile.means, common_power(profile.means.largest)
+    for c, name in reversed(list(enumerate(means.labels[0]))):
+        value, error = means.value[c] * 10.0**-power, means.error[c] * 10.0**-power
+        _points(ax, profile.middle, profile.edges, value, error, c, short(name))
+    ax.axhline(reference_value(attribution), color=INK, lw=1, ls=":")
+    xlabel, ylabel = label or observer_name(observer), scaled(f"mean {quantity(plain)}", power)
+    ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel), xlim=_view(profile.edges, profile.middle))
+    ax.margins(y=0.12)
+    legend_above(ax, title=escape_label(pair_name(focus), 40), alignment="left", title_fontsize="small")
+    add_footnote(ax, attribution.caveat)
+    return ax
+
+
+def _points(ax: Axes, middle: Array, edges: Array, value: Array, error: Array, index: int, name: str) -> None:
+    used = np.isfinite(value) & np.isfinite(error)  # one event has no error
+    x = middle[used]
+    wide = np.stack([x - edges[:-1][used], edges[1:][used] - x])
+    look = class_look(index) | {"ls": "", "ms": 5, "elinewidth": 1.3}
+    ax.errorbar(x, value[used], error[used], xerr=wide, label=name, **look)
+
+
+def _view(edges: Array, middle: Array) -> tuple[float, float]:
+    """Limits that show all points: a long outermost bin is cut at twice the way to its point."""
+    ends = float(edges[0]), float(edges[-1])
+    if len(middle) < 3 or not np.isfinite(middle).all():
+        return ends
+    return max(float(2 * middle[0] - edges[1]), ends[0]), min(float(2 * middle[-1] - edges[-2]), ends[1])

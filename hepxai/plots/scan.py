@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FixedLocator, NullLocator
-from numpy.typing import NDArray
 
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Array, Estimate
 from hepxai.core.formatting import measured
 from hepxai.plots.style import (
     BLUE,
@@ -30,7 +29,6 @@ from hepxai.plots.style import (
     styled,
 )
 
-Array = NDArray[np.float64]
 SEED_MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
 SCALE = "viridis"
 PATCH = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
@@ -39,7 +37,7 @@ CROWDED = 12
 
 @dataclass(frozen=True)
 class Values:
-    """What a hyperparameter was set to, along an axis.
+    """Values of a hyperparameter along an axis.
 
     Attributes
     ----------
@@ -47,7 +45,7 @@ class Values:
     values : sequence
         Numbers, or anything with a text; one per point.
     log : bool
-        Whether an axis of numbers is logarithmic.
+        Logarithmic axis of numbers.
     """
 
     name: str
@@ -56,7 +54,7 @@ class Values:
 
     @property
     def numeric(self) -> bool:
-        """Whether all values are numbers; otherwise they stand in their order, evenly spaced."""
+        """True if all values are numbers; others are evenly spaced, in their order."""
         return all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
 
     @property
@@ -359,20 +357,20 @@ def _upright(ax: Axes, place: int, column: Values) -> None:
 
 
 @styled
-def importance_bars(found: Mapping[str, Estimate], label: str, *, ax: Axes | None = None) -> Axes:
+def importance_bars(shares: Mapping[str, Estimate], label: str, *, ax: Axes | None = None) -> Axes:
     """Share of the variance of a figure of merit that each hyperparameter explains, the largest on top.
 
     Parameters
     ----------
-    found : mapping
+    shares : mapping
         Name → share with its error.
     label : str
-        What the variance is of.
+        Name of the figure of merit.
     """
     ax = axes_or_new(ax)
-    order = sorted(found, key=lambda name: float(found[name].value))
-    share = [float(found[n].value) for n in order]
-    error = [float(found[n].error) for n in order]
+    order = sorted(shares, key=lambda name: float(shares[name].value))
+    share = [float(shares[n].value) for n in order]
+    error = [float(shares[n].error) for n in order]
     colours = [GREY if name == "seed" else BLUE for name in order]
     ax.barh(range(len(order)), share, xerr=error, color=colours, ecolor=INK, height=0.6)
     ax.set_yticks(range(len(order)), [escape_label(n, 30) for n in order])

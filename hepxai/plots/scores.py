@@ -1,4 +1,4 @@
-"""What the classifier's score can do: distributions and the ROC curve, with signed weights."""
+"""Score distributions and ROC curve of a classifier, with signed weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import OutOfRangeWarning
+from hepxai.core.estimate import Array, OutOfRangeWarning
 from hepxai.core.formatting import measured
 from hepxai.events import SPLITS, Events, Schema
 from hepxai.metrics.classification import both_classes, rejection, roc
-from hepxai.plots.histograms import Array, fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
+from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
 from hepxai.plots.style import (
     INK,
     SPLIT_COLOURS,
@@ -65,13 +65,13 @@ def _groups(events: Events) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]
 
 def overtraining(events: Events, scores: Array) -> dict[str, tuple[float, float]]:
     """Kolmogorov–Smirnov distance of training and test scores, and its p-value, for each class."""
-    found = {}
+    distances = {}
     for c, name in enumerate(events.schema.classes):
         train, test = ((events.label == c) & (events.split == SPLITS.index(s)) for s in ("train", "test"))
         if train.any() and test.any():
             samples = ((scores[m], events.weight[m]) for m in (train, test))
-            found[name] = signed_ks(*samples, permutations=PERMUTATIONS)
-    return found
+            distances[name] = signed_ks(*samples, permutations=PERMUTATIONS)
+    return distances
 
 
 @styled
@@ -110,12 +110,12 @@ def score_distributions(
     return ax
 
 
-def _distance(found: tuple[float, float] | None) -> str:
-    return "" if found is None or not np.isfinite(found[0]) else f" (KS {found[0]:.3f}, {p_text(found[1])})"
+def _distance(test: tuple[float, float] | None) -> str:
+    return "" if test is None or not np.isfinite(test[0]) else f" (KS {test[0]:.3f}, {p_text(test[1])})"
 
 
 def p_text(p: float) -> str:
-    """``p = 0.021``; at the least that the permutations can tell, ``p ≤ 0.001``."""
+    """``p = 0.021``; ``p ≤ 0.001`` at the limit of the permutations."""
     least = 1 / (1 + PERMUTATIONS)
     return f"p ≤ {least:g}" if p <= least else f"p = {p:#.2g}"
 
@@ -142,12 +142,12 @@ def score_ratio(events: Events, scores: Array, *, bins: int | None = None, ax: A
 
 def _ratio(ax: Axes, test: hist.Hist, train: hist.Hist, index: int) -> None:
     (a, da, edges), (b, db, _) = normalised(test), normalised(train)
-    known = (a > 0) & (b > 0)
-    ratio = a[known] / b[known]
-    error = ratio * np.hypot(da[known] / a[known], db[known] / b[known])
-    shift = (index - 0.5) * 0.2 * np.diff(edges)[known]  # classes side by side
+    filled = (a > 0) & (b > 0)
+    ratio = a[filled] / b[filled]
+    error = ratio * np.hypot(da[filled] / a[filled], db[filled] / b[filled])
+    shift = (index - 0.5) * 0.2 * np.diff(edges)[filled]  # classes side by side
     look = class_look(index) | {"ls": "", "ms": 4.5, "elinewidth": 1.2}
-    ax.errorbar((edges[1:] + edges[:-1])[known] / 2 + shift, ratio, error, **look)
+    ax.errorbar((edges[1:] + edges[:-1])[filled] / 2 + shift, ratio, error, **look)
 
 
 def _area(ax: Axes, filled: hist.Hist, index: int, label: str) -> None:
@@ -180,10 +180,10 @@ def roc_band(
     efficiency = np.linspace(0.02, 1.0, points)
     with warnings.catch_warnings():  # a curve: points without a rejection are left out
         warnings.simplefilter("ignore", OutOfRangeWarning)
-        found = [rejection(score, signal, weight, float(e)) for e in efficiency]
-    value, error = (np.array([float(getattr(f, k)) for f in found]) for k in ("value", "error"))
-    known = np.isfinite(value) & (error < value)
-    return efficiency[known], value[known], error[known]
+        rejections = [rejection(score, signal, weight, float(e)) for e in efficiency]
+    value, error = (np.array([float(getattr(r, k)) for r in rejections]) for k in ("value", "error"))
+    finite = np.isfinite(value) & (error < value)
+    return efficiency[finite], value[finite], error[finite]
 
 
 @styled

@@ -15,12 +15,12 @@ History = Sequence[Mapping[str, float | None]]
 SAMPLES = {"train": "training", "valid": "validation"}
 NAMES = {"auc": "AUC", "learning_rate": "learning rate", "seconds": "time per epoch [s]"}
 TIMES = ("epoch", "trees")
-"""What a training counts: epochs of a network, trees of a forest."""
+"""Units of progress: epochs of a network, trees of a forest."""
 STYLES = {"train": {"ls": "--", "marker": "s"}, "valid": {"ls": "-", "marker": "o"}}
 
 
 def quantities(history: History) -> list[str]:
-    """What the history recorded: "loss" for ``train_loss`` or ``valid_loss``, the loss first."""
+    """Recorded quantities: "loss" for ``train_loss`` or ``valid_loss``, the loss first."""
     keys = dict.fromkeys(k for row in history for k in row if k not in TIMES)
     names = dict.fromkeys(_quantity(k) for k in keys)
     return sorted(names, key=lambda n: (n != "loss", n in ("learning_rate", "seconds")))
@@ -37,7 +37,7 @@ def quantity_name(quantity: str) -> str:
 
 
 def time_name(history: History) -> str:
-    """What the rows of a history are counted by: "epoch" or "trees"."""
+    """Unit of progress of a history: "epoch" or "trees"."""
     return "trees" if any("trees" in row for row in history) else "epoch"
 
 

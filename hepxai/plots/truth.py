@@ -1,4 +1,4 @@
-"""How well each method finds the true particles or pairs."""
+"""Figures of merit of methods that should find the true particles or pairs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 
+from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import Estimate
-from hepxai.core.formatting import short_method
 from hepxai.metrics.truth import TruthFinding, TruthSlices
 from hepxai.plots.style import INK, add_footnote, axes_or_new, class_look, escape_label, legend_above, styled
 
@@ -19,28 +19,28 @@ NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
 
 @styled
 def truth_finding(
-    found: Mapping[str, TruthFinding], *, measure: Measure = "auroc", ax: Axes | None = None
+    findings: Mapping[str, TruthFinding], *, measure: Measure = "auroc", ax: Axes | None = None
 ) -> Axes:
-    """Figure of merit of each method, per event and pooled, with errors and what chance gives.
+    """Figure of merit of each method, per event and pooled, with errors and the value by chance.
 
     Parameters
     ----------
-    found : mapping
+    findings : mapping
         ``method → TruthFinding``.
     measure : str
         "auroc" or "average_precision".
     """
-    ax = axes_or_new(ax, (7.0, 1.9 + 0.7 * len(found)))
-    rows = np.arange(len(found))[::-1]
+    ax = axes_or_new(ax, (7.0, 1.9 + 0.7 * len(findings)))
+    rows = np.arange(len(findings))[::-1]
     for shift, kind in ((0.13, "per event"), (-0.13, "pooled")):
-        points = [_measured(f, measure, kind) for f in found.values()]
+        points = [_measured(f, measure, kind) for f in findings.values()]
         _points(ax, points, rows + shift, kind)
-    ax.set_yticks(rows, [escape_label(short_method(m), 28) for m in found])
+    ax.set_yticks(rows, [escape_label(short_name(f, m), 28) for m, f in findings.items()])
     ax.tick_params(axis="y", which="both", length=0)
-    ax.set(xlabel=f"{NAMES[measure]} for the truth", ylim=(-0.6, max(len(found), 1) - 0.4))
+    ax.set(xlabel=f"{NAMES[measure]} for the truth", ylim=(-0.6, max(len(findings), 1) - 0.4))
     ax.margins(x=0.08)
     legend_above(ax, columns=3)
-    _note(ax, found.values())
+    _note(ax, findings.values())
     return ax
 
 
@@ -54,19 +54,19 @@ def _points(ax: Axes, points: list[tuple[Estimate, float]], y: np.ndarray, kind:
     ax.plot(chance, y, ls="", marker="|", ms=14, mew=2, color=INK, label=label)
 
 
-def _measured(found: TruthFinding, measure: Measure, kind: str) -> tuple[Estimate, float]:
+def _measured(finding: TruthFinding, measure: Measure, kind: str) -> tuple[Estimate, float]:
     """Figure of merit and its value by chance."""
     if measure == "auroc":
-        per_event, pooled = (found.auroc, 0.5), (found.pooled_auroc, found.chance_pooled_auroc)
+        per_event, pooled = (finding.auroc, 0.5), (finding.pooled_auroc, finding.chance_pooled_auroc)
     else:
-        per_event = found.average_precision, float(found.chance_precision.value)
-        pooled = found.pooled_average_precision, found.chance_pooled_precision
+        per_event = finding.average_precision, float(finding.chance_precision.value)
+        pooled = finding.pooled_average_precision, finding.chance_pooled_precision
     return pooled if kind == "pooled" else per_event
 
 
 @styled
 def truth_slices(
-    found: Mapping[str, TruthSlices],
+    findings: Mapping[str, TruthSlices],
     *,
     xlabel: str,
     measure: Measure = "auroc",
@@ -76,24 +76,23 @@ def truth_slices(
 
     Parameters
     ----------
-    found : mapping
+    findings : mapping
         ``method → TruthSlices``, all with the same edges.
     xlabel : str
-        What was sliced in, with its unit.
+        Name of the quantity of the bins, with its unit.
     measure : str
         "auroc" or "average_precision".
     """
     ax = axes_or_new(ax)
-    for i, (method, slices) in enumerate(found.items()):
-        shift = 0.1 * np.diff(slices.edges).min() * (i - 0.5 * (len(found) - 1))
-        _slice_points(
-            ax, slices, measure, shift, class_look(i) | {"label": escape_label(short_method(method))}
-        )
+    for i, (method, slices) in enumerate(findings.items()):
+        shift = 0.1 * np.diff(slices.edges).min() * (i - 0.5 * (len(findings) - 1))
+        name = short_name(slices.found[0], method) if slices.found else method
+        _slice_points(ax, slices, measure, shift, class_look(i) | {"label": escape_label(name)})
     ax.plot([], [], color=INK, lw=1, ls=":", label="chance")
     ax.set(xlabel=escape_label(xlabel), ylabel=f"{NAMES[measure]}, mean over events")
     ax.margins(x=0, y=0.12)
     legend_above(ax, columns=1)
-    _note(ax, (f for slices in found.values() for f in slices.found))
+    _note(ax, (f for slices in findings.values() for f in slices.found))
     return ax
 
 
@@ -111,6 +110,6 @@ def _slice_points(
     ax.stairs([c for _, c in points], edges, baseline=None, color=look["color"], lw=1, ls=":")
 
 
-def _note(ax: Axes, found: Iterable[TruthFinding]) -> None:
-    for one in found:
-        add_footnote(ax, one.caveat)
+def _note(ax: Axes, findings: Iterable[TruthFinding]) -> None:
+    for finding in findings:
+        add_footnote(ax, finding.caveat)

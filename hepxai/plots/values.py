@@ -1,4 +1,4 @@
-"""Figures of what a method for tables says about a column against the value of that column."""
+"""Attribution to a column against the value of that column."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import quantity
+from hepxai.core.binning import bin_of, equal_bins, resolving_bins
 from hepxai.core.chunks import evenly_spread
+from hepxai.core.estimate import Array
 from hepxai.core.formatting import common_power, scaled
-from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
 from hepxai.metrics.columns import Ranking
 from hepxai.metrics.profile import profile
+from hepxai.plots.bars import name_rows
 from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram
-from hepxai.plots.means import quantity
 from hepxai.plots.profiles import score_profile
 from hepxai.plots.style import (
     INK,
@@ -32,9 +34,7 @@ from hepxai.plots.style import (
     styled,
     wrapped,
 )
-from hepxai.plots.tables import name_rows
 
-Array = NDArray[np.float64]
 POINTS = 2000
 """Points that are drawn for a column or a class: more cover each other, and make large files."""
 SLICES = 120
@@ -149,7 +149,7 @@ def value_scatter(
     edges = narrow if whole is None else whole
     power = common_power(float(np.abs(score).max(initial=0.0)))
     score = score * 10.0**-power
-    found = {}
+    profiles = {}
     for c, name in enumerate(events.schema.classes):
         rows = np.flatnonzero((events.label == c) & known)
         if len(rows):
@@ -157,9 +157,9 @@ def value_scatter(
             colour = class_look(c)["color"]
             x = value[few] if whole is None else value[few] + _beside(len(few))
             ax.scatter(x, score[few], s=5, lw=0, alpha=0.25, color=colour, rasterized=True, zorder=1)
-            found[name] = profile(score[rows], value[rows], events.weight[rows], edges)
+            profiles[name] = profile(score[rows], value[rows], events.weight[rows], edges)
     ylabel = scaled(quantity(own), power)
-    score_profile(found, xlabel=_column_label(attribution, feature), ylabel=ylabel, ax=ax)
+    score_profile(profiles, xlabel=_column_label(attribution, feature), ylabel=ylabel, ax=ax)
     ends = robust_edges(value, 1) if whole is None else whole
     ax.set_xlim(ends[0], ends[-1])
     add_footnote(ax, attribution.caveat)

@@ -1,4 +1,4 @@
-"""Where an attribution starts from: its baseline, the logit there, and how the sum leads to the score."""
+"""Baseline of an attribution, and the sum from the logit there to the score."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import numpy as np
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.formatting import general, measured
 from hepxai.plots.scores import sides
-from hepxai.report.content import ReportContent
 from hepxai.report.layer_attributions import LayerAttribution
 from hepxai.report.section import ERRORS, Section, Table
+from hepxai.report.view import RunView
 
 PARTS = ("baseline", "attributions", "residual", "logit")
 
 
-def closure_part(content: ReportContent, found: LayerAttribution) -> Section:
-    """From the logit at the baseline to the score, class by class; nothing for a method without a sum."""
-    full, (signal, background) = found.full, sides(found.full.events.schema)
-    text = _baseline(content, found)
-    if full.output_change is None or full.residual is None or not found.of_model or full.target != signal:
+def closure_part(view: RunView, layer: LayerAttribution) -> Section:
+    """Sum from the logit at the baseline to the score, class by class; empty for a method without a sum."""
+    full, (signal, background) = layer.full, sides(layer.full.events.schema)
+    text = _baseline(view, layer)
+    if not _adds_up(layer):
         return Section("closure", "", text=text)
-    means = {name: _means(content, found, name) for name in content.classes}
+    means = {name: _means(view, layer, name) for name in view.classes}
     if len(means) == 2:
         means[f"{signal} − {background}"] = _difference(means[signal], means[background])
-    if full.axes[0] == "particle" and all(means[name].value[0] > 0 for name in content.classes):
+    if full.axes[0] == "particle" and all(means[name].value[0] > 0 for name in view.classes):
         text.append(_beyond(signal))
     return Section("closure", "", text=text, tables=[_table(means, signal)], numbers=_numbers(means))
 
 
-def carried(content: ReportContent, found: LayerAttribution) -> str:
-    """How much of the difference between the classes the attributions hold; "" where they have no sum."""
-    full, (signal, background) = found.full, sides(found.full.events.schema)
-    if full.output_change is None or full.residual is None or not found.of_model or full.target != signal:
+def carried(view: RunView, layer: LayerAttribution) -> str:
+    """Part of the difference between the classes that the attributions carry; "" without a sum."""
+    full, (signal, background) = layer.full, sides(layer.full.events.schema)
+    if not _adds_up(layer):
         return ""
-    part = _difference(_means(content, found, signal), _means(content, found, background))
+    part = _difference(_means(view, layer, signal), _means(view, layer, background))
     of, whole = (
         measured(float(part.value[PARTS.index(p)]), float(part.error[PARTS.index(p)]))
         for p in ("attributions", "logit")
@@ -44,6 +44,13 @@ def carried(content: ReportContent, found: LayerAttribution) -> str:
         return ""
     what = f"all messages of {full.settings['layer']}" if "layer" in full.settings else "all pairs"
     return f"{what} together carry {of} of the {whole} between the mean logits of {signal} and {background}"
+
+
+def _adds_up(layer: LayerAttribution) -> bool:
+    """True if the attributions add up to the change of the logit of signal."""
+    full = layer.full
+    complete = full.output_change is not None and full.residual is not None
+    return complete and layer.of_model and full.target == sides(full.events.schema)[0]
 
 
 def _table(means: dict[str, Estimate], signal: str) -> Table:
@@ -63,27 +70,27 @@ def _numbers(means: dict[str, Estimate]) -> dict[str, Any]:
 
 
 def _difference(a: Estimate, b: Estimate) -> Estimate:
-    """Of two classes, which share no event."""
+    """Difference of two classes, which share no event."""
     return Estimate(a.value - b.value, np.hypot(a.error, b.error), a.n_eff + b.n_eff)
 
 
-def _means(content: ReportContent, found: LayerAttribution, name: str) -> Estimate:
-    full, score = found.full, content.scores_of(found.full.events)
+def _means(view: RunView, layer: LayerAttribution, name: str) -> Estimate:
+    full, score = layer.full, view.scores_of(layer.full.events)
     output_change, residual = np.asarray(full.output_change), np.asarray(full.residual)
     parts = np.stack([score - output_change, output_change + residual, residual, score], axis=1)
-    own = full.events.label == full.events.schema.classes.index(name)
-    return ratio_mean(parts[own], np.ones(int(own.sum())), full.events.weight[own])
+    rows = full.events.label == full.events.schema.classes.index(name)
+    return ratio_mean(parts[rows], np.ones(int(rows.sum())), full.events.weight[rows])
 
 
-def _baseline(content: ReportContent, found: LayerAttribution) -> list[str]:
-    """What the method compares each event with."""
-    settings, first = found.full.settings, content.events.schema.classes[0]
+def _baseline(view: RunView, layer: LayerAttribution) -> list[str]:
+    """Reference with which the method compares each event."""
+    settings, first = layer.full.settings, view.events.schema.classes[0]
     if "baseline" not in settings:
         return []
     baseline = str(settings["baseline"])
-    if "feature" not in found.full.axes:
-        layer = f" in layer {settings['layer']}; every other layer as it is" if "layer" in settings else ""
-        return [f"Baseline: {baseline}{layer}."]
+    if "feature" not in layer.full.axes:
+        where = f" in layer {settings['layer']}; every other layer as it is" if "layer" in settings else ""
+        return [f"Baseline: {baseline}{where}."]
     start = {
         "background_mean": f"each particle starts as the mean {first} particle of its type, each feature "
         "averaged by itself (momenta of all directions cancel, energies do not: it is no physical particle; "
@@ -109,16 +116,16 @@ def _beyond(signal: str) -> str:
     )
 
 
-def baseline_table(found: LayerAttribution) -> list[Table]:
+def baseline_table(layer: LayerAttribution) -> list[Table]:
     """Baseline particle of every type, with units, where the method states it."""
-    values = found.full.settings.get("baseline_values")
+    values = layer.full.settings.get("baseline_values")
     if values is None:
         return []
-    schema = found.full.events.schema
+    schema = layer.full.events.schema
     names = [f"{f} [{u}]" if u else f for f, u in zip(schema.features, schema.units, strict=True)]
-    own = found.full.settings.get("momentum_features") or ()  # each particle has its own
+    momenta = layer.full.settings.get("momentum_features") or ()  # each particle has its own
     rows: list[list[Any]] = [
-        [t, *("own" if f in own else general(v, 3) for f, v in zip(schema.features, row, strict=True))]
+        [t, *("own" if f in momenta else general(v, 3) for f, v in zip(schema.features, row, strict=True))]
         for t, row in zip(schema.types, values, strict=True)
     ]
     return [Table("Baseline particle of every type", ("particle", *names), rows, folded=True)]

@@ -1,38 +1,37 @@
-"""Sections on how far the explanations can be trusted: completeness, fidelity, agreement."""
+"""Sections on the reliability of the explanations: completeness, fidelity, agreement."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
 from typing import Any
 
 import hist
 import numpy as np
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import is_directed, short_name
 from hepxai.attribution.residuals import relative_residual, residual_checks
-from hepxai.core.formatting import measured, percentage, short_method
-from hepxai.metrics.agreement import rank_agreement
-from hepxai.metrics.reductions import is_directed
+from hepxai.core.formatting import measured, percentage
+from hepxai.explainers import EXPLAINERS
+from hepxai.explainers.path import PathExplainer
+from hepxai.metrics.agreement import Agreement, rank_agreement
 from hepxai.plots.diagnostics import FIGURES, fidelity_points, residuals
 from hepxai.report.columns import column_agreements
-from hepxai.report.content import ReportContent
 from hepxai.report.layer_attributions import maps
 from hepxai.report.pixels import pixel_agreements
-from hepxai.report.section import ERRORS, Section, Table, drawn, number, titled
+from hepxai.report.section import ERRORS, Section, Table, agreement_rows, drawn, figures_table, number, titled
+from hepxai.report.view import RunView, fidelity_of
 
 
-def residuals_section(content: ReportContent) -> Section:
+def residuals_section(view: RunView) -> Section:
     """Relative completeness residuals: median and 90 % quantile of every path method."""
-    found = complete(content)
-    if not any(len(a.events) for a in found.values()):
-        text = [
-            "No method that promises completeness was run. `hepxai explain` with edge_ig, node_ig, "
-            "feature_ig or image_ig does."
-        ]
-        return Section("residuals", "Completeness", text=text)
-    numbers = {method: residual_numbers(a) for method, a in found.items()}
-    rows = [[short_method(m), *_shown(n)] for m, n in numbers.items()]
+    maps = complete(view)
+    if not any(len(a.events) for a in maps.values()):
+        methods = ", ".join(n for n, e in sorted(EXPLAINERS.items()) if issubclass(e, PathExplainer))
+        text = f"No method that promises completeness was run; these do: {methods}."
+        return Section("residuals", "Completeness", text=[text])
+    numbers = {method: residual_numbers(a) for method, a in maps.items()}
+    rows = [[short_name(maps[m], m), *_cells(n)] for m, n in numbers.items()]
     header = ("method", "events", "median", "90 % quantile", "infinite", "undefined")
     caption = (
         "Completeness: how far the attributions of an event miss the change of the output that they should "
@@ -41,39 +40,37 @@ def residuals_section(content: ReportContent) -> Section:
         "residuals: events with a residual though their output does not change. Undefined, and left out: "
         "events without either."
     )
-    figure = drawn("residuals", caption, lambda ax: residuals(found, ax=ax), (7.2, 5.0))
+    figure = drawn("residuals", caption, lambda ax: residuals(maps, ax=ax), (7.2, 5.0))
     return Section(
         "residuals",
         "Completeness",
         tables=[Table("Relative completeness residual per event", header, rows)],
         figures=[figure],
         numbers=numbers,
-        histograms={f"residuals/{m}": titled(_residual_histogram(a), a) for m, a in found.items()},
+        histograms={f"residuals/{m}": titled(_residual_histogram(a), a) for m, a in maps.items()},
     )
 
 
-def complete(content: ReportContent) -> dict[str, Attribution]:
-    """Those explanations that promise completeness."""
-    return {
-        k: a for k, a in content.explained.items() if a.residual is not None and a.output_change is not None
-    }
+def complete(view: RunView) -> dict[str, Attribution]:
+    """Explanations that promise completeness."""
+    return {k: a for k, a in view.explained.items() if a.residual is not None and a.output_change is not None}
 
 
 def residual_numbers(attribution: Attribution) -> dict[str, float]:
     """Events, median and 90 % quantile of their relative residual, and how many have an infinite or none."""
     values, checks = relative_residual(attribution), residual_checks(attribution)
     undefined = int(np.isnan(values).sum())
-    known = undefined < len(values)
+    defined = undefined < len(values)
     return {
         "events": len(values),
-        "median": checks["median_residual"] if known else np.nan,
-        "quantile_90": checks["p90_residual"] if known else np.nan,
+        "median": checks["median_residual"] if defined else np.nan,
+        "quantile_90": checks["p90_residual"] if defined else np.nan,
         "infinite": int(np.isinf(values).sum()),
         "undefined": undefined,
     }
 
 
-def _shown(numbers: Mapping[str, float]) -> list[str]:
+def _cells(numbers: Mapping[str, float]) -> list[str]:
     counts = {k: f"{numbers[k]:,}" for k in ("events", "infinite", "undefined")}
     quantiles = [percentage(numbers[k]) for k in ("median", "quantile_90")]
     return [counts["events"], *quantiles, counts["infinite"], counts["undefined"]]
@@ -88,13 +85,8 @@ def _residual_histogram(attribution: Attribution) -> hist.Hist:
 # --- surrogate -------------------------------------------------------------------------------
 
 
-def fidelity_section(content: ReportContent) -> Section:
-    """How well the surrogate repeats the model."""
-    names = list(dict.fromkeys(n for row in content.fidelity.values() for n in row))
-    rows = [
-        [FIGURES.get(n, n), *(number(row[n]) if n in row else "–" for row in content.fidelity.values())]
-        for n in names
-    ]
+def fidelity_section(view: RunView) -> Section:
+    """Fidelity of the surrogate to the model."""
     caption = (
         "The surrogate against the model that it stands for, by split: fraction of events with the same "
         "decision, and of those where the best constant decision is the model's; correlation of the two "
@@ -102,28 +94,31 @@ def fidelity_section(content: ReportContent) -> Section:
         "rank correlation of the edges of the two inside an event. "
         f"{ERRORS}"
     )
-    size = (7.4, 1.8 + 0.75 * len(names))
-    figure = drawn("fidelity", caption, lambda ax: fidelity_points(content.fidelity, ax=ax), size)
+    table = figures_table(f"Fidelity by split. {ERRORS}", view.fidelity, lambda n: FIGURES.get(n, n), number)
+    size = (7.4, 1.8 + 0.75 * len(table.rows))
+    figure = drawn("fidelity", caption, lambda ax: fidelity_points(view.fidelity, ax=ax), size)
     return Section(
         "fidelity",
         "Fidelity of the surrogate",
-        warnings=content.warnings_about("surrogate"),
-        tables=[Table(f"Fidelity by split. {ERRORS}", ("", *content.fidelity), rows)],
+        warnings=[w for key, a in view.explained.items() if fidelity_of(a) for w in view.warnings_about(key)],
+        tables=[table],
         figures=[figure],
-        numbers={s: {n: dict(v) for n, v in row.items()} for s, row in content.fidelity.items()},
+        numbers={s: {n: dict(v) for n, v in row.items()} for s, row in view.fidelity.items()},
     )
 
 
 # --- agreement -------------------------------------------------------------------------------
 
 
-def agreement_section(content: ReportContent) -> Section:
-    """Whether the methods point to the same pairs, columns or hits."""
-    found = list(agreements(content))
-    if not found:
+def agreement_section(view: RunView) -> Section:
+    """Rank correlation of the methods over the same pairs, columns or hits."""
+    numbers = list(agreements(view))
+    if not numbers:
         text = ["Two methods that explain the same pairs, columns or pixels of the same events are needed."]
         return Section("agreement", "Agreement between methods", text=text)
-    rows = [[n["first"], n["second"], measured(n["value"], n["error"]), f"{n['left_out']:,}"] for n in found]
+    rows = [
+        [n["first"], n["second"], measured(n["value"], n["error"]), f"{n['left_out']:,}"] for n in numbers
+    ]
     caption = (
         "Mean rank correlation (Spearman) inside an event between the magnitudes that two methods give "
         "its pairs, columns or lit pixels; 1: same order, 0: unrelated. Events without an order among them "
@@ -134,16 +129,17 @@ def agreement_section(content: ReportContent) -> Section:
         "agreement",
         "Agreement between methods",
         tables=[Table(caption, header, rows, words=2)],
-        numbers=found,
+        numbers=numbers,
     )
 
 
-def agreements(content: ReportContent) -> Iterator[dict[str, Any]]:
+def agreements(view: RunView) -> Iterator[dict[str, Any]]:
     """Mean rank correlation of every two maps over pairs, columns or pixels that explain the same events."""
-    yield from column_agreements(content)
-    yield from pixel_agreements(content)
-    plain = {found.short: found.plain for found in maps(content, "pair")}
-    for (first, a), (second, b) in combinations(plain.items(), 2):
-        if np.array_equal(a.events.entry, b.events.entry) and np.array_equal(a.events.file, b.events.file):
-            found = rank_agreement(a, b, unordered=not (is_directed(a) and is_directed(b)))
-            yield {"first": first, "second": second, "left_out": found.left_out} | found.mean.to_json()
+    yield from column_agreements(view)
+    yield from pixel_agreements(view)
+    pairs = {layer.short: layer.plain for layer in maps(view, "pair")}
+    yield from agreement_rows(pairs, _pair_agreement)
+
+
+def _pair_agreement(a: Attribution, b: Attribution) -> Agreement:
+    return rank_agreement(a, b, unordered=not (is_directed(a) and is_directed(b)))

@@ -1,4 +1,4 @@
-"""The maps that a report shows: one number per particle or pair, for each method and layer."""
+"""Attributions of a report: one number per particle or pair, for each method and layer."""
 
 from __future__ import annotations
 
@@ -6,28 +6,38 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hepxai.attribution import Attribution
-from hepxai.core.formatting import method_name, short_method
-from hepxai.metrics.reductions import in_focus, is_directed, labels_of, reduced, whole_pairs
-from hepxai.plots.means import layers, particle_groups, relative_to_uniform, sums_to_one
+from hepxai.attribution.means import particle_groups
+from hepxai.attribution.reductions import (
+    full_name,
+    in_focus,
+    is_directed,
+    labels_of,
+    layers,
+    reduced,
+    relative_to_uniform,
+    short_name,
+    sums_to_one,
+    whole_pairs,
+)
 from hepxai.plots.scores import sides
-from hepxai.report.content import ReportContent
 from hepxai.report.section import ERRORS, population, splits_of
+from hepxai.report.view import RunView, fidelity_of
 
 
 @dataclass(frozen=True)
 class LayerAttribution:
-    """One number per particle or pair, and where it came from.
+    """One number per particle or pair of one method and layer.
 
     Attributes
     ----------
     method, layer : str
-        ``layer`` is "" where there is only one.
+        Key among the explanations of the run; ``layer`` is "" where there is only one.
     plain : Attribution
         Reduced; attention relative to uniform; each pair once where pairs have no direction.
     full : Attribution
-        As explained.
+        All axes, as explained.
     relative : bool
-        Whether the method gave attention, so that ``plain`` is relative to uniform.
+        True for attention: ``plain`` is relative to uniform.
     """
 
     method: str
@@ -45,21 +55,21 @@ class LayerAttribution:
     @property
     def name(self) -> str:
         """Method and layer in words."""
-        return method_name(self.method) + (f", {self.layer}" if self.layer else "")
+        return full_name(self.full, self.method) + (f", {self.layer}" if self.layer else "")
 
     @property
     def short(self) -> str:
-        """The same where there is little room."""
-        return short_method(self.method) + (f", {self.layer}" if self.layer else "")
+        """Method and layer where there is little room."""
+        return short_name(self.full, self.method) + (f", {self.layer}" if self.layer else "")
 
     @property
     def of_model(self) -> bool:
-        """Whether the model itself was explained, not a surrogate that repeats its story at best."""
-        return not self.method.startswith("surrogate")
+        """True if the model itself was explained, not a surrogate."""
+        return not fidelity_of(self.full)
 
     @property
     def about(self) -> str:
-        """End of every caption: which events, and what the errors are."""
+        """End of every caption: events, and kind of the errors."""
         events = self.plain.events
         return f"{population(events)} of the {splits_of(events)} sample. {ERRORS}"
 
@@ -78,7 +88,7 @@ class LayerAttribution:
         return layers(self.full)[self.layer]
 
     def heads(self) -> dict[str, Attribution]:
-        """The map of every head, relative like ``plain``; empty where there are none to tell apart."""
+        """Reduced attribution of every head, relative like ``plain``; empty for fewer than two heads."""
         names = labels_of(self.full, "head") if "head" in self.full.axes else ()
         if len(names) < 2:
             return {}
@@ -86,25 +96,24 @@ class LayerAttribution:
         return {head: reduced(full, layer=self.layer or None, head=head) for head in names}
 
 
-def maps(content: ReportContent, axis: str | None = None) -> Iterator[LayerAttribution]:
+def maps(view: RunView, axis: str | None = None) -> Iterator[LayerAttribution]:
     """Every method and layer, optionally only those that run over "particle" or "pair"."""
-    for method, full in content.explained.items():
+    for method, full in view.explained.items():
         if full.axes[0] in ("particle", "pair") and axis in (None, full.axes[0]):
             relative = sums_to_one(full)
-            shown = relative_to_uniform(full) if relative else full
-            for layer, plain in layers(shown).items():
+            for layer, plain in layers(relative_to_uniform(full) if relative else full).items():
                 yield LayerAttribution(method, layer, whole_pairs(plain), full, relative)
 
 
-def by_place(found: LayerAttribution) -> str:
-    """End of the caption of a figure by type, where there is but one type."""
-    names, _ = particle_groups(found.plain.events)
-    if names == found.plain.events.schema.types:
+def by_place(layer: LayerAttribution) -> str:
+    """End of the caption of a figure by type, if there is only one type."""
+    names, _ = particle_groups(layer.plain.events)
+    if names == layer.plain.events.schema.types:
         return ""
     return f" All particles are {names[0].rpartition(' ')[0]}s: they are grouped by their place in pT."
 
 
-def signed(found: LayerAttribution) -> str:
-    """What the sign of a value means, with the class names of the card."""
-    target, (_, other) = found.full.target, sides(found.full.events.schema)
+def signed(layer: LayerAttribution) -> str:
+    """Meaning of the sign of a value, with the class names of the card."""
+    target, (_, other) = layer.full.target, sides(layer.full.events.schema)
     return f"Positive values push the logit of {target} up, negative ones down, towards {other}."

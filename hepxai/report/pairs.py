@@ -1,4 +1,4 @@
-"""Section on one map over pairs: type pairs, the pairs in focus, event displays."""
+"""Section on one attribution over pairs: pairs in focus, pairs of types, event displays."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from hepxai.attribution.means import ENDS, Means, focus_means, pair_means, pair_profile
+from hepxai.attribution.reductions import in_focus, pair_name, quantity
 from hepxai.core.formatting import measured, observer_name
-from hepxai.metrics.reductions import in_focus
-from hepxai.plots.focus import focus_distribution, focus_histograms, focus_profile, observer_profile
-from hepxai.plots.means import ENDS, Means, focus_means, pair_means, pair_name, quantity
+from hepxai.plots.focus import focus_distribution, focus_histograms
+from hepxai.plots.matrices import matrix_bar, pair_types
+from hepxai.plots.profiles import focus_profile
 from hepxai.plots.style import canvas, style
-from hepxai.plots.types import matrix_bar, pair_types
 from hepxai.report.baseline import closure_part
-from hepxai.report.content import ReportContent
 from hepxai.report.displays import display_figure, display_numbers
 from hepxai.report.layer_attributions import LayerAttribution, by_place, signed
 from hepxai.report.section import (
@@ -23,13 +23,14 @@ from hepxai.report.section import (
     Table,
     capital,
     drawn,
-    matrix_histogram,
+    labelled_histogram,
     means_table,
     titled,
 )
+from hepxai.report.view import RunView
 
 RELATIVE = (
-    "A particle that looked at all n − 1 others alike would give each an attention of 1/(n − 1), less in "
+    "Uniform attention of a particle to all n − 1 others is 1/(n − 1) for each, less in "
     "events with more particles. Attention is therefore multiplied by n − 1 (by the number of neighbours, in "
     "a sparse layer): 1 is uniform, and the mean over all pairs of any event is 1."
 )
@@ -37,28 +38,28 @@ DIRECTED = "Pairs are ordered: the message from a to b and the one from b to a a
 UNDIRECTED = "Pairs have no direction: each two particles are one pair, with one value."
 
 
-def pair_section(content: ReportContent, found: LayerAttribution) -> Section:
-    """Everything about one map over pairs."""
-    means, order = pair_means(found.plain), DIRECTED if found.directed else UNDIRECTED
+def pair_section(view: RunView, layer: LayerAttribution) -> Section:
+    """Pairs in focus, heads, pairs of types and displays of one attribution."""
+    means, order = pair_means(layer.plain), DIRECTED if layer.directed else UNDIRECTED
     parts = [
-        closure_part(content, found),
-        _focus(content, found),
-        _heads(content, found),
-        _types(found, means),
-        _displays(content, found),
+        closure_part(view, layer),
+        _focus(view, layer),
+        _heads(view, layer),
+        _types(layer, means),
+        _displays(view, layer),
     ]
     return Section(
-        found.key,
-        capital(found.name),
+        layer.key,
+        capital(layer.name),
         text=[
-            RELATIVE if found.relative else f"{signed(found)} {order}",
+            RELATIVE if layer.relative else f"{signed(layer)} {order}",
             *(t for part in parts for t in part.text),
         ],
-        warnings=content.warnings_about(found.method),
+        warnings=view.warnings_about(layer.method),
         tables=[t for part in parts for t in part.tables],
         figures=[f for part in parts for f in part.figures],
-        numbers={"unit": quantity(found.plain)} | {part.key: part.numbers for part in parts if part.numbers},
-        histograms={k: titled(h, found.full) for part in parts for k, h in part.histograms.items()},
+        numbers={"unit": quantity(layer.plain)} | {part.key: part.numbers for part in parts if part.numbers},
+        histograms={k: titled(h, layer.full) for part in parts for k, h in part.histograms.items()},
         level=3,
     )
 
@@ -66,41 +67,41 @@ def pair_section(content: ReportContent, found: LayerAttribution) -> Section:
 # --- by type ---------------------------------------------------------------------------------
 
 
-def _types(found: LayerAttribution, means: Means) -> Section:
+def _types(layer: LayerAttribution, means: Means) -> Section:
     classes, rows, columns = means.labels
     return Section(
         "type_pairs",
         "",
         tables=[_matrix_table(means)],
-        figures=[_types_figure(found, means)],
+        figures=[_types_figure(layer, means)],
         numbers=means.rows(),
         histograms={
-            f"{found.key}/pairs_{c}": matrix_histogram(
-                means.value[i], means.error[i], rows, columns, means.axes[1:]
+            f"{layer.key}/pairs_{c}": labelled_histogram(
+                means.value[i], means.error[i], **{means.axes[1]: rows, means.axes[2]: columns}
             )
             for i, c in enumerate(classes)
         },
     )
 
 
-def _types_figure(found: LayerAttribution, means: Means) -> CaptionedFigure:
+def _types_figure(layer: LayerAttribution, means: Means) -> CaptionedFigure:
     classes, size = means.labels[0], 1.3 + 0.82 * len(means.labels[1])
     with style():
         figure, axes = canvas(1, len(classes), (size * len(classes), size + 0.6))
         for ax, name in zip(axes.flat, reversed(classes), strict=True):
-            pair_types(found.plain, name, means=means, ax=ax)
-        matrix_bar(axes.flat[-1], found.plain, means, list(axes.flat))
-    centre = "White: 1, as much as anyone else gets. " if found.relative else ""
+            pair_types(layer.plain, name, means=means, ax=ax)
+        matrix_bar(axes.flat[-1], layer.plain, means, list(axes.flat))
+    centre = "White: 1, as much as anyone else gets. " if layer.relative else ""
     per = (
         "ordered pair, receiver of the message against its sender"
-        if found.directed
+        if layer.directed
         else "pair, one particle against the other"
     )
     caption = (
-        f"Mean {quantity(found.plain)} per {per}; {found.about} {centre}Hatched: no event has such a pair."
-        f"{by_place(found)}"
+        f"Mean {quantity(layer.plain)} per {per}; {layer.about} {centre}Hatched: no event has such a pair."
+        f"{by_place(layer)}"
     )
-    return CaptionedFigure(f"{found.key}_pairs", figure, caption, wide=True)
+    return CaptionedFigure(f"{layer.key}_pairs", figure, caption, wide=True)
 
 
 def _matrix_table(means: Means) -> Table:
@@ -123,98 +124,94 @@ def _matrix_table(means: Means) -> Table:
 # --- the pairs in focus ----------------------------------------------------------------------
 
 
-def _focus(content: ReportContent, found: LayerAttribution) -> Section:
-    name = pair_name(content.focus)
-    if not in_focus(found.plain, content.focus).any():
+def _focus(view: RunView, layer: LayerAttribution) -> Section:
+    name = pair_name(view.focus)
+    if not in_focus(layer.plain, view.focus).any():
         return Section("focus", "", text=[f"No explained event has {name}."])
-    means = focus_means(found.plain, content.focus)
-    others = "against all others" if found.tells_apart(content.focus) else "(there are no others)"
-    tables = [means_table(f"{capital(name)} {others}: mean {quantity(found.plain)}. {ERRORS}", means)]
+    means = focus_means(layer.plain, view.focus)
+    others = "against all others" if layer.tells_apart(view.focus) else "(there are no others)"
+    tables = [means_table(f"{capital(name)} {others}: mean {quantity(layer.plain)}. {ERRORS}", means)]
     numbers: dict[str, Any] = {"means": means.rows()}
-    if found.relative:
-        raw = focus_means(found.raw(), content.focus)
+    if layer.relative:
+        raw = focus_means(layer.raw(), view.focus)
         tables.append(means_table("The same for attention itself, which falls with multiplicity", raw))
         numbers["attention"] = raw.rows()
-    figures = [_focus_figure(content, found)]
-    if content.observer is not None and _observed(content, found):
-        figures.append(_profile_figure(content, found))
-        numbers["profile"] = _profile_numbers(content, found)
+    figures = [_focus_figure(view, layer)]
+    if view.observer is not None and _observed(view, layer):
+        figures.append(_profile_figure(view, layer))
+        numbers["profile"] = _profile_numbers(view, layer)
     return Section(
-        "focus", "", tables=tables, figures=figures, numbers=numbers, histograms=_histograms(content, found)
+        "focus", "", tables=tables, figures=figures, numbers=numbers, histograms=_histograms(view, layer)
     )
 
 
-def _focus_figure(content: ReportContent, found: LayerAttribution) -> CaptionedFigure:
-    others = " and all other pairs (dashed)" if found.tells_apart(content.focus) else ""
+def _focus_figure(view: RunView, layer: LayerAttribution) -> CaptionedFigure:
+    others = " and all other pairs (dashed)" if layer.tells_apart(view.focus) else ""
     caption = (
-        f"{capital(pair_name(content.focus))} (full lines, with errors){others}, each "
-        f"of unit area; {found.about} Pairs of one event are treated as correlated. The outermost bins hold "
+        f"{capital(pair_name(view.focus))} (full lines, with errors){others}, each "
+        f"of unit area; {layer.about} Pairs of one event are treated as correlated. The outermost bins hold "
         "what lies beyond."
     )
     return drawn(
-        f"{found.key}_focus",
+        f"{layer.key}_focus",
         caption,
-        lambda ax: focus_distribution(found.plain, content.focus, ax=ax),
+        lambda ax: focus_distribution(layer.plain, view.focus, ax=ax),
         (8.0, 5.6),
     )
 
 
-def _histograms(content: ReportContent, found: LayerAttribution) -> dict[str, Any]:
-    names = {pair_name(content.focus): "focus", "other pairs": "other"}
-    filled = focus_histograms(found.plain, content.focus)
-    return {f"{found.key}/{names[pairs]}_{c}": h for (c, pairs), h in filled.items()}
+def _histograms(view: RunView, layer: LayerAttribution) -> dict[str, Any]:
+    names = {pair_name(view.focus): "focus", "other pairs": "other"}
+    filled = focus_histograms(layer.plain, view.focus)
+    return {f"{layer.key}/{names[pairs]}_{c}": h for (c, pairs), h in filled.items()}
 
 
-def _observed(content: ReportContent, found: LayerAttribution) -> bool:
-    chosen = found.plain.select(pair=content.focus)
-    values = np.asarray(chosen.events.observers[str(content.observer)])
+def _observed(view: RunView, layer: LayerAttribution) -> bool:
+    chosen = layer.plain.select(pair=view.focus)
+    values = np.asarray(chosen.events.observers[str(view.observer)])
     return bool(np.isfinite(values[np.diff(chosen.offsets) > 0]).any())
 
 
-def _observer_label(content: ReportContent) -> str:
-    return content.names.get(str(content.observer), observer_name(str(content.observer)))
-
-
-def _profile_figure(content: ReportContent, found: LayerAttribution) -> CaptionedFigure:
-    observer, label = str(content.observer), _observer_label(content)
+def _profile_figure(view: RunView, layer: LayerAttribution) -> CaptionedFigure:
+    observer, label = str(view.observer), observer_name(str(view.observer))
     caption = (
-        f"Mean over {pair_name(content.focus)} in bins of {label}, an observer: it is no input of the "
+        f"Mean over {pair_name(view.focus)} in bins of {label}, an observer: it is no input of the "
         "model. The bins resolve the narrower class and hold at least five events of a class; a "
         "class with a single event in a bin has no point. Points stand at the median of a bin; the outermost "
-        f"bins reach beyond the frame, to the last event; {found.about}"
+        f"bins reach beyond the frame, to the last event; {layer.about}"
     )
     return drawn(
-        f"{found.key}_profile",
+        f"{layer.key}_profile",
         caption,
-        lambda ax: focus_profile(found.plain, content.focus, observer, label=label, ax=ax),
+        lambda ax: focus_profile(layer.plain, view.focus, observer, label=label, ax=ax),
         (7.2, 5.4),
     )
 
 
-def _profile_numbers(content: ReportContent, found: LayerAttribution) -> dict[str, Any]:
-    binned = observer_profile(found.plain, content.focus, str(content.observer))
-    kept = {"edges": binned.edges, "median": binned.middle, "means": binned.means.rows()}
-    return {"observer": content.observer, "label": _observer_label(content)} | kept
+def _profile_numbers(view: RunView, layer: LayerAttribution) -> dict[str, Any]:
+    binned = pair_profile(layer.plain, view.focus, str(view.observer))
+    about = {"observer": view.observer, "label": observer_name(str(view.observer))}
+    return about | {"edges": binned.edges, "median": binned.middle, "means": binned.means.rows()}
 
 
 # --- heads and displays ----------------------------------------------------------------------
 
 
-def _heads(content: ReportContent, found: LayerAttribution) -> Section:
-    means = {head: focus_means(part, content.focus) for head, part in found.heads().items()}
+def _heads(view: RunView, layer: LayerAttribution) -> Section:
+    means = {head: focus_means(part, view.focus) for head, part in layer.heads().items()}
     if not means:
         return Section("heads", "")
-    classes, pairs = found.plain.events.schema.classes[::-1], pair_name(content.focus)
+    classes, pairs = layer.plain.events.schema.classes[::-1], pair_name(view.focus)
     rows = [
         [h, *(measured(*m.at(**{"class": c, "pairs": pairs})) for c in classes)] for h, m in means.items()
     ]
-    caption = f"{capital(pairs)} head by head: mean {quantity(found.plain)}"
+    caption = f"{capital(pairs)} head by head: mean {quantity(layer.plain)}"
     numbers = [{"head": h} | row for h, m in means.items() for row in m.rows()]
     return Section("heads", "", tables=[Table(caption, ("head", *classes), rows)], numbers=numbers)
 
 
-def _displays(content: ReportContent, found: LayerAttribution) -> Section:
-    figure = display_figure(content, found)
+def _displays(view: RunView, layer: LayerAttribution) -> Section:
+    figure = display_figure(view, layer)
     if figure is None:
         return Section("displays", "", text=["No explained event has two particles: nothing to display."])
-    return Section("displays", "", figures=[figure], numbers=display_numbers(content, found))
+    return Section("displays", "", figures=[figure], numbers=display_numbers(view, layer))

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import hist
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate
+from hepxai.attribution.means import Means
+from hepxai.core.estimate import Array, Estimate
 from hepxai.core.formatting import general, measured, percentage, real
 from hepxai.events import SPLITS, Events
-from hepxai.plots.means import Means
+from hepxai.metrics.agreement import Agreement
 from hepxai.plots.style import canvas, style
 
 ERRORS = "Errors are statistical."
@@ -122,6 +123,34 @@ def means_table(caption: str, means: Means) -> Table:
     return Table(caption, header, rows)
 
 
+def entry(estimate: Estimate) -> dict[str, float]:
+    """``{"value", "error"}`` of a single number."""
+    return {"value": float(estimate.value), "error": float(estimate.error)}
+
+
+def figures_table(
+    caption: str,
+    figures: Mapping[str, Mapping[str, Mapping[str, float | None]]],
+    name: Callable[[str], str],
+    cell: Callable[[Mapping[str, float | None]], str],
+) -> Table:
+    """Table of ``split → figure of merit → {value, error}``: one row a figure, one column a split."""
+    names = dict.fromkeys(n for row in figures.values() for n in row)
+    rows = [[name(n), *(cell(row[n]) if n in row else "–" for row in figures.values())] for n in names]
+    return Table(caption, ("", *figures), rows)
+
+
+def agreement_rows(
+    maps: Mapping[str, Attribution], measure: Callable[[Attribution, Attribution], Agreement]
+) -> Iterator[dict[str, Any]]:
+    """Mean agreement of every two named attributions of the same events."""
+    for (first, a), (second, b) in combinations(maps.items(), 2):
+        if all(np.array_equal(getattr(a.events, k), getattr(b.events, k)) for k in ("entry", "file")):
+            agreement = measure(a, b)
+            names = {"first": first, "second": second, "left_out": agreement.left_out}
+            yield names | entry(agreement.mean)
+
+
 def capital(text: str) -> str:
     """Text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
@@ -151,35 +180,23 @@ def splits_of(events: Events) -> str:
     return " + ".join(s for i, s in enumerate(SPLITS) if (events.split == i).any()) or "no"
 
 
-def matrix_histogram(
-    value: NDArray[np.float64],
-    error: NDArray[np.float64],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    names: Sequence[str],
-) -> hist.Hist:
-    """Means and their errors as a two-dimensional histogram with labelled bins; empty groups are 0 ± 0."""
-    return _labelled(value, error, [_category(rows, names[0]), _category(columns, names[1])])
+def labelled_histogram(value: Array, error: Array, **axes: Sequence[str]) -> hist.Hist:
+    """Means and their errors as a histogram with labelled bins; empty groups are 0 ± 0.
 
-
-def row_histogram(
-    value: NDArray[np.float64], error: NDArray[np.float64], rows: Sequence[str], name: str
-) -> hist.Hist:
-    """Means and their errors as a histogram with labelled bins; empty groups are 0 ± 0."""
-    return _labelled(value, error, [_category(rows, name)])
+    Parameters
+    ----------
+    value, error : ndarray
+        One or two axes.
+    **axes
+        Labels of the bins of each axis, by its name.
+    """
+    bins = [hist.axis.StrCategory(list(labels), name=name, label=name) for name, labels in axes.items()]
+    histogram = hist.Hist(*bins, storage=hist.storage.Weight())
+    histogram[...] = np.nan_to_num(np.stack([value, error**2], axis=-1))
+    return histogram
 
 
 def titled(filled: hist.Hist, attribution: Attribution) -> hist.Hist:
-    """Histogram whose title in ROOT says what must be said beside an attribution, if anything."""
-    filled.name = attribution.caveat or filled.name  # what uproot writes as the title
-    return filled
-
-
-def _category(labels: Sequence[str], name: str) -> Any:
-    return hist.axis.StrCategory(list(labels), name=name, label=name)
-
-
-def _labelled(value: NDArray[np.float64], error: NDArray[np.float64], axes: list[Any]) -> hist.Hist:
-    filled = hist.Hist(*axes, storage=hist.storage.Weight())
-    filled[...] = np.nan_to_num(np.stack([value, error**2], axis=-1))
+    """Histogram with the concerns about an attribution, if any, as its title in ROOT."""
+    filled.name = attribution.caveat or filled.name  # uproot writes the name as the title
     return filled

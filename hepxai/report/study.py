@@ -46,7 +46,7 @@ class StudyPage:
         """Add a paragraph of Markdown."""
         self._blocks.append(text)
 
-    def number(self, key: str, found: Estimate) -> str:
+    def number(self, key: str, estimate: Estimate) -> str:
         """Note a number under a key that no other has; its text with the error.
 
         Raises
@@ -56,8 +56,8 @@ class StudyPage:
         """
         if key in self.numbers:
             raise ValueError(f"the page has a number {key!r} already")
-        self.numbers[key] = found
-        return measured(float(found.value), float(found.error))
+        self.numbers[key] = estimate
+        return measured(float(estimate.value), float(estimate.error))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> None:
         """Add a table, its caption below it."""

@@ -1,4 +1,4 @@
-"""Section on what a regression can do: errors of every target, and the turn-on of a momentum threshold."""
+"""Section on the performance of a regression: errors of every target, turn-on of a momentum threshold."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hepxai.metrics.momentum import THRESHOLD, TurnOn, turn_on
 from hepxai.metrics.targets import is_momentum
 from hepxai.plots.histograms import robust_edges, signed_histogram
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
-from hepxai.report.content import Number, ReportContent
-from hepxai.report.section import ERRORS, CaptionedFigure, Section, Table, drawn, population
+from hepxai.report.section import ERRORS, CaptionedFigure, Section, Table, drawn, figures_table, population
+from hepxai.report.view import Number, RunView
 
 BINS = 20
 """Bins of true pt of a turn-on curve."""
@@ -29,35 +29,27 @@ MERITS = {
 }
 
 
-def targets_section(content: ReportContent) -> Section:
+def targets_section(view: RunView) -> Section:
     """Figures of merit of every split; predicted - true of every target in the test sample."""
-    test = content.events.where("test")
-    figures = [_residuals(content, t) for t in content.predictions if len(_errors(content, t, "test")[0])]
+    test = view.events.where("test")
+    figures = [_residuals(view, t) for t in view.predictions if len(_errors(view, t, "test")[0])]
     return Section(
         "targets",
         "Predictions",
         text=() if len(test) else ("There are no test events.",),
-        tables=[_metrics_table(content)] if content.metrics else [],
-        figures=[*figures, *_turn_ons(content)],
-        numbers={"metrics": {s: {n: dict(v) for n, v in row.items()} for s, row in content.metrics.items()}},
-        histograms=dict(_histograms(content)),
+        tables=[_metrics_table(view)] if view.metrics else [],
+        figures=[*figures, *_turn_ons(view)],
+        numbers={"metrics": {s: {n: dict(v) for n, v in row.items()} for s, row in view.metrics.items()}},
+        histograms=dict(_histograms(view)),
     )
 
 
-def _metrics_table(content: ReportContent) -> Table:
-    names = list(dict.fromkeys(n for row in content.metrics.values() for n in row))
-    rows = [
-        [
-            target_merit(n, content.events.schema),
-            *(interval(row[n]) if n in row else "–" for row in content.metrics.values()),
-        ]
-        for n in names
-    ]
+def _metrics_table(view: RunView) -> Table:
     caption = (
         "Figures of merit by split; the error is predicted − true, the constant the median of the training "
         f"split. {ERRORS} Those of shares are Clopper-Pearson intervals."
     )
-    return Table(caption, ("", *content.metrics), rows)
+    return figures_table(caption, view.metrics, lambda name: target_merit(name, view.events.schema), interval)
 
 
 def target_merit(name: str, schema: Schema) -> str:
@@ -87,41 +79,39 @@ def interval(entry: Number) -> str:
     return f"{fixed(value, places)} +{fixed(up, places)} −{fixed(down, places)}"
 
 
-def _errors(
-    content: ReportContent, target: str, split: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _errors(view: RunView, target: str, split: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Predicted - true, and weights, of the events of a split that have a true value."""
-    true = content.events.targets[:, content.events.schema.targets.index(target)]
-    own = (content.events.split == SPLITS.index(split)) & np.isfinite(true)
-    return (content.predictions[target] - true)[own], content.events.weight[own]
+    true = view.events.targets[:, view.events.schema.targets.index(target)]
+    rows = (view.events.split == SPLITS.index(split)) & np.isfinite(true)
+    return (view.predictions[target] - true)[rows], view.events.weight[rows]
 
 
-def _residuals(content: ReportContent, target: str) -> CaptionedFigure:
-    events = content.events.where("test")
+def _residuals(view: RunView, target: str) -> CaptionedFigure:
+    events = view.events.where("test")
     true = events.targets[:, events.schema.targets.index(target)].astype(np.float64)
     unit = unit_of(events.schema, target)
     caption = (
         f"Predicted − true {target}; test sample: {population(events[np.isfinite(true)])} with a true value. "
         f"Unit area; bars are √Σw² of the bin, the outermost bins hold what lies beyond. {ERRORS}"
     )
-    said = {"test sample": content.predicted(target, events)}
+    predicted = {"test sample": view.predicted(target, events)}
     return drawn(
         f"residuals_{target}",
         caption,
-        lambda ax: momentum_residuals(said, true, events.weight, units=unit, name=target, ax=ax),
+        lambda ax: momentum_residuals(predicted, true, events.weight, units=unit, name=target, ax=ax),
         (7.2, 5.0),
     )
 
 
-def _turn_ons(content: ReportContent) -> Iterator[CaptionedFigure]:
+def _turn_ons(view: RunView) -> Iterator[CaptionedFigure]:
     """The turn-on curve of the trigger threshold, for a pt in GeV."""
-    events = content.events.where("test")
-    for target in content.predictions:
+    events = view.events.where("test")
+    for target in view.predictions:
         true = events.targets[:, events.schema.targets.index(target)].astype(np.float64)
         if is_momentum(events.schema, target) and np.isfinite(true).any():
             edges = np.linspace(0, float(np.nanmax(true)), BINS + 1)
-            found = turn_on(content.predicted(target, events), true, events.weight, edges=edges)
-            yield _turn_on(target, {"test sample": found})
+            curve = turn_on(view.predicted(target, events), true, events.weight, edges=edges)
+            yield _turn_on(target, {"test sample": curve})
 
 
 def _turn_on(target: str, curves: Mapping[str, TurnOn]) -> CaptionedFigure:
@@ -132,20 +122,20 @@ def _turn_on(target: str, curves: Mapping[str, TurnOn]) -> CaptionedFigure:
     return drawn(f"turn_on_{target}", caption, lambda ax: turn_on_curve(curves, ax=ax), (7.2, 5.0))
 
 
-def _histograms(content: ReportContent) -> Iterator[tuple[str, hist.Hist]]:
-    for target in content.predictions:
-        found = {s: _errors(content, target, s) for s in ("train", "test")}
-        edges = robust_edges(np.concatenate([off for off, _ in found.values()]), 60)
-        for split, (off, weight) in found.items():
+def _histograms(view: RunView) -> Iterator[tuple[str, hist.Hist]]:
+    for target in view.predictions:
+        errors = {s: _errors(view, target, s) for s in ("train", "test")}
+        edges = robust_edges(np.concatenate([off for off, _ in errors.values()]), 60)
+        for split, (off, weight) in errors.items():
             label = f"predicted - true {target}"
             yield f"targets/{target}_{split}", signed_histogram(off, weight, edges, label=label)
 
 
-def target_sentences(content: ReportContent, row: Mapping[str, Number]) -> Iterator[str]:
-    """Mean |error| of each target, and what it is to be compared with."""
-    for target in content.predictions:
+def target_sentences(view: RunView, row: Mapping[str, Number]) -> Iterator[str]:
+    """Mean |error| of each target, and that of a constant beside it."""
+    for target in view.predictions:
         if f"mae_{target}" in row:
-            unit = unit_of(content.events.schema, target)
+            unit = unit_of(view.events.schema, target)
             gain = row.get(f"gain_{target}", {})
             less, error = abs(real(gain.get("value"))), gain.get("error")
             side = "less" if real(gain.get("value")) >= 0 else "more"

@@ -22,15 +22,15 @@ from hepxai.core.console import track
 from hepxai.core.files import refuse_links, replacing, write_json, write_text
 from hepxai.plots.scores import sides
 from hepxai.plots.style import DPI, style
-from hepxai.report.attributions import looked_sections
-from hepxai.report.content import ReportContent
+from hepxai.report.attributions import attribution_sections
 from hepxai.report.diagnostics import agreement_section, fidelity_section, residuals_section
-from hepxai.report.inputs import cutflow_section, samples_section, training_section
+from hepxai.report.inputs import cutflow_section, provenance_section, samples_section, training_section
 from hepxai.report.performance import roc_section, scores_section
-from hepxai.report.provenance import provenance_section
 from hepxai.report.section import CaptionedFigure, Section
 from hepxai.report.summary import Finding, summary
 from hepxai.report.targets import targets_section
+from hepxai.report.view import RunView
+from hepxai.run import Run
 
 # Without dates, the same numbers give the same files.
 UNDATED: dict[str, dict[str, None]] = {
@@ -38,6 +38,9 @@ UNDATED: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "svg": {"Date": None},
 }
+FOOTER = (
+    "All numbers with errors: numbers.json. Histograms: histograms.root. Figures as PNG and PDF: figures/."
+)
 CANVASES: dict[str, type[FigureCanvasBase]] = {
     "pdf": FigureCanvasPdf,
     "png": FigureCanvasAgg,
@@ -45,33 +48,34 @@ CANVASES: dict[str, type[FigureCanvasBase]] = {
 }
 
 
-def sections(content: ReportContent) -> Iterator[Section]:
+def sections(view: RunView) -> Iterator[Section]:
     """All sections in reading order."""
-    yield samples_section(content)
-    yield cutflow_section(content)
-    yield training_section(content)
-    if content.predictions:
-        yield targets_section(content)
+    yield samples_section(view)
+    yield cutflow_section(view)
+    yield training_section(view)
+    if view.predictions:
+        yield targets_section(view)
     else:
-        yield scores_section(content)
-        yield roc_section(content)
-    yield from looked_sections(content)
-    yield residuals_section(content)
-    if content.fidelity:
-        yield fidelity_section(content)
-    yield agreement_section(content)
-    yield provenance_section(content)
+        yield scores_section(view)
+        yield roc_section(view)
+    yield from attribution_sections(view)
+    yield residuals_section(view)
+    if view.fidelity:
+        yield fidelity_section(view)
+    yield agreement_section(view)
+    yield provenance_section(view)
 
 
-def write_report(content: ReportContent, folder: str | Path, *, progress: bool = False) -> Path:
+def write_report(run: Run, folder: str | Path | None = None, *, progress: bool = False) -> Path:
     """Write ``report.html``, ``figures/``, ``numbers.json`` and ``histograms.root``.
 
     Each file is complete or absent; files of these names are replaced.
 
     Parameters
     ----------
-    content : ReportContent
-    folder : path
+    run : Run
+    folder : path, optional
+        That of the run by default.
     progress : bool
         Show a progress bar.
 
@@ -80,41 +84,90 @@ def write_report(content: ReportContent, folder: str | Path, *, progress: bool =
     Path
         Of ``report.html``: one file that needs no other and no network.
     """
-    root = Path(folder)
-    parts, points = list(sections(content)), summary(content)
-    figures = save_all([d for part in parts for d in part.figures], root / "figures", progress=progress)
-    write_json(root / "numbers.json", _numbers(content, parts, points))
+    root, view = run.folder if folder is None else Path(folder), RunView(run)
+    parts, findings = list(sections(view)), summary(view)
+    write_json(root / "numbers.json", _numbers(view, parts, findings))
     _write_histograms(root / "histograms.root", {k: h for part in parts for k, h in part.histograms.items()})
-    page = template().render(
-        content=content, sections=parts, summary=points, figures=figures, reading=_reading(content)
+    page: dict[str, Any] = {
+        "title": view.title,
+        "about": view.about,
+        "warnings": view.warnings,
+        "cards": view.cards,
+    }
+    page |= {"summary": findings, "reading": _reading(view), "footer": FOOTER}
+    return _render(root / "report.html", parts, page, progress=progress)
+
+
+def write_page(
+    path: Path,
+    *,
+    title: str,
+    about: Sequence[str],
+    summary: Mapping[str, Sequence[str]],
+    reading: Sequence[str],
+    sections: Sequence[Section],
+    cards: Mapping[str, str],
+    footer: str,
+    progress: bool = False,
+) -> Path:
+    """Write a page of sections about something else than one run, in the looks of a report.
+
+    One HTML file that needs no other, and its figures as PNG and PDF in ``figures/`` beside it.
+
+    Parameters
+    ----------
+    path : Path
+        Of the page.
+    title : str
+    about : sequence of str
+        Below the title.
+    summary : mapping of str to sequence of str
+        Findings: a word or two, and sentences.
+    reading : sequence of str
+        Conventions of the whole page.
+    sections : sequence of Section
+    cards : mapping of str to str
+        Name and YAML text.
+    footer : str
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+    """
+    findings = [Finding(name, tuple(sentences)) for name, sentences in summary.items()]
+    page: dict[str, Any] = {"title": title, "about": about, "warnings": (), "cards": cards}
+    page |= {"summary": findings, "reading": reading, "footer": footer}
+    return _render(path, sections, page, progress=progress)
+
+
+def _render(path: Path, parts: Sequence[Section], page: Mapping[str, Any], *, progress: bool) -> Path:
+    """Save the figures of all sections, and write the page, whose texts are escaped."""
+    drawings = [figure for part in parts for figure in part.figures]
+    figures = _save_all(drawings, path.parent / "figures", progress=progress)
+    source = importlib.resources.files("hepxai.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    write_text(root / "report.html", page)
-    return root / "report.html"
+    write_text(path, environment.from_string(source).render(sections=parts, figures=figures, **page))
+    return path
 
 
-def _reading(content: ReportContent) -> list[str]:
-    """What holds for the whole page, said once."""
-    signal, background = sides(content.events.schema)
+def _reading(view: RunView) -> list[str]:
+    """Conventions of the whole page."""
+    signal, background = sides(view.events.schema)
     logit = f"A positive logit means {signal}, a negative one {background}."
     number = "Predictions are in the units of the targets, and so are the maps that add up to them."
     return [
-        number if content.predictions else logit,
+        number if view.predictions else logit,
         "Errors are statistical, one standard deviation. Events are the independent units, also where an "
         "event has many particles or pairs; weights keep their signs.",
         "No error covers another training, another simulation or a systematic uncertainty.",
     ]
 
 
-def template() -> jinja2.Template:
-    """The page; whatever is put into it is escaped."""
-    source = importlib.resources.files("hepxai.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(source)
-
-
-def save_all(drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bool) -> dict[str, str]:
+def _save_all(drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bool) -> dict[str, str]:
     """Write each figure as PNG and PDF; ``name → SVG as a data address`` for the page."""
     refuse_links(folder.parent, folder.name)
     pages = {}
@@ -130,18 +183,13 @@ def _save(drawn: CaptionedFigure, folder: Path) -> str:
     figure, svg = drawn.figure, io.BytesIO()
     figure.dpi = DPI
     with style():
-        _arrange(figure)
+        figure.draw_without_rendering()  # laid out once for all formats: the solver takes longer than drawing
+        figure.set_layout_engine("none")
         for ending in ("png", "pdf"):
             with replacing(folder / f"{drawn.name}.{ending}") as part:
                 _print(figure, part, ending)
         _print(figure, svg, "svg")
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}"
-
-
-def _arrange(figure: Figure) -> None:
-    """Lay out once for all formats: the solver takes longer than the drawing."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
 
 
 def _print(figure: Figure, target: Path | io.BytesIO, ending: str) -> None:
@@ -160,15 +208,15 @@ def _root_name(name: str) -> str:
     return "/".join("".join(c if c.isalnum() and c.isascii() else "_" for c in p) for p in name.split("/"))
 
 
-def _numbers(content: ReportContent, parts: list[Section], points: list[Finding]) -> dict[str, Any]:
+def _numbers(view: RunView, parts: list[Section], findings: list[Finding]) -> dict[str, Any]:
     return {
-        "title": content.title,
-        "summary": {p.about: list(p.sentences) for p in points},
-        "warnings": list(content.warnings),
-        "focus": list(content.focus),
-        "observer": content.observer,
+        "title": view.title,
+        "summary": {p.about: list(p.sentences) for p in findings},
+        "warnings": list(view.warnings),
+        "focus": list(view.focus),
+        "observer": view.observer,
         "units": {"momenta, masses": "GeV", "attributions": "as stated by each unit entry"},
         "errors": "statistical, one standard deviation; events are the independent units; weights are signed",
-        "provenance": content.provenance,
+        "provenance": view.run.provenance(),
         "sections": {part.key: part.numbers for part in parts if part.numbers},
     }

@@ -34,7 +34,7 @@ class Manifest:
         self.folder = folder
 
     def exists(self) -> bool:
-        """Whether the folder has a manifest."""
+        """True if the folder has a manifest."""
         return (self.folder / NAME).is_file()
 
     def names(self) -> dict[str, str]:

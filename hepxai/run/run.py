@@ -52,6 +52,7 @@ from hepxai.training import History, fit
 
 SHARD = 1024
 """Events between two saves of an explanation."""
+CARDS = ("dataset.yaml", "model.yaml")
 STEPS = "steps.json"
 """Steps of path integrals, by method and settings asked for: the same for any part of the events."""
 IDENTITY = ("file", "entry", "split", "run", "luminosity_block", "event", "label")
@@ -73,11 +74,11 @@ class Run:
     dataset: DatasetCard
     card: ModelCard
 
-    # --- doors -------------------------------------------------------------------------------
+    # --- opening -------------------------------------------------------------------------------
 
     @staticmethod
     def start(folder: str | Path, dataset: DatasetCard, card: ModelCard) -> Run:
-        """Begin in a new or empty folder, or go on where a run of the same cards stopped.
+        """Begin in a new or empty folder, or resume a run of the same cards.
 
         Raises
         ------
@@ -142,8 +143,8 @@ class Run:
         return run
 
     def _checked(self, reading: Reading) -> Reading:
-        known = self.provenance()["inputs"] if "provenance.json" in self.manifest.names() else None
-        if known is not None and (changed := reading.changed_since(known)):
+        inputs = self.provenance()["inputs"] if "provenance.json" in self.manifest.names() else None
+        if inputs is not None and (changed := reading.changed_since(inputs)):
             raise RunError(f"{changed} since this run was trained; start a new run")
         return reading
 
@@ -155,12 +156,12 @@ class Run:
     @cached_property
     def model(self) -> Any:
         """The trained model, of the kind of its card."""
-        return load_model(self._made("model.safetensors", "train"))
+        return load_model(self._finished("model.safetensors", "train"))
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
         """Logits of all events, ``[E, O]``; the events must still be those that were scored."""
-        stored = read_tensors(self._made("scores.safetensors", "train"))[0]
+        stored = read_tensors(self._finished("scores.safetensors", "train"))[0]
         for column in IDENTITY:
             if not np.array_equal(stored[column], getattr(self.events, column)):
                 raise RunError(
@@ -171,12 +172,12 @@ class Run:
 
     @property
     def predictions(self) -> dict[str, NDArray[np.float64]]:
-        """What a regression says of each target, ``[E]``; empty for a classifier."""
+        """Prediction of each target of a regression, ``[E]``; empty for a classifier."""
         names = self.events.schema.targets if self.card.training.regression else ()
         return dict(zip(names, self.scores.T, strict=False))
 
     def dry_run(self, methods: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        """Find out on a fresh network whether it can be explained as asked, before hours are spent.
+        """Check on a fresh network that it can be explained as requested, before hours are spent.
 
         Raises
         ------
@@ -267,25 +268,31 @@ class Run:
 
     def friends(self) -> list[Path]:
         """Write friend trees with scores and explanations, one per input file."""
-        found = [a.replace(method=name) for name, a in self.explained().items()]
-        said, folder = self.predictions, self.folder / "friends"
-        scores = None if said else self.scores[:, 0]
-        return write_friends(folder, self.events, found, scores=scores, predictions=said, overwrite=True)
+        maps = [a.replace(method=name) for name, a in self.explained().items()]
+        predictions, folder = self.predictions, self.folder / "friends"
+        scores = None if predictions else self.scores[:, 0]
+        return write_friends(
+            folder, self.events, maps, scores=scores, predictions=predictions, overwrite=True
+        )
 
     def history(self) -> History:
         """Figures of every epoch of the training."""
-        history: History = read_json(self._made("history.json", "train"))
+        history: History = read_json(self._finished("history.json", "train"))
         return history
 
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
         """``split → figure of merit → {value, error}``."""
-        found: dict[str, dict[str, dict[str, float]]] = read_json(self._made("metrics.json", "train"))
-        return found
+        metrics: dict[str, dict[str, dict[str, float]]] = read_json(self._finished("metrics.json", "train"))
+        return metrics
+
+    def cards(self) -> dict[str, str]:
+        """Name and YAML text of both cards, which fully determine the run."""
+        return {name: (self.folder / name).read_text(encoding="utf-8") for name in CARDS}
 
     def provenance(self) -> dict[str, Any]:
         """Versions, inputs with their hashes, seeds and split."""
-        found: dict[str, Any] = json.loads(self._made("provenance.json", "train").read_text())
-        return found
+        provenance: dict[str, Any] = json.loads(self._finished("provenance.json", "train").read_text())
+        return provenance
 
     # --- explaining --------------------------------------------------------------------------
 
@@ -343,15 +350,15 @@ class Run:
         return fingerprint([ready.name, settings, known, version("hepxai")], rows)[:16]
 
     def _same_settings(self, method: str, settings: Mapping[str, Any]) -> None:
-        known = self.explained()[method].settings
+        stored = self.explained()[method].settings
         for key, value in settings.items():
-            if known.get(key) != value:
+            if stored.get(key) != value:
                 file = self.populations.stored()[method]
                 raise RunError(
-                    f"{method} was done with {key}={known.get(key)!r} in this run, not {value!r}; "
+                    f"{method} was done with {key}={stored.get(key)!r} in this run, not {value!r}; "
                     f"start another run to compare, or remove {file} to do it anew"
                 )
-        done = ", ".join(f"{k}={v}" for k, v in known.items())
+        done = ", ".join(f"{k}={v}" for k, v in stored.items())
         say(f"{method}: done already{' with ' if done else ''}{shorten(done, 200)}, kept")
 
     # --- bookkeeping -------------------------------------------------------------------------
@@ -365,10 +372,10 @@ class Run:
             "seed": self.card.training.seed,
             "inputs": self.reading.inputs(),
             "split": {s: int((events.split == i).sum()) for i, s in enumerate(SPLITS)},
-            "cards": {n: sha256(self.folder / n) for n in ("dataset.yaml", "model.yaml")},
+            "cards": {n: sha256(self.folder / n) for n in CARDS},
         }
 
-    def _made(self, name: str, step: str) -> Path:
+    def _finished(self, name: str, step: str) -> Path:
         if name not in self.manifest.names():
             raise RunError(f"{self.folder} has no {name} yet; run `hepxai {step}` first")
         return self.folder / name
@@ -385,5 +392,5 @@ class Run:
                 raise RunError(f"{text} (there {old.strip()}, here {new.strip()}); choose another folder")
 
 
-def _merits(regression: bool, said: NDArray[np.float64], events: Events) -> Mapping[str, Any]:
-    return target_metrics(said, events) if regression else classification_metrics(said[:, 0], events)
+def _merits(regression: bool, outputs: NDArray[np.float64], events: Events) -> Mapping[str, Any]:
+    return target_metrics(outputs, events) if regression else classification_metrics(outputs[:, 0], events)

@@ -9,9 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
+from hepxai.attribution.reductions import pair_name
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
-from hepxai.plots.means import pair_name
 from hepxai.plots.scan import Ridge, Values, importance_bars, parallel, pareto, ridges, scan_curve
 from hepxai.plots.style import canvas, style
 from hepxai.report.section import CaptionedFigure, drawn

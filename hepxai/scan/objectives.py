@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import in_focus, labels_of, reduced, relative_to_uniform
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import observer_name
@@ -20,10 +21,8 @@ from hepxai.events import SPLITS, Events
 from hepxai.explainers import CannotExplainError, explain
 from hepxai.importance.permutation import permutation_importance
 from hepxai.metrics.isolation import isolation, pair_mean
-from hepxai.metrics.reductions import in_focus, labels_of, reduced
 from hepxai.models.protocols import Model, Tabular
 from hepxai.plots.histograms import signed_histogram
-from hepxai.plots.means import relative_to_uniform
 from hepxai.run import Run
 from hepxai.studies.dependence.dependence import distance_correlation
 from hepxai.studies.overfitting.numbers import ImportanceShift, gap

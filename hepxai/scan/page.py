@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import general, measured
-from hepxai.report.page import write_page
 from hepxai.report.section import CaptionedFigure, Section, Table, capital
+from hepxai.report.write import write_page
 from hepxai.scan.advice import ENOUGH, advice, format_probability
 from hepxai.scan.figures import ScanView, attention, curves, fronts, importance, lines, overfitting
 from hepxai.scan.scan import Scan

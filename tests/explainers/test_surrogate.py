@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from hepxai.attribution.reductions import reduced
 from hepxai.events import SPLITS, Events
 from hepxai.explainers import explain
 from hepxai.explainers.base import CheckWarning
 from hepxai.explainers.defaults import is_default_for
 from hepxai.explainers.graph.surrogate import SurrogateEdgeIG, fit_surrogate
 from hepxai.metrics import rank_agreement
-from hepxai.metrics.reductions import reduced
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.protocols import HasEdgeWeights

@@ -9,11 +9,16 @@ from hepxai.core.jagged import parents
 from hepxai.events import Events
 
 
-def make_map(events: Events, seed: int = 0, *, ties: bool = False, method: str = "edge_ig") -> Attribution:
-    """Random signed values on all ordered pairs."""
+def make_map(
+    events: Events, seed: int = 0, *, ties: bool = False, heads: int | None = None, method: str = "edge_ig"
+) -> Attribution:
+    """Random signed values on all ordered pairs; of one layer, if a number of heads is given."""
     pairs = Pairs.complete(events)
-    values = np.random.default_rng(seed).normal(size=len(pairs.src))
-    return Attribution(np.round(values) if ties else values, ("pair",), events, method, "signal", pairs=pairs)
+    shape, axes = (len(pairs.src),), ("pair",)
+    if heads is not None:
+        shape, axes = (*shape, 1, heads), ("pair", "layer", "head")
+    values = np.random.default_rng(seed).normal(size=shape)
+    return Attribution(np.round(values) if ties else values, axes, events, method, "signal", pairs=pairs)
 
 
 def make_attention(events: Events, seed: int = 0, *, heads: int = 2) -> Attribution:
@@ -23,7 +28,7 @@ def make_attention(events: Events, seed: int = 0, *, heads: int = 2) -> Attribut
     total = np.zeros((events.n_particles, 1, heads))
     np.add.at(total, pairs.dst, raw)
     axes = ("pair", "layer", "head")
-    return Attribution(raw / total[pairs.dst], axes, events, "attention", "signal", pairs=pairs)
+    return Attribution(raw / total[pairs.dst], axes, events, "attention", "signal", pairs=pairs, unit="")
 
 
 def particle_map(events: Events, seed: int = 0, *, ties: bool = False) -> Attribution:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hepxai.core.binning import equal_bins
 from hepxai.metrics import auc
-from hepxai.metrics.binning import equal_bins
 from hepxai.metrics.likelihood import log_likelihood_ratio
 
 

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from toy_maps import make_attention, make_map
 
+from hepxai.core.binning import bin_of, equal_bins
 from hepxai.core.estimate import ratio_mean
 from hepxai.events import Events
-from hepxai.metrics.binning import bin_of, equal_bins
 from hepxai.metrics.null import NullDistribution, random_signs
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
 

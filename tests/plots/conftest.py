@@ -6,8 +6,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from toy_maps import make_attention, make_map
 
-from hepxai.attribution import Attribution, Pairs
+from hepxai.attribution import Attribution
 
 mpl.use("Agg")
 
@@ -16,21 +17,6 @@ mpl.use("Agg")
 def close():
     yield
     plt.close("all")
-
-
-def make_pair_map(events, seed=0, heads=None, method="edge_ig"):
-    rng = np.random.default_rng(seed)
-    pairs = Pairs.complete(events)
-    shape = (len(pairs.src),) if heads is None else (len(pairs.src), 1, heads)
-    axes = ("pair",) if heads is None else ("pair", "layer", "head")
-    return Attribution(rng.normal(size=shape), axes, events, method, "signal", pairs=pairs)
-
-
-def make_attention(events, seed=0):
-    raw = make_pair_map(events, seed, heads=2, method="attention")
-    weight = np.exp(raw.values)
-    total = np.stack([np.bincount(raw.pairs.dst, w, events.n_particles) for w in weight[:, 0].T], axis=1)
-    return raw.replace(values=weight / total[raw.pairs.dst][:, None])
 
 
 def make_node_map(events):
@@ -52,7 +38,7 @@ def make_node_map(events):
 @pytest.fixture
 def pair_map():
     """Factory of signed maps over pairs."""
-    return make_pair_map
+    return make_map
 
 
 @pytest.fixture

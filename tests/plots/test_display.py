@@ -7,8 +7,7 @@ import numpy as np
 from hepxai import plots
 from hepxai.events import SPLITS
 from hepxai.plots.display import HARDEST, _wrapped, particle_labels, strongest_pairs
-from hepxai.plots.labels import label_centres
-from hepxai.plots.plane import eta_limit, without_eta
+from hepxai.plots.plane import eta_limit, label_centres, without_eta
 
 # --- event displays --------------------------------------------------------------------------
 

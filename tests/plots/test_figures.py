@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from hepxai import plots
+from hepxai.attribution.means import pair_means
+from hepxai.attribution.reductions import reduced, relative_to_uniform
 from hepxai.attribution.residuals import residual_checks
 from hepxai.core.formatting import common_power, measured, observer_name, percentage, scaled
-from hepxai.metrics.reductions import reduced
-from hepxai.plots.means import pair_means, relative_to_uniform
 from hepxai.plots.scores import p_text, score_histograms
 from hepxai.plots.style import escape_label
 

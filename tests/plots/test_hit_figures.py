@@ -11,7 +11,7 @@ from hepxai.datasets import DatasetCard, read
 from hepxai.events import Events
 from hepxai.metrics.hits import bending, hits_per_row, occupancy
 from hepxai.metrics.momentum import turn_on
-from hepxai.plots.hits import bending_map, cluster_size_shares, hit_display, hit_occupancy, hits_in_rows
+from hepxai.plots.images import bending_map, cluster_size_shares, hit_display, hit_occupancy, hits_in_rows
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
 
 

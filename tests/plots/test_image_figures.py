@@ -40,7 +40,10 @@ def events(toy: ToyEvents) -> Events:
 
 def a_map(events: Events, seed: int = 0, method: str = "image_ig") -> Attribution:
     values = np.random.default_rng(seed).normal(size=(len(events), 6, 100))
-    return Attribution(values, ("event", "row", "column"), events, method, "pt")
+    titles = {"image_ig": "image IG", "ram": "RAM"}
+    return Attribution(
+        values, ("event", "row", "column"), events, method, "pt", short_title=titles.get(method, "")
+    )
 
 
 def test_hits_are_framed(events: Events) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hepxai import metrics, plots
-from hepxai.metrics.binning import equal_bins
+from hepxai.core.binning import equal_bins
 from hepxai.studies.dependence import figures as dependence_figures
 from hepxai.studies.dependence import sculpting
 

@@ -31,7 +31,9 @@ def columns(toy: Callable[..., Events]) -> Attribution:
     events = events.replace(schema=schema, globals=table.astype(np.float32))
     values = (table - table.mean(0)) / table.std(0) * np.array([1, 0.5, 2, 0.01])
     labels = {"feature": NAMES}
-    return Attribution(values, ("event", "feature"), events, "tree_shap", "signal", labels=labels)
+    return Attribution(
+        values, ("event", "feature"), events, "tree_shap", "signal", labels=labels, short_title="TreeSHAP"
+    )
 
 
 @pytest.fixture

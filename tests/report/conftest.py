@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,13 @@ import pytest
 
 from hepxai.attribution import Attribution, Pairs
 from hepxai.core.jagged import offsets_from_counts, parents, row_sum
+from hepxai.datasets.cutflow import CutFlowRow
 from hepxai.events import Events, Schema
 from hepxai.metrics import classification_metrics, fidelity
-from hepxai.report import ReportContent
+from hepxai.report import RunView
 
+POOR = "the same decision in 0.88 of the test events, below the stated 0.90"
+TITLES = {"edge_ig": "edge IG", "node_ig": "node IG", "surrogate_edge_ig": "surrogate IG"}
 TYPES = ("electron", "muon", "jet", "bjet", "met")
 SCHEMA = Schema(
     features=("energy", "px", "py", "pz", "charge", "btag"),
@@ -94,6 +100,7 @@ def make_attention(events: Events, seed: int = 1, heads: int = 4) -> Attribution
         target="signal",
         labels={"layer": ("transformer 1",), "head": tuple(f"head {h + 1}" for h in range(heads))},
         pairs=pairs,
+        unit="",
     )
 
 
@@ -117,6 +124,7 @@ def make_edge_ig(events: Events, scores: np.ndarray, seed: int = 2, method: str 
         events=events,
         method=method,
         target="signal",
+        short_title=TITLES[method],
         pairs=pairs,
         residual=residual,
         output_change=total - residual,
@@ -138,6 +146,7 @@ def make_node_ig(events: Events, scores: np.ndarray, seed: int = 3) -> Attributi
         events=events,
         method="node_ig",
         target="signal",
+        short_title=TITLES["node_ig"],
         labels={"feature": events.schema.features},
         residual=residual,
         output_change=total - residual,
@@ -145,8 +154,39 @@ def make_node_ig(events: Events, scores: np.ndarray, seed: int = 3) -> Attributi
     )
 
 
-def make_content(n: int = 400, seed: int = 0, **changes: Any) -> ReportContent:
-    """Everything that a finished run would hand to the report."""
+class StubRun:
+    """A finished run, as far as its report reads it."""
+
+    def __init__(self, **results: Any) -> None:
+        self.results = results
+        self.folder = Path("runs/first")
+        self.events, self.predictions = results["events"], results.get("predictions", {})
+        self.scores = np.asarray(results["scores"])[:, None]
+        focus = SimpleNamespace(pair=results["focus"], observer=results["observer"])
+        self.dataset = SimpleNamespace(name=results["name"], description="", focus=focus)
+        training = SimpleNamespace(monitor="loss", regression=bool(self.predictions), calibrate=False)
+        self.card = SimpleNamespace(training=training, description="")
+        rows = [CutFlowRow(**row, efficiency=np.nan) for row in results["cutflow"]]
+        self.reading = SimpleNamespace(notes=results["notes"], cutflow=SimpleNamespace(rows=rows))
+        self.model = SimpleNamespace(outputs=tuple(self.predictions) or self.events.schema.classes[1:])
+        for name in ("explained", "history", "metrics", "provenance", "cards"):
+            setattr(self, name, lambda name=name: copy.copy(results[name]))
+
+
+def bare_view(**results: Any) -> RunView:
+    """View of a stub with these results, and nothing else."""
+    nothing = {"name": "toy", "cutflow": (), "notes": (), "history": [], "metrics": {}, "explained": {}}
+    nothing |= {"provenance": {}, "cards": {}, "focus": ("muon", "muon"), "observer": None}
+    return RunView(StubRun(**nothing | results))  # type: ignore[arg-type]
+
+
+def changed(view: RunView, **changes: Any) -> RunView:
+    """View of the same run with some other results."""
+    return bare_view(**view.run.results | changes)  # type: ignore[attr-defined]
+
+
+def finished_view(n: int = 400, seed: int = 0, **changes: Any) -> RunView:
+    """View of a finished run."""
     rng = np.random.default_rng(seed)
     events = changes.pop("events", None) or make_population(n, seed)
     scores = rng.normal(np.where(events.label == 1, 1.1, -1.1), 1.4)
@@ -155,13 +195,15 @@ def make_content(n: int = 400, seed: int = 0, **changes: Any) -> ReportContent:
     seen = scores[test]
     noisy = scores + rng.normal(0, 0.5, len(events))
     known = {
-        split: {k: _number(v) for k, v in fidelity(noisy[own], scores[own], events.weight[own]).items()}
+        f"{split}_{k}{end}": float(getattr(v, part))
         for i, split in enumerate(("train", "valid", "test"))
         if (own := events.split == i).sum() > 20
+        for k, v in fidelity(noisy[own], scores[own], events.weight[own]).items()
+        for end, part in (("", "value"), ("_error", "error"))
     }
     merits = classification_metrics(scores, events)
     usual: dict[str, Any] = {
-        "title": "Charged Higgs: what the graph network looked at",
+        "name": "charged Higgs",
         "provenance": {
             "hepxai": "0.1.0",
             "versions": {"python": "3.11.2", "torch": "2.13.0", "uproot": "5.7.7"},
@@ -185,16 +227,14 @@ def make_content(n: int = 400, seed: int = 0, **changes: Any) -> ReportContent:
             "attention": make_attention(explained),
             "edge_ig": make_edge_ig(explained, seen),
             "node_ig": make_node_ig(explained, seen),
-            "surrogate_edge_ig": make_edge_ig(explained, 0.8 * seen, 4, "surrogate_edge_ig"),
+            "surrogate_edge_ig": make_edge_ig(explained, 0.8 * seen, 4, "surrogate_edge_ig").replace(
+                checks=known, concerns=(POOR,)
+            ),
         },
         "focus": ("muon", "muon"),
         "observer": "mass_mumu",
-        "fidelity": known,
-        "warnings": [
-            "The surrogate agrees with the model in 0.88 of the test events, below the stated 0.90."
-        ],
     }
-    return ReportContent(**usual | changes)
+    return bare_view(**usual | changes)
 
 
 def _number(estimate: Any) -> dict[str, float]:
@@ -212,7 +252,7 @@ def make_cutflow(n: int) -> list[dict[str, Any]]:
                     "sample": sample,
                     "step": step,
                     "entries": kept,
-                    "weighted": 0.8 * scale * kept,
+                    "weight": 0.8 * scale * kept,
                     "error": error,
                 }
             )
@@ -237,13 +277,25 @@ def make_history(epochs: int = 30) -> list[dict[str, float]]:
     ]
 
 
-@pytest.fixture(scope="session", name="make_content")
-def content_factory() -> Callable[..., ReportContent]:
-    """Factory of report contents."""
-    return make_content
+@pytest.fixture(scope="session", name="finished_view")
+def content_factory() -> Callable[..., RunView]:
+    """Factory of views of finished runs."""
+    return finished_view
 
 
 @pytest.fixture(scope="session", name="make_population")
 def population_factory() -> Callable[..., Events]:
     """Factory of toy events that look like the charged-Higgs sample."""
     return make_population
+
+
+@pytest.fixture(scope="session", name="changed")
+def change() -> Callable[..., RunView]:
+    """Copy of a view with some other results."""
+    return changed
+
+
+@pytest.fixture(scope="session", name="bare_view")
+def view_factory() -> Callable[..., RunView]:
+    """Factory of views of a run with nothing but the given results."""
+    return bare_view

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from hepxai.core.estimate import as_json
 from hepxai.events import Events
 from hepxai.metrics.pixels import truth_share
 from hepxai.metrics.targets import target_metrics
-from hepxai.report import ReportContent
+from hepxai.report import RunView
 from hepxai.report.pixels import _figure, pixel_agreements, pixel_maps, pixel_sections, shown_events
 from hepxai.report.summary import summary
 from hepxai.report.targets import interval, target_merit, targets_section
@@ -33,34 +34,34 @@ def make_map(events: Events, method: str, target: str, seed: int = 0) -> Attribu
         events,
         method,
         target,
+        short_title="image IG" if method == "image_ig" else "",
         residual=0 * output_change,
         output_change=output_change,
     )
 
 
-def make_content(events: Events, **changes: Any) -> ReportContent:
-    rng = np.random.default_rng(3)
-    said = np.nan_to_num(events.targets, nan=2.0) + rng.normal(size=events.targets.shape)
-    test = events.where("test")
-    usual: dict[str, Any] = {
-        "title": "patterns",
-        "provenance": {},
-        "cards": {},
-        "cutflow": [],
-        "history": HISTORY,
-        "metrics": {s: as_json(m) for s, m in target_metrics(said, events).items()},
-        "events": events,
-        "scores": said[:, 0],
-        "predictions": {"pt": said[:, 0], "eta": said[:, 1]},
-        "explained": {
-            "image_ig_eta": make_map(test, "image_ig", "eta", 1),
-            "image_ig_pt": make_map(test, "image_ig", "pt", 2),
-            "soft_tree": make_map(test, "soft_tree", "pt", 3),
-        },
-        "focus": ("hit", "hit"),
-        "warnings": ["image_ig_pt: the median completeness residual is 9 %."],
-    }
-    return ReportContent(**usual | changes)
+@pytest.fixture(scope="module")
+def finished_view(bare_view: Callable[..., RunView]) -> Callable[..., RunView]:
+    def make(events: Events, **changes: Any) -> RunView:
+        rng, test = np.random.default_rng(3), events.where("test")
+        predicted = np.nan_to_num(events.targets, nan=2.0) + rng.normal(size=events.targets.shape)
+        doubtful = make_map(test, "image_ig", "pt", 2).replace(concerns=("the median residual is 9 %",))
+        usual: dict[str, Any] = {
+            "history": HISTORY,
+            "metrics": {s: as_json(m) for s, m in target_metrics(predicted, events).items()},
+            "events": events,
+            "scores": predicted[:, 0],
+            "predictions": {"pt": predicted[:, 0], "eta": predicted[:, 1]},
+            "explained": {
+                "image_ig_eta": make_map(test, "image_ig", "eta", 1),
+                "image_ig_pt": doubtful,
+                "soft_tree": make_map(test, "soft_tree", "pt", 3),
+            },
+            "focus": ("hit", "hit"),
+        }
+        return bare_view(**usual | changes)
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +73,8 @@ def events() -> Events:
 
 
 @pytest.fixture(scope="module")
-def content(events: Events) -> ReportContent:
-    return make_content(events)
+def view(events: Events, finished_view: Callable[..., RunView]) -> RunView:
+    return finished_view(events)
 
 
 @pytest.fixture
@@ -81,8 +82,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hepxai.report.pixels.convergence_figure", lambda *_, **__: Figure())
 
 
-def test_maps_stand_in_the_order_of_the_targets(content: ReportContent) -> None:
-    found = pixel_maps(content)
+def test_maps_stand_in_the_order_of_the_targets(view: RunView) -> None:
+    found = pixel_maps(view)
     assert {target: list(maps) for target, maps in found.items()} == {
         "pt": ["image_ig", "soft_tree"],
         "eta": ["image_ig"],
@@ -91,12 +92,12 @@ def test_maps_stand_in_the_order_of_the_targets(content: ReportContent) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_section_for_each_target(content: ReportContent) -> None:
-    found = {s.key: s for s in pixel_sections(content)}
+def test_a_section_for_each_target(view: RunView) -> None:
+    found = {s.key: s for s in pixel_sections(view)}
     assert list(found) == ["looked", "pixels_pt", "pixels_eta"]
     for row in found["looked"].numbers:
         key = "soft_tree" if row["method"] == "soft_tree" else f"image_ig_{row['target']}"
-        by_hand = truth_share(content.explained[key], "fromMuon")
+        by_hand = truth_share(view.explained[key], "fromMuon")
         assert row["among_hits"]["value"] == float(by_hand.among_hits.value)
         assert row["chance"]["error"] == float(by_hand.chance.error)
         assert row["left_out"] == by_hand.left_out
@@ -107,19 +108,19 @@ def test_a_section_for_each_target(content: ReportContent) -> None:
     assert "hits with fromMuon" in found["pixels_pt"].figures[0].caption
 
 
-def test_one_event_is_drawn(content: ReportContent) -> None:
-    drawn = _figure(content, "eta", pixel_maps(content)["eta"], "worst", 4)
+def test_one_event_is_drawn(view: RunView) -> None:
+    drawn = _figure(view, "eta", pixel_maps(view)["eta"], "worst", 4)
     assert len(drawn.figure.axes) == 3  # hits, map, colours
-    entry = content.events.where("test").entry[4]
+    entry = view.events.where("test").entry[4]
     assert f"Worst event of the test sample, entry {entry} of hits.root:Events" in drawn.caption
 
 
-def test_events_that_are_shown(content: ReportContent) -> None:
+def test_events_that_are_shown(view: RunView) -> None:
     """By hand, event by event; images without a hit are left out."""
-    test = content.events.where("test")
+    test = view.events.where("test")
     off, alone = {}, {}
     for row in range(len(test)):
-        said = float(content.predicted("pt", test[[row]])[0])
+        said = float(view.predicted("pt", test[[row]])[0])
         if test.counts[row] > 0:
             true = float(test.targets[row, 0])
             (off if true == true else alone)[row] = abs(said - true) if true == true else said
@@ -130,33 +131,35 @@ def test_events_that_are_shown(content: ReportContent) -> None:
         "worst": max(off, key=lambda r: off[r]),
         "no true value": max(alone, key=lambda r: alone[r]),
     }
-    assert shown_events(content, "pt", test) == expected
+    assert shown_events(view, "pt", test) == expected
 
 
-def test_agreement_over_lit_pixels(content: ReportContent) -> None:
-    (found,) = pixel_agreements(content)
+def test_agreement_over_lit_pixels(view: RunView) -> None:
+    (found,) = pixel_agreements(view)
     assert (found["first"], found["second"]) == ("image IG of pt", "soft tree")
     assert abs(found["value"]) < 5 * found["error"]
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_without_truth_and_without_maps(events: Events) -> None:
+def test_without_truth_and_without_maps(events: Events, finished_view: Callable[..., RunView]) -> None:
     blind = events.replace(truth={})
-    first = next(pixel_sections(make_content(blind)))
+    first = next(pixel_sections(finished_view(blind)))
     assert "no truth" in first.text[0]
-    nothing = make_content(events, explained={})
+    nothing = finished_view(events, explained={})
     assert not list(pixel_sections(nothing))
     assert "hepxai explain" in {s.key: s for s in sections(nothing)}["looked"].text[0]
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_classifier_of_images_keeps_its_scores(events: Events) -> None:
+def test_a_classifier_of_images_keeps_its_scores(
+    events: Events, finished_view: Callable[..., RunView]
+) -> None:
     """Its maps are there as well, of the typical and the worst event of each class."""
     schema = dataclasses.replace(events.schema, classes=("noise", "muon"))
     two = events.replace(schema=schema, label=(np.arange(90) // 3) % 2)
     explained = {"image_ig": make_map(two.where("test"), "image_ig", "muon")}
-    content = make_content(two, predictions={}, metrics={}, explained=explained)
-    found = {s.key: s for s in sections(content)}
+    view = finished_view(two, predictions={}, metrics={}, explained=explained)
+    found = {s.key: s for s in sections(view)}
     assert "targets" not in found
     assert {"scores", "roc", "looked", "pixels_muon"} <= found.keys()
     assert [f.name for f in found["pixels_muon"].figures] == [
@@ -170,28 +173,28 @@ def test_a_classifier_of_images_keeps_its_scores(events: Events) -> None:
 # --- figures of merit --------------------------------------------------------------------------------
 
 
-def test_predictions_against_the_truth(content: ReportContent) -> None:
-    found = targets_section(content)
+def test_predictions_against_the_truth(view: RunView) -> None:
+    found = targets_section(view)
     assert [f.name for f in found.figures] == ["residuals_pt", "residuals_eta", "turn_on_pt"]
     rows = {row[0]: row[1:] for row in found.tables[0].rows}
     assert "mean |error| of eta" in rows
     assert all("±" in cell for cell in rows["mean |error| of pt [GeV]"])
     for split, code in (("train", 0), ("test", 2)):
-        own = (content.events.split == code) & np.isfinite(content.events.targets[:, 1])
+        own = (view.events.split == code) & np.isfinite(view.events.targets[:, 1])
         filled = found.histograms[f"targets/eta_{split}"]
-        assert filled.sum(flow=True).value == pytest.approx(content.events.weight[own].sum())
+        assert filled.sum(flow=True).value == pytest.approx(view.events.weight[own].sum())
 
 
-def test_without_test_events(events: Events) -> None:
+def test_without_test_events(events: Events, finished_view: Callable[..., RunView]) -> None:
     train = events.replace(split=np.zeros(90, dtype=np.int64))
-    found = targets_section(make_content(train, explained={}))
+    found = targets_section(finished_view(train, explained={}))
     assert not found.figures
     assert found.text == ("There are no test events.",)
 
 
-def test_targets_that_nobody_knows(events: Events) -> None:
+def test_targets_that_nobody_knows(events: Events, finished_view: Callable[..., RunView]) -> None:
     lost = events.replace(targets=np.full((90, 2), np.nan, dtype=np.float32))
-    found = targets_section(make_content(lost, explained={}))
+    found = targets_section(finished_view(lost, explained={}))
     assert not found.figures
 
 
@@ -215,8 +218,8 @@ def test_intervals_in_words() -> None:
     assert interval({"value": None, "error": 0.5, "low": 0.0, "high": 1.0}) == "–"
 
 
-def test_summary(content: ReportContent) -> None:
-    found = {p.about: " ".join(p.sentences) for p in summary(content)}
+def test_summary(view: RunView) -> None:
+    found = {p.about: " ".join(p.sentences) for p in summary(view)}
     assert "To find pt and eta on 30 train, 30 valid, 30 test events" in found["Trained"]
     assert "of the train ones have a true value" in found["Trained"]
     assert "mean |error| of pt" in found["How well"]
@@ -226,19 +229,17 @@ def test_summary(content: ReportContent) -> None:
     assert "logit" not in " ".join(found.values())
 
 
-def test_of_many_agreements_the_ends_are_named(events: Events) -> None:
+def test_of_many_agreements_the_ends_are_named(events: Events, finished_view: Callable[..., RunView]) -> None:
     test = events.where("test")
     maps = {f"map_{i}": make_map(test, f"map_{i}", "pt", i) for i in range(5)}
-    content = make_content(events, explained=maps)
-    found = sorted(n["value"] for n in pixel_agreements(content))
-    (doubt,) = (s for p in summary(content) for s in p.sentences if s.startswith("Rank agreement"))
+    view = finished_view(events, explained=maps)
+    found = sorted(n["value"] for n in pixel_agreements(view))
+    (doubt,) = (s for p in summary(view) for s in p.sentences if s.startswith("Rank agreement"))
     assert "; least and most of 10)" in doubt
     assert doubt.count(";") == 2
     assert f"{found[0]:.2f}".replace("-", "−") in doubt
 
 
-def test_predictions_that_do_not_line_up(events: Events) -> None:
-    with pytest.raises(ValueError, match=r"predictions of pt have shape \(3,\) for 90 events"):
-        make_content(events, predictions={"pt": np.zeros(3)})
+def test_predictions_that_are_not_finite(events: Events, finished_view: Callable[..., RunView]) -> None:
     with pytest.raises(ValueError, match="1 of 90 predictions of eta are NaN or infinite"):
-        make_content(events, predictions={"eta": np.where(np.arange(90) == 4, np.nan, 0.0)})
+        finished_view(events, predictions={"eta": np.where(np.arange(90) == 4, np.nan, 0.0)})

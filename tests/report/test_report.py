@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import re
 
@@ -11,11 +10,11 @@ import numpy as np
 import pytest
 import uproot
 
+from hepxai.attribution.means import focus_means, pair_means
+from hepxai.attribution.reductions import reduced, relative_to_uniform
 from hepxai.attribution.residuals import residual_checks
 from hepxai.core.files import write_json
 from hepxai.metrics import classification_metrics
-from hepxai.metrics.reductions import reduced
-from hepxai.plots.means import focus_means, pair_means, relative_to_uniform
 from hepxai.report import write_report
 from hepxai.report.diagnostics import residuals_section
 from hepxai.report.displays import chosen_events
@@ -26,34 +25,32 @@ from hepxai.report.write import sections
 
 NOTHING = {
     "explained": {},
-    "fidelity": {},
     "cutflow": [],
     "history": [],
     "metrics": {},
     "cards": {},
-    "warnings": [],
 }
 
 
 @pytest.fixture(scope="module")
-def written(make_content, tmp_path_factory):
-    content = make_content(600)
-    kept = {k: content.explained[k] for k in ("attention", "node_ig", "surrogate_edge_ig")}
-    content = make_content(600, explained=kept, cards={"model.yaml": "url: https://example.org/card\n"})
-    page = write_report(content, tmp_path_factory.mktemp("run"))
-    return content, page
+def written(finished_view, tmp_path_factory):
+    view = finished_view(600)
+    kept = {k: view.explained[k] for k in ("attention", "node_ig", "surrogate_edge_ig")}
+    view = finished_view(600, explained=kept, cards={"model.yaml": "url: https://example.org/card\n"})
+    page = write_report(view.run, tmp_path_factory.mktemp("run"))
+    return view, page
 
 
-def said(content):
-    return " ".join(s for point in summary(content) for s in point.sentences)
+def said(view):
+    return " ".join(s for point in summary(view) for s in point.sentences)
 
 
-def only(content, method):
-    return dataclasses.replace(content, explained={method: content.explained[method]})
+def only(changed, view, method):
+    return changed(view, explained={method: view.explained[method]})
 
 
-def by_key(content):
-    return {section.key: section for section in sections(content)}
+def by_key(view):
+    return {section.key: section for section in sections(view)}
 
 
 def test_page_needs_no_other_file_and_no_network(written):
@@ -91,15 +88,15 @@ def test_every_figure_has_its_files_and_a_caption_with_events_and_errors(written
 
 
 def test_numbers_agree_with_the_content(written):
-    content, page = written
+    view, page = written
     numbers = json.loads((page.parent / "numbers.json").read_text())
     html = page.read_text().replace("&#39;", "'")
     assert all(s in html for sentences in numbers["summary"].values() for s in sentences)
     found = numbers["sections"]
-    assert found["roc"]["metrics"]["test"]["auc"] == content.metrics["test"]["auc"]
-    plain = reduced(relative_to_uniform(content.explained["attention"]))
+    assert found["roc"]["metrics"]["test"]["auc"] == view.metrics["test"]["auc"]
+    plain = reduced(relative_to_uniform(view.explained["attention"]))
     assert found["attention"]["unit"] == "attention × (n − 1)"
-    assert found["attention"]["focus"]["means"] == focus_means(plain, content.focus).rows()
+    assert found["attention"]["focus"]["means"] == focus_means(plain, view.focus).rows()
     shown = {(r["class"], r["receiver"], r["sender"]): r for r in found["attention"]["type_pairs"]}
     means = pair_means(plain)
     value, error = means.at(**{"class": "signal", "receiver": "muon", "sender": "jet"})
@@ -108,22 +105,22 @@ def test_numbers_agree_with_the_content(written):
         error,
     )
     assert shown["signal", "met", "met"]["value"] is None
-    raw = focus_means(reduced(content.explained["attention"]), content.focus)
+    raw = focus_means(reduced(view.explained["attention"]), view.focus)
     assert found["attention"]["focus"]["attention"] == raw.rows()
-    assert found["fidelity"]["test"]["agreement"] == content.fidelity["test"]["agreement"]
+    assert found["fidelity"]["test"]["agreement"] == view.fidelity["test"]["agreement"]
     assert {d["role"] for d in found["attention"]["displays"]} == {"typical", "best", "worst"}
 
 
 def test_histograms_hold_the_signed_sums(written):
-    content, page = written
-    events = content.events
+    view, page = written
+    events = view.events
     with uproot.open(page.parent / "histograms.root") as opened:
         for c, name in enumerate(events.schema.classes):
             own = (events.label == c) & (events.split == 2)
             found = opened[f"scores/{name}_test"]
             np.testing.assert_allclose(found.values(flow=True).sum(), events.weight[own].sum())
             np.testing.assert_allclose(found.variances().sum(), np.sum(events.weight[own] ** 2))
-            explained = content.explained["attention"]
+            explained = view.explained["attention"]
             muons = explained.select(pair=("muon", "muon"))
             per_event = np.diff(muons.offsets) * (explained.events.label == c)
             total = opened[f"attention/focus_{name}"].values().sum()
@@ -131,15 +128,15 @@ def test_histograms_hold_the_signed_sums(written):
         matrix = opened["attention/pairs_signal"]
         assert matrix.classname == "TH2D"
         assert matrix.axis(0).labels() == list(events.schema.types)
-        means = pair_means(reduced(relative_to_uniform(content.explained["attention"])))
+        means = pair_means(reduced(relative_to_uniform(view.explained["attention"])))
         np.testing.assert_allclose(matrix.values(), np.nan_to_num(means.value[1]))
         np.testing.assert_allclose(np.sqrt(matrix.variances()), np.nan_to_num(means.error[1]))
 
 
 def test_warning_is_at_the_top_and_beside_its_products(written):
-    content, page = written
+    view, page = written
     html = page.read_text()
-    (warning,) = content.warnings
+    (warning,) = view.warnings
     assert html.index(warning) < html.index("<nav")
     assert html.count(warning) == 3  # top, the surrogate's map, fidelity
     part = html[html.index('id="surrogate_edge_ig"') :]
@@ -147,26 +144,24 @@ def test_warning_is_at_the_top_and_beside_its_products(written):
     assert warning not in html[html.index('id="attention"') : html.index('id="node_ig"')]
 
 
-def test_warnings_go_to_the_method_they_name(make_content):
-    texts = [
-        "edge_ig: residual 2 %",
-        "surrogate_edge_ig: residual 3 %",
-        "the Surrogate is poor",
-        "12 sentinels",
-    ]
-    content = make_content(30, warnings=texts)
-    assert content.warnings_about("edge_ig") == (texts[0],)
-    assert content.warnings_about("surrogate_edge_ig") == tuple(texts[1:3])
-    assert content.warnings_about("node_ig") == ()
+def test_warnings_stand_at_the_top_and_beside_their_method(finished_view):
+    explained = finished_view(30).explained
+    explained["edge_ig"] = explained["edge_ig"].replace(concerns=("residual 2 %", "and more"))
+    view = finished_view(30, explained=explained, notes=("12 sentinels",), metrics={})
+    concerns = ("edge_ig: residual 2 %.", "edge_ig: and more.")
+    assert view.warnings_about("edge_ig") == concerns
+    assert view.warnings_about("node_ig") == ()
+    poor = view.warnings_about("surrogate_edge_ig")
+    assert view.warnings == ("12 sentinels", *concerns, *poor)
 
 
 def test_summary_is_built_from_numbers(written):
-    content, _ = written
-    text = {p.about: " ".join(p.sentences) for p in summary(content)}
+    view, _ = written
+    text = {p.about: " ".join(p.sentences) for p in summary(view)}
     assert list(text) == ["Trained", "How well", "Muon–muon pairs", "To doubt"]
     assert re.search(r"Signal against background on \d+ train, \d+ valid, \d+ test events", text["Trained"])
     assert re.match(r"Test split \(\d+ events\): AUC 0\.\d+ ± 0\.\d+", text["How well"])
-    train, test = (content.metrics[s]["auc"] for s in ("train", "test"))
+    train, test = (view.metrics[s]["auc"] for s in ("train", "test"))
     away = (train["value"] - test["value"]) / np.hypot(train["error"], test["error"])
     side = "above" if away > 0 else "below"
     assert f"{abs(away):.1f} standard errors {side} the test split" in text["How well"]
@@ -177,9 +172,9 @@ def test_summary_is_built_from_numbers(written):
     assert "attention and surrogate IG" in text["To doubt"]
 
 
-def test_empty_run_says_what_to_do(make_content, tmp_path):
-    content = make_content(60, **NOTHING, provenance={}, observer=None)
-    html = write_report(content, tmp_path).read_text()
+def test_empty_run_says_what_to_do(finished_view, tmp_path):
+    view = finished_view(60, **NOTHING, provenance={}, observer=None)
+    html = write_report(view.run, tmp_path).read_text()
     for text in (
         "hepxai explain",
         "no cut flow",
@@ -192,38 +187,38 @@ def test_empty_run_says_what_to_do(make_content, tmp_path):
     assert json.loads((tmp_path / "numbers.json").read_text())["observer"] is None
 
 
-def test_same_numbers_give_the_same_files(make_content, tmp_path):
-    content = make_content(60, **NOTHING)
-    pages = [write_report(content, tmp_path / n) for n in "ab"]
+def test_same_numbers_give_the_same_files(finished_view, tmp_path):
+    view = finished_view(60, **NOTHING)
+    pages = [write_report(view.run, tmp_path / n) for n in "ab"]
     assert pages[0].read_bytes() == pages[1].read_bytes()
     first, second = ((p.parent / "figures" / "scores.pdf").read_bytes() for p in pages)
     assert first == second
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_names_are_escaped_everywhere(make_content, tmp_path):
+def test_names_are_escaped_everywhere(finished_view, tmp_path):
     bad = "<script>alert('x')</script>$\\frac{$"
-    row = {"sample": bad, "step": bad, "entries": 1, "weighted": 1.0, "error": 1.0}
-    content = make_content(60)
-    schema = content.events.schema.__class__(
-        **vars(content.events.schema)
-        | {"classes": ("background", bad), "types": (*content.events.schema.types[:4], bad)}
+    row = {"sample": bad, "step": bad, "entries": 1, "weight": 1.0, "error": 1.0}
+    view = finished_view(60)
+    schema = view.events.schema.__class__(
+        **vars(view.events.schema)
+        | {"classes": ("background", bad), "types": (*view.events.schema.types[:4], bad)}
     )
-    events = content.events.replace(schema=schema)
-    attention = content.explained["attention"]
+    events = view.events.replace(schema=schema)
+    attention = view.explained["attention"]
     attention = attention.replace(events=attention.events.replace(schema=schema))
-    content = make_content(
+    view = finished_view(
         60,
         events=events,
-        title=bad,
+        name=bad,
         cutflow=[row],
         cards={bad: bad},
         provenance={bad: {bad: [bad]}},
-        warnings=[bad],
+        notes=[bad],
         explained={"attention": attention},
         focus=("muon", bad),
     )
-    html = write_report(content, tmp_path).read_text()
+    html = write_report(view.run, tmp_path).read_text()
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     with uproot.open(tmp_path / "histograms.root") as opened:
@@ -231,48 +226,48 @@ def test_names_are_escaped_everywhere(make_content, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*outside its range")  # weights of both signs
-def test_one_class_only(make_content, make_population):
+def test_one_class_only(finished_view, make_population, changed):
     events = make_population(80)
     events = events.replace(label=np.ones(80, dtype=np.int64))
-    content = only(make_content(80, events=events, metrics={}), "attention")
-    found = by_key(content)
+    view = only(changed, finished_view(80, events=events, metrics={}), "attention")
+    found = by_key(view)
     assert "both classes" in found["roc"].text[0]
-    assert "(background)" not in said(content)
+    assert "(background)" not in said(view)
     assert all(d["class"] == "signal" for d in found["attention"].numbers["displays"])
 
 
 @pytest.mark.filterwarnings("ignore:.*outside its range")  # weights of both signs
-def test_weights_that_sum_to_nothing(make_content, make_population):
+def test_weights_that_sum_to_nothing(finished_view, make_population, changed):
     events = make_population(80)
     events = events.replace(weight=np.where(np.arange(80) % 2, 1.0, -1.0))
-    content = make_content(80, events=events, metrics={})
-    assert by_key(only(content, "edge_ig"))["scores"].figures
+    view = finished_view(80, events=events, metrics={})
+    assert by_key(only(changed, view, "edge_ig"))["scores"].figures
 
 
 @pytest.mark.filterwarnings("ignore:.*outside its range")  # weights of both signs
-def test_events_with_no_or_one_particle(make_content, toy):
+def test_events_with_no_or_one_particle(finished_view, toy):
     events = toy(40, smallest=0, largest=1)
-    found = by_key(make_content(40, events=events, metrics={}, focus=("muon", "jet")))
+    found = by_key(finished_view(40, events=events, metrics={}, focus=("muon", "jet")))
     assert "No explained event has muon–jet pairs." in found["edge_ig"].text
     assert "nothing to display" in found["edge_ig"].text[-1]
     assert "displays" not in found["edge_ig"].numbers
 
 
-def test_no_event_was_explained(make_content):
-    content = make_content(60)
-    none = {k: a[np.zeros(len(a.events), dtype=bool)] for k, a in content.explained.items()}
-    found = by_key(make_content(60, explained=none))
+def test_no_event_was_explained(finished_view):
+    view = finished_view(60)
+    none = {k: a[np.zeros(len(a.events), dtype=bool)] for k, a in view.explained.items()}
+    found = by_key(finished_view(60, explained=none))
     assert "promises completeness" in found["residuals"].text[0]
 
 
-def test_heads_and_layers_are_named(make_content):
-    content = make_content(100)
-    one = content.explained["attention"]
+def test_heads_and_layers_are_named(finished_view):
+    view = finished_view(100)
+    one = view.explained["attention"]
     two = one.replace(
         values=np.concatenate([one.values, one.values], axis=1),
         labels=dict(one.labels) | {"layer": ("first", "second")},
     )
-    found = by_key(make_content(100, explained={"attention": two}))
+    found = by_key(finished_view(100, explained={"attention": two}))
     assert {"attention_first", "attention_second"} <= set(found)
     assert found["attention_first"].title == "Attention, first"
     assert [r["head"] for r in found["attention_first"].numbers["heads"][::4]] == [
@@ -283,38 +278,21 @@ def test_heads_and_layers_are_named(make_content):
 # --- refusals --------------------------------------------------------------------------------
 
 
-def test_scores_must_be_finite_and_fit(make_content):
+def test_scores_must_be_finite(finished_view):
     for bad in (np.nan, np.inf):
         scores = np.zeros(30)
         scores[3] = bad
         with pytest.raises(ValueError, match="1 of 30 scores are NaN or infinite"):
-            make_content(30, scores=scores)
-    with pytest.raises(ValueError, match=r"shape \(4,\) for 30 events"):
-        make_content(30, scores=np.zeros(4))
-
-
-def test_unknown_names_are_refused(make_content):
-    with pytest.raises(KeyError, match="no particle type 'tau'"):
-        make_content(30, focus=("tau", "muon"))
-    with pytest.raises(KeyError, match="no observer 'mass'; the events have mass_mumu"):
-        make_content(30, observer="mass")
-
-
-def test_explained_events_must_be_known(make_content):
-    content = make_content(60)
-    alien = content.explained["edge_ig"]
-    alien = alien.replace(events=alien.events.replace(entry=alien.events.entry + 1000))
-    with pytest.raises(ValueError, match="edge_ig explains an event that is not among"):
-        make_content(60, explained={"edge_ig": alien})
+            finished_view(30, scores=scores)
 
 
 # --- choices and numbers ---------------------------------------------------------------------
 
 
-def test_scores_are_found_by_file_and_entry(make_content):
-    content = make_content(50)
+def test_scores_are_found_by_file_and_entry(finished_view):
+    view = finished_view(50)
     order = np.random.default_rng(0).permutation(50)[:20]
-    np.testing.assert_array_equal(content.scores_of(content.events[order]), content.scores[order])
+    np.testing.assert_array_equal(view.scores_of(view.events[order]), view.scores[order])
 
 
 def test_typical_best_and_worst(make_population):
@@ -332,15 +310,15 @@ def test_typical_best_and_worst(make_population):
 # --- numbers that are not there --------------------------------------------------------------
 
 
-def test_the_headline_residual_is_the_stored_one(make_content):
-    content = make_content(200)
-    found = content.explained["edge_ig"]
+def test_the_headline_residual_is_the_stored_one(finished_view):
+    view = finished_view(200)
+    found = view.explained["edge_ig"]
     n = len(found.events)
     residual, output_change = np.full(n, 0.1), np.ones(n)
     residual[:9], output_change[: n // 2 + 9] = 0.0, 0.0  # 9 undefined, about half infinite
     found = found.replace(residual=residual, output_change=output_change)
-    content = make_content(200, explained={"edge_ig": found})
-    section = residuals_section(content)
+    view = finished_view(200, explained={"edge_ig": found})
+    section = residuals_section(view)
     numbers, checks = section.numbers["edge_ig"], residual_checks(found)
     assert (numbers["median"], numbers["quantile_90"]) == (
         checks["median_residual"],
@@ -352,19 +330,19 @@ def test_the_headline_residual_is_the_stored_one(make_content):
         [f"{n}", "10 %" if np.isfinite(checks["median_residual"]) else "∞ %", "∞ %", f"{n // 2}", "9"]
     )
     mild = found.replace(output_change=np.ones(n))
-    assert "edge IG 10 %" in said(make_content(200, explained={"edge_ig": mild}))
+    assert "edge IG 10 %" in said(finished_view(200, explained={"edge_ig": mild}))
 
 
-def test_no_event_with_a_defined_residual(make_content):
-    found = make_content(60).explained["edge_ig"]
+def test_no_event_with_a_defined_residual(finished_view):
+    found = finished_view(60).explained["edge_ig"]
     none = np.zeros(len(found.events))
-    content = make_content(60, explained={"edge_ig": found.replace(residual=none, output_change=none)})
-    assert residuals_section(content).tables[0].rows[0][2:4] == ["–", "–"]
-    assert "Completeness" not in said(content)
+    view = finished_view(60, explained={"edge_ig": found.replace(residual=none, output_change=none)})
+    assert residuals_section(view).tables[0].rows[0][2:4] == ["–", "–"]
+    assert "Completeness" not in said(view)
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_a_separable_score_makes_a_report(make_content, make_population, tmp_path, stored):
+def test_a_separable_score_makes_a_report(finished_view, make_population, tmp_path, stored, changed):
     events = make_population(200)
     events = events.replace(weight=np.ones(200))
     scores = np.where(events.label == 1, 5.0, -5.0)
@@ -377,31 +355,30 @@ def test_a_separable_score_makes_a_report(make_content, make_population, tmp_pat
         write_json(tmp_path / "metrics.json", metrics)
         metrics = json.loads((tmp_path / "metrics.json").read_text())
         assert metrics["test"]["rejection@0.5"] == {"value": None, "error": None}
-    content = make_content(200, **NOTHING | {"metrics": metrics}, events=events)
-    content = dataclasses.replace(content, scores=scores)
-    write_report(content, tmp_path)
-    table = roc_section(content).tables[0]
+    view = finished_view(200, **NOTHING | {"metrics": metrics}, events=events)
+    view = changed(view, scores=scores)
+    write_report(view.run, tmp_path)
+    table = roc_section(view).tables[0]
     (row,) = (r for r in table.rows if "at 50 %" in r[0])
     assert set(row[1:]) == {"–" if stored else "∞"}
     assert "no positive weight" in table.caption
-    assert "rejection" not in said(content)
+    assert "rejection" not in said(view)
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers["sections"]["roc"]["metrics"]["test"]["rejection@0.5"]["value"] is None
 
 
 @pytest.mark.parametrize("value", [None, np.nan, np.inf])
-def test_missing_figures_everywhere(make_content, tmp_path, value):
+def test_missing_figures_everywhere(finished_view, tmp_path, value):
     missing = {"value": value, "error": value}
     history = [{"epoch": 0, "valid_loss": value, "valid_auc": 0.5}, {"epoch": 1, "valid_loss": 0.3}]
     changes = {
         "metrics": {"test": {"auc": missing, "accuracy": {"value": 0.9, "error": value}}},
-        "fidelity": {"test": {"agreement": missing, "auc": missing}},
         "history": history,
     }
-    content = make_content(60, **NOTHING | changes)
-    html = write_report(content, tmp_path).read_text()
+    view = finished_view(60, **NOTHING | changes)
+    html = write_report(view.run, tmp_path).read_text()
     shown = "∞" if value == np.inf else "–"
-    assert f"AUC {shown}, accuracy with all weights 0.9." in said(content)
-    assert "decides like" not in said(content)
-    assert training_section(content).tables[0].rows == [["0", shown, "0.5"], ["1", "0.3", "–"]]
+    assert f"AUC {shown}, accuracy with all weights 0.9." in said(view)
+    assert "decides like" not in said(view)
+    assert training_section(view).tables[0].rows == [["0", shown, "0.5"], ["1", "0.3", "–"]]
     assert "nan" not in re.sub(r'src="[^"]*"', "", html).lower().replace("provenance", "")

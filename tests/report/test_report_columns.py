@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 from hepxai.attribution import Attribution
-from hepxai.report import ReportContent, write_report
-from hepxai.report.attributions import looked_sections
+from hepxai.report import RunView, write_report
+from hepxai.report.attributions import attribution_sections
 from hepxai.report.columns import column_agreements, column_sections, leading
 from hepxai.report.inputs import training_section
 from hepxai.report.summary import summary
 
+TITLES = {"feature_ig": "feature IG", "tree_shap": "TreeSHAP"}
 
-def make_map(content: ReportContent, method: str, axis: str, size: int, seed: int) -> Attribution:
+
+def make_map(view: RunView, method: str, axis: str, size: int, seed: int) -> Attribution:
     """Column 0 matters for signal; the others are small."""
-    events = next(iter(content.explained.values())).events
+    events = next(iter(view.explained.values())).events
     values = 0.01 * np.random.default_rng(seed).normal(size=(len(events), size))
     values[:, 0] += 0.5 * events.label
     names = (
@@ -35,27 +37,28 @@ def make_map(content: ReportContent, method: str, axis: str, size: int, seed: in
         method,
         "signal",
         labels=labels,
+        short_title=TITLES.get(method, ""),
         residual=0 * output_change,
         output_change=output_change,
     )
 
 
 @pytest.fixture
-def content(make_content: Callable[..., ReportContent]) -> ReportContent:
-    return make_content()
+def view(finished_view: Callable[..., RunView]) -> RunView:
+    return finished_view()
 
 
 @pytest.fixture
-def tabular(content: ReportContent, make_content: Callable[..., ReportContent]) -> ReportContent:
+def tabular(view: RunView, finished_view: Callable[..., RunView]) -> RunView:
     explained = {
-        "feature_ig": make_map(content, "feature_ig", "feature", 1, 0),
-        "tree_shap": make_map(content, "tree_shap", "feature", 1, 1),
-        "conductance": make_map(content, "conductance", "neuron", 40, 2),
+        "feature_ig": make_map(view, "feature_ig", "feature", 1, 0),
+        "tree_shap": make_map(view, "tree_shap", "feature", 1, 1),
+        "conductance": make_map(view, "conductance", "neuron", 40, 2),
     }
-    return make_content(explained=explained, fidelity={}, warnings=[])
+    return finished_view(explained=explained)
 
 
-def test_a_section_for_each_method(tabular: ReportContent) -> None:
+def test_a_section_for_each_method(tabular: RunView) -> None:
     found = {s.key: s for s in column_sections(tabular)}
     assert list(found) == ["feature_ig", "tree_shap", "conductance"]
     columns = found["feature_ig"].numbers["features"]
@@ -71,47 +74,53 @@ def test_a_section_for_each_method(tabular: ReportContent) -> None:
     assert [f.name for f in found["conductance"].figures] == ["conductance_neurons"]
 
 
-def test_nothing_of_tables_in_a_report_on_particles(content: ReportContent) -> None:
-    assert not list(column_sections(content))
-    assert not list(column_agreements(content))
-    assert "Columns" not in {p.about for p in summary(content)}
+def test_nothing_of_tables_in_a_report_on_particles(view: RunView) -> None:
+    assert not list(column_sections(view))
+    assert not list(column_agreements(view))
+    assert "Columns" not in {p.about for p in summary(view)}
 
 
-def test_nothing_of_particles_in_a_report_on_tables(tabular: ReportContent) -> None:
-    assert [s.key for s in looked_sections(tabular)] == ["looked", "feature_ig", "tree_shap", "conductance"]
+def test_nothing_of_particles_in_a_report_on_tables(tabular: RunView) -> None:
+    assert [s.key for s in attribution_sections(tabular)] == [
+        "looked",
+        "feature_ig",
+        "tree_shap",
+        "conductance",
+    ]
 
 
-def test_the_summary_names_the_first_columns(tabular: ReportContent) -> None:
+def test_the_summary_names_the_first_columns(tabular: RunView) -> None:
     told = list(leading(tabular))
     assert told[0].startswith("Feature IG, mean |attribution| to signal [logit]: ht ")
     assert {"Columns"} <= {p.about for p in summary(tabular)}
 
 
-def test_agreement_of_the_same_events(tabular: ReportContent) -> None:
+def test_agreement_of_the_same_events(tabular: RunView) -> None:
     pairs = [(n["first"], n["second"]) for n in column_agreements(tabular)]
     assert pairs == [("feature IG", "TreeSHAP")]
 
 
-def make_trees() -> list[dict[str, float]]:
-    return [{"trees": 10.0 * i, "train_loss": 0.6 / i, "valid_loss": 0.6, "seconds": 1.0} for i in (1, 2, 3)]
+def make_trees(best: int) -> list[dict[str, float]]:
+    return [
+        {"trees": 10.0 * i, "train_loss": 0.6 / i, "valid_loss": 0.5 if i == best else 0.6, "seconds": 1.0}
+        for i in (1, 2, 3)
+    ]
 
 
-def test_a_training_counted_by_trees(make_content: Callable[..., ReportContent]) -> None:
-    section = training_section(make_content(history=make_trees(), best_epoch=20.0))
+def test_a_training_counted_by_trees(finished_view: Callable[..., RunView]) -> None:
+    section = training_section(finished_view(history=make_trees(best=2)))
     assert "what was kept, 20 trees" in section.figures[0].caption
     assert "dropout" not in section.figures[0].caption
     assert section.figures[0].figure.axes[0].get_xlabel() == "trees"
-    told = " ".join(
-        s for p in summary(make_content(history=make_trees(), best_epoch=30.0)) for s in p.sentences
-    )
+    told = " ".join(s for p in summary(finished_view(history=make_trees(best=3))) for s in p.sentences)
     assert (
         "30 trees were kept, the best of 3 numbers that were tried on the valid split; it is the last one"
         in told
     )
 
 
-def test_the_whole_page(tabular: ReportContent, tmp_path: Path) -> None:
-    write_report(tabular, tmp_path)
+def test_the_whole_page(tabular: RunView, tmp_path: Path) -> None:
+    write_report(tabular.run, tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "dense_1:0" in page
     numbers: dict[str, Any] = json.loads((tmp_path / "numbers.json").read_text())

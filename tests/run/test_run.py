@@ -32,7 +32,7 @@ from hepxai.explainers import CannotExplainError
 from hepxai.explainers.defaults import validated_settings
 from hepxai.models.card import ModelCard
 from hepxai.report import write_report
-from hepxai.report.run_content import _doubts, report_content
+from hepxai.report.view import RunView, doubts_about
 from hepxai.run import Run
 from hepxai.run.manifest import NAME as MANIFEST
 from hepxai.run.manifest import RunError
@@ -334,7 +334,7 @@ def test_mistakes_are_found_before_the_training(arguments: dict[str, Any], messa
 
 def test_another_population_sets_the_first_aside(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = Run.open(copied).explained()
-    write_report(report_content(Run.open(copied)), copied)
+    write_report(Run.open(copied))
     run = Run.open(copied)
     assert len(run.explain(["attention"], maximum=20)["attention"].events) == 20
     told = capsys.readouterr().err
@@ -571,14 +571,14 @@ def test_killed_while_explaining_goes_on(copied: Path, monkeypatch: pytest.Monke
     assert one.checks == two.checks
 
 
-def test_report_content_carries_what_was_measured(finished: Path) -> None:
+def test_the_report_reads_the_results_of_the_run(finished: Path) -> None:
     run = Run.open(finished)
-    content = report_content(run)
-    assert content.focus == ("muon", "muon")
-    assert content.observer == "mass_mumu"
-    assert {row["sample"] for row in content.cutflow} == {"signal", "background"}
-    assert content.metrics["test"]["auc"]["value"] == run.metrics()["test"]["auc"]["value"]
-    assert content.provenance["inputs"][0]["sha256"] == sha256(run.reading.files[0].path)
+    view = RunView(run)
+    assert view.focus == ("muon", "muon")
+    assert view.observer == "mass_mumu"
+    assert view.fidelity == {}
+    assert view.metrics["test"]["auc"]["value"] == run.metrics()["test"]["auc"]["value"]
+    assert run.provenance()["inputs"][0]["sha256"] == sha256(run.reading.files[0].path)
 
 
 def _forget(folder: Path, method: str) -> None:
@@ -605,7 +605,7 @@ def test_a_model_not_worth_explaining_is_doubted(
         "train": {"auc": {"value": train, "error": 0.005}},
         "test": {"auc": {"value": test, "error": error}},
     }
-    found = _doubts(metrics)
+    found = list(doubts_about(metrics))
     assert len(found) == len(words)
     assert all(w in f for w, f in zip(words, found, strict=True))
-    assert _doubts({"train": metrics["train"]}) == []
+    assert not list(doubts_about({"train": metrics["train"]}))

@@ -16,7 +16,7 @@ from hepxai.cli import app
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.explainers import CannotExplainError
 from hepxai.models import ModelCard
-from hepxai.report.run_content import report_content
+from hepxai.report.view import RunView
 from hepxai.report.write import sections
 from hepxai.run import Run
 from hepxai.run.manifest import RunError
@@ -138,8 +138,8 @@ def test_sections(finished: tuple[str, Run], monkeypatch: pytest.MonkeyPatch) ->
     """What belongs to a regression on images, and nothing of classes, pairs or logits."""
     name, run = finished
     monkeypatch.setattr("hepxai.report.pixels.convergence_figure", lambda *_, **__: Figure())
-    content = report_content(run)
-    found = {s.key: s for s in sections(content)}
+    view = RunView(run)
+    found = {s.key: s for s in sections(view)}
     assert [k for k in found if k not in ("samples", "cutflow", "training", "provenance")] == [
         "targets",
         "looked",
@@ -150,7 +150,7 @@ def test_sections(finished: tuple[str, Run], monkeypatch: pytest.MonkeyPatch) ->
     ]
     assert {n["method"] for n in found["looked"].numbers} == {a.method for a in run.explained().values()}
     assert [f.name for f in found["targets"].figures] == ["residuals_pt", "residuals_eta", "turn_on_pt"]
-    assert any("hardly better than a constant" in w for w in content.warnings)
+    assert any("hardly better than a constant" in w for w in view.warnings)
     if name == "muon_soft_tree":
         assert "most probable path" in found["pixels_pt"].text[0]
         assert "most probable path" not in found["pixels_eta"].text[0]

@@ -15,7 +15,7 @@ from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.explainers import CannotExplainError
 from hepxai.models import BoostedTreesModel, DenseModel, LstmModel, ModelCard
 from hepxai.report import write_report
-from hepxai.report.run_content import best_epoch, report_content
+from hepxai.report.view import RunView, best_epoch
 from hepxai.run import Run
 from hepxai.run.manifest import RunError
 
@@ -80,8 +80,7 @@ def test_figures_of_merit_and_history(finished: tuple[str, Run]) -> None:
     kept = best_epoch(run.history(), run.card.training.monitor)
     if kind == "boosted_trees":
         assert run.model.estimator.n_iter_ == kept
-    content = report_content(run)
-    assert set(content.explained) == METHODS[kind]
+    assert set(RunView(run).explained) == METHODS[kind]
 
 
 def test_friends(finished: tuple[str, Run]) -> None:
@@ -139,7 +138,7 @@ def finish(run: Run) -> str:
     run.train(progress=False)
     run.explain(["attention", "edge_ig", "node_ig"], maximum=10)
     run.friends()
-    return write_report(report_content(run), run.folder).read_text(encoding="utf-8")
+    return write_report(run).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

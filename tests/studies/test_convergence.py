@@ -51,11 +51,13 @@ def test_bins_are_the_comparison_of_their_events() -> None:
 def test_one_line_says_what_was_compared() -> None:
     events, model = image_events(24), image_model(7)
     maps = compare_methods(model, events, "pt", {"saliency": {}, "ram": {}})
-    assert repr(compare(maps, truth="fromMuon")) == "<Convergence: saliency, ram; rank correlation, top 10>"
+    assert (
+        repr(compare(maps, truth="fromMuon")) == "<MethodComparison: saliency, ram; rank correlation, top 10>"
+    )
     pt, edges = events.observers["muon_pt"], np.array([0.0, 8.0, 15.0])
     found = compare(maps, truth="fromMuon", k=5, quantity=pt, edges=edges)
     size = f"in 2 bins, {found.outside} events outside"
-    assert repr(found) == f"<Convergence: saliency, ram; rank correlation, top 5, {size}>"
+    assert repr(found) == f"<MethodComparison: saliency, ram; rank correlation, top 5, {size}>"
     scan = scan_smoothgrad(model, events, "pt", truth="fromMuon", levels=[0.05], samples=[2])
     share, stability = scan.choice.share, scan.choice.stability
     figures = f"share {share:.3g}, stability {stability:.3g}"

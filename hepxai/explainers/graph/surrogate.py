@@ -12,13 +12,13 @@ from typing import Self
 import numpy as np
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import reduced
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
 from hepxai.events import SPLITS, Events
 from hepxai.explainers.base import register
 from hepxai.explainers.graph.edge_ig import EdgeIG
 from hepxai.metrics import fidelity, rank_agreement
-from hepxai.metrics.reductions import reduced
 from hepxai.models.card import ModelCard
 from hepxai.models.graph.particle_gnn import ParticleGNNModel
 from hepxai.models.protocols import Model

@@ -35,14 +35,14 @@ def accuracy_by_width(study: WidthStudy, *, ax: Axes | None = None) -> Axes:
     for split, name in NAMES.items():
         for after in (False, True):
             points = [p for p in study.points if not after or p.after]
-            found = [p.mean(split, after=after) for p in points]
+            means = [p.mean(split, after=after) for p in points]
             look: dict[str, Any] = {"color": SPLIT_COLOURS[split], "marker": SPLIT_MARKERS[split], "ms": 6.5}
             look |= {"mfc": "white", "ls": ":"} if after else {"ls": "-"}
             if points:
                 ax.errorbar(
                     [p.width * (1.06 if after else 1.0) for p in points],
-                    [float(e.value) for e in found],
-                    [float(np.nan_to_num(e.error)) for e in found],
+                    [float(e.value) for e in means],
+                    [float(np.nan_to_num(e.error)) for e in means],
                     label=f"{name}, shrunk" if after else name,
                     **look,
                 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.console import Advance, track
-from hepxai.core.estimate import Estimate, as_json
+from hepxai.core.estimate import Estimate
 from hepxai.core.files import read_json, write_json
 from hepxai.events import Events
 from hepxai.explainers import explain
@@ -34,9 +34,9 @@ def choose_width(
 ) -> WidthStudy:
     """Train a dense network at several widths, before and after its layers are shrunk to the active neurons.
 
-    At each width all hidden layers of the card get that many neurons. Which of them are active is said by
-    their conductance in validation events; see `Activity`. Then the layers get as
-    many neurons as any seed found active, and are trained afresh, with the same seeds.
+    At each width all hidden layers of the card get that many neurons. Their conductance in validation events
+    tells which are active; see `Activity`. Then the layers get the largest number of active neurons of any
+    seed, and are trained again, with the same seeds.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def choose_width(
     widths : sequence of int
     folder : path
         Each training has a folder of its own inside, with its model. Trainings that are finished are not
-        repeated, and one that was interrupted goes on.
+        repeated, and interrupted ones resume.
     seeds : int
         Trainings of each width, with seeds 1, 2, …
     spare : float
@@ -96,26 +96,26 @@ class _Study:
         return WidthPoint(width, before, self._trainings(shrunk, own / "after", advance))
 
     def _trainings(self, widths: tuple[int, ...], folder: Path, advance: Advance) -> tuple[Training, ...]:
-        found = []
+        trainings = []
         for seed in range(1, self.seeds + 1):
             training = self.card.training.model_copy(update={"seed": seed})
             card = self.card.model_copy(update={"widths": widths, "training": training})
-            found.append(self._training(card, folder / f"seed_{seed}"))
+            trainings.append(self._training(card, folder / f"seed_{seed}"))
             advance(1, f"{'-'.join(map(str, widths))} neurons, seed {seed}")
-        return tuple(found)
+        return tuple(trainings)
 
     def _training(self, card: DenseCard, folder: Path) -> Training:
         key = f"{training_key(card, self.events, None)} {card.training.epochs} {self.spare} {self.maximum}"
         if not (folder / RESULT).exists():
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / RESULT, _written(self._measured(card, folder)) | {"key": key})
-        kept = read_json(folder / RESULT)
-        if kept["key"] != key:
+        stored = read_json(folder / RESULT)
+        if stored["key"] != key:
             raise ValueError(
                 f"{folder} belongs to another study (card, events, epochs, threads, spare or maximum "
                 "differ); choose another folder"
             )
-        return _read(kept)
+        return _read(stored)
 
     def _measured(self, card: DenseCard, folder: Path) -> Training:
         model, _ = fit(card, self.events, folder=folder)
@@ -134,15 +134,18 @@ class _Study:
         )
 
 
-def _written(found: Training) -> dict[str, Any]:
-    figures = {split: as_json(own) for split, own in found.figures.items()}
-    rest = {k: getattr(found, k) for k in ("widths", "seed", "active", "fewest", "undecided")}
+def _written(training: Training) -> dict[str, Any]:
+    figures = {
+        split: {name: e.to_json() for name, e in row.items()} for split, row in training.figures.items()
+    }
+    rest = {k: getattr(training, k) for k in ("widths", "seed", "active", "fewest", "undecided")}
     return {"figures": figures} | rest
 
 
-def _read(kept: Mapping[str, Any]) -> Training:
+def _read(stored: Mapping[str, Any]) -> Training:
     figures = {
-        split: {n: Estimate.from_json(e) for n, e in own.items()} for split, own in kept["figures"].items()
+        split: {name: Estimate.from_json(e) for name, e in row.items()}
+        for split, row in stored["figures"].items()
     }
-    counts = (tuple(kept[k]) for k in ("active", "fewest", "undecided"))
-    return Training(tuple(kept["widths"]), kept["seed"], figures, *counts)
+    counts = (tuple(stored[k]) for k in ("active", "fewest", "undecided"))
+    return Training(tuple(stored["widths"]), stored["seed"], figures, *counts)

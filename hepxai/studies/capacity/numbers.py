@@ -1,4 +1,4 @@
-"""How many neurons a network needs: which of them carry its decision, and which width is wide enough."""
+"""Capacity of a network: neurons that carry its decision, and the narrowest sufficient width."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Array, Estimate, ratio_mean
 
-Array = NDArray[np.float64]
 SPARE = 0.05
 """Share of a layer's conductance that the neurons to be spared may carry together."""
 SIGMA = 2.0
@@ -19,7 +18,7 @@ SIGMA = 2.0
 
 @dataclass(frozen=True)
 class Activity:
-    """Which neurons of a layer carry its conductance.
+    """Neurons of a layer that carry its conductance.
 
     A mean conductance of zero does not make a neuron idle: it may push some events up and others down. So
     what counts is the size of the conductance, as a share of the layer's: ``S_j = Σ_e w_e |C_ej| / Σ_e w_e
@@ -41,7 +40,7 @@ class Activity:
         Share that the idle ones have together in all events.
     undecided : int
         Neurons whose signed mean is compatible with 0 within ``SIGMA`` errors, in all events and in every
-        class: those that a look at means alone would call idle.
+        class: means alone would call them idle.
     """
 
     layer: str
@@ -52,12 +51,12 @@ class Activity:
     undecided: int
 
 
-def active_neurons(found: Attribution, *, spare: float = SPARE) -> tuple[Activity, ...]:
-    """Which neurons carry the decision of a network, layer by layer.
+def active_neurons(attribution: Attribution, *, spare: float = SPARE) -> tuple[Activity, ...]:
+    """Neurons that carry the decision of a network, layer by layer.
 
     Parameters
     ----------
-    found : Attribution
+    attribution : Attribution
         Axes ("event", "neuron"), of conductance.
     spare : float
         Share of a layer's conductance that idle neurons may carry together.
@@ -67,15 +66,15 @@ def active_neurons(found: Attribution, *, spare: float = SPARE) -> tuple[Activit
     ValueError
         Other axes, no events, or a share that is not between 0 and 1.
     """
-    if found.axes != ("event", "neuron"):
-        raise ValueError(f"axes are {', '.join(found.axes)}; conductance has event, neuron")
+    if attribution.axes != ("event", "neuron"):
+        raise ValueError(f"axes are {', '.join(attribution.axes)}; conductance has event, neuron")
     if not 0 < spare < 1:
         raise ValueError(f"spare={spare}; a share above 0 and below 1 is needed")
-    if not len(found.events):
+    if not len(attribution.events):
         raise ValueError("there are no events to see neurons work in")
-    layers = np.array([label.rpartition(":")[0] for label in found.labels["neuron"]])
-    values = np.asarray(found.values, dtype=np.float64)
-    groups = _populations(found)
+    layers = np.array([label.rpartition(":")[0] for label in attribution.labels["neuron"]])
+    values = np.asarray(attribution.values, dtype=np.float64)
+    groups = _populations(attribution)
     return tuple(
         _activity(name, values[:, layers == name], groups, spare) for name in dict.fromkeys(layers.tolist())
     )
@@ -84,9 +83,9 @@ def active_neurons(found: Attribution, *, spare: float = SPARE) -> tuple[Activit
 Population = tuple[NDArray[np.bool_], Array]
 
 
-def _populations(found: Attribution) -> list[Population]:
+def _populations(attribution: Attribution) -> list[Population]:
     """All events, and each class that has some; with their weights."""
-    label, weight = found.events.label, found.events.weight
+    label, weight = attribution.events.label, attribution.events.weight
     masks = [np.ones(len(label), dtype=bool), *(label == c for c in np.unique(label))]
     return [(m, weight[m]) for m in masks if abs(weight[m].sum()) > 1e-9 * np.abs(weight[m]).sum()]
 
@@ -107,7 +106,7 @@ def _activity(name: str, values: Array, groups: Sequence[Population], spare: flo
 
 
 def _spared(joint: Sequence[Estimate], spare: float, sigma: float) -> int:
-    """How many of the weakest may go: never all, a layer needs a neuron. NaN where a layer is dead."""
+    """Number of the weakest neurons that may go; a layer keeps one. NaN where a layer is dead."""
     limits = [np.nan_to_num(j.value) + sigma * np.nan_to_num(j.error) for j in joint]
     fits = np.all(np.array(limits) <= spare, axis=0)[:-1]
     return int(np.logical_and.accumulate(fits).sum())
@@ -118,8 +117,8 @@ def _undecided(values: Array, groups: Sequence[Population]) -> int:
     return int(np.all([np.abs(e.value) <= SIGMA * np.nan_to_num(e.error) for e in means], axis=0).sum())
 
 
-def _at(found: Estimate, place: int) -> Estimate:
-    return Estimate(np.asarray(found.value[place]), np.asarray(found.error[place]), found.n_eff)
+def _at(e: Estimate, place: int) -> Estimate:
+    return Estimate(np.asarray(e.value[place]), np.asarray(e.error[place]), e.n_eff)
 
 
 # --- over a range of widths ------------------------------------------------------------------------
@@ -166,16 +165,16 @@ class WidthPoint:
 
     @property
     def shrunk(self) -> tuple[int, ...]:
-        """Widths of the layers after shrinking: for each the most that any seed found active."""
+        """Widths of the layers after shrinking: for each the largest number of active neurons of any seed."""
         return tuple(np.max([t.active for t in self.before], axis=0).tolist())
 
     def mean(self, split: str, name: str = "balanced_accuracy", *, after: bool = False) -> Estimate:
         """Mean over the seeds; its error is that of the scatter of seeds, of one seed the statistical one."""
         trained = self.after if after else self.before
-        found = [t.figures[split][name] for t in trained]
-        if len(found) < 2:
-            return found[0] if found else Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
-        values = np.array([float(e.value) for e in found])
+        figures = [t.figures[split][name] for t in trained]
+        if len(figures) < 2:
+            return figures[0] if figures else Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
+        values = np.array([float(e.value) for e in figures])
         error = values.std(ddof=1) / np.sqrt(len(values))
         return Estimate(np.asarray(values.mean()), np.asarray(error), float(len(values)))
 

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import as_arrays
-from hepxai.core.formatting import general, short_method
+from hepxai.core.formatting import general
 from hepxai.metrics.pixels import LitPixels
-from hepxai.plots.hits import hit_display
-from hepxai.plots.images import attribution_image, unit_of, window
+from hepxai.plots.images import attribution_image, hit_display, target_unit, window
 from hepxai.plots.style import (
     CLASS_COLOURS,
     INK,
@@ -61,57 +61,54 @@ def convergence_figure(
         hit_display(first.events, event, truth=truth, ax=top)
         columns = first.events.image_layout().shape[2]
         top.set(xlim=window(LitPixels.lit(first.events[[event]], truth), columns, zoom))
-        for ax, (name, found) in zip(others, maps.items(), strict=True):
-            said = None if predicted is None else predicted.get(name)
-            attribution_image(
-                found, event, truth=truth, zoom=zoom, title=_caption(name, found, event, said), ax=ax
-            )
+        for ax, (name, attribution) in zip(others, maps.items(), strict=True):
+            prediction = None if predicted is None else predicted.get(name)
+            title = _caption(name, attribution, event, prediction)
+            attribution_image(attribution, event, truth=truth, zoom=zoom, title=title, ax=ax)
         for ax in axes[:-1, 0]:
             ax.set(xlabel="")
             ax.tick_params(axis="x", labelbottom=False)
     return figure
 
 
-def _caption(name: str, found: Attribution, event: int, predicted: float | None) -> str:
-    unit = unit_of(found)
+def _caption(name: str, attribution: Attribution, event: int, predicted: float | None) -> str:
+    unit = target_unit(attribution)
     end = f" {unit}" if unit else ""
-    shown = short_method(name)
-    parts = [shown if shown.endswith(found.target) else f"{shown}, {found.target}"]
+    method = short_name(attribution, name)
+    parts = [method if method.endswith(attribution.target) else f"{method}, {attribution.target}"]
     if predicted is not None:
         parts.append(f"predicted {general(predicted, 3)}{end}")
-    if found.target in found.events.schema.targets:
-        true = found.events.targets[event, found.events.schema.targets.index(found.target)]
+    if attribution.target in attribution.events.schema.targets:
+        true = attribution.events.targets[event, attribution.events.schema.targets.index(attribution.target)]
         parts.append(f"true {general(float(true), 3)}{end}" if np.isfinite(true) else "no true value")
     return ", ".join(parts)
 
 
 @styled
 def truth_shares(
-    found: MethodComparison, *, quantity: str = "", what: str = "among_hits", ax: Axes | None = None
+    comparison: MethodComparison, *, quantity: str = "", what: str = "among_hits", ax: Axes | None = None
 ) -> Axes:
     """Share of each method's |attribution| on the true hits in bins, and that of a map with all hits alike.
 
     Parameters
     ----------
-    found : Convergence
+    comparison : MethodComparison
         With bins.
     quantity : str
         What the bins are of, with its unit.
     what : {"among_hits", "of_all"}
     """
-    if found.edges is None:
+    if comparison.edges is None:
         raise ValueError("no bins: compare with quantity and edges")
     ax = axes_or_new(ax)
-    middle, half = (found.edges[1:] + found.edges[:-1]) / 2, np.diff(found.edges) / 2
-    for i, method in enumerate(found.methods):
-        value, error = as_arrays([getattr(part.shares[method], what) for part in found.bins])
-        shift = 1.2 * half * ((i + 0.5) / len(found.methods) - 0.5)
+    middle, half = (comparison.edges[1:] + comparison.edges[:-1]) / 2, np.diff(comparison.edges) / 2
+    for i, (method, title) in enumerate(zip(comparison.methods, comparison.rank.titles, strict=True)):
+        value, error = as_arrays([getattr(part.shares[method], what) for part in comparison.bins])
+        shift = 1.2 * half * ((i + 0.5) / len(comparison.methods) - 0.5)
         look = class_look(i) | ({"mfc": "white"} if i >= len(CLASS_COLOURS) else {})
-        ax.errorbar(
-            middle + shift, value, error, ls="", ms=6, label=escape_label(short_method(method)), **look
-        )
-    chance = [part.shares[found.methods[0]].chance for part in found.bins]
-    ax.stairs(as_arrays(chance)[0], found.edges, color=INK, ls="--", lw=1.2, label="all hits alike")
+        ax.errorbar(middle + shift, value, error, ls="", ms=6, label=escape_label(title), **look)
+    chance = [part.shares[comparison.methods[0]].chance for part in comparison.bins]
+    ax.stairs(as_arrays(chance)[0], comparison.edges, color=INK, ls="--", lw=1.2, label="all hits alike")
     where = "hits" if what == "among_hits" else "image"
     ax.set(xlabel=quantity, ylabel=f"share on true hits, of the {where}", ylim=(0, None))
     legend_above(ax, columns=3, fontsize="x-small")

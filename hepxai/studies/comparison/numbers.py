@@ -1,4 +1,4 @@
-"""Several methods on the same images, side by side, and whether they agree."""
+"""Several methods on the same images: their maps, and their agreement."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.core.binning import bin_of
 from hepxai.events import Events
 from hepxai.explainers.base import explain
 from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix
-from hepxai.metrics.binning import bin_of
 from hepxai.metrics.pixels import TruthShare, hit_rank_agreement, top_pixel_agreement, truth_share
 from hepxai.models.protocols import Model
 
@@ -26,7 +26,7 @@ def compare_methods(
 ) -> dict[str, Attribution]:
     """Explain the same events with several methods.
 
-    Maps of other models can be put beside them: ``converge(cnn, …) | converge(tree, …)``.
+    Maps of other models can be put beside them: ``compare_methods(cnn, …) | compare_methods(tree, …)``.
 
     Parameters
     ----------
@@ -37,11 +37,11 @@ def compare_methods(
         ``name → settings``. The name is that of the method, unless the settings have a ``method`` of their
         own, as in ``{"IG, grey": {"method": "image_ig", "baseline": 0.5}}``.
     """
-    found = {}
+    maps = {}
     for name, given in methods.items():
         settings = dict(given)
-        found[name] = explain(model, events, settings.pop("method", name), target=target, **settings)
-    return found
+        maps[name] = explain(model, events, settings.pop("method", name), target=target, **settings)
+    return maps
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class MethodComparison:
     k : int
     edges : ndarray, optional
         Of the bins.
-    bins : tuple of Convergence
+    bins : tuple of MethodComparison
         The same in each bin; empty without edges.
     outside : int
         Events in no bin.
@@ -74,7 +74,7 @@ class MethodComparison:
 
     def __repr__(self) -> str:
         size = f", in {len(self.bins)} bins, {self.outside:,} events outside" if self.bins else ""
-        return f"<Convergence: {', '.join(self.methods)}; rank correlation, top {self.k}{size}>"
+        return f"<MethodComparison: {', '.join(self.methods)}; rank correlation, top {self.k}{size}>"
 
     def rows(self) -> Iterator[dict[str, float | str | int]]:
         """Numbers as a table: one row for each method, and each pair of methods, in each bin."""
@@ -87,8 +87,9 @@ class MethodComparison:
         where: dict[str, float | str | int] = {"from": low, "to": high}
         for name, share in self.shares.items():
             for what in ("among_hits", "chance", "of_all"):
-                found = getattr(share, what)
-                yield where | _row(name, "", f"share_{what}", found.value, found.error, share.left_out)
+                estimate = getattr(share, what)
+                numbers = (estimate.value, estimate.error, share.left_out)
+                yield where | _row(name, "", f"share_{what}", *numbers)
         for what, matrix in (("rank_correlation", self.rank), (f"top_{self.k}_overlap", self.top)):
             for i, j in zip(*np.triu_indices(len(self.methods), 1), strict=True):
                 numbers = (matrix.mean.value[i, j], matrix.mean.error[i, j], matrix.left_out[i, j])
@@ -146,7 +147,7 @@ def compare(
         return whole
     position = bin_of(np.asarray(quantity, dtype=np.float64), edges)
     parts = tuple(
-        _compare({name: found[position == b] for name, found in maps.items()}, truth, k)
+        _compare({name: m[position == b] for name, m in maps.items()}, truth, k)
         for b in range(len(edges) - 1)
     )
     outside = int(np.count_nonzero(position < 0))

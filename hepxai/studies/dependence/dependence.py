@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hepxai.core.estimate import Estimate, effective, ratio_mean
+from hepxai.core.estimate import Array, Estimate, effective, ratio_mean
 from hepxai.metrics.null import NullDistribution, random_signs
-from hepxai.metrics.reductions import Array
 from hepxai.studies.dependence.distances import absolute_products, absolute_sums
 
 
@@ -63,8 +62,8 @@ def distance_correlation(x: Array, y: Array, weight: Array) -> Estimate:
     error = float(ratio_mean(influence, np.ones(len(p)), weight).error)
     # Half the way from √(R² - σ) to √(R² + σ): σ / 2R away from zero, and finite at zero.
     low, high = (np.copysign(np.sqrt(abs(s)), s) for s in (square - error, square + error))
-    found = Estimate(np.asarray(_root(square)), np.asarray(0.5 * (high - low)), n_eff)
-    return found.within("distance correlation", 0, 1)
+    correlation = Estimate(np.asarray(_root(square)), np.asarray(0.5 * (high - low)), n_eff)
+    return correlation.within("distance correlation", 0, 1)
 
 
 def if_independent(x: Array, y: Array, weight: Array, *, draws: int = 50, seed: int = 0) -> NullDistribution:

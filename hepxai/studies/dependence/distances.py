@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray
-from hepxai.metrics.reductions import Array
 
 
 def absolute_sums(x: Array, weight: Array) -> Array:
@@ -13,9 +13,9 @@ def absolute_sums(x: Array, weight: Array) -> Array:
     order = np.argsort(x, kind="stable")
     s, w = x[order], weight[order]
     below, moment = np.cumsum(w), np.cumsum(w * s)
-    found = np.empty(len(x))
-    found[order] = s * (2 * below - below[-1]) - 2 * moment + moment[-1]
-    return found
+    result = np.empty(len(x))
+    result[order] = s * (2 * below - below[-1]) - 2 * moment + moment[-1]
+    return result
 
 
 def absolute_products(x: Array, y: Array, weight: Array) -> Array:
@@ -42,9 +42,9 @@ def _products(x: Array, y: Array, moments: Array) -> Array:
 def _ranked_below(x: Array, moments: Array) -> Array:
     """Sums over the events that rank lower in x, for every event ``[n, ...]``."""
     order = np.argsort(x, kind="stable")
-    found = np.empty_like(moments)
-    found[order] = np.cumsum(moments[order], axis=0) - moments[order]
-    return found
+    result = np.empty_like(moments)
+    result[order] = np.cumsum(moments[order], axis=0) - moments[order]
+    return result
 
 
 def _rank(x: Array) -> IntArray:
@@ -66,6 +66,6 @@ def _below_in_both(x: Array, y: Array, moments: Array) -> Array:
         earlier = np.where(start[:, None] > 0, before[start - 1], 0.0)
         sums[order] += np.where(left[:, None], 0.0, before - earlier)
         size *= 2
-    found = np.empty_like(sums)
-    found[by_x] = sums
-    return found
+    in_order = np.empty_like(sums)
+    in_order[by_x] = sums
+    return in_order

@@ -1,4 +1,4 @@
-"""Whether a score hangs on a mass: its mean against the mass, and the mass shape after cuts on it."""
+"""Dependence of a score on a mass: mass shapes after cuts on the score."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from hepxai.studies.dependence.sculpting import Sculpting, Shape
 SHADES = "plasma"
 
 
-def mass_shapes(found: Sequence[Sculpting], before: Shape, *, xlabel: str) -> Figure:
+def mass_shapes(cuts: Sequence[Sculpting], before: Shape, *, xlabel: str) -> Figure:
     """Distribution of an observer before and after cuts on a score, and the ratio to that before.
 
     Parameters
     ----------
-    found : sequence of Sculpting
+    cuts : sequence of Sculpting
         One for each cut, with the same edges.
     before : Shape
         Without a cut.
@@ -45,19 +45,19 @@ def mass_shapes(found: Sequence[Sculpting], before: Shape, *, xlabel: str) -> Fi
     with style():
         figure = Figure(figsize=(7.0, 6.6), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
-        shapes(found, before, ax=top)
-        shape_ratios(found, ax=bottom)
+        shapes(cuts, before, ax=top)
+        shape_ratios(cuts, ax=bottom)
         bottom.set_xlabel(escape_label(xlabel))
     return figure
 
 
 @styled
-def shapes(found: Sequence[Sculpting], before: Shape, *, ax: Axes | None = None) -> Axes:
+def shapes(cuts: Sequence[Sculpting], before: Shape, *, ax: Axes | None = None) -> Axes:
     """Overlaid distributions, each of unit area; the parameters are those of `mass_shapes`."""
     ax = axes_or_new(ax)
     whole = before.density()
     ax.stairs(whole.value, before.edges, fill=True, color=FAINT, alpha=0.6, label="no cut")
-    for look, cut in zip(_looks(len(found)), found, strict=True):
+    for look, cut in zip(_looks(len(cuts)), cuts, strict=True):
         density = cut.passing.density()
         _band(ax, density.value, density.error, before.edges, label=_cut_name(cut), **look)
     ax.set(ylabel="events, normalised")
@@ -68,10 +68,10 @@ def shapes(found: Sequence[Sculpting], before: Shape, *, ax: Axes | None = None)
 
 
 @styled
-def shape_ratios(found: Sequence[Sculpting], *, ax: Axes | None = None) -> Axes:
+def shape_ratios(cuts: Sequence[Sculpting], *, ax: Axes | None = None) -> Axes:
     """Efficiency of each cut in a bin over its efficiency in all: 1 where the cut leaves the shape alone."""
     ax = axes_or_new(ax)
-    for look, cut in zip(_looks(len(found)), found, strict=True):
+    for look, cut in zip(_looks(len(cuts)), cuts, strict=True):
         ratio = cut.relative_efficiency
         _band(ax, ratio.value, ratio.error, cut.passing.edges, label=_cut_name(cut), **look)
     ax.axhline(1, color=INK, lw=1, ls=":")

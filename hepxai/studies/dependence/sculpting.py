@@ -1,4 +1,4 @@
-"""What a cut on a score does to the shape of a mass distribution, with signed weights."""
+"""Sculpting: the shape of a mass distribution after a cut on a score, with signed weights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 
-from hepxai.core.estimate import Estimate, share
-from hepxai.metrics.binning import bin_of
-from hepxai.metrics.reductions import Array
+from hepxai.core.binning import bin_of
+from hepxai.core.estimate import Array, Estimate, share
 
 Flags = NDArray[np.bool_]
 

@@ -21,43 +21,44 @@ LONGEST = 20
 
 
 @styled
-def importance_shift(found: ImportanceShift, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+def importance_shift(
+    importances: ImportanceShift, *, title: str | None = None, ax: Axes | None = None
+) -> Axes:
     """Importance of every column in the training and in the validation events, with errors.
 
     Parameters
     ----------
-    found : ImportanceShift
+    importances : ImportanceShift
         The most important columns of the validation events are shown, the first on top.
     title : str, optional
         Settings of the model.
     """
-    order = np.argsort(-found.valid.mean, kind="stable")[:LONGEST]
+    order = np.argsort(-importances.valid.mean, kind="stable")[:LONGEST]
     ax = axes_or_new(ax, (7.5, 1.9 + 0.42 * len(order)))
     rows = np.arange(len(order))
     for split, shift in (("train", -0.14), ("valid", 0.14)):
-        one = getattr(found, split)
+        one = getattr(importances, split)
         look: dict[str, Any] = {"ls": "", "marker": MARKERS[split], "ms": 6, "color": SPLIT_COLOURS[split]}
         label = f"{split}: {quantity_name(one.metric)} {one.score:.4g}"
         ax.errorbar(one.mean[order], rows + shift, xerr=one.error[order], label=label, **look)
     ax.axvline(0, color=FAINT, lw=1, zorder=0)
-    ax.set_yticks(rows, [escape_label(found.valid.names[i], 34) for i in order])
+    ax.set_yticks(rows, [escape_label(importances.valid.names[i], 34) for i in order])
     ax.yaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(order) - 0.4, -0.6)
-    ax.set_xlabel(f"loss of {quantity_name(found.valid.metric)} when permuted")
+    ax.set_xlabel(f"loss of {quantity_name(importances.valid.metric)} when permuted")
     legend_above(ax, fontsize="small")
-    ax.set_title(_numbers(found, title), loc="left", fontsize="small", pad=30)
+    ax.set_title(_numbers(importances, title), loc="left", fontsize="small", pad=30)
     return ax
 
 
-def _numbers(found: ImportanceShift, title: str | None) -> str:
-    value, number, _ = found.compatible()
+def _numbers(importances: ImportanceShift, title: str | None) -> str:
+    value, number, _ = importances.compatible()
     distance, chance = (
-        measured(float(e.value), float(e.error)) for e in (found.distance, found.null.expectation)
+        measured(float(e.value), float(e.error)) for e in (importances.distance, importances.null.expectation)
     )
-    numbers = (
-        f"distance {distance}, by chance {chance} ({found.significance:.1f} σ), χ² = {value:.1f} / {number}"
-    )
+    away = f"{importances.significance:.1f} σ"
+    numbers = f"distance {distance}, by chance {chance} ({away}), χ² = {value:.1f} / {number}"
     return numbers if title is None else f"{escape_label(title)}: {numbers}"
 
 

@@ -1,4 +1,4 @@
-"""What a model leans on in the events that trained it, against what holds in others."""
+"""Overfitting: importances in the training events against those in others."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2, spearmanr
 
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Array, Estimate
 from hepxai.metrics.importance import Importance
 from hepxai.metrics.null import NullDistribution
 
-Array = NDArray[np.float64]
 TOYS = 500
 """Rankings drawn for the error of the rank distance."""
 DRAWS = 4000
@@ -24,7 +22,7 @@ DRAWS = 4000
 class ImportanceShift:
     """Importances of the same columns in the training events and in the validation events.
 
-    A column whose importance is larger in training was learned by heart there.
+    A column whose importance is larger in training was memorised there.
 
     Attributes
     ----------
@@ -84,8 +82,8 @@ class ImportanceShift:
     @property
     def excess(self) -> Estimate:
         """Distance beyond the mean of `null`: compatible with 0 where nothing differs."""
-        found = self.distance
-        return Estimate(np.asarray(found.value - self.null.values.mean()), found.error, found.n_eff)
+        d = self.distance
+        return Estimate(np.asarray(d.value - self.null.values.mean()), d.error, d.n_eff)
 
     @property
     def significance(self) -> float:

@@ -1,4 +1,4 @@
-"""How much noise, and how many noisy copies, SmoothGrad needs on these images."""
+"""Choice of the noise level and of the number of copies of SmoothGrad on given images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEASURES = ("share", "chance", "of_all", "stability")
 
 @dataclass(frozen=True)
 class SmoothPoint:
-    """What one noise level and number of copies gives.
+    """Figures of merit of one noise level and number of copies.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class SmoothScan:
 
     @property
     def steady(self) -> bool:
-        """Whether the choice is as stable as was asked for; else more copies, or less noise, are needed."""
+        """True if the choice is as stable as requested; else more copies, or less noise, are needed."""
         return bool(self.choice.stability.value >= self.stable)
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ def scan_smoothgrad(
     seed : int
         The first of the two.
     unfinished : path, optional
-        File that the points are written to now and then. The same call goes on from there after an
+        File that the points are written to now and then. The same call resumes from there after an
         interruption; it is removed at the end.
     progress : bool
     **settings
@@ -127,15 +127,15 @@ def scan_smoothgrad(
     grid = list(product(levels, samples))
     if not grid:
         raise ValueError("nothing to try: levels or samples are empty")
-    found = np.full((len(grid), len(MEASURES), 3), np.nan)
+    table = np.full((len(grid), len(MEASURES), 3), np.nan)
     asked = {"target": target, "truth": truth, "seed": seed, "grid": [list(map(str, g)) for g in grid]}
     key = "" if unfinished is None else _key(model, events, settings, **asked)
-    state = ResumableState(unfinished, key, {"points": found})
+    state = ResumableState(unfinished, key, {"points": table})
     for point in state.blocks("smoothgrad scan", len(grid), 1, progress=progress):
         level, copies = grid[point.start]
         maps = partial(explain, model, events, "smoothgrad", target=target, level=level, samples=copies)
-        found[point] = _point(partial(maps, **settings), truth, seed)
-    points = [_as_point(*place, numbers) for place, numbers in zip(grid, found, strict=True)]
+        table[point] = _point(partial(maps, **settings), truth, seed)
+    points = [_as_point(*place, numbers) for place, numbers in zip(grid, table, strict=True)]
     if not any(p.share.n_eff > 0 for p in points):
         raise ValueError(f"no event has a hit of {truth!r} with attribution: there is no share to go by")
     return SmoothScan(tuple(points), _choice(points, stable), stable)
@@ -145,13 +145,13 @@ def _point(maps: Callable[..., Attribution], truth: str, seed: int) -> NDArray[n
     """Value, error and effective number of events of each of `MEASURES`."""
     first, second = (maps(seed=s) for s in (seed, seed + 1))
     share, stability = truth_share(first, truth), map_correlation(first, second).mean
-    found = (share.among_hits, share.chance, share.of_all, stability)
-    return np.array([(e.value, e.error, e.n_eff) for e in found])
+    estimates = (share.among_hits, share.chance, share.of_all, stability)
+    return np.array([(e.value, e.error, e.n_eff) for e in estimates])
 
 
 def _as_point(level: float, samples: int, numbers: NDArray[np.float64]) -> SmoothPoint:
-    found = (Estimate(np.asarray(value), np.asarray(error), float(n)) for value, error, n in numbers)
-    return SmoothPoint(level, samples, **dict(zip(MEASURES, found, strict=True)))
+    estimates = (Estimate(np.asarray(value), np.asarray(error), float(n)) for value, error, n in numbers)
+    return SmoothPoint(level, samples, **dict(zip(MEASURES, estimates, strict=True)))
 
 
 def _key(model: DifferentiableImage, events: Events, settings: dict[str, Any], **asked: Any) -> str:

@@ -1,4 +1,4 @@
-"""The way of an event through a soft decision tree."""
+"""Path of an event through a soft decision tree."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WIDEST, THINNEST = 14.0, 0.6
 
 @styled
 def tree_diagram(
-    found: TreePaths, event: int, *, output: str | None = None, unit: str = "", ax: Axes | None = None
+    tree: TreePaths, event: int, *, output: str | None = None, unit: str = "", ax: Axes | None = None
 ) -> Axes:
     """Draw all paths of an event, branches as wide as they are probable, the most probable path in red.
 
@@ -49,31 +49,31 @@ def tree_diagram(
 
     Parameters
     ----------
-    found : TreePaths
+    tree : TreePaths
     event : int
-        Position in ``found.events``.
+        Position in ``tree.events``.
     output : str, optional
         Whose values the leaves show; the first by default.
     unit : str
         Of that output.
     """
-    leaves = found.paths.shape[1]
+    leaves = tree.paths.shape[1]
     ax = axes_or_new(ax, (13.0, 5.0))
     x, y = _places(leaves)
-    nodes, right = found.route(event)
-    best = int(found.best[event])
+    nodes, right = tree.route(event)
+    best = int(tree.best[event])
     on_path = {*nodes.tolist(), leaves - 1 + best}
-    _branches(ax, x, y, np.concatenate([found.reached[event], found.paths[event]]), on_path)
+    _branches(ax, x, y, np.concatenate([tree.reached[event], tree.paths[event]]), on_path)
     _nodes(ax, x, y, leaves - 1, on_path)
     for node, goes in zip(nodes, right, strict=True):
-        taken = found.right[event, node] if goes else 1 - found.right[event, node]
+        taken = tree.right[event, node] if goes else 1 - tree.right[event, node]
         label = ax.text(x[node], y[node] + 0.2, f"{100 * taken:.0f} %", ha="center", fontsize="small")
         label.set(color=RED, zorder=4, path_effects=[withStroke(linewidth=3, foreground="white")])
-    number = 0 if output is None else found.outputs.index(output)
-    _leaf_values(ax, x, y, found.leaves[:, number], best)
-    says = f"{found.outputs[number]} {general(found.predictions[event, number], 3)} {unit}".strip()
-    path = f"most probable path: {100 * found.paths[event, best]:.0f} %"
-    ends = f"its leaf says {general(found.leaves[best, number], 3)} {unit}".strip()
+    number = 0 if output is None else tree.outputs.index(output)
+    _leaf_values(ax, x, y, tree.leaves[:, number], best)
+    says = f"{tree.outputs[number]} {general(tree.predictions[event, number], 3)} {unit}".strip()
+    path = f"most probable path: {100 * tree.paths[event, best]:.0f} %"
+    ends = f"its leaf says {general(tree.leaves[best, number], 3)} {unit}".strip()
     ax.plot([], [], color=RED, lw=4, label=escape_label(f"{path}, {ends}"))
     ax.plot([], [], color=INK, lw=4, label=escape_label(f"all paths together: {says}"))
     legend_above(ax, columns=2)
@@ -124,7 +124,7 @@ def _leaf_values(
 
 
 def tree_and_masks(
-    found: TreePaths,
+    tree: TreePaths,
     event: int,
     *,
     output: str | None = None,
@@ -132,46 +132,46 @@ def tree_and_masks(
     labels: tuple[str, str] = ("row", "column"),
     masks: NDArray[np.floating] | None = None,
 ) -> Figure:
-    """Draw the tree of an event, the event itself, and what the nodes on its most probable path saw.
+    """Draw the tree of an event, the event itself, and the masks of the nodes on its most probable path.
 
     Parameters
     ----------
-    found : TreePaths
+    tree : TreePaths
     event, output, unit
         See `tree_diagram`.
     labels : tuple of str
         Of the rows and of the columns of the image.
     masks : ndarray, shape [depth, R, C], optional
-        This event's part of `path_masks`: hits in the colour of what they said to
-        the node, and only the columns with those that said something. The masks of the latent maps by
+        This event's part of `path_masks`: hits in the colour of what they colour to
+        the node, and only the columns with those that colour something. The masks of the latent maps by
         default, spread over the pixels.
     """
-    nodes, right = found.route(event)
+    nodes, right = tree.route(event)
     on_hits = masks is not None
-    shown = np.stack([found.mask(event, int(n)) for n in nodes]) if masks is None else masks
+    responses = np.stack([tree.mask(event, int(n)) for n in nodes]) if masks is None else masks
     heights = [4.2, 1.25, *(1.25 for _ in nodes)]
     with style():
         figure, grid = canvas(len(heights), 1, (13.0, sum(heights) + 1.2), height_ratios=heights)
         top, below, *panels = grid[:, 0]
-        tree_diagram(found, event, output=output, unit=unit, ax=top)
-        image = found.events[[event]].image()[0].max(0)
+        tree_diagram(tree, event, output=output, unit=unit, ax=top)
+        image = tree.events[[event]].image()[0].max(0)
         pixel_bars(image, ax=below, labels=labels)
-        _titled(below, f"the event: {what_it_is(found.events, event)}", INK)
-        scale, norm = colours(shown, centre=0.0)
-        for ax, mask, node, goes in zip(panels, shown, nodes, right, strict=True):
+        _titled(below, f"the event: {what_it_is(tree.events, event)}", INK)
+        scale, norm = colours(responses, centre=0.0)
+        for ax, mask, node, goes in zip(panels, responses, nodes, right, strict=True):
             pixel_bars(image, ax=ax, colour=f"{INK}60", labels=labels)
             if on_hits:
                 ax.collections[-1].remove()
                 rows, columns = np.nonzero(image)
-                said = scale(norm(mask[rows, columns]))
-                ax.bar(columns, 0.84, 1.0, rows - 0.42, color=said, edgecolor=GREY, linewidth=0.6)
+                colour = scale(norm(mask[rows, columns]))
+                ax.bar(columns, 0.84, 1.0, rows - 0.42, color=colour, edgecolor=GREY, linewidth=0.6)
             else:
                 ax.imshow(mask, cmap=scale, norm=norm, aspect="auto", origin="lower", interpolation="none")
-            chance = found.right[event, node] if goes else 1 - found.right[event, node]
+            chance = tree.right[event, node] if goes else 1 - tree.right[event, node]
             way = "right" if goes else "left"
             _titled(ax, f"node {node}: goes {way} with {100 * chance:.0f} %", RED)
         for ax in panels:
-            ax.set(xlim=_window(shown) if on_hits else ax.get_xlim())
+            ax.set(xlim=_window(responses) if on_hits else ax.get_xlim())
         for ax in (below, *panels[:-1]):
             ax.set_xlabel("")
             ax.tick_params(axis="x", labelbottom=on_hits and ax is below)  # it alone shows all columns
@@ -183,7 +183,7 @@ def tree_and_masks(
 
 
 def _window(masks: NDArray[np.floating]) -> tuple[float, float]:
-    """Columns around the pixels that said something, ``AROUND`` more on each side."""
+    """Columns around the pixels that colour something, ``AROUND`` more on each side."""
     loud = np.abs(masks).max((0, 1))
     columns = np.flatnonzero(loud >= LOUD * loud.max())
     return max(columns[0] - AROUND, 0) - 0.5, min(columns[-1] + AROUND, len(loud) - 1) + 0.5

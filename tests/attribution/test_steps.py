@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.means import step_means
+from hepxai.attribution.reductions import at_step, pt_rank
 from hepxai.events import Events
 from hepxai.explainers import explain
-from hepxai.metrics.steps import at_step, pt_rank
 from hepxai.models.card import ModelCard
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.graph.lstm import time_order
 from hepxai.models.network import NetworkModel
-from hepxai.plots.means import step_means
-from hepxai.plots.steps import step_matrix
+from hepxai.plots.matrices import step_matrix
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the score depends on the order of the particles"

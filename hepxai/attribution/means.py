@@ -1,4 +1,4 @@
-"""The numbers behind the figures: means of an attribution over groups of a population, with errors."""
+"""Means of an attribution over groups of a population, class by class, with errors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import Colormap, Normalize
-from numpy.typing import NDArray
 
-from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import (
+    at_step,
+    in_focus,
+    is_directed,
+    labels_of,
+    pair_name,
+    pairs_of,
+    pt_rank,
+    whole_pairs,
+)
+from hepxai.attribution.result import Attribution
+from hepxai.core.binning import bin_of, equal_bins, resolving_bins
+from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.metrics.binning import bin_of
-from hepxai.metrics.reductions import in_focus, is_directed, labels_of, pairs_of, reduced, whole_pairs
-from hepxai.metrics.steps import at_step, pt_rank
-from hepxai.plots.style import colours
 
 Groups = Mapping[tuple[int, ...], Attribution]
 
@@ -42,17 +48,17 @@ class Means:
 
     axes: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
-    value: NDArray[np.float64]
-    error: NDArray[np.float64]
-    events: NDArray[np.int64]
-    entries: NDArray[np.int64]
+    value: Array
+    error: Array
+    events: IntArray
+    entries: IntArray
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per group: its names, value, error, events, entries."""
-        kept = ("value", "error", "events", "entries")
+        columns = ("value", "error", "events", "entries")
         return [
             {a: names[i] for a, names, i in zip(self.axes, self.labels, at, strict=True)}
-            | {k: getattr(self, k)[at].item() for k in kept}
+            | {k: getattr(self, k)[at].item() for k in columns}
             for at in np.ndindex(*self.value.shape)
         ]
 
@@ -60,6 +66,11 @@ class Means:
         """Value and error of one group, by the names along all axes."""
         where = tuple(labels.index(names[axis]) for axis, labels in zip(self.axes, self.labels, strict=True))
         return float(self.value[where]), float(self.error[where])
+
+    @property
+    def largest(self) -> float:
+        """Largest magnitude of a mean; 0 where all groups are empty."""
+        return float(np.nanmax(np.abs(self.value), initial=0.0)) if np.isfinite(self.value).any() else 0.0
 
 
 RANKS = (1, 2, 4, 8, 16, 32)
@@ -84,8 +95,8 @@ def particle_groups(events: Events) -> tuple[tuple[str, ...], IntArray]:
 def type_means(attribution: Attribution) -> Means:
     """Mean per particle of each of the `particle_groups` ``[class, particle, ...]``; regular axes stay."""
     names, group = particle_groups(attribution.events)
-    own = group if attribution.pairs is None else group[attribution.pairs.src]
-    parts: Groups = {(i,): attribution.keep(own == i) for i in range(len(names))}
+    group = group if attribution.pairs is None else group[attribution.pairs.src]
+    parts: Groups = {(i,): attribution.keep(group == i) for i in range(len(names))}
     return _stack(attribution, ("particle",), (names,), parts)
 
 
@@ -133,7 +144,7 @@ def focus_means(attribution: Attribution, focus: tuple[str, str]) -> Means:
     return _stack(whole, ("pairs",), ((pair_name(focus), "other pairs")[: len(parts)],), parts)
 
 
-def profile(attribution: Attribution, observer: NDArray[np.float64], edges: NDArray[np.float64]) -> Means:
+def bin_means(attribution: Attribution, observer: Array, edges: Array) -> Means:
     """Mean in bins of an event-level quantity ``[class, bin]``.
 
     Parameters
@@ -151,6 +162,43 @@ def profile(attribution: Attribution, observer: NDArray[np.float64], edges: NDAr
     return _stack(attribution, ("bin",), (names,), parts)
 
 
+@dataclass(frozen=True)
+class PairProfile:
+    """Mean over pairs of two types in bins of an observer.
+
+    Attributes
+    ----------
+    means : Means
+        ``[class, bin]``.
+    edges : ndarray, shape [B+1]
+    middle : ndarray, shape [B]
+        Median of the observer in each bin: the place of its point.
+    """
+
+    means: Means
+    edges: Array
+    middle: Array
+
+
+def pair_profile(
+    attribution: Attribution, focus: tuple[str, str], observer: str, bins: int | None = None
+) -> PairProfile:
+    """Mean over the pairs in focus in bins of an observer.
+
+    The bins resolve the narrowest class; given a number, they hold about equally many events with a pair.
+    """
+    chosen = attribution.select(pair=focus)
+    values = np.asarray(chosen.events.observers[observer], dtype=np.float64)
+    used = (np.diff(chosen.offsets) > 0) & np.isfinite(values)
+    inside, label = values[used], chosen.events.label[used]
+    by_class = [inside[label == c] for c in range(len(chosen.events.schema.classes))]
+    edges = resolving_bins(by_class) if bins is None else equal_bins(inside, bins)
+    position = bin_of(inside, edges)
+    by_bin = [inside[position == b] for b in range(len(edges) - 1)]
+    middle = np.array([np.median(v) if len(v) else np.nan for v in by_bin])
+    return PairProfile(bin_means(chosen, values, edges), edges, middle)
+
+
 def _stack(
     attribution: Attribution, axes: Iterable[str], labels: Iterable[tuple[str, ...]], parts: Groups
 ) -> Means:
@@ -165,88 +213,12 @@ def _stack(
             continue
         sizes = np.diff(part.offsets)
         for c in range(len(classes)):
-            own = part.events.label == c
-            mean = part.population(own)
+            rows = part.events.label == c
+            mean = part.population(rows)
             at = (c, *group)
             value[at], error[at] = mean.value, mean.error
-            events[at], entries[at] = np.count_nonzero(sizes[own]), sizes[own].sum()
+            events[at], entries[at] = np.count_nonzero(sizes[rows]), sizes[rows].sum()
     regular_labels = tuple(labels_of(attribution, a) for a in attribution.axes[1:])
     return Means(
         ("class", *axes, *attribution.axes[1:]), names + regular_labels, value, error, events, entries
     )
-
-
-# --- maps with several axes ------------------------------------------------------------------
-
-
-def layers(attribution: Attribution) -> dict[str, Attribution]:
-    """One number per particle or pair for each layer, heads averaged; "" where there is only one."""
-    names = labels_of(attribution, "layer") if "layer" in attribution.axes else ()
-    if len(names) < 2:
-        return {"": reduced(attribution)}
-    return {name: reduced(attribution, layer=name) for name in names}
-
-
-# --- attention -------------------------------------------------------------------------------
-
-
-def sums_to_one(attribution: Attribution) -> bool:
-    """Whether what each particle receives is non-negative and adds up to one, as attention does."""
-    if attribution.axes[0] != "pair" or len(attribution.values) == 0 or (attribution.values < 0).any():
-        return False
-    flat = attribution.values.reshape(len(attribution.values), -1).mean(axis=1)
-    receiver = pairs_of(attribution).dst
-    total = np.bincount(receiver, weights=flat)[np.unique(receiver)]
-    return bool(np.allclose(total, 1.0, atol=1e-3))
-
-
-def relative_to_uniform(attribution: Attribution) -> Attribution:
-    """Attention times the number of senders that its receiver has.
-
-    A particle that looked at all ``n - 1`` others alike would give each ``1 / (n - 1)``, so attention
-    itself falls with multiplicity. Times ``n - 1`` (the number of neighbours, for a sparse layer) uniform
-    attention is 1 in every event, and the mean over all pairs of an event is exactly 1: events of
-    different multiplicity compare. Call it before any selection of pairs.
-    """
-    receiver = pairs_of(attribution).dst
-    senders = np.bincount(receiver, minlength=attribution.events.n_particles)[receiver]
-    column = (slice(None),) + (None,) * (attribution.values.ndim - 1)
-    return attribution.replace(
-        values=attribution.values * senders[column],
-        settings=dict(attribution.settings) | {"relative_to": "uniform attention"},
-    )
-
-
-def is_relative(attribution: Attribution) -> bool:
-    """Whether the values are attention relative to uniform."""
-    return attribution.settings.get("relative_to") == "uniform attention"
-
-
-def reference_value(attribution: Attribution) -> float:
-    """Value that says nothing: 1 for relative attention, else 0."""
-    return 1.0 if is_relative(attribution) else 0.0
-
-
-def scale_of(attribution: Attribution, values: NDArray[np.floating]) -> tuple[Colormap, Normalize]:
-    """Colours for some values of a map, around the value that says nothing; plain attention has none."""
-    one_sided = attribution.method.endswith("attention") and not is_relative(attribution)
-    return colours(values, centre=None if one_sided else reference_value(attribution))
-
-
-def quantity(attribution: Attribution) -> str:
-    """Axis label of the values, with their unit."""
-    if is_relative(attribution):
-        return "attention × (n − 1)"
-    if attribution.method.endswith("attention"):
-        return "attention"
-    if not is_directed(attribution):
-        return f"interaction of the pair for {attribution.target} [logit]"
-    return f"attribution to {attribution.target} [{attribution.settings.get('unit', 'logit')}]"
-
-
-# --- pairs in focus --------------------------------------------------------------------------
-
-
-def pair_name(focus: tuple[str, str]) -> str:
-    """``muon–muon pairs``."""
-    return f"{focus[0]}–{focus[1]} pairs"

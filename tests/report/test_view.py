@@ -7,27 +7,18 @@ import json
 import numpy as np
 import pytest
 
-from hepxai.attribution import Attribution
 from hepxai.core.estimate import Estimate, OutOfRangeWarning, as_json
 from hepxai.core.files import read_tensors
 from hepxai.models.card import ModelCard
-from hepxai.report.run_content import _doubts, _outside, _warnings, best_epoch
+from hepxai.report.view import best_epoch, doubts_about, out_of_range
 from hepxai.training import fit
-
-
-def test_concerns_of_results_are_listed_by_method(toy):
-    events = toy(3)
-    fine = Attribution(np.zeros(events.n_particles), ("particle",), events, "node_ig", "signal")
-    bad = fine.replace(concerns=("values do not add up", "and more"))
-    listed = _warnings({"node_ig": fine, "edge_ig": bad})
-    assert listed == ["edge_ig: values do not add up.", "edge_ig: and more."]
 
 
 def test_overtraining_is_shown_with_both_errors():
     def auc(value, error):
         return {"auc": {"value": value, "error": error}}
 
-    (found,) = _doubts({"train": auc(0.882, 0.0045), "test": auc(0.786, 0.015)})
+    (found,) = doubts_about({"train": auc(0.882, 0.0045), "test": auc(0.786, 0.015)})
     assert "0.8820 ± 0.0045" in found
     assert "0.786 ± 0.015" in found
 
@@ -63,7 +54,7 @@ def test_figures_out_of_range_are_said() -> None:
     with pytest.warns(OutOfRangeWarning):
         bounded = {name: e.bounded(name) for name, e in figures.items()}
     fine = {"auc": Estimate(np.asarray(1.0), np.asarray(0.0), 40.0).bounded("AUC")}
-    (said,) = _outside({"train": as_json(fine), "test": as_json(bounded)})
-    assert said.startswith(
+    (warning,) = out_of_range({"train": as_json(fine), "test": as_json(bounded)})
+    assert warning.startswith(
         "test auc is 1.8 ± 3.3, which cannot be: weights of both signs leave only 0.09 eff"
     )

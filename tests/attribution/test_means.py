@@ -1,29 +1,28 @@
-"""The numbers behind the figures."""
+"""Means over groups, reductions and relative attention."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from toy_maps import make_attention, make_map
 
 from hepxai.attribution import Attribution, Pairs
-from hepxai.metrics.binning import bin_of, equal_bins, resolving_bins
-from hepxai.metrics.reductions import in_focus, reduced
-from hepxai.plots.means import (
-    focus_means,
+from hepxai.attribution.means import bin_means, focus_means, pair_means, type_means
+from hepxai.attribution.reductions import (
+    in_focus,
     layers,
-    pair_means,
-    profile,
     quantity,
+    reduced,
     reference_value,
     relative_to_uniform,
-    scale_of,
     sums_to_one,
-    type_means,
 )
+from hepxai.core.binning import equal_bins
+from hepxai.plots.matrices import scale_of
 
 
-def test_pair_means_are_selected_populations(toy, pair_map):
-    found = pair_map(toy(60))
+def test_pair_means_are_selected_populations(toy):
+    found = make_map(toy(60))
     means = pair_means(found)
     for row in means.rows():
         own = found.events.label == found.events.schema.classes.index(row["class"])
@@ -49,47 +48,47 @@ def test_type_means_keep_features(toy):
     )
 
 
-def test_focus_and_the_rest_are_everything(toy, pair_map):
-    found = pair_map(toy(40))
+def test_focus_and_the_rest_are_everything(toy):
+    found = make_map(toy(40))
     means = focus_means(found, ("jet", "muon"))
     assert means.entries.sum() == len(found.values)
     slow = found.select(pair=("muon", "jet")).population(found.events.label == 1)
     assert means.at(**{"class": "signal", "pairs": "jet–muon pairs"}) == (slow.value, slow.error)
 
 
-def test_relative_attention_is_one_on_average_in_every_event(toy, pair_map, attention):
-    found = attention(toy(40, smallest=2))
+def test_relative_attention_is_one_on_average_in_every_event(toy):
+    found = make_attention(toy(40, smallest=2))
     assert sums_to_one(found)
     relative = reduced(relative_to_uniform(found))
     np.testing.assert_allclose(relative.mean("pair").values, 1.0)
     assert quantity(relative) == "attention × (n − 1)"
-    assert not sums_to_one(pair_map(toy(10)))
+    assert not sums_to_one(make_map(toy(10)))
 
 
-def test_colours_are_centred_on_what_says_nothing(toy, pair_map, attention):
-    found = attention(toy(10, smallest=3))
+def test_colours_are_centred_on_what_says_nothing(toy):
+    found = make_attention(toy(10, smallest=3))
     relative = reduced(relative_to_uniform(found))
-    assert (reference_value(relative), reference_value(found), reference_value(pair_map(toy(3)))) == (1, 0, 0)
+    assert (reference_value(relative), reference_value(found), reference_value(make_map(toy(3)))) == (1, 0, 0)
     values = np.array([0.4, 1.2])
     _, norm = scale_of(relative, values)
     assert (norm.vmin, norm.vcenter, norm.vmax) == pytest.approx((0.4, 1, 1.6))
     assert norm(1.0) == 0.5
     _, far = scale_of(relative, np.array([0.1, 5.0]))
     assert (far.vmin, far.vcenter, far.vmax) == (0, 1, 5)  # attention is never below 0
-    _, signed = scale_of(pair_map(toy(3)), np.array([0.2, 0.5]))
+    _, signed = scale_of(make_map(toy(3)), np.array([0.2, 0.5]))
     assert (signed.vmin, signed.vcenter, signed.vmax) == (-0.5, 0, 0.5)  # also where no value is negative
     assert not hasattr(scale_of(found, values)[1], "vcenter")
 
 
-def test_relative_attention_counts_the_neighbours_of_a_sparse_layer(toy, attention):
+def test_relative_attention_counts_the_neighbours_of_a_sparse_layer(toy):
     events = toy(1, smallest=4, largest=4)
     pairs = Pairs(np.array([1, 2, 3]), np.array([0, 0, 1]), np.array([0, 3]))
     found = Attribution(np.array([0.5, 0.5, 1.0]), ("pair",), events, "attention", "signal", pairs=pairs)
     np.testing.assert_allclose(relative_to_uniform(found).values, 1.0)
 
 
-def test_single_averages_heads_and_asks_for_a_layer(toy, pair_map):
-    found = pair_map(toy(10), heads=3)
+def test_single_averages_heads_and_asks_for_a_layer(toy):
+    found = make_map(toy(10), heads=3)
     np.testing.assert_allclose(reduced(found).values, found.values.mean(axis=(1, 2)))
     np.testing.assert_allclose(reduced(found, head="head 2").values, found.values[:, 0, 1])
     two = found.replace(values=np.concatenate([found.values, -found.values], axis=1))
@@ -99,50 +98,17 @@ def test_single_averages_heads_and_asks_for_a_layer(toy, pair_map):
     np.testing.assert_allclose(reduced(two, layer="layer 2").values, -found.values.mean(axis=(1, 2)))
 
 
-def test_profile_leaves_nan_out(toy, pair_map):
-    found = pair_map(toy(40))
+def test_profile_leaves_nan_out(toy):
+    found = make_map(toy(40))
     observer = found.events.observers["mass_mumu"].copy()
     observer[::4] = np.nan
     edges = equal_bins(observer, 4)
-    means = profile(found, observer, edges)
+    means = bin_means(found, observer, edges)
     inside = (observer >= edges[1]) & (observer < edges[2]) & (found.events.label == 0)
     slow = found.population(inside)
     assert (means.value[0, 1], means.error[0, 1]) == (slow.value, slow.error)
     known = np.isin(np.repeat(np.arange(40), np.diff(found.offsets)), np.flatnonzero(np.isfinite(observer)))
     assert means.entries.sum() == known.sum()
-
-
-def test_bins_include_the_last_edge_and_nothing_beyond():
-    edges = np.array([0.0, 1.0, 2.0])
-    np.testing.assert_array_equal(
-        bin_of(np.array([-0.1, 0, 1, 2, 2.1, np.nan]), edges), [-1, 0, 1, 1, -1, -1]
-    )
-    assert len(equal_bins(np.array([3.0, 3.0]), 5)) == 2
-    assert len(equal_bins(np.array([np.nan]), 5)) == 2
-
-
-@pytest.mark.parametrize("width", [0.5, 5.0])
-def test_bins_resolve_a_narrow_peak(width):
-    """Several bins inside the resonance, all bins filled, and every event in one."""
-    rng = np.random.default_rng(0)
-    background, peak = rng.exponential(60, 2000) + 20, rng.normal(90, width, 500)
-    edges = resolving_bins([background, peak, np.array([np.nan])])
-    assert (np.diff(edges) > 0).all()
-    everything = np.concatenate([background, peak])
-    assert (edges[0], edges[-1]) == (everything.min(), everything.max())
-    inside = (edges > 90 - 3 * width) & (edges < 90 + 3 * width)
-    assert inside.sum() >= 2
-    counts = np.stack([np.histogram(v, edges)[0] for v in (background, peak)])
-    assert (counts.max(axis=0) >= 20).all()
-    assert len(edges) < 60
-
-
-@pytest.mark.parametrize("sample", [[], [3.0], [3.0, 3.0, 3.0], [1.0, 2.0], list(range(9))])
-def test_few_values_have_bins_too(sample):
-    edges = resolving_bins([np.array(sample), np.array([np.nan])])
-    assert len(edges) > 1
-    assert (np.diff(edges) > 0).all()
-    assert (bin_of(np.array(sample), edges) >= 0).all() or not len(sample)
 
 
 def test_maps_over_particles_have_no_pairs(toy):
@@ -152,7 +118,7 @@ def test_maps_over_particles_have_no_pairs(toy):
         in_focus(found, ("muon", "muon"))
 
 
-def test_empty_population(toy, pair_map):
-    found = pair_map(toy(0))
+def test_empty_population(toy):
+    found = make_map(toy(0))
     assert np.isnan(pair_means(found).value).all()
     assert (focus_means(found, ("muon", "muon")).events == 0).all()

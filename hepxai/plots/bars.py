@@ -1,4 +1,4 @@
-"""Figures of the methods for tables: rankings of columns and neurons, groups of columns, agreement."""
+"""Horizontal bars with errors: particle types, rankings of columns and neurons; and the tree of columns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.formatting import common_power, scaled, short_method
-from hepxai.metrics.agreement import AgreementMatrix
-from hepxai.metrics.columns import Ranking, ranking_agreement
+from hepxai.attribution.means import type_means
+from hepxai.attribution.reductions import quantity, reduced, short_name
+from hepxai.core.estimate import Array
+from hepxai.core.formatting import common_power, scaled
+from hepxai.metrics.columns import Ranking
 from hepxai.metrics.importance import correlation_tree
-from hepxai.plots.agreement import method_agreement
-from hepxai.plots.means import quantity
 from hepxai.plots.style import (
     CLASS_COLOURS,
     GREY,
@@ -25,11 +25,35 @@ from hepxai.plots.style import (
     class_look,
     escape_label,
     legend_above,
+    short,
     styled,
     wrapped,
 )
 
-Array = NDArray[np.float64]
+
+@styled
+def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
+    """Mean attribution per particle of each type, class by class, with statistical errors.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        With a "particle" axis; features are summed, other axes averaged.
+    """
+    means = type_means(reduced(attribution))
+    classes, types = means.labels
+    ax = axes_or_new(ax, (7.0, 1.6 + 0.75 * len(types)))
+    power, number = common_power(means.largest), len(classes)
+    for c, name in reversed(list(enumerate(classes))):
+        y = np.arange(len(types))[::-1] + (c - 0.5 * (number - 1)) * 0.7 / number
+        _bar(
+            ax, y, means.value[c] * 10.0**-power, means.error[c] * 10.0**-power, c, 0.6 / number, short(name)
+        )
+    name_rows(ax, [short(t) for t in types])
+    ax.set(xlabel=wrapped(scaled(f"mean {quantity(attribution)} per particle", power)))
+    legend_above(ax)
+    add_footnote(ax, attribution.caveat)
+    return ax
 
 
 # --- rankings ------------------------------------------------------------------------------------------
@@ -53,9 +77,11 @@ def importance_bars(rankings: Mapping[str, Ranking], *, top: int = 15, ax: Axes 
     order = np.argsort(-np.nanmean(value, axis=0), kind="stable")[:top]
     ax = axes_or_new(ax, (7.6, 1.6 + (0.34 + 0.1 * len(rankings)) * len(order)))
     power = common_power(float(np.nanmax(np.abs(value), initial=0.0)))
-    for m, method in enumerate(rankings):
-        y = np.arange(len(order))[::-1] + (0.5 * (len(rankings) - 1) - m) * 0.76 / len(rankings)
-        _bar(ax, y, value[m, order] * 10.0**-power, error[m, order] * 10.0**-power, m, len(rankings), method)
+    number = len(rankings)
+    for m, (method, ranking) in enumerate(rankings.items()):
+        y = np.arange(len(order))[::-1] + (0.5 * (number - 1) - m) * 0.76 / number
+        sizes = value[m, order] * 10.0**-power, error[m, order] * 10.0**-power
+        _bar(ax, y, *sizes, m, 0.66 / number, short_name(ranking, method))
     what = "importance, relative to the largest" if several else next(iter(rankings.values())).what
     ax.set(xlabel=wrapped(scaled(what, power)))
     name_rows(ax, [names[i] for i in order])
@@ -80,14 +106,13 @@ def _side_by_side(
 
 
 def _bar(
-    ax: Axes, y: NDArray[Any], value: NDArray[Any], error: NDArray[Any], m: int, n: int, label: str
+    ax: Axes, y: NDArray[np.floating], value: Array, error: Array, index: int, height: float, label: str
 ) -> None:
-    look, known = class_look(m), np.isfinite(value)
-    ax.barh(y[known], value[known], height=0.66 / n, color=look["color"], alpha=0.3, lw=0)
-    xerr = np.nan_to_num(error[known])
-    ax.errorbar(
-        value[known], y[known], xerr=xerr, ls="", ms=6, label=escape_label(short_method(label)), **look
-    )
+    """Bars of one method or class, with a point and an error at their end."""
+    look, finite = class_look(index), np.isfinite(value)
+    y, value, error = y[finite], value[finite], np.nan_to_num(error[finite])
+    ax.barh(y, value, height=height, color=look["color"], alpha=0.3, lw=0)
+    ax.errorbar(value, y, xerr=error, ls="", ms=6, label=escape_label(label), **look)
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -127,24 +152,24 @@ def neuron_bars(
     power = common_power(float(np.abs(mean.value[shown]).max(initial=0.0)))
     value, error = mean.value[shown] * 10.0**-power, mean.error[shown] * 10.0**-power
     layers = [n.rpartition(":")[0] for n in names]
-    y, own = np.arange(len(shown))[::-1].astype(np.float64), np.array([layers[i] for i in shown])
+    y, layer_of = np.arange(len(shown))[::-1].astype(np.float64), np.array([layers[i] for i in shown])
     for k, layer in enumerate(dict.fromkeys(layers)):
-        at = own == layer
-        _bar(ax, y[at], value[at], error[at], k, 1, f"layer {layer}")
+        at = layer_of == layer
+        _bar(ax, y[at], value[at], error[at], k, 0.66, f"layer {layer}")
     name_rows(ax, [str(names[i]) for i in shown])
     if len(shown) < len(order):
         ax.axhline(top - 0.5, color=INK, lw=1, ls=":")
         between = f"{len(order) - len(shown)} neurons between"
         place = ax.get_yaxis_transform()
         ax.text(0.99, top - 0.45, between, transform=place, ha="right", va="bottom", fontsize="x-small")
-    what = f"mean {attribution.method} for {quantity(attribution).removeprefix('attribution to ')}"
+    what = f"mean {short_name(attribution)} for {quantity(attribution).removeprefix('attribution to ')}"
     ax.set(xlabel=wrapped(scaled(what, power)), ylabel="neuron (layer:number)")
     legend_above(ax, columns=3)
     add_footnote(ax, attribution.caveat)
     return ax
 
 
-# --- groups of columns, agreement of methods -----------------------------------------------------------
+# --- groups of columns -----------------------------------------------------------
 
 
 @styled
@@ -155,7 +180,7 @@ def correlation_dendrogram(
     threshold: float = 0.7,
     ax: Axes | None = None,
 ) -> Axes:
-    """Columns that go together: hierarchical clustering by |rank correlation|, with the cut into groups.
+    """Tree of correlated columns: hierarchical clustering by |rank correlation|, with the cut into groups.
 
     Parameters
     ----------
@@ -172,15 +197,15 @@ def correlation_dendrogram(
     ax = axes_or_new(ax, (7.2, 1.8 + 0.32 * len(columns)))
     tree = correlation_tree(table)
     colour = _branch_colours(tree, len(columns), 1 - threshold)
-    found: dict[str, Any] = dendrogram(tree, no_plot=True, link_color_func=colour.__getitem__)
-    for distance, place, own in zip(found["dcoord"], found["icoord"], found["color_list"], strict=True):
-        ax.plot(1 - np.array(distance), place, color=own, lw=2)
+    drawing: dict[str, Any] = dendrogram(tree, no_plot=True, link_color_func=colour.__getitem__)
+    branches = zip(drawing["dcoord"], drawing["icoord"], drawing["color_list"], strict=True)
+    for distance, place, branch_colour in branches:
+        ax.plot(1 - np.array(distance), place, color=branch_colour, lw=2)
     ax.axvline(threshold, color=INK, lw=1, ls="--", label=f"groups are cut at {threshold:g}")
-    ax.set_yticks(
-        5.0 + 10.0 * np.arange(len(columns)), [escape_label(columns[i], 40) for i in found["leaves"]]
-    )
+    names = [escape_label(columns[i], 40) for i in drawing["leaves"]]
+    ax.set_yticks(5.0 + 10.0 * np.arange(len(columns)), names)
     ax.tick_params(axis="y", which="both", length=0)
-    ax.set(xlabel="mean |rank correlation| of what is joined", xlim=(-0.02, 1.02))
+    ax.set(xlabel="mean |rank correlation| of the joined columns", xlim=(-0.02, 1.02))
     ax.set_ylim(0, 10 * len(columns))
     legend_above(ax)
     return ax
@@ -188,32 +213,15 @@ def correlation_dendrogram(
 
 def _branch_colours(tree: Array, leaves: int, cut: float) -> dict[int, str]:
     """Colour of every junction: one for each group, grey for those that join groups."""
-    found: dict[int, str] = {}
+    colour: dict[int, str] = {}
     groups = 0
     for row in range(len(tree) - 1, -1, -1):
         node = leaves + row
         if tree[row, 2] > cut:
-            found[node] = GREY
-        elif node not in found:
-            found[node] = CLASS_COLOURS[(0, 1, 2, 3, 5)[groups % 5]]
+            colour[node] = GREY
+        elif node not in colour:
+            colour[node] = CLASS_COLOURS[(0, 1, 2, 3, 5)[groups % 5]]
             groups += 1
         if tree[row, 2] <= cut:
-            found |= {int(child): found[node] for child in tree[row, :2] if child >= leaves}
-    return found
-
-
-@styled
-def method_correlation(found: AgreementMatrix | Mapping[str, Ranking], *, ax: Axes | None = None) -> Axes:
-    """Rank correlation of the columns between methods, as a matrix with errors.
-
-    Parameters
-    ----------
-    found : AgreementMatrix or mapping
-        Rankings of each method, for a population; or what `hepxai.metrics.agreement.agreement_matrix` found
-        with `hepxai.metrics.columns.column_agreement`, per event.
-    """
-    if isinstance(found, AgreementMatrix):
-        return method_agreement(found, title="rank correlation of columns", ax=ax)
-    return method_agreement(
-        ranking_agreement(found), title="rank correlation of columns, for the population", ax=ax
-    )
+            colour |= {int(child): colour[node] for child in tree[row, :2] if child >= leaves}
+    return colour

@@ -1,0 +1,232 @@
+"""A run as its report reads it: results loaded once, and warnings drawn from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hepxai.attribution import Attribution
+from hepxai.core.estimate import ROUNDING, Array, cancellation
+from hepxai.core.formatting import measured, real
+from hepxai.core.jagged import IntArray
+from hepxai.events import SPLITS, Events
+from hepxai.plots.training import time_name
+from hepxai.run import Run
+from hepxai.training import History, validation_loss
+
+Number = Mapping[str, float | None]
+Figures = Mapping[str, Number]
+"""Figure of merit → ``{"value", "error"}``, with "low" and "high" for rates; JSON's null is None."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Results of a run, each loaded or worked out once.
+
+    Attributes
+    ----------
+    run : Run
+    """
+
+    run: Run
+
+    def __post_init__(self) -> None:
+        columns = {"scores": self.scores} | {f"predictions of {t}": v for t, v in self.predictions.items()}
+        for what, values in columns.items():
+            if bad := int(np.count_nonzero(~np.isfinite(values))):
+                raise ValueError(f"{bad} of {len(values)} {what} are NaN or infinite; no event is left out")
+
+    # --- results -----------------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """Heading of the page."""
+        return f"{self.run.dataset.name}: what makes the model say {' / '.join(self.run.model.outputs)}?"
+
+    @property
+    def about(self) -> list[str]:
+        """Descriptions of data and model in the cards."""
+        texts = (("Data", self.run.dataset.description), ("Model", self.run.card.description))
+        return [f"{what}: {' '.join(text.split())}" for what, text in texts if text.strip()]
+
+    @cached_property
+    def cards(self) -> dict[str, str]:
+        """Name and YAML text of the cards."""
+        return self.run.cards()
+
+    @property
+    def events(self) -> Events:
+        """The whole population."""
+        return self.run.events
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, the one that a positive score means first."""
+        return self.events.schema.classes[::-1]
+
+    @cached_property
+    def scores(self) -> Array:
+        """Logit of class 1 for every event, ``[E]``; of a regression its first output."""
+        return self.run.scores[:, 0]
+
+    @cached_property
+    def predictions(self) -> dict[str, Array]:
+        """Prediction of each target of a regression, ``[E]``; empty for a classifier."""
+        return self.run.predictions
+
+    @cached_property
+    def explained(self) -> dict[str, Attribution]:
+        """Attributions by method, or by ``METHOD_TARGET``; each carries the events that it explains."""
+        return self.run.explained()
+
+    @cached_property
+    def history(self) -> History:
+        """Figures of every epoch, or number of trees, of the training."""
+        return self.run.history()
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Figures]:
+        """``split → figure of merit → {value, error}``."""
+        return self.run.metrics()
+
+    # --- drawn from the results --------------------------------------------------------------
+
+    @property
+    def focus(self) -> tuple[str, str]:
+        """Particle types of the pair that the physics question is about."""
+        first, focus = self.events.schema.types[0], self.run.dataset.focus
+        return (first, first) if focus is None else focus.pair
+
+    @property
+    def observer(self) -> str | None:
+        """Name in ``events.observers``, for example of the mass of the pair in focus."""
+        return None if self.run.dataset.focus is None else self.run.dataset.focus.observer
+
+    @cached_property
+    def best_epoch(self) -> float | None:
+        """Epoch, or number of trees, that was kept, as the history counts."""
+        return best_epoch(self.history, self.run.card.training.monitor)
+
+    @cached_property
+    def calibrated_loss(self) -> float | None:
+        """Validation loss of the model after the calibration; None without one."""
+        training = self.run.card.training
+        calibrated = getattr(training, "calibrate", False) and not training.regression
+        return validation_loss(self.run.scores, self.events, training) if calibrated else None
+
+    @cached_property
+    def fidelity(self) -> Mapping[str, Figures]:
+        """``split → figure → {value, error}`` of the surrogate; empty without one."""
+        return next(filter(None, map(fidelity_of, self.explained.values())), {})
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Shown at the top: notes of the reading, doubts about the model, concerns about attributions."""
+        concerns = (c for key in self.explained for c in self.warnings_about(key))
+        doubts = (*out_of_range(self.metrics), *doubts_about(self.metrics))
+        return (*self.run.reading.notes, *doubts, *concerns)
+
+    def warnings_about(self, key: str) -> tuple[str, ...]:
+        """Concerns about one attribution, shown beside its products."""
+        return tuple(f"{key}: {concern}." for concern in self.explained[key].concerns)
+
+    def scores_of(self, events: Events) -> Array:
+        """Scores of part of the population, found by file and entry."""
+        return np.asarray(self.scores[self._rows(events)])
+
+    def predicted(self, target: str, events: Events) -> Array:
+        """Predictions of part of the population, found by file and entry."""
+        return np.asarray(self.predictions[target][self._rows(events)])
+
+    def _rows(self, events: Events) -> IntArray:
+        entries = int(self.events.entry.max(initial=0)) + 1
+        keys, wanted = (e.file * entries + e.entry for e in (self.events, events))
+        order = np.argsort(keys, kind="stable")
+        return np.asarray(order[np.searchsorted(keys[order], wanted)])
+
+
+def best_epoch(history: History, monitor: str) -> float | None:
+    """Epoch, or number of trees, that `hepxai.training.fit` keeps: the first of the best by the monitor."""
+    if not history:
+        return None
+    by_auc = monitor == "auc" and "valid_auc" in history[0]
+    figures = [real(row.get("valid_auc")) if by_auc else -real(row["valid_loss"]) for row in history]
+    return history[int(np.argmax(np.nan_to_num(figures, nan=-np.inf)))][time_name(history)]
+
+
+def fidelity_of(attribution: Attribution) -> dict[str, Figures]:
+    """Fidelity of a surrogate, by split, from the flat checks of its attribution; empty for any other."""
+    checks = attribution.checks
+    return {
+        split: {
+            name.removeprefix(f"{split}_"): {"value": value, "error": checks[f"{name}_error"]}
+            for name, value in checks.items()
+            if name.startswith(f"{split}_") and not name.endswith("_error")
+        }
+        for split in SPLITS
+        if f"{split}_agreement" in checks
+    }
+
+
+# --- warnings --------------------------------------------------------------------------------
+
+
+def out_of_range(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """Warnings of figures of merit outside of their range, hence of their interval."""
+    for split, row in metrics.items():
+        for name, figure in row.items():
+            value, low, high = (real(figure.get(k)) for k in ("value", "low", "high"))
+            if value < low - ROUNDING or value > high + ROUNDING:
+                yield (
+                    f"{split} {name.replace('_', ' ')} is {measured(value, figure['error'])}, which cannot "
+                    f"be: {cancellation(figure['n_eff'])}."
+                )
+
+
+def doubts_about(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """Doubts about explaining this model at all, beyond three standard errors."""
+    if not {"train", "test"} <= metrics.keys():
+        return
+    train, test = metrics["train"], metrics["test"]
+    if "auc" not in test:
+        for target in (n.removeprefix("gain_") for n in test if n.startswith("gain_")):
+            yield from _doubted_target(target, train, test)
+        return
+    (one, two), shown = (train["auc"], test["auc"]), _texts(train["auc"], test["auc"])
+    if one["value"] - two["value"] > 3 * math.hypot(one["error"], two["error"]):
+        yield _overtrained("AUC", shown)
+    if not abs(two["value"] - 0.5) > 3 * two["error"]:
+        yield (
+            f"The model does not separate the classes (test AUC {shown[1]}): explanations of it describe "
+            "noise."
+        )
+
+
+def _doubted_target(
+    target: str, train: Mapping[str, Mapping[str, Any]], test: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    (one, two), gain = (train[f"mae_{target}"], test[f"mae_{target}"]), test[f"gain_{target}"]
+    shown = _texts(one, two, gain)
+    if two["value"] - one["value"] > 3 * math.hypot(one["error"], two["error"]):
+        yield _overtrained(f"mean |error| of {target}", shown)
+    if not gain["value"] > 3 * gain["error"]:
+        yield (
+            f"The model knows {target} hardly better than a constant (mean |error| on the test events "
+            f"{shown[1]}, smaller by {shown[2]}): explanations of {target} describe noise."
+        )
+
+
+def _texts(*figures: Mapping[str, Any]) -> list[str]:
+    return [measured(f["value"], f["error"]) for f in figures]
+
+
+def _overtrained(what: str, shown: Sequence[str]) -> str:
+    return (
+        f"The model is overtrained: {what} {shown[0]} on the events it learned from, {shown[1]} on the test "
+        "events. Part of what it looks at is noise."
+    )
