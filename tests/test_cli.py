@@ -143,11 +143,11 @@ def test_stopped_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         result = typed(*words)
     assert result.exit_code == 130
     assert (
-        result.stderr.splitlines()[-1] == f"stopped; the same command goes on from what is finished in {out}"
+        result.stderr.splitlines()[-1] == f"stopped; the same command resumes from what is finished in {out}"
     )
     result = typed(*words)
     assert result.exit_code == 0, result.output
-    assert "training goes on from epoch 2 of 2" in result.stderr
+    assert "training resumes at epoch 2 of 2" in result.stderr
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == f"stopped; the same command goes on from what is finished in {out}"
+    assert errors.splitlines()[-1] == f"stopped; the same command resumes from what is finished in {out}"
     assert "Traceback" not in errors
 
 
@@ -187,14 +187,14 @@ def test_stopped_reports_and_looks_and_simulations(tmp_path: Path, monkeypatch: 
         130,
         "stopped; the same command writes the report from the start\n",
     )
-    monkeypatch.setattr("hepxai.cli.inspect_file", _stop)
+    monkeypatch.setattr("hepxai.datasets.inspect_file", _stop)
     result = typed("inspect", "x.root")
     assert (result.exit_code, result.stderr) == (130, "stopped\n")
     monkeypatch.setattr(hepxai.simulate, "simulate", _stop)
     result = typed("simulate", "charged_higgs", "-o", tmp_path)
     assert (result.exit_code, result.stderr) == (
         130,
-        f"stopped; the same command goes on from what is finished in {tmp_path}\n",
+        f"stopped; the same command resumes from what is finished in {tmp_path}\n",
     )
 
 

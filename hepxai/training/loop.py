@@ -48,7 +48,7 @@ def fit_network(
     if checkpoint is not None and checkpoint.exists():
         resume(state, checkpoint, key)
         if progress and not state.exhausted(training):
-            say(f"training goes on from epoch {state.epoch + 1} of {training.epochs}")
+            say(f"training resumes at epoch {state.epoch + 1} of {training.epochs}")
     with track("training", training.epochs, show=progress, done=state.epoch) as advance:
         while not state.exhausted(training):
             if after_epoch is not None and state.history:

@@ -169,7 +169,7 @@ def _begun(
     estimator = trees_of.restored(arrays.pop("estimator"), card, columns)
     state = _State(estimator, arrays, kept["history"], time.monotonic())
     if progress and not state.exhausted(card):
-        say(f"training goes on from tree {state.trees + 1} of {card.training.trees}")
+        say(f"training resumes at tree {state.trees + 1} of {card.training.trees}")
     return state
 
 
