@@ -1,4 +1,4 @@
-"""Hash of models, events and settings, to recognise a pass that resumes."""
+"""Hash of models, events and settings, to recognise an interrupted computation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hepxai.events import Events
 
 @runtime_checkable
 class HasModule(Protocol):
-    """A model that can be told from others by its parameters."""
+    """A model with a torch module, identified by its parameters."""
 
     @property
     def module(self) -> nn.Module:
@@ -31,7 +31,7 @@ def key_of(
     weight: NDArray[np.float64],
     settings: Mapping[str, Any],
 ) -> str:
-    """Hash of the parameters of models, of events with what is read of them, of weights and settings."""
+    """Hash of the parameters of models, of the content of events, of weights and settings."""
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
     for model in models:
         for value in model.module.state_dict().values():

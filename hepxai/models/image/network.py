@@ -1,4 +1,4 @@
-"""What the package's own models on detector images share."""
+"""Common part of the networks on detector images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hepxai.models.network import NetworkModel, constant, evaluating
 from hepxai.models.wrappers.image import same_image
 
 PIECE = 32
-"""Images that pass a network together where no gradient is needed: what caches hold."""
+"""Images in a chunk without gradients, so that their maps fit into caches."""
 
 
 def layout_of(schema: Schema) -> ImageLayout:
-    """Layout of the images that a model is to be trained on.
+    """Layout of the images of a training.
 
     Raises
     ------
@@ -39,7 +39,7 @@ class ImageNetworkModel(NetworkModel):
     inputs = Pixels
 
     def adapt(self, events: Events) -> None:
-        """Pixels need no scale."""
+        """Leave pixels unscaled."""
 
     def check(self, events: Events) -> None:
         """Refuse events whose images are not those of the training."""

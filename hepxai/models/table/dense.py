@@ -41,7 +41,7 @@ def _dense(inputs: int, width: int, activation: str) -> nn.Linear:
 
 @dataclass(frozen=True, repr=False)
 class DenseModel(NetworkModel):
-    """A dense network on the event-level table: gradients and hidden neurons can be asked of it."""
+    """A dense network on the event-level table, with gradients and hidden neurons."""
 
     network: nn.Sequential
     card: DenseCard
@@ -55,7 +55,7 @@ class DenseModel(NetworkModel):
         return cls(dense_network(card, len(schema.globals), size), card, schema)
 
     def adapt(self, events: Events) -> None:
-        """Take mean and spread of the columns."""
+        """Standardise the columns with their mean and spread."""
         self.network.get_submodule("standardise").fit(Rows.of(events).x)  # type: ignore[operator]
         warn_of_constants(events)
 
@@ -64,7 +64,7 @@ class DenseModel(NetworkModel):
         same_columns(self.schema, events.schema)
         finite_columns(events)
 
-    # --- what the table's explainers ask ------------------------------------------------------
+    # --- for explainers -----------------------------------------------------------------------
 
     @property
     def _table(self) -> TableModel:
