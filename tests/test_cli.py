@@ -23,6 +23,7 @@ from hepxai.cli import app
 from hepxai.core.formatting import measured
 from hepxai.explainers import EXPLAINERS
 
+TRAIN = ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT")
 SMALL = ["-s", "model.training.epochs=1", "-s", "model.convolutions.0.width=8"]
 
 
@@ -107,7 +108,7 @@ def test_run_then_explain_then_report(tmp_path: Path) -> None:
 
 
 def test_train_prints_a_table_of_figures_with_errors(tmp_path: Path) -> None:
-    words = ("train", "charged_higgs", "transformer_edgeconv", "-o", tmp_path / "run", *SMALL)
+    words = (*TRAIN[:-1], tmp_path / "run", *SMALL)
     result = CliRunner(env={"COLUMNS": "30", "NO_COLOR": "1", "TERM": "dumb"}).invoke(app, [*map(str, words)])
     assert result.exit_code == 0, result.output
     header, *rows = (
@@ -127,16 +128,7 @@ def _stop(*_: object, **__: object) -> None:
 
 def test_stopped_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
-    words = (
-        "train",
-        "charged_higgs",
-        "transformer_edgeconv",
-        "-o",
-        out,
-        *SMALL,
-        "-s",
-        "model.training.epochs=2",
-    )
+    words = (*TRAIN[:-1], out, *SMALL, "-s", "model.training.epochs=2")
     with monkeypatch.context() as stopped:
         save = hepxai.training.loop.save
         stopped.setattr(hepxai.training.loop, "save", lambda *a: (save(*a), _stop()))
@@ -154,15 +146,7 @@ def test_stopped_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_ctrl_c(tmp_path: Path) -> None:
     """As the terminal sends it."""
     out = tmp_path / "run"
-    words = [
-        "train",
-        "charged_higgs",
-        "transformer_edgeconv",
-        "-o",
-        str(out),
-        "-s",
-        "model.convolutions.0.width=8",
-    ]
+    words = [*TRAIN[:-1], str(out), "-s", "model.convolutions.0.width=8"]
     process = subprocess.Popen(
         [sys.executable, "-m", "hepxai", *words],
         stderr=subprocess.PIPE,
@@ -240,43 +224,35 @@ BAD = {
         "did you mean 'charged_higgs'",
     ),
     "unknown key": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "model.edge_dropot=0.1"),
+        (*TRAIN, "-s", "model.edge_dropot=0.1"),
         "did you mean 'edge_dropout'",
     ),
     "no such group": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "edge_dropout=0.1"),
+        (*TRAIN, "-s", "edge_dropout=0.1"),
         "expected dataset.KEY=VALUE or model.KEY=VALUE",
     ),
     "a key without its card": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "training.epochs=3"),
+        (*TRAIN, "-s", "training.epochs=3"),
         "(did you mean model.training.epochs=3?)",
     ),
     "a card misspelt": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "modle.training.epochs=3"),
+        (*TRAIN, "-s", "modle.training.epochs=3"),
         "(did you mean 'model'?)",
     ),
     "a key of a part": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "model.epochs=3"),
+        (*TRAIN, "-s", "model.epochs=3"),
         "epochs: unknown key (did you mean training.epochs?)",
     ),
     "a particle misspelt": (
-        (
-            "train",
-            "charged_higgs",
-            "transformer_edgeconv",
-            "-o",
-            "OUT",
-            "-s",
-            "dataset.particles.muons.max=2",
-        ),
+        (*TRAIN, "-s", "dataset.particles.muons.max=2"),
         "'particles.muons.max=2': particles.muons.branches: missing; add this key (did you mean 'muon'?)",
     ),
     "no number": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "model.training.epochs=three"),
+        (*TRAIN, "-s", "model.training.epochs=three"),
         "training.epochs: found 'three'; should be a valid integer",
     ),
     "wrong value": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "model.edge_dropout=2"),
+        (*TRAIN, "-s", "model.edge_dropout=2"),
         "edge_dropout",
     ),
     "no run": (("explain", "OUT"), "is no run folder"),

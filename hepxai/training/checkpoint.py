@@ -150,9 +150,9 @@ def resume(state: State, path: Path, key: str) -> None:
     state.history, state.best_epoch = stored["history"], stored["best_epoch"]
     state.best_figure = stored["best_figure"]
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in groups["adam"].items():
+    for name, moment in groups["adam"].items():
         number, _, rest = name.partition(".")
         # Adam keeps its step counter on the CPU.
-        moments.setdefault(int(number), {})[rest] = value.cpu() if rest == "step" else value
+        moments.setdefault(int(number), {})[rest] = moment.cpu() if rest == "step" else moment
     settings = state.optimiser.state_dict()["param_groups"]
     state.optimiser.load_state_dict({"state": moments, "param_groups": settings})

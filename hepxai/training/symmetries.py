@@ -30,8 +30,8 @@ def check_symmetries(features: Sequence[str], symmetries: Sequence[str]) -> None
         if "rotation" in symmetries and len(present) == 1:
             missing = next(f for f in pair if f not in present)
             raise ValueError(
-                f"training.symmetries: rotation needs {missing} beside {present[0]} among the features; add it "
-                "to the dataset card, or take rotation from the model card"
+                f"training.symmetries: rotation needs {missing} beside {present[0]} among the features; add "
+                "it to the dataset card, or take rotation from the model card"
             )
 
 

@@ -31,17 +31,8 @@ def test_help() -> None:
 def test_scan_then_again_then_report(sliced: Path, tmp_path: Path) -> None:
     out = tmp_path / "x"
     words = ("scan", sliced, "transformer_edgeconv", "-o", out, "--over", "edge_dropout=0.1,0.3", *QUICK)
-    words = (
-        *words,
-        "--seeds",
-        "2",
-        "--objective",
-        "valid_auc",
-        "--objective",
-        "pair_isolation:max",
-        "-n",
-        "50",
-    )
+    objectives = ("--objective", "valid_auc", "--objective", "pair_isolation:max")
+    words = (*words, "--seeds", "2", *objectives, "-n", "50")
     result = hepxai(*words)
     assert result.exit_code == 0, result.output
     assert "isolation of the muon–muon pair" in result.stdout
