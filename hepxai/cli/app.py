@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 console = Console()
 EXPECTED = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RuntimeError, ImportError)
-"""What the package raises about its input; with HEPXAI_TRACEBACK set the traceback is shown all the same."""
+"""Errors about input; with HEPXAI_TRACEBACK set, their traceback is shown."""
 
 
 def _version(asked: bool) -> None:

@@ -20,6 +20,7 @@ from hepxai.models.card import KINDS, ModelCard, NetworkCard, resolve
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.hooks import last_layer_of_chunks, last_linear
 from hepxai.models.losses import event_loss
+from hepxai.models.schemas import same_inputs
 from hepxai.models.storage import Arrays, load_model, save_model
 from hepxai.models.wrappers.modules import eager
 
@@ -50,22 +51,6 @@ def constant(network: nn.Module) -> Iterator[None]:
     finally:
         for parameter in free:
             parameter.requires_grad_(True)
-
-
-def same_inputs(mine: Schema, theirs: Schema) -> None:
-    """Refuse events whose particles differ in meaning from those of a model's training.
-
-    Raises
-    ------
-    ValueError
-        If features, pair features, particle types or units are not the same, in the same order.
-    """
-    for what in ("features", "pair_features", "types", "units"):
-        if getattr(mine, what) != getattr(theirs, what):
-            raise ValueError(
-                f"the model was trained on {what} {getattr(mine, what)}, these events have "
-                f"{getattr(theirs, what)}; read them with the data-set card of the training"
-            )
 
 
 class Inputs(Protocol):

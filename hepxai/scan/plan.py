@@ -77,12 +77,12 @@ class Plan:
         if sampler not in get_args(Sampler):
             raise ScanError(f"no sampler {sampler!r}; choose {', '.join(get_args(Sampler))}")
         points = _points(space, sampler, trials)
-        chosen = tuple(map(_objective, objectives))
-        names = [name for name, _ in chosen]
+        directed = tuple(map(_objective, objectives))
+        names = [name for name, _ in directed]
         for name in names:
             if names.count(name) > 1:
                 raise ScanError(f"objective {name} is given twice; give it once")
-        return Plan(space, seeds, sampler, points, chosen, explain, prune, sampler_seed)  # type: ignore[arg-type]
+        return Plan(space, seeds, sampler, points, directed, explain, prune, sampler_seed)  # type: ignore[arg-type]
 
     def check(self, folder: Path) -> None:
         """Validate the cards in ``folder`` with every point of a grid, otherwise with every value by itself.

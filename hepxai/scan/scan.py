@@ -159,7 +159,7 @@ class Scan:
         Raises
         ------
         ScanError
-            If a worker died, or an objective cannot be worked out. The same call resumes from there.
+            If a worker died, or an objective cannot be computed. The same call resumes from there.
         """
         if workers < 1:
             raise ScanError(f"{workers} workers; at least 1 is needed")

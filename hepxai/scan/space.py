@@ -194,8 +194,8 @@ class Space:
 
     def grid(self) -> Iterator[Point]:
         """All points, the last axis fastest; every axis has choices."""
-        chosen = [a.stored for a in self.axes if isinstance(a, Choices)]
-        for values in itertools.product(*chosen):
+        choices = [a.stored for a in self.axes if isinstance(a, Choices)]
+        for values in itertools.product(*choices):
             yield dict(zip((a.key for a in self.axes), values, strict=True))
 
     def distributions(self) -> dict[str, BaseDistribution]:

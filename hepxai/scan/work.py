@@ -224,7 +224,7 @@ class Worker:
 
 def _cannot(objective: str, why: str) -> ScanError:
     return ScanError(
-        f"objective {objective} cannot be worked out for this model ({why}); choose another objective"
+        f"objective {objective} cannot be computed for this model ({why}); choose another objective"
     )
 
 

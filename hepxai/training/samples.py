@@ -47,16 +47,16 @@ class Sample:
         if training.regression and targets is None:
             targets = events.targets
         used = _used_rows(events, split, training, targets)
-        own = events[used]
-        _check_classes(own, split, needed=targets is None)
-        weight = loss_weights(own, training, balance=training.class_balance and targets is None)
-        target, label = _targets_and_labels(model, own, None if targets is None else targets[used])
+        part = events[used]
+        _check_classes(part, split, needed=targets is None)
+        weight = loss_weights(part, training, balance=training.class_balance and targets is None)
+        target, label = _targets_and_labels(model, part, None if targets is None else targets[used])
         return Sample(
-            model.inputs.of(own).to(device),
+            model.inputs.of(part).to(device),
             torch.as_tensor(target, device=device),
             torch.as_tensor(weight, dtype=torch.float32, device=device),
             label,
-            own.weight,
+            part.weight,
         )
 
 

@@ -52,12 +52,12 @@ def transformed(cloud: Cloud, features: Sequence[str], symmetries: Sequence[str]
     moved = (cloud.x.clone(), cloud.p4.clone())
     columns = (tuple(features), P4 if cloud.p4.shape[1] else ())
     for symmetry in symmetries:
-        drawn = torch.rand(len(cloud), device=cloud.x.device)[cloud.batch]
+        random = torch.rand(len(cloud), device=cloud.x.device)[cloud.batch]
         for values, names in zip(moved, columns, strict=True):
             if symmetry == "rotation":
-                _rotate(values, names, 2 * math.pi * drawn)
+                _rotate(values, names, 2 * math.pi * random)
             else:
-                _flip(values, [n for n in ODD[symmetry] if n in names], names, drawn < 0.5)
+                _flip(values, [n for n in ODD[symmetry] if n in names], names, random < 0.5)
     return Cloud(*moved, cloud.ptr)
 
 
@@ -73,7 +73,7 @@ def _rotate(values: Tensor, names: Sequence[str], angle: Tensor) -> None:
         values[:, i] = torch.remainder(values[:, i] + angle + math.pi, 2 * math.pi) - math.pi
 
 
-def _flip(values: Tensor, odd: Sequence[str], names: Sequence[str], chosen: Tensor) -> None:
+def _flip(values: Tensor, odd: Sequence[str], names: Sequence[str], flipped: Tensor) -> None:
     for name in odd:
         i = names.index(name)
-        values[:, i] = torch.where(chosen, -values[:, i], values[:, i])
+        values[:, i] = torch.where(flipped, -values[:, i], values[:, i])

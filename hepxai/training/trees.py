@@ -17,10 +17,11 @@ from threadpoolctl import threadpool_limits
 from hepxai.core.files import read_tensors, write_tensors
 from hepxai.events import Events
 from hepxai.models.card import BoostedTreesCard
+from hepxai.models.schemas import need_columns
 from hepxai.models.table import boosted_trees as trees_of
 from hepxai.models.table.boosted_trees import BoostedTreesModel
 from hepxai.models.table.rows import finite_columns, warn_of_constants
-from hepxai.models.wrappers.table import SklearnModel, need_columns
+from hepxai.models.wrappers.table import SklearnModel
 from hepxai.training.checkpoint import CHECKPOINT, fingerprint, refuse_another_training
 from hepxai.training.history import (
     History,

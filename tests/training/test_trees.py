@@ -244,7 +244,7 @@ def test_checkpoints_are_not_written_all_the_time(
     events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
-    monkeypatch.setattr(hepxai.training.trees, "_save", lambda state, *_: written.append(state.trees))
+    monkeypatch.setattr(hepxai.training.trees, "_save", lambda state, *_: written.append(state.length))
     fit(make_card(), events, folder=tmp_path)
     assert written == [12]
     monkeypatch.setattr(hepxai.training.trees, "SECONDS", 0)

@@ -226,8 +226,8 @@ class DynamicEdge(nn.Module):
     def _edge_messages(self, x: Tensor, near: Neighbours) -> Tensor:
         """MLP on every edge, ``[N, K, width]``; arbitrary for missing neighbours."""
         first, _, second = self.conv.nn
-        own, other = first.weight.chunk(2, dim=1)
-        receiver, sender = F.linear(x, own - other, first.bias), F.linear(x, other)
+        self_part, other = first.weight.chunk(2, dim=1)
+        receiver, sender = F.linear(x, self_part - other, first.bias), F.linear(x, other)
         return second(F.relu(receiver[:, None] + sender[near.index.clamp(min=0)]))
 
     def _aggregate(self, x: Tensor, near: Neighbours) -> Tensor:

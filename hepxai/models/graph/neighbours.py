@@ -102,8 +102,8 @@ class _EdgeMean(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, second: Tensor, shift: Tensor, near: Neighbours
     ) -> Tensor:
-        own, other = weight.chunk(2, dim=1)
-        receive = own - other
+        self_part, other = weight.chunk(2, dim=1)
+        receive = self_part - other
         receiver = torch.addmm(bias, x, receive.t())
         sender = receiver.new_empty(receiver.shape[0] + 1, receiver.shape[1])
         torch.mm(x, other.t(), out=sender[:-1])
@@ -122,8 +122,8 @@ class _EdgeMean(torch.autograd.Function):
     ) -> Tensor:
         """Directional derivative."""
         at, receive, other, outer, hidden, mean = ctx.saved_tensors
-        own, others = weight.chunk(2, dim=1)
-        receiver = torch.addmm(bias, x, receive.t()).addmm_(at, (own - others).t())
+        self_part, others = weight.chunk(2, dim=1)
+        receiver = torch.addmm(bias, x, receive.t()).addmm_(at, (self_part - others).t())
         sender = F.pad((x @ other.t()).addmm_(at, others.t()), (0, 0, 0, 1))
         moved = (sender[ctx.near.sender].view_as(hidden) + receiver) * (hidden > 0)
         moved_mean = moved.sum(0).div_(ctx.near.divisor)

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from hepxai.events import Events, Schema
 from hepxai.models.hooks import last_linear
 from hepxai.models.image.cards import ConvolutionalCard
-from hepxai.models.image.network import ImageNetworkModel, layout_of
+from hepxai.models.image.network import ImageNetworkModel
 from hepxai.models.image.pixels import Pixels
 from hepxai.models.image.skip_empty_columns import column_mean
 from hepxai.models.network import constant, output_names
 from hepxai.models.scaling import dense_layers
+from hepxai.models.schemas import layout_of
 
 SAMPLE = 256
 """Training images that determine the scale of the first weights."""

@@ -9,27 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepxai.events import Events, Schema
-from hepxai.events.images import ImageLayout
+from hepxai.events import Events
 from hepxai.models.image.pixels import Pixels
 from hepxai.models.network import NetworkModel, constant, evaluating
-from hepxai.models.wrappers.image import same_image
+from hepxai.models.schemas import layout_of, same_image
 
 PIECE = 32
 """Images in a chunk without gradients, so that their maps fit into caches."""
-
-
-def layout_of(schema: Schema) -> ImageLayout:
-    """Layout of the images of a training.
-
-    Raises
-    ------
-    ValueError
-        If the events have none.
-    """
-    if schema.image is None:
-        raise ValueError("the model reads images, the data-set card has none; say image: there")
-    return schema.image
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from hepxai.events import Schema
 from hepxai.models.image.cards import SoftTreeCard
-from hepxai.models.image.network import PIECE, ImageNetworkModel, layout_of
+from hepxai.models.image.network import PIECE, ImageNetworkModel
 from hepxai.models.network import constant, output_names
+from hepxai.models.schemas import layout_of
 
 
 class TreePass(NamedTuple):

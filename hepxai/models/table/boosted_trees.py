@@ -24,10 +24,11 @@ from sklearn.tree._tree import Tree
 from hepxai.events import Events, Schema
 from hepxai.models.card import BoostedTreesCard
 from hepxai.models.network import output_names
+from hepxai.models.schemas import same_columns
 from hepxai.models.storage import Arrays, bytes_as_array, save_model
 from hepxai.models.table.rows import finite_columns
 from hepxai.models.table.stored_trees import CraftedError, check_archive, refusing_crafted
-from hepxai.models.wrappers.table import SklearnModel, same_columns
+from hepxai.models.wrappers.table import SklearnModel
 
 ALGORITHMS = {
     "hist_gradient_boosting": HistGradientBoostingClassifier,

@@ -14,8 +14,9 @@ from hepxai.events import Events, Schema
 from hepxai.models.card import DenseCard
 from hepxai.models.network import NetworkModel, constant, output_names
 from hepxai.models.scaling import StandardiseColumns
+from hepxai.models.schemas import need_columns, same_columns
 from hepxai.models.table.rows import Rows, finite_columns, warn_of_constants
-from hepxai.models.wrappers.table import TableModel, need_columns, same_columns
+from hepxai.models.wrappers.table import TableModel
 
 
 def dense_network(card: DenseCard, inputs: int, outputs: int) -> nn.Sequential:

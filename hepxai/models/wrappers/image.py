@@ -15,7 +15,8 @@ from hepxai.events import Events, Schema
 from hepxai.events.images import LIT
 from hepxai.models.hooks import capture_activations, last_layer_of_chunks, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
-from hepxai.models.network import constant, evaluating, same_inputs
+from hepxai.models.network import constant, evaluating
+from hepxai.models.schemas import image_size, layout_of, same_image
 from hepxai.models.wrappers.modules import (
     as_logits,
     call_with_tensor,
@@ -29,34 +30,9 @@ CLOSE = 1e-4
 """Relative difference up to which a head in single precision counts as linear."""
 
 
-def same_image(mine: Schema, theirs: Schema) -> None:
-    """Refuse events whose images differ in meaning from those of a model's training.
-
-    Raises
-    ------
-    ValueError
-        If the shape or the bins of the images differ, or the meaning of the particles.
-    """
-    if mine.image is None or theirs.image is None:
-        whose = "the events have" if mine.image else "the schema of the model has"
-        raise ValueError(f"{whose} no image; say image: on the data-set card")
-    if mine.image.shape != theirs.image.shape:
-        raise ValueError(
-            f"the model was trained on images of {_size(mine.image.shape)}, these events have "
-            f"{_size(theirs.image.shape)}; read them with the data-set card of the training"
-        )
-    same_inputs(mine, theirs)
-    if mine.image != theirs.image:
-        raise ValueError(
-            f"the model was trained on the image {mine.image}, these events have {theirs.image}; "
-            "read them with the data-set card of the training"
-        )
-
-
 def _need_value(schema: Schema) -> None:
     """Refuse a card that leaves open the content of a pixel."""
-    image = schema.image
-    assert image is not None
+    image = layout_of(schema)
     axes = (image.rows.feature, image.columns.feature)
     more = [f for f in schema.features if f not in axes and not f.startswith("is_")]
     if image.value is None and more:
@@ -65,11 +41,6 @@ def _need_value(schema: Schema) -> None:
             f"{more[0]} under image: of the card, if the module was trained on its sum in each pixel, or "
             f"value: {LIT}, if it was trained on 0 and 1"
         )
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    channels, rows, columns = shape
-    return f"{channels} channel{'s' if channels > 1 else ''} of {rows} x {columns} pixels"
 
 
 @dataclass(frozen=True)
@@ -146,12 +117,12 @@ class ImageModel:
     def forward_image(self, x: Tensor) -> Tensor:
         """Outputs ``[B, O]``, differentiable, in evaluation mode."""
         if tuple(x.shape[1:]) != self._shape:
-            raise ValueError(f"images {tuple(x.shape)} for a model of {_size(self._shape)}")
+            raise ValueError(f"images {tuple(x.shape)} for a model of {image_size(self._shape)}")
         with constant(self.module):
             return self._outputs(x)
 
     def _outputs(self, x: Tensor) -> Tensor:
-        with naming_inputs(f"images of {_size(self._shape)}"):
+        with naming_inputs(f"images of {image_size(self._shape)}"):
             outputs = self.call(self.module, cast_like(x, self.module))
         return as_logits(outputs, len(x), self.outputs)
 
@@ -211,5 +182,4 @@ class ImageModel:
 
     @property
     def _shape(self) -> tuple[int, int, int]:
-        assert self.schema.image is not None
-        return self.schema.image.shape
+        return layout_of(self.schema).shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from hepxai.events import Events, Schema
 from hepxai.models.hooks import capture_activations, last_layer_io, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import evaluating
+from hepxai.models.schemas import listed, need_columns, same_columns
 from hepxai.models.wrappers.advice import wrapping_advice
 from hepxai.models.wrappers.modules import (
     as_logits,
@@ -28,45 +29,6 @@ from hepxai.models.wrappers.modules import (
 
 ROWS = 65_536
 """Rows in a chunk."""
-
-
-def same_columns(mine: Schema, theirs: Schema) -> None:
-    """Refuse events whose table differs in meaning from that of a model's training.
-
-    Raises
-    ------
-    ValueError
-        If the names of the globals or their units are not the same, in the same order.
-    """
-    if mine.globals != theirs.globals:
-        raise ValueError(
-            f"the model was trained on the globals {_listed(mine.globals)}; {_difference(mine, theirs)}; "
-            "read the events with the data-set card of the training"
-        )
-    if mine.global_units != theirs.global_units:
-        raise ValueError(
-            f"the model was trained on units {mine.global_units} of the globals {_listed(mine.globals)}, "
-            f"these events have {theirs.global_units}; read them with the data-set card of the training"
-        )
-
-
-def _difference(mine: Schema, theirs: Schema) -> str:
-    missing = [n for n in mine.globals if n not in theirs.globals]
-    unknown = [n for n in theirs.globals if n not in mine.globals]
-    if not missing and not unknown:
-        return f"these events have them in another order: {_listed(theirs.globals)}"
-    differences = {"these events lack": missing, "they have beside": unknown}
-    return ", ".join(f"{what} {_listed(names)}" for what, names in differences.items() if names)
-
-
-def _listed(names: Sequence[object]) -> str:
-    return ", ".join(map(str, names)) or "(none)"
-
-
-def need_columns(schema: Schema) -> None:
-    """Refuse a schema without a table."""
-    if not schema.globals:
-        raise ValueError("a model of the table needs columns; the data-set card declares no `globals`")
 
 
 @dataclass(frozen=True)
@@ -136,7 +98,7 @@ class TableModel:
 
     def forward_table(self, x: Tensor) -> Tensor:
         """Logits ``[B, O]``, differentiable, in evaluation mode."""
-        columns = f"{x.shape[1]} columns ({_listed(self.schema.globals)})"
+        columns = f"{x.shape[1]} columns ({listed(self.schema.globals)})"
         with evaluating(self.module), naming_inputs(columns):
             logits = self.call(self.module, cast_like(x, self.module))
         return as_logits(logits, len(x), self.outputs)
@@ -148,7 +110,7 @@ class TableModel:
             logits = self.forward_table(x)
         if missing := [name for name in self.hidden_layers if name not in neurons]:
             raise ValueError(
-                f"the module does not call its layer {_listed(missing)}; name the `layers` it calls"
+                f"the module does not call its layer {listed(missing)}; name the `layers` it calls"
             )
         return logits, {name: neurons[name] for name in self.hidden_layers}
 
@@ -225,10 +187,10 @@ class SklearnModel:
         if size is None:
             raise TypeError(wrapping_advice(self.estimator) or f"{kind} has no n_features_in_")
         if size != len(mine):
-            raise ValueError(f"the estimator was fitted on {size} columns; the globals are {_listed(mine)}")
+            raise ValueError(f"the estimator was fitted on {size} columns; the globals are {listed(mine)}")
         names = tuple(getattr(self.estimator, "feature_names_in_", mine))
         if names != mine and (set(names) & set(mine) or names not in _placeholders(size)):
-            raise ValueError(f"the estimator was fitted on {_listed(names)}; the globals are {_listed(mine)}")
+            raise ValueError(f"the estimator was fitted on {listed(names)}; the globals are {listed(mine)}")
 
     def _check_classes(self) -> None:
         classes = list(self.estimator.classes_)
@@ -243,7 +205,7 @@ class SklearnModel:
         right = [names[place] for place in self.class_order][-expected:]
         if set(self.outputs) & set(names) and list(self.outputs) != right:
             raise ValueError(
-                f"outputs={self.outputs}, but this classifier scores {_listed(right)}, in this order: give "
+                f"outputs={self.outputs}, but this classifier scores {listed(right)}, in this order: give "
                 f"outputs={tuple(right)}"
             )
 
@@ -252,7 +214,7 @@ class SklearnModel:
         theirs, mine = list(self.estimator.classes_), self.schema.classes
         if self.classes is not None:
             if len(set(self.classes)) != len(theirs):
-                raise ValueError(f"classes={self.classes}; a name for each of {_listed(theirs)} is needed")
+                raise ValueError(f"classes={self.classes}; a name for each of {listed(theirs)} is needed")
             return tuple(self.classes)
         if set(theirs) == set(mine):
             return tuple(map(str, theirs))
@@ -262,7 +224,7 @@ class SklearnModel:
             return tuple(mine[int(c)] for c in theirs)
         wanted = (f"the card's class of {str(c)!r}" for c in theirs)
         raise ValueError(
-            f"the classes of the estimator are {_listed(theirs)}, those of the card {_listed(mine)}: which "
+            f"the classes of the estimator are {listed(theirs)}, those of the card {listed(mine)}: which "
             f"is which? Fit it on the numbers of events.label, or give classes=({', '.join(wanted)})"
         )
 
