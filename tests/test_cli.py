@@ -13,24 +13,17 @@ import warnings
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from command_line import typed
 
 import hepxai.simulate
 import hepxai.training
 from hepxai import __version__
 from hepxai.cards import find_card
-from hepxai.cli import app
 from hepxai.core.formatting import measured
 from hepxai.explainers import EXPLAINERS
 
 TRAIN = ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT")
 SMALL = ["-s", "model.training.epochs=1", "-s", "model.convolutions.0.width=8"]
-
-
-def typed(*words: str | Path) -> Result:
-    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}).invoke(
-        app, [str(w) for w in words]
-    )
 
 
 def test_version() -> None:
@@ -109,7 +102,7 @@ def test_run_then_explain_then_report(tmp_path: Path) -> None:
 
 def test_train_prints_a_table_of_figures_with_errors(tmp_path: Path) -> None:
     words = (*TRAIN[:-1], tmp_path / "run", *SMALL)
-    result = CliRunner(env={"COLUMNS": "30", "NO_COLOR": "1", "TERM": "dumb"}).invoke(app, [*map(str, words)])
+    result = typed(*words, columns=30)
     assert result.exit_code == 0, result.output
     header, *rows = (
         re.split(r"\s*[│┃]\s*", line)[1:-1] for line in result.stdout.splitlines() if " " in line
