@@ -93,20 +93,20 @@ def weighted_loss(model: NetworkModel, events: Events, **training: Any) -> float
     return float(np.mean(weight * (np.logaddexp(0, z) - events.label * z)))
 
 
-@pytest.mark.parametrize("monitor", ["loss", "auc"])
-def test_returns_the_best_epoch(toy: ToyEvents, monitor: str) -> None:
+@pytest.mark.parametrize(("monitor", "epochs"), [("loss", 25), ("auc", 12)])
+def test_returns_the_best_epoch(toy: ToyEvents, monitor: str, epochs: int) -> None:
     """Random labels, a high learning rate: later epochs only get worse."""
     noise = toy(200, seed=1, smallest=1)
-    card = make_card(epochs=12, learning_rate=0.03, negative_weights="abs", monitor=monitor, calibrate=False)
-    model, history = fit(card, noise)
+    settings = {"learning_rate": 0.03, "negative_weights": "abs", "monitor": monitor, "calibrate": False}
+    model, history = fit(make_card(epochs=epochs, **settings), noise)
     losses, areas = ([row[column] for row in history] for column in ("valid_loss", "valid_auc"))
-    assert losses[-1] > min(losses)
-    assert areas[-1] < max(areas)
-    assert np.argmax(areas) != np.argmin(losses)
     valid = noise.where("valid")
     if monitor == "loss":
+        assert losses[-1] > min(losses)
         assert weighted_loss(model, valid, negative_weights="abs") == pytest.approx(min(losses), rel=1e-5)
     else:
+        assert areas[-1] < max(areas)
+        assert np.argmax(areas) != np.argmin(losses)
         area = auc(model.logits(valid)[:, 0], valid.label == 1, valid.weight).value
         assert area == pytest.approx(max(areas))
 
