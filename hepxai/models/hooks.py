@@ -54,13 +54,7 @@ def capture_activations(
 
 
 def last_linear(module: nn.Module) -> nn.Linear:
-    """Last ``nn.Linear`` of a module, in the order of its submodules.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
+    """Last ``nn.Linear`` of a module, in the order of its submodules; a ValueError if there is none."""
     layers = [m for m in module.modules() if isinstance(m, nn.Linear)]
     if not layers:
         raise ValueError(f"{type(module).__name__} has no nn.Linear, hence no last linear layer to ask")

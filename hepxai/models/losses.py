@@ -24,10 +24,7 @@ def known_loss(kind: str) -> Loss:
 def loss_of_outputs(kind: Loss, names: Sequence[str], outputs: Tensor, events: Events) -> Tensor:
     """Loss of every event, ``[E]``, for outputs of a user's model; see `event_loss`.
 
-    Raises
-    ------
-    ValueError
-        If the outputs are targets of the events, but the loss is for classes.
+    A ValueError if the outputs are targets of the events, but the loss is for classes.
     """
     if kind == "cross_entropy" and names and set(names) <= set(events.schema.targets):
         raise ValueError(
@@ -65,13 +62,7 @@ def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
 
 
 def distance(outputs: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Mean absolute ("mae") or squared ("mse") difference over the finite targets, ``[E]``.
-
-    Raises
-    ------
-    ValueError
-        If ``kind`` is neither.
-    """
+    """Mean absolute ("mae") or squared ("mse") difference over the finite targets, ``[E]``."""
     if kind not in ("mae", "mse"):
         raise ValueError(f"loss={kind!r} is no distance; choose mae or mse")
     finite = target.isfinite()

@@ -217,13 +217,7 @@ class NetworkModel(ABC):
 
 
 def output_names(card: ModelCard, schema: Schema) -> tuple[str, ...]:
-    """Names of the outputs of a model of this card.
-
-    Raises
-    ------
-    ValueError
-        If a regression has no target.
-    """
+    """Names of the outputs of a model of this card; a ValueError for a regression without targets."""
     if card.training.regression and not schema.targets:
         raise ValueError(
             "training.loss: mae and mse learn `targets`, the data-set card declares none; declare them, or "

@@ -10,13 +10,7 @@ from hepxai.events.images import ImageLayout
 
 
 def same_inputs(trained: Schema, schema: Schema) -> None:
-    """Refuse events whose particles differ in meaning from those of a model's training.
-
-    Raises
-    ------
-    ValueError
-        If features, pair features, particle types or units are not the same, in the same order.
-    """
+    """Refuse, with a ValueError, other features, types, units or order of them than in the training."""
     for what in ("features", "pair_features", "types", "units"):
         if getattr(trained, what) != getattr(schema, what):
             _refuse(f"{what} {getattr(trained, what)}", getattr(schema, what))
@@ -36,13 +30,7 @@ def need_columns(schema: Schema) -> None:
 
 
 def same_columns(trained: Schema, schema: Schema) -> None:
-    """Refuse events whose table differs in meaning from that of a model's training.
-
-    Raises
-    ------
-    ValueError
-        If the names of the globals or their units are not the same, in the same order.
-    """
+    """Refuse, with a ValueError, a table of other columns, units or order than in the training."""
     names = listed(trained.globals)
     if trained.globals != schema.globals:
         raise ValueError(
@@ -68,26 +56,14 @@ def listed(names: Sequence[object]) -> str:
 
 
 def layout_of(schema: Schema) -> ImageLayout:
-    """Layout of the images of a training.
-
-    Raises
-    ------
-    ValueError
-        If the events have no images.
-    """
+    """Layout of the images of a training; refuses events without images."""
     if schema.image is None:
         raise ValueError("the model reads images, the data-set card has none; say image: there")
     return schema.image
 
 
 def same_image(trained: Schema, schema: Schema) -> None:
-    """Refuse events whose images differ in meaning from those of a model's training.
-
-    Raises
-    ------
-    ValueError
-        If the shape or the bins of the images differ, or the meaning of the particles.
-    """
+    """Refuse, with a ValueError, images of another size, bins or meaning than in the training."""
     if trained.image is None or schema.image is None:
         whose = "the events have" if trained.image else "the schema of the model has"
         raise ValueError(f"{whose} no image; say image: on the data-set card")

@@ -65,12 +65,7 @@ class Plan:
         prune: bool,
         sampler_seed: int,
     ) -> Plan:
-        """Plan from the options of a user; ``trials`` counts points.
-
-        Raises
-        ------
-        ScanError
-        """
+        """Plan from the options of a user, or a ScanError; ``trials`` counts points."""
         for name, number in (("seeds", seeds), ("events to explain", explain), ("trials", trials)):
             if number is not None and number < 1:
                 raise ScanError(f"{number} {name}; at least 1 is needed")

@@ -53,13 +53,7 @@ def directions(ways: Iterable[Direction]) -> list[StudyDirection]:
 
 
 def next_point(plan: Plan, number: int, results: Sequence[Result]) -> Point:
-    """Point of a number: of the grid, or a random one that is not among the results.
-
-    Raises
-    ------
-    ScanError
-        If no new point is found.
-    """
+    """Point of a number: of the grid, or a random new one; a ScanError if there is none left."""
     if plan.sampler == "grid":
         return next(itertools.islice(plan.space.grid(), number, None))
     taken = [point for point, _ in results]

@@ -282,13 +282,7 @@ def label(point: Point) -> str:
 
 
 def cards_with(folder: Path, overrides: Sequence[str]) -> tuple[DatasetCard, ModelCard]:
-    """Both cards of a scan with some entries replaced, validated.
-
-    Raises
-    ------
-    CardError
-        If a card refuses a key or a value.
-    """
+    """Both cards of a scan with some entries replaced; a CardError if a card refuses a key or a value."""
     by_card: dict[str, list[str]] = {card: [] for card in CARDS}
     for override in overrides:
         card, _, rest = override.partition(".")

@@ -72,13 +72,7 @@ def fingerprint(card: ModelCard, events: Events, targets: NDArray[np.floating] |
 
 
 def refuse_another_training(path: Path, stored: str, key: str) -> None:
-    """Refuse the checkpoint of another training.
-
-    Raises
-    ------
-    ValueError
-        If the stored key is not this one.
-    """
+    """Refuse, with a ValueError, the checkpoint of another training."""
     if stored == key:
         return
     (inputs, _, before), (same, _, now) = stored.partition(_THREADS), key.partition(_THREADS)

@@ -18,13 +18,7 @@ ODD = {"mirror": ("py", "sin_phi", "phi"), "forward_backward": ("pz", "eta")}
 
 
 def check_symmetries(features: Sequence[str], symmetries: Sequence[str]) -> None:
-    """Refuse particle features that cannot be transformed with the events.
-
-    Raises
-    ------
-    ValueError
-        If one of two transverse components is missing.
-    """
+    """Refuse, with a ValueError, particle features that cannot be transformed with the events."""
     for pair in TURNED:
         present = [f for f in pair if f in features]
         if "rotation" in symmetries and len(present) == 1:

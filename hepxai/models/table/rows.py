@@ -49,13 +49,7 @@ class Rows:
 
 
 def finite_columns(events: Events) -> None:
-    """Refuse a table with values that are not finite.
-
-    Raises
-    ------
-    ValueError
-        With the columns and the numbers of events concerned.
-    """
+    """Refuse, with a ValueError, a table with values that are not finite."""
     table, columns = events.table()
     bad = np.count_nonzero(~np.isfinite(table), axis=0)
     problems = [f"{name} in {n} of {len(table)}" for name, n in zip(columns, bad, strict=True) if n]
@@ -67,13 +61,7 @@ def finite_columns(events: Events) -> None:
 
 
 def need_values(events: Events) -> None:
-    """Refuse a table without columns, and columns that are NaN in all events.
-
-    Raises
-    ------
-    ValueError
-        With the columns.
-    """
+    """Refuse, with a ValueError, a table without columns, and columns that are NaN in all events."""
     table, columns = events.table()
     if not columns:
         raise ValueError("an event-level table is needed; the data-set card declares no `globals`")

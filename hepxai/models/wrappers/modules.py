@@ -138,12 +138,7 @@ def call_with_tensor(module: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def naming_inputs(inputs: str) -> Iterator[None]:
-    """Name the inputs in the error of a module: torch names sizes of matrices only.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Raise a ValueError that names the inputs if a module fails: torch names sizes of matrices only."""
     try:
         yield
     except (RuntimeError, IndexError) as problem:
