@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hepxai.cli.app import app, console, plain_errors
+from hepxai.cli.program import app, console, plain_errors
 from hepxai.cli.options import Dataset, Set
 
 

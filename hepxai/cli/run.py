@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from hepxai.cli.app import ExplainingCommand, NetworkCommand, app, console, plain_errors
+from hepxai.cli.program import ExplainingCommand, NetworkCommand, app, console, plain_errors
 from hepxai.cli.options import (
     Dataset,
     Device,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hepxai.cli.app import app, console, plain_errors
+from hepxai.cli.program import app, console, plain_errors
 
 
 @app.command()
