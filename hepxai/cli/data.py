@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hepxai.cli.program import app, console, plain_errors
 from hepxai.cli.options import Dataset, Set
+from hepxai.cli.program import app, console, plain_errors
 
 
 @app.command()

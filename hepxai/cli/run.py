@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from hepxai.cli.program import ExplainingCommand, NetworkCommand, app, console, plain_errors
 from hepxai.cli.options import (
     Dataset,
     Device,
@@ -22,6 +21,7 @@ from hepxai.cli.options import (
     method_settings,
     read_cards,
 )
+from hepxai.cli.program import ExplainingCommand, NetworkCommand, app, console, plain_errors
 
 if TYPE_CHECKING:
     from hepxai.run import Run

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from hepxai.cli.program import NetworkCommand, app, console, plain_errors
 from hepxai.cli.options import Dataset, Device, Model, Set, read_cards
+from hepxai.cli.program import NetworkCommand, app, console, plain_errors
 
 
 @app.command(cls=NetworkCommand)
