@@ -13,23 +13,17 @@ import warnings
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from command_line import typed
 
 import hepxai.simulate
 import hepxai.training
 from hepxai import __version__
 from hepxai.cards import find_card
-from hepxai.cli import app
 from hepxai.core.formatting import measured
 from hepxai.explainers import EXPLAINERS
 
+TRAIN = ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT")
 SMALL = ["-s", "model.training.epochs=1", "-s", "model.convolutions.0.width=8"]
-
-
-def typed(*words: str | Path) -> Result:
-    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}).invoke(
-        app, [str(w) for w in words]
-    )
 
 
 def test_version() -> None:
@@ -107,8 +101,8 @@ def test_run_then_explain_then_report(tmp_path: Path) -> None:
 
 
 def test_train_prints_a_table_of_figures_with_errors(tmp_path: Path) -> None:
-    words = ("train", "charged_higgs", "transformer_edgeconv", "-o", tmp_path / "run", *SMALL)
-    result = CliRunner(env={"COLUMNS": "30", "NO_COLOR": "1", "TERM": "dumb"}).invoke(app, [*map(str, words)])
+    words = (*TRAIN[:-1], tmp_path / "run", *SMALL)
+    result = typed(*words, columns=30)
     assert result.exit_code == 0, result.output
     header, *rows = (
         re.split(r"\s*[│┃]\s*", line)[1:-1] for line in result.stdout.splitlines() if " " in line
@@ -127,42 +121,25 @@ def _stop(*_: object, **__: object) -> None:
 
 def test_stopped_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
-    words = (
-        "train",
-        "charged_higgs",
-        "transformer_edgeconv",
-        "-o",
-        out,
-        *SMALL,
-        "-s",
-        "model.training.epochs=2",
-    )
+    words = (*TRAIN[:-1], out, *SMALL, "-s", "model.training.epochs=2")
     with monkeypatch.context() as stopped:
         save = hepxai.training.loop.save
         stopped.setattr(hepxai.training.loop, "save", lambda *a: (save(*a), _stop()))
         result = typed(*words)
     assert result.exit_code == 130
     assert (
-        result.stderr.splitlines()[-1] == f"stopped; the same command goes on from what is finished in {out}"
+        result.stderr.splitlines()[-1] == f"stopped; the same command resumes from what is finished in {out}"
     )
     result = typed(*words)
     assert result.exit_code == 0, result.output
-    assert "training goes on from epoch 2 of 2" in result.stderr
+    assert "training resumes at epoch 2 of 2" in result.stderr
 
 
 @pytest.mark.slow
 def test_ctrl_c(tmp_path: Path) -> None:
     """As the terminal sends it."""
     out = tmp_path / "run"
-    words = [
-        "train",
-        "charged_higgs",
-        "transformer_edgeconv",
-        "-o",
-        str(out),
-        "-s",
-        "model.convolutions.0.width=8",
-    ]
+    words = [*TRAIN[:-1], str(out), "-s", "model.convolutions.0.width=8"]
     process = subprocess.Popen(
         [sys.executable, "-m", "hepxai", *words],
         stderr=subprocess.PIPE,
@@ -176,7 +153,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == f"stopped; the same command goes on from what is finished in {out}"
+    assert errors.splitlines()[-1] == f"stopped; the same command resumes from what is finished in {out}"
     assert "Traceback" not in errors
 
 
@@ -187,14 +164,14 @@ def test_stopped_reports_and_looks_and_simulations(tmp_path: Path, monkeypatch: 
         130,
         "stopped; the same command writes the report from the start\n",
     )
-    monkeypatch.setattr("hepxai.cli.inspect_file", _stop)
+    monkeypatch.setattr("hepxai.datasets.inspect_file", _stop)
     result = typed("inspect", "x.root")
     assert (result.exit_code, result.stderr) == (130, "stopped\n")
     monkeypatch.setattr(hepxai.simulate, "simulate", _stop)
     result = typed("simulate", "charged_higgs", "-o", tmp_path)
     assert (result.exit_code, result.stderr) == (
         130,
-        f"stopped; the same command goes on from what is finished in {tmp_path}\n",
+        f"stopped; the same command resumes from what is finished in {tmp_path}\n",
     )
 
 
@@ -240,43 +217,35 @@ BAD = {
         "did you mean 'charged_higgs'",
     ),
     "unknown key": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "model.edge_dropot=0.1"),
+        (*TRAIN, "-s", "model.edge_dropot=0.1"),
         "did you mean 'edge_dropout'",
     ),
     "no such group": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "edge_dropout=0.1"),
+        (*TRAIN, "-s", "edge_dropout=0.1"),
         "expected dataset.KEY=VALUE or model.KEY=VALUE",
     ),
     "a key without its card": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "training.epochs=3"),
+        (*TRAIN, "-s", "training.epochs=3"),
         "(did you mean model.training.epochs=3?)",
     ),
     "a card misspelt": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "modle.training.epochs=3"),
+        (*TRAIN, "-s", "modle.training.epochs=3"),
         "(did you mean 'model'?)",
     ),
     "a key of a part": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "model.epochs=3"),
+        (*TRAIN, "-s", "model.epochs=3"),
         "epochs: unknown key (did you mean training.epochs?)",
     ),
     "a particle misspelt": (
-        (
-            "train",
-            "charged_higgs",
-            "transformer_edgeconv",
-            "-o",
-            "OUT",
-            "-s",
-            "dataset.particles.muons.max=2",
-        ),
+        (*TRAIN, "-s", "dataset.particles.muons.max=2"),
         "'particles.muons.max=2': particles.muons.branches: missing; add this key (did you mean 'muon'?)",
     ),
     "no number": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "model.training.epochs=three"),
+        (*TRAIN, "-s", "model.training.epochs=three"),
         "training.epochs: found 'three'; should be a valid integer",
     ),
     "wrong value": (
-        ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-s", "model.edge_dropout=2"),
+        (*TRAIN, "-s", "model.edge_dropout=2"),
         "edge_dropout",
     ),
     "no run": (("explain", "OUT"), "is no run folder"),

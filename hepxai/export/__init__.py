@@ -1,1 +1,1 @@
-"""Doors to other programs: ROOT friend trees."""
+"""Output for other programs: ROOT friend trees."""

@@ -1,4 +1,4 @@
-"""What goes into a friend tree: events and attributions as flat and singly jagged branches."""
+"""Branches of friend trees: events and attributions as flat and singly jagged columns."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from hepxai.core.jagged import IntArray, local_index, take_rows
 from hepxai.events import Events
 
 PREFIX = "hepxai_"
-SENTINEL = -999.0  # finite: it lands in a histogram's underflow, where NaN would be lost
+SENTINEL = -999.0  # finite: it fills the underflow of a histogram, where NaN would be lost
 NONE = -1  # the same for labels, splits and indices
 IDENTITY = (f"{PREFIX}run", f"{PREFIX}luminosityBlock", f"{PREFIX}event")
-"""Branches that number the events; without the prefix they would hide behind those of the inputs."""
+"""Numbers of the events; without the prefix, branches of the inputs would hide them."""
 _MAX_COLUMNS = 256
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """A number per event, ``values [E]``, and what stands at entries without an event."""
+    """A number per event, ``values [E]``, and the value at entries without an event."""
 
     values: NDArray[Any]
     missing: float | bool
 
     def leaves(self) -> tuple[str, ...]:
-        """Suffixes of the branches it becomes."""
+        """Suffixes of its branches."""
         return ("",)
 
     def at(self, rows: IntArray) -> NDArray[Any]:
@@ -63,15 +63,15 @@ class Jagged:
     fields: Callable[[IntArray], dict[str, NDArray[Any]]]
 
     def leaves(self) -> tuple[str, ...]:
-        """Suffixes of the branches it becomes."""
+        """Suffixes of its branches."""
         return tuple(f"_{name}" for name in self.fields(np.zeros(0, dtype=np.int64)))
 
     def at(self, rows: IntArray) -> ak.Array:
         """Lists for the events ``rows``, empty where there is none."""
-        own = np.where(rows >= 0, self.row[rows], NONE) if len(self.row) else rows
+        lists = np.where(rows >= 0, self.row[rows], NONE) if len(self.row) else rows
         counts = np.zeros(len(rows), dtype=np.int64)
-        flat, offsets = take_rows(self.offsets, own[own >= 0])
-        counts[own >= 0] = np.diff(offsets)
+        flat, offsets = take_rows(self.offsets, lists[lists >= 0])
+        counts[lists >= 0] = np.diff(offsets)
         return ak.unflatten(ak.zip(self.fields(flat), depth_limit=1), counts)
 
 
@@ -124,7 +124,7 @@ def _scores(events: Events, scores: NDArray[np.floating] | None) -> Iterator[tup
     classes, outputs = events.schema.classes, logits.shape[1]
     labels = classes if outputs == len(classes) else tuple(f"output{k}" for k in range(outputs))
     tables = {"score": logits}
-    if len(classes) > 1:  # without classes there is nothing to be probable: a regression
+    if len(classes) > 1:  # a regression has no classes, hence no probabilities
         tables["probability"] = expit(logits) if outputs == 1 else softmax(logits, axis=1)
     for name, table in tables.items():
         for k in range(outputs):
@@ -156,7 +156,7 @@ def _particles(events: Events, aligned: Iterable[_Aligned]) -> Jagged:
 
 
 class _Aligned:
-    """An attribution lined up with the events that are written.
+    """An attribution aligned with the events that are written.
 
     Attributes
     ----------
@@ -181,13 +181,11 @@ class _Aligned:
 
     def _tables(self) -> dict[str, NDArray[np.floating]]:
         """Values, and their errors where there are some, ``[A, …]``, or for maps ``[A, pixels]``."""
-        found = {"value": self.attribution.values}
-        if self.attribution.error is not None:
-            found["error"] = self.attribution.error
-        return {what: own.reshape(len(own), math.prod(own.shape[1:])) for what, own in found.items()}
+        tables = {"value": self.attribution.values, "error": self.attribution.error}
+        return {k: v.reshape(len(v), math.prod(v.shape[1:])) for k, v in tables.items() if v is not None}
 
     def branches(self) -> Iterator[tuple[str, Scalar | Jagged]]:
-        """Branches of its own, by suffix; values of particles go into the list of particles."""
+        """Branches by suffix; values of particles go into the list of particles."""
         yield "_explained", Scalar(self.row >= 0, False)
         for name in ("residual", "output_change"):
             values = getattr(self.attribution, name)
@@ -196,30 +194,30 @@ class _Aligned:
         for layer, neurons in self.layers.items():
             yield f"_{word(layer)}", self._of_layer(neurons)
         if self.attribution.axes[0] == "event" and not (self.layers or self.of_pixels):
-            for what, own in self.tables.items():
+            for what, table in self.tables.items():
                 suffix = "" if what == "value" else f"_{what}"
                 for k, column in enumerate(self.columns):
-                    yield column + suffix, self._per_event(own[:, k])
+                    yield column + suffix, self._per_event(table[:, k])
         if self.attribution.axes[0] == "pair":
             yield "", Jagged(self.attribution.offsets, self.row, self._pair_fields())
 
     def particle_columns(self) -> dict[str, NDArray[np.float32]]:
-        """Values of particles, or of the pixels that they light; sentinels where there are none."""
+        """Values of particles, or of the pixels that they light; sentinels elsewhere."""
         flat, _ = take_rows(self.events.offsets, self.at)
         pairs = self.attribution.pairs
-        chosen = flat if pairs is None else flat[pairs.src]
+        place = flat if pairs is None else flat[pairs.src]
         tables = self.tables
         if self.of_pixels:
-            lights, *place = lit_places(self.attribution)
-            chosen = flat[lights]
-            tables = {what: own[tuple(place)][:, None] for what, own in tables.items()}
-        found: dict[str, NDArray[np.float32]] = {}
-        for what, own in tables.items():
+            lights, *pixel = lit_places(self.attribution)
+            place = flat[lights]
+            tables = {what: table[tuple(pixel)][:, None] for what, table in tables.items()}
+        columns: dict[str, NDArray[np.float32]] = {}
+        for what, values in tables.items():
             table = np.full((self.events.n_particles, len(self.columns)), SENTINEL, dtype=np.float32)
-            table[chosen] = own
+            table[place] = values
             suffix = "" if what == "value" else f"_{what}"
-            found |= {self.name + column + suffix: table[:, k] for k, column in enumerate(self.columns)}
-        return found
+            columns |= {self.name + column + suffix: table[:, k] for k, column in enumerate(self.columns)}
+        return columns
 
     def _per_event(self, values: NDArray[np.floating]) -> Scalar:
         column = np.full(len(self.events), SENTINEL, dtype=np.float32)
@@ -243,29 +241,27 @@ class _Aligned:
         ends = {"dst": pairs.dst, "src": pairs.src}
 
         def fields(flat: IntArray) -> dict[str, NDArray[Any]]:
-            known: dict[str, NDArray[Any]]
-            known = {end + k: v[ends[end][flat]] for end in ends for k, v in of_particle.items()}
-            for what, own in self.tables.items():
-                values = own[flat].astype(np.float32)
-                known |= {what + column: values[:, k] for k, column in enumerate(self.columns)}
-            return known
+            record: dict[str, NDArray[Any]]
+            record = {end + k: v[ends[end][flat]] for end in ends for k, v in of_particle.items()}
+            for what, table in self.tables.items():
+                values = table[flat].astype(np.float32)
+                record |= {what + column: values[:, k] for k, column in enumerate(self.columns)}
+            return record
 
         return fields
 
 
 def _positions(attribution: Attribution, events: Events) -> IntArray:
-    """Where each explained event stands in ``events``, by file and entry."""
+    """Position of each explained event in ``events``, by file and entry."""
     part, method = attribution.events, attribution.method
     if (part.files, part.file_entries) != (events.files, events.file_entries):
         raise ValueError(f"{method} explains events of other files than those written")
     order = np.argsort(entry_key(events), kind="stable")
-    known, asked = entry_key(events)[order], entry_key(part)
-    place = np.searchsorted(known, asked)
-    found = place < len(known)
-    found[found] = known[place[found]] == asked[found]
-    if not found.all():
-        raise ValueError(f"{method} explains {np.sum(~found)} events that are not among those written")
-    at = order[place]
+    keys, part_keys = entry_key(events)[order], entry_key(part)
+    missing = ~np.isin(part_keys, keys)
+    if missing.any():
+        raise ValueError(f"{method} explains {missing.sum()} events that are not among those written")
+    at = order[np.searchsorted(keys, part_keys)]
     flat, offsets = take_rows(events.offsets, at)
     if not (np.array_equal(offsets, part.offsets) and np.array_equal(events.type[flat], part.type)):
         raise ValueError(f"{method} explains other particles than those of the events written")
@@ -281,12 +277,12 @@ def _layers(attribution: Attribution) -> dict[str, IntArray]:
 
 
 def lit_places(attribution: Attribution) -> tuple[NDArray[np.bool_], IntArray, IntArray]:
-    """Which particles light a pixel ``[N]``, and of those the event and the place in its map."""
+    """Mask ``[N]`` of the particles that light a pixel, and the event and the place in the map of each."""
     _, rows, columns = attribution.events.image_layout().shape
     if attribution.values.shape[1:] != (rows, columns):
-        own = " x ".join(map(str, attribution.values.shape[1:]))
+        size = " x ".join(map(str, attribution.values.shape[1:]))
         raise ValueError(
-            f"the map of {attribution.method} has {own} pixels, the image {rows} x {columns}; explain with "
+            f"the map of {attribution.method} has {size} pixels, the image {rows} x {columns}; explain with "
             "upsample=True"
         )
     pixel = attribution.events.pixels()
@@ -313,5 +309,5 @@ def _column_names(attribution: Attribution) -> list[str]:
 
 
 def word(name: str) -> str:
-    """Name that ROOT and its prompt take for one."""
+    """Text as a name in ROOT and at its prompt."""
     return re.sub(r"\W", "_", name, flags=re.ASCII)

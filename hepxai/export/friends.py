@@ -1,11 +1,11 @@
-"""ROOT friend trees: explanations row by row beside the input trees they came from."""
+"""ROOT friend trees: explanations entry by entry beside the input trees."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -38,23 +38,23 @@ def write_friends(
     in ``events``, ``hepxai_selected`` is false, the weight 0, other numbers -999, label, split, run,
     luminosity block and event number -1, lists empty.
 
-    The macro refuses inputs that are missing, have another number of entries, or hold other events.
+    The macro refuses inputs that are missing, or have another number of entries or other events.
 
     Parameters
     ----------
     folder : path
-        Created where missing. All files are written or, on any failure, none: what was there stays.
+        Created if missing. All files are written or, on any failure, none: earlier files stay.
     events : Events
     attributions : iterable of Attribution
         Each becomes branches ``hepxai_<method>…`` or, for particles, ``hepxai_particle_<method>…``; neurons
-        one list ``hepxai_<method>_<layer>_value`` for each layer. Of a map over pixels every particle gets
-        the value of the pixel that it lights; values of pixels that nothing lights are not written. Edges
+        one list ``hepxai_<method>_<layer>_value`` for each layer. For a map over pixels every particle gets
+        the value of the pixel that it lights; values of empty pixels are not written. Edges
         from a particle to itself become ``hepxai_particle_<method>_self…``. It may explain a part of the
         events, or a selection of their particles or pairs.
     scores : ndarray, shape [E] or [E, K], optional
         Logits, of the signal or one per class; or predicted values where the schema has no classes.
     predictions : mapping of str to ndarray, shape [E], optional
-        What a regression says of each target: ``hepxai_predicted_<target>``.
+        Prediction of each target of a regression: ``hepxai_predicted_<target>``.
     overwrite : bool
         Replace the files of an earlier call.
 
@@ -66,9 +66,9 @@ def write_friends(
     Raises
     ------
     FileExistsError
-        If a file is there already and ``overwrite`` is false.
+        If a file exists and ``overwrite`` is false.
     ValueError
-        If events, attributions and scores do not line up, or ask twice for one branch.
+        If events, attributions and scores do not correspond, or two would have the same branch.
     """
     folder, order = Path(folder), _in_entry_order(events)
     attributions = [part for a in attributions for part in _with_self_loops(a)]
@@ -79,7 +79,8 @@ def write_friends(
         folder / "friends.json": json.dumps(specification(folder, events.files), indent=1) + "\n",
         folder / "friends.C": macro(folder, events, branches),
     }
-    _refuse([*outputs, *texts], overwrite)
+    if existing := [path for path in (*outputs, *texts) if path.exists() and not overwrite]:
+        raise FileExistsError(f"{existing[0]} exists already; choose another folder or overwrite")
     with ExitStack() as all_or_none:
         for output in (*outputs, *texts):
             all_or_none.enter_context(_restoring(output))
@@ -102,41 +103,30 @@ def _with_self_loops(attribution: Attribution) -> Iterator[Attribution]:
 
 @contextmanager
 def _restoring(output: Path) -> Iterator[None]:
-    """On failure put back what was there, or nothing: renames of many files may stop halfway."""
-    before, there = part_of(output.with_name(f"{output.name}.before")), output.exists()
+    """Restore the earlier file, or none, on failure: renames of many files may stop halfway."""
+    before, existed = part_of(output.with_name(f"{output.name}.before")), output.exists()
     try:
-        if not there:
+        if not existed:
             yield
         else:
-            _second_name(output, before)
+            try:
+                before.hardlink_to(output)  # takes no room
+            except OSError:  # a file system without hard links
+                shutil.copy2(output, before)
             with held(before):
                 yield
     except BaseException:
         if before.exists():
             before.replace(output)
-        elif not there:
+        elif not existed:
             output.unlink(missing_ok=True)
         raise
     finally:
         before.unlink(missing_ok=True)
 
 
-def _second_name(output: Path, before: Path) -> None:
-    """Hard link, which takes no room; a copy where the file system has none."""
-    try:
-        before.hardlink_to(output)
-    except OSError:
-        shutil.copy2(output, before)
-
-
-def _refuse(outputs: Sequence[Path], overwrite: bool) -> None:
-    there = [str(p) for p in outputs if p.exists()]
-    if there and not overwrite:
-        raise FileExistsError(f"{there[0]} exists already; choose another folder or overwrite")
-
-
 def _title(events: Events, attributions: Iterable[Attribution]) -> str:
-    """What the integer codes mean, and which method is not to be trusted, for ``TTree::GetTitle``."""
+    """Meaning of the integer codes, and caveats of methods, for ``TTree::GetTitle``."""
     codes = {"type": events.schema.types, "label": events.schema.classes, "split": SPLITS}
     parts = [f"{k} " + " ".join(f"{i}={n}" for i, n in enumerate(v)) for k, v in codes.items()]
     caveats = [f"{a.method}: {a.caveat}" for a in attributions if a.caveat]
@@ -157,22 +147,22 @@ def _write_tree(path: Path, branches: Branches, stretches: Iterator[IntArray], t
 
 
 def _stretches(events: Events, branches: Branches, order: IntArray, number: int) -> Iterator[IntArray]:
-    """For stretches of the entries of one file: the event at each entry, -1 for none."""
-    mine = order[events.file[order] == number]
-    entry, n = events.entry[mine], events.file_entries[number]
-    for start, stop in itertools.pairwise(_cuts(entry, _sizes(branches, mine), n)):
+    """Events at the entries of one file, -1 for none, stretch by stretch."""
+    rows_of_file = order[events.file[order] == number]
+    entry, n = events.entry[rows_of_file], events.file_entries[number]
+    for start, stop in itertools.pairwise(_cuts(entry, _sizes(branches, rows_of_file), n)):
         low, high = np.searchsorted(entry, [start, stop])
         rows = np.full(stop - start, NONE, dtype=np.int64)
-        rows[entry[low:high] - start] = mine[low:high]
+        rows[entry[low:high] - start] = rows_of_file[low:high]
         yield rows
 
 
-def _sizes(branches: Branches, mine: IntArray) -> IntArray:
+def _sizes(branches: Branches, rows: IntArray) -> IntArray:
     """Particles and pairs to write for each event."""
-    total = np.zeros(len(mine), dtype=np.int64)
+    total = np.zeros(len(rows), dtype=np.int64)
     for branch in branches.values():
         if isinstance(branch, Jagged):
-            total += np.append(np.diff(branch.offsets), 0)[branch.row[mine]]
+            total += np.append(np.diff(branch.offsets), 0)[branch.row[rows]]
     return total
 
 
@@ -184,7 +174,7 @@ def _cuts(entry: IntArray, sizes: IntArray, n: int) -> IntArray:
 
 
 def _in_entry_order(events: Events) -> IntArray:
-    """Events sorted by file and entry; refuses entries outside the files and those claimed twice."""
+    """Events sorted by file and entry; refuses entries outside the files and entries of two events."""
     size = np.asarray(events.file_entries, dtype=np.int64)
     if len(size) != len(events.files):
         raise ValueError(f"{len(size)} numbers of entries for {len(events.files)} files")

@@ -1,4 +1,4 @@
-"""How ROOT opens friend trees: a ``FromSpec`` JSON and a C++ macro."""
+"""Specifications of friend trees for ROOT: a ``FromSpec`` JSON and a C++ macro."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def seen_from(folder: Path, source: str) -> tuple[str, str]:
     path, tree = split_tree(source)
     if "://" in path:
         return path, tree
-    # Folders without links, because ``..`` of a link is not where it stands; the file keeps its name.
+    # Folders without links, because ``..`` of a link is another folder; the file keeps its name.
     real = Path(path).parent.resolve() / Path(path).name
     return os.path.relpath(real, folder.resolve()), tree
 
@@ -57,13 +57,13 @@ def specification(folder: Path, sources: Sequence[str]) -> dict[str, Any]:
 
 
 def macro(folder: Path, events: Events, branches: Branches) -> str:
-    """C++ macro that checks that inputs and friends belong together, chains them and draws.
+    """C++ macro that checks that inputs and friends correspond, chains them and draws.
 
     Scores, and values of pairs against their invariant mass. Paths are relative to the folder.
     """
     inputs = [seen_from(folder, s) for s in events.files]
     collections = events.schema.collections or ("",) * len(events.schema.types)
-    # ROOT compiles the prefix as part of an expression: without a plain name the macro looks nothing up.
+    # ROOT compiles the prefix as part of an expression: only a plain name is used.
     prefixes = (c if re.fullmatch(r"[A-Za-z_]\w*", c, re.ASCII) else "" for c in collections)
     pairs = [
         (name, leaf[1:]) for name, b in branches.items() for leaf in b.leaves() if leaf.startswith("_value")
@@ -83,15 +83,15 @@ def macro(folder: Path, events: Events, branches: Branches) -> str:
 
 
 def _words(names: Sequence[str]) -> list[str]:
-    """Words for names of histograms, numbered where two would be the same."""
-    found = [word(name) for name in names]
-    return [f"{w}_{i}" if found.count(w) > 1 else w for i, w in enumerate(found)]
+    """Words for names of histograms, numbered if two are the same."""
+    words = [word(name) for name in names]
+    return [f"{w}_{i}" if words.count(w) > 1 else w for i, w in enumerate(words)]
 
 
 def _drawn_scores(branches: Branches) -> list[str]:
     names = [n for n, b in branches.items() if not isinstance(b, Jagged)]
-    shown = [n for n in names if n.startswith(f"{PREFIX}probability")]
-    return shown or [n for n in names if n.startswith((f"{PREFIX}score", f"{PREFIX}predicted"))]
+    probabilities = [n for n in names if n.startswith(f"{PREFIX}probability")]
+    return probabilities or [n for n in names if n.startswith((f"{PREFIX}score", f"{PREFIX}predicted"))]
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:
@@ -100,7 +100,7 @@ def _rows(rows: Iterable[Sequence[str]]) -> str:
 
 
 def literal(text: str) -> str:
-    """C++ string literal with the bytes of a text, on one line whatever the text holds."""
+    """C++ string literal with the bytes of a text, on one line."""
     return '"' + "".join(map(_in_literal, text)) + '"'
 
 

@@ -40,7 +40,7 @@ class Convolution(Card):
 
     @model_validator(mode="after")
     def _of_this_kind(self) -> Self:
-        """Refuse what would be ignored; a default is no wish, and written cards spell all of them out."""
+        """Refuse entries without effect, except defaults, which written cards contain."""
         owners = {"heads": "transformer", "neighbours": "dynamic_edge", "aggregation": "dynamic_edge"}
         for key, owner in owners.items():
             if self.kind != owner and getattr(self, key) != type(self).model_fields[key].default:
@@ -73,7 +73,7 @@ class Schedule(Card):
 
 
 class CommonTraining(Card):
-    """How events count in a training, and what makes it the best.
+    """Weights of events in a training, and the choice of the best epoch.
 
     Attributes
     ----------
@@ -83,8 +83,8 @@ class CommonTraining(Card):
     class_balance : bool
         Give every class the same total weight in the loss.
     monitor : str
-        What makes an epoch the best one on the validation split: "auc" (two classes) or "loss". Strong alpha
-        dropout makes logits too large, so that the loss grows while the ranking still improves.
+        Figure of the validation split that is best in the best epoch: "auc" (two classes) or "loss". Strong
+        alpha dropout makes logits too large, so that the loss grows while the ranking still improves.
     early_stopping : int, optional
         Stop after this many epochs without a better one.
     seed : int
@@ -98,12 +98,12 @@ class CommonTraining(Card):
 
     @property
     def regression(self) -> bool:
-        """Whether numbers are learned, not classes."""
+        """True if numbers are learned, not classes."""
         return False
 
 
 class Training(CommonTraining):
-    """How a network is trained.
+    """Training of a network.
 
     Attributes
     ----------
@@ -113,21 +113,21 @@ class Training(CommonTraining):
         calibrated, classes are not balanced, and the best epoch is that of the lowest loss.
     epochs, batch_size : int
     epoch_events : int, optional
-        Training events of one epoch, where the sample is so large that epochs would be rare: the next epoch
-        goes on with the others, and every event is seen once before any is seen again. All by default.
+        Training events of one epoch, for large samples: the next epoch continues with the other events, and
+        every event is used once before any is used again. All by default.
     optimiser : str
         "adam" (Kingma & Ba, arXiv:1412.6980), or "sgd", plain stochastic gradient descent.
     learning_rate : float
-        The top of the cycle.
+        Maximum of the cycle.
     schedule : Schedule
     symmetries : tuple of str
-        Every batch is seen under random "rotation" about the beam, "mirror" reflection in a plane through it
-        and "forward_backward" exchange of the beam directions; against overtraining. Features other than
-        momenta and directions must not change under them.
+        Random transformations of every batch, against overtraining: "rotation" about the beam, "mirror"
+        reflection in a plane through it and "forward_backward" exchange of the beam directions. Features
+        other than momenta and directions must be invariant.
     calibrate : bool
         Scale and shift the logits so that they are log-odds on the validation split.
     keep_checkpoints : tuple of int
-        Epochs after which the model is kept for good, for the influence of training events; see
+        Epochs after which the model is stored, for the influence of training events; see
         `hepxai.training.kept_checkpoints`.
     """
 
@@ -144,12 +144,12 @@ class Training(CommonTraining):
 
     @property
     def regression(self) -> bool:
-        """Whether numbers are learned, not classes."""
+        """True if numbers are learned, not classes."""
         return self.loss != "cross_entropy"
 
 
 class Home(NamedTuple):
-    """Where the two classes of a kind live: ``module:class``."""
+    """Import paths of the two classes of a kind, as ``module:class``."""
 
     card: str
     model: str
@@ -167,7 +167,7 @@ KINDS = {
     "convolutional": _home("image.cards:ConvolutionalCard", "image.convolutional:ConvolutionalModel"),
     "soft_tree": _home("image.cards:SoftTreeCard", "image.soft_tree:SoftTreeModel"),
 }
-"""Every kind of model card; imported when asked for, since a card needs no torch."""
+"""Every kind of model card; models are imported on use, because a card needs no torch."""
 
 
 def resolve(home: str) -> Any:
@@ -184,11 +184,11 @@ class ModelCard(Card):
     version : int
         Version of the keys, for later releases.
     kind : str
-        One of ``KINDS``; "particle_gnn" where a file does not say.
+        One of ``KINDS``; "particle_gnn" by default.
     description : str
-    training : Weighting
+    training : CommonTraining
     view : str
-        View of the events that the model eats (class attribute): "graph", "table" or "image".
+        View of the events that the model takes (class attribute): "graph", "table" or "image".
     """
 
     shelf: ClassVar[Literal["models"]] = "models"
@@ -211,11 +211,11 @@ class ModelCard(Card):
         return cast("Self", resolve(KINDS[kind].card).model_validate(data))
 
     def incompatibility(self, classes: Sequence[str], targets: Sequence[str]) -> str | None:
-        """Say what speaks against a run on events of these classes and targets, if anything."""
+        """Reason against a run on events of these classes and targets, or None."""
         more = "hepxai.fit and hepxai.explain do more"
         if not self.training.regression:
-            text = "a run tells two classes apart, the card has labels {}; list background first, then signal"
-            return None if len(classes) == 2 else f"{text.format(', '.join(classes) or 'none')} ({more})"
+            labels = f"the card has labels {', '.join(classes) or 'none'}; list background first, then signal"
+            return None if len(classes) == 2 else f"a run tells two classes apart, {labels} ({more})"
         learns = "the model card learns numbers (training.loss)"
         if not targets:
             return f"{learns}, the data-set card has no targets: say there what they are"
@@ -297,14 +297,14 @@ class DenseCard(NetworkCard):
 
 
 class LstmCard(NetworkCard):
-    """A recurrent network that reads the particles of an event one after the other, highest pT first.
+    """A recurrent network over the particles of an event, highest pT first.
 
     Attributes
     ----------
     width, layers : int
         Size of the state, and number of LSTM layers (Hochreiter & Schmidhuber, Neural Comput. 9 (1997) 1735).
     dense : tuple of int
-        Widths of the dense layers after the last particle.
+        Widths of the dense layers behind it.
     dropout : float
         Between the LSTM layers and before each dense layer.
     """
@@ -318,16 +318,16 @@ class LstmCard(NetworkCard):
 
 
 class TreeTraining(CommonTraining):
-    """How boosted trees are trained.
+    """Training of boosted trees.
 
     Attributes
     ----------
     trees : int
-        Added one after the other, at most.
+        Most trees.
     step : int
-        Trees between two looks at both splits, the rows of the history: the best number is one of theirs.
+        Trees between two evaluations of both splits, the rows of the history, of which one is the best.
     learning_rate : float, optional
-        What each tree counts; scikit-learn's by default (0.1). A random forest has none.
+        Factor of each tree; scikit-learn's by default (0.1). A random forest has none.
     monitor, early_stopping
         As for networks; ``early_stopping`` counts trees. All trees of a random forest are kept.
     """
@@ -341,8 +341,8 @@ class TreeTraining(CommonTraining):
 class BoostedTreesCard(ModelCard):
     """Boosted decision trees of scikit-learn, or a random forest, on the event-level table.
 
-    What limits a tree is as in scikit-learn where nothing is given: 31 leaves with "hist_gradient_boosting",
-    depth 3 with "gradient_boosting", nothing with "random_forest". What is given replaces that.
+    Without ``depth`` and ``leaves``, the size of a tree is limited as in scikit-learn: 31 leaves with
+    "hist_gradient_boosting", depth 3 with "gradient_boosting", no limit with "random_forest".
 
     Attributes
     ----------
@@ -352,9 +352,9 @@ class BoostedTreesCard(ModelCard):
     depth, leaves : int, optional
         Most levels and leaves of a tree.
     smallest_leaf : int
-        Events in a leaf, at least.
+        Fewest events in a leaf.
     l2 : float
-        Pulls the values of the leaves to 0; "hist_gradient_boosting" only.
+        Regularisation of the values of the leaves; "hist_gradient_boosting" only.
     """
 
     view: ClassVar[str] = "table"
@@ -370,7 +370,7 @@ class BoostedTreesCard(ModelCard):
 
     @model_validator(mode="after")
     def _of_this_algorithm(self) -> Self:
-        """Refuse what would be ignored."""
+        """Refuse entries without effect."""
         if self.l2 and self.algorithm != "hist_gradient_boosting":
             raise entry_error(f"{self.algorithm} knows no l2; leave it out", "l2")
         ignored = {k: getattr(self.training, k) for k in ("learning_rate", "early_stopping")}

@@ -1,4 +1,4 @@
-"""What a training minimises, event by event."""
+"""Losses of trainings, event by event."""
 
 from __future__ import annotations
 
@@ -22,29 +22,26 @@ def known_loss(kind: str) -> Loss:
 
 
 def loss_of_outputs(kind: Loss, names: Sequence[str], outputs: Tensor, events: Events) -> Tensor:
-    """Loss of every event, ``[E]``, for outputs of a model that a user brings; see `event_loss`.
+    """Loss of every event, ``[E]``, for outputs of a user's model; see `event_loss`.
 
-    Raises
-    ------
-    ValueError
-        If the outputs are targets of the events, but the loss is that of classes.
+    A ValueError if the outputs are targets of the events, but the loss is for classes.
     """
     if kind == "cross_entropy" and names and set(names) <= set(events.schema.targets):
         raise ValueError(
             f"the outputs {', '.join(names)} are targets of the data set, the loss is cross_entropy, of its "
-            "classes; say what the model was trained with, as in loss='mae' or loss='mse'"
+            "classes; give the loss of the training, as in loss='mae' or loss='mse'"
         )
     return event_loss(kind, outputs, events)
 
 
 def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
-    """Loss of every event, ``[E]``, its weight left out.
+    """Loss of every event, ``[E]``, without its weight.
 
     Parameters
     ----------
     kind : str
         "cross_entropy" of the logits with the labels; "mae" or "mse", the mean absolute or squared difference
-        from those of ``events.targets`` that the event has, in their units; NaN if it has none.
+        from the finite ``events.targets``, in their units; NaN without any.
     outputs : Tensor, shape [E, O]
         One logit for two classes, one per class otherwise; or one value per target.
     events : Events
@@ -65,19 +62,13 @@ def event_loss(kind: Loss, outputs: Tensor, events: Events) -> Tensor:
 
 
 def distance(outputs: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Mean absolute ("mae") or squared ("mse") difference over the targets that are no NaN, ``[E]``.
-
-    Raises
-    ------
-    ValueError
-        If ``kind`` is neither.
-    """
+    """Mean absolute ("mae") or squared ("mse") difference over the finite targets, ``[E]``."""
     if kind not in ("mae", "mse"):
         raise ValueError(f"loss={kind!r} is no distance; choose mae or mse")
-    known = target.isfinite()
-    difference = torch.where(known, outputs - target.nan_to_num(), 0.0)
+    finite = target.isfinite()
+    difference = torch.where(finite, outputs - target.nan_to_num(), 0.0)
     size = difference.abs() if kind == "mae" else difference.square()
-    return size.sum(1) / known.sum(1)
+    return size.sum(1) / finite.sum(1)
 
 
 def cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -89,7 +80,7 @@ def cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float = 0.0) -> 
     target : Tensor, shape [E]
         Labels; with one logit also probabilities of the second class.
     smoothing : float
-        Distance that targets keep from certainty.
+        Distance of the targets from 0 and 1.
     """
     if logits.shape[1] > 1:
         return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)

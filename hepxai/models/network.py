@@ -1,4 +1,4 @@
-"""The package's own torch models: a network, its card and the schema that it was trained on."""
+"""Torch models of the package: a network, its card and the schema of its training events."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from hepxai.core.chunks import chunk_rows, in_order
 from hepxai.events import Events, Schema
 from hepxai.models.card import KINDS, ModelCard, NetworkCard, resolve
 from hepxai.models.graph.cloud import Cloud
-from hepxai.models.last_layer import last_layer_io, last_linear
+from hepxai.models.hooks import last_layer_of_chunks, last_linear
 from hepxai.models.losses import event_loss
+from hepxai.models.schemas import same_inputs
 from hepxai.models.storage import Arrays, load_model, save_model
 from hepxai.models.wrappers.modules import eager
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Freeze dropout and batch statistics, and put every module's own mode back afterwards."""
-    learning = [module for module in network.modules() if module.training]
-    if learning:
+    """Freeze dropout and batch statistics, and restore the mode of every module afterwards."""
+    training = [module for module in network.modules() if module.training]
+    if training:
         network.eval()
     try:
         with eager():
             yield
     finally:
-        for module in learning:
+        for module in training:
             module.training = True
 
 
 @contextmanager
 def constant(network: nn.Module) -> Iterator[None]:
-    """Evaluate with parameters that are numbers: no gradient is worked out for them."""
+    """Evaluate with constant parameters: no gradients are computed for them."""
     free = [p for p in network.parameters() if p.requires_grad]
     for parameter in free:
         parameter.requires_grad_(False)
@@ -52,24 +53,8 @@ def constant(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def same_inputs(mine: Schema, theirs: Schema) -> None:
-    """Refuse events that mean something else than those of a model's training.
-
-    Raises
-    ------
-    ValueError
-        If features, pair features, particle types or units are not the same, in the same order.
-    """
-    for what in ("features", "pair_features", "types", "units"):
-        if getattr(mine, what) != getattr(theirs, what):
-            raise ValueError(
-                f"the model was trained on {what} {getattr(mine, what)}, these events have "
-                f"{getattr(theirs, what)}; read them with the data-set card of the training"
-            )
-
-
 class Inputs(Protocol):
-    """What a network eats, for all events of a population: `Cloud`, `hepxai.models.table.rows.Rows`."""
+    """Inputs of a network for all events of a population: `Cloud`, `hepxai.models.table.rows.Rows`."""
 
     @staticmethod
     def of(events: Events) -> Inputs:
@@ -77,7 +62,7 @@ class Inputs(Protocol):
         ...
 
     def take(self, rows: Tensor) -> Any:
-        """What the network is called with, for some of the events."""
+        """Argument of the network for some of the events."""
         ...
 
     def to(self, device: str | torch.device) -> Inputs:
@@ -88,7 +73,7 @@ class Inputs(Protocol):
 
     @property
     def counts(self) -> Tensor:
-        """Particles per event, ``[B]``: how much memory an event needs; see `hepxai.core.chunks`."""
+        """Particles per event, ``[B]``, as a measure of memory; see `hepxai.core.chunks`."""
         ...
 
 
@@ -104,7 +89,7 @@ class NetworkModel(ABC):
     schema : Schema
         Of the events it was trained on; others are refused.
     inputs : type
-        How the network eats events (class attribute).
+        Inputs of the network (class attribute).
     """
 
     network: nn.Module
@@ -133,7 +118,7 @@ class NetworkModel(ABC):
 
     @property
     def view(self) -> str:
-        """View of the events that the model eats."""
+        """View of the events that the model takes."""
         return self.card.view
 
     @property
@@ -148,10 +133,10 @@ class NetworkModel(ABC):
     def logits(self, events: Events) -> NDArray[np.float64]:
         """Outputs ``[E, O]``, in chunks of flat memory."""
         self.check(events)
-        whole = self.inputs.of(events)
-        chunks = chunk_rows(whole.counts.numpy())
+        inputs = self.inputs.of(events)
+        chunks = chunk_rows(inputs.counts.numpy())
         with torch.inference_mode(), evaluating(self.network):
-            parts = [self.network(whole.take(torch.as_tensor(rows))).double().numpy() for rows in chunks]
+            parts = [self.network(inputs.take(torch.as_tensor(rows))).double().numpy() for rows in chunks]
         return in_order(parts, chunks, (0, len(self.outputs)))
 
     def check(self, events: Events) -> None:
@@ -162,7 +147,7 @@ class NetworkModel(ABC):
 
     @abstractmethod
     def adapt(self, events: Events) -> None:
-        """Take from the training events what is worked out, not learned: the scales of the inputs."""
+        """Compute what is not learned, the scales of the inputs, from the training events."""
 
     def rescale(self, scale: Tensor, shift: Tensor) -> None:
         """Replace the outputs by ``scale * outputs + shift``, in the weights of the last layer.
@@ -177,10 +162,10 @@ class NetworkModel(ABC):
             last.bias.mul_(scale.to(last.bias)).add_(shift.to(last.bias))
 
     def training_pass(self, batch: Any) -> tuple[Tensor, Tensor | float]:
-        """Outputs ``[B, O]`` of a batch, and what the loss has beside the distance from the targets."""
+        """Outputs ``[B, O]`` of a batch, and a penalty that is added to the loss."""
         return self.network(batch), 0.0
 
-    # --- what the influence of training events is worked out from -----------------------------
+    # --- for the influence of training events --------------------------------------------------
 
     @property
     def module(self) -> nn.Module:
@@ -190,19 +175,13 @@ class NetworkModel(ABC):
     def last_layer(self, events: Events) -> tuple[Tensor, Tensor]:
         """Output ``[E, O]`` and input ``[E, H]`` of the last linear layer, as `HasLastLayer` asks."""
         self.check(events)
-        whole, last = self.inputs.of(events), last_linear(self.network)
-        rows = [torch.as_tensor(chunk) for chunk in chunk_rows(whole.counts.numpy())]
-
-        def run(own: Tensor) -> tuple[Tensor, Tensor]:
-            return last_layer_io(last, lambda: self.network(whole.take(own)))
-
-        if not rows:
-            return torch.zeros(0, last.out_features), torch.zeros(0, last.in_features)
+        inputs, last = self.inputs.of(events), last_linear(self.network)
         with evaluating(self.network):
-            parts = [run(own) for own in rows]
-        back = torch.cat(rows).argsort()
-        z, a = (torch.cat(part)[back] for part in zip(*parts, strict=True))
-        return z, a
+            return last_layer_of_chunks(
+                last,
+                lambda rows: self.network(inputs.take(torch.as_tensor(rows))),
+                chunk_rows(inputs.counts.numpy()),
+            )
 
     @property
     def loss(self) -> str:
@@ -222,29 +201,23 @@ class NetworkModel(ABC):
 
     @staticmethod
     def load(path: str | Path) -> NetworkModel:
-        """Read what `save` wrote, whatever its kind. Executes nothing from the file."""
-        found = load_model(path)
-        if not isinstance(found, NetworkModel):
-            raise ValueError(f"{path} holds {found.card.kind}, no network; use hepxai.models.load_model")
-        return found
+        """Read a file of `save`, of any kind. Executes nothing from the file."""
+        model = load_model(path)
+        if not isinstance(model, NetworkModel):
+            raise ValueError(f"{path} holds {model.card.kind}, no network; use hepxai.models.load_model")
+        return model
 
     @staticmethod
     def restored(arrays: Arrays, card: NetworkCard, schema: Schema) -> NetworkModel:
         """Model from the content of a file; see `hepxai.models.storage.load_model`."""
-        with torch.random.fork_rng(devices=[]):  # the fresh weights that are replaced cost no random numbers
+        with torch.random.fork_rng(devices=[]):  # the replaced weights leave the random state alone
             model = NetworkModel.build(card, schema)
         model.network.load_state_dict({k: torch.as_tensor(v) for k, v in arrays.items()})
         return model
 
 
 def output_names(card: ModelCard, schema: Schema) -> tuple[str, ...]:
-    """Names of the outputs of a model of this card.
-
-    Raises
-    ------
-    ValueError
-        If a regression has no target.
-    """
+    """Names of the outputs of a model of this card; a ValueError for a regression without targets."""
     if card.training.regression and not schema.targets:
         raise ValueError(
             "training.loss: mae and mse learn `targets`, the data-set card declares none; declare them, or "

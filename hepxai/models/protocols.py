@@ -1,4 +1,4 @@
-"""What a model can do, as protocols. Explainers ask for these, never for a concrete class."""
+"""Abilities of models, as protocols. Explainers need these, never a concrete class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Model(Protocol):
 
     @property
     def view(self) -> str:
-        """View of the events that the model eats."""
+        """View of the events that the model takes."""
         ...
 
     @property
@@ -49,29 +49,29 @@ class Model(Protocol):
 
 @runtime_checkable
 class ChecksEvents(Protocol):
-    """Refuses events that it does not know without scoring them; the package's own models do."""
+    """Checks events without scoring them, as the models of the package do."""
 
     def check(self, events: Events) -> None:
-        """Raise a ValueError that says what is wrong, and with how many of the events."""
+        """Raise a ValueError with the problem, and the number of events concerned."""
         ...
 
 
 @runtime_checkable
 class Differentiable(Model, Protocol):
-    """Has gradients with respect to the particle features."""
+    """Gradients with respect to the particle features."""
 
     def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
         """Logits ``[B, O]`` as a differentiable function of ``cloud.x``, in evaluation mode."""
         ...
 
     def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
-        """Neighbours that each dynamic layer finds for these events; empty for a static graph."""
+        """Neighbours of each dynamic layer for these events; empty for a static graph."""
         ...
 
 
 @dataclass(frozen=True)
 class EdgeCoefficients:
-    """Coefficients of a layer on edges of its own choice; a pair without an edge has the coefficient 0.
+    """Coefficients of a layer on some edges; a pair without an edge has the coefficient 0.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class EdgeCoefficients:
 
 @runtime_checkable
 class HasAttention(Model, Protocol):
-    """Exposes the attention coefficients of its layers."""
+    """Attention coefficients of layers."""
 
     def attention(self, cloud: Cloud) -> Mapping[str, Tensor | EdgeCoefficients]:
         """α_ij of each attention layer.
@@ -107,7 +107,7 @@ class EdgePath:
     messages : Messages
         The layer's edges; state at common edge weight t is ``base + t * total``.
     logits : Tensor, shape [B, O]
-        Of the whole model, uncut: what ``after`` makes of the state at t = 1.
+        Of the whole model, uncut: ``after`` of the state at t = 1.
     after : callable
         Rest of the model: ``(state [N, D], frozen) -> logits [B, O]``, with the neighbour lists of the
         unweighted input if ``frozen``, with those of the state otherwise.
@@ -120,7 +120,7 @@ class EdgePath:
 
 @runtime_checkable
 class HasEdgeWeights(Model, Protocol):
-    """Can weight the edges of a named layer."""
+    """Weights on the edges of a named layer."""
 
     @property
     def edge_layers(self) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ class HasEdgeWeights(Model, Protocol):
 
 @runtime_checkable
 class Tabular(Model, Protocol):
-    """Scores rows of the event-level table, also rows that belong to no event."""
+    """Scores of rows of the event-level table, also rows that belong to no event."""
 
     def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Logits ``[E, O]`` of rows ``x [E, G]``, physical values, columns as in ``Events.table()``."""
@@ -146,7 +146,7 @@ class Tabular(Model, Protocol):
 
 @runtime_checkable
 class HasTrees(Tabular, Protocol):
-    """Scores with a scikit-learn estimator, which may be made of decision trees."""
+    """A scikit-learn estimator, which may consist of decision trees."""
 
     @property
     def estimator(self) -> Any:
@@ -161,7 +161,7 @@ class HasTrees(Tabular, Protocol):
 
 @runtime_checkable
 class DifferentiableTable(Tabular, Protocol):
-    """Has gradients with respect to the columns of the event-level table."""
+    """Gradients with respect to the columns of the event-level table."""
 
     def forward_table(self, x: Tensor) -> Tensor:
         """Logits ``[B, O]`` as a differentiable function of ``x [B, G]``, in evaluation mode."""
@@ -170,7 +170,7 @@ class DifferentiableTable(Tabular, Protocol):
 
 @runtime_checkable
 class HasNeurons(DifferentiableTable, Protocol):
-    """Shows what its hidden neurons say."""
+    """Values of hidden neurons."""
 
     @property
     def hidden_layers(self) -> tuple[str, ...]:
@@ -187,9 +187,9 @@ class HasNeurons(DifferentiableTable, Protocol):
 
 @runtime_checkable
 class Imaging(Model, Protocol):
-    """Scores detector images, also images that belong to no event.
+    """Scores of detector images, also images that belong to no event.
 
-    Its outputs are logits, or for a regression values in the units of the target.
+    Logits, or for a regression values in the units of the target.
     """
 
     def score_image(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -199,7 +199,7 @@ class Imaging(Model, Protocol):
 
 @runtime_checkable
 class DifferentiableImage(Imaging, Protocol):
-    """Has gradients with respect to the pixels."""
+    """Gradients with respect to the pixels."""
 
     def forward_image(self, x: Tensor) -> Tensor:
         """Outputs ``[B, O]`` as a differentiable function of ``x [B, T, R, C]``, in evaluation mode."""
@@ -208,11 +208,11 @@ class DifferentiableImage(Imaging, Protocol):
 
 @runtime_checkable
 class HasFeatureMaps(DifferentiableImage, Protocol):
-    """Shows the maps that its convolutional layers make."""
+    """Maps of convolutional layers."""
 
     @property
     def feature_layers(self) -> tuple[str, ...]:
-        """Names of the layers, from the image to the output; the last one is what is shown by default."""
+        """Names of the layers, from the image to the output; the last one is the default."""
         ...
 
     def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
@@ -222,7 +222,7 @@ class HasFeatureMaps(DifferentiableImage, Protocol):
 
 @runtime_checkable
 class HasLinearReadout(HasFeatureMaps, Protocol):
-    """Can be asked whether its outputs are a linear function of the maps' means over the pixels."""
+    """Outputs that may be a linear function of the maps' means over the pixels."""
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:
         """Weight ``[O, K]`` and bias ``[O]``: output = weight · mean of the maps of the last layer + bias.
@@ -230,17 +230,17 @@ class HasLinearReadout(HasFeatureMaps, Protocol):
         Raises
         ------
         ValueError
-            If the outputs are not that.
+            If the outputs are no such function.
         """
         ...
 
 
-# --- models whose training events can be asked -----------------------------------------------------
+# --- influence of training events -----------------------------------------------------
 
 
 @runtime_checkable
 class HasLastLayer(Model, Protocol):
-    """Ends in a linear layer, and knows the loss that it was trained with."""
+    """A linear last layer, and the loss of the training."""
 
     @property
     def module(self) -> nn.Module:
@@ -248,14 +248,14 @@ class HasLastLayer(Model, Protocol):
         ...
 
     def last_layer(self, events: Events) -> tuple[Tensor, Tensor]:
-        """What the last linear layer gives, ``z [E, O]``, and what it gets, ``a [E, H]``: ``z = W a + b``.
+        """Output ``z [E, O]`` and input ``a [E, H]`` of the last linear layer: ``z = W a + b``.
 
         In evaluation mode, differentiable in the parameters of ``module``, in batches of flat memory.
         """
         ...
 
     def training_loss(self, z: Tensor, events: Events) -> Tensor:
-        """Loss ``[E]`` of every event by itself, weights left out; a differentiable function of ``z``."""
+        """Loss ``[E]`` of every event without its weight, a differentiable function of ``z``."""
         ...
 
 
@@ -264,12 +264,12 @@ class HasLastLayer(Model, Protocol):
 
 @runtime_checkable
 class HasSoftTree(Model, Protocol):
-    """Sends detector images through a soft decision tree on maps of theirs."""
+    """A soft decision tree on maps of detector images."""
 
     def forward_tree(self, x: Tensor) -> TreePass:
-        """Every decision for images ``x [B, T, R, C]``, differentiable in ``x``, in evaluation mode."""
+        """Decisions for images ``x [B, T, R, C]``, differentiable in ``x``, in evaluation mode."""
         ...
 
     def node_weights(self) -> Tensor:
-        """What each node looks for in the latent maps, ``[2^depth - 1, K, r, c]``."""
+        """Weights of each node on the latent maps, ``[2^depth - 1, K, r, c]``."""
         ...

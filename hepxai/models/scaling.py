@@ -1,6 +1,8 @@
-"""Standardised inputs: every network shifts and scales its own, with numbers from the training split."""
+"""Parts of networks: standardised inputs, with numbers of the training split, and dense layers."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(inputs))
 
     def fit(self, x: Tensor) -> None:
-        """Take mean and standard deviation of ``x [N, F]``; flags (only -1, 0, 1) and constants stay."""
+        """Use mean and standard deviation of ``x [N, F]``; flags (only -1, 0, 1) and constants stay."""
         mean = x.double().mean(0)
         spread = (x - mean).square().mean(0).sqrt()
         plain = (torch.isin(x, x.new_tensor([-1.0, 0.0, 1.0])).all(0)) | (spread < 1e-6)
@@ -30,18 +32,33 @@ class Standardise(nn.Module):
         return (x - self.mean) / self.scale
 
 
+def dense_layers(
+    inputs: int,
+    widths: Sequence[int],
+    outputs: int,
+    before: Sequence[Callable[[], nn.Module]],
+    activation: Callable[[], nn.Module],
+) -> list[nn.Module]:
+    """(Modules ``before`` → dense → activation)* → dense."""
+    steps: list[nn.Module] = []
+    for width in widths:
+        steps += [*(module() for module in before), nn.Linear(inputs, width), activation()]
+        inputs = width
+    return [*steps, nn.Linear(inputs, outputs)]
+
+
 def constant_columns(x: Tensor) -> Tensor:
-    """Columns of ``x [N, F]`` that have one value, but for rounding, ``[F]``."""
+    """Mask ``[F]`` of the columns of ``x [N, F]`` with a single value, up to rounding."""
     mean = x.double().mean(0)
     spread = (x - mean).square().mean(0).sqrt()
     return spread <= 1e-6 * mean.abs()
 
 
 class StandardiseColumns(Standardise):
-    """The same for a table, whose columns may have any scale: a constant one becomes 0."""
+    """Standardise the columns of a table, which may have any scale: constant ones become 0."""
 
     def fit(self, x: Tensor) -> None:
-        """Take mean and standard deviation of ``x [N, F]``; flags (only -1, 0, 1) stay."""
+        """Use mean and standard deviation of ``x [N, F]``; flags (only -1, 0, 1) stay."""
         mean, constant = x.double().mean(0), constant_columns(x)
         spread = (x - mean).square().mean(0).sqrt()
         flag = torch.isin(x, x.new_tensor([-1.0, 0.0, 1.0])).all(0) & ~constant

@@ -1,4 +1,4 @@
-"""One file for a trained model of any kind: its numbers, and its card and schema in the header."""
+"""File of a trained model of any kind: its arrays, with card and schema in the header."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def load_model(path: str | Path) -> Any:
     Returns
     -------
     model
-        With ``outputs``, ``logits(events)`` and whatever its kind can do.
+        With ``outputs``, ``logits(events)`` and the abilities of its kind.
 
     Raises
     ------
     ValueError
-        If it is no model of hepxai, or holds something else than its card says.
+        If it is no model of hepxai, or its content disagrees with its card.
     """
-    arrays, kept = read_tensors(path)
-    if not {"card", "schema"} <= kept.keys():
+    arrays, header = read_tensors(path)
+    if not {"card", "schema"} <= header.keys():
         raise ValueError(f"{path} has no hepxai model card in its header; it was not written by hepxai")
-    card = ModelCard.model_validate_json(kept["card"])
-    return resolve(KINDS[card.kind].model).restored(arrays, card, Schema.from_json(kept["schema"]))
+    card = ModelCard.model_validate_json(header["card"])
+    return resolve(KINDS[card.kind].model).restored(arrays, card, Schema.from_json(header["schema"]))
 
 
 def bytes_as_array(content: bytes) -> NDArray[np.uint8]:

@@ -53,5 +53,5 @@ class Target:
 
     def __call__(self, outputs: Outputs) -> Outputs:
         """Values of the target ``[...]`` from outputs ``[..., O]``."""
-        chosen = outputs[..., self.output]
-        return chosen if self.reference is None else chosen - outputs[..., self.reference]
+        values = outputs[..., self.output]
+        return values if self.reference is None else values - outputs[..., self.reference]

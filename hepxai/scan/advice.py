@@ -1,4 +1,4 @@
-"""What a scan recommends, in words and numbers."""
+"""Recommendation of a scan, in words and numbers."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from hepxai.scan.ranking import Ranking
 from hepxai.scan.table import PointResult, Table
 
 ALIKE = 0.95
-"""A value that the best one beats with less than this probability is not told apart from it."""
+"""Values within this probability of the best are reported as indistinguishable."""
 ENOUGH = 3
-"""Seeds below which two points are not compared: the scatter of two numbers is anything."""
+"""Fewest seeds for a comparison of points: two results say nothing about their scatter."""
 FEW = 5
+"""Degrees of freedom below which the spread is called uncertain."""
 
 
 def advice(table: Table, dataset: DatasetCard) -> dict[str, list[str]]:
     """Sentences for each objective, and on the front where there are several."""
-    found = {
+    sentences = {
         METRICS[name].label(dataset): list(_objective(table, dataset, name, direction))
         for name, direction in table.plan.objectives
     }
-    if len(found) > 1 and table.candidates:
+    if len(sentences) > 1 and table.candidates:
         names = "; ".join(p.label for p in table.front())
-        found["Pareto front"] = [f"No other point is better in all objectives than: {names}."]
+        sentences["Pareto front"] = [f"No other point is better in all objectives than: {names}."]
     if left := list(_left_out(table)):
-        found["left out"] = left
-    return found
+        sentences["left out"] = left
+    return sentences
 
 
 def _objective(table: Table, dataset: DatasetCard, name: str, direction: Direction) -> Iterator[str]:
@@ -42,19 +43,19 @@ def _objective(table: Table, dataset: DatasetCard, name: str, direction: Directi
     seeds = table.plan.seeds
     of = f"mean of {seeds} seeds" if seeds > 1 else "one seed, its scatter is unknown"
     most = "highest" if direction == "max" else "lowest"
-    yield f"{_said(first, name)} at {first.label}, the {most} of {len(ranking.order)} ({of})."
-    yield from _sure(ranking, points, seeds)
-    yield from _tested(first)
+    yield f"{_value(first, name)} at {first.label}, the {most} of {len(ranking.order)} ({of})."
+    yield from _confidence(ranking, points, seeds)
+    yield from _test_figures(first)
 
 
-def _sure(ranking: Ranking, points: list[PointResult], seeds: int) -> Iterator[str]:
+def _confidence(ranking: Ranking, points: list[PointResult], seeds: int) -> Iterator[str]:
     if len(ranking.order) == 1:
         yield "There is nothing to compare it with."
         return
     if seeds == 1:
         yield (
-            "With one seed nothing says what another seed would change, so the order may be chance: "
-            "scan with 3 seeds or more."
+            "With one seed the effect of the seed is unknown, so the order may be chance: "
+            f"scan with {ENOUGH} seeds or more."
         )
         return
     if seeds < ENOUGH:
@@ -65,25 +66,25 @@ def _sure(ranking: Ranking, points: list[PointResult], seeds: int) -> Iterator[s
     rest = [i for i in ranking.order[1:] if ranking.beaten[i] < ALIKE]
     if rest:
         names = ", ".join(f"{points[i].label} ({format_probability(ranking.beaten[i])})" for i in rest)
-        yield f"It is not told apart (better with less than {format_probability(ALIKE)}) from: {names}."
+        yield f"It is indistinguishable (better with less than {format_probability(ALIKE)}) from: {names}."
     else:
         yield f"It is better than every other with at least {format_probability(ALIKE)}."
     if ranking.degrees < FEW:
         yield (
-            f"The spread over seeds is known from {ranking.degrees} degrees of freedom only: "
-            "more seeds would sharpen all of this."
+            f"The spread over seeds is estimated from {ranking.degrees} degrees of freedom only: "
+            "more seeds would make these statements more precise."
         )
 
 
-def _tested(first: PointResult) -> Iterator[str]:
-    """The best of many is best by luck too; the test events had no part in the choice."""
-    shown = [f"{METRICS[n].text} {_said(first, n)}" for n in ("test_auc", "test_accuracy")]
+def _test_figures(first: PointResult) -> Iterator[str]:
+    """Unbiased figures: the best of many is partly best by chance, the test events had no part in it."""
+    figures = [f"{METRICS[n].text} {_value(first, n)}" for n in ("test_auc", "test_accuracy")]
     if np.isfinite(first.results("test_auc")).any():
-        yield f"On the test events, which had no part in the choice: {', '.join(shown)}."
+        yield f"On the test events, which had no part in the choice: {', '.join(figures)}."
 
 
-def _said(point: PointResult, name: str) -> str:
-    """Mean with both errors: more seeds make the first smaller, more events the second."""
+def _value(point: PointResult, name: str) -> str:
+    """Mean with the error from seeds and the error from the number of events."""
     mean = point.mean(name)
     return with_errors(float(mean.value), {"seeds": float(mean.error), "events": point.statistical(name)})
 
@@ -95,7 +96,7 @@ def _left_out(table: Table) -> Iterator[str]:
                 yield f"{point.label}, seed {trial.seed}: {trial.state}, {trial.why}."
     missing = table.plan.trials - sum(t.finished for t in table.trials)
     if missing:
-        yield f"{missing} of {table.plan.trials} trials are not finished; the same command goes on."
+        yield f"{missing} of {table.plan.trials} trials are not finished; the same command resumes."
 
 
 def format_probability(probability: float) -> str:

@@ -1,4 +1,4 @@
-"""Figures of a scan, composed from its store."""
+"""Figures of a scan, from its store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hepxai.studies.overfitting.figures import distance_against_gap
 
 QUANTITIES = {"attention": "attention", "relative": "attention × (n − 1)"}
 ROWS = 12
-"""Values that a ridge plot has room for."""
+"""Most values in a ridge plot."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +42,23 @@ class ScanView:
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """What is scanned."""
+        """Scanned entries."""
         return self.scan.plan.space.axes
 
     @property
     def objectives(self) -> list[str]:
-        """Their names."""
+        """Names of the objectives."""
         return [name for name, _ in self.scan.plan.objectives]
 
     @property
     def judged(self) -> list[str]:
         """Metrics of the validation events, objectives first."""
-        known = [m for m in self.results.metrics if METRICS[m].direction is not None]
-        return list(dict.fromkeys([*self.objectives, *known]))
+        others = [m for m in self.results.metrics if METRICS[m].direction is not None]
+        return list(dict.fromkeys([*self.objectives, *others]))
 
     @property
     def explained(self) -> bool:
-        """Whether attention was stored."""
+        """True if attention was stored."""
         return any(t.histograms for p in self.points for t in p.of("complete"))
 
     def label(self, metric: str) -> str:
@@ -67,10 +67,12 @@ class ScanView:
 
     def values(self, axis: Axis, points: Sequence[PointResult]) -> Values:
         """Setting of each point."""
-        return Values(name_of(axis.key), [_shown(axis, p.point[axis.key]) for p in points], axis.is_log)
+        return Values(
+            name_of(axis.key), [_display_value(axis, p.point[axis.key]) for p in points], axis.is_log
+        )
 
     def short(self, point: PointResult) -> str:
-        """Value of the one entry that is scanned; the number of the point where there are several."""
+        """Value of the only scanned entry; the number of the point if there are several."""
         values = list(point.point.values())
         return str(values[0]) if len(values) == 1 else f"#{self.number(point)}"
 
@@ -83,7 +85,7 @@ class ScanView:
         return [p.mean(metric) for p in points]
 
 
-def _shown(axis: Axis, stored: Stored) -> object:
+def _display_value(axis: Axis, stored: Stored) -> object:
     """Number where all values are; text otherwise."""
     numbers = isinstance(axis, Choices) and not all(map(is_number, axis.values))
     return str(stored) if numbers else stored
@@ -93,20 +95,20 @@ def _file(axis: Axis) -> str:
     return "".join(c if c.isalnum() else "_" for c in name_of(axis.key))
 
 
-def curves(shown: ScanView, axis: Axis) -> CaptionedFigure:
+def curves(view: ScanView, axis: Axis) -> CaptionedFigure:
     """Results against one of the axes: objectives first, then the other metrics of the validation events."""
-    metrics = shown.judged
-    values, alone = shown.values(axis, shown.points), len(shown.axes) == 1
+    metrics = view.judged
+    values, alone = view.values(axis, view.points), len(view.axes) == 1
     rows = -(-len(metrics) // 2)
     with style():
         figure, frames = canvas(rows, 2, (12.0, 4.3 * rows + 0.5))
         for place, metric in enumerate(metrics):
             scan_curve(
                 values,
-                [p.results(metric) for p in shown.points],
-                shown.label(metric),
+                [p.results(metric) for p in view.points],
+                view.label(metric),
                 joined=alone,
-                chosen=_chosen(shown, metric),
+                chosen=_chosen(view, metric),
                 legend=place == 0,
                 ax=frames.flat[place],
             )
@@ -116,20 +118,20 @@ def curves(shown: ScanView, axis: Axis) -> CaptionedFigure:
     return CaptionedFigure(f"against_{_file(axis)}", figure, caption, wide=True)
 
 
-def _chosen(shown: ScanView, metric: str) -> int | None:
+def _chosen(view: ScanView, metric: str) -> int | None:
     """Row of the best point by an objective."""
-    for name, direction in shown.scan.plan.objectives:
-        order = shown.results.ranking(name, direction).order
+    for name, direction in view.scan.plan.objectives:
+        order = view.results.ranking(name, direction).order
         if name == metric and order:
-            return shown.points.index(shown.results.candidates[order[0]])
+            return view.points.index(view.results.candidates[order[0]])
     return None
 
 
-def attention(shown: ScanView, axis: Axis) -> CaptionedFigure:
-    """Attention of the pairs in focus and of the others for each value of one of the axes."""
-    focus = shown.scan.dataset.focus
+def attention(view: ScanView, axis: Axis) -> CaptionedFigure:
+    """Attention of pairs in focus and of others, for each value of one axis."""
+    focus = view.scan.dataset.focus
     assert focus is not None, "histograms are stored only where there is a focus"
-    groups = _by_value(shown, axis)
+    groups = _by_value(view, axis)
     names = (pair_name(focus.pair), "other pairs")
     with style():
         figure, frames = canvas(1, 2, (13.0, 1.6 + 0.75 * max(len(groups), 3)))
@@ -147,12 +149,12 @@ def attention(shown: ScanView, axis: Axis) -> CaptionedFigure:
     return CaptionedFigure(f"attention_{_file(axis)}", figure, caption, wide=True)
 
 
-def _by_value(shown: ScanView, axis: Axis) -> list[tuple[str, list[Trial]]]:
+def _by_value(view: ScanView, axis: Axis) -> list[tuple[str, list[Trial]]]:
     """Trainings with histograms at each value, in order; evenly picked values where there are many."""
-    values = shown.values(axis, shown.points)
+    values = view.values(axis, view.points)
     groups: dict[float, list[Trial]] = {}
     names: dict[float, str] = {}
-    for place, value, point in zip(values.positions(), values.values, shown.points, strict=True):
+    for place, value, point in zip(values.positions(), values.values, view.points, strict=True):
         groups.setdefault(place, []).extend(t for t in point.of("complete") if t.histograms)
         names[place] = f"{value:.4g}" if isinstance(value, float) else str(value)
     order = sorted(place for place, trials in groups.items() if trials)
@@ -167,56 +169,56 @@ def _ridge(name: str, trials: Sequence[Trial], quantity: str) -> Ridge:
 
 
 def _densities(trials: Sequence[Trial], quantity: str, pairs: str) -> Array:
-    """Of all classes together, ``[trial, bin]``."""
-    found = []
+    """Unit-area histograms of all classes together, ``[trial, bin]``."""
+    densities = []
     for trial in trials:
-        own = [g["value"] for g in trial.histograms[quantity] if g["pairs"] == pairs]
-        total = np.sum(own, axis=0)
+        total = np.sum([g["value"] for g in trial.histograms[quantity] if g["pairs"] == pairs], axis=0)
         norm = total.sum() * np.diff(EDGES[quantity])
-        found.append(total / np.where(norm != 0, norm, np.nan))
-    return np.array(found)
+        densities.append(total / np.where(norm != 0, norm, np.nan))
+    return np.array(densities)
 
 
-def fronts(shown: ScanView) -> Iterator[CaptionedFigure]:
-    """Each two objectives against each other."""
-    points = shown.results.candidates
-    front = [points.index(p) for p in shown.results.front()]
-    for one, two in itertools.combinations(shown.objectives, 2) if points else ():
-        ways = dict(shown.scan.plan.objectives)
-        wanted = " and ".join(f"{'high' if ways[m] == 'max' else 'low'} {shown.label(m)}" for m in (one, two))
+def fronts(view: ScanView) -> Iterator[CaptionedFigure]:
+    """Every two objectives against each other."""
+    points = view.results.candidates
+    front = [points.index(p) for p in view.results.front()]
+    for one, two in itertools.combinations(view.objectives, 2) if points else ():
+        directions = dict(view.scan.plan.objectives)
+        wanted = " and ".join(
+            f"{'high' if directions[m] == 'max' else 'low'} {view.label(m)}" for m in (one, two)
+        )
         yield drawn(
             f"pareto_{one}_{two}",
             f"Wanted: {wanted}. Means over seeds with standard errors; numbers are those of the tables. "
             "No other point is better in all objectives than one of the front.",
             lambda ax, one=one, two=two: pareto(  # type: ignore[misc]
-                shown.mean(one, points),
-                shown.mean(two, points),
-                (shown.label(one), shown.label(two)),
-                [shown.short(p) for p in points],
+                view.mean(one, points),
+                view.mean(two, points),
+                (view.label(one), view.label(two)),
+                [view.short(p) for p in points],
                 front,
-                joined=len(shown.objectives) == 2,
+                joined=len(view.objectives) == 2,
                 ax=ax,
             ),
             (8.4, 6.4),
         )
 
 
-def overfitting(shown: ScanView) -> Iterator[CaptionedFigure]:
+def overfitting(view: ScanView) -> Iterator[CaptionedFigure]:
     """Distance of the importances against the gap of accuracy, where the model is one of the table."""
     gap, distance = "train_gap", "importance_distance"
-    points = [p for p in shown.points if np.isfinite(p.mean(distance).value)]
+    points = [p for p in view.points if np.isfinite(p.mean(distance).value)]
     if points:
         yield drawn(
             "distance_against_gap",
-            "What the model leans on in the training events but not in the validation events, against how "
-            "much better it is there: the distance of their permutation importances, less the distance that "
-            "chance makes where only the events differ, and the gap of accuracy. Means over seeds; numbers "
+            "Distance of the permutation importances in training and validation events, less the distance "
+            "expected by chance, against the gap of accuracy between the two. Means over seeds; numbers "
             "are those of the tables. Errors are those of seeds and of the number of events together. "
             "Without overfitting, the distance is compatible with 0.",
             lambda ax: distance_against_gap(
                 [_with_events(p, gap) for p in points],
                 [_with_events(p, distance) for p in points],
-                [shown.short(p) for p in points],
+                [view.short(p) for p in points],
                 ax=ax,
             ),
             (8.4, 6.4),
@@ -230,35 +232,35 @@ def _with_events(point: PointResult, metric: str) -> Estimate:
     return Estimate(mean.value, np.asarray(error), mean.n_eff)
 
 
-def importance(shown: ScanView) -> Iterator[CaptionedFigure]:
-    """What the variance of each objective comes from, where that can be said."""
-    trials = [t for p in shown.points for t in p.of("complete")]
-    space = {a.key: a.ordered() for a in shown.axes}
-    for name in shown.objectives:
+def importance(view: ScanView) -> Iterator[CaptionedFigure]:
+    """Importance of each scanned entry for the variance of each objective."""
+    trials = [t for p in view.points for t in p.of("complete")]
+    space = {a.key: a.ordered() for a in view.axes}
+    for name in view.objectives:
         values = [float(t.metrics[name].value) for t in trials]
-        found = importances([t.point for t in trials], [t.seed for t in trials], values, space)
-        if found:
-            named = {name_of(k): v for k, v in found.items()}
+        shares = importances([t.point for t in trials], [t.seed for t in trials], values, space)
+        if shares:
+            named = {name_of(k): v for k, v in shares.items()}
             yield drawn(
                 f"importance_{name}",
-                f"Share of the variance of {shown.label(name)} between trainings that each entry explains by "
-                "itself (fANOVA); errors from bootstrap samples of the trainings. What explains no more than "
-                "the seed has not been seen to matter.",
-                lambda ax, named=named, name=name: importance_bars(named, shown.label(name), ax=ax),  # type: ignore[misc]
-                (8.0, 1.9 + 0.55 * len(found)),
+                f"Share of the variance of {view.label(name)} between trainings that each entry explains by "
+                "itself (fANOVA); errors from bootstrap samples of the trainings. An entry that explains no "
+                "more than the seed has no visible effect.",
+                lambda ax, named=named, name=name: importance_bars(named, view.label(name), ax=ax),  # type: ignore[misc]
+                (8.0, 1.9 + 0.55 * len(shares)),
             )
 
 
-def lines(shown: ScanView) -> CaptionedFigure:
-    """Parallel coordinates: what is scanned, and the other metrics, coloured by the first objective."""
-    points, first = shown.points, shown.objectives[0]
-    others = [m for m in shown.judged if m != first]
-    columns = [shown.values(a, points) for a in shown.axes]
-    columns += [Values(shown.label(m), [float(e.value) for e in shown.mean(m, points)]) for m in others]
-    result = np.array([float(e.value) for e in shown.mean(first, points)])
-    caption = f"Each line is a point (means over seeds), coloured by {shown.label(first)}."
+def lines(view: ScanView) -> CaptionedFigure:
+    """Parallel coordinates of scanned entries and other metrics, coloured by the first objective."""
+    points, first = view.points, view.objectives[0]
+    others = [m for m in view.judged if m != first]
+    columns = [view.values(a, points) for a in view.axes]
+    columns += [Values(view.label(m), [float(e.value) for e in view.mean(m, points)]) for m in others]
+    result = np.array([float(e.value) for e in view.mean(first, points)])
+    caption = f"Each line is a point (means over seeds), coloured by {view.label(first)}."
     size = (max(8.0, 2.6 * len(columns) + 1.5), 5.6)
     with style():
         figure, frames = canvas(size=size)
-        parallel(columns, result, shown.label(first), ax=frames[0, 0])
+        parallel(columns, result, view.label(first), ax=frames[0, 0])
     return CaptionedFigure("parallel", figure, caption, wide=True)

@@ -1,8 +1,9 @@
-"""Figures of merit of a trial: of its accuracy, and of what it looks at."""
+"""Figures of merit of a trial: accuracy, and properties of explanations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -36,7 +37,7 @@ NAN = Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
 
 @dataclass(frozen=True)
 class TrialContext:
-    """A trained run and what it looks at on the validation events.
+    """A trained run, and explanations of its validation events.
 
     Attributes
     ----------
@@ -63,8 +64,8 @@ class TrialContext:
         """Permutation importances in evenly spread training and validation events, by the AUC."""
         model, events = self.run.model, self.run.events
         splits = (events.where(split) for split in ("train", "valid"))
-        splits = (own[evenly_spread(len(own), self.maximum)] for own in splits)
-        return ImportanceShift(*(permutation_importance(need_tabular(model), own) for own in splits))
+        parts = (split[evenly_spread(len(split), self.maximum)] for split in splits)
+        return ImportanceShift(*(permutation_importance(need_tabular(model), part) for part in parts))
 
     @property
     def pair(self) -> Pair:
@@ -75,16 +76,16 @@ class TrialContext:
 
     def figure(self, split: str, name: str) -> Estimate:
         """Figure of merit that the run has stored, NaN where the split has not both classes."""
-        found = self.run.metrics().get(split, {}).get(name)
-        if found is None:
+        stored = self.run.metrics().get(split, {}).get(name)
+        if stored is None:
             return NAN
-        return Estimate(np.asarray(found["value"]), np.asarray(found["error"]), np.nan)
+        return Estimate(np.asarray(stored["value"]), np.asarray(stored["error"]), np.nan)
 
 
 def first_attention(model: Model, events: Events) -> Attribution:
     """Attention of the first layer that has it, heads averaged."""
-    found = explain(model, events, "attention", target=model.outputs[0])
-    return reduced(found, layer=labels_of(found, "layer")[0])
+    attention = explain(model, events, "attention", target=model.outputs[0])
+    return reduced(attention, layer=labels_of(attention, "layer")[0])
 
 
 def need_tabular(model: Model) -> Tabular:
@@ -101,11 +102,11 @@ class Metric:
     Attributes
     ----------
     of : callable
-        From `Evidence` to `Estimate`.
+        From `TrialContext` to `Estimate`.
     text : str
-        What it is; "{pair}" and "{observer}" stand for the focus of the data-set card.
+        Label; "{pair}" and "{observer}" stand for the focus of the data-set card.
     direction : str, optional
-        What is better, "max" or "min"; None for one that is shown but never an objective.
+        Better values, "max" or "min"; None for a metric that is shown but never an objective.
     needs : tuple of str
         Any of "focus" (of the data-set card), "observer" (of the focus), "attention" (of the model), "table"
         (event-level, and a model of it).
@@ -120,7 +121,7 @@ class Metric:
     why_not: str = ""
 
     def lacks(self, dataset: DatasetCard) -> str | None:
-        """What the data-set card lacks for this metric, if anything."""
+        """Missing entry of the data-set card that this metric needs, or None."""
         focus = dataset.focus
         if "focus" in self.needs and focus is None:
             return "the pair in focus, focus: {pair: [TYPE, TYPE]}"
@@ -131,7 +132,7 @@ class Metric:
         return None
 
     def label(self, dataset: DatasetCard) -> str:
-        """What it is, in the words of a data set."""
+        """Label with the particles of a data set."""
         focus = dataset.focus
         if focus is None:
             return self.text
@@ -147,43 +148,43 @@ METRICS: dict[str, Metric] = {}
 def metric(
     name: str, text: str, direction: Direction | None, **options: Any
 ) -> Callable[[Function], Function]:
-    """Decorator: make ``function(evidence) -> Estimate`` known as a metric; see `Metric` for the options."""
+    """Decorator that enters ``function(context) -> Estimate`` in `METRICS`; see `Metric` for the options."""
 
-    def enter(of: Function) -> Function:
+    def register(of: Function) -> Function:
         if name in METRICS:
             raise ValueError(f"a metric named {name!r} exists")
         METRICS[name] = Metric(of, text, direction, **options)
         return of
 
-    return enter
+    return register
 
 
 _TEST = "choosing by the test events leaves none to say how good the choice is; use {}"
 
 
 @metric("valid_auc", "validation AUC", "max")
-def _valid_auc(evidence: TrialContext) -> Estimate:
-    return evidence.figure("valid", "auc")
+def _valid_auc(context: TrialContext) -> Estimate:
+    return context.figure("valid", "auc")
 
 
 @metric("valid_accuracy", "validation accuracy", "max")
-def _valid_accuracy(evidence: TrialContext) -> Estimate:
-    return evidence.figure("valid", "accuracy")
+def _valid_accuracy(context: TrialContext) -> Estimate:
+    return context.figure("valid", "accuracy")
 
 
 @metric("test_auc", "test AUC", None, why_not=_TEST.format("valid_auc"))
-def _test_auc(evidence: TrialContext) -> Estimate:
-    return evidence.figure("test", "auc")
+def _test_auc(context: TrialContext) -> Estimate:
+    return context.figure("test", "auc")
 
 
 @metric("test_accuracy", "test accuracy", None, why_not=_TEST.format("valid_accuracy"))
-def _test_accuracy(evidence: TrialContext) -> Estimate:
-    return evidence.figure("test", "accuracy")
+def _test_accuracy(context: TrialContext) -> Estimate:
+    return context.figure("test", "accuracy")
 
 
 @metric("train_gap", "training − validation balanced accuracy", "min")
-def _train_gap(evidence: TrialContext) -> Estimate:
-    return gap(*(evidence.figure(split, "balanced_accuracy") for split in ("train", "valid")))
+def _train_gap(context: TrialContext) -> Estimate:
+    return gap(*(context.figure(split, "balanced_accuracy") for split in ("train", "valid")))
 
 
 @metric(
@@ -192,22 +193,22 @@ def _train_gap(evidence: TrialContext) -> Estimate:
     "min",
     needs=("table",),
 )
-def _importance_distance(evidence: TrialContext) -> Estimate:
+def _importance_distance(context: TrialContext) -> Estimate:
     try:
-        return evidence.shift.excess
+        return context.shift.excess
     except ValueError:  # a split that lacks a class, or all values of a column, has none
         return NAN
 
 
 @metric("pair_attention", "mean attention of {pair} pairs", "max", needs=("focus", "attention"))
-def _pair_attention(evidence: TrialContext) -> Estimate:
-    return pair_mean(evidence.attention, evidence.pair)
+def _pair_attention(context: TrialContext) -> Estimate:
+    return pair_mean(context.attention, context.pair)
 
 
 @metric("pair_isolation", "isolation of the {pair} pair", "max", needs=("focus", "attention"))
-def _pair_isolation(evidence: TrialContext) -> Estimate:
+def _pair_isolation(context: TrialContext) -> Estimate:
     try:
-        return isolation(evidence.attention, evidence.pair)
+        return isolation(context.attention, context.pair)
     except ValueError:  # events of one particle type have no other pairs
         return NAN
 
@@ -218,35 +219,31 @@ def _pair_isolation(evidence: TrialContext) -> Estimate:
     "min",
     needs=("focus", "observer"),
 )
-def _score_mass_correlation(evidence: TrialContext) -> Estimate:
+def _score_mass_correlation(context: TrialContext) -> Estimate:
     """On all background validation events that have a value of the observer."""
-    events, focus = evidence.run.events, evidence.run.dataset.focus
+    events, focus = context.run.events, context.run.dataset.focus
     assert focus is not None, "metrics that need a focus are asked only where there is one"
     observer = np.asarray(events.observers[str(focus.observer)], dtype=np.float64)
-    own = (events.split == SPLITS.index("valid")) & (events.label == 0) & np.isfinite(observer)
-    if not events.weight[own].sum() > 0:
+    used = (events.split == SPLITS.index("valid")) & (events.label == 0) & np.isfinite(observer)
+    if not events.weight[used].sum() > 0:
         return NAN
-    return distance_correlation(evidence.run.scores[own, 0], observer[own], events.weight[own])
+    return distance_correlation(context.run.scores[used, 0], observer[used], events.weight[used])
 
 
 # --- all of them ---------------------------------------------------------------------------------
 
 
-def measure(evidence: TrialContext) -> dict[str, Estimate]:
+def measure(context: TrialContext) -> dict[str, Estimate]:
     """All metrics that the data set and the model allow."""
-    return dict(_measured(evidence))
+    estimates = {}
+    for name, entry in METRICS.items():
+        if entry.lacks(context.run.dataset) is None:
+            with suppress(CannotExplainError):
+                estimates[name] = entry.of(context)
+    return estimates
 
 
-def _measured(evidence: TrialContext) -> Iterator[tuple[str, Estimate]]:
-    for name, known in METRICS.items():
-        if known.lacks(evidence.run.dataset) is None:
-            try:
-                yield name, known.of(evidence)
-            except CannotExplainError:
-                continue
-
-
-def histograms(evidence: TrialContext) -> dict[str, Any]:
+def histograms(context: TrialContext) -> dict[str, Any]:
     """Attention of the pairs in focus and of all others, by class, in fixed bins; empty if there is none.
 
     Returns
@@ -255,29 +252,28 @@ def histograms(evidence: TrialContext) -> dict[str, Any]:
         ``quantity → [{"class", "pairs", "value", "variance"}]`` for the quantities of ``EDGES``; "pairs" is
         "focus" or "other", weights are signed, pairs of one event count as correlated.
     """
-    if evidence.run.dataset.focus is None:
+    if context.run.dataset.focus is None:
         return {}
     try:
-        plain = evidence.attention
+        attention = context.attention
     except CannotExplainError:
         return {}
-    chosen = in_focus(plain, evidence.pair)
-    maps = {"attention": plain, "relative": relative_to_uniform(plain)}
-    return {name: list(_groups(found, chosen, EDGES[name])) for name, found in maps.items()}
+    focus = in_focus(attention, context.pair)
+    maps = {"attention": attention, "relative": relative_to_uniform(attention)}
+    return {name: list(_histograms(values, focus, EDGES[name])) for name, values in maps.items()}
 
 
-def _groups(
-    found: Attribution, chosen: NDArray[np.bool_], edges: NDArray[np.float64]
+def _histograms(
+    attribution: Attribution, focus: NDArray[np.bool_], edges: NDArray[np.float64]
 ) -> Iterator[dict[str, Any]]:
-    owner = parents(found.offsets)
-    for number, name in enumerate(found.events.schema.classes):
-        for pairs, mask in (("focus", chosen), ("other", ~chosen)):
-            own = mask & (found.events.label[owner] == number)
-            filled = signed_histogram(
-                found.values[own], found.events.weight[owner[own]], edges, cluster=owner[own]
-            )
-            kept = {"value": filled.values(), "variance": filled.variances()}
-            yield {"class": name, "pairs": pairs} | {k: _short(v) for k, v in kept.items()}
+    event, events = parents(attribution.offsets), attribution.events
+    for label, name in enumerate(events.schema.classes):
+        for pairs, mask in (("focus", focus), ("other", ~focus)):
+            rows = np.flatnonzero(mask & (events.label[event] == label))
+            weight, cluster = events.weight[event[rows]], event[rows]
+            histogram = signed_histogram(attribution.values[rows], weight, edges, cluster=cluster)
+            numbers = {"value": histogram.values(), "variance": histogram.variances()}
+            yield {"class": name, "pairs": pairs} | {k: _short(v) for k, v in numbers.items()}
 
 
 def _short(values: NDArray[np.float64]) -> list[float]:

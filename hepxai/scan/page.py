@@ -1,4 +1,4 @@
-"""The page of a scan: recommendation, tables and figures, all from the store."""
+"""Page of a scan: recommendation, tables and figures, all from the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hepxai.scan.store import Trial
 from hepxai.scan.table import PointResult
 
 TRAININGS = 8
-"""Below so many, the importance of entries and parallel coordinates show chance."""
+"""Fewest trainings for the importance of entries and parallel coordinates."""
 READING = (
     "Each point was trained with every seed. ± after a mean is the standard error over seeds, s/√n; after a "
     "single training it is the statistical error of the validation events.",
@@ -44,15 +44,15 @@ def write_scan(scan: Scan, *, progress: bool = False) -> Path:
     """
     results = scan.table()
     results.write(scan.folder)
-    shown = ScanView(scan, results)
-    over = ", ".join(name_of(a.key) for a in shown.axes)
+    view = ScanView(scan, results)
+    over = ", ".join(name_of(a.key) for a in view.axes)
     return write_page(
         scan.folder / "scan.html",
         title=f"{scan.dataset.name}: scan of {over}",
         about=[_about(scan)],
         summary={capital(k): v for k, v in advice(results, scan.dataset).items()},
         reading=READING,
-        sections=list(_sections(shown)),
+        sections=list(_sections(view)),
         cards={n: (scan.folder / n).read_text(encoding="utf-8") for n in ("dataset.yaml", "model.yaml")},
         footer="Numbers with errors: table.csv, trials.csv, table.json. Figures as PNG and PDF: figures/.",
         progress=progress,
@@ -65,89 +65,89 @@ def _about(scan: Scan) -> str:
     return f"{plan.points} points ({plan.sampler}) × {plan.seeds} seeds; {explained}."
 
 
-def _sections(shown: ScanView) -> Iterator[Section]:
-    yield _ranking_section(shown)
-    if shown.points:
-        yield Section("results", "Results", figures=[curves(shown, a) for a in shown.axes])
-        if figures := [attention(shown, a) for a in shown.axes if shown.explained]:
+def _sections(view: ScanView) -> Iterator[Section]:
+    yield _ranking_section(view)
+    if view.points:
+        yield Section("results", "Results", figures=[curves(view, a) for a in view.axes])
+        if figures := [attention(view, a) for a in view.axes if view.explained]:
             yield Section("attention", "Attention", figures=figures)
-        if figures := list(overfitting(shown)):
+        if figures := list(overfitting(view)):
             yield Section("overfitting", "Overfitting", figures=figures)
-        if figures := [*fronts(shown), *(_entries(shown) if _comparable(shown) else ())]:
+        if figures := [*fronts(view), *(_entries(view) if _comparable(view) else ())]:
             yield Section("together", "All together", figures=figures)
-    yield Section("tables", "All numbers", tables=[_points_table(shown), _trials_table(shown)])
+    yield Section("tables", "All numbers", tables=[_points_table(view), _trials_table(view)])
 
 
-def _comparable(shown: ScanView) -> bool:
-    """Whether there are several entries, and trainings enough to say anything about each."""
-    return len(shown.axes) > 1 and sum(len(p.of("complete")) for p in shown.points) >= TRAININGS
+def _comparable(view: ScanView) -> bool:
+    """True with several entries, and enough trainings to compare them."""
+    return len(view.axes) > 1 and sum(len(p.of("complete")) for p in view.points) >= TRAININGS
 
 
-def _entries(shown: ScanView) -> Iterator[CaptionedFigure]:
-    yield from importance(shown)
-    yield lines(shown)
+def _entries(view: ScanView) -> Iterator[CaptionedFigure]:
+    yield from importance(view)
+    yield lines(view)
 
 
 # --- tables --------------------------------------------------------------------------------------
 
 
-def _ranking_section(shown: ScanView) -> Section:
-    tables = [_ranking_table(shown, number) for number in range(len(shown.objectives))]
+def _ranking_section(view: ScanView) -> Section:
+    tables = [_ranking_table(view, number) for number in range(len(view.objectives))]
     text = (
-        "With n seeds and V points, x = μ(point) + a(seed) + ε: what a seed has in common cancels in "
+        "With n seeds and V points, x = μ(point) + a(seed) + ε: the effect a of a seed cancels in "
         "differences. Probabilities are those of the true means μ, from Student's t with (V − 1)(n − 1) "
         f"degrees of freedom, from {ENOUGH} seeds on; points with a pruned or failed training are left out, "
         "because the mean of the survivors would be too good."
     )
-    return Section("best", "Which is best, and how sure", text=[text], tables=tables)
+    return Section("best", "Best point, with probabilities", text=[text], tables=tables)
 
 
-def _ranking_table(shown: ScanView, number: int) -> Table:
-    name, direction = shown.scan.plan.objectives[number]
-    ranking, points = shown.results.ranking(name, direction), shown.results.candidates
+def _ranking_table(view: ScanView, number: int) -> Table:
+    name, direction = view.scan.plan.objectives[number]
+    ranking, points = view.results.ranking(name, direction), view.results.candidates
     probabilities = (ranking.best, ranking.beaten)
-    told = shown.scan.plan.seeds >= ENOUGH
+    enough = view.scan.plan.seeds >= ENOUGH
     rows = [
         [
-            _name(shown, points[i]),
+            _name(view, points[i]),
             _number(points[i].mean(name)),
-            *(format_probability(p[i]) if told else "–" for p in probabilities),
+            *(format_probability(p[i]) if enough else "–" for p in probabilities),
         ]
         for i in ranking.order
     ]
     better = "higher" if direction == "max" else "lower"
     spread = general(ranking.spread, 2)
     caption = (
-        f"{capital(shown.label(name))} ({better} is better), mean over seeds. A training scatters by "
-        f"{spread} around its point and seed, known from {ranking.degrees} degrees of freedom."
+        f"{capital(view.label(name))} ({better} is better), mean over seeds. A training scatters by "
+        f"{spread} around its point and seed, estimated from {ranking.degrees} degrees of freedom."
     )
-    return Table(caption, ("point", shown.label(name), "is the best", "first is better than it"), rows)
+    return Table(caption, ("point", view.label(name), "is the best", "first is better than it"), rows)
 
 
-def _name(shown: ScanView, point: PointResult) -> str:
-    return f"#{shown.number(point)} {point.label}"
+def _name(view: ScanView, point: PointResult) -> str:
+    return f"#{view.number(point)} {point.label}"
 
 
 def _number(mean: Estimate) -> str:
     return measured(float(mean.value), float(mean.error))
 
 
-def _points_table(shown: ScanView) -> Table:
-    metrics = shown.results.metrics
-    header = ["point", "seeds", *(shown.label(m) for m in metrics)]
+def _points_table(view: ScanView) -> Table:
+    metrics = view.results.metrics
+    header = ["point", "seeds", *(view.label(m) for m in metrics)]
     rows = [
-        [_name(shown, p), str(len(p.of("complete"))), *(_number(p.mean(m)) for m in metrics)]
-        for p in shown.points
+        [_name(view, p), str(len(p.of("complete"))), *(_number(p.mean(m)) for m in metrics)]
+        for p in view.points
     ]
     return Table("Every point: mean over seeds and its standard error.", header, rows)
 
 
-def _trials_table(shown: ScanView) -> Table:
-    metrics = shown.results.metrics
-    header = ["training", "seed", "state", *(shown.label(m) for m in metrics), "epochs", "seconds"]
+def _trials_table(view: ScanView) -> Table:
+    metrics = view.results.metrics
+    header = ["training", "seed", "state", *(view.label(m) for m in metrics), "epochs", "seconds"]
     rows = [
-        _trial_row(_name(shown, point), trial, metrics)
-        for point in shown.results.points
+        _trial_row(_name(view, point), trial, metrics)
+        for point in view.results.points
         for trial in point.trials
     ]
     return Table("Every training, with statistical errors.", header, rows, folded=True)

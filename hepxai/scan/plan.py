@@ -1,4 +1,4 @@
-"""What a scan is going to do, checked before anything is trained."""
+"""Settings of a scan, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hepxai.cards import nearest
-from hepxai.datasets import DatasetCard
 from hepxai.scan.objectives import METRICS, Direction
 from hepxai.scan.space import Range, ScanError, Space, cards_with, name_of
 
@@ -66,24 +65,19 @@ class Plan:
         prune: bool,
         sampler_seed: int,
     ) -> Plan:
-        """Plan from what a user gave; ``trials`` counts points.
-
-        Raises
-        ------
-        ScanError
-        """
+        """Plan from the options of a user, or a ScanError; ``trials`` counts points."""
         for name, number in (("seeds", seeds), ("events to explain", explain), ("trials", trials)):
             if number is not None and number < 1:
                 raise ScanError(f"{number} {name}; at least 1 is needed")
         if sampler not in get_args(Sampler):
             raise ScanError(f"no sampler {sampler!r}; choose {', '.join(get_args(Sampler))}")
         points = _points(space, sampler, trials)
-        chosen = tuple(map(_objective, objectives))
-        names = [name for name, _ in chosen]
+        directed = tuple(map(_objective, objectives))
+        names = [name for name, _ in directed]
         for name in names:
             if names.count(name) > 1:
                 raise ScanError(f"objective {name} is given twice; give it once")
-        return Plan(space, seeds, sampler, points, chosen, explain, prune, sampler_seed)  # type: ignore[arg-type]
+        return Plan(space, seeds, sampler, points, directed, explain, prune, sampler_seed)  # type: ignore[arg-type]
 
     def check(self, folder: Path) -> None:
         """Validate the cards in ``folder`` with every point of a grid, otherwise with every value by itself.
@@ -91,7 +85,7 @@ class Plan:
         Raises
         ------
         CardError, ScanError
-            If a card refuses a value, or has not what an objective needs.
+            If a card refuses a value, or lacks what an objective needs.
         """
         for overrides in self._variants():
             dataset, card = cards_with(folder, overrides)
@@ -102,7 +96,8 @@ class Plan:
                 )
             for name, _ in self.objectives:
                 if lacking := METRICS[name].lacks(dataset):
-                    raise ScanError(f"objective {name} needs {lacking}; {_without(dataset)}")
+                    remedy = f"the data-set card {dataset.name} has none; add it, or choose another objective"
+                    raise ScanError(f"objective {name} needs {lacking}; {remedy}")
 
     def _variants(self) -> list[list[str]]:
         if self.sampler == "grid":
@@ -112,17 +107,17 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """All settings."""
-        kept = ("seeds", "sampler", "points", "objectives", "explain", "prune", "sampler_seed")
-        return {"over": self.space.to_json()} | {k: getattr(self, k) for k in kept}
+        names = ("seeds", "sampler", "points", "objectives", "explain", "prune", "sampler_seed")
+        return {"over": self.space.to_json()} | {k: getattr(self, k) for k in names}
 
     @staticmethod
-    def from_json(kept: dict[str, Any]) -> Plan:
+    def from_json(stored: dict[str, Any]) -> Plan:
         """Plan of `to_json`."""
-        rest = {k: v for k, v in kept.items() if k not in ("over", "objectives")}
-        objectives = tuple((name, direction) for name, direction in kept["objectives"])
+        rest = {k: v for k, v in stored.items() if k not in ("over", "objectives")}
+        objectives = tuple((name, direction) for name, direction in stored["objectives"])
         for name, _ in objectives:
-            _known(name)
-        return Plan(space=Space.from_json(kept["over"]), objectives=objectives, **rest)
+            _check_name(name)
+        return Plan(space=Space.from_json(stored["over"]), objectives=objectives, **rest)
 
 
 def _points(space: Space, sampler: str, trials: int | None) -> int:
@@ -145,22 +140,18 @@ def _points(space: Space, sampler: str, trials: int | None) -> int:
 
 def _objective(text: str) -> tuple[str, Direction]:
     name, colon, direction = text.partition(":")
-    _known(name)
-    known = METRICS[name]
-    if known.direction is None:
-        raise ScanError(f"{name} cannot be an objective: {known.why_not}")
+    _check_name(name)
+    metric = METRICS[name]
+    if metric.direction is None:
+        raise ScanError(f"{name} cannot be an objective: {metric.why_not}")
     if not colon:
-        return name, known.direction
+        return name, metric.direction
     if direction not in ("max", "min"):
         raise ScanError(f"objective {text}: the direction is {direction!r}; write {name}:max or {name}:min")
     return name, direction  # type: ignore[return-value]
 
 
-def _known(name: str) -> None:
+def _check_name(name: str) -> None:
     if name not in METRICS:
         possible = [n for n, m in METRICS.items() if m.direction is not None]
         raise ScanError(f"no objective {name!r}{nearest(name, possible)}; there are {', '.join(possible)}")
-
-
-def _without(dataset: DatasetCard) -> str:
-    return f"the data-set card {dataset.name} has none; add it, or choose another objective"

@@ -1,4 +1,4 @@
-"""Which value is best, and how sure one can be given the seeds."""
+"""Ranking of values by the results of several seeds, with probabilities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Ranking:
     order : tuple of int
         Rows from the best mean to the worst; rows with a NaN are left out.
     best : ndarray of float64, shape [V]
-        Probability that a row is the best of all; NaN where that cannot be said.
+        Probability that a row is the best of all; NaN with too few seeds.
     beaten : ndarray of float64, shape [V]
         Probability that the row with the best mean is better than this one; NaN for itself.
     spread : float
@@ -42,9 +42,9 @@ class Ranking:
 def rank(results: Array, *, higher: bool) -> Ranking:
     """Rank values by the mean over seeds.
 
-    A seed starts every value from the same weights and the same order of batches, so trainings of one
-    seed are good or bad together. A result is therefore taken as x_vs = μ_v + a_s + ε_vs with normal ε: what
-    a seed has in common, a_s, cancels in differences (randomised blocks; Fisher, The Design of
+    A seed starts every value from the same weights and the same order of batches, so results of one
+    seed are correlated. The model is x_vs = μ_v + a_s + ε_vs with normal ε: the effect a_s of a seed
+    cancels in differences (randomised blocks; Fisher, The Design of
     Experiments). With V values and n seeds,
 
         s² = Σ_vs (x_vs - x̄_v - x̄_s + x̄)² / ν,   ν = (V - 1)(n - 1),
@@ -58,18 +58,18 @@ def rank(results: Array, *, higher: bool) -> Ranking:
     results : ndarray, shape [V, n]
         One row per value, one column per seed.
     higher : bool
-        Whether more is better.
+        True if more is better.
     """
     rows = np.flatnonzero(np.isfinite(results).all(axis=1) & (results.shape[1] > 0))
-    known = results[rows] * (1 if higher else -1)
-    mean = known.mean(axis=1)
+    signed = results[rows] * (1 if higher else -1)
+    mean = signed.mean(axis=1)
     order = np.argsort(-mean, kind="stable")
     best, beaten = np.full(len(results), np.nan), np.full(len(results), np.nan)
     ranked = tuple(int(i) for i in rows[order])
     degrees = (len(rows) - 1) * (results.shape[1] - 1)
     if degrees < 1:
         return Ranking(ranked, best, beaten, np.nan, 0)
-    rest = known - mean[:, None] - known.mean(axis=0) + known.mean()
+    rest = signed - mean[:, None] - signed.mean(axis=0) + signed.mean()
     spread = float(np.sqrt((rest**2).sum() / degrees))
     width = spread / np.sqrt(results.shape[1])
     best[rows] = _best(mean, width, degrees)
@@ -88,8 +88,8 @@ def _student(gain: Array, width: float, degrees: int) -> Array:
 def _best(mean: Array, width: float, degrees: int) -> Array:
     rng = np.random.default_rng(0)
     scale = width * np.sqrt(degrees / rng.chisquare(degrees, DRAWS))
-    drawn = mean + scale[:, None] * rng.standard_normal((DRAWS, len(mean)))
-    top = drawn == drawn.max(axis=1, keepdims=True)  # ties, where there is no spread, share
+    draws = mean + scale[:, None] * rng.standard_normal((DRAWS, len(mean)))
+    top = draws == draws.max(axis=1, keepdims=True)  # ties, without any spread, share
     return np.asarray((top / top.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
@@ -132,7 +132,7 @@ def best_against(results: Array, reference: int, *, higher: bool = True) -> Comp
     reference : int
         Row of the reference.
     higher : bool
-        Whether more is better.
+        True if more is better.
     """
     signed, n = results * (1 if higher else -1), results.shape[1]
     best = int(signed.mean(axis=1).argmax())

@@ -1,6 +1,7 @@
-"""Decisions by Optuna, each a pure function of what is known: the next point, pruning, fronts, importance.
+"""Decisions by Optuna: the next point, pruning, Pareto fronts, importance of entries.
 
-Every function fills a study in memory. So a resumed scan decides as an uninterrupted one would.
+Each is a pure function of the results so far, in a study in memory: a resumed scan decides like an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hepxai.scan.plan import Plan
 from hepxai.scan.space import Point, ScanError
 
 Result = tuple[Point, Sequence[float] | None]
-"""A point and its objectives, None where it is under way."""
+"""A point and its objectives, None for a point in progress."""
 STARTUP, WARMUP = 5, 5
 """Finished trials, and epochs, before anything is pruned."""
 REPEATS, TREES = 10, 32
@@ -51,33 +52,25 @@ def directions(ways: Iterable[Direction]) -> list[StudyDirection]:
     return [StudyDirection.MAXIMIZE if way == "max" else StudyDirection.MINIMIZE for way in ways]
 
 
-def next_point(plan: Plan, number: int, known: Sequence[Result]) -> Point:
-    """Point of a number: of the grid, or drawn anew, never one that is known.
-
-    Raises
-    ------
-    ScanError
-        If no new point is found.
-    """
+def next_point(plan: Plan, number: int, results: Sequence[Result]) -> Point:
+    """Point of a number: of the grid, or a random new one; a ScanError if there is none left."""
     if plan.sampler == "grid":
         return next(itertools.islice(plan.space.grid(), number, None))
-    taken = [point for point, _ in known]
+    taken = [point for point, _ in results]
     for attempt in range(100):
-        point = plan.space.rounded(_drawn(plan, known, (plan.sampler_seed, number, attempt)))
+        point = plan.space.rounded(_draw(plan, results, (plan.sampler_seed, number, attempt)))
         if point not in taken:
             return point
     raise ScanError(f"no new point after {len(taken)}: the space is used up; --trials {len(taken)} is enough")
 
 
-def _drawn(plan: Plan, known: Sequence[Result], key: tuple[int, int, int]) -> Point:
+def _draw(plan: Plan, results: Sequence[Result], key: tuple[int, int, int]) -> Point:
     seed = int(np.random.default_rng(key).integers(2**31))
-    again = key[-1] > 10  # the estimator may insist on a point that is known
-    sampler: BaseSampler = RandomSampler(seed=seed)
-    if plan.sampler == "tpe" and not again:
-        sampler = TPESampler(seed=seed)
+    use_tpe = plan.sampler == "tpe" and key[-1] <= 10  # it may insist on a point that is taken
+    sampler: BaseSampler = TPESampler(seed=seed) if use_tpe else RandomSampler(seed=seed)
     with quiet():
         study = optuna.create_study(directions=directions(d for _, d in plan.objectives), sampler=sampler)
-        study.add_trials([_trial(plan.space.distributions(), *one) for one in known])
+        study.add_trials([_trial(plan.space.distributions(), *result) for result in results])
         return study.ask(plan.space.distributions()).params
 
 
@@ -88,12 +81,12 @@ def _trial(
     return create_trial(state=state, values=values, params=dict(point), distributions=dict(space))
 
 
-def below_median(own: Mapping[int, float], finished: Sequence[Mapping[int, float]]) -> bool:
-    """Whether the best value so far is below the median of finished trainings at the same epoch.
+def below_median(running: Mapping[int, float], finished: Sequence[Mapping[int, float]]) -> bool:
+    """True if the best value so far is below the median of finished trainings at the same epoch.
 
     Parameters
     ----------
-    own, finished : mapping
+    running, finished : mapping
         ``epoch → value``; higher is better. False as long as fewer than ``STARTUP`` are finished or
         ``WARMUP`` epochs done.
     """
@@ -101,8 +94,8 @@ def below_median(own: Mapping[int, float], finished: Sequence[Mapping[int, float
         study = optuna.create_study(direction="maximize")
         for values in finished:
             study.add_trial(create_trial(value=0.0, intermediate_values=dict(values)))
-        running = create_trial(state=TrialState.RUNNING, intermediate_values=dict(own))
-        return MedianPruner(STARTUP, WARMUP).prune(study, running)
+        trial = create_trial(state=TrialState.RUNNING, intermediate_values=dict(running))
+        return MedianPruner(STARTUP, WARMUP).prune(study, trial)
 
 
 def pareto_front(values: Sequence[Sequence[float]], ways: Sequence[Direction]) -> list[int]:
@@ -125,8 +118,8 @@ def importances(
 ) -> dict[str, Estimate]:
     """Share of the variance of a figure of merit that each entry explains alone: fANOVA.
 
-    Random forests, Hutter et al., ICML 2014. The training seed is one of the entries: what explains less
-    than the seed is not seen in this scan. Errors are from bootstrap samples of the trials.
+    Random forests, Hutter et al., ICML 2014. The training seed is one of the entries: an entry that explains
+    less than the seed has no visible effect. Errors are from bootstrap samples of the trials.
 
     Parameters
     ----------
@@ -150,8 +143,9 @@ def importances(
     rng = np.random.default_rng(0)
     whole = np.arange(len(rows))
     draws = [whole, *(rng.choice(whole, len(whole)) for _ in range(REPEATS))]
-    found = [_importances([rows[i] for i in d], [values[i] for i in d], full) for d in draws]
-    return {k: _spread(found[0][k], [f[k] for f in found[1:]], len(values)) for k in full}
+    first, *repeats = (_importances([rows[i] for i in d], [values[i] for i in d], full) for d in draws)
+    errors = {k: np.asarray(np.std([r[k] for r in repeats], ddof=1)) for k in full}
+    return {k: Estimate(np.asarray(first[k]), errors[k], float(len(values))) for k in full}
 
 
 def _importances(
@@ -163,9 +157,5 @@ def _importances(
         study = optuna.create_study()
         study.add_trials([_trial(space, row, [v]) for row, v in zip(rows, values, strict=True)])
         evaluator = FanovaImportanceEvaluator(n_trees=TREES, seed=0)
-        found = get_param_importances(study, evaluator=evaluator, normalize=False)
-    return {k: float(found.get(k, 0.0)) for k in space}
-
-
-def _spread(value: float, repeats: Sequence[float], trials: int) -> Estimate:
-    return Estimate(np.asarray(value), np.asarray(np.std(repeats, ddof=1)), float(trials))
+        shares = get_param_importances(study, evaluator=evaluator, normalize=False)
+    return {k: float(shares.get(k, 0.0)) for k in space}

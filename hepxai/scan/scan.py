@@ -1,4 +1,4 @@
-"""A scan: one folder with many runs, one store, and what they say together."""
+"""Scan: one folder with many runs, one store and one table of results."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from hepxai.models.card import ModelCard
 from hepxai.scan.objectives import METRICS
 from hepxai.scan.plan import Plan
 from hepxai.scan.space import ScanError, Space, cards_with, folder_name
-from hepxai.scan.store import Store, Trial
+from hepxai.scan.store import Store, Trial, trial_folder
 from hepxai.scan.table import Table
 from hepxai.scan.work import work
 
 SETTINGS = "scan.json"
 FOLDERS = ("*", "runs/*")
 """Patterns of paths that must not be links out of a scan; runs check their own folders."""
-LOOK = 0.5
-"""Seconds between two looks at what workers have finished."""
+INTERVAL = 0.5
+"""Seconds between two checks of what workers have finished."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Scan:
     folder : Path
     dataset : DatasetCard
     card : ModelCard
-        Both as they are where nothing is scanned.
+        Cards without the scanned values.
     plan : Plan
     """
 
@@ -54,7 +54,7 @@ class Scan:
     card: ModelCard
     plan: Plan
 
-    # --- doors -------------------------------------------------------------------------------
+    # --- start and open ------------------------------------------------------------------------
 
     @staticmethod
     def start(
@@ -71,7 +71,7 @@ class Scan:
         prune: bool = False,
         sampler_seed: int = 0,
     ) -> Scan:
-        """Begin in a new folder, or go on where a scan of the same settings stopped.
+        """Begin in a new folder, or resume a scan of the same settings.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class Scan:
         sampler : str
             "grid", "random" or "tpe".
         trials : int, optional
-            Points to try, for "random" and "tpe"; may be raised when going on.
+            Points to try, for "random" and "tpe"; may be raised on resuming.
         explain : int
             Validation events to explain, at most.
         prune : bool
@@ -126,7 +126,7 @@ class Scan:
         Raises
         ------
         ScanError
-            If it is none.
+            If the folder holds no scan.
         """
         folder = Path(folder)
         if not (folder / SETTINGS).is_file():
@@ -144,13 +144,13 @@ class Scan:
     # --- steps -------------------------------------------------------------------------------
 
     def run(self, *, workers: int = 1, device: str = "cpu", progress: bool = True) -> Table:
-        """Train and measure what is not finished. Other processes, on other machines too, may do the same.
+        """Train and measure unfinished trials. Other processes, on other machines too, may do the same.
 
         Parameters
         ----------
         workers : int
-            Processes; one of them: this one. The table does not hang on it, but for "tpe" and pruning,
-            which decide by what is finished.
+            Processes; with one, this process. The table does not depend on it, except with "tpe" and
+            pruning, whose decisions depend on what is finished.
         device : str
             Torch device of the trainings.
         progress : bool
@@ -159,77 +159,79 @@ class Scan:
         Raises
         ------
         ScanError
-            If a worker died, or an objective cannot be worked out. The same call goes on from there.
+            If a worker died, or an objective cannot be computed. The same call resumes from there.
         """
         if workers < 1:
             raise ScanError(f"{workers} workers; at least 1 is needed")
-        with self._watched(progress) as look:
+        with self._progress(progress) as update:
             if workers == 1:
-                work(self, device, look)
+                work(self.store(), device, update)
             else:
-                self._in_processes(workers, device, look)
+                self._in_processes(workers, device, update)
         return self.table()
 
     def table(self) -> Table:
-        """What is finished so far."""
+        """Results so far."""
         return Table(self.plan, tuple(self.store().trials()))
 
     def store(self) -> Store:
-        """The store, opened anew."""
+        """Store, opened anew."""
         return Store(self.folder, self.plan)
 
     def trial_folder(self, trial: Trial) -> Path:
         """Folder of the run of a trial."""
-        return self.folder / "runs" / folder_name(trial.point, trial.seed)
+        return trial_folder(self.folder, trial)
 
     # --- workers -------------------------------------------------------------------------------
 
-    def _in_processes(self, workers: int, device: str, look: Callable[[], None]) -> None:
+    def _in_processes(self, workers: int, device: str, update: Callable[[], None]) -> None:
         before = set(multiprocessing.active_children())
         executor = open_executor(workers)
         try:
             futures = [executor.submit(_worker, self.folder, device) for _ in range(workers)]
-            while (found := wait(futures, timeout=LOOK, return_when=FIRST_EXCEPTION)).not_done:
-                look()
-                _raise_first(found.done)
-            _raise_first(found.done)
+            pending: set[Future[None]] = set(futures)
+            while pending:
+                done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_EXCEPTION)
+                update()
+                for future in done:
+                    future.result()  # raises what the worker raised
         except BrokenProcessPool:
             raise ScanError(
-                f"a worker died (killed, or out of memory); nothing is lost, the same command goes on in "
+                f"a worker died (killed, or out of memory); nothing is lost, the same command resumes in "
                 f"{self.folder}"
             ) from None
         finally:
-            look()
+            update()
             executor.shutdown(wait=False, cancel_futures=True)
-            # A training may take hours; it goes on from its last epoch another time.
+            # A training may take hours; it resumes from its last epoch another time.
             for child in set(multiprocessing.active_children()) - before:
                 child.terminate()
 
     @contextmanager
-    def _watched(self, progress: bool) -> Iterator[Callable[[], None]]:
-        """Give a function that shows what was finished since it was last called."""
+    def _progress(self, show: bool) -> Iterator[Callable[[], None]]:
+        """Progress bar, as a function that shows the trials finished since its last call."""
         store = self.store()
-        seen = {t.number for t in store.trials() if t.finished}
-        with track("scan", self.plan.trials, show=progress, done=len(seen)) as advance:
+        finished = {t.number for t in store.trials() if t.finished}
+        with track("scan", self.plan.trials, show=show, done=len(finished)) as advance:
 
-            def look() -> None:
+            def update() -> None:
                 for trial in store.trials():
-                    if trial.finished and trial.number not in seen:
-                        seen.add(trial.number)
+                    if trial.finished and trial.number not in finished:
+                        finished.add(trial.number)
                         advance(1)
-                        if progress:
+                        if show:
                             say(self._line(trial))
 
-            yield look
+            yield update
 
     def _line(self, trial: Trial) -> str:
         name = folder_name(trial.point, trial.seed)
         if trial.state != "complete":
             return f"{name}  {trial.state}: {trial.why}"
-        shown = dict.fromkeys([*(m for m, _ in self.plan.objectives), "valid_auc"])
+        metrics = dict.fromkeys([*(m for m, _ in self.plan.objectives), "valid_auc"])
         figures = "  ".join(
             f"{METRICS[m].label(self.dataset)} {measured(float(e.value), float(e.error))}"
-            for m in shown
+            for m in metrics
             if (e := trial.metrics.get(m)) is not None
         )
         return f"{name}  {figures}  {trial.seconds:.0f} s"
@@ -247,42 +249,32 @@ class Scan:
         """Make the folder this scan's, or check that it is."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ScanError(f"{self.folder} is a file; choose another folder")
-        known = (self.folder / SETTINGS).is_file()
-        # What a start leaves that was killed before it had written its settings, or finished runs to adopt.
-        if not known and not holds_only(self.folder, self._cards(), ("runs", ".lock", SETTINGS)):
+        is_scan = (self.folder / SETTINGS).is_file()
+        # A start that was killed before it wrote its settings leaves cards; runs may be there to be adopted.
+        if not is_scan and not holds_only(self.folder, self._cards(), ("runs", ".lock", SETTINGS)):
             raise ScanError(f"{self.folder} exists and is no scan; choose another folder or empty this one")
         refuse_links(self.folder, *FOLDERS)
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
             remove_leftovers(self.folder)
             if (self.folder / SETTINGS).is_file():
-                self._same(Scan.open(self.folder))
+                self._check_same(Scan.open(self.folder))
             else:
                 self._write_cards(self.folder)
             write_json(self.folder / SETTINGS, self.plan.to_json())
 
-    def _same(self, known: Scan) -> None:
-        for name, mine, theirs in (
-            ("data-set card", dump_card(self.dataset), dump_card(known.dataset)),
-            ("model card", dump_card(self.card), dump_card(known.card)),
-        ):
-            if mine != theirs:
-                raise ScanError(f"{self.folder} holds a scan with another {name}; choose another folder")
-        asked, held = ({k: json.dumps(v) for k, v in s.plan.to_json().items()} for s in (self, known))
+    def _check_same(self, stored: Scan) -> None:
+        holds = f"{self.folder} holds a scan"
+        for name, text in self._cards().items():
+            if text != stored._cards()[name]:
+                card = "data-set card" if name == "dataset.yaml" else "model card"
+                raise ScanError(f"{holds} with another {card}; choose another folder")
+        asked, held = ({k: json.dumps(v) for k, v in s.plan.to_json().items()} for s in (self, stored))
         for key in [k for k in asked if k != "points" and asked[k] != held[k]]:
-            raise ScanError(
-                f"{self.folder} holds a scan with {key} {held[key]}, not {asked[key]}; choose another folder"
-            )
-        if self.plan.points < known.plan.points:
-            raise ScanError(
-                f"{self.folder} holds a scan of {known.plan.points} trials; ask for as many or more"
-            )
+            raise ScanError(f"{holds} with {key} {held[key]}, not {asked[key]}; choose another folder")
+        if self.plan.points < stored.plan.points:
+            raise ScanError(f"{holds} of {stored.plan.points} trials; ask for as many or more")
 
 
 def _worker(folder: Path, device: str) -> None:
-    work(Scan.open(folder), device, lambda: None)
-
-
-def _raise_first(done: set[Future[None]]) -> None:
-    for future in done:
-        future.result()
+    work(Scan.open(folder).store(), device, lambda: None)

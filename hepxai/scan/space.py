@@ -1,4 +1,4 @@
-"""What is scanned: values or ranges of card entries."""
+"""Search space of a scan: values or ranges of card entries."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from hepxai.cards import parse_value
 from hepxai.core.fingerprint import fingerprint
@@ -24,7 +19,7 @@ from hepxai.datasets import DatasetCard
 from hepxai.models.card import ModelCard
 
 Stored = bool | int | float | str | None
-"""A value as the store keeps it: lists and mappings as JSON text."""
+"""Value in the store: lists and mappings as JSON text."""
 Point = Mapping[str, Stored]
 CARDS = ("dataset", "model")
 SEED = "model.training.seed"
@@ -34,7 +29,7 @@ _RANGE = re.compile(r"(?P<low>[^,:\[\]{}]+?)\.\.(?P<high>[^,:\[\]{}]+?)(?P<log>:
 
 
 class ScanError(RuntimeError):
-    """A scan that cannot be made or gone on with; the message says why and what to do."""
+    """A scan that cannot be made or resumed; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class Choices:
 
     @property
     def stored(self) -> tuple[Stored, ...]:
-        """The values as the store keeps them."""
+        """Values in the store."""
         return tuple(v if isinstance(v, Stored) else json.dumps(v) for v in self.values)
 
     @property
@@ -71,7 +66,7 @@ class Choices:
 
     @property
     def is_log(self) -> bool:
-        """Whether the values are spaced like powers rather than evenly."""
+        """True if the values are spaced like powers rather than evenly."""
         numbers = [v for v in self.values if is_number(v)]
         if len(numbers) < max(len(self.values), 3) or min(numbers) <= 0:
             return False
@@ -125,7 +120,7 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whether only whole numbers are drawn."""
+        """True if only whole numbers are drawn."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property
@@ -135,7 +130,7 @@ class Range:
 
     @property
     def is_log(self) -> bool:
-        """Whether the axis of a figure is logarithmic."""
+        """True for a logarithmic axis of a figure."""
         return self.log
 
     def distribution(self) -> BaseDistribution:
@@ -194,13 +189,13 @@ class Space:
 
     @property
     def reads_anew(self) -> bool:
-        """Whether points differ in the data-set card, so that events must be read again."""
+        """True if points differ in the data-set card, so that events must be read again."""
         return any(a.key.startswith("dataset.") for a in self.axes)
 
     def grid(self) -> Iterator[Point]:
         """All points, the last axis fastest; every axis has choices."""
-        chosen = [a.stored for a in self.axes if isinstance(a, Choices)]
-        for values in itertools.product(*chosen):
+        choices = [a.stored for a in self.axes if isinstance(a, Choices)]
+        for values in itertools.product(*choices):
             yield dict(zip((a.key for a in self.axes), values, strict=True))
 
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -213,8 +208,8 @@ class Space:
 
     def overrides(self, point: Point, seed: int) -> list[str]:
         """Overrides of the cards, ``model.KEY=VALUE`` or ``dataset.KEY=VALUE``."""
-        own = {a.key: a for a in self.axes}
-        return [*(f"{k}={own[k].text(v)}" for k, v in point.items()), f"{SEED}={seed}"]
+        axes = {a.key: a for a in self.axes}
+        return [*(f"{k}={axes[k].text(v)}" for k, v in point.items()), f"{SEED}={seed}"]
 
     def to_json(self) -> dict[str, Any]:
         """JSON of the axes by their keys."""
@@ -232,7 +227,7 @@ class Space:
 
     @staticmethod
     def parse(over: Sequence[str] | Mapping[str, Any]) -> Space:
-        """Space as a user gives it: ``["KEY=0.1,0.2", "KEY=LOW..HIGH:log"]``, or ``{KEY: [0.1, 0.2]}``."""
+        """Space of ``["KEY=0.1,0.2", "KEY=LOW..HIGH:log"]``, or of ``{KEY: [0.1, 0.2]}``."""
         if isinstance(over, Mapping):
             return Space(tuple(_axis(k, v) for k, v in over.items()))
         axes = []
@@ -250,20 +245,20 @@ def _axis(key: str, values: Any) -> Axis:
     if not isinstance(values, str):
         return Choices(full, tuple(values))
     where = f"--over {key}={values}"
-    found = _RANGE.fullmatch(values.strip())
-    ends = [parse_value(found[e], where) for e in ("low", "high")] if found else []
-    if found and all(map(is_number, ends)):
-        return Range(full, ends[0], ends[1], log=found["log"] is not None)
+    match = _RANGE.fullmatch(values.strip())
+    ends = [parse_value(match[e], where) for e in ("low", "high")] if match else []
+    if match and all(map(is_number, ends)):
+        return Range(full, ends[0], ends[1], log=match["log"] is not None)
     return Choices(full, tuple(parse_value(f"[{values}]", where)))
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number, and no truth value."""
+    """True for a number that is no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def name_of(key: str) -> str:
-    """Key as a user writes it: that of the model card needs no prefix."""
+    """Key without the prefix ``model.``, as a user writes it."""
     return key.removeprefix("model.")
 
 
@@ -287,18 +282,10 @@ def label(point: Point) -> str:
 
 
 def cards_with(folder: Path, overrides: Sequence[str]) -> tuple[DatasetCard, ModelCard]:
-    """Both cards of a scan with some entries replaced, validated.
-
-    Raises
-    ------
-    CardError
-        If a card refuses a key or a value.
-    """
-    own: dict[str, list[str]] = {card: [] for card in CARDS}
+    """Both cards of a scan with some entries replaced; a CardError if a card refuses a key or a value."""
+    by_card: dict[str, list[str]] = {card: [] for card in CARDS}
     for override in overrides:
         card, _, rest = override.partition(".")
-        own[card].append(rest)
-    return (
-        DatasetCard.find(folder / "dataset.yaml", own["dataset"]),
-        ModelCard.find(folder / "model.yaml", own["model"]),
-    )
+        by_card[card].append(rest)
+    dataset = DatasetCard.find(folder / "dataset.yaml", by_card["dataset"])
+    return dataset, ModelCard.find(folder / "model.yaml", by_card["model"])

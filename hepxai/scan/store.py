@@ -1,4 +1,4 @@
-"""The store of a scan: an Optuna journal, one file that several processes and machines share."""
+"""Store of a scan: an Optuna journal, one file that several processes and machines share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import real
 from hepxai.scan.plan import Plan
 from hepxai.scan.sampling import SEED_NAME, directions, quiet
-from hepxai.scan.space import Point
+from hepxai.scan.space import Point, folder_name
 
 JOURNAL, STUDY, RESULT = "study.journal", "scan", "result"
 STATES = {
@@ -70,33 +70,35 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """True unless it is running."""
         return self.state != "running"
 
 
+def trial_folder(folder: Path, trial: Trial) -> Path:
+    """Folder of the run of a trial of the scan in ``folder``."""
+    return folder / "runs" / folder_name(trial.point, trial.seed)
+
+
 class _Lock(JournalFileOpenLock):
-    """A lock that a killed process does not leave behind, unlike Optuna's own."""
+    """Lock that a killed process does not leave behind, unlike Optuna's own."""
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal
         self.lock = FileLock(f"{journal}.lock")
 
     def acquire(self) -> bool:
+        """Lock, and remove the part of a line that a process killed while writing left at the end."""
         self.lock.acquire()
-        self._mend()
+        with self.journal.open("rb+") as journal:
+            size = journal.seek(0, os.SEEK_END)
+            journal.seek(max(size - 1, 0))
+            if journal.read() not in (b"", b"\n"):
+                journal.seek(0)
+                journal.truncate(journal.read().rfind(b"\n") + 1)
         return True
 
     def release(self) -> None:
         self.lock.release()
-
-    def _mend(self) -> None:
-        """Take away the part of a line that a process killed while writing left at the end."""
-        with self.journal.open("rb+") as opened:
-            size = opened.seek(0, os.SEEK_END)
-            opened.seek(max(size - 1, 0))
-            if opened.read() not in (b"", b"\n"):
-                opened.seek(0)
-                opened.truncate(opened.read().rfind(b"\n") + 1)
 
 
 class Store:
@@ -104,6 +106,8 @@ class Store:
 
     Attributes
     ----------
+    folder : Path
+        Of the scan.
     plan : Plan
     study : optuna.Study
     """
@@ -112,11 +116,11 @@ class Store:
         path = (folder / JOURNAL).resolve()
         with quiet():
             self._storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Lock(path)))
-            self.study = self._opened(plan)
-        self.plan = plan
+            self.study = self._open_study(plan)
+        self.folder, self.plan = folder, plan
 
-    def _opened(self, plan: Plan) -> optuna.Study:
-        try:  # looking at a scan writes nothing
+    def _open_study(self, plan: Plan) -> optuna.Study:
+        try:  # opening a scan writes nothing
             return optuna.load_study(study_name=STUDY, storage=self._storage)
         except KeyError:
             return optuna.create_study(
@@ -136,23 +140,22 @@ class Store:
 
     def begin(self, point: Point, seed: int) -> None:
         """Enter a trial, in one write."""
-        seeds = IntDistribution(1, self.plan.seeds)
-        space = self.plan.space.distributions() | {SEED_NAME: seeds}
+        space = self.plan.space.distributions() | {SEED_NAME: IntDistribution(1, self.plan.seeds)}
         params = dict(point) | {SEED_NAME: seed}
         with quiet():
             self.study.add_trial(create_trial(state=TrialState.RUNNING, params=params, distributions=space))
 
-    def finish(self, done: Trial) -> None:
-        """Enter what came out of a trial, and that it is done."""
-        own = self._frozen(done.number)._trial_id
-        kept = {k: getattr(done, k) for k in ("events", "histograms", "why")}
-        kept |= {"auc": {k: _or_null(v) for k, v in done.auc.items()}, "seconds": _or_null(done.seconds)}
-        kept["metrics"] = {
-            name: {k: _or_null(v) for k, v in e.to_json().items()} for name, e in done.metrics.items()
+    def finish(self, trial: Trial) -> None:
+        """Enter the result of a trial, and its final state."""
+        number = self._frozen(trial.number)._trial_id
+        result = {k: getattr(trial, k) for k in ("events", "histograms", "why")}
+        result |= {"auc": {k: _or_null(v) for k, v in trial.auc.items()}, "seconds": _or_null(trial.seconds)}
+        result["metrics"] = {
+            name: {k: _or_null(v) for k, v in e.to_json().items()} for name, e in trial.metrics.items()
         }
-        values = [float(done.metrics[name].value) for name, _ in self.plan.objectives if done.metrics]
-        self._storage.set_trial_user_attr(own, RESULT, kept)
-        self._storage.set_trial_state_values(own, _STATES[done.state], values or None)
+        values = [float(trial.metrics[name].value) for name, _ in self.plan.objectives if trial.metrics]
+        self._storage.set_trial_user_attr(number, RESULT, result)
+        self._storage.set_trial_state_values(number, _STATES[trial.state], values or None)
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
@@ -160,11 +163,11 @@ class Store:
 
 def _trial(frozen: FrozenTrial) -> Trial:
     point = {k: v for k, v in frozen.params.items() if k != SEED_NAME}
-    kept = dict(frozen.user_attrs.get(RESULT, {"seconds": None}))
-    kept["metrics"] = {n: Estimate.from_json(e) for n, e in kept.get("metrics", {}).items()}
-    kept["auc"] = {int(k): real(v) for k, v in kept.get("auc", {}).items()}
-    kept["seconds"] = real(kept["seconds"])
-    return Trial(frozen.number, point, int(frozen.params[SEED_NAME]), STATES[frozen.state], **kept)
+    result = dict(frozen.user_attrs.get(RESULT, {"seconds": None}))
+    result["metrics"] = {n: Estimate.from_json(e) for n, e in result.get("metrics", {}).items()}
+    result["auc"] = {int(k): real(v) for k, v in result.get("auc", {}).items()}
+    result["seconds"] = real(result["seconds"])
+    return Trial(frozen.number, point, int(frozen.params[SEED_NAME]), STATES[frozen.state], **result)
 
 
 def _or_null(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The table of a scan: every trial, and the mean of every point over its seeds."""
+"""Table of a scan: every trial, and the mean of every point over its seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hepxai.core.estimate import Estimate
 from hepxai.core.files import write_json, write_text
-from hepxai.scan.objectives import METRICS, Direction
+from hepxai.scan.objectives import METRICS, NAN, Direction
 from hepxai.scan.plan import Plan
 from hepxai.scan.ranking import Ranking, rank
 from hepxai.scan.sampling import Result, pareto_front
@@ -43,13 +43,18 @@ class PointResult:
         """The point in words."""
         return label(self.point)
 
+    @property
+    def named(self) -> dict[str, Any]:
+        """Values by the names of their entries."""
+        return {name_of(k): v for k, v in self.point.items()}
+
     def of(self, state: str) -> list[Trial]:
         """Trials in a state."""
         return [t for t in self.trials if t.state == state]
 
     def results(self, metric: str) -> Array:
         """Value of each finished seed; NaN where the metric has none."""
-        return np.array([_value(t, metric) for t in self.of("complete")], dtype=np.float64)
+        return np.array([float(t.metrics.get(metric, NAN).value) for t in self.of("complete")])
 
     def mean(self, metric: str) -> Estimate:
         """Mean over the seeds with its standard error, which is NaN for one seed; see `spread_mean`."""
@@ -61,22 +66,18 @@ class PointResult:
         return float(np.mean(errors)) if errors else np.nan
 
 
-def _value(trial: Trial, metric: str) -> float:
-    return float(trial.metrics[metric].value) if metric in trial.metrics else np.nan
-
-
 def spread_mean(values: Array) -> Estimate:
     """Mean, and s / √n with the sample standard deviation s."""
-    known = values[np.isfinite(values)]
-    n = len(known)
-    mean = known.mean() if n else np.nan
-    error = known.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    finite = values[np.isfinite(values)]
+    n = len(finite)
+    mean = finite.mean() if n else np.nan
+    error = finite.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
     return Estimate(np.asarray(mean), np.asarray(error), float(n))
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a scan has found so far.
+    """Results of a scan so far.
 
     Attributes
     ----------
@@ -90,7 +91,7 @@ class Table:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do."""
+        """True if every trial is finished."""
         return len(self.trials) >= self.plan.trials and all(t.finished for t in self.trials)
 
     @property
@@ -120,13 +121,12 @@ class Table:
         means = [[float(p.mean(m).value) for m, _ in self.plan.objectives] for p in self.candidates]
         return [self.candidates[i] for i in pareto_front(means, [d for _, d in self.plan.objectives])]
 
-    def known(self) -> list[Result]:
-        """Points with their objectives, for the sampler: means over the seeds that are there."""
-        return [(p.point, self._objectives(p)) for p in self.points]
-
-    def _objectives(self, point: PointResult) -> Sequence[float] | None:
-        means = [float(point.mean(m).value) for m, _ in self.plan.objectives]
-        return means if np.isfinite(means).all() else None
+    def results(self) -> list[Result]:
+        """Points with their objectives, for the sampler: means over the finished seeds."""
+        means = [[float(p.mean(m).value) for m, _ in self.plan.objectives] for p in self.points]
+        return [
+            (p.point, m if np.isfinite(m).all() else None) for p, m in zip(self.points, means, strict=True)
+        ]
 
     # --- rows ----------------------------------------------------------------------------------
 
@@ -140,8 +140,9 @@ class Table:
         return [self._row(p) for p in self.points]
 
     def _row(self, point: PointResult) -> dict[str, Any]:
-        row: dict[str, Any] = {name_of(k): v for k, v in point.point.items()}
-        row |= {s: len(point.of(s)) for s in ("complete", "pruned", "failed", "running")}
+        row: dict[str, Any] = point.named | {
+            s: len(point.of(s)) for s in ("complete", "pruned", "failed", "running")
+        }
         for metric in self.metrics:
             mean = point.mean(metric)
             row |= {
@@ -160,35 +161,40 @@ class Table:
         row: dict[str, Any] = {name_of(k): v for k, v in trial.point.items()}
         row |= {"seed": trial.seed, "state": trial.state}
         for metric in self.metrics:
-            found = trial.metrics.get(metric)
-            row |= {
-                metric: _value(trial, metric),
-                f"{metric}_error": float(found.error) if found is not None else np.nan,
-            }
-        kept = {f"events_{k}": v for k, v in trial.events.items()}
-        return row | kept | {"epochs": len(trial.auc), "seconds": trial.seconds, "why": trial.why}
+            estimate = trial.metrics.get(metric, NAN)
+            row |= {metric: float(estimate.value), f"{metric}_error": float(estimate.error)}
+        row |= {f"events_{k}": v for k, v in trial.events.items()}
+        return row | {"epochs": len(trial.auc), "seconds": trial.seconds, "why": trial.why}
 
     def rankings(self) -> list[dict[str, Any]]:
         """For each objective, candidates from the best mean on, with probabilities; see `Ranking`."""
-        found = []
-        for metric, direction in self.plan.objectives:
-            own, points = self.ranking(metric, direction), self.candidates
-            rows = [
-                {name_of(k): v for k, v in points[i].point.items()}
-                | {"is_best": own.best[i], "is_beaten_by_the_first": own.beaten[i]}
-                for i in own.order
-            ]
-            kept = {"objective": metric, "direction": direction, "ranking": rows}
-            found.append(kept | {"seed_spread": own.spread, "degrees_of_freedom": own.degrees})
-        return found
+        return [self._ranking_row(metric, direction) for metric, direction in self.plan.objectives]
+
+    def _ranking_row(self, metric: str, direction: Direction) -> dict[str, Any]:
+        ranking, points = self.ranking(metric, direction), self.candidates
+        return {
+            "objective": metric,
+            "direction": direction,
+            "ranking": [
+                points[i].named | {"is_best": ranking.best[i], "is_beaten_by_the_first": ranking.beaten[i]}
+                for i in ranking.order
+            ],
+            "seed_spread": ranking.spread,
+            "degrees_of_freedom": ranking.degrees,
+        }
 
     def write(self, folder: Path) -> None:
         """Write ``table.csv``, ``trials.csv`` and ``table.json``."""
         write_text(folder / "table.csv", _csv(self.rows()))
         write_text(folder / "trials.csv", _csv(self.trial_rows()))
-        found = {"settings": self.plan.to_json(), "points": self.rows(), "trials": self.trial_rows()}
-        front = [{name_of(k): v for k, v in p.point.items()} for p in self.front()]
-        write_json(folder / "table.json", found | {"rankings": self.rankings(), "pareto_front": front})
+        content = {
+            "settings": self.plan.to_json(),
+            "points": self.rows(),
+            "trials": self.trial_rows(),
+            "rankings": self.rankings(),
+            "pareto_front": [p.named for p in self.front()],
+        }
+        write_json(folder / "table.json", content)
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

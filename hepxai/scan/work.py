@@ -1,4 +1,4 @@
-"""The work on a scan: take a trial that nobody works on, train it, measure it, enter it."""
+"""Work on a scan: take a trial that no other process has, train, measure, store the result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +24,14 @@ from hepxai.run import Run
 from hepxai.scan.objectives import METRICS, TrialContext, first_attention, histograms, measure, need_tabular
 from hepxai.scan.sampling import below_median, next_point
 from hepxai.scan.space import ScanError, cards_with
-from hepxai.scan.store import Store, Trial
+from hepxai.scan.store import Store, Trial, trial_folder
 from hepxai.scan.table import Table
 from hepxai.training import History, fit
 
-if TYPE_CHECKING:
-    from hepxai.scan.scan import Scan
-
 PAUSE = 1.0
-"""Seconds between two looks at trials that other processes work on."""
+"""Seconds between two checks of trials that other processes work on."""
 FEW = 32
-
+"""Events of each class and split in a test of the model's abilities."""
 
 _LACKS = {"attention": "it has no attention layer", "table": "it is no model of the event-level table"}
 _TRIES: dict[str, Callable[[Model, Events], object]] = {
@@ -48,24 +45,24 @@ class _PrunedError(Exception):
 
 
 class _RefusedError(Exception):
-    """These settings cannot be trained with, or give no result."""
+    """Settings that cannot be trained with, or give no result."""
 
 
-def work(scan: Scan, device: str, after_trial: Callable[[], None]) -> None:
+def work(store: Store, device: str, after_trial: Callable[[], None]) -> None:
     """Work until every trial is finished, by this process or by another one."""
-    bench = Worker(scan, scan.store(), device)
+    worker = Worker(store, device)
     with one_thread():
         while True:
-            with bench.taken() as trial:
+            with worker.next_trial() as trial:
                 if trial is None:
                     return
-                bench.store.finish(bench.done(trial))
+                store.finish(worker.result(trial))
             after_trial()
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Pin torch to one thread: sums in another order are other numbers."""
+    """Pin torch to one thread: the order of sums changes numbers."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -76,30 +73,40 @@ def one_thread() -> Iterator[None]:
 
 @dataclass
 class Worker:
-    """What a worker has at hand: the scan, its store, and the events of the data set read last."""
+    """One process at work on a scan; it keeps the events that were read last.
 
-    scan: Scan
+    Attributes
+    ----------
+    store : Store
+    device : str
+    card : str
+        Data-set card of ``reading``.
+    reading : Reading, optional
+    tested : bool
+        Whether the model is known to have the abilities that the objectives need.
+    """
+
     store: Store
     device: str
     card: str = ""
     reading: Reading | None = None
-    rehearsed: bool = False
+    tested: bool = False
 
-    # --- which trial ---------------------------------------------------------------------------
+    # --- choice of a trial ---------------------------------------------------------------------
 
     @contextmanager
-    def taken(self) -> Iterator[Trial | None]:
-        """Give a trial that is this process's alone as long as it lives, or None when all are finished."""
+    def next_trial(self) -> Iterator[Trial | None]:
+        """Give a trial, locked for this process within the context, or None when all are finished."""
         while True:
             trials = self.store.trials()
             for trial in trials:
                 if not trial.finished:
-                    with self._alone(trial.number) as alone:
-                        # It may have been finished between the look and the lock.
-                        if alone and not (now := self.store.trial(trial.number)).finished:
-                            yield now
+                    with self._lock(trial.number) as locked:
+                        # Another process may have finished it before the lock.
+                        if locked and not (current := self.store.trial(trial.number)).finished:
+                            yield current
                             return
-            if len(trials) < self.scan.plan.trials:
+            if len(trials) < self.store.plan.trials:
                 self._begin()
             elif all(t.finished for t in trials):
                 yield None
@@ -108,9 +115,9 @@ class Worker:
                 time.sleep(PAUSE)
 
     @contextmanager
-    def _alone(self, number: int) -> Iterator[bool]:
-        """Hold the lock of a trial. The system lets go of it when a process dies, however that happens."""
-        lock = FileLock(_locks(self.scan.folder) / f"{number}.lock", timeout=0)
+    def _lock(self, number: int) -> Iterator[bool]:
+        """Hold the lock of a trial, which the system releases when a process dies."""
+        lock = FileLock(self._locks() / f"{number}.lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -121,38 +128,45 @@ class Worker:
         finally:
             lock.release()
 
+    def _locks(self) -> Path:
+        folder = self.store.folder / "locks"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def _begin(self) -> None:
         """Enter the next trial, whose point and seed follow from its number."""
-        plan = self.scan.plan
-        with FileLock(_locks(self.scan.folder) / "begin.lock"):
+        plan = self.store.plan
+        with FileLock(self._locks() / "begin.lock"):
             trials = self.store.trials()
-            point, seed = divmod(len(trials), plan.seeds)
-            if point < plan.points:
-                known = trials[point * plan.seeds].point if seed else None
-                chosen = known or next_point(plan, point, Table(plan, tuple(trials)).known())
-                self.store.begin(chosen, seed + 1)
+            number, seed = divmod(len(trials), plan.seeds)
+            if number < plan.points:
+                results = Table(plan, tuple(trials)).results()
+                point = results[number][0] if seed else next_point(plan, number, results)
+                self.store.begin(point, seed + 1)
 
-    # --- doing it ------------------------------------------------------------------------------
+    # --- training and measurement --------------------------------------------------------------
 
-    def done(self, trial: Trial) -> Trial:
-        """Train and measure; what goes wrong with these settings alone makes the trial a failed one."""
+    def result(self, trial: Trial) -> Trial:
+        """Train and measure; a problem of these settings alone makes the trial a failed one."""
         try:
             return self._measured(trial, self._trained(trial))
         except (_RefusedError, FloatingPointError) as problem:
             return dataclasses.replace(trial, state="failed", why=str(problem))
         except _PrunedError as reason:
-            return self._pruned(trial, *reason.args)
+            (history,) = reason.args
+            why = f"after epoch {len(history)}, the best validation AUC was below the median of finished ones"
+            return dataclasses.replace(trial, state="pruned", why=why, **_course(history))
 
     def _trained(self, trial: Trial) -> Run:
-        plan = self.scan.plan
+        plan = self.store.plan
         overrides = plan.space.overrides(trial.point, trial.seed)
         try:
-            dataset, card = cards_with(self.scan.folder, overrides)
+            dataset, card = cards_with(self.store.folder, overrides)
         except CardError as problem:  # two values that do not go together
             raise _RefusedError(str(problem)) from None
         reading = self._read(dataset)
-        self._rehearse(dataset, card)
-        run = Run.start(self.scan.trial_folder(trial), dataset, card).on(reading)
+        self._test_abilities(reading.events, card)
+        run = Run.start(trial_folder(self.store.folder, trial), dataset, card).on(reading)
         run.train(device=self.device, progress=False, after_epoch=self._prune if plan.prune else None)
         return run
 
@@ -164,7 +178,7 @@ class Worker:
             try:
                 self.reading = read(dataset)
             except (CardError, ReadError) as problem:
-                if not self.scan.plan.space.reads_anew:
+                if not self.store.plan.space.reads_anew:
                     raise  # no point will do better
                 raise _RefusedError(str(problem)) from None
             self.card = card
@@ -175,36 +189,31 @@ class Worker:
         if below_median(_aucs(history), finished):
             raise _PrunedError(history)
 
-    def _pruned(self, trial: Trial, history: History) -> Trial:
-        why = (
-            f"after epoch {len(history)}, the best validation AUC was below the median of finished trainings"
-        )
-        return dataclasses.replace(trial, state="pruned", why=why, **_course(history))
-
     def _measured(self, trial: Trial, run: Run) -> Trial:
-        evidence = TrialContext(run, self.scan.plan.explain)
-        metrics, found = measure(evidence), histograms(evidence)
-        for name, _ in self.scan.plan.objectives:
+        plan, context = self.store.plan, TrialContext(run, self.store.plan.explain)
+        metrics, attention = measure(context), histograms(context)
+        for name, _ in plan.objectives:
             if name not in metrics:
                 raise _cannot(name, _LACKS["table" if "table" in METRICS[name].needs else "attention"])
             if not np.isfinite(metrics[name].value):
                 raise _RefusedError(f"{name} has no value")
         events = {s: int((run.events.split == i).sum()) for i, s in enumerate(SPLITS)}
-        events |= {"explained": len(evidence.attention.events)} if found else {}
-        made = {"metrics": metrics, "events": events, "histograms": found, **_course(run.history())}
-        return dataclasses.replace(trial, state="complete", **made)
+        events |= {"explained": len(context.attention.events)} if attention else {}
+        results = {"metrics": metrics, "events": events, "histograms": attention, **_course(run.history())}
+        return dataclasses.replace(trial, state="complete", **results)
 
-    def _rehearse(self, dataset: DatasetCard, card: ModelCard) -> None:
-        """Find out on a few events whether the model has what the objectives need, before hours are spent."""
-        need = {a: n for n, _ in self.scan.plan.objectives for a in _LACKS if a in METRICS[n].needs}
-        if self.rehearsed or not need:
+    def _test_abilities(self, events: Events, card: ModelCard) -> None:
+        """Test on a few events that the model has what the objectives need, before hours are spent."""
+        objectives = [name for name, _ in self.store.plan.objectives]
+        needs = {ability: n for n in objectives for ability in _LACKS if ability in METRICS[n].needs}
+        if self.tested or not needs:
             return
-        self.rehearsed = True
-        few = _few(self._read(dataset).events)
+        self.tested = True
+        few = _few(events)
         short = card.training.model_copy(update={"trees" if hasattr(card.training, "trees") else "epochs": 1})
         try:
             model, _ = fit(card.model_copy(update={"training": short}), few, device=self.device)
-            for ability, objective in need.items():
+            for ability, objective in needs.items():
                 try:
                     _TRIES[ability](model, few[:2])
                 except CannotExplainError as problem:
@@ -213,20 +222,14 @@ class Worker:
             return  # this point fails in its own trial
 
 
-def _locks(folder: Path) -> Path:
-    found = folder / "locks"
-    found.mkdir(exist_ok=True)
-    return found
-
-
 def _cannot(objective: str, why: str) -> ScanError:
     return ScanError(
-        f"objective {objective} cannot be worked out for this model ({why}); choose another objective"
+        f"objective {objective} cannot be computed for this model ({why}); choose another objective"
     )
 
 
 def _few(events: Events) -> Events:
-    """The first events of each class in the training and in the validation split."""
+    """First events of each class in the training and in the validation split."""
     rows = [
         np.flatnonzero((events.label == label) & (events.split == split))[:FEW]
         for label in np.unique(events.label)

@@ -1,4 +1,4 @@
-"""Train a model: signed weights, class balance, checkpoints, whatever the kind of its card."""
+"""Training of models of all kinds of cards: signed weights, class balance, checkpoints."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from hepxai.core.arguments import check_type
 from hepxai.events import SPLITS, Events
 from hepxai.models.card import CommonTraining, ModelCard, NetworkCard
-from hepxai.models.losses import cross_entropy
-from hepxai.training.checkpoint import History, kept_checkpoints
+from hepxai.training.checkpoint import kept_checkpoints
+from hepxai.training.history import History, mean_loss
 from hepxai.training.loop import fit_network
 from hepxai.training.samples import loss_weights
 
@@ -43,14 +43,14 @@ def fit(
         Where ``checkpoint.safetensors`` is kept. Training continues from there, with the numbers of an
         uninterrupted run.
     targets : ndarray, shape [E] or [E, T], optional
-        What another model says, to learn that: probabilities of the second class instead of the labels (a
-        surrogate's relabelling; classes are then not balanced), or the numbers of a regression.
+        Scores of another model to learn: probabilities of the second class instead of the labels (for a
+        surrogate; classes are then not balanced), or the numbers of a regression.
     device : str
     progress : bool
         Show a progress bar.
     after_epoch : callable, optional
-        Told the history so far whenever another epoch is to follow, also on resuming. What it raises
-        stops the training, which can be continued from its checkpoint.
+        Called with the history so far before every epoch but the first, also on resuming. An exception
+        stops the training, which can be resumed from its checkpoint.
 
     Returns
     -------
@@ -67,7 +67,12 @@ def fit(
     check_type(events, Events, "fit(card, events)", "second", "hepxai.read(card).events has them")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
-    return _trainer(card)(
+    train: Callable[..., tuple[Any, History]] = fit_network
+    if not isinstance(card, NetworkCard):
+        from hepxai.training.trees import fit_trees  # scikit-learn takes a second to import
+
+        train = fit_trees
+    return train(
         card,
         events,
         folder=None if folder is None else Path(folder),
@@ -78,17 +83,8 @@ def fit(
     )
 
 
-def _trainer(card: ModelCard) -> Callable[..., tuple[Any, History]]:
-    if isinstance(card, NetworkCard):
-        return fit_network
-    from hepxai.training.trees import fit_trees  # scikit-learn takes a second to import
-
-    return fit_trees
-
-
 def validation_loss(logits: NDArray[np.floating], events: Events, training: CommonTraining) -> float:
     """Cross-entropy on the "valid" split, as in the history, of the logits ``[E, O]`` of all events."""
-    own = events.split == SPLITS.index("valid")
-    weight = loss_weights(events[own], training, balance=training.class_balance)
-    given, label = torch.as_tensor(np.asarray(logits)[own]), torch.as_tensor(events.label[own])
-    return float((torch.as_tensor(weight) * cross_entropy(given, label)).mean())
+    valid = events.split == SPLITS.index("valid")
+    weight = loss_weights(events[valid], training, balance=training.class_balance)
+    return mean_loss(np.asarray(logits)[valid], events.label[valid], weight)

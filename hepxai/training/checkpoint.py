@@ -1,4 +1,4 @@
-"""A training that was stopped goes on from its checkpoint, with the numbers of an uninterrupted one."""
+"""Checkpoints of trainings: a resumed training gives the numbers of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from hepxai.core.files import read_tensors
 from hepxai.core.fingerprint import fingerprint
 from hepxai.core.resume import StateFile
 from hepxai.events import Events
-from hepxai.models.card import ModelCard, Training
+from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
-
-History = list[dict[str, float]]
+from hepxai.training.history import History
 
 CHECKPOINT = "checkpoint.safetensors"
 KEPT = "epoch_{:0>4}.safetensors"
@@ -31,7 +30,7 @@ _THREADS = ", threads "
 
 @dataclass
 class State:
-    """What a checkpoint holds."""
+    """State of a network's training, as in its checkpoint."""
 
     model: NetworkModel
     optimiser: torch.optim.Optimizer
@@ -41,32 +40,34 @@ class State:
     best_epoch: int = -1
 
     @property
-    def epoch(self) -> int:
-        """Epochs that are done."""
+    def length(self) -> int:
+        """Epochs so far."""
         return len(self.history)
 
-    def exhausted(self, training: Training) -> bool:
-        """Whether the epochs, or the patience of early stopping, are used up."""
+    @property
+    def exhausted(self) -> bool:
+        """True if the epochs, or the patience of early stopping, are used up."""
+        training = self.model.card.training
         patience = training.early_stopping or training.epochs
-        return self.epoch >= training.epochs or self.epoch - 1 - self.best_epoch >= patience
+        return self.length >= training.epochs or self.length - 1 - self.best_epoch >= patience
 
     def enter(self, row: dict[str, float], figure: float) -> None:
         """Add an epoch to the history, and keep its weights if its figure is the highest."""
         if figure > self.best_figure or not self.best:
             self.best = copy.deepcopy(self.model.network.state_dict())
-            self.best_figure, self.best_epoch = figure, self.epoch
+            self.best_figure, self.best_epoch = figure, self.length
         self.history.append(row)
 
 
 def training_key(card: ModelCard, events: Events, targets: NDArray[np.floating] | None) -> str:
-    """Hash of all that a training depends on, and threads; its length can be changed on resuming."""
-    shown = card.model_dump(mode="json")
+    """Hash of everything that a training depends on, and threads; its length may change on resuming."""
+    settings = card.model_dump(mode="json")
     for length in ("epochs", "trees"):
-        shown["training"].pop(length, None)
-    seen = ("globals",) if card.view == "table" else ("particles", "p4", "offsets")
-    columns = [getattr(events, name) for name in (*seen, "label", "weight", "split", "targets")]
+        settings["training"].pop(length, None)
+    inputs = ("globals",) if card.view == "table" else ("particles", "p4", "offsets")
+    columns = [getattr(events, name) for name in (*inputs, "label", "weight", "split", "targets")]
     columns += [] if targets is None else [targets]
-    key = fingerprint([shown, events.schema.to_json()], *columns)
+    key = fingerprint([settings, events.schema.to_json()], *columns)
     return f"{key}{_THREADS}{torch.get_num_threads()}"
 
 
@@ -93,29 +94,28 @@ def save(state: State, checkpoint: Checkpoint) -> None:
     moments = state.optimiser.state_dict()["state"]
     tensors = {f"network.{k}": v for k, v in state.model.network.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
-    tensors |= {f"adam.{i}.{k}": v for i, found in moments.items() for k, v in found.items()}
-    kept: dict[str, Any] = {"history": state.history}
-    kept |= {"best_figure": state.best_figure, "best_epoch": state.best_epoch}
-    arrays = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
-    checkpoint.write(arrays, kept)
+    tensors |= {f"adam.{i}.{k}": v for i, moment in moments.items() for k, v in moment.items()}
+    values: dict[str, Any] = {"history": state.history}
+    values |= {"best_figure": state.best_figure, "best_epoch": state.best_epoch}
+    checkpoint.write({k: v.detach().cpu().numpy() for k, v in tensors.items()}, values)
 
 
 def keep(state: State, folder: Path, scales: tuple[Tensor, Tensor] | None) -> None:
-    """Write the model as it is after this epoch, to stay; outputs of a regression in the targets' units."""
+    """Write the model after this epoch to a file of its own; a regression gives target units."""
     model = dataclasses.replace(state.model, network=copy.deepcopy(state.model.network))
     if scales is not None:
         model.rescale(*reversed(scales))
     model.network.to("cpu").eval()
-    model.save(folder / KEPT.format(state.epoch))
+    model.save(folder / KEPT.format(state.length))
 
 
 def kept_checkpoints(folder: str | Path) -> list[tuple[NetworkModel, float]]:
-    """Models that a training kept (``training.keep_checkpoints``), and the learning rate of each, by epoch.
+    """Models of the epochs in ``training.keep_checkpoints``, each with its learning rate.
 
     Raises
     ------
     ValueError
-        If there are none, or the training that kept them is not there.
+        If there are none, or their training's checkpoint is missing.
     """
     paths = sorted(Path(folder).glob("epoch_*.safetensors"))
     checkpoint = Path(folder) / CHECKPOINT
@@ -130,10 +130,10 @@ def kept_checkpoints(folder: str | Path) -> list[tuple[NetworkModel, float]]:
 
 
 def resume(state: State, checkpoint: Checkpoint) -> None:
-    """Take up a checkpoint, if there is one; refuse one of another training."""
-    if (stored := checkpoint.read()) is None:
+    """Load a checkpoint, if there is one; refuse one of another training."""
+    if (contents := checkpoint.read()) is None:
         return
-    tensors, kept = stored
+    tensors, stored = contents
     device = next(state.model.network.parameters()).device
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "adam": {}}
     for name, value in tensors.items():
@@ -141,16 +141,12 @@ def resume(state: State, checkpoint: Checkpoint) -> None:
         groups[group][rest] = torch.as_tensor(value, device=device)
     state.model.network.load_state_dict(groups["network"])
     state.best = groups["best"]
-    state.history, state.best_epoch = kept["history"], kept["best_epoch"]
-    state.best_figure = kept["best_figure"]
-    _load_moments(state.optimiser, groups["adam"])
-
-
-def _load_moments(optimiser: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+    state.history, state.best_epoch = stored["history"], stored["best_epoch"]
+    state.best_figure = stored["best_figure"]
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in flat.items():
+    for name, moment in groups["adam"].items():
         number, _, rest = name.partition(".")
         # Adam keeps its step counter on the CPU.
-        moments.setdefault(int(number), {})[rest] = value.cpu() if rest == "step" else value
-    whole = optimiser.state_dict()
-    optimiser.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
+        moments.setdefault(int(number), {})[rest] = moment.cpu() if rest == "step" else moment
+    settings = state.optimiser.state_dict()["param_groups"]
+    state.optimiser.load_state_dict({"state": moments, "param_groups": settings})

@@ -1,10 +1,9 @@
-"""Train a network: epoch by epoch, the best one kept, calibrated at the end."""
+"""Training of a network: the best epoch is kept, and calibrated at the end."""
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,24 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.core.chunks import chunk_rows
-from hepxai.core.console import say, track
-from hepxai.core.estimate import OutOfRangeWarning, ratio_mean
+from hepxai.core.estimate import ratio_mean
 from hepxai.events import Events
-from hepxai.metrics import accuracy, auc, both_classes
 from hepxai.models.card import NetworkCard, Training
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.losses import cross_entropy, distance
 from hepxai.models.network import NetworkModel
-from hepxai.training.checkpoint import (
-    CHECKPOINT,
-    Checkpoint,
-    History,
-    State,
-    keep,
-    resume,
-    save,
-    training_key,
-)
+from hepxai.training.checkpoint import CHECKPOINT, Checkpoint, State, keep, resume, save, training_key
+from hepxai.training.history import History, monitored, refuse_divergence, scores, train_to_the_end
 from hepxai.training.samples import Sample
 from hepxai.training.symmetries import check_symmetries, transformed
 
@@ -52,21 +41,16 @@ def fit_network(
     data = {name: Sample.of(state.model, events, name, targets, device) for name in ("train", "valid")}
     scales = _standardise_targets(data) if training.regression else None
     check_symmetries(events.schema.features, training.symmetries)
-    path = None if folder is None else folder / CHECKPOINT
-    checkpoint = Checkpoint(path, training_key(card, events, targets))
+    checkpoint = Checkpoint(folder and folder / CHECKPOINT, training_key(card, events, targets))
     resume(state, checkpoint)
-    if progress and state.epoch and not state.exhausted(training):
-        say(f"training goes on from epoch {state.epoch + 1} of {training.epochs}")
-    with track("training", training.epochs, show=progress, done=state.epoch) as advance:
-        while not state.exhausted(training):
-            if after_epoch is not None and state.history:
-                after_epoch(state.history)
-            _epoch(state, data, scales)
-            if folder is not None and state.epoch in training.keep_checkpoints:
-                keep(state, folder, scales)
-            if checkpoint.path is not None:
-                save(state, checkpoint)
-            advance(1, status(state.history[-1]))
+
+    def step() -> None:
+        _epoch(state, data, scales)
+        if folder is not None and state.length in training.keep_checkpoints:
+            keep(state, folder, scales)
+        save(state, checkpoint)
+
+    train_to_the_end(state, step, "epoch", training.epochs, progress=progress, after_epoch=after_epoch)
     state.model.network.load_state_dict(state.best)
     if scales is not None:
         state.model.rescale(*reversed(scales))
@@ -80,7 +64,7 @@ def _fresh(card: NetworkCard, events: Events, device: str) -> State:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(card.training.seed)
         model = NetworkModel.build(card, events.schema)
-    model.check(events)  # all splits: better now than after the training
+    model.check(events)  # all splits, before the training
     model.adapt(events.where("train"))
     model.network.to(device)
     optimiser = torch.optim.Adam if card.training.optimiser == "adam" else torch.optim.SGD
@@ -90,11 +74,11 @@ def _fresh(card: NetworkCard, events: Events, device: str) -> State:
 def _standardise_targets(data: dict[str, Sample]) -> tuple[Tensor, Tensor]:
     """Shift and scale the targets of both splits with mean and spread of the training split, ``[T]`` each.
 
-    So the network's outputs are of order 1 while it learns, and targets of any unit count alike in the loss.
+    Outputs are then of order 1 during the training, and targets of any unit have the same weight in the loss.
     """
-    known = data["train"].target
-    mean = known.nanmean(0)
-    spread = (known - mean).square().nanmean(0).sqrt()
+    target = data["train"].target
+    mean = target.nanmean(0)
+    spread = (target - mean).square().nanmean(0).sqrt()
     spread = torch.where(spread > 1e-6 * mean.abs(), spread, 1.0)
     for sample in data.values():
         sample.target.sub_(mean).div_(spread)
@@ -105,13 +89,9 @@ def _epoch(state: State, data: dict[str, Sample], scales: tuple[Tensor, Tensor] 
     training, start = state.model.card.training, time.perf_counter()
     train_loss, rate = _train(state, data["train"], training)
     outputs, valid_loss = _evaluate(state.model, data["valid"])
-    if not (math.isfinite(train_loss) and np.isfinite(outputs).all()):
-        raise FloatingPointError(
-            f"the training loss is {train_loss} in epoch {state.epoch + 1}: lower training.learning_rate, or "
-            "training.negative_weights: abs if negative weights make the loss unbounded"
-        )
+    refuse_divergence(train_loss, f"in epoch {state.length + 1}", finite=bool(np.isfinite(outputs).all()))
     row = {
-        "epoch": state.epoch + 1.0,
+        "epoch": state.length + 1.0,
         "learning_rate": rate,
         "train_loss": train_loss,
         "valid_loss": valid_loss,
@@ -120,17 +100,16 @@ def _epoch(state: State, data: dict[str, Sample], scales: tuple[Tensor, Tensor] 
         row |= scores(outputs, data["valid"].label, data["valid"].weight)
     else:
         row |= _errors(outputs, data["valid"], scales[1].cpu().numpy(), state.model.outputs)
-    figure = row["valid_auc"] if training.monitor == "auc" and "valid_auc" in row else -valid_loss
-    state.enter(row | {"seconds": time.perf_counter() - start}, figure)
+    state.enter(row | {"seconds": time.perf_counter() - start}, monitored(row, training.monitor))
 
 
 def _train(state: State, sample: Sample, training: Training) -> tuple[float, float]:
-    """One pass. The random numbers hang on seed and epoch alone, so a resumed run repeats them."""
+    """One pass. Random numbers depend on seed and epoch only, so a resumed run repeats them."""
     devices = [sample.target.device] if sample.target.is_cuda else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(training.seed * 1_000_003 + state.epoch)
-        batches = _batches(len(sample.target), training, state.epoch, sample.target.device)
-        rates = learning_rates(training, state.epoch, len(batches))
+        torch.manual_seed(training.seed * 1_000_003 + state.length)
+        batches = _batches(len(sample.target), training, state.length, sample.target.device)
+        rates = learning_rates(training, state.length, len(batches))
         state.model.network.train()
         total = 0.0
         for rows, rate in zip(batches, rates, strict=True):
@@ -193,44 +172,24 @@ def _evaluate(model: NetworkModel, sample: Sample) -> tuple[NDArray[np.float64],
     return outputs.double().cpu().numpy(), loss
 
 
-def scores(
-    logits: NDArray[np.float64], label: NDArray[np.int64], weight: NDArray[np.float64], split: str = "valid"
-) -> dict[str, float]:
-    """Accuracy, and AUC of two classes, as columns of the history."""
-    if logits.shape[1] > 1:
-        right = (logits.argmax(1) == label).astype(np.float64)
-        return {f"{split}_accuracy": float(ratio_mean(right, np.ones(len(right)), weight).value)}
-    score, signal = logits[:, 0], label == 1
-    with warnings.catch_warnings():  # of the figures of the trained model, not of every epoch
-        warnings.simplefilter("ignore", OutOfRangeWarning)
-        found = {f"{split}_accuracy": float(accuracy(score, signal, weight).value)}
-        if both_classes(signal, weight):
-            found[f"{split}_auc"] = float(auc(score, signal, weight).value)
-    return found
-
-
 def _errors(
     outputs: NDArray[np.float64], sample: Sample, spread: NDArray[np.float32], names: tuple[str, ...]
 ) -> dict[str, float]:
     """Mean absolute error of each target in its own unit, as columns of the history."""
     difference = np.abs(outputs - sample.target.cpu().numpy()) * spread
+    total, has_target = np.nan_to_num(difference), np.isfinite(difference).astype(np.float64)
     return {
-        f"valid_mae_{name}": float(ratio_mean(*_known(difference[:, i]), sample.weight).value)
+        f"valid_mae_{name}": float(ratio_mean(total[:, i], has_target[:, i], sample.weight).value)
         for i, name in enumerate(names)
     }
 
 
-def _known(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Totals and sizes of the events that have the target."""
-    return np.nan_to_num(values).astype(np.float64), np.isfinite(values).astype(np.float64)
-
-
 def _calibrate(model: NetworkModel, sample: Sample) -> None:
-    """Fold the scale and shifts of the logits that fit the validation split best into the last layer.
+    """Calibrate the last layer: scale and shifts of the logits that fit the validation split best.
 
     Platt scaling (Platt 1999; Guo et al., arXiv:1706.04599): the ranking stays, the logits become log-odds
-    under the weights of the loss. Targets keep a distance of 1 / (N + 2) from certainty, as Platt's do, so
-    that a perfect separation has an answer too.
+    under the weights of the loss. Targets stay 1 / (N + 2) away from 0 and 1, as Platt's do, so that
+    a perfect separation has a solution too.
     """
     logits = torch.as_tensor(_evaluate(model, sample)[0])
     target, weight = sample.target.cpu(), sample.loss_weight.double().cpu()
@@ -242,15 +201,9 @@ def _calibrate(model: NetworkModel, sample: Sample) -> None:
     def loss() -> Tensor:
         optimiser.zero_grad()
         fitted = log_scale.clamp(-3, 3).exp() * logits + shift
-        found = (weight * cross_entropy(fitted, target, smoothing=doubt)).mean()
-        found.backward()
-        return found.detach()
+        value = (weight * cross_entropy(fitted, target, smoothing=doubt)).mean()
+        value.backward()
+        return value.detach()
 
     optimiser.step(loss)
     model.rescale(log_scale.detach().clamp(-3, 3).exp(), shift.detach())
-
-
-def status(row: dict[str, float]) -> str:
-    """What a progress bar says beside it."""
-    shown = {"loss": "train_loss", "valid": "valid_loss", "AUC": "valid_auc"}
-    return "  ".join(f"{name} {row[key]:.4f}" for name, key in shown.items() if key in row)

@@ -1,4 +1,4 @@
-"""What one split gives a training: inputs, what to learn, and signed weights."""
+"""One split in a training: inputs, targets, signed weights."""
 
 from __future__ import annotations
 
@@ -42,58 +42,59 @@ class Sample:
         targets: NDArray[np.floating] | None = None,
         device: str = "cpu",
     ) -> Sample:
-        """Events of a split that the card's policy for negative weights lets in, and that have a target."""
+        """Events of a split that the card's policy for negative weights accepts, and that have a target."""
         training = model.card.training
         if training.regression and targets is None:
             targets = events.targets
-        used = used_rows(events, split, training)
-        if training.regression and targets is not None:
-            used &= np.isfinite(targets.reshape(len(events), -1)).any(axis=1)
-        own = events[used]
-        need_two(own, split)
-        if targets is None:
-            need_every_class(own, split)
-        weight = loss_weights(own, training, balance=training.class_balance and targets is None)
-        learned, label = _learned(model, own, None if targets is None else targets[used])
+        used = _used_rows(events, split, training, targets)
+        part = events[used]
+        _check_classes(part, split, needed=targets is None)
+        weight = loss_weights(part, training, balance=training.class_balance and targets is None)
+        target, label = _targets_and_labels(model, part, None if targets is None else targets[used])
         return Sample(
-            model.inputs.of(own).to(device),
-            torch.as_tensor(learned, device=device),
+            model.inputs.of(part).to(device),
+            torch.as_tensor(target, device=device),
             torch.as_tensor(weight, dtype=torch.float32, device=device),
             label,
-            own.weight,
+            part.weight,
         )
 
 
-def _learned(
-    model: NetworkModel, own: Events, targets: NDArray[np.floating] | None
+def _targets_and_labels(
+    model: NetworkModel, events: Events, targets: NDArray[np.floating] | None
 ) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
-    """What the loss compares with, and the labels that metrics use."""
+    """Targets of the loss, and labels of the metrics."""
     if targets is None:
-        return own.label, own.label
+        return events.label, events.label
     if model.card.training.regression:
-        return targets.reshape(len(own), len(model.outputs)).astype(np.float32), own.label
+        return targets.reshape(len(events), len(model.outputs)).astype(np.float32), events.label
     return targets, (targets > 0.5).astype(np.int64)
 
 
-def used_rows(events: Events, split: str, training: CommonTraining) -> NDArray[np.bool_]:
-    """Events of a split that take part in its loss, ``[E]``."""
+def used_events(events: Events, split: str, training: CommonTraining) -> Events:
+    """Events of a split that take part in the loss of a classifier; refuses a split that lacks a class."""
+    used = events[_used_rows(events, split, training)]
+    _check_classes(used, split)
+    return used
+
+
+def _used_rows(
+    events: Events, split: str, training: CommonTraining, targets: NDArray[np.floating] | None = None
+) -> NDArray[np.bool_]:
     used = events.split == SPLITS.index(split)
     if split == "train" and training.negative_weights == "drop":
         used &= events.weight >= 0
+    if training.regression and targets is not None:
+        used &= np.isfinite(targets.reshape(len(events), -1)).any(axis=1)
     return np.asarray(used)
 
 
-def need_two(own: Events, split: str) -> None:
-    """Refuse a split with fewer events than there are sides to tell apart."""
-    if len(own) < 2:
-        raise ValueError(f"the {split} split has {len(own)} events to use; training needs at least 2")
-
-
-def need_every_class(events: Events, split: str) -> None:
-    """Refuse a split that lacks a class."""
-    classes = events.schema.classes
-    missing = [c for i, c in enumerate(classes) if not (events.label == i).any()]
-    if missing:
+def _check_classes(events: Events, split: str, *, needed: bool = True) -> None:
+    """Refuse a split with fewer than two events, or without events of a class if classes are needed."""
+    if len(events) < 2:
+        raise ValueError(f"the {split} split has {len(events)} events to use; training needs at least 2")
+    missing = [c for i, c in enumerate(events.schema.classes) if not (events.label == i).any()]
+    if needed and missing:
         raise ValueError(
             f"class {missing[0]!r} has no events in the {split} split; there is nothing to tell apart"
         )

@@ -1,8 +1,7 @@
-"""Train boosted trees: in steps, each looked at on both splits, the best number of trees kept."""
+"""Training of boosted trees in steps, scored on both splits; the best number of trees is kept."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,17 +13,23 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from hepxai.core.console import say, track
 from hepxai.events import Events
 from hepxai.models.card import BoostedTreesCard
-from hepxai.models.losses import cross_entropy
+from hepxai.models.schemas import need_columns
 from hepxai.models.table import boosted_trees as trees_of
 from hepxai.models.table.boosted_trees import BoostedTreesModel
 from hepxai.models.table.rows import finite_columns, warn_of_constants
-from hepxai.models.wrappers.table import SklearnModel, need_columns
-from hepxai.training.checkpoint import CHECKPOINT, Checkpoint, History, training_key
-from hepxai.training.loop import scores, status
-from hepxai.training.samples import loss_weights, need_every_class, need_two, used_rows
+from hepxai.models.wrappers.table import SklearnModel
+from hepxai.training.checkpoint import CHECKPOINT, Checkpoint, training_key
+from hepxai.training.history import (
+    History,
+    mean_loss,
+    monitored,
+    refuse_divergence,
+    scores,
+    train_to_the_end,
+)
+from hepxai.training.samples import loss_weights, used_events
 
 Array = NDArray[np.float64]
 
@@ -40,46 +45,43 @@ class _Split:
 
     @staticmethod
     def of(events: Events, split: str, card: BoostedTreesCard) -> _Split:
-        own = events[used_rows(events, split, card.training)]
-        need_two(own, split)
-        need_every_class(own, split)
-        weight = loss_weights(own, card.training, balance=card.training.class_balance)
+        used = used_events(events, split, card.training)
+        weight = loss_weights(used, card.training, balance=card.training.class_balance)
         if split == "train" and (weight < 0).any() and card.algorithm != "hist_gradient_boosting":
             raise ValueError(
                 f"{(weight < 0).sum()} training events have negative weights; {card.algorithm} takes "
                 "none: say training.negative_weights: drop or abs, or algorithm: hist_gradient_boosting"
             )
-        return _Split(np.ascontiguousarray(own.table()[0]), own.label, own.weight, weight)
+        return _Split(np.ascontiguousarray(used.table()[0]), used.label, used.weight, weight)
 
 
 @dataclass
 class _State:
-    """What a checkpoint holds: the trees, and what they add up to so far on both splits."""
+    """State of a training, as in its checkpoint: the trees, and the sums of their scores on both splits."""
 
+    card: BoostedTreesCard
     estimator: Any
-    shares: dict[str, Array]
+    sums: dict[str, Array]
     history: History = field(default_factory=list)
 
     @property
-    def trees(self) -> int:
+    def length(self) -> int:
         return int(self.history[-1]["trees"]) if self.history else 0
 
-    def best(self, card: BoostedTreesCard) -> int:
+    @property
+    def best(self) -> int:
         """Number of trees of the best row; all of a forest, which more trees do not overtrain."""
-        if card.algorithm == "random_forest":
-            return self.trees
-        return int(max(self.history, key=lambda row: _figure(row, card.training.monitor))["trees"])
+        if self.card.algorithm == "random_forest":
+            return self.length
+        monitor = self.card.training.monitor
+        return int(max(self.history, key=lambda row: monitored(row, monitor))["trees"])
 
-    def exhausted(self, card: BoostedTreesCard) -> bool:
-        """Whether the trees, or the patience of early stopping, are used up."""
-        training = card.training
+    @property
+    def exhausted(self) -> bool:
+        training = self.card.training
         if not self.history or training.early_stopping is None:
-            return self.trees >= training.trees
-        return self.trees >= training.trees or self.trees - self.best(card) >= training.early_stopping
-
-
-def _figure(row: dict[str, float], monitor: str) -> float:
-    return row["valid_auc"] if monitor == "auc" and "valid_auc" in row else -row["valid_loss"]
+            return self.length >= training.trees
+        return self.length >= training.trees or self.length - self.best >= training.early_stopping
 
 
 def fit_trees(
@@ -101,65 +103,45 @@ def fit_trees(
     finite_columns(events)
     data = {name: _Split.of(events, name, card) for name in ("train", "valid")}
     warn_of_constants(events.where("train"))
-    path = None if folder is None else folder / CHECKPOINT
-    checkpoint = Checkpoint(path, training_key(card, events, None))
-    state = _begun(card, len(events.schema.globals), checkpoint, progress=progress)
-    total = card.training.trees
-    with (
-        threadpool_limits(torch.get_num_threads()),
-        track("training", total, show=progress, done=state.trees) as advance,
-    ):
-        while not state.exhausted(card):
-            if after_epoch is not None and state.history:
-                after_epoch(state.history)
-            before = state.trees
-            _step(state, data, card)
-            if checkpoint.path is not None and (state.exhausted(card) or checkpoint.due):
-                arrays = {"estimator": trees_of.dumped(state.estimator)} | state.shares
-                checkpoint.write(arrays, {"history": state.history})
-            advance(state.trees - before, status(state.history[-1]))
-    estimator = trees_of.first_trees(state.estimator, state.best(card))
+    checkpoint = Checkpoint(folder and folder / CHECKPOINT, training_key(card, events, None))
+    state = _start(card, len(events.schema.globals), checkpoint)
+
+    def step() -> None:
+        _step(state, data)
+        if checkpoint.path is not None and (state.exhausted or checkpoint.due):
+            arrays = {"estimator": trees_of.dumped(state.estimator)} | state.sums
+            checkpoint.write(arrays, {"history": state.history})
+
+    with threadpool_limits(torch.get_num_threads()):
+        total = card.training.trees
+        train_to_the_end(state, step, "tree", total, progress=progress, after_epoch=after_epoch)
+    estimator = trees_of.first_trees(state.estimator, state.best)
     return BoostedTreesModel(estimator, card, events.schema), state.history
 
 
-def _step(state: _State, data: dict[str, _Split], card: BoostedTreesCard) -> None:
-    start, before = time.perf_counter(), state.trees
-    after = min(before + card.training.step, card.training.trees)
+def _step(state: _State, data: dict[str, _Split]) -> None:
+    start, before, training = time.perf_counter(), state.length, state.card.training
+    after = min(before + training.step, training.trees)
     train = data["train"]
     trees_of.set_number_of_trees(state.estimator, after)
     with trees_of.unweighted_bins(state.estimator):
         state.estimator.fit(train.x, train.label, sample_weight=train.loss_weight)
     row = {"trees": float(after)}
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name, split in data.items():
         share = trees_of.share_of_trees(state.estimator, before, split.x)
-        state.shares[name] = state.shares[name] + share if before else share
-        logits = trees_of.scores_of(state.estimator, state.shares[name], SklearnModel.clip)
-        row[f"{name}_loss"] = _loss(logits, split)
-        found |= scores(logits, split.label, split.weight, name)
-    state.history.append(row | found | {"seconds": time.perf_counter() - start})
-    if not math.isfinite(row["train_loss"]):
-        raise FloatingPointError(
-            f"the training loss is {row['train_loss']} with {after} trees: lower training.learning_rate, or "
-            "training.negative_weights: abs if negative weights make the loss unbounded"
-        )
+        state.sums[name] = state.sums[name] + share if before else share
+        logits = trees_of.scores_of(state.estimator, state.sums[name], SklearnModel.clip)
+        row[f"{name}_loss"] = mean_loss(logits, split.label, split.loss_weight)
+        figures |= scores(logits, split.label, split.weight, name)
+    state.history.append(row | figures | {"seconds": time.perf_counter() - start})
+    refuse_divergence(row["train_loss"], f"with {after} trees")
 
 
-def _loss(logits: Array, split: _Split) -> float:
-    given, label = torch.as_tensor(logits), torch.as_tensor(split.label)
-    return float((torch.as_tensor(split.loss_weight) * cross_entropy(given, label)).mean())
-
-
-# --- checkpoints -----------------------------------------------------------------------------
-
-
-def _begun(card: BoostedTreesCard, columns: int, checkpoint: Checkpoint, *, progress: bool) -> _State:
-    """A training at its start, or where its checkpoint has it."""
-    if (stored := checkpoint.read()) is None:
-        return _State(trees_of.estimator_of(card), {})
-    arrays, kept = stored
+def _start(card: BoostedTreesCard, columns: int, checkpoint: Checkpoint) -> _State:
+    """State of a new training, or of the checkpoint."""
+    if (contents := checkpoint.read()) is None:
+        return _State(card, trees_of.estimator_of(card), {})
+    arrays, stored = contents
     estimator = trees_of.restored(arrays.pop("estimator"), card, columns)
-    state = _State(estimator, arrays, kept["history"])
-    if progress and not state.exhausted(card):
-        say(f"training goes on from tree {state.trees + 1} of {card.training.trees}")
-    return state
+    return _State(card, estimator, arrays, stored["history"])

@@ -114,9 +114,8 @@ def attention(events: Events, method: str = "attention") -> Attribution:
     pairs = Pairs.complete(events)
     values = np.random.default_rng(1).random((len(pairs.src), 2, 2)).astype("f4")
     labels = {"layer": ("conv.1", "conv.2")}
-    return Attribution(
-        values, ("pair", "layer", "head"), events, method, "signal", labels=labels, pairs=pairs
-    )
+    axes = ("pair", "layer", "head")
+    return Attribution(values, axes, events, method, "signal", labels=labels, pairs=pairs)
 
 
 def edge_ig(events: Events) -> Attribution:
@@ -124,16 +123,8 @@ def edge_ig(events: Events) -> Attribution:
     pairs, rng = Pairs.complete(events), np.random.default_rng(2)
     output_change, residual = rng.normal(size=(2, len(events)))
     values = rng.normal(size=len(pairs.src))
-    return Attribution(
-        values,
-        ("pair",),
-        events,
-        "edge_ig",
-        "signal",
-        pairs=pairs,
-        output_change=output_change,
-        residual=residual,
-    )
+    checks = {"output_change": output_change, "residual": residual}
+    return Attribution(values, ("pair",), events, "edge_ig", "signal", pairs=pairs, **checks)
 
 
 def node_ig(events: Events) -> Attribution:

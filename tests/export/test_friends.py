@@ -59,21 +59,11 @@ def test_every_input_has_a_friend_of_its_length(nano, written):
 
 def test_branches_are_what_root_can_read_as_a_friend(written):
     tree = written[1][0]
-    assert {b.typename for b in tree.branches} <= {
-        "bool",
-        "int32_t",
-        "int64_t",
-        "float",
-        "double",
-        "int32_t[]",
-        "float[]",
-    }
+    types = {"bool", "int32_t", "int64_t", "float", "double", "int32_t[]", "float[]"}
+    assert {b.typename for b in tree.branches} <= types
     assert all(b.name.startswith(("hepxai_", "nhepxai_")) for b in tree.branches)
-    assert [b.name for b in tree.branches if b.name.startswith("n")] == [
-        "nhepxai_attention",
-        "nhepxai_edge_ig",
-        "nhepxai_particle",
-    ]
+    counters = [b.name for b in tree.branches if b.name.startswith("n")]
+    assert counters == ["nhepxai_attention", "nhepxai_edge_ig", "nhepxai_particle"]
 
 
 def test_scalars_stand_beside_their_events(nano, written):
@@ -129,11 +119,9 @@ def test_particles_point_into_their_collections(nano, written):
             assert collection == "MET" or collisions[collection][index, 0] == pt
         i = own(made[2], events, event)
         for k, feature in enumerate(("pt", "charge")):
-            expected = (
-                np.full(len(types), -999.0)
-                if i is None
-                else made[2].values[made[2].events.offsets[i] : made[2].events.offsets[i + 1], k]
-            )
+            expected = np.full(len(types), -999.0)
+            if i is not None:
+                expected = made[2].values[made[2].events.offsets[i] : made[2].events.offsets[i + 1], k]
             assert row[f"hepxai_particle_node_ig_{feature}"] == pytest.approx(expected)
 
 
@@ -190,10 +178,8 @@ def test_self_loops_are_written_beside_their_particles(nano, explain, tmp_path: 
     paths = write_friends(tmp_path, events, [looped])
     written = {}
     for number, path in enumerate(paths):
-        for entry, row in enumerate(
-            uproot.open(path)["hepxai"]["hepxai_particle_edge_ig_self"].array().to_list()
-        ):
-            written[number, entry] = row
+        lists = uproot.open(path)["hepxai"]["hepxai_particle_edge_ig_self"].array().to_list()
+        written |= {(number, entry): row for entry, row in enumerate(lists)}
     for e in range(0, len(events), 2):
         expected = loops[events.offsets[e] : events.offsets[e + 1]]
         np.testing.assert_array_equal(written[events.file[e], events.entry[e]], expected)
@@ -222,11 +208,6 @@ def test_a_selection_writes_what_it_kept(nano, explain, tmp_path: Path):
         n = row["hepxai_particle_type"].count(1)
         assert row["hepxai_edge_ig_src_type"] == row["hepxai_edge_ig_dst_type"] == [1] * (n * (n - 1))
         assert event is not None or n == 0
-
-
-def test_an_attribution_writes_itself(nano, explain, tmp_path: Path):
-    paths = write_friends(tmp_path, nano.events, [explain["edge_ig"](nano.events)])
-    assert "hepxai_edge_ig_value" in uproot.open(paths[0])["hepxai"]
 
 
 def test_a_population_without_events_has_only_sentinels(nano, explain, tmp_path: Path):
@@ -261,10 +242,8 @@ def test_a_regression_has_no_probability(nano, tmp_path: Path):
     events = nano.events.replace(schema=replace(nano.events.schema, classes=()))
     paths = write_friends(tmp_path, events, scores=np.ones((len(events), 2)))
     names = uproot.open(paths[0])["hepxai"].keys()
-    assert [n for n in names if "score" in n or "probability" in n] == [
-        "hepxai_score_output0",
-        "hepxai_score_output1",
-    ]
+    scores = [n for n in names if "score" in n or "probability" in n]
+    assert scores == ["hepxai_score_output0", "hepxai_score_output1"]
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -372,10 +351,7 @@ def test_events_that_fit_no_entry_are_refused(nano, tmp_path: Path, change, mess
             lambda x, e: [x(e), x(e)],
             "branch hepxai_attention_explained is asked for twice; rename one method",
         ),
-        (
-            lambda x, e: [x(e[:5]).replace(events=e[5:10])] if 0 else [x(e.replace(files=e.files[::-1]))],
-            "other files",
-        ),
+        (lambda x, e: [x(e.replace(files=e.files[::-1]))], "other files"),
         (lambda x, e: [x(e.replace(entry=e.entry + 1))], r"attention explains \d+ events that are not among"),
         (lambda x, e: [x(e.replace(type=3 - e.type))], "other particles"),
         (lambda x, e: [x(e, "particle")], "asked for twice"),
@@ -455,12 +431,9 @@ def test_literals_hold_the_bytes_of_any_text(text):
     assert written.isprintable()
     assert "??" not in written
     inside = re.fullmatch(r'"((?:[^"\\]|\\["\\?]|\\[0-7]{3})*)"', written).group(1)
-    found = re.sub(
-        rb"\\(?:([0-7]{3})|(.))",
-        lambda m: bytes([int(m[1], 8)]) if m[1] else m[2],
-        inside.encode(),
-    )
-    assert found == text.encode("utf-8", "surrogateescape")
+    escape = rb"\\(?:([0-7]{3})|(.))"
+    content = re.sub(escape, lambda m: bytes([int(m[1], 8)]) if m[1] else m[2], inside.encode())
+    assert content == text.encode("utf-8", "surrogateescape")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
@@ -524,24 +497,12 @@ def test_columns_and_neurons_of_a_table(nano, tmp_path):
     rng = np.random.default_rng(5)
     names = tuple(f"dense_{1 + i // 200}:{i % 200}" for i in range(300))
     columns = ("ht", "n jets")
-    made = [
-        Attribution(
-            rng.normal(size=(len(events), 2)),
-            ("event", "feature"),
-            events,
-            "feature_ig",
-            "signal",
-            labels={"feature": columns},
-        ),
-        Attribution(
-            rng.normal(size=(len(events), 300)),
-            ("event", "neuron"),
-            events,
-            "conductance",
-            "signal",
-            labels={"neuron": names},
-        ),
-    ]
+
+    def attribution(method: str, axis: str, labels: tuple[str, ...]) -> Attribution:
+        values = rng.normal(size=(len(events), len(labels)))
+        return Attribution(values, ("event", axis), events, method, "signal", labels={axis: labels})
+
+    made = [attribution("feature_ig", "feature", columns), attribution("conductance", "neuron", names)]
     some = np.flatnonzero(events.label == 1)[::-1]
     trees = [uproot.open(p)["hepxai"] for p in write_friends(tmp_path, events, [made[0], made[1][some]])]
     for row, event in rows(trees, events):

@@ -25,7 +25,7 @@ from hepxai.influence.result import Influence
 from hepxai.influence.tracin import self_influence, tracin
 from hepxai.influence.training_gradients import Directions, last_layer_gradients
 from hepxai.models.card import ModelCard
-from hepxai.models.last_layer import last_layer_io, last_linear
+from hepxai.models.hooks import last_layer_io, last_linear
 from hepxai.models.losses import event_loss
 from hepxai.models.network import NetworkModel
 from hepxai.models.protocols import HasLastLayer

@@ -88,7 +88,7 @@ def test_gradients_equal_pyg(layer: Layer, cloud: Cloud) -> None:
 def test_neighbours_are_the_nearest(cloud: Cloud) -> None:
     for k in (1, 3, 20):
         layer = DynamicEdge(INPUTS, WIDTH, neighbours=k, aggregation="mean", edge_dropout=0.0)
-        found = layer.neighbours(cloud.x, cloud).found
+        found = layer.neighbours(cloud.x, cloud).index
         receiver = torch.arange(len(cloud.x))[:, None].expand_as(found)[found >= 0]
         assert torch.equal(torch.stack([found[found >= 0], receiver]), nearest(cloud.x, cloud.ptr, k))
 
@@ -98,7 +98,7 @@ def test_neighbours_of_far_away_clouds_in_single_precision() -> None:
     cloud = make_cloud((8,) * 5, INPUTS)
     shifted = (cloud.x + 1000).float()
     layer = DynamicEdge(INPUTS, WIDTH, neighbours=4, aggregation="mean", edge_dropout=0.0)
-    found = layer.neighbours(shifted, cloud).found
+    found = layer.neighbours(shifted, cloud).index
     receiver = torch.arange(len(shifted))[:, None].expand_as(found)
     expected = nearest(shifted.double(), cloud.ptr, 4)
     assert torch.equal(torch.stack([found.flatten(), receiver.flatten()]), expected)
@@ -108,7 +108,7 @@ def test_given_neighbours_are_used(cloud: Cloud) -> None:
     layer = DynamicEdge(INPUTS, WIDTH, neighbours=2, aggregation="mean", edge_dropout=0.0).double()
     lists = layer.neighbours(cloud.x.flip(1), cloud)
     moved = cloud.x * torch.tensor([1.0, -2.0, 3.0, 0.1, 5.0], dtype=cloud.x.dtype)
-    found, valid = lists.found, lists.valid
+    found, valid = lists.index, lists.valid
     receiver = torch.arange(len(moved))[:, None].expand_as(found)[valid]
     expected = plain_layer(layer)(moved, torch.stack([found[valid], receiver]))
     torch.testing.assert_close(layer(moved, cloud, lists), expected, rtol=1e-10, atol=1e-12)
@@ -163,7 +163,7 @@ def test_heads_must_share_the_width() -> None:
 def test_edge_dropout_is_pyg_on_the_edges_that_stay(aggregation: str) -> None:
     cloud = make_cloud(RAGGED, INPUTS)
     layer = DynamicEdge(INPUTS, WIDTH, neighbours=3, aggregation=aggregation, edge_dropout=0.5).double()
-    found = layer.neighbours(cloud.x, cloud).found
+    found = layer.neighbours(cloud.x, cloud).index
     torch.manual_seed(5)
     stays = (torch.rand(found.shape) >= 0.5) & (found >= 0)
     receiver = torch.arange(len(cloud.x))[:, None].expand_as(found)

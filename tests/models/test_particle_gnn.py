@@ -138,7 +138,7 @@ def test_layer_names_and_lists(toy: Callable[..., Events]) -> None:
     cloud = Cloud.of(events)
     assert model.edge_layers == ("transformer_1", "dynamic_edge_2", "graph_3", "dynamic_edge_4")
     lists = model.neighbour_lists(cloud)
-    assert {n: near.found.shape[1] for n, near in lists.items()} == {"dynamic_edge_2": 3, "dynamic_edge_4": 4}
+    assert {n: near.index.shape[1] for n, near in lists.items()} == {"dynamic_edge_2": 3, "dynamic_edge_4": 4}
     assert set(model.attention(cloud)) == {"transformer_1"}
     torch.testing.assert_close(model.forward_cloud(cloud, lists), model.forward_cloud(cloud))
 

@@ -77,8 +77,8 @@ def invented(tmp_path_factory: pytest.TempPathFactory, cards: Any) -> Callable[.
         store = scan.store()
         for number in range(scan.plan.trials if finished is None else finished):
             point, seed = divmod(number, scan.plan.seeds)
-            known = scan.table().known()
-            store.begin(next_point(scan.plan, point, known) if seed == 0 else known[point][0], seed + 1)
+            results = scan.table().results()
+            store.begin(next_point(scan.plan, point, results) if seed == 0 else results[point][0], seed + 1)
             store.finish(made_up(store.trial(number)))
         return scan
 

@@ -7,22 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import typed
 from scan_helpers import SMALL
-from typer.testing import CliRunner, Result
-
-from hepxai.cli import app
 
 QUICK = [word for entry in (*SMALL, "training.epochs=1") for word in ("-s", f"model.{entry}")]
 
 
-def hepxai(*words: str | Path) -> Result:
-    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}).invoke(
-        app, [str(w) for w in words]
-    )
-
-
 def test_help() -> None:
-    result = hepxai("scan", "--help")
+    result = typed("scan", "--help")
     assert result.exit_code == 0
     assert "--over" in result.stdout
 
@@ -31,29 +23,20 @@ def test_help() -> None:
 def test_scan_then_again_then_report(sliced: Path, tmp_path: Path) -> None:
     out = tmp_path / "x"
     words = ("scan", sliced, "transformer_edgeconv", "-o", out, "--over", "edge_dropout=0.1,0.3", *QUICK)
-    words = (
-        *words,
-        "--seeds",
-        "2",
-        "--objective",
-        "valid_auc",
-        "--objective",
-        "pair_isolation:max",
-        "-n",
-        "50",
-    )
-    result = hepxai(*words)
+    objectives = ("--objective", "valid_auc", "--objective", "pair_isolation:max")
+    words = (*words, "--seeds", "2", *objectives, "-n", "50")
+    result = typed(*words)
     assert result.exit_code == 0, result.output
     assert "isolation of the muon–muon pair" in result.stdout
     assert "Two seeds say too little of the scatter" in " ".join(result.stdout.split())
     assert "edge_dropout=0.3,seed=2" in result.stderr
     before = (out / "table.csv").read_bytes()
     (out / "scan.html").unlink()
-    again = hepxai(*words)
+    again = typed(*words)
     assert again.exit_code == 0, again.output
     assert "seed=2  " not in again.stderr  # nothing is done twice
     (out / "scan.html").unlink()
-    assert hepxai("report", out).exit_code == 0
+    assert typed("report", out).exit_code == 0
     assert (out / "scan.html").is_file()
     assert (out / "table.csv").read_bytes() == before
 
@@ -71,7 +54,7 @@ BAD = {
 def test_errors_are_one_line_and_change_nothing(case: str, tmp_path: Path) -> None:
     words, message = BAD[case]
     out = tmp_path / "out"
-    result = hepxai("scan", "charged_higgs", "transformer_edgeconv", "-o", out, *words)
+    result = typed("scan", "charged_higgs", "transformer_edgeconv", "-o", out, *words)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
     assert message in result.output.replace("\n", " ")

@@ -77,7 +77,7 @@ GRAPH = ("convolutions=[{kind: graph, width: 8}, {kind: dynamic_edge, width: 8}]
 
 def test_a_model_without_attention_is_found_out_before_the_training(cards: Cards, tmp_path: Path) -> None:
     scan = Scan.start(tmp_path / "x", *cards(*GRAPH), OVER, objectives=["pair_attention"])
-    with pytest.raises(ScanError, match="objective pair_attention cannot be worked out for this model"):
+    with pytest.raises(ScanError, match="objective pair_attention cannot be computed for this model"):
         scan.run(progress=False)
     assert not (scan.folder / "runs").exists()
     other = Scan.start(tmp_path / "y", *cards(*GRAPH), ["edge_dropout=0.1"])

@@ -39,7 +39,7 @@ def test_deep_trees_overfit(table_cards: Cards, tmp_path: Path) -> None:
 
 def test_a_model_of_particles_is_found_out_before_the_training(cards: Cards, tmp_path: Path) -> None:
     scan = Scan.start(tmp_path / "x", *cards(), ["edge_dropout=0.1"], objectives=["importance_distance"])
-    with pytest.raises(ScanError, match=r"cannot be worked out for this model .* event-level table"):
+    with pytest.raises(ScanError, match=r"cannot be computed for this model .* event-level table"):
         scan.run(progress=False)
 
 

@@ -160,7 +160,7 @@ def test_rounding_never_contradicts_the_verdict(probability: float, text: str) -
 
 def test_values_that_are_not_told_apart_are_named(invented: Invented) -> None:
     text = said(invented(["edge_dropout=0.19,0.2,0.21"], seeds=3))
-    assert "It is not told apart (better with less than 95 %) from: edge_dropout=" in text
+    assert "It is indistinguishable (better with less than 95 %) from: edge_dropout=" in text
 
 
 def test_a_scan_under_way_can_be_looked_at(invented: Invented) -> None:

@@ -31,7 +31,7 @@ Cards = Callable[..., tuple[Any, Any]]
 
 
 def numbers(table: Table) -> list[dict[str, Any]]:
-    """All that must not hang on who did the work and when."""
+    """Everything but times: independent of the workers."""
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in table.trial_rows()]
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in r.items()} for r in rows]
 
@@ -145,7 +145,7 @@ def test_a_trial_of_a_dead_process_is_taken_up(finished: Scan, cards: Cards, tmp
     assert numbers(scan.run(progress=False)) == numbers(finished.table())
 
 
-def test_a_training_goes_on_from_its_epoch(
+def test_a_training_resumes_at_its_epoch(
     finished: Scan, cards: Cards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan = Scan.start(tmp_path / "x", *cards(), OVER, seeds=2, objectives=BOTH)
@@ -173,18 +173,18 @@ def test_half_a_line_in_the_journal_is_mended(finished: Scan, cards: Cards, tmp_
     assert all(json.loads(line) for line in (scan.folder / JOURNAL).read_text().splitlines())
 
 
-def test_trials_that_others_work_on_are_left_to_them(cards: Cards, tmp_path: Path) -> None:
+def test_trials_of_other_workers_are_skipped(cards: Cards, tmp_path: Path) -> None:
     from filelock import FileLock
 
     scan = Scan.start(tmp_path / "x", *cards(), OVER, seeds=1)
-    bench = hepxai.scan.work.Worker(scan, scan.store(), "cpu")
-    with bench.taken() as mine, bench.taken() as other:
-        assert mine is not None
-        assert other is not None
-        assert (mine.number, other.number) == (0, 1)
+    worker = hepxai.scan.work.Worker(scan.store(), "cpu")
+    with worker.next_trial() as first, worker.next_trial() as second:
+        assert first is not None
+        assert second is not None
+        assert (first.number, second.number) == (0, 1)
         with pytest.raises(TimeoutError), FileLock(scan.folder / "locks" / "0.lock", timeout=0):
             pass
-    with bench.taken() as freed:
+    with worker.next_trial() as freed:
         assert freed is not None
         assert freed.number == 0
 
@@ -202,7 +202,7 @@ Scan.open(sys.argv[1]).run(progress=False)
 
 
 @pytest.mark.slow
-def test_killed_and_gone_on_is_uninterrupted(finished: Scan, cards: Cards, tmp_path: Path) -> None:
+def test_a_killed_scan_resumes(finished: Scan, cards: Cards, tmp_path: Path) -> None:
     """SIGKILL in the middle of the third training; another process makes the same table."""
     scan = Scan.start(tmp_path / "x", *cards(), OVER, seeds=2, objectives=BOTH)
     command = [sys.executable, "-c", KILLED, str(scan.folder)]
@@ -237,7 +237,7 @@ def test_a_killed_worker_is_said_and_nothing_is_lost(finished: Scan, cards: Card
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    with pytest.raises(ScanError, match=r"a worker died .* the same command goes on"):
+    with pytest.raises(ScanError, match=r"a worker died .* the same command resumes"):
         scan.run(workers=2, progress=False)
     killer.join()
     assert numbers(scan.run(progress=False)) == numbers(finished.table())

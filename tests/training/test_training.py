@@ -1,4 +1,4 @@
-"""Training: learns, repeats itself, survives being killed, and says what it cannot do."""
+"""Training: it learns, is reproducible, resumes after a kill, and refuses bad input."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def same(a: NetworkModel, b: NetworkModel) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in mine.items())
 
 
-# --- it learns -----------------------------------------------------------------------------------
+# --- learning -----------------------------------------------------------------------------------
 
 
 def test_learns(events: Events) -> None:
@@ -82,49 +82,33 @@ def test_learns(events: Events) -> None:
 
 def test_columns_of_the_history(events: Events) -> None:
     _, history = fit(make_card(epochs=1), events)
-    losses = ["train_loss", "valid_loss"]
-    assert list(history[0]) == [
-        "epoch",
-        "learning_rate",
-        *losses,
-        "valid_accuracy",
-        "valid_auc",
-        "seconds",
-    ]
+    columns = "epoch learning_rate train_loss valid_loss valid_accuracy valid_auc seconds"
+    assert list(history[0]) == columns.split()
     json.dumps(history, allow_nan=False)
 
 
-def test_returns_the_best_epoch(toy: ToyEvents) -> None:
-    """Labels at random, a high learning rate: later epochs only get worse."""
-    noise = toy(200, seed=1, smallest=1)
-    model, history = fit(
-        make_card(epochs=25, learning_rate=0.03, negative_weights="abs", monitor="loss", calibrate=False),
-        noise,
-    )
-    losses = [row["valid_loss"] for row in history]
-    assert losses[-1] > min(losses)
-    own = noise.where("valid")
-    weight = loss_weights(own, make_card(negative_weights="abs").training, balance=True)
-    z, y = model.logits(own)[:, 0], own.label
-    expected = np.mean(weight * (np.logaddexp(0, z) - y * z))
-    assert min(losses) == pytest.approx(expected, rel=1e-5)
-
-
-def test_returns_the_epoch_of_the_best_ranking(toy: ToyEvents) -> None:
-    """By default, the one of the highest validation AUC."""
-    noise = toy(200, seed=1, smallest=1)
-    model, history = fit(make_card(epochs=12, learning_rate=0.03, negative_weights="abs"), noise)
-    areas = [row["valid_auc"] for row in history]
-    assert areas[-1] < max(areas)
-    assert np.argmax(areas) != np.argmin([row["valid_loss"] for row in history])
-    own = noise.where("valid")
-    assert auc(model.logits(own)[:, 0], own.label == 1, own.weight).value == pytest.approx(max(areas))
-
-
-def weighted_loss(model: NetworkModel, events: Events) -> float:
-    weight = loss_weights(events, make_card().training, balance=True)
+def weighted_loss(model: NetworkModel, events: Events, **training: Any) -> float:
+    weight = loss_weights(events, make_card(**training).training, balance=True)
     z = model.logits(events)[:, 0]
     return float(np.mean(weight * (np.logaddexp(0, z) - events.label * z)))
+
+
+@pytest.mark.parametrize(("monitor", "epochs"), [("loss", 25), ("auc", 12)])
+def test_returns_the_best_epoch(toy: ToyEvents, monitor: str, epochs: int) -> None:
+    """Random labels, a high learning rate: later epochs only get worse."""
+    noise = toy(200, seed=1, smallest=1)
+    settings = {"learning_rate": 0.03, "negative_weights": "abs", "monitor": monitor, "calibrate": False}
+    model, history = fit(make_card(epochs=epochs, **settings), noise)
+    losses, areas = ([row[column] for row in history] for column in ("valid_loss", "valid_auc"))
+    valid = noise.where("valid")
+    if monitor == "loss":
+        assert losses[-1] > min(losses)
+        assert weighted_loss(model, valid, negative_weights="abs") == pytest.approx(min(losses), rel=1e-5)
+    else:
+        assert areas[-1] < max(areas)
+        assert np.argmax(areas) != np.argmin(losses)
+        area = auc(model.logits(valid)[:, 0], valid.label == 1, valid.weight).value
+        assert area == pytest.approx(max(areas))
 
 
 def test_calibration_fits_the_validation_split_and_keeps_the_ranking(events: Events) -> None:
@@ -203,7 +187,7 @@ def test_learns_given_probabilities(events: Events) -> None:
     assert auc(model.logits(own)[:, 0], own.label == 1, abs(own.weight)).value > 0.9
 
 
-# --- it repeats itself ---------------------------------------------------------------------------
+# --- reproducibility ---------------------------------------------------------------------------
 
 
 def test_same_seed_same_numbers(events: Events) -> None:
@@ -231,14 +215,10 @@ def test_resumes_in_the_middle(events: Events, tmp_path: Path) -> None:
     model, resumed = fit(make_card(epochs=5), events, folder=tmp_path)
     assert same(model, whole)
     assert numbers(resumed) == numbers(history)
-
-
-def test_a_finished_training_is_not_repeated(events: Events, tmp_path: Path) -> None:
-    model, history = fit(make_card(), events, folder=tmp_path)
     before = (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns
-    again, second = fit(make_card(), events, folder=tmp_path)
+    again, repeated = fit(make_card(epochs=5), events, folder=tmp_path)  # a finished training is not repeated
     assert same(model, again)
-    assert second == history
+    assert repeated == resumed
     assert (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns == before
 
 
@@ -258,7 +238,7 @@ def epochs_done(checkpoint: Path) -> int:
 
 def test_kill_and_resume(events: Events, tmp_path: Path) -> None:
     """`kill -9` somewhere in the fourth epoch or later: the numbers are those of an uninterrupted run."""
-    epochs, checkpoint = 60, tmp_path / "checkpoint.safetensors"
+    epochs, checkpoint = 30, tmp_path / "checkpoint.safetensors"
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     arguments = [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), str(tmp_path), str(epochs)]
     process = subprocess.Popen(arguments, env=environment)
@@ -274,33 +254,26 @@ def test_kill_and_resume(events: Events, tmp_path: Path) -> None:
     assert same(model, whole)
 
 
-@pytest.mark.parametrize("what", ["card", "weight", "momenta", "split", "targets"])
-def test_a_checkpoint_of_another_training_is_refused(events: Events, tmp_path: Path, what: str) -> None:
-    fit(make_card(epochs=1), events, folder=tmp_path)
-    card, targets = make_card(epochs=1), None
-    if what == "card":
-        card = make_card(epochs=1, learning_rate=0.02)
-    elif what == "weight":
-        events = events.replace(weight=2 * events.weight)
-    elif what == "momenta":
-        events = events.replace(p4=events.p4 + 1)
-    elif what == "split":
-        events = events.replace(split=(events.split + 1) % 3)
-    else:
-        targets = events.label.astype(np.float32)
-    with pytest.raises(ValueError, match=r"belongs to another training .*choose another folder or remove"):
-        fit(card, events, folder=tmp_path, targets=targets)
+def test_a_checkpoint_of_another_training_is_refused(events: Events, tmp_path: Path) -> None:
+    card = make_card(epochs=1)
+    fit(card, events, folder=tmp_path)
+    others: dict[str, tuple[ModelCard, Events, Any]] = {
+        "card": (make_card(epochs=1, learning_rate=0.02), events, None),
+        "weight": (card, events.replace(weight=2 * events.weight), None),
+        "momenta": (card, events.replace(p4=events.p4 + 1), None),
+        "split": (card, events.replace(split=(events.split + 1) % 3), None),
+        "targets": (card, events, events.label.astype(np.float32)),
+    }
+    for other, population, targets in others.values():
+        with pytest.raises(ValueError, match=r"belongs to another training .*choose another folder or rem"):
+            fit(other, population, folder=tmp_path, targets=targets)
 
 
 @pytest.mark.parametrize("kind", ["network", "trees"])
 def test_a_checkpoint_of_other_threads_is_refused(events: Events, tmp_path: Path, kind: str) -> None:
     """Sums in another order are other numbers; both remedies of the message work."""
-    trees = {"training.trees": 4, "training.step": 2}
-    card = (
-        make_card(epochs=1)
-        if kind == "network"
-        else ModelCard.find("boosted_trees", [f"{k}={v}" for k, v in trees.items()])
-    )
+    trees = ["training.trees=4", "training.step=2"]
+    card = make_card(epochs=1) if kind == "network" else ModelCard.find("boosted_trees", trees)
     threads = torch.get_num_threads()
     fit(card, events, folder=tmp_path)
     torch.set_num_threads(threads + 1)
@@ -444,7 +417,7 @@ def test_loss_is_the_weighted_cross_entropy(events: Events, policy: str, balance
     assert history[0]["train_loss"] == pytest.approx(expected, rel=1e-4)
 
 
-# --- what cannot be learned ----------------------------------------------------------------------
+# --- refusals ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("balance", [True, False])

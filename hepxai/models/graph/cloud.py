@@ -1,4 +1,4 @@
-"""Particle clouds in torch: a batch of events as flat particles, padded only where it pays."""
+"""Particle clouds in torch: a batch of events as flat particles, padded where that is faster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hepxai.events import Events
 
 @dataclass(frozen=True)
 class Cloud:
-    """Flat particles of a batch of events and the index arithmetic that layers need.
+    """Flat particles of a batch of events, with the index arithmetic for layers.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Cloud:
 
     @staticmethod
     def of(events: Events) -> Cloud:
-        """Share the arrays of events; those that are read-only are copied, torch knows no such tensors."""
+        """Share the arrays of events; read-only arrays are copied, because torch has no read-only tensors."""
         arrays = (events.particles, events.p4, events.offsets)
         return Cloud(*(torch.as_tensor(np.require(a, requirements=("C", "W"))) for a in arrays))
 
@@ -108,7 +108,7 @@ class Cloud:
 
     @cached_property
     def is_regular(self) -> bool:
-        """Whether all events have the same number of particles: padding is then a view."""
+        """True if all events have the same number of particles: padding is then a view."""
         return len(self.x) == len(self) * self.longest
 
     @cached_property

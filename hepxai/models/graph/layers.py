@@ -1,11 +1,11 @@
 """Message passing inside events, with the weights of PyG's own layers.
 
 Each layer owns a plain PyG convolution (its parameters, its definition) and evaluates it on a
-`Cloud` without materialising the complete graph. The tests hold the two equal.
+`Cloud` without materialising the complete graph. The tests compare the two.
 
 Every layer has the form ``h_i = base_i + A_j(e_ji m_ji)`` with ``A`` a sum, mean or maximum over the senders
 j, so that along the path where all edge weights equal t the state is simply ``base + t * A(m)``. The class
-:class:`Messages` holds the pieces; `hepxai.explainers.graph.edge_ig` lives on that.
+:class:`Messages` holds these parts for `hepxai.explainers.graph.edge_ig`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hepxai.models.graph.neighbours import Neighbours, edge_mean
 
 @dataclass(frozen=True)
 class Messages:
-    """A layer taken apart at its edges, for one batch.
+    """Decomposition of a layer by its edges, for one batch.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Messages:
     base : Tensor, shape [N, D]
         Particle states with every edge weight 0.
     total : Tensor, shape [N, D]
-        What the messages add with every edge weight 1.
+        Contribution of the messages with every edge weight 1.
     contract : callable
         ``[N, D] -> [P]``: the inner product of a gradient at the receiver with the edge's share of ``total``,
         that is ∂F/∂e_ji given ∂F/∂h.
@@ -74,7 +74,7 @@ class Transformer(nn.Module):
         self.pair_names = tuple(pair_names)
 
     def neighbours(self, x: Tensor, cloud: Cloud) -> None:
-        """Nothing to search: every other particle is one."""
+        """No search: every other particle is a neighbour."""
 
     def forward(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Tensor:
         """Particle states ``[N, width]``."""
@@ -88,7 +88,7 @@ class Transformer(nn.Module):
         return alpha.permute(0, 2, 3, 1)[cloud.pair_mask]
 
     def messages(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Messages:
-        """Take the layer apart at its edges."""
+        """Decompose the layer by its edges."""
         alpha, value = self._alpha_and_value(x, cloud)
 
         def contract(gradient: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class Transformer(nn.Module):
             logit = logit + torch.einsum("bhic,bhijc->bhij", query, edge)
             value = value[:, :, None] + edge
         mask = cloud.pair_mask[:, None]
-        # Below any logit, but finite: a row without any other particle would be NaN.
+        # Finite, because a row without any other particle would be NaN.
         lowest = torch.finfo(logit.dtype).min
         alpha = (logit / math.sqrt(conv.out_channels)).masked_fill(~mask, lowest).softmax(-1)
         return alpha * mask, value
@@ -145,21 +145,21 @@ class Graph(nn.Module):
         self.conv = GraphConv(inputs, width)
 
     def neighbours(self, x: Tensor, cloud: Cloud) -> None:
-        """Nothing to search: every other particle is one."""
+        """No search: every other particle is a neighbour."""
 
     def forward(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Tensor:
         """Particle states ``[N, width]``."""
         return self.conv.lin_root(x) + self._total(x, cloud)
 
     def messages(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Messages:
-        """Take the layer apart at its edges."""
+        """Decompose the layer by its edges."""
 
         def contract(gradient: Tensor) -> Tensor:
             pulled = cloud.pad(gradient @ self.conv.lin_rel.weight)
             return (pulled @ cloud.pad(x).transpose(-1, -2))[cloud.pair_mask]
 
         src, dst = complete_edges(cloud)
-        # The bias of lin_rel does not hang on an edge: it belongs to the base.
+        # The bias of lin_rel depends on no edge: it belongs to the base.
         bias = self.conv.lin_rel.bias
         return Messages(src, dst, self.conv.lin_root(x) + bias, self._total(x, cloud) - bias, contract)
 
@@ -193,43 +193,42 @@ class DynamicEdge(nn.Module):
             square = (centred**2).sum(-1)
             distance = torch.baddbmm(square[:, None, :], centred, centred.transpose(1, 2), alpha=-2)
             distance.masked_fill_(~cloud.pair_mask, math.inf)
-            found, local = distance.topk(min(self.k, max(cloud.longest - 1, 1)), largest=False)
-            flat = (local + cloud.ptr[:-1, None, None]).masked_fill(found.isinf(), -1)
+            nearest, local = distance.topk(min(self.k, max(cloud.longest - 1, 1)), largest=False)
+            flat = (local + cloud.ptr[:-1, None, None]).masked_fill(nearest.isinf(), -1)
             return Neighbours(cloud.flatten(flat))
 
     def forward(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Tensor:
         """Particle states ``[N, width]``; neighbours are searched unless given."""
         near = neighbours or self.neighbours(x, cloud)
         if self.training and self.edge_dropout > 0:
-            dropped = torch.rand(near.found.shape, device=x.device) < self.edge_dropout
-            near = Neighbours(near.found.masked_fill(dropped, -1))
+            dropped = torch.rand(near.index.shape, device=x.device) < self.edge_dropout
+            near = Neighbours(near.index.masked_fill(dropped, -1))
         return self._aggregate(x, near)
 
     def messages(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Messages:
-        """Take the layer apart at its edges."""
+        """Decompose the layer by its edges."""
         near = neighbours or self.neighbours(x, cloud)
-        found, valid = near.found, near.valid
+        valid = near.valid
         total = self._aggregate(x, near)
         message = self._edge_messages(x, near)
 
         def contract(gradient: Tensor) -> Tensor:
             if self.aggregation == "max":
                 best = message.masked_fill(~valid[..., None], -math.inf).argmax(1, keepdim=True)
-                won = torch.zeros_like(message).scatter(1, best, 1.0)
-                share = won * message
+                share = torch.zeros_like(message).scatter(1, best, 1.0) * message
             else:
                 share = message / near.count.clamp(min=1)[..., None]
             return (share * gradient[:, None]).sum(-1)[valid]
 
-        dst = torch.arange(len(x), device=x.device)[:, None].expand_as(found)
-        return Messages(found[valid], dst[valid], torch.zeros_like(total), total, contract)
+        dst = torch.arange(len(x), device=x.device)[:, None].expand_as(near.index)
+        return Messages(near.index[valid], dst[valid], torch.zeros_like(total), total, contract)
 
     def _edge_messages(self, x: Tensor, near: Neighbours) -> Tensor:
-        """MLP on every edge, ``[N, K, width]``; anything where there is no neighbour."""
+        """MLP on every edge, ``[N, K, width]``; arbitrary for missing neighbours."""
         first, _, second = self.conv.nn
-        own, other = first.weight.chunk(2, dim=1)
-        receiver, sender = F.linear(x, own - other, first.bias), F.linear(x, other)
-        return second(F.relu(receiver[:, None] + sender[near.found.clamp(min=0)]))
+        self_part, other = first.weight.chunk(2, dim=1)
+        receiver, sender = F.linear(x, self_part - other, first.bias), F.linear(x, other)
+        return second(F.relu(receiver[:, None] + sender[near.index.clamp(min=0)]))
 
     def _aggregate(self, x: Tensor, near: Neighbours) -> Tensor:
         if self.aggregation == "max":

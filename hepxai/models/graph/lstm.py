@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from hepxai.events import Events, Schema
+from hepxai.events import Schema
 from hepxai.models.card import LstmCard
 from hepxai.models.graph.cloud import Cloud
-from hepxai.models.graph.neighbours import Neighbours
-from hepxai.models.network import NetworkModel, constant, output_names
-from hepxai.models.scaling import Standardise
+from hepxai.models.graph.network import ParticleNetworkModel
+from hepxai.models.network import output_names
+from hepxai.models.scaling import Standardise, dense_layers
 
 
 def time_order(cloud: Cloud) -> Tensor:
@@ -29,7 +30,7 @@ def time_order(cloud: Cloud) -> Tensor:
 class LstmNetwork(nn.Module):
     """Standardise → LSTM over the particles, highest pT first → (dropout → dense → ReLU)* → outputs.
 
-    The outputs are worked out from the state after an event's last particle; from 0 for an event without any.
+    The outputs follow from the state after the last particle of an event, 0 for an event without particles.
     """
 
     def __init__(self, card: LstmCard, inputs: int, outputs: int) -> None:
@@ -37,10 +38,8 @@ class LstmNetwork(nn.Module):
         self.standardise = Standardise(inputs)
         between = card.dropout if card.layers > 1 else 0.0
         self.lstm = nn.LSTM(inputs, card.width, card.layers, batch_first=True, dropout=between)
-        steps: list[nn.Module] = []
-        for size, width in zip((card.width, *card.dense), card.dense, strict=False):
-            steps += [nn.Dropout(card.dropout), nn.Linear(size, width), nn.ReLU()]
-        self.head = nn.Sequential(*steps, nn.Linear((card.width, *card.dense)[-1], outputs))
+        dropout = partial(nn.Dropout, card.dropout)
+        self.head = nn.Sequential(*dense_layers(card.width, card.dense, outputs, (dropout,), nn.ReLU))
 
     def forward(self, cloud: Cloud) -> Tensor:
         """Outputs ``[B, O]``."""
@@ -49,7 +48,7 @@ class LstmNetwork(nn.Module):
         some = cloud.counts.nonzero()[:, 0]
         if len(some):
             steps = cloud.pad(x).index_select(0, some)
-            # Packed: what comes after the last particle of an event is no step.
+            # Packed: the padding after the last particle of an event is no step.
             packed = pack_padded_sequence(
                 steps, cloud.counts[some].cpu(), batch_first=True, enforce_sorted=False
             )
@@ -60,8 +59,11 @@ class LstmNetwork(nn.Module):
 
 
 @dataclass(frozen=True, repr=False)
-class LstmModel(NetworkModel):
-    """A recurrent network on particles; the gradients with respect to their features can be asked of it."""
+class LstmModel(ParticleNetworkModel):
+    """A recurrent network on particles, with gradients with respect to their features.
+
+    The particles are ordered by ``cloud.p4``: along a path of features their order stays the same.
+    """
 
     network: LstmNetwork
     card: LstmCard
@@ -70,20 +72,3 @@ class LstmModel(NetworkModel):
     def fresh(cls, card: LstmCard, schema: Schema) -> Self:
         """Fresh network."""
         return cls(LstmNetwork(card, len(schema.features), len(output_names(card, schema))), card, schema)
-
-    def adapt(self, events: Events) -> None:
-        """Take mean and spread of the particle features."""
-        self.network.standardise.fit(torch.as_tensor(events.particles))
-
-    def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
-        """Outputs ``[B, O]``, differentiable in ``cloud.x``, in evaluation mode.
-
-        The order of the particles is that of ``cloud.p4``: along a path of features it stays as it is.
-        """
-        with constant(self.network):
-            outputs: Tensor = self.network(cloud)
-            return outputs
-
-    def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
-        """None: nothing is searched."""
-        return {}

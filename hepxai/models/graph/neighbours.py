@@ -1,4 +1,4 @@
-"""Neighbour lists as index arithmetic, and the sum over neighbours on which EdgeConv spends its time."""
+"""Neighbour lists as index arithmetic, and the mean over neighbours of EdgeConv."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from torch.autograd.function import once_differentiable
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The edges of a layer that chooses its neighbours; what follows from them is worked out once.
+    """Edges of a layer that searches for neighbours; derived quantities are computed once.
 
     Attributes
     ----------
-    found : Tensor of int64, shape [N, K]
+    index : Tensor of int64, shape [N, K]
         Flat index of each particle's neighbours, nearest first; -1 where there is none.
     """
 
-    found: Tensor
+    index: Tensor
     _spare: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
     @cached_property
     def valid(self) -> Tensor:
-        """Entries that are a neighbour, ``[N, K]``."""
-        return self.found >= 0
+        """Mask of the entries that are neighbours, ``[N, K]``."""
+        return self.index >= 0
 
     @cached_property
     def complete(self) -> bool:
-        """Whether every entry is one."""
+        """True if every entry is a neighbour."""
         return bool(self.valid.all())
 
     @cached_property
@@ -43,35 +43,35 @@ class Neighbours:
 
     @cached_property
     def divisor(self) -> int | Tensor:
-        """What makes a mean of the sum over a particle's edges: one number, or ``[N, 1]``."""
-        return self.found.shape[1] if self.complete else self.count.clamp(min=1)
+        """Divisor of the mean over a particle's edges: one number, or ``[N, 1]``."""
+        return self.index.shape[1] if self.complete else self.count.clamp(min=1)
 
     @cached_property
     def sender(self) -> Tensor:
-        """Sender of every edge ``[K N]``, rank by rank; N, which is nobody, where there is none.
+        """Sender of every edge ``[K N]``, rank by rank; N, a dummy particle, for a missing edge.
 
-        All first neighbours, then all second ones: what a receiver adds to each of its edges is then
-        one contiguous array a rank.
+        All first neighbours, then all second ones: the summand of the receivers is then one contiguous
+        array per rank.
         """
-        return self.found.where(self.valid, len(self.found)).t().flatten()
+        return self.index.where(self.valid, len(self.index)).t().flatten()
 
     @cached_property
     def by_sender(self) -> tuple[Tensor, Tensor]:
-        """Edges ``[P]`` sorted by sender, and where those of each sender start ``[N]``."""
+        """Edges ``[P]`` sorted by sender, and the first one of each sender ``[N]``."""
         edges = int(self.count.sum())
-        sent = torch.bincount(self.sender, minlength=len(self.found) + 1)[:-1]
+        sent = torch.bincount(self.sender, minlength=len(self.index) + 1)[:-1]
         return self.sender.argsort(stable=True)[:edges], sent.cumsum(0) - sent
 
     def arriving(self, sender: Tensor) -> Tensor:
-        """State of the sender on every edge, ``[K, N, D]``; ``sender [N+1, D]`` ends with that of nobody."""
-        shape = (*reversed(self.found.shape), sender.shape[1])
+        """State of the sender on every edge, ``[K, N, D]``; ``sender [N+1, D]`` ends with the dummy."""
+        shape = (*reversed(self.index.shape), sender.shape[1])
         fits = self._spare and self._spare[-1].shape == shape and self._spare[-1].dtype == sender.dtype
         edges = self._spare.pop() if fits else sender.new_empty(shape)
         torch.index_select(sender, 0, self.sender, out=edges.flatten(0, 1))
         return edges
 
-    def done(self, edges: Tensor) -> None:
-        """Keep what `arriving` gave, once it has served: fresh memory costs more than a pass over it."""
+    def reuse(self, edges: Tensor) -> None:
+        """Keep a result of `arriving` for the next call: new memory costs more than a pass over it."""
         self._spare.append(edges)
 
     def sum_by_sender(self, edges: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Neighbours:
 def edge_mean(x: Tensor, first: nn.Linear, second: nn.Linear, near: Neighbours) -> Tensor:
     """Mean of ``second(relu(first([x_i, x_j - x_i])))`` over the neighbours j of i, ``[N, D]``.
 
-    Of a particle without neighbours only the bias of ``second`` is left.
+    For a particle without neighbours, the bias of ``second``.
     """
     weights = (first.weight, first.bias, second.weight, second.bias)
     mean: Tensor = _EdgeMean.apply(x, *weights, near)  # type: ignore[no-untyped-call]
@@ -92,9 +92,9 @@ def edge_mean(x: Tensor, first: nn.Linear, second: nn.Linear, near: Neighbours) 
 
 
 class _EdgeMean(torch.autograd.Function):
-    """By hand, because autograd would keep several arrays of ``[K, N, D]`` and go over them more often.
+    """Derivatives written out, because autograd would store and read more arrays of ``[K, N, D]``.
 
-    Both linear maps are done once per particle: ``[x_i, x_j - x_i] W = x_i (W_a - W_b) + x_j W_b``, and a
+    Both linear maps are applied once per particle: ``[x_i, x_j - x_i] W = x_i (W_a - W_b) + x_j W_b``, and a
     mean commutes with the second one.
     """
 
@@ -102,12 +102,12 @@ class _EdgeMean(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, second: Tensor, shift: Tensor, near: Neighbours
     ) -> Tensor:
-        own, other = weight.chunk(2, dim=1)
-        receive = own - other
+        self_part, other = weight.chunk(2, dim=1)
+        receive = self_part - other
         receiver = torch.addmm(bias, x, receive.t())
         sender = receiver.new_empty(receiver.shape[0] + 1, receiver.shape[1])
         torch.mm(x, other.t(), out=sender[:-1])
-        # Nobody sends -inf, which the ReLU turns into nothing, forwards and backwards.
+        # The dummy sends -inf, for which the ReLU and its derivative are 0.
         sender[-1] = -math.inf
         hidden = near.arriving(sender).add_(receiver).clamp_min_(0)
         mean = hidden.sum(0).div_(near.divisor)
@@ -120,10 +120,10 @@ class _EdgeMean(torch.autograd.Function):
     def jvp(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, second: Tensor, shift: Tensor, _near: None
     ) -> Tensor:
-        """How fast the result moves when the inputs move as given."""
+        """Directional derivative."""
         at, receive, other, outer, hidden, mean = ctx.saved_tensors
-        own, others = weight.chunk(2, dim=1)
-        receiver = torch.addmm(bias, x, receive.t()).addmm_(at, (own - others).t())
+        self_part, others = weight.chunk(2, dim=1)
+        receiver = torch.addmm(bias, x, receive.t()).addmm_(at, (self_part - others).t())
         sender = F.pad((x @ other.t()).addmm_(at, others.t()), (0, 0, 0, 1))
         moved = (sender[ctx.near.sender].view_as(hidden) + receiver) * (hidden > 0)
         moved_mean = moved.sum(0).div_(ctx.near.divisor)
@@ -135,10 +135,10 @@ class _EdgeMean(torch.autograd.Function):
         x, receive, other, second, hidden, mean = ctx.saved_tensors
         near: Neighbours = ctx.near
         pulled = (gradient @ second).div_(near.divisor).expand_as(hidden)
-        # In place of what was saved: it has served, and autograd refuses a second backward pass.
+        # In place: the saved tensor is not needed again, since autograd refuses a second backward pass.
         passed = torch.ops.aten.threshold_backward.grad_input(pulled, hidden, 0, grad_input=hidden)
         received, sent = passed.sum(0), near.sum_by_sender(passed)
-        near.done(hidden)
+        near.reuse(hidden)
         back = torch.addmm(received @ receive, sent, other)
         if not any(ctx.needs_input_grad[1:]):
             return back, None, None, None, None, None

@@ -1,10 +1,11 @@
-"""Graph networks on particle clouds: convolutions, mean readout, dense head."""
+"""Graph networks on particle clouds: convolutions, mean over particles, dense layers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, Self, cast
 
@@ -12,20 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from hepxai.events import Events, Schema
+from hepxai.events import Schema
 from hepxai.models.card import Convolution, ParticleGNNCard
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.graph.layers import DynamicEdge, Graph, Transformer
 from hepxai.models.graph.neighbours import Neighbours
-from hepxai.models.network import NetworkModel, constant, evaluating, output_names
+from hepxai.models.graph.network import ParticleNetworkModel
+from hepxai.models.network import constant, evaluating, output_names
 from hepxai.models.protocols import EdgePath
-from hepxai.models.scaling import Standardise
+from hepxai.models.scaling import Standardise, dense_layers
 
 Layer = Transformer | Graph | DynamicEdge
 
 
 class _Step(NamedTuple):
-    """One convolution of a pass: its input ``x [N, F]`` and the neighbours it found, if it looks for any."""
+    """One convolution of a pass: its input ``x [N, F]``, and its neighbours if it searches for them."""
 
     name: str
     layer: Layer
@@ -49,7 +51,9 @@ class ParticleGNN(nn.Module):
             _layer(c, size, card.edge_dropout, pair_names)
             for c, size in zip(card.convolutions, widths, strict=False)
         )
-        self.head = _head(widths[-1], card.dense, card.alpha_dropout, outputs)
+        dropout = partial(nn.AlphaDropout, card.alpha_dropout)
+        layers = dense_layers(widths[-1], card.dense, outputs, (dropout,), nn.SELU)
+        self.head = nn.Sequential(nn.BatchNorm1d(widths[-1]), *layers)
         self.layer_names = tuple(f"{c.kind}_{i + 1}" for i, c in enumerate(card.convolutions))
 
     def forward(self, events: Cloud | Data, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
@@ -73,10 +77,10 @@ class ParticleGNN(nn.Module):
         messages = cut.layer.messages(cut.x, cloud, cut.neighbours)
         x, lists = torch.relu(messages.base + messages.total), {}
         for name, later in self._layers()[position + 1 :]:
-            found = later.neighbours(x, cloud)
-            if found is not None:
-                lists[name] = found
-            x = torch.relu(later(x, cloud, found))
+            near = later.neighbours(x, cloud)
+            if near is not None:
+                lists[name] = near
+            x = torch.relu(later(x, cloud, near))
 
         def after(state: Tensor, frozen: bool) -> Tensor:
             return self._from(position + 1, torch.relu(state), cloud, lists if frozen else None)
@@ -87,13 +91,13 @@ class ParticleGNN(nn.Module):
         return list(zip(self.layer_names, cast("list[Layer]", self.convolutions), strict=True))
 
     def _trace(self, cloud: Cloud) -> Iterator[_Step]:
-        """Input and neighbours of each convolution, worked out once; the last one's output is not needed."""
+        """Input and neighbours of each convolution, without the output of the last one."""
         x = self.standardise(cloud.x)
         for name, layer in self._layers():
-            found = layer.neighbours(x, cloud)
-            yield _Step(name, layer, x, found)
+            near = layer.neighbours(x, cloud)
+            yield _Step(name, layer, x, near)
             if name != self.layer_names[-1]:
-                x = torch.relu(layer(x, cloud, found))
+                x = torch.relu(layer(x, cloud, near))
 
     def _from(self, first: int, x: Tensor, cloud: Cloud, neighbours: dict[str, Neighbours] | None) -> Tensor:
         for name, layer in self._layers()[first:]:
@@ -106,32 +110,18 @@ class ParticleGNN(nn.Module):
 
 
 def _layer(card: Convolution, inputs: int, edge_dropout: float, pair_names: tuple[str, ...]) -> Layer:
-    if card.kind == "transformer":
-        return Transformer(
-            inputs, card.width, heads=card.heads, edge_dropout=edge_dropout, pair_names=pair_names
-        )
+    sizes = (inputs, card.width)
     if card.kind == "graph":
-        return Graph(inputs, card.width)
-    return DynamicEdge(
-        inputs,
-        card.width,
-        neighbours=card.neighbours,
-        aggregation=card.aggregation,
-        edge_dropout=edge_dropout,
-    )
-
-
-def _head(inputs: int, widths: tuple[int, ...], dropout: float, outputs: int) -> nn.Sequential:
-    steps: list[nn.Module] = [nn.BatchNorm1d(inputs)]
-    for width in widths:
-        steps += [nn.AlphaDropout(dropout), nn.Linear(inputs, width), nn.SELU()]
-        inputs = width
-    return nn.Sequential(*steps, nn.Linear(inputs, outputs))
+        return Graph(*sizes)
+    if card.kind == "transformer":
+        return Transformer(*sizes, heads=card.heads, edge_dropout=edge_dropout, pair_names=pair_names)
+    neighbours, aggregation = card.neighbours, card.aggregation
+    return DynamicEdge(*sizes, neighbours=neighbours, aggregation=aggregation, edge_dropout=edge_dropout)
 
 
 @dataclass(frozen=True, repr=False)
-class ParticleGNNModel(NetworkModel):
-    """A graph network on particles: attention, edge weights and gradients can be asked of it."""
+class ParticleGNNModel(ParticleNetworkModel):
+    """A graph network on particles, with attention, edge weights and gradients."""
 
     network: ParticleGNN
     card: ParticleGNNCard
@@ -141,10 +131,6 @@ class ParticleGNNModel(NetworkModel):
         """Fresh network."""
         size = len(output_names(card, schema))
         return cls(ParticleGNN(card, len(schema.features), size, schema.pair_features), card, schema)
-
-    def adapt(self, events: Events) -> None:
-        """Take mean and spread of the particle features."""
-        self.network.standardise.fit(torch.as_tensor(events.particles))
 
     @property
     def edge_layers(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class ConvolutionalCard(NetworkCard):
 
 
 class SoftTreeCard(NetworkCard):
-    """Convolutions whose maps a soft decision tree reads (Frosst & Hinton, arXiv:1711.09784).
+    """Convolutions with a soft decision tree on their maps (Frosst & Hinton, arXiv:1711.09784).
 
     Attributes
     ----------

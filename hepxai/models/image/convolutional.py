@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from hepxai.events import Events, Schema
+from hepxai.models.hooks import last_linear
 from hepxai.models.image.cards import ConvolutionalCard
-from hepxai.models.image.network import ImageNetworkModel, layout_of
+from hepxai.models.image.network import ImageNetworkModel
 from hepxai.models.image.pixels import Pixels
 from hepxai.models.image.skip_empty_columns import column_mean
-from hepxai.models.last_layer import last_linear
 from hepxai.models.network import constant, output_names
+from hepxai.models.scaling import dense_layers
+from hepxai.models.schemas import layout_of
 
 SAMPLE = 256
-"""Training images that the first weights are scaled on."""
+"""Training images that determine the scale of the first weights."""
 
 
 class ConvolutionalNetwork(nn.Module):
@@ -29,7 +31,7 @@ class ConvolutionalNetwork(nn.Module):
         self.convolutions = nn.ModuleList(
             _convolution(a, b, card.kernel) for a, b in zip(widths, card.channels, strict=False)
         )
-        self.head = _head(widths[-1], card.dense, outputs)
+        self.head = nn.Sequential(*dense_layers(widths[-1], card.dense, outputs, (), nn.ReLU))
         self.reach = len(card.channels) * (card.kernel // 2)
         self.reduced = card.precision == "bfloat16"
         self.layer_names = tuple(f"conv_{i + 1}" for i in range(len(card.channels)))
@@ -41,7 +43,7 @@ class ConvolutionalNetwork(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """Mean of the last maps over the pixels, ``[B, K]``."""
-        if x.requires_grad:  # the gradient of an empty pixel is asked for, too
+        if x.requires_grad:  # empty pixels have a gradient, too
             return self.maps(x).float().mean((2, 3))
         return column_mean(x, self.maps, self.reach)
 
@@ -62,17 +64,9 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
     return layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _head(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
-    steps: list[nn.Module] = []
-    for width in widths:
-        steps += [nn.Linear(inputs, width), nn.ReLU()]
-        inputs = width
-    return nn.Sequential(*steps, nn.Linear(inputs, outputs))
-
-
 @dataclass(frozen=True, repr=False)
 class ConvolutionalModel(ImageNetworkModel):
-    """A convolutional network: shows its maps, and its readout where that is linear."""
+    """A convolutional network, with its maps, and its readout if that is linear."""
 
     network: ConvolutionalNetwork
     card: ConvolutionalCard
@@ -86,8 +80,8 @@ class ConvolutionalModel(ImageNetworkModel):
     def adapt(self, events: Events) -> None:
         """Scale the first weights so that the means over the pixels are of order 1.
 
-        A mean over thousands of pixels, nearly all of them dark, is tiny otherwise, and so are the gradients.
-        Every convolution takes the same share of the factor; they are homogeneous, since biases are 0 yet.
+        Otherwise a mean over thousands of pixels, nearly all of them dark, is tiny, and so are the gradients.
+        Every convolution gets the same share of the factor; they are homogeneous, because biases are still 0.
         """
         x = Pixels.of(events[:SAMPLE]).take(torch.arange(min(SAMPLE, len(events))))
         with torch.no_grad(), constant(self.network):
@@ -95,7 +89,7 @@ class ConvolutionalModel(ImageNetworkModel):
             for convolution in self.network.convolutions if size > 0 else ():
                 cast(nn.Conv2d, convolution).weight.mul_(size ** (-1 / len(self.network.convolutions)))
 
-    # --- what explainers ask ------------------------------------------------------------------
+    # --- for explainers -----------------------------------------------------------------------
 
     @property
     def feature_layers(self) -> tuple[str, ...]:
@@ -116,12 +110,12 @@ class ConvolutionalModel(ImageNetworkModel):
             return self.network.head(rest.mean((2, 3))), maps
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:
-        """Weight ``[O, K]`` and bias ``[O]`` that the mean over the pixels of the last maps meets.
+        """Weight ``[O, K]`` and bias ``[O]`` of the mean over the pixels of the last maps.
 
         Raises
         ------
         ValueError
-            If there are dense layers in between.
+            If there are dense layers between the mean and the outputs.
         """
         if self.card.dense:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What the package's own models on detector images share."""
+"""Common part of the networks on detector images."""
 
 from __future__ import annotations
 
@@ -9,27 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepxai.events import Events, Schema
-from hepxai.events.images import ImageLayout
+from hepxai.events import Events
 from hepxai.models.image.pixels import Pixels
 from hepxai.models.network import NetworkModel, constant, evaluating
-from hepxai.models.wrappers.image import same_image
+from hepxai.models.schemas import layout_of, same_image
 
 PIECE = 32
-"""Images that pass a network together where no gradient is needed: what caches hold."""
-
-
-def layout_of(schema: Schema) -> ImageLayout:
-    """Layout of the images that a model is to be trained on.
-
-    Raises
-    ------
-    ValueError
-        If the events have none.
-    """
-    if schema.image is None:
-        raise ValueError("the model reads images, the data-set card has none; say image: there")
-    return schema.image
+"""Images in a chunk without gradients, so that their maps fit into caches."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,7 +25,7 @@ class ImageNetworkModel(NetworkModel):
     inputs = Pixels
 
     def adapt(self, events: Events) -> None:
-        """Pixels need no scale."""
+        """Leave pixels unscaled."""
 
     def check(self, events: Events) -> None:
         """Refuse events whose images are not those of the training."""

@@ -1,4 +1,4 @@
-"""Detector images in torch: the lit pixels of a batch of events, made dense when they are needed."""
+"""Detector images in torch: lit pixels of a batch of events, made dense on use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hepxai.events import Events
 from hepxai.events.images import ImageLayout
 
 CHUNK_COUNT = 16
-"""What an image counts in `hepxai.core.chunks.chunk_rows`: 64 of them are a chunk."""
+"""Size of an image for `hepxai.core.chunks.chunk_rows`: 64 of them are a chunk."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Pixels:
     shape : tuple of int
         Channels, rows and columns.
     value : Tensor of float32, shape [N], optional
-        What each of them adds to its pixel; without, pixels are 0 or 1.
+        Summand of each particle in its pixel; without, pixels are 0 or 1.
     """
 
     pixel: Tensor
@@ -39,15 +39,15 @@ class Pixels:
     @staticmethod
     def of(events: Events, layout: ImageLayout | None = None) -> Pixels:
         """Pixels that the particles of events light; those outside light none."""
-        chosen = events.image_layout(layout)
-        place = events.pixels(chosen)
-        drawn = place >= 0
-        before = np.concatenate([[0], np.cumsum(drawn)])
+        layout = events.image_layout(layout)
+        place = events.pixels(layout)
+        inside = place >= 0
+        before = np.concatenate([[0], np.cumsum(inside)])
         ptr = torch.as_tensor(before[events.offsets])
-        pixel = torch.as_tensor(place[drawn].astype(np.int32))
-        quantity = chosen.quantity
-        value = None if quantity is None else torch.as_tensor(events.values_of(quantity)[drawn])
-        return Pixels(pixel, ptr, chosen.shape, value)
+        pixel = torch.as_tensor(place[inside].astype(np.int32))
+        quantity = layout.quantity
+        value = None if quantity is None else torch.as_tensor(events.values_of(quantity)[inside])
+        return Pixels(pixel, ptr, layout.shape, value)
 
     def take(self, rows: Tensor) -> Tensor:
         """Images ``[B, T, R, C]`` of some of the events, float32."""
@@ -76,5 +76,5 @@ class Pixels:
 
     @property
     def counts(self) -> Tensor:
-        """What each event counts in a chunk, ``[E]``: the same for all, whatever is lit."""
+        """Size of each event in a chunk, ``[E]``: the same for all."""
         return torch.full((len(self),), CHUNK_COUNT)

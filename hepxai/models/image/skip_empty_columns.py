@@ -1,8 +1,8 @@
-"""Convolutions without the work on empty columns: long empty stretches of an image are cut short.
+"""Convolutions of images with long empty stretches, evaluated on a part of their columns.
 
 In the middle of an empty stretch, out of reach of every lit pixel and of the edges, a convolution without
-strides gives the same in every column. One column can stand for all of them if it counts as many times: a
-mean over the pixels stays what it was, and so do its gradients with respect to the weights.
+strides has the same value in every column. One column with the weight of all of them leaves a mean over the
+pixels unchanged, and its gradients with respect to the weights too.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 GROUP = 8
-"""Images that share a width: few, for the widest of them sets the cost."""
+"""Images with a common width; few, because the widest of them sets the cost."""
 
 
 def column_mean(x: Tensor, maps: Callable[[Tensor], Tensor], reach: int) -> Tensor:
-    """Mean over all pixels of convolutional maps, ``[B, K]``, worked out on the columns that differ.
+    """Mean over all pixels of convolutional maps, ``[B, K]``, computed from the columns that differ.
 
     Parameters
     ----------
@@ -40,17 +40,17 @@ def _mean(x: Tensor, keep: Tensor, maps: Callable[[Tensor], Tensor]) -> Tensor:
     end = columns.new_full((len(columns), 1), x.shape[3])
     stands_for = torch.diff(columns, dim=1, append=end)
     short = x.gather(3, columns[:, None, None, :].expand(-1, *x.shape[1:3], -1))
-    found = maps(short.contiguous(memory_format=torch.channels_last))
-    flat = found.permute(0, 2, 3, 1).flatten(1, 2)  # a view: channels come last in memory
+    result = maps(short.contiguous(memory_format=torch.channels_last))
+    flat = result.permute(0, 2, 3, 1).flatten(1, 2)  # a view: channels come last in memory
     counted = stands_for.repeat(1, x.shape[2])[:, None].to(flat)
     return torch.bmm(counted, flat)[:, 0].float() / (x.shape[2] * x.shape[3])
 
 
 def kept_columns(x: Tensor, reach: int) -> Tensor:
-    """Columns of ``x [B, T, R, C]`` that have to be worked out, ``[B, C]``.
+    """Mask ``[B, C]`` of the columns of ``x [B, T, R, C]`` that have to be computed.
 
-    Those within reach of a lit pixel or an edge, and the first of every stretch of others. A column that is
-    not kept is the same as the last kept one before it.
+    Those within reach of a lit pixel or an edge, and the first of every stretch of others. Every other column
+    equals the last computed one before it.
     """
     lit = (x != 0).flatten(1, 2).any(1)
     place = torch.arange(x.shape[3], device=x.device)
@@ -60,7 +60,7 @@ def kept_columns(x: Tensor, reach: int) -> Tensor:
 
 
 def _same_width(keep: Tensor) -> Tensor:
-    """Kept columns ``[B, W]``; images with fewer than the widest keep the last of their others, too."""
+    """Indices of the columns ``[B, W]``; narrow images are filled up with the last of their other columns."""
     kept = keep.sum(1, keepdim=True)
     from_the_end = (~keep).flip(1).cumsum(1).flip(1)
     more = ~keep & (from_the_end <= kept.max() - kept)

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from hepxai.events import Schema
 from hepxai.models.image.cards import SoftTreeCard
-from hepxai.models.image.network import PIECE, ImageNetworkModel, layout_of
+from hepxai.models.image.network import PIECE, ImageNetworkModel
 from hepxai.models.network import constant, output_names
+from hepxai.models.schemas import layout_of
 
 
 class TreePass(NamedTuple):
-    """What a soft tree does with a batch of images.
+    """Decisions of a soft tree for a batch of images.
 
     Nodes are numbered level by level from the root, 0: node i leads to 2i + 1 on the left and 2i + 2 on the
     right. Leaves are numbered from left to right.
@@ -23,15 +24,15 @@ class TreePass(NamedTuple):
     Attributes
     ----------
     nodes : Tensor, shape [B, 2^depth - 1]
-        Probability of every node to go to the right.
+        Probability to go to the right at every node.
     reached : Tensor, shape [B, 2^depth - 1]
-        Probability to get to the node.
+        Probability to reach the node.
     paths : Tensor, shape [B, 2^depth]
-        Probability of every path, which ends in the leaf of this number; they add up to 1.
+        Probability of the path to every leaf; they add up to 1.
     leaves : Tensor, shape [2^depth, O]
-        What each leaf says, in the units of the outputs.
+        Output of each leaf.
     latent : Tensor, shape [B, K, r, c]
-        Maps that the nodes look at.
+        Maps that the nodes read.
     """
 
     nodes: Tensor
@@ -42,14 +43,14 @@ class TreePass(NamedTuple):
 
     @property
     def outputs(self) -> Tensor:
-        """What the leaves say, each as much as the path to it is probable, ``[B, O]``."""
+        """Outputs of the leaves, weighted with the probabilities of their paths, ``[B, O]``."""
         return self.paths @ self.leaves
 
     def imbalance(self) -> Tensor:
-        """Penalty for nodes that send all events the same way, 0 if every node halves them.
+        """Penalty for unbalanced nodes, 0 if every node sends half of the events each way.
 
         -Σ_i 2^-d ½ log(4 α_i (1 - α_i)) with α_i = Σ_e P_i p_i / Σ_e P_i over the batch: equation 5 of
-        Frosst & Hinton, with a constant added that makes it 0 at best.
+        Frosst & Hinton plus a constant that makes the minimum 0.
         """
         tiny = torch.finfo(self.nodes.dtype).tiny
         share = (self.reached * self.nodes).sum(0) / self.reached.sum(0).clamp_min(tiny)
@@ -66,7 +67,9 @@ class SoftTreeNetwork(nn.Module):
         channels, rows, columns = shape
         steps: list[nn.Module] = []
         for width in card.channels:
-            steps += _step(channels, width, card.kernel)
+            # Without a bias, which the batch norm would remove.
+            convolution = nn.Conv2d(channels, width, card.kernel, padding=card.kernel // 2, bias=False)
+            steps += [convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
             channels, rows, columns = width, rows // 2, columns // 2
         if not rows * columns:
             raise ValueError(
@@ -84,7 +87,7 @@ class SoftTreeNetwork(nn.Module):
         return self.tree(x).outputs
 
     def tree(self, x: Tensor) -> TreePass:
-        """Every decision on the way."""
+        """Decisions for images ``[B, T, R, C]``."""
         latent = self.latent(x)
         nodes = torch.sigmoid(self.nodes(latent.flatten(1)))
         paths = nodes.new_ones(len(nodes), 1)
@@ -96,7 +99,7 @@ class SoftTreeNetwork(nn.Module):
         return TreePass(nodes, torch.cat(reached, 1), paths, self.leaves, latent)
 
     def latent(self, x: Tensor) -> Tensor:
-        """Maps that the nodes look at, ``[B, K, r, c]``; piece by piece where no gradient is needed."""
+        """Maps that the nodes read, ``[B, K, r, c]``; in chunks if no gradient is needed."""
         if torch.is_grad_enabled() or len(x) <= PIECE:
             return self._latent(x)
         return torch.cat([self._latent(piece) for piece in x.split(PIECE)])
@@ -104,19 +107,13 @@ class SoftTreeNetwork(nn.Module):
     def _latent(self, x: Tensor) -> Tensor:
         reduced = self.reduced and self.training
         with torch.autocast(x.device.type, torch.bfloat16, enabled=reduced):
-            found: Tensor = self.features(x.contiguous(memory_format=torch.channels_last))
-        return found.float().contiguous()
-
-
-def _step(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
-    # Without a bias: the batch norm takes it away again.
-    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+            maps: Tensor = self.features(x.contiguous(memory_format=torch.channels_last))
+        return maps.float().contiguous()
 
 
 @dataclass(frozen=True, repr=False)
 class SoftTreeModel(ImageNetworkModel):
-    """A soft decision tree on convolutional maps: shows every decision on the way."""
+    """A soft decision tree on convolutional maps."""
 
     network: SoftTreeNetwork
     card: SoftTreeCard
@@ -137,14 +134,14 @@ class SoftTreeModel(ImageNetworkModel):
         tree = self.network.tree(batch)
         return tree.outputs, self.card.penalty * tree.imbalance()
 
-    # --- what explainers ask ------------------------------------------------------------------
+    # --- for explainers -----------------------------------------------------------------------
 
     def forward_tree(self, x: Tensor) -> TreePass:
-        """Every decision for images ``x [B, T, R, C]``, differentiable, in evaluation mode."""
+        """Decisions for images ``x [B, T, R, C]``, differentiable, in evaluation mode."""
         self.check_images(x.shape)
         with constant(self.network):
             return self.network.tree(x)._replace(leaves=self.network.leaves.detach())
 
     def node_weights(self) -> Tensor:
-        """What each node looks for in the latent maps, ``[2^depth - 1, K, r, c]``."""
+        """Weights of each node on the latent maps, ``[2^depth - 1, K, r, c]``."""
         return self.network.nodes.weight.detach().view(-1, *self.network.latent_shape)

@@ -24,10 +24,11 @@ from sklearn.tree._tree import Tree
 from hepxai.events import Events, Schema
 from hepxai.models.card import BoostedTreesCard
 from hepxai.models.network import output_names
+from hepxai.models.schemas import same_columns
 from hepxai.models.storage import Arrays, bytes_as_array, save_model
 from hepxai.models.table.rows import finite_columns
 from hepxai.models.table.stored_trees import CraftedError, check_archive, refusing_crafted
-from hepxai.models.wrappers.table import SklearnModel, same_columns
+from hepxai.models.wrappers.table import SklearnModel
 
 ALGORITHMS = {
     "hist_gradient_boosting": HistGradientBoostingClassifier,
@@ -38,11 +39,11 @@ TRUSTED = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 )
-"""Types beyond those that skops itself trusts, which such an estimator is made of; nothing else is loaded."""
+"""Types of such estimators beyond those that skops trusts; others are refused."""
 
 
 def estimator_of(card: BoostedTreesCard) -> Any:
-    """Estimator without trees, to be given more of them step by step."""
+    """Estimator without trees, which grow in steps."""
     limits = {"max_depth": card.depth, "max_leaf_nodes": card.leaves}
     common: dict[str, Any] = (limits if any(limits.values()) else {}) | {
         "min_samples_leaf": card.smallest_leaf,
@@ -52,28 +53,28 @@ def estimator_of(card: BoostedTreesCard) -> Any:
     if card.algorithm != "random_forest" and card.training.learning_rate is not None:
         common["learning_rate"] = card.training.learning_rate
     if card.algorithm == "hist_gradient_boosting":
-        # On our validation split, not on a random part of the training events.
+        # It would use a random part of the training events, not the validation split.
         common |= {"l2_regularization": card.l2, "early_stopping": False}
     return ALGORITHMS[card.algorithm](**common)
 
 
 def number_of_trees(estimator: Any) -> int:
-    """Trees that an estimator has, for each of its outputs."""
+    """Number of trees for each output."""
     return len(getattr(estimator, "_predictors", getattr(estimator, "estimators_", ())))
 
 
 def set_number_of_trees(estimator: Any, trees: int) -> None:
-    """Say how many trees the next fit shall end with."""
+    """Set the number of trees after the next fit."""
     name = "max_iter" if isinstance(estimator, HistGradientBoostingClassifier) else "n_estimators"
     estimator.set_params(**{name: trees})
 
 
 @contextmanager
 def unweighted_bins(estimator: Any) -> Iterator[None]:
-    """Bin columns by quantiles of the events, whatever these weigh, while an estimator is fitted.
+    """Bin columns by quantiles of unweighted events in the fit of an estimator.
 
     scikit-learn's weighted quantiles sort each column once for each of 254 bins, in every fit: minutes for
-    10^5 events. And signed weights have no quantiles. Bins only say where a cut may be.
+    10^5 events. And signed weights have no quantiles. Bins only limit the places of cuts.
     """
     binning = getattr(estimator, "_bin_data", None)
     if binning is None or "sample_weight" not in inspect.signature(binning).parameters:
@@ -87,25 +88,25 @@ def unweighted_bins(estimator: Any) -> Iterator[None]:
 
 
 def first_trees(estimator: Any, trees: int) -> Any:
-    """Estimator with the first trees of another one: what a fit of so many would have given."""
-    found = copy.copy(estimator)
+    """Estimator with the first trees of another one, as if fitted with so many."""
+    first = copy.copy(estimator)
     if isinstance(estimator, HistGradientBoostingClassifier):
-        found._predictors = estimator._predictors[:trees]
-        found.train_score_ = estimator.train_score_[: trees + 1]
+        first._predictors = estimator._predictors[:trees]
+        first.train_score_ = estimator.train_score_[: trees + 1]
     else:
-        found.estimators_ = estimator.estimators_[:trees]
+        first.estimators_ = estimator.estimators_[:trees]
     if isinstance(estimator, GradientBoostingClassifier):
-        found.n_estimators_ = trees
-        found.train_score_ = estimator.train_score_[:trees]
-    set_number_of_trees(found, trees)
-    return found
+        first.n_estimators_ = trees
+        first.train_score_ = estimator.train_score_[:trees]
+    set_number_of_trees(first, trees)
+    return first
 
 
 def share_of_trees(estimator: Any, first: int, x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What the trees from ``first`` on add to the score, ``[E, O]``; see `scores_of`.
+    """Contribution of the trees from ``first`` on to the score, ``[E, O]``; see `scores_of`.
 
-    For boosting the log-odds, with the constant that it starts from if ``first`` is 0; for a forest the sum
-    of the probabilities.
+    For boosting log-odds, including the constant start if ``first`` is 0; for a forest the sum of the
+    probabilities.
     """
     if isinstance(estimator, RandomForestClassifier):
         total = sum(tree.predict_proba(x) for tree in estimator.estimators_[first:])
@@ -123,7 +124,7 @@ def share_of_trees(estimator: Any, first: int, x: NDArray[np.float32]) -> NDArra
 
 
 def scores_of(estimator: Any, shares: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
-    """Scores ``[E, O]`` from the shares of all trees, as `SklearnModel` has them."""
+    """Scores ``[E, O]`` from the contributions of all trees, as of `SklearnModel`."""
     if not isinstance(estimator, RandomForestClassifier):
         return shares
     p = shares / number_of_trees(estimator)
@@ -133,7 +134,7 @@ def scores_of(estimator: Any, shares: NDArray[np.float64], clip: float) -> NDArr
 
 @dataclass(frozen=True)
 class BoostedTreesModel:
-    """Trees on the event-level table with everything needed to apply them to events.
+    """Trees on the event-level table, with card and schema.
 
     Attributes
     ----------
@@ -150,7 +151,7 @@ class BoostedTreesModel:
 
     @property
     def view(self) -> str:
-        """View of the events that the model eats."""
+        """View of the events that the model takes."""
         return self.card.view
 
     @property
@@ -160,7 +161,7 @@ class BoostedTreesModel:
 
     @property
     def table(self) -> SklearnModel:
-        """The same as a model of the table."""
+        """Wrapped estimator."""
         return SklearnModel(self.estimator, self.outputs, self.schema)
 
     def logits(self, events: Events) -> NDArray[np.float64]:
@@ -193,18 +194,18 @@ class BoostedTreesModel:
 
 
 def dumped(estimator: Any) -> NDArray[np.uint8]:
-    """Estimator in the format of skops, which holds numbers and names, nothing to execute."""
+    """Estimator in the format of skops, which holds numbers and names and no code."""
     return bytes_as_array(skops.io.dumps(estimator))
 
 
 def restored(content: NDArray[np.uint8], card: BoostedTreesCard, columns: int) -> Any:
-    """Estimator that `dumped` wrote, for a table of so many columns.
+    """Estimator from the bytes of `dumped`, for a table with this number of columns.
 
     Raises
     ------
     CraftedError
-        If it is made of other types than scikit-learn's trees, or its trees are not as `dumped` wrote them,
-        before any of them is built; or if it is not of the card's algorithm.
+        If it contains other types than scikit-learn's trees, or modified trees, before any of them is built;
+        or if it is not of the card's algorithm.
     """
     data = content.tobytes()
     with refusing_crafted():
@@ -214,14 +215,14 @@ def restored(content: NDArray[np.uint8], card: BoostedTreesCard, columns: int) -
         estimator = skops.io.loads(data, trusted=list(TRUSTED))
         expected = ALGORITHMS[card.algorithm]
         if type(estimator) is not expected:
-            found = type(estimator).__name__
-            raise CraftedError(f"the file holds a {found}, its card says {expected.__name__}")
+            name = type(estimator).__name__
+            raise CraftedError(f"the file holds a {name}, its card says {expected.__name__}")
         _check_shape(estimator, columns)
     return estimator
 
 
 def _check_shape(estimator: Any, columns: int) -> None:
-    """Refuse trees that do not fit each other: compiled code does not ask."""
+    """Refuse trees that do not fit each other: compiled code does not check."""
     classes = len(estimator.classes_)
     fits = estimator.n_features_in_ == columns and classes > 1 and getattr(estimator, "n_jobs", None) is None
     if isinstance(estimator, HistGradientBoostingClassifier):

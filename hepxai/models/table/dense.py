@@ -14,8 +14,9 @@ from hepxai.events import Events, Schema
 from hepxai.models.card import DenseCard
 from hepxai.models.network import NetworkModel, constant, output_names
 from hepxai.models.scaling import StandardiseColumns
+from hepxai.models.schemas import need_columns, same_columns
 from hepxai.models.table.rows import Rows, finite_columns, warn_of_constants
-from hepxai.models.wrappers.table import TableModel, need_columns, same_columns
+from hepxai.models.wrappers.table import TableModel
 
 
 def dense_network(card: DenseCard, inputs: int, outputs: int) -> nn.Sequential:
@@ -41,7 +42,7 @@ def _dense(inputs: int, width: int, activation: str) -> nn.Linear:
 
 @dataclass(frozen=True, repr=False)
 class DenseModel(NetworkModel):
-    """A dense network on the event-level table: gradients and hidden neurons can be asked of it."""
+    """A dense network on the event-level table, with gradients and hidden neurons."""
 
     network: nn.Sequential
     card: DenseCard
@@ -55,7 +56,7 @@ class DenseModel(NetworkModel):
         return cls(dense_network(card, len(schema.globals), size), card, schema)
 
     def adapt(self, events: Events) -> None:
-        """Take mean and spread of the columns."""
+        """Standardise the columns with their mean and spread."""
         self.network.get_submodule("standardise").fit(Rows.of(events).x)  # type: ignore[operator]
         warn_of_constants(events)
 
@@ -64,7 +65,7 @@ class DenseModel(NetworkModel):
         same_columns(self.schema, events.schema)
         finite_columns(events)
 
-    # --- what the table's explainers ask ------------------------------------------------------
+    # --- for explainers -----------------------------------------------------------------------
 
     @property
     def _table(self) -> TableModel:

@@ -27,7 +27,7 @@ class Rows:
 
     @staticmethod
     def of(events: Events) -> Rows:
-        """Table of the events; refuses what `finite_columns` does."""
+        """Table of the events, checked by `finite_columns`."""
         finite_columns(events)
         return Rows(torch.as_tensor(np.require(events.table()[0], requirements=("C", "W"))))
 
@@ -44,35 +44,24 @@ class Rows:
 
     @property
     def counts(self) -> Tensor:
-        """Particles per event as far as memory goes: none, ``[B]``."""
+        """Particles per event as a measure of memory: none, ``[B]``."""
         return torch.zeros(len(self), dtype=torch.int64)
 
 
 def finite_columns(events: Events) -> None:
-    """Refuse a table with values that are not finite.
-
-    Raises
-    ------
-    ValueError
-        Naming the columns and how many events are concerned.
-    """
+    """Refuse, with a ValueError, a table with values that are not finite."""
     table, columns = events.table()
     bad = np.count_nonzero(~np.isfinite(table), axis=0)
-    found = [f"{name} in {n} of {len(table)}" for name, n in zip(columns, bad, strict=True) if n]
-    if found:
+    problems = [f"{name} in {n} of {len(table)}" for name, n in zip(columns, bad, strict=True) if n]
+    if problems:
         raise ValueError(
-            f"values of the table are not finite: {', '.join(found)} events; give them a number on the card"
+            f"values of the table are not finite: {', '.join(problems)} events; "
+            "give them a number on the card"
         )
 
 
 def need_values(events: Events) -> None:
-    """Refuse a table without columns, and columns that are NaN everywhere; one NaN may mean something.
-
-    Raises
-    ------
-    ValueError
-        Naming the columns.
-    """
+    """Refuse, with a ValueError, a table without columns, and columns that are NaN in all events."""
     table, columns = events.table()
     if not columns:
         raise ValueError("an event-level table is needed; the data-set card declares no `globals`")
@@ -82,7 +71,7 @@ def need_values(events: Events) -> None:
 
 
 def warn_of_constants(events: Events) -> None:
-    """Warn of columns that have one value in all events of a training."""
+    """Warn of columns that are constant in all events of a training."""
     same = constant_columns(Rows.of(events).x).numpy()
     if same.any():
         names = ", ".join(np.array(events.schema.globals)[same])

@@ -32,12 +32,7 @@ class CraftedError(ValueError):
 
 @contextmanager
 def refusing_crafted() -> Iterator[None]:
-    """Turn every error on stored trees into a `CraftedError`.
-
-    Raises
-    ------
-    CraftedError
-    """
+    """Turn every error on stored trees into a `CraftedError`."""
     try:
         yield
     except CraftedError:

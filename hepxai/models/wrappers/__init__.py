@@ -1,1 +1,1 @@
-"""Wrappers for models that a user brings."""
+"""Wrappers for models of users."""

@@ -1,4 +1,4 @@
-"""Models of detector images that a user brings: a torch module."""
+"""Wrapper for torch modules that score detector images."""
 
 from __future__ import annotations
 
@@ -13,44 +13,26 @@ from torch import Tensor, nn
 from hepxai.core.chunks import image_rows
 from hepxai.events import Events, Schema
 from hepxai.events.images import LIT
-from hepxai.models.last_layer import last_layer_io, last_linear
+from hepxai.models.hooks import capture_activations, last_layer_of_chunks, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
-from hepxai.models.network import constant, evaluating, same_inputs
-from hepxai.models.wrappers.activations import capture_activations
-from hepxai.models.wrappers.modules import as_logits, call_with_tensor, cast_like, naming_inputs, plain_module
+from hepxai.models.network import constant, evaluating
+from hepxai.models.schemas import image_size, layout_of, same_image
+from hepxai.models.wrappers.modules import (
+    as_logits,
+    call_with_tensor,
+    cast_like,
+    check_layers,
+    naming_inputs,
+    plain_module,
+)
 
 CLOSE = 1e-4
 """Relative difference up to which a head in single precision counts as linear."""
 
 
-def same_image(mine: Schema, theirs: Schema) -> None:
-    """Refuse events whose images mean something else than those of a model's training.
-
-    Raises
-    ------
-    ValueError
-        If the shape of the images differs, or the bins, or what the particles are.
-    """
-    if mine.image is None or theirs.image is None:
-        whose = "the events have" if mine.image else "the schema of the model has"
-        raise ValueError(f"{whose} no image; say image: on the data-set card")
-    if mine.image.shape != theirs.image.shape:
-        raise ValueError(
-            f"the model was trained on images of {_size(mine.image.shape)}, these events have "
-            f"{_size(theirs.image.shape)}; read them with the data-set card of the training"
-        )
-    same_inputs(mine, theirs)
-    if mine.image != theirs.image:
-        raise ValueError(
-            f"the model was trained on the image {mine.image}, these events have {theirs.image}; "
-            "read them with the data-set card of the training"
-        )
-
-
 def _need_value(schema: Schema) -> None:
-    """Refuse to guess what the pixels of a user's module hold."""
-    image = schema.image
-    assert image is not None
+    """Refuse a card that leaves open the content of a pixel."""
+    image = layout_of(schema)
     axes = (image.rows.feature, image.columns.feature)
     more = [f for f in schema.features if f not in axes and not f.startswith("is_")]
     if image.value is None and more:
@@ -61,11 +43,6 @@ def _need_value(schema: Schema) -> None:
         )
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    channels, rows, columns = shape
-    return f"{channels} channel{'s' if channels > 1 else ''} of {rows} x {columns} pixels"
-
-
 @dataclass(frozen=True)
 class ImageModel:
     """A torch module that scores detector images, as a `hepxai` model.
@@ -74,18 +51,17 @@ class ImageModel:
     ----------
     module : nn.Module
         Takes images ``[B, T, R, C]``, returns ``[B, O]``, or ``[B]`` for one output: logits, or values in the
-        units of the target. It is asked in evaluation mode and never changed. Kept without ``torch.compile``
-        or ``DataParallel`` around it; must be on the CPU.
+        units of the target. It is called in evaluation mode and never changed. A compiled or parallel one is
+        unwrapped; it must be on the CPU.
     outputs : tuple of str, length O
     schema : Schema
         Of the events that it was trained on (``events.schema``). Events with other images are refused.
     maps : str, optional
-        Name of the submodule whose output ``[B, K, r, c]`` is shown as feature maps; for an exact Regression
+        Name of the submodule whose output ``[B, K, r, c]`` are the feature maps; for an exact Regression
         Activation Map the one whose maps are pooled, behind the last activation function. By default all
-        ``nn.Conv2d`` can be shown.
+        ``nn.Conv2d``.
     loss : str
-        That the module was trained with; see `hepxai.models.losses.event_loss`. Only TracIn
-        asks for it.
+        Of the training, for TracIn; see `hepxai.models.losses.event_loss`.
     call : callable
         ``(module, x) -> outputs``; give one if ``forward`` returns more than the outputs, e.g.
         ``lambda m, x: m(x)[0]``.
@@ -93,7 +69,7 @@ class ImageModel:
     Raises
     ------
     TypeError
-        If it is no torch module.
+        If the module is no torch module.
     ValueError
         If the schema has no image, the module has no such layer, there is no such loss, or the module is on
         another device.
@@ -112,13 +88,11 @@ class ImageModel:
         same_image(self.schema, self.schema)
         _need_value(self.schema)
         known_loss(self.loss)
-        known = [name for name, _ in self.module.named_modules() if name]
-        if self.maps is not None and self.maps not in known:
-            raise ValueError(f"the module has no layer {self.maps!r}; it has {', '.join(known) or '(none)'}")
+        check_layers(self.module, () if self.maps is None else (self.maps,))
 
     @property
     def feature_layers(self) -> tuple[str, ...]:
-        """Names of the layers whose maps are shown."""
+        """Names of the layers with feature maps."""
         if self.maps is not None:
             return (self.maps,)
         return tuple(n for n, m in self.module.named_modules() if isinstance(m, nn.Conv2d))
@@ -126,29 +100,29 @@ class ImageModel:
     def logits(self, events: Events) -> NDArray[np.float64]:
         """Outputs ``[E, O]``, in chunks of flat memory."""
         same_image(self.schema, events.schema)
-        found = np.empty((len(events), len(self.outputs)))
+        scores = np.empty((len(events), len(self.outputs)))
         for rows in image_rows(len(events), self._shape):
-            found[rows] = self.score_image(events[rows].image())
-        return found
+            scores[rows] = self.score_image(events[rows].image())
+        return scores
 
     def score_image(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Outputs ``[E, O]`` of images."""
-        found = np.empty((len(x), len(self.outputs)))
+        scores = np.empty((len(x), len(self.outputs)))
         with torch.no_grad():
             for rows in image_rows(len(x), self._shape):
                 part = np.require(x[rows], np.float32, requirements=("C", "W"))
-                found[rows] = self.forward_image(torch.as_tensor(part)).double().numpy()
-        return found
+                scores[rows] = self.forward_image(torch.as_tensor(part)).double().numpy()
+        return scores
 
     def forward_image(self, x: Tensor) -> Tensor:
         """Outputs ``[B, O]``, differentiable, in evaluation mode."""
         if tuple(x.shape[1:]) != self._shape:
-            raise ValueError(f"images {tuple(x.shape)} for a model of {_size(self._shape)}")
+            raise ValueError(f"images {tuple(x.shape)} for a model of {image_size(self._shape)}")
         with constant(self.module):
             return self._outputs(x)
 
     def _outputs(self, x: Tensor) -> Tensor:
-        with naming_inputs(f"images of {_size(self._shape)}"):
+        with naming_inputs(f"images of {image_size(self._shape)}"):
             outputs = self.call(self.module, cast_like(x, self.module))
         return as_logits(outputs, len(x), self.outputs)
 
@@ -156,29 +130,29 @@ class ImageModel:
         """Outputs ``[B, O]`` and the maps ``[B, K, r, c]`` of a layer."""
         if layer not in self.feature_layers:
             raise ValueError(f"no maps of layer {layer!r}; there are {', '.join(self.feature_layers)}")
-        with capture_activations(self.module, (layer,), 4, "maps are [event, map, row, column]") as seen:
+        with capture_activations(self.module, (layer,), 4, "maps are [event, map, row, column]") as maps:
             outputs = self.forward_image(x)
-        if layer not in seen:
+        if layer not in maps:
             raise ValueError(f"the module does not call its layer {layer}; name one that it calls, by `maps`")
-        return outputs, seen[layer]
+        return outputs, maps[layer]
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:
         """Weight ``[O, K]`` and bias ``[O]`` of the last ``nn.Linear``.
 
-        They are tried on random images: the module must give what they make of the pooled maps.
+        Tested on random images: the outputs must be this linear function of the pooled maps.
 
         Raises
         ------
         ValueError
-            If it gives something else, so that no Regression Activation Map is exact.
+            If they are not, so that no Regression Activation Map is exact.
         """
         layer, last = self.feature_layers[-1], last_linear(self.module)
         x = torch.rand((4, *self._shape), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             outputs, maps = self.forward_maps(x, layer)
         weight = last.weight.detach()
-        free: Tensor | None = last.bias  # torch says that there always is one
-        bias = torch.zeros(len(weight)) if free is None else free.detach()
+        stored: Tensor | None = last.bias  # torch declares it as never None
+        bias = torch.zeros(len(weight)) if stored is None else stored.detach()
         if tuple(weight.shape) == (outputs.shape[1], maps.shape[1]):
             expected = maps.mean((2, 3)) @ weight.T + bias
             if (expected - outputs).abs().max() <= CLOSE * outputs.abs().max():
@@ -193,18 +167,14 @@ class ImageModel:
     def last_layer(self, events: Events) -> tuple[Tensor, Tensor]:
         """Output ``[E, O]`` and input ``[E, H]`` of the last ``nn.Linear``; the module must end there."""
         same_image(self.schema, events.schema)
-        last = last_linear(self.module)
 
-        def run(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        def run(rows: NDArray[np.int64]) -> Tensor:
             x = torch.as_tensor(events[rows].image()).contiguous(memory_format=torch.channels_last)
-            return last_layer_io(last, lambda: self._outputs(x))
+            return self._outputs(x)
 
         with evaluating(self.module):
-            parts = [run(rows) for rows in image_rows(len(events), self._shape)]
-        if not parts:
-            return torch.zeros(0, last.out_features), torch.zeros(0, last.in_features)
-        z, a = (torch.cat(part) for part in zip(*parts, strict=True))
-        return z, a
+            chunks = image_rows(len(events), self._shape)
+            return last_layer_of_chunks(last_linear(self.module), run, chunks)
 
     def training_loss(self, z: Tensor, events: Events) -> Tensor:
         """Loss of every event, ``[E]``."""
@@ -212,5 +182,4 @@ class ImageModel:
 
     @property
     def _shape(self) -> tuple[int, int, int]:
-        assert self.schema.image is not None
-        return self.schema.image.shape
+        return layout_of(self.schema).shape

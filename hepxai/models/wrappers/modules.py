@@ -1,4 +1,4 @@
-"""Torch modules that a user brings: unwrapped, on the CPU, called with the type of their parameters."""
+"""Torch modules of users: unwrapped, on the CPU, called with the type of their parameters."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _inside(module: nn.Module) -> object:
 
 
 def eager() -> AbstractContextManager[object]:
-    """Run compiled parts as they are written: compiled code does not call hooks that are added later."""
+    """Run compiled parts eagerly: compiled code does not call hooks that are added later."""
     stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6; it loads the compiler: seconds
     return stance("force_eager") if stance and "torch._dynamo" in sys.modules else nullcontext()
 
@@ -78,7 +78,7 @@ def as_logits(returned: object, events: int, outputs: Sequence[str], argument: s
     outputs : sequence of str
         Names of the O outputs.
     argument : str
-        What the module takes, for the remedy.
+        Name of the module's argument, for the remedy.
 
     Raises
     ------
@@ -122,6 +122,14 @@ def _names(number: int) -> tuple[str, ...]:
     return tuple(f"class_{i}" for i in range(number))
 
 
+def check_layers(module: nn.Module, names: Sequence[str]) -> None:
+    """Refuse names, with a ValueError, that are no submodules."""
+    submodules = [name for name, _ in module.named_modules() if name]
+    for name in names:
+        if name not in submodules:
+            raise ValueError(f"the module has no layer {name!r}; it has {', '.join(submodules) or '(none)'}")
+
+
 def call_with_tensor(module: nn.Module, x: Tensor) -> Tensor:
     """Apply a module whose ``forward`` takes one tensor."""
     logits: Tensor = module(x)
@@ -130,12 +138,7 @@ def call_with_tensor(module: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def naming_inputs(inputs: str) -> Iterator[None]:
-    """Say what a module was given where it fails on that: torch speaks of sizes of matrices.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Raise a ValueError that names the inputs if a module fails: torch names sizes of matrices only."""
     try:
         yield
     except (RuntimeError, IndexError) as problem:

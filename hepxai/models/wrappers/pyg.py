@@ -20,8 +20,9 @@ from hepxai.events import Events, Schema
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.graph.layers import Messages, complete_edges
 from hepxai.models.graph.neighbours import Neighbours
-from hepxai.models.network import evaluating, same_inputs
+from hepxai.models.network import evaluating
 from hepxai.models.protocols import EdgeCoefficients, EdgePath
+from hepxai.models.schemas import same_inputs
 from hepxai.models.wrappers.modules import as_logits, cast_like, naming_inputs, plain_module
 from hepxai.models.wrappers.recorded import CLOSE, LayerCall, recording_calls
 

@@ -1,9 +1,9 @@
-"""Models of the event-level table that a user brings: a torch module, or a scikit-learn estimator."""
+"""Wrappers for models of the event-level table: a torch module, or a scikit-learn estimator."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,54 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hepxai.events import Events, Schema
-from hepxai.models.last_layer import last_layer_io, last_linear
+from hepxai.models.hooks import capture_activations, last_layer_io, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import evaluating
-from hepxai.models.wrappers.activations import capture_activations
+from hepxai.models.schemas import listed, need_columns, same_columns
 from hepxai.models.wrappers.advice import wrapping_advice
-from hepxai.models.wrappers.modules import as_logits, call_with_tensor, cast_like, naming_inputs, plain_module
+from hepxai.models.wrappers.modules import (
+    as_logits,
+    call_with_tensor,
+    cast_like,
+    check_layers,
+    naming_inputs,
+    plain_module,
+)
 
 ROWS = 65_536
-"""Rows that are scored at a time."""
-
-
-def same_columns(mine: Schema, theirs: Schema) -> None:
-    """Refuse events whose table means something else than that of a model's training.
-
-    Raises
-    ------
-    ValueError
-        If the names of the globals or their units are not the same, in the same order.
-    """
-    if mine.globals != theirs.globals:
-        raise ValueError(
-            f"the model was trained on the globals {_listed(mine.globals)}; {_difference(mine, theirs)}; "
-            "read the events with the data-set card of the training"
-        )
-    if mine.global_units != theirs.global_units:
-        raise ValueError(
-            f"the model was trained on units {mine.global_units} of the globals {_listed(mine.globals)}, "
-            f"these events have {theirs.global_units}; read them with the data-set card of the training"
-        )
-
-
-def _difference(mine: Schema, theirs: Schema) -> str:
-    missing = [n for n in mine.globals if n not in theirs.globals]
-    unknown = [n for n in theirs.globals if n not in mine.globals]
-    if not missing and not unknown:
-        return f"these events have them in another order: {_listed(theirs.globals)}"
-    found = {"these events lack": missing, "they have beside": unknown}
-    return ", ".join(f"{what} {_listed(names)}" for what, names in found.items() if names)
-
-
-def _listed(names: Sequence[object]) -> str:
-    return ", ".join(map(str, names)) or "(none)"
-
-
-def need_columns(schema: Schema) -> None:
-    """Refuse a schema without a table."""
-    if not schema.globals:
-        raise ValueError("a model of the table needs columns; the data-set card declares no `globals`")
+"""Rows in a chunk."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +39,8 @@ class TableModel:
     ----------
     module : nn.Module
         Takes ``[B, G]`` physical values (it standardises them itself), returns logits ``[B, O]``, or ``[B]``
-        for one output. It is asked in evaluation mode and never changed. Kept without ``torch.compile`` or
-        ``DataParallel`` around it; must be on the CPU.
+        for one output. It is called in evaluation mode and never changed. A compiled or parallel one is
+        unwrapped; it must be on the CPU.
     outputs : tuple of str, length O
     schema : Schema
         Of the events that it was trained on (``events.schema``). Events whose globals have other names,
@@ -81,8 +49,7 @@ class TableModel:
         Names of the submodules whose outputs are the hidden neurons. By default all ``nn.Linear`` but the
         last. A neuron has the same conductance before and after an activation function.
     loss : str
-        That the module was trained with; see `hepxai.models.losses.event_loss`. Only TracIn
-        asks for it.
+        Of the training, for TracIn; see `hepxai.models.losses.event_loss`.
     call : callable
         ``(module, x) -> logits``; give one if ``forward`` returns more than the logits, e.g.
         ``lambda m, x: m(x)[0]``.
@@ -108,14 +75,11 @@ class TableModel:
         object.__setattr__(self, "module", plain_module(self.module))
         need_columns(self.schema)
         known_loss(self.loss)
-        known = [name for name, _ in self.module.named_modules() if name]
-        for name in self.layers or ():
-            if name not in known:
-                raise ValueError(f"the module has no layer {name!r}; it has {_listed(known)}")
+        check_layers(self.module, self.layers or ())
 
     @property
     def hidden_layers(self) -> tuple[str, ...]:
-        """Names of the layers whose neurons are shown."""
+        """Names of the layers with hidden neurons."""
         if self.layers is not None:
             return self.layers
         return tuple(n for n, m in self.module.named_modules() if isinstance(m, nn.Linear))[:-1]
@@ -127,16 +91,14 @@ class TableModel:
 
     def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Logits ``[E, O]`` of rows of the table."""
-        found = np.empty((len(x), len(self.outputs)))
         with torch.no_grad():
-            for start in range(0, len(x), ROWS):
-                rows = torch.tensor(x[start : start + ROWS])
-                found[start : start + ROWS] = self.forward_table(rows).double().numpy()
-        return found
+            return _score_in_chunks(
+                x, len(self.outputs), lambda c: self.forward_table(torch.tensor(c)).double().numpy()
+            )
 
     def forward_table(self, x: Tensor) -> Tensor:
         """Logits ``[B, O]``, differentiable, in evaluation mode."""
-        columns = f"{x.shape[1]} columns ({_listed(self.schema.globals)})"
+        columns = f"{x.shape[1]} columns ({listed(self.schema.globals)})"
         with evaluating(self.module), naming_inputs(columns):
             logits = self.call(self.module, cast_like(x, self.module))
         return as_logits(logits, len(x), self.outputs)
@@ -144,13 +106,13 @@ class TableModel:
     def forward_hidden(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits ``[B, O]`` and the values ``[B, H]`` of every hidden layer."""
         meaning = "neurons are the columns of a table [event, neuron]"
-        with capture_activations(self.module, self.hidden_layers, 2, meaning) as seen:
+        with capture_activations(self.module, self.hidden_layers, 2, meaning) as neurons:
             logits = self.forward_table(x)
-        if missing := [name for name in self.hidden_layers if name not in seen]:
+        if missing := [name for name in self.hidden_layers if name not in neurons]:
             raise ValueError(
-                f"the module does not call its layer {_listed(missing)}; name the `layers` it calls"
+                f"the module does not call its layer {listed(missing)}; name the `layers` it calls"
             )
-        return logits, {name: seen[name] for name in self.hidden_layers}
+        return logits, {name: neurons[name] for name in self.hidden_layers}
 
     def last_layer(self, events: Events) -> tuple[Tensor, Tensor]:
         """Output ``[E, O]`` and input ``[E, H]`` of the last ``nn.Linear``; the module must end there."""
@@ -191,7 +153,7 @@ class SklearnModel:
     Raises
     ------
     TypeError
-        If it predicts nothing, or is no estimator; the message says how to make it one.
+        If it has no ``predict``, or is no estimator; the message has a remedy.
     ValueError
         If the estimator knows one class only, has another number of classes than there are outputs, was
         fitted on another number of columns or on other names, or its classes are not recognised.
@@ -225,10 +187,10 @@ class SklearnModel:
         if size is None:
             raise TypeError(wrapping_advice(self.estimator) or f"{kind} has no n_features_in_")
         if size != len(mine):
-            raise ValueError(f"the estimator was fitted on {size} columns; the globals are {_listed(mine)}")
+            raise ValueError(f"the estimator was fitted on {size} columns; the globals are {listed(mine)}")
         names = tuple(getattr(self.estimator, "feature_names_in_", mine))
         if names != mine and (set(names) & set(mine) or names not in _placeholders(size)):
-            raise ValueError(f"the estimator was fitted on {_listed(names)}; the globals are {_listed(mine)}")
+            raise ValueError(f"the estimator was fitted on {listed(names)}; the globals are {listed(mine)}")
 
     def _check_classes(self) -> None:
         classes = list(self.estimator.classes_)
@@ -243,7 +205,7 @@ class SklearnModel:
         right = [names[place] for place in self.class_order][-expected:]
         if set(self.outputs) & set(names) and list(self.outputs) != right:
             raise ValueError(
-                f"outputs={self.outputs}, but this classifier scores {_listed(right)}, in this order: give "
+                f"outputs={self.outputs}, but this classifier scores {listed(right)}, in this order: give "
                 f"outputs={tuple(right)}"
             )
 
@@ -252,7 +214,7 @@ class SklearnModel:
         theirs, mine = list(self.estimator.classes_), self.schema.classes
         if self.classes is not None:
             if len(set(self.classes)) != len(theirs):
-                raise ValueError(f"classes={self.classes}; a name for each of {_listed(theirs)} is needed")
+                raise ValueError(f"classes={self.classes}; a name for each of {listed(theirs)} is needed")
             return tuple(self.classes)
         if set(theirs) == set(mine):
             return tuple(map(str, theirs))
@@ -262,7 +224,7 @@ class SklearnModel:
             return tuple(mine[int(c)] for c in theirs)
         wanted = (f"the card's class of {str(c)!r}" for c in theirs)
         raise ValueError(
-            f"the classes of the estimator are {_listed(theirs)}, those of the card {_listed(mine)}: which "
+            f"the classes of the estimator are {listed(theirs)}, those of the card {listed(mine)}: which "
             f"is which? Fit it on the numbers of events.label, or give classes=({', '.join(wanted)})"
         )
 
@@ -276,24 +238,20 @@ class SklearnModel:
         """Scores ``[E, O]``; warns where a probability was clipped."""
         same_columns(self.schema, events.schema)
         x = events.table()[0]
-        found = self.score_table(x)
-        limit = np.log((1 - self.clip) / self.clip) * (1 - 1e-9)  # but for rounding
-        if self._by_probability() and (clipped := int((np.abs(found) >= limit).any(axis=1).sum())):
+        scores = self.score_table(x)
+        limit = np.log((1 - self.clip) / self.clip) * (1 - 1e-9)  # up to rounding
+        if self._by_probability() and (clipped := int((np.abs(scores) >= limit).any(axis=1).sum())):
             warnings.warn(
                 f"{clipped} of {len(x)} events have a probability within {self.clip:g} of 0 or 1; "
                 f"their log-odds are taken as ±{limit:.3g}",
                 UserWarning,
                 stacklevel=2,
             )
-        return found
+        return scores
 
     def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Scores ``[E, O]`` of rows of the table."""
-        found = np.empty((len(x), len(self.outputs)))
-        for start in range(0, len(x), ROWS):
-            score = self._score(x[start : start + ROWS].copy()).reshape(-1, len(self.outputs))
-            found[start : start + ROWS] = score
-        return found
+        return _score_in_chunks(x, len(self.outputs), lambda chunk: self._score(chunk.copy()))
 
     def _by_probability(self) -> bool:
         return hasattr(self.estimator, "classes_") and not hasattr(self.estimator, "decision_function")
@@ -312,6 +270,16 @@ class SklearnModel:
             p = np.asarray(self.estimator.predict_proba(x), dtype=np.float64)[:, order]
         p = np.clip(p[:, 1] if len(self.outputs) == 1 else p, self.clip, 1 - self.clip)
         return np.asarray(np.log(p / (1 - p)))
+
+
+def _score_in_chunks(
+    x: NDArray[np.float32], outputs: int, score: Callable[[NDArray[np.float32]], NDArray[np.floating]]
+) -> NDArray[np.float64]:
+    scores = np.empty((len(x), outputs))
+    for start in range(0, len(x), ROWS):
+        rows = slice(start, start + ROWS)
+        scores[rows] = score(x[rows]).reshape(-1, outputs)
+    return scores
 
 
 def _placeholders(size: int) -> set[tuple[str, ...]]:

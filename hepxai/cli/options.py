@@ -1,0 +1,81 @@
+"""Arguments and options that several commands share, and the parsing of ``--set`` and ``--with``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hepxai.datasets import DatasetCard
+    from hepxai.models.card import ModelCard
+
+Dataset = Annotated[str, typer.Argument(help="Data-set card: a name of `hepxai cards`, or a path.")]
+Model = Annotated[str, typer.Argument(help="Model card: a name of `hepxai cards`, or a path.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.")]
+NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Run folder; an interrupted run resumes there.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        help="Override a card entry, e.g. model.training.epochs=5 or dataset.units=MeV. May be repeated.",
+    ),
+]
+Method = Annotated[
+    list[str] | None,
+    typer.Option("--method", "-m", help="One of {methods}; may be repeated. Default: {default}."),
+]
+With = Annotated[
+    list[str] | None,
+    typer.Option("--with", "-w", help="Setting of a method: edge_ig.layer=dynamic_edge_2. May be repeated."),
+]
+Split = Annotated[str, typer.Option(help="Events to explain: train, valid or test.")]
+Events = Annotated[
+    int | None, typer.Option("--events", "-n", help="How many to explain; default: as before, or all.")
+]
+Device = Annotated[str, typer.Option(help="Torch device for the training, e.g. cpu or cuda.")]
+
+
+def read_cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[DatasetCard, ModelCard]:
+    """Both cards, with the overrides of ``--set``."""
+    from hepxai.cards import CardError
+    from hepxai.datasets import DatasetCard
+    from hepxai.models.card import ModelCard
+
+    groups: dict[str, list[str]] = {"dataset": [], "model": []}
+    for override in overrides or ():
+        kind, _, rest = override.partition(".")
+        if kind not in groups or "=" not in rest:
+            wanted = "expected dataset.KEY=VALUE or model.KEY=VALUE"
+            raise CardError(f"--set {override}: {wanted}{_prefix_hint(override)}")
+        groups[kind].append(rest)
+    return DatasetCard.find(dataset, groups["dataset"]), ModelCard.find(model, groups["model"])
+
+
+def _prefix_hint(override: str) -> str:
+    """Hint for an override without a ``dataset.`` or ``model.`` prefix."""
+    from hepxai.cards import nearest
+    from hepxai.datasets import DatasetCard
+    from hepxai.models.card import keys_of_cards
+
+    keys = {"dataset": frozenset(DatasetCard.model_fields), "model": keys_of_cards()}
+    head = override.partition("=")[0].partition(".")[0]
+    owners = [kind for kind in keys if head in keys[kind]]
+    return f" (did you mean {owners[0]}.{override}?)" if len(owners) == 1 else nearest(head, keys)
+
+
+def method_settings(options: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+    """Settings of ``--with METHOD.SETTING=VALUE``, by method."""
+    from hepxai.cards import CardError, parse_value
+
+    settings: dict[str, dict[str, Any]] = {}
+    for option in options or ():
+        path, equal, value = option.partition("=")
+        method, dot, key = path.partition(".")
+        if not (equal and dot):
+            raise CardError(f"--with {option}: expected METHOD.SETTING=VALUE")
+        settings.setdefault(method, {})[key] = parse_value(value, f"--with {option}")
+    return settings

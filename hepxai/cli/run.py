@@ -1,0 +1,118 @@
+"""Commands on one run: ``demo``, ``run``, ``train``, ``explain``, ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from hepxai.cli.options import (
+    Dataset,
+    Device,
+    Events,
+    Method,
+    Model,
+    NewFolder,
+    RunFolder,
+    Set,
+    Split,
+    With,
+    method_settings,
+    read_cards,
+)
+from hepxai.cli.program import ExplainingCommand, NetworkCommand, app, console, plain_errors
+
+if TYPE_CHECKING:
+    from hepxai.run import Run
+
+
+@app.command(cls=NetworkCommand)
+def demo(out: NewFolder = Path("hepxai-demo")) -> None:
+    """Train on the shipped charged-Higgs sample, explain the test events, write the report."""
+    console.print("Charged Higgs → W A(μμ) against a stand-in for tt̄Z, on the shipped sample.")
+    run_all("charged_higgs", "transformer_edgeconv", out)
+
+
+@app.command("run", cls=ExplainingCommand)
+def run_all(
+    dataset: Dataset,
+    model: Model,
+    out: NewFolder,
+    overrides: Set = None,
+    method: Method = None,
+    options: With = None,
+    split: Split = "test",
+    events: Events = None,
+    device: Device = "cpu",
+) -> None:
+    """Do everything: read, train, explain, write friend trees and the report."""
+    with plain_errors(out):
+        from hepxai.explainers.defaults import validated_settings
+        from hepxai.run import Run
+
+        settings, (data, card) = method_settings(options), read_cards(dataset, model, overrides)
+        validated_settings(method, settings, card.view, split=split, maximum=events)
+        run = Run.start(out, data, card)
+        run.dry_run(method, settings)
+        run.train(device=device)
+        run.explain(method, split=split, maximum=events, settings=settings)
+        _write_results(run)
+
+
+@app.command(cls=NetworkCommand)
+def train(
+    dataset: Dataset, model: Model, out: NewFolder, overrides: Set = None, device: Device = "cpu"
+) -> None:
+    """Train a model and score every event."""
+    with plain_errors(out):
+        from hepxai.report.performance import figures_of_merit
+        from hepxai.run import Run
+
+        run = Run.start(out, *read_cards(dataset, model, overrides))
+        run.train(device=device)
+        Console(width=1000).print(figures_of_merit(run.metrics()))  # as wide as its numbers: none is cut
+
+
+@app.command(cls=ExplainingCommand)
+def explain(
+    folder: RunFolder,
+    method: Method = None,
+    options: With = None,
+    split: Split = "test",
+    events: Events = None,
+) -> None:
+    """Explain the events of a trained run, with one or more methods."""
+    with plain_errors(folder):
+        from hepxai.run import Run
+
+        run = Run.open(folder)
+        attributions = run.explain(method, split=split, maximum=events, settings=method_settings(options))
+        run.friends()
+        for name, attribution in attributions.items():
+            if method is None or attribution.method in method:
+                checks = "  ".join(f"{k} {v:.3g}" for k, v in attribution.checks.items())
+                console.print(f"{name}: {len(attribution.events)} events  {checks}", highlight=False)
+
+
+@app.command(cls=NetworkCommand)
+def report(folder: RunFolder) -> None:
+    """Write friend trees and the report of a run anew, or the page of a scan."""
+    with plain_errors(stopped="; the same command writes the report from the start"):
+        if (folder / "scan.json").is_file():
+            from hepxai.cli.scan import write_scan_page
+
+            write_scan_page(folder)
+        else:
+            from hepxai.run import Run
+
+            _write_results(Run.open(folder))
+
+
+def _write_results(run: Run) -> None:
+    from hepxai.report import write_report
+
+    run.friends()
+    report = write_report(run, progress=True)
+    console.print(f"friend trees: {run.folder / 'friends'}")
+    console.print(f"[bold green]report:[/] {report.resolve()}")
