@@ -25,10 +25,12 @@ class Course(Protocol):
     history: History
 
     @property
-    def length(self) -> int: ...  # noqa: D102
+    def length(self) -> int:
+        """Epochs or trees so far."""
 
     @property
-    def exhausted(self) -> bool: ...  # noqa: D102
+    def exhausted(self) -> bool:
+        """True if nothing is left to train."""
 
 
 def train_to_the_end(
