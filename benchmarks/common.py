@@ -119,14 +119,14 @@ class PlainGNN(nn.Module):
         batch: Tensor,
         size: int,
         frozen: Sequence[Tensor] | None = None,
-        found: list[Tensor] | None = None,
+        neighbours: list[Tensor] | None = None,
     ) -> Tensor:
-        """Logits ``[B]``; neighbours from ``frozen`` if given; those used are appended to ``found``."""
+        """Logits ``[B]``; neighbours from ``frozen`` if given; those used are appended to ``neighbours``."""
         h = torch.relu(self.attend(self.standardise(x), edge_index))
         for layer, conv in enumerate(self.edges):
             edges = nearest(h, batch, size, self.k) if frozen is None else frozen[layer]
-            if found is not None:
-                found.append(edges)
+            if neighbours is not None:
+                neighbours.append(edges)
             h = torch.relu(conv(h, edges))
         total = h.new_zeros(size, h.shape[1]).index_add(0, batch, h)
         return self.head(total / torch.bincount(batch, minlength=size)[:, None])[:, 0]
@@ -140,9 +140,9 @@ def nearest(x: Tensor, batch: Tensor, size: int, k: int) -> Tensor:
         padded = cloud.pad(x)
         distance = ((padded[:, :, None] - padded[:, None]) ** 2).sum(-1)
         distance = distance.masked_fill(~cloud.pair_mask, math.inf)
-        found, local = distance.topk(min(k, cloud.longest), largest=False)
+        nearest_distance, local = distance.topk(min(k, cloud.longest), largest=False)
         flat = cloud.flatten(local + ptr[:-1, None, None])
-        valid = cloud.flatten(found).isfinite()
+        valid = cloud.flatten(nearest_distance).isfinite()
     target = torch.arange(len(x))[:, None].expand_as(flat)
     return torch.stack([flat[valid], target[valid]])
 

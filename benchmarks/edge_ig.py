@@ -1,7 +1,7 @@
 """Edge Integrated Gradients against PyG + Captum, looped and on one Batch, at equal residual.
 
-Twice: with the shipped four neighbours, whose lists the peers are given frozen (PyG has no means to find them
-itself, nor to hold them), and with all neighbours, where PyG's own CaptumExplainer has a defined answer, too.
+Twice: with the shipped four neighbours, in frozen lists for the peers (PyG can neither search them by itself
+nor keep them), and with all neighbours, where PyG's own CaptumExplainer has a defined answer, too.
 Each method takes the fewest steps that bring its own median relative residual to 1 %.
 """
 
@@ -69,9 +69,9 @@ def compare(neighbours: int) -> None:
             )
         )
     for name, check, work, size in peers:
-        n, found = fewest(check)
+        n, residual = fewest(check)
         seconds = cpu_seconds(lambda w=work, n=n: w(n)) / size
-        rows.append((name, str(n), f"{found:.2%}", f"{1000 * seconds:.2f}", f"{seconds / best:.1f}"))
+        rows.append((name, str(n), f"{residual:.2%}", f"{1000 * seconds:.2f}", f"{seconds / best:.1f}"))
     seconds = cpu_seconds(lambda: [one.layer_ig(DEFAULT) for one in singles], repeats=1) / LOOPED
     reached = f"{whole.residual(whole.layer_ig(DEFAULT)):.2%}"
     rows.append(
@@ -95,10 +95,10 @@ def compare(neighbours: int) -> None:
 def fewest(check: Callable[[int], float]) -> tuple[int, float]:
     """Fewest steps within tolerance, and the residual reached."""
     for steps in STEPS:
-        found = check(steps)
-        if found <= TOLERANCE:
+        residual = check(steps)
+        if residual <= TOLERANCE:
             break
-    return steps, found
+    return steps, residual
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ class Graph:
     @staticmethod
     def of(plain: PlainGNN, events: Events) -> Graph:
         """Batch of all events."""
-        b, found = events.graph(), []
+        b, neighbours = events.graph(), []
         with torch.no_grad():
-            plain(b.x, b.edge_index, b.batch, len(events), found=found)
-        return Graph(plain, b.x, b.edge_index, b.batch, len(events), found)
+            plain(b.x, b.edge_index, b.batch, len(events), neighbours=neighbours)
+        return Graph(plain, b.x, b.edge_index, b.batch, len(events), neighbours)
 
     def logits(self) -> Tensor:
         """Logits ``[B]``."""

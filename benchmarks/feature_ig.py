@@ -65,10 +65,10 @@ def growth() -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    found = explain(model, events, "feature_ig", **settings)
+    attribution = explain(model, events, "feature_ig", **settings)
     done.set()
     watcher.join()
-    print(max(seen) - before, found.values.nbytes / 2**20)
+    print(max(seen) - before, attribution.values.nbytes / 2**20)
 
 
 def main() -> None:
@@ -82,11 +82,11 @@ def main() -> None:
     best = min(AT_A_TIME, key=lambda n: cpu_seconds(lambda: by_captum(x, n), repeats=1))
     for name, size in ((f"captum, best of sizes ({best} events)", best), ("captum, all at once", EVENTS)):
         theirs = cpu_seconds(lambda size=size: by_captum(x, size), repeats=1)
-        found = by_captum(x, size).detach().numpy()
-        lacking = np.abs(found.sum(axis=1) - ours.output_change) / np.abs(ours.output_change)
-        far = np.abs(found - ours.values).max() / np.abs(found).max()
+        theirs_ig = by_captum(x, size).detach().numpy()
+        residual = np.abs(theirs_ig.sum(axis=1) - ours.output_change) / np.abs(ours.output_change)
+        difference = np.abs(theirs_ig - ours.values).max() / np.abs(theirs_ig).max()
         rows.append(
-            (name, f"{theirs:.2f}", f"{theirs / mine:.1f}", f"{np.median(lacking):.4f}", f"{far:.0e}")
+            (name, f"{theirs:.2f}", f"{theirs / mine:.1f}", f"{np.median(residual):.4f}", f"{difference:.0e}")
         )
     header = ("", "CPU s", "times ours", "median residual", "largest difference / largest value")
     show(f"Integrated Gradients, {EVENTS:,} events x {COLUMNS} columns, {STEPS} steps", header, rows)

@@ -1,6 +1,6 @@
 """Maps over detector images against captum: with its defaults, with its best batch, fed piece by piece.
 
-Each line runs in a process of its own, whose peak memory (all of Python and torch included) is shown.
+Each line runs in a process of its own, whose peak memory (all of Python and torch included) is reported.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ JOBS: dict[str, dict[str, Callable[[], object]]] = {
 def main() -> None:
     """Print CPU seconds, peak memory, ratios and differences."""
     for title, jobs in JOBS.items():
-        found = {name: measured(title, name) for name in jobs}
-        (mine, best), *_ = found.items()
+        results = {name: measured(title, name) for name in jobs}
+        (mine, best), *_ = results.items()
         rows = [
             (
                 name,
@@ -124,7 +124,7 @@ def main() -> None:
                 f"{one['megabytes']:,.0f}",
                 "" if name == mine else f"{_difference(best, one):.1e}",
             )
-            for name, one in found.items()
+            for name, one in results.items()
         ]
         header = ("", "CPU s", "times ours", "peak MB", "rms difference / rms")
         show(f"{title}, {EVENTS} images {LAYERS} x {STRIPS}, {STEPS} a map, one thread", header, rows)
@@ -136,20 +136,20 @@ def _difference(one: dict[str, object], two: dict[str, object]) -> float:
 
 
 def measured(title: str, name: str) -> dict[str, object]:
-    """What `work` prints, in a fresh process."""
+    """Output of `work` in a fresh process."""
     code = f"from benchmarks.images import work; work({title!r}, {name!r})"
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ.copy(), capture_output=True, text=True, check=True
     )
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def work(title: str, name: str) -> None:
     """Run one job and print CPU seconds for all images, peak memory [MB] and some of its values as JSON."""
     start = time.process_time()
-    found = JOBS[title][name]()
-    values = found.values if isinstance(found, Attribution) else np.asarray(found)
+    result = JOBS[title][name]()
+    values = result.values if isinstance(result, Attribution) else np.asarray(result)
     seconds = (time.process_time() - start) * EVENTS / len(values)
     lit = np.flatnonzero(image_events()[:FEW].image().ravel())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000  # kB on Linux

@@ -30,23 +30,23 @@ def table_events(seed: int) -> Events:
 
 
 def main() -> None:
-    """Print CPU seconds, the ratio, and how far the two are from each other."""
+    """Print CPU seconds, the ratio, and the distance of the two."""
     train, test = table_events(1), table_events(2)
     with threadpool_limits(1):
         trees = HistGradientBoostingClassifier(random_state=0).fit(train.globals, train.label)
         model = SklearnModel(trees, ("signal",), test.schema)
         ours = permutation_importance(model, test, repeats=REPEATS)
         mine = cpu_seconds(lambda: permutation_importance(model, test, repeats=REPEATS))
-        found: list[np.ndarray] = []
+        importances: list[np.ndarray] = []
         settings = {"scoring": "roc_auc", "n_repeats": REPEATS, "random_state": 0}
         theirs = cpu_seconds(
-            lambda: found.append(
+            lambda: importances.append(
                 by_sklearn(trees, test.globals, test.label, sample_weight=test.weight, **settings).importances
             ),
             repeats=1,
         )
-    spread = np.hypot(ours.spread, found[0].std(axis=1, ddof=1)) / np.sqrt(REPEATS)
-    pull = np.abs(ours.mean - found[0].mean(axis=1)) / spread
+    spread = np.hypot(ours.spread, importances[0].std(axis=1, ddof=1)) / np.sqrt(REPEATS)
+    pull = np.abs(ours.mean - importances[0].mean(axis=1)) / spread
     rows = [
         ("hepxai permutation_importance", f"{mine:.2f}", "1", ""),
         (

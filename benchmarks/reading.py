@@ -79,9 +79,9 @@ def particles(rng: np.random.Generator, counts: np.ndarray, extra: tuple[str, ..
         "phi": rng.uniform(-np.pi, np.pi, size),
         "mass": rng.exponential(5, size),
     }
-    made = {k: np.round(v, 2).astype(np.float32) for k, v in flat.items()}
+    rounded = {k: np.round(v, 2).astype(np.float32) for k, v in flat.items()}
     kinds = {"charge": rng.choice([-1, 1], size).astype(np.int32), "fromHp": rng.random(size) < 0.3}
-    return made | {k: kinds.get(k, np.round(rng.random(size), 3).astype(np.float32)) for k in extra}
+    return rounded | {k: kinds.get(k, np.round(rng.random(size), 3).astype(np.float32)) for k in extra}
 
 
 def write(folder: Path) -> dict[str, Path]:

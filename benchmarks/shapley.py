@@ -55,10 +55,10 @@ def main() -> None:
 def table(rows: list[tuple[str, float, float, str]], events: Events) -> None:
     """One line for every method."""
     best = rows[0][2]
-    shown = [(name, f"{n:,.0f}", f"{1000 * t:.1f}", f"{t / best:.1f}", error) for name, n, t, error in rows]
+    cells = [(name, f"{n:,.0f}", f"{1000 * t:.1f}", f"{t / best:.1f}", error) for name, n, t, error in rows]
     header = ("", "scores / event", "CPU ms / event", "times ours", "rms error / rms value")
     what = f"{events.counts.min()} to {events.counts.max()} particles, mean {events.counts.mean():.1f}"
-    show(f"Shapley values, events of {what}, one thread", header, shown)
+    show(f"Shapley values, events of {what}, one thread", header, cells)
 
 
 def looped(plain: PlainGNN, work: Callable[[Data], Tensor], events: Events) -> tuple[float, float]:
@@ -94,12 +94,12 @@ def removed(plain: PlainGNN, one: Data, empty: float) -> Tensor:
     """Particles as players; the network gets the event without those that are out."""
 
     def score(inside: Tensor) -> Tensor:
-        kept = inside[0].bool()
-        if not kept.any():
+        members = inside[0].bool()
+        if not members.any():
             return torch.tensor([empty])
-        inner = kept[one.edge_index].all(0)
-        edges = (kept.cumsum(0) - 1)[one.edge_index[:, inner]]
-        return plain(one.x[kept], edges, nobody_else(one)[kept], 1)
+        inner = members[one.edge_index].all(0)
+        edges = (members.cumsum(0) - 1)[one.edge_index[:, inner]]
+        return plain(one.x[members], edges, nobody_else(one)[members], 1)
 
     return ShapleyValueSampling(score).attribute(torch.ones(1, len(one.x)), n_samples=SAMPLES)[0]
 

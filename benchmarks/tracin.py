@@ -21,16 +21,16 @@ from hepxai.models.wrappers.image import ImageModel
 TRAIN, ASKED = 2000, 50
 RATES = (0.05, 0.04, 0.03, 0.02, 0.01)
 FEW = 100
-"""Training images on which TracInCP, which is slow and right, judges the others."""
+"""Training images on which TracInCP, slow and exact, judges the others."""
 
 
 def sample(events: int, seed: int) -> Events:
     """Images with two targets to learn."""
-    drawn = images.image_events()[np.random.default_rng(seed).integers(images.EVENTS, size=events)]
-    hits = np.random.default_rng(seed + 1).permuted(drawn.particles, axis=0)
-    schema = dataclasses.replace(drawn.schema, targets=("pt", "eta"), target_units=("GeV", ""))
+    population = images.image_events()[np.random.default_rng(seed).integers(images.EVENTS, size=events)]
+    hits = np.random.default_rng(seed + 1).permuted(population.particles, axis=0)
+    schema = dataclasses.replace(population.schema, targets=("pt", "eta"), target_units=("GeV", ""))
     values = np.random.default_rng(seed + 2).normal(size=(events, 2)).astype(np.float32)
-    return drawn.replace(schema=schema, particles=hits, targets=values)
+    return population.replace(schema=schema, particles=hits, targets=values)
 
 
 def networks() -> list[nn.Sequential]:
@@ -72,43 +72,45 @@ def by_captum(nets: list[nn.Sequential], data: TensorDataset, batch: int, *, fas
         model.load_state_dict(nets[int(number)].state_dict())
         return RATES[int(number)]
 
-    own, names = copy.deepcopy(nets[0]), [str(i) for i in range(len(nets))]
+    net, names = copy.deepcopy(nets[0]), [str(i) for i in range(len(nets))]
     if fast:
-        return TracInCPFast(own, own[-1], data, names, load, loss_fn=summed, batch_size=batch)
-    return TracInCP(own, data, names, load, layers=[str(len(own) - 1)], loss_fn=loss, batch_size=batch)
+        return TracInCPFast(net, net[-1], data, names, load, loss_fn=summed, batch_size=batch)
+    return TracInCP(net, data, names, load, layers=[str(len(net) - 1)], loss_fn=loss, batch_size=batch)
 
 
 def main() -> None:
-    """Print CPU seconds, ratios, and the largest difference from what is right."""
-    nets, train, asked = networks(), sample(TRAIN, 0), sample(ASKED, 9)
+    """Print CPU seconds, ratios, and the largest difference from TracInCP."""
+    nets, train, test = networks(), sample(TRAIN, 0), sample(ASKED, 9)
     states = [
         (ImageModel(net, ("pt", "eta"), train.schema, loss="mae"), rate)
         for net, rate in zip(nets, RATES, strict=True)
     ]
-    inputs, few = dataset(asked).tensors, train[:FEW]
-    right = by_captum(nets, dataset(few), FEW, fast=False).influence(inputs).numpy()
-    rows = [_row("hepxai tracin", lambda: tracin(states, train, asked), _all(states, few, asked), right)]
+    inputs, few = dataset(test).tensors, train[:FEW]
+    reference = by_captum(nets, dataset(few), FEW, fast=False).influence(inputs).numpy()
+    rows = [_row("hepxai tracin", lambda: tracin(states, train, test), _all(states, few, test), reference)]
     mine = float(rows[0][1])
     for batch in (16, 64, 256):
         peer = by_captum(nets, dataset(train), batch, fast=True)
-        found = by_captum(nets, dataset(few), batch, fast=True).influence(inputs).numpy()
+        influence = by_captum(nets, dataset(few), batch, fast=True).influence(inputs).numpy()
         name = f"captum TracInCPFast, batch_size={batch}"
-        rows.append(_row(name, lambda peer=peer: peer.influence(inputs, k=3), found, right))
-    shown = [(*row[:2], f"{float(row[1]) / mine:.2f}", row[2]) for row in rows]
+        rows.append(_row(name, lambda peer=peer: peer.influence(inputs, k=3), influence, reference))
+    cells = [(*row[:2], f"{float(row[1]) / mine:.2f}", row[2]) for row in rows]
     title = f"{TRAIN:,} training images of 9 x 384, {ASKED} asked, {len(RATES)} checkpoints, one thread"
-    show(title, ("", "CPU s", "times ours", "largest difference from TracInCP / largest"), shown)
+    show(title, ("", "CPU s", "times ours", "largest difference from TracInCP / largest"), cells)
 
 
-def _row(name: str, work: Callable[[], object], found: np.ndarray, right: np.ndarray) -> tuple[str, str, str]:
-    off = np.abs(found - right).max() / np.abs(right).max()
+def _row(
+    name: str, work: Callable[[], object], influence: np.ndarray, reference: np.ndarray
+) -> tuple[str, str, str]:
+    off = np.abs(influence - reference).max() / np.abs(reference).max()
     return name, f"{cpu_seconds(work, repeats=2):.2f}", f"{off:.1e}"
 
 
-def _all(states: list[tuple[ImageModel, float]], train: Events, asked: Events) -> np.ndarray:
+def _all(states: list[tuple[ImageModel, float]], train: Events, test: Events) -> np.ndarray:
     """Influence of all training images, ``[E, E_train]``."""
-    found = tracin(states, train, asked, k=len(train) // 2)
+    influence = tracin(states, train, test, k=len(train) // 2)
     # Of values that are equal in the middle some are in no list.
-    table = np.repeat(found.values[:, 0, -1:], len(train), axis=1)
+    table = np.repeat(influence.values[:, 0, -1:], len(train), axis=1)
     for side in (0, 1):
-        np.put_along_axis(table, found.rows[:, side], found.values[:, side], axis=1)
+        np.put_along_axis(table, influence.rows[:, side], influence.values[:, side], axis=1)
     return table

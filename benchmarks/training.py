@@ -16,11 +16,11 @@ EVENTS = 8000
 def main() -> None:
     """Print CPU seconds per epoch and their ratio."""
     events = toy_events(2 * EVENTS)
-    own = events.where("train")
+    train = events.where("train")
     plain = PlainGNN(NetworkModel.build(card(4), events.schema).network)
-    plain.standardise.fit(torch.as_tensor(own.particles))
+    plain.standardise.fit(torch.as_tensor(train.particles))
     optimiser = torch.optim.Adam(plain.parameters(), lr=0.002)
-    loader = DataLoader(data_list(own), batch_size=512, shuffle=True)
+    loader = DataLoader(data_list(train), batch_size=512, shuffle=True)
     validation = DataLoader(data_list(events.where("valid")), batch_size=512)
 
     def pyg_epoch() -> None:

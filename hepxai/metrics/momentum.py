@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.core.binning import bin_of
-from hepxai.core.estimate import Array, Estimate, effective, ratio_mean
+from hepxai.core.estimate import Array, Estimate, clopper_pearson, effective, ratio_mean
 from hepxai.metrics.classification import need_numbers
 
 WINDOW = (7.0, 13.0)
@@ -44,6 +44,11 @@ def efficiency(
         value, error, n_eff = value[0], error[0], n_eff[0]
     share = Estimate(np.asarray(value), np.asarray(error), effective(w))
     return share.bounded("efficiency", size=n_eff)
+
+
+def upper_limit(share: Estimate, level: float = 0.95) -> float:
+    """One-sided upper limit of a share at a confidence level [Clopper & Pearson]."""
+    return float(clopper_pearson(share.value, np.asarray(share.n_eff), level=2 * level - 1)[1])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from hepxai.core.estimate import OutOfRangeWarning, clopper_pearson
-from hepxai.metrics.momentum import efficiency, momentum_merit, turn_on
+from hepxai.metrics.momentum import efficiency, momentum_merit, turn_on, upper_limit
 
 
 def sample(n: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -118,3 +118,8 @@ def test_bad_input() -> None:
     predicted[3] = np.nan
     with pytest.raises(ValueError, match="1 predictions are not finite"):
         momentum_merit(predicted, true, weight)
+
+
+def test_upper_limit_if_nothing_passes() -> None:
+    share = efficiency(np.zeros(7565, dtype=bool), np.ones(7565))
+    assert upper_limit(share) == pytest.approx(1 - 0.05 ** (1 / 7565), rel=1e-9)

@@ -86,7 +86,7 @@ def test_bad_input() -> None:
 # --- SmoothGrad ------------------------------------------------------------------------------------------
 
 
-def test_scan_of_smoothgrad() -> None:
+def test_scan_of_smoothgrad(tmp_path: Path) -> None:
     events, model = image_events(16), image_model(7)
     grid = {"levels": (0.05, 0.4), "samples": (3, 12)}
     scan = scan_smoothgrad(model, events, "pt", truth="fromMuon", stable=0.5, **grid)
@@ -104,6 +104,9 @@ def test_scan_of_smoothgrad() -> None:
     assert scan.steady
     assert not strict.steady
     assert repr(strict).endswith(", less stable than 1.1>")
+    for one in (scan, strict):
+        one.save(tmp_path / "scan.json")
+        assert repr(SmoothScan.load(tmp_path / "scan.json")) == repr(one)
 
 
 def test_scans_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:

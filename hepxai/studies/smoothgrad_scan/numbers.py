@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Estimate, as_json
+from hepxai.core.files import read_json, write_json
 from hepxai.core.fingerprint import fingerprint
 from hepxai.core.resume import ResumableState
 from hepxai.events import Events
@@ -79,6 +80,24 @@ class SmoothScan:
     def __repr__(self) -> str:
         doubt = "" if self.steady else f", less stable than {self.stable:g}"
         return f"<SmoothScan: {len(self.points)} points, chosen {self.choice!r}{doubt}>"
+
+    def save(self, path: Path) -> None:
+        """Write the points to a JSON file, complete or not at all."""
+        points = [
+            {"level": p.level, "samples": p.samples, **as_json({m: getattr(p, m) for m in MEASURES})}
+            for p in self.points
+        ]
+        write_json(path, {"points": points, "stable": self.stable})
+
+    @staticmethod
+    def load(path: Path) -> SmoothScan:
+        """Read what `save` wrote."""
+        content = read_json(path)
+        points = [
+            SmoothPoint(p["level"], p["samples"], **{m: Estimate.from_json(p[m]) for m in MEASURES})
+            for p in content["points"]
+        ]
+        return SmoothScan(tuple(points), _choice(points, content["stable"]), content["stable"])
 
 
 def scan_smoothgrad(
