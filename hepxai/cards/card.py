@@ -288,7 +288,7 @@ def _explain(error: ErrorDetails, data: Any, source: Source) -> str:
     if error["type"] == "missing":
         place.append(error["loc"][-1])
         return str(source.error(tuple(place), f"missing; add this key{_misspelt(data, place, source)}"))
-    return str(source.error(tuple(place), _wording(error, here, context)))
+    return str(source.error(tuple(place), wording(error, here, context)))
 
 
 def _misspelt(data: Any, place: Sequence[str | int], source: Source) -> str:
@@ -307,7 +307,8 @@ def _has(data: Any, part: str | int) -> bool:
     return isinstance(data, list) and isinstance(part, int) and part < len(data)
 
 
-def _wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str:
+def wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str:
+    """Message of a validation error: what was found; what would be right."""
     if error["type"] == "entry":
         return str(context["text"])
     if error["type"] == "value_error":

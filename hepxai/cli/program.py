@@ -96,9 +96,9 @@ class ExplainingCommand(NetworkCommand):
     def format_help(self, *args: Any) -> None:
         """Fill in names and defaults."""
         from hepxai.explainers import EXPLAINERS
-        from hepxai.explainers.defaults import METHODS
+        from hepxai.explainers.methods import default_methods
 
-        defaults = "; ".join(f"{', '.join(methods)} ({view})" for view, methods in METHODS.items() if methods)
+        defaults = "; ".join(f"{', '.join(methods)} ({view})" for view, methods in default_methods().items())
         names = {"methods": ", ".join(EXPLAINERS), "default": defaults}
         for option in self.params:
             if isinstance(option, TyperOption) and option.name == "method":

@@ -48,7 +48,7 @@ def run_all(
 ) -> None:
     """Do everything: read, train, explain, write friend trees and the report."""
     with plain_errors(out):
-        from hepxai.explainers.defaults import validated_settings
+        from hepxai.explainers.methods import validated_settings
         from hepxai.run import Run
 
         settings, (data, card) = method_settings(options), read_cards(dataset, model, overrides)

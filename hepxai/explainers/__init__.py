@@ -7,9 +7,28 @@ group ``hepxai.explainers``: each entry point names a module that registers its 
 import pkgutil
 from importlib import import_module, metadata
 
-from hepxai.explainers.base import EXPLAINERS, CannotExplainError, Explainer, explain, register
+from hepxai.explainers.base import (
+    CannotExplainError,
+    CheckWarning,
+    Explainer,
+    Prepared,
+    SettingError,
+)
+from hepxai.explainers.batches import Batch, Part
+from hepxai.explainers.methods import EXPLAINERS, explain, register
 
-__all__ = ["EXPLAINERS", "CannotExplainError", "Explainer", "explain", "register"]
+__all__ = [
+    "EXPLAINERS",
+    "Batch",
+    "CannotExplainError",
+    "CheckWarning",
+    "Explainer",
+    "Part",
+    "Prepared",
+    "SettingError",
+    "explain",
+    "register",
+]
 
 ENTRY_POINTS = "hepxai.explainers"
 

@@ -1,115 +1,142 @@
-"""What the methods share that compare an event with rows of a background sample."""
+"""Methods that compare an event with rows of a background sample."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import Any, Self
+import hashlib
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from hepxai.attribution import Attribution
-from hepxai.attribution.residuals import residual_checks
+from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.explainers.base import Explainer
+from hepxai.explainers.base import Explainer, Prepared, with_residual
 from hepxai.models.protocols import Tabular
 from hepxai.models.table.rows import finite_columns
 from hepxai.models.target import Target
 
-SAMPLES = ("background", "all")
 ROUNDING = 1e-12
 """Residual that double precision leaves: 0, or it would be infinitely larger than a change of exactly 0."""
 Array = NDArray[np.float64]
+Table = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackgroundExplainer(Explainer):
-    """A comparison of every event with the same rows of the table, all of them counting alike.
+class PreparedBackground(Prepared):
+    """Comparison with settled rows.
 
     Attributes
     ----------
+    rows : ndarray of float32, shape [K, G], or None
+        None where the method needs no rows.
+    expected : float
+        Mean score of the rows.
+    engine : object
+        Explainer of the library that does the work.
+    """
+
+    rows: Table | None
+    expected: float
+    engine: Any
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the mean score of the rows."""
+        return super().settings() | {"expected": self.expected}
+
+    def score(self, table: Table) -> Array:
+        """Target for rows of a table, ``[E]``."""
+        return self.output(self.model.score_table(np.ascontiguousarray(table, dtype=np.float32)))
+
+    def attribute(self, events: Events) -> Attribution:
+        """Explain every event by itself; a method with a ``tolerance`` refuses results that do not add up."""
+        attribution = super().attribute(events)
+        if not self.explainer.adds_up:
+            return attribution
+        score = self.score(events.table()[0])
+        attribution = with_residual(attribution, score - self.expected)
+        assert attribution.residual is not None
+        rounding = np.abs(attribution.residual) <= ROUNDING * np.maximum(1.0, np.abs(score))
+        attribution = attribution.replace(residual=np.where(rounding, 0.0, attribution.residual))
+        if (tolerance := getattr(self.explainer, "tolerance", None)) is not None:
+            must_add_up(attribution, tolerance, self.explainer.advice)
+        return attribution
+
+
+def must_add_up(attribution: Attribution, tolerance: float, advice: str) -> None:
+    """Refuse, with an ArithmeticError, a result of which an event does not add up."""
+    residual, change = attribution.residual, attribution.output_change
+    assert residual is not None
+    assert change is not None
+    size = np.maximum(np.abs(attribution.values).sum(axis=1), np.abs(change))
+    bad = np.abs(residual) > tolerance * np.maximum(size, np.finfo(np.float32).eps)
+    if bad.any():
+        worst = int(np.argmax(np.abs(residual)))
+        raise ArithmeticError(
+            f"{attribution.method}: values and mean do not add up to the score for {np.count_nonzero(bad)} "
+            f"of {len(bad)} events; event {worst} lacks {residual[worst]:.3g} of {change[worst]:.3g}; {advice}"
+        )
+
+
+class BackgroundExplainer(Explainer):
+    """A comparison of every event with the same rows of the table, all of equal weight.
+
+    Attributes
+    ----------
+    adds_up : bool
+        True if values and mean score add up to the score (class attribute).
+    advice : str
+        Remedy where they do not (class attribute); for methods with a ``tolerance``.
     sample : str
         "background": rows are drawn from the first class of the given events. "all": from all of them.
     size : int
-        Rows that are drawn, in proportion to |weight|: what one compares with is a choice, not a measurement,
-        and rows that count negatively are none of it.
+        Rows that are drawn, in proportion to |weight|: the reference is a choice, not a measurement,
+        and rows of negative weight have no place in it.
     seed : int
         Of all random numbers of the method. With the same events it gives the same rows.
     rows : ndarray, shape [K, G], or Events, optional
-        The rows; drawn unless given. They are too many to be stored with the result.
-    expected : float, optional
-        Mean score of the rows, stored with the result; worked out.
+        The rows; drawn unless given. They are too many to be stored: the result has their hash.
     """
 
+    adds_up: ClassVar[bool] = True
+    advice: ClassVar[str] = ""
+    axes = ("event", "feature")
+    reads = "table"
     needs = Tabular
-    sample: str = "background"
-    size: int = 100
-    seed: int = 0
-    rows: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    expected: float | None = None
+    sample: Literal["background", "all"] = "background"
+    size: int = Field(default=100, ge=1)
+    seed: int = Field(default=0, ge=0)
+    rows: Any = Field(default=None, repr=False, exclude=True)
 
-    def __post_init__(self) -> None:
-        if self.sample not in SAMPLES:
-            raise ValueError(f"sample={self.sample!r}; choose one of {', '.join(SAMPLES)}")
-        whole("size", self.size, 1)
-        whole("seed", self.seed, 0)
+    def settings(self) -> dict[str, Any]:
+        """Settings; rows that were given are named by their hash."""
+        if self.rows is None:
+            return super().settings()
+        rows = self.rows.table()[0] if isinstance(self.rows, Events) else np.asarray(self.rows)
+        digest = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.float32).tobytes()).hexdigest()
+        return super().settings() | {"rows": f"{len(rows)} rows, sha256 {digest[:16]}"}
 
-    def prepare(self, model: Any, events: Events, target: str) -> Self:
+    def prepare(self, model: Any, events: Events, target: str) -> PreparedBackground:
         """Settle the rows and their mean score."""
+        rows = self.background(events)
+        expected = float(Target.of(model.outputs, target)(model.score_table(rows)).mean())
+        prepared = {"model": model, "target": target, "rows": rows, "expected": expected}
+        engine = self.engine(PreparedBackground(explainer=self, engine=None, **prepared))
+        return PreparedBackground(explainer=self, engine=engine, **prepared)
+
+    def engine(self, prepared: PreparedBackground) -> Any:
+        """Explainer of the library that does the work."""
+        return None
+
+    def background(self, events: Events) -> Table:
+        """Rows ``[K, G]`` that events are compared with."""
         need_table(self.name, events)
-        rows = self._given(events) if self.rows is not None else self._drawn(events)
-        score = Target.of(model.outputs, target)(model.score_table(rows))
-        return dataclasses.replace(self, rows=rows, expected=float(score.mean()))
+        return self._drawn(events) if self.rows is None else self._given(events)
 
-    def background(self) -> NDArray[np.float32]:
-        """Rows ``[K, G]``, once they are settled."""
-        if self.rows is None or self.expected is None:
-            raise ValueError("no background has been drawn; call prepare or explain")
-        return self.rows
-
-    def checks(self, found: Attribution) -> dict[str, float]:
-        """Completeness."""
-        return residual_checks(found)
-
-    def result(
-        self, values: Array, score: Array, events: Events, target: str, error: Array | None = None
-    ) -> Attribution:
-        """Attribution to the columns, with what its sum lacks to the change of the score."""
-        assert self.expected is not None
-        output_change = score - self.expected
-        residual = values.sum(axis=1) - output_change
-        residual[np.abs(residual) <= ROUNDING * np.maximum(1.0, np.abs(score))] = 0.0
-        return Attribution(
-            values,
-            ("event", "feature"),
-            events,
-            self.name,
-            target,
-            settings=self.settings(),
-            labels={"feature": events.schema.globals},
-            residual=residual,
-            output_change=output_change,
-            error=error,
-        )
-
-    def must_add_up(self, found: Attribution, tolerance: float, advice: str) -> None:
-        """Refuse, with an ArithmeticError, a result of which an event does not add up."""
-        assert found.residual is not None
-        assert found.output_change is not None
-        size = np.maximum(np.abs(found.values).sum(axis=1), np.abs(found.output_change))
-        bad = np.abs(found.residual) > tolerance * np.maximum(size, np.finfo(np.float32).eps)
-        if bad.any():
-            worst = int(np.argmax(np.abs(found.residual)))
-            raise ArithmeticError(
-                f"{self.name}: values and mean do not add up to the score for {np.count_nonzero(bad)} of "
-                f"{len(bad)} events; event {worst} lacks {found.residual[worst]:.3g} of "
-                f"{found.output_change[worst]:.3g}; {advice}"
-            )
-
-    def _given(self, events: Events) -> NDArray[np.float32]:
-        columns = events.schema.globals
-        given: object = self.rows
+    def _given(self, events: Events) -> Table:
+        columns, given = events.schema.globals, self.rows
         if isinstance(given, Events):
             events.schema.need_equal(given.schema)
             given = given.table()[0]
@@ -118,20 +145,20 @@ class BackgroundExplainer(Explainer):
             raise ValueError(f"rows have shape {rows.shape}; rows of {', '.join(columns)} are needed")
         return rows
 
-    def _drawn(self, events: Events) -> NDArray[np.float32]:
+    def _drawn(self, events: Events) -> Table:
         """Evenly spaced in the running sum of the weights of shuffled events: less chance than in a draw."""
-        own = np.flatnonzero(events.label == 0) if self.sample == "background" else np.arange(len(events))
+        pool = np.flatnonzero(events.label == 0) if self.sample == "background" else np.arange(len(events))
         rng = np.random.default_rng(self.seed)
-        own = rng.permutation(own)
-        share = np.cumsum(np.abs(events.weight[own]))
-        if not len(own) or share[-1] == 0:
+        pool = rng.permutation(pool)
+        share = np.cumsum(np.abs(events.weight[pool]))
+        if not len(pool) or share[-1] == 0:
             what = f"class {events.schema.classes[0]!r}" if self.sample == "background" else "the events"
             raise ValueError(
                 f"no event of {what} with a weight to compare with; explain a population that has some, "
                 "or give the `rows`"
             )
         places = (np.arange(self.size) + rng.random()) / self.size * share[-1]
-        chosen = own[np.minimum(np.searchsorted(share, places, side="right"), len(own) - 1)]
+        chosen = pool[np.minimum(np.searchsorted(share, places, side="right"), len(pool) - 1)]
         return np.ascontiguousarray(events.table()[0][chosen])
 
 
@@ -142,13 +169,6 @@ def need_table(method: str, events: Events) -> None:
     finite_columns(events)
 
 
-def whole(name: str, value: Any, least: int) -> None:
-    """Refuse a setting that is no whole number of at least ``least``."""
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name}={value!r}; a whole number of at least {least} is needed")
-
-
-def number(name: str, value: Any, least: float) -> None:
-    """Refuse a setting that is no finite number of at least ``least``."""
-    if type(value) not in (int, float) or not least <= value < np.inf:
-        raise ValueError(f"{name}={value!r}; a number of at least {least:g} is needed")
+def one_by_one(events: Events) -> list[IntArray]:
+    """Batches of one event, for libraries that explain a single row."""
+    return list(np.arange(len(events))[:, None])

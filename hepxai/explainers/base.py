@@ -1,31 +1,29 @@
-"""The contract of an explainer, the registry, and the one verb."""
+"""Contract of an explainer: settings that are prepared for a model and a population, and then attribute."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from hepxai.attribution import Attribution, Pairs
+from hepxai.attribution import Attribution
+from hepxai.attribution.residuals import residual_checks
 from hepxai.cards import nearest
-from hepxai.core.arguments import check_type
-from hepxai.core.chunks import chunk_rows, image_rows, in_order, jagged_in_order
+from hepxai.cards.card import wording
+from hepxai.cards.text import shorten
 from hepxai.core.console import track
-from hepxai.core.jagged import IntArray, offsets_from_counts, parents
+from hepxai.core.jagged import IntArray, row_sum
 from hepxai.events import Events
-from hepxai.explainers import guards
-from hepxai.models.graph.cloud import Cloud
-from hepxai.models.protocols import ChecksEvents, Model
+from hepxai.explainers.batches import Part, Parts, View, batches, default_rows
+from hepxai.models.protocols import Model
 from hepxai.models.target import Target
-from hepxai.models.wrappers.advice import wrapping_advice
 
 MARGIN, FAR = 1.5, 20
 """Residuals that raise a concern, in wanted ones: of the median event, and of one event in ten."""
@@ -39,52 +37,133 @@ class CannotExplainError(TypeError):
     """The model lacks an ability that the method needs."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Explainer(ABC):
-    """Settings of a method. A new method subclasses this, adds its fields and `attribute`.
+class SettingError(ValueError):
+    """A setting that a method does not have, or a value that it does not allow."""
+
+
+class Explainer(BaseModel):
+    """Settings of a method. A new method subclasses this, adds its fields and `attribute_batch`.
 
     Attributes
     ----------
     name : str
-        Registered name (class attribute).
+        Registered name (this and all others but ``progress`` are class attributes).
+    title, short_title : str
+        Name of the method in words, and the same where there is little room.
+    unit : str
+        Unit of the values. "logit" becomes the unit of the target where that is a regression target.
+    sign : str
+        "both", or "positive" where the values have no sign by default.
+    axes : tuple of str
+        Axes of the result, the first one "event", "particle" or "pair".
+    reads : str
+        View of the events that the method takes: "graph", "table" or "image".
+    default_for : str, optional
+        View of the models that a run explains with this method unless told otherwise; only those that
+        satisfy ``default_needs``, too.
     needs : type
-        Protocol that the model must satisfy (class attribute); see `hepxai.models.protocols`.
+        Protocol that the model must satisfy; see `hepxai.models.protocols`.
     tells_outputs_apart : bool
-        False if the result is the same for every output of a model (class attribute).
+        False if the result is the same for every output of a model.
     wanted_residual : float
-        Median relative completeness residual, where ``tolerance`` is not a setting (class attribute).
+        Median relative completeness residual, where ``tolerance`` is not a setting.
     hard_limits : mapping of str to float
-        Largest value of a check in any correct result (class attribute); see `refuse_broken`.
+        Largest value of a check in any correct result; see `Prepared.refuse_broken`.
     progress : bool
         Show a progress bar.
+
+    Raises
+    ------
+    SettingError
+        Unknown setting, or a value that is not allowed: one line for each.
     """
 
-    name: ClassVar[str]
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    short_title: ClassVar[str] = ""
+    unit: ClassVar[str] = "logit"
+    sign: ClassVar[Literal["both", "positive"]] = "both"
+    axes: ClassVar[tuple[str, ...]]
+    reads: ClassVar[View] = "graph"
+    default_for: ClassVar[str | None] = None
+    default_needs: ClassVar[type] = Model
     needs: ClassVar[type] = Model
     tells_outputs_apart: ClassVar[bool] = True
     wanted_residual: ClassVar[float] = 0.01
     hard_limits: ClassVar[Mapping[str, float]] = {"max_row_deviation": 1e-3, "median_residual": 10.0}
-    progress: bool = False
+    progress: bool = Field(default=False, exclude=True)
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as problem:
+            lines = (self._problem(e, settings) for e in problem.errors())
+            raise SettingError("\n".join(dict.fromkeys(lines))) from None
+
+    @classmethod
+    def _problem(cls, error: ErrorDetails, settings: Mapping[str, Any]) -> str:
+        setting = str(error["loc"][0]) if error["loc"] else ""
+        value = settings.get(setting)
+        start, context = f"{cls.name}.{setting}={shorten(value)}", error.get("ctx", {})
+        if error["type"] == "extra_forbidden":
+            names = sorted(cls.model_fields)
+            return f"{start}; no such setting{nearest(setting, names)}; it has {', '.join(names)}"
+        if error["type"] == "value_error":
+            return f"{start}; {context['error']}"
+        return start + wording(error, value, context).removeprefix(f"found {shorten(value)}")
 
     @classmethod
     def works_on(cls, model: object) -> bool:
-        """Whether a model can do what the method needs."""
+        """True if a model can do what the method needs."""
         return isinstance(model, cls.needs)
 
-    def prepare(self, model: Any, events: Events, target: str) -> Self:
-        """Copy with everything settled that hangs on the whole population (steps, baseline, surrogate)."""
-        return self
-
-    def check_model(self, model: Any) -> None:  # noqa: B027 - most settings suit every model
+    def check_model(self, model: Any) -> None:
         """Refuse settings that this model cannot follow, also before it is trained."""
 
-    @abstractmethod
-    def attribute(self, model: Any, events: Events, target: str) -> Attribution:
-        """Explain one output on every event, each by itself, with the settings as they are."""
+    def check_run(self, model: Any) -> None:
+        """Refuse settings whose result a run cannot keep."""
 
-    def checks(self, found: Attribution) -> dict[str, float]:
-        """Figures of merit of a result, stored with it."""
-        return {}
+    def settings(self) -> dict[str, Any]:
+        """Settings as JSON values, stored with the result."""
+        names = (n for n, f in type(self).model_fields.items() if not f.exclude)
+        return {n: as_json(getattr(self, n), f"{self.name}.{n}") for n in names}
+
+    def silent(self) -> Self:
+        """Copy that shows no progress bar."""
+        return self.model_copy(update={"progress": False})
+
+    def prepare(self, model: Any, events: Events, target: str) -> Prepared:
+        """Settle what depends on the whole population: steps, baseline, surrogate."""
+        return Prepared(explainer=self, model=model, target=target)
+
+    def explain(self, model: Any, events: Events, target: str) -> Attribution:
+        """Prepare, attribute, check."""
+        prepared = self.prepare(model, events, target)
+        prepared.announce(events)
+        return prepared.checked(prepared.attribute(events))
+
+    def batch_rows(self, events: Events) -> Sequence[IntArray]:
+        """Positions of the events of each batch."""
+        return default_rows(self.reads, events)
+
+    @abstractmethod
+    def attribute_batch(self, prepared: Any, batch: Any) -> Part:
+        """Explain the events of a batch, each by itself.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            From `prepare`: model, target, and whatever depends on the population.
+        batch : Batch
+            ``batch.x`` is what the method ``reads``.
+        """
+
+    def checks(self, attribution: Attribution) -> dict[str, float]:
+        """Figures of merit of a result, stored with it; here of its completeness, where that is promised."""
+        return {} if attribution.residual is None else residual_checks(attribution)
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
         """A sentence for each bad check: warned of, stored, and shown by whatever is made of the result.
@@ -101,12 +180,130 @@ class Explainer(ABC):
             f"({100 * tolerance:.3g} % was asked for)",
         )
 
-    def explain(self, model: Any, events: Events, target: str) -> Attribution:
-        """Prepare, attribute, check."""
-        ready = self.prepare(model, events, target)
-        return ready.checked(ready.attribute(model, events, target))
 
-    def checked(self, found: Attribution) -> Attribution:
+def as_json(value: Any, name: str) -> Any:
+    """Setting as a JSON value; events stand for their mean.
+
+    Raises
+    ------
+    TypeError
+        If it has none.
+    """
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Events):
+        return f"mean of {len(value)} events"
+    if isinstance(value, Mapping):
+        return {str(k): as_json(v, f"{name}.{k}") for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(v, name) for v in value]
+    raise TypeError(f"{name} is of type {type(value).__name__}, which is not stored with a result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Method that is ready to attribute: all that depends on the population is settled.
+
+    Subclasses add what `Explainer.prepare` settled as fields.
+
+    Attributes
+    ----------
+    explainer : Explainer
+    model : Model
+    target : str
+        Output to explain.
+    """
+
+    explainer: Any
+    model: Any
+    target: str
+
+    @property
+    def output(self) -> Target:
+        """Function from the outputs of the model to the target."""
+        return Target.of(self.model.outputs, self.target)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axes of the result."""
+        axes: tuple[str, ...] = self.explainer.axes
+        return axes
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with what was settled, stored with the result."""
+        settings: dict[str, Any] = self.explainer.settings()
+        return settings
+
+    def labels(self, events: Events) -> dict[str, tuple[str, ...]]:
+        """Names along the regular axes that the events know; others are numbered."""
+        schema = events.schema
+        return {"feature": schema.globals if self.axes[0] == "event" else schema.features}
+
+    def unit(self, events: Events) -> str:
+        """Unit of the values."""
+        units = dict(zip(events.schema.targets, events.schema.target_units, strict=True))
+        unit: str = self.explainer.unit
+        return units.get(self.target, unit) if unit == "logit" else unit
+
+    def silent(self) -> Self:
+        """Copy that shows no progress bar."""
+        return dataclasses.replace(self, explainer=self.explainer.silent())
+
+    def announce(self, events: Events) -> None:
+        """Print the expected cost where it is high, or raise an error if it exceeds a budget."""
+
+    def attribute(self, events: Events) -> Attribution:
+        """Explain every event by itself."""
+        explainer, parts = self.explainer, []
+        rows = list(explainer.batch_rows(events))
+        with track(explainer.name, len(events), show=explainer.progress) as advance:
+            for batch in batches(explainer.reads, events, rows):
+                parts.append(explainer.attribute_batch(self, batch))
+                advance(len(batch.rows), "")
+        return self._joined(Parts(events, rows, parts, self.axes[0], self._empty(events)))
+
+    def _empty(self, events: Events) -> tuple[int, ...]:
+        sizes = {axis: len(names) for axis, names in self.labels(events).items()}
+        if "row" in self.axes:
+            sizes |= dict(zip(("row", "column"), events.image_layout().shape[1:], strict=True))
+        return tuple(sizes.get(axis, 0) for axis in self.axes[1:])
+
+    def _joined(self, parts: Parts) -> Attribution:
+        values, pairs, self_values = parts.values()
+        names, events, explainer = self.labels(parts.events), parts.events, self.explainer
+        regular = zip(self.axes[1:], values.shape[1:], strict=True)
+        first = parts.parts[0] if parts.parts else None
+        attribution = Attribution(
+            values,
+            self.axes,
+            events,
+            explainer.name,
+            self.target,
+            settings=self.settings(),
+            labels={axis: names.get(axis) or tuple(map(str, range(size))) for axis, size in regular},
+            pairs=pairs,
+            self_values=self_values if self_values is not None and self_values.any() else None,
+            error=None if first is None or first.error is None else parts.column("error").astype(np.float64),
+            checks=parts.checks(),
+            title=explainer.title,
+            short_title=explainer.short_title,
+            unit=self.unit(events),
+        )
+        if first is None or first.output_change is None:
+            return attribution
+        return with_residual(attribution, parts.per_event("output_change").astype(np.float64), self_values)
+
+    def checks(self, attribution: Attribution) -> dict[str, float]:
+        """Figures of merit of a result; see `Explainer.checks`."""
+        checks: dict[str, float] = self.explainer.checks(attribution)
+        return checks
+
+    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
+        """A sentence for each bad check; see `Explainer.concerns`."""
+        concerns: tuple[str, ...] = self.explainer.concerns(checks)
+        return concerns
+
+    def checked(self, attribution: Attribution) -> Attribution:
         """Result with its checks stored.
 
         Raises
@@ -117,18 +314,19 @@ class Explainer(ABC):
         Warns
         -----
         CheckWarning
-            Of every check that is bad; see `concerns`.
+            Of every check that is bad; see `Explainer.concerns`.
         """
-        if bad := int(np.count_nonzero(~np.isfinite(found.values))):
+        name, values = self.explainer.name, attribution.values
+        if bad := int(np.count_nonzero(~np.isfinite(values))):
             raise FloatingPointError(
-                f"{self.name}: {bad} of {found.values.size} values are not finite; look for extreme inputs "
+                f"{name}: {bad} of {values.size} values are not finite; look for extreme inputs "
                 "(`hepxai check`) or a training that diverged"
             )
-        checks = self.checks(found)
+        checks = self.checks(attribution)
         concerns = self.concerns(checks)
         for concern in concerns:
-            warnings.warn(f"{self.name}: {concern}", CheckWarning, stacklevel=4)
-        return found.replace(checks=checks, concerns=concerns)
+            warnings.warn(f"{name}: {concern}", CheckWarning, stacklevel=4)
+        return attribution.replace(checks=checks, concerns=concerns)
 
     def refuse_broken(self, result: Attribution) -> None:
         """Refuse a result that is wrong beyond rounding; a run does not store it.
@@ -138,234 +336,21 @@ class Explainer(ABC):
         ArithmeticError
             If a check is beyond its hard limit.
         """
-        for name, limit in self.hard_limits.items():
+        for name, limit in self.explainer.hard_limits.items():
             if name in result.checks and not result.checks[name] <= limit:
                 raise ArithmeticError(
-                    f"{self.name}: {name} is {result.checks[name]:.3g}, and no correct result has more than "
-                    f"{limit:g}; nothing is stored. Look for extreme inputs (`hepxai check`) or give more "
-                    "steps; if neither helps, it is a bug to report"
+                    f"{self.explainer.name}: {name} is {result.checks[name]:.3g}, and no correct result has "
+                    f"more than {limit:g}; nothing is stored. Look for extreme inputs (`hepxai check`) or "
+                    "give more steps; if neither helps, it is a bug to report"
                 )
 
-    def silent(self) -> Self:
-        """Copy that shows no progress bar."""
-        return dataclasses.replace(self, progress=False)
 
-    def settings(self) -> dict[str, Any]:
-        """JSON-able settings, stored with the result."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "progress"}
-        plain = (str, int, float, list, tuple, type(None))
-        return {k: v for k, v in fields.items() if isinstance(v, plain)}
-
-
-EXPLAINERS: dict[str, type[Explainer]] = {}
-E_ = TypeVar("E_", bound=type[Explainer])
-
-
-def register(name: str) -> Callable[[E_], E_]:
-    """Class decorator: make an explainer known under a name."""
-
-    def enter(explainer: E_) -> E_:
-        if name in EXPLAINERS:
-            raise ValueError(f"an explainer named {name!r} exists: {EXPLAINERS[name]}")
-        explainer.name = name
-        EXPLAINERS[name] = explainer
-        return explainer
-
-    return enter
-
-
-def explain(
-    model: Model, events: Events, method: str, *, target: str | None = None, **settings: Any
-) -> Attribution:
-    """Say what a model looked at, for every event.
-
-    Parameters
-    ----------
-    model : Model
-        One of the package's, or one of yours with the protocols of `hepxai.models.protocols`.
-    events : Events
-    method : str
-        A key of ``EXPLAINERS``, e.g. "attention", "edge_ig", "node_ig", "shapley", "surrogate".
-    target : str, optional
-        Output to explain, as a logit, or the difference of two, as in "signal-background". May be left out if
-        the model has only one, or the method is the same for all.
-    **settings
-        Of the method; see the class in ``EXPLAINERS[method]``.
-
-    Returns
-    -------
-    Attribution
-
-    Raises
-    ------
-    KeyError
-        Unknown method or output.
-    CannotExplainError
-        The model lacks an ability; the message names the methods that would work.
-    TypeError
-        Arguments in another order; a setting that the method does not have.
-    ValueError
-        The model refuses these events, a setting is wrong, or scores of an event are not reproducible; see
-        `hepxai.explainers.guards`.
-
-    Warns
-    -----
-    CheckWarning
-        A check of the result is bad.
-    UserWarning
-        The outputs of a model that is not the package's are probabilities; the order of particles matters;
-        one of two classes is explained by the difference of their logits.
-    """
-    check_type(
-        events, Events, "explain(model, events, method)", "second", "hepxai.read(card).events has them"
-    )
-    one = "one method a call: {name: explain(model, events, name) for name in names}"
-    check_type(method, str, "explain(model, events, method)", "third", one)
-    explainer = build(method, model, settings)
-    if isinstance(model, ChecksEvents):
-        model.check(events)
-    guards.check_scores(model, events)
-    guards.doubt_logits(model, events)
-    return explainer.explain(model, events, _target(explainer, model, events, target))
-
-
-def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
-    """Explainer of a registered name with these settings; see `explain` for what is raised."""
-    if method not in EXPLAINERS:
-        hint = nearest(method, EXPLAINERS)
-        raise KeyError(f"no method {method!r}{hint}; there are {', '.join(sorted(EXPLAINERS))}")
-    known = {f.name for f in dataclasses.fields(EXPLAINERS[method])}
-    for name in sorted(settings.keys() - known):
-        hint = nearest(name, known)
-        raise TypeError(f"{method} has no setting {name!r}{hint}; it has {', '.join(sorted(known))}")
-    return EXPLAINERS[method](**settings)
-
-
-def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
-    """Configure an explainer for a model that can do what it needs; see `explain` for what is raised."""
-    explainer = configure(method, settings)
-    if not isinstance(model, explainer.needs):
-        raise CannotExplainError(_what_works(model, method, explainer.needs))
-    explainer.check_model(model)
-    return explainer
-
-
-def _what_works(model: object, method: str, needs: type) -> str:
-    mine = type(model).__name__
-    if not isinstance(model, Model) and (advice := wrapping_advice(model)):
-        return advice
-    lacking = [m for m in dir(needs) if not m.startswith("_") and not hasattr(model, m)]
-    return f"{method} needs {needs.__name__}; {mine} has no {', '.join(lacking)}; {working(model)}"
-
-
-def working(model: object) -> str:
-    """Methods that work on a model, in a sentence."""
-    works = [name for name, other in sorted(EXPLAINERS.items()) if other.works_on(model)]
-    return f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
-
-
-def _target(explainer: Explainer, model: Model, events: Events, target: str | None) -> str:
-    outputs, known = model.outputs, (*events.schema.targets, *events.schema.classes)
-    if len(set(outputs)) < len(outputs):
-        raise ValueError(f"two outputs have the same name: {', '.join(outputs)}; name each differently")
-    if target is None and (len(outputs) == 1 or not explainer.tells_outputs_apart):
-        return outputs[0]
-    if target is None:
-        raise KeyError(f"the model has several outputs; choose one of {', '.join(outputs)}, as target=…")
-    if target in outputs and len(outputs) == 2 and set(outputs) == set(events.schema.classes):
-        other = next(name for name in outputs if name != target)
-        warnings.warn(
-            "a decision between two classes depends only on the difference of their logits: "
-            f"target={target!r} is explained as '{target}-{other}'; give that to be spared this warning",
-            stacklevel=3,
-        )
-        return f"{target}-{other}"
-    if target in outputs and len(outputs) == 2 and not set(outputs) & {*known}:
-        other = next(name for name in outputs if name != target)
-        warnings.warn(
-            f"{target} is one of two outputs: if a softmax compares them, a decision depends only on their "
-            f"difference, which target='{target}-{other}' explains",
-            stacklevel=3,
-        )
-    Target.of(outputs, target)
-    return target
-
-
-# --- running over a population ---------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Chunked:
-    """A population cut into chunks, and the way back to its order."""
-
-    events: Events
-    chunks: list[IntArray]
-
-    @staticmethod
-    def of(events: Events) -> Chunked:
-        """Cut by number of pairs, so that memory stays flat."""
-        return Chunked(events, chunk_rows(events.counts))
-
-    @staticmethod
-    def of_table(events: Events) -> Chunked:
-        """Cut by number of events, for methods that read the event-level table."""
-        return Chunked(events, chunk_rows(np.zeros(len(events), dtype=np.int64)))
-
-    @staticmethod
-    def of_images(events: Events) -> Chunked:
-        """Cut by number of pixels, for methods that read the image."""
-        return Chunked(events, image_rows(len(events), events.image_layout().shape))
-
-    def images(self, name: str, *, progress: bool) -> Iterator[Tensor]:
-        """Images ``[B, T, R, C]`` of each chunk, with a progress bar over the events.
-
-        The channel is innermost in memory, as convolutions like it.
-        """
-        with track(name, len(self.events), show=progress) as advance:
-            for rows in self.chunks:
-                image = torch.as_tensor(self.events[rows].image())
-                yield torch.empty(image.shape, memory_format=torch.channels_last).copy_(image)
-                advance(len(rows), "")
-
-    def tables(self, name: str, *, progress: bool) -> Iterator[Tensor]:
-        """Rows of the table in each chunk, with a progress bar over the events."""
-        whole, _ = self.events.table()
-        with track(name, len(self.events), show=progress) as advance:
-            for rows in self.chunks:
-                yield torch.as_tensor(whole[rows])
-                advance(len(rows), "")
-
-    def clouds(self, name: str, *, progress: bool) -> Iterator[Cloud]:
-        """Particles of each chunk, with a progress bar over the events."""
-        with track(name, len(self.events), show=progress) as advance:
-            for rows, cloud in zip(self.chunks, self.clouds_of(self.events), strict=True):
-                yield cloud
-                advance(len(rows), "")
-
-    def clouds_of(self, events: Events) -> Iterator[Cloud]:
-        """Particles of each chunk, of events with the same offsets (a baseline, say)."""
-        whole = Cloud.of(events)
-        return (whole.take(torch.as_tensor(rows)) for rows in self.chunks)
-
-    def per_event(self, parts: list[Tensor]) -> NDArray[np.float64]:
-        """Join per-event results of the chunks."""
-        return in_order([p.double().numpy() for p in parts], self.chunks, (0,))
-
-    def per_particle(self, parts: list[Tensor]) -> NDArray[np.floating]:
-        """Join per-particle results of the chunks."""
-        return jagged_in_order([p.numpy() for p in parts], self.chunks, self.events.offsets)
-
-    def pairs(self, parts: list[tuple[Cloud, Tensor, Tensor]]) -> Pairs:
-        """Join the edges ``(cloud, src, dst)`` of the chunks."""
-        size = [torch.bincount(cloud.batch[dst], minlength=len(cloud)).numpy() for cloud, _, dst in parts]
-        offsets = offsets_from_counts(in_order(size, self.chunks, (0,)).astype(np.int64))
-        shift = [cloud.ptr[cloud.batch[dst]] for cloud, _, dst in parts]
-        sources = [(src - s).numpy() for (_, src, _), s in zip(parts, shift, strict=True)]
-        receivers = [(dst - s).numpy() for (_, _, dst), s in zip(parts, shift, strict=True)]
-        first = self.events.offsets[parents(offsets)]
-        src, dst = (jagged_in_order(e, self.chunks, offsets).astype(np.int64) for e in (sources, receivers))
-        return Pairs(src + first, dst + first, offsets)
-
-    def per_pair(self, parts: list[Tensor], pairs: Pairs) -> NDArray[np.floating]:
-        """Join per-pair results of the chunks."""
-        return jagged_in_order([p.numpy() for p in parts], self.chunks, pairs.offsets)
+def with_residual(attribution: Attribution, output_change: Any, self_values: Any = None) -> Attribution:
+    """Result with the change that the values of an event should add up to, and what they miss of it."""
+    values = attribution.values
+    total = values.sum(axis=tuple(range(1, values.ndim)), dtype=np.float64)
+    if attribution.axes[0] != "event":
+        total = row_sum(total, attribution.offsets)
+    if self_values is not None:
+        total = total + row_sum(self_values, attribution.events.offsets)
+    return attribution.replace(residual=total - output_change, output_change=output_change)

@@ -1,4 +1,4 @@
-"""Methods that come from other libraries: importing those, and leaving nothing of them behind."""
+"""Methods of other libraries: import, and isolation from global state."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def import_extra(name: str, method: str) -> ModuleType:
         If it is not there; the message says how to get it.
     """
     try:
-        with warnings.catch_warnings():  # of what they use themselves: nothing that we could mend
+        with warnings.catch_warnings():  # about their own dependencies
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     except ImportError as problem:
@@ -50,13 +50,13 @@ def import_extra(name: str, method: str) -> ModuleType:
 
 
 def installed(name: str) -> bool:
-    """Whether a package is there, without importing it."""
+    """True if a package is installed; it is not imported."""
     return importlib.util.find_spec(name) is not None
 
 
 @contextmanager
 def isolated_rng() -> Iterator[None]:
-    """Let a library draw from the global random numbers and warn, without anybody outside noticing."""
+    """Restore the global random numbers that a library draws from, and suppress its warnings."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -68,19 +68,18 @@ def isolated_rng() -> Iterator[None]:
 
 
 def event_seeds(events: Events, seed: int, runs: int = 1) -> IntArray:
-    """Seeds ``[E, runs]`` that hang on the event and on ``seed`` only: alone and in any company the same."""
-    identity = [getattr(events, name) for name in IDENTITY]
-    event = event_hash(*identity, seed=seed)
-    found = splitmix64(event[:, None] ^ splitmix64(np.arange(runs, dtype=np.uint64)))
-    return (found >> np.uint64(32)).astype(np.int64)
+    """Seeds ``[E, runs]`` that depend on the event and on ``seed`` only, not on the other events."""
+    event = event_hash(*(getattr(events, name) for name in IDENTITY), seed=seed)
+    seeds = splitmix64(event[:, None] ^ splitmix64(np.arange(runs, dtype=np.uint64)))
+    return (seeds >> np.uint64(32)).astype(np.int64)
 
 
 def mean_and_error(runs: list[Array]) -> tuple[Array, Array]:
     """Mean of independent runs, and its standard error; 0 for one that is exact by itself."""
-    found = np.stack(runs)
+    values = np.stack(runs)
     if len(runs) == 1:
-        return found[0], np.zeros_like(found[0])
-    return found.mean(axis=0), found.std(axis=0, ddof=1) / np.sqrt(len(runs))
+        return values[0], np.zeros_like(values[0])
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(runs))
 
 
 class OneOutput(nn.Module):

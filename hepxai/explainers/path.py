@@ -1,22 +1,24 @@
-"""Path integrals: quadrature, the gradient along a path, and the completeness residual."""
+"""Path integrals: quadrature, the gradient along a path, the number of steps and the baseline."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
-from hepxai.attribution import Attribution
 from hepxai.attribution.residuals import residual_checks
+from hepxai.cards import nearest
 from hepxai.core.chunks import evenly_spread
 from hepxai.events import Events
-from hepxai.explainers.base import Explainer
+from hepxai.explainers.base import Explainer, Prepared
+from hepxai.explainers.batches import Part
 
 STEPS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Numbers of Gauss-Legendre nodes that are tried in turn."""
@@ -39,7 +41,7 @@ class PathIntegral:
     ----------
     gradient : Tensor, shape of the state
         ∫ ∂F/∂h dt.
-    span : Tensor, shape [B]
+    output_change : Tensor, shape [B]
         F(end) - F(start).
     """
 
@@ -52,8 +54,8 @@ def integrate(
 ) -> PathIntegral:
     """Integrate the gradient of ``output`` along ``start + t * change``, t from 0 to 1.
 
-    Integrated Gradients (Sundararajan et al., arXiv:1703.01365) for a whole batch: events do not talk
-    to each other, so the gradient of the sum of their outputs is each event's own, and one
+    Integrated Gradients (Sundararajan et al., arXiv:1703.01365) for a whole batch: the score of an event
+    depends on no other event, so the gradient of the sum of their outputs is each event's own, and one
     backward pass a node serves all.
 
     Parameters
@@ -85,6 +87,31 @@ def integrate(
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreparedPath(Prepared):
+    """Path method with its number of steps.
+
+    Attributes
+    ----------
+    steps : int
+        Gauss-Legendre nodes; 0 where there is no quadrature.
+    """
+
+    steps: int
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the number of steps."""
+        return super().settings() | {"steps": self.steps or None}
+
+    def integral(self, score: Callable[[Tensor], Tensor], start: Tensor, end: Tensor) -> Part:
+        """Change from ``start`` to ``end`` times the mean gradient of a score ``state -> [B, O]``."""
+        output, change = self.output, end - start
+        path = integrate(lambda state: output(score(state)), start, change, self.steps)
+        return Part(values=change * path.gradient, output_change=path.output_change)
+
+
+PathT = TypeVar("PathT", bound=PreparedPath)
+
+
 class PathExplainer(Explainer):
     """A method that integrates along a path and promises completeness.
 
@@ -100,48 +127,49 @@ class PathExplainer(Explainer):
     """
 
     probed: ClassVar[int] = 256
-    steps: int | None = None
-    tolerance: float = 0.01
+    steps: int | None = Field(default=None, ge=1)
+    tolerance: float = Field(default=0.01, ge=0)
 
-    def __post_init__(self) -> None:
-        steps: Any = self.steps  # from a command line it may be anything
-        tolerance: Any = self.tolerance
-        if steps is not None and not (isinstance(steps, int) and steps >= 1):
-            raise ValueError(f"steps={steps!r}; at least 1 is needed, and a whole number")
-        if not (isinstance(tolerance, int | float) and tolerance >= 0):
-            raise ValueError(f"tolerance={tolerance!r}; a number is needed")
-
-    def nodes(self) -> int:
-        """Steps, once they are settled."""
-        if self.steps is None:
-            raise ValueError("the number of steps is not settled; call prepare or explain")
-        return self.steps
-
-    def checks(self, found: Attribution) -> dict[str, float]:
-        """Completeness."""
-        return residual_checks(found)
-
-    def with_steps(self, model: Any, events: Events, target: str) -> Self:
+    def with_steps(self, prepared: PathT, events: Events) -> PathT:
         """Copy with the fewest of ``STEPS`` whose median relative residual is within tolerance.
 
         Steps that the user gave stay. If none suffices, the most are taken; the residual is stored
         with the result in any case.
         """
         if self.steps is not None:
-            return self
-        steps = fewest_steps(self, model, probe(events, self.probed), target, self.tolerance)
-        return dataclasses.replace(self, steps=steps)
+            return dataclasses.replace(prepared, steps=self.steps)
+        sample, trial = probe(events, self.probed), self.trial(prepared.silent())
+        for steps in STEPS:
+            trial = dataclasses.replace(trial, steps=steps)
+            if residual_checks(trial.attribute(sample))["median_residual"] <= self.tolerance:
+                break
+        return dataclasses.replace(prepared, steps=steps)
 
-
-def fewest_steps(explainer: Any, model: Any, sample: Events, target: str, tolerance: float) -> int:
-    """Fewest of ``STEPS`` whose median relative residual on a sample is within tolerance; else the most."""
-    for steps in STEPS:
-        tried = dataclasses.replace(explainer, steps=steps, progress=False)
-        if residual_checks(tried.attribute(model, sample, target))["median_residual"] <= tolerance:
-            break
-    return steps
+    def trial(self, prepared: Any) -> Any:
+        """Cheaper copy on which the number of steps is chosen."""
+        return prepared
 
 
 def probe(events: Events, size: int = 256) -> Events:
     """Evenly spread events on which the steps are chosen."""
     return events[evenly_spread(len(events), size)]
+
+
+def check_baseline(value: Any, names: tuple[str, ...], numbers: str) -> Any:
+    """Validate a baseline setting: one of some names, numbers in any nesting, or events.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or a number is not finite.
+    """
+    if isinstance(value, Events) or (isinstance(value, str) and value in names):
+        return value
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
+    if isinstance(value, str) or not np.isfinite(array).all():
+        hint = nearest(str(value), names)
+        raise ValueError(f"should be {', '.join(map(repr, names))}, {numbers} or events{hint}")
+    return array.tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 import shutil
@@ -35,9 +34,9 @@ from hepxai.core.files import (
 from hepxai.core.fingerprint import fingerprint
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.events import SPLITS, Events
-from hepxai.explainers import EXPLAINERS, CannotExplainError, Explainer
-from hepxai.explainers.defaults import Announces, for_run, is_default_for, validated_settings
-from hepxai.explainers.path import PathExplainer
+from hepxai.explainers import EXPLAINERS, CannotExplainError, Explainer, Prepared
+from hepxai.explainers.methods import for_run, is_default_for, validated_settings
+from hepxai.explainers.path import PreparedPath
 from hepxai.export.friends import write_friends
 from hepxai.metrics import classification_metrics
 from hepxai.metrics.targets import target_metrics
@@ -234,7 +233,7 @@ class Run:
         Parameters
         ----------
         methods : sequence of str, optional
-            By default those of ``METHODS`` for the model's view that it is able to.
+            By default those of the model's view that suit it; see `hepxai.explainers.methods`.
         split : str
             Events that did not train the model, by default.
         maximum : int, optional
@@ -309,45 +308,42 @@ class Run:
     ) -> None:
         """Explain one output, and keep the result under a key."""
         name, population = (f"{EXPLAINED}/{n}.safetensors" for n in (key, POPULATION))
-        always = {"folder": str(self.folder / "surrogate")} if method == "surrogate" else {}
+        fields = EXPLAINERS[method].model_fields
+        always = {"folder": str(self.folder / method)} if "folder" in fields else {}
         explainer = for_run(method, self.model, always | settings | {"progress": True})
         self.populations.switch(self.events, rows)
         if key in self.populations.stored():
             self._same_settings(key, settings)
             return
-        ready = self._prepared(key, explainer, settings, target)
-        if isinstance(ready, Announces):
-            ready.announce(self.model, self.events[rows], target)
-        shards = self.folder / "shards" / f"{key}-{self._key(ready, rows)}"
+        prepared = self._prepared(key, explainer, settings, target)
+        prepared.announce(self.events[rows])
+        shards = self.folder / "shards" / f"{key}-{self._key(prepared, rows)}"
         size = SHARD // 8 if self.card.view == "image" else SHARD  # an image takes as long as many particles
-        found = explain_in_shards(ready, self.model, self.events[rows], target, folder=shards, size=size)
-        result = ready.checked(found)
-        ready.refuse_broken(result)
+        result = prepared.checked(explain_in_shards(prepared, self.events[rows], folder=shards, size=size))
+        prepared.refuse_broken(result)
         result.save(self.folder / name)
         write_tensors(self.folder / population, {"rows": rows}, {})
         self.manifest.record(population, name)
         for old in (self.folder / "shards").glob(f"{key}-*"):
             shutil.rmtree(old)
 
-    def _prepared(
-        self, key: str, explainer: Explainer, settings: Mapping[str, Any], target: str
-    ) -> Explainer:
+    def _prepared(self, key: str, explainer: Explainer, settings: Mapping[str, Any], target: str) -> Prepared:
         """Explainer prepared on all events of the run. Steps of an integral are chosen once, and stored."""
         asked = f"{key} {json.dumps(settings, sort_keys=True, default=str)}"
         stored = read_json(self.folder / STEPS) if STEPS in self.manifest.names() else {}
-        if isinstance(explainer, PathExplainer) and asked in stored:
-            explainer = dataclasses.replace(explainer, steps=stored[asked])
+        if asked in stored:
+            explainer = explainer.model_copy(update={"steps": stored[asked]})
         prepared = explainer.prepare(self.model, self.events, target)
-        if isinstance(prepared, PathExplainer) and asked not in stored:
-            write_json(self.folder / STEPS, stored | {asked: prepared.steps})
+        if isinstance(prepared, PreparedPath) and asked not in stored:
+            write_json(self.folder / STEPS, stored | {asked: prepared.settings()["steps"]})
             self.manifest.record(STEPS)
         return prepared
 
-    def _key(self, ready: Explainer, rows: NDArray[np.int64]) -> str:
+    def _key(self, prepared: Prepared, rows: NDArray[np.int64]) -> str:
         """Hash of all that an explanation depends on: other settings never meet these shards."""
         known = self.manifest.names()["model.safetensors"]
-        settings = json.dumps(ready.settings(), sort_keys=True, default=str)
-        return fingerprint([ready.name, settings, known, version("hepxai")], rows)[:16]
+        settings = json.dumps(prepared.settings(), sort_keys=True)
+        return fingerprint([prepared.explainer.name, settings, known, version("hepxai")], rows)[:16]
 
     def _same_settings(self, method: str, settings: Mapping[str, Any]) -> None:
         stored = self.explained()[method].settings

@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 from hepxai.attribution import Attribution
 from hepxai.core.console import track
 from hepxai.core.files import sha256
 from hepxai.events import Events
-from hepxai.explainers import Explainer
+from hepxai.explainers import Prepared
 
 
-def explain_in_shards(
-    explainer: Explainer, model: Any, events: Events, target: str, *, folder: Path, size: int
-) -> Attribution:
+def explain_in_shards(prepared: Prepared, events: Events, *, folder: Path, size: int) -> Attribution:
     """Attribution of all events, stored every ``size`` events.
 
     Parameters
     ----------
-    explainer : Explainer
-        Prepared explainer; see `Explainer.prepare`.
-    model
+    prepared : Prepared
+        From `Explainer.prepare`.
     events : Events
-    target : str
-        Output to explain.
     folder : Path
         Folder for this model, these settings and these events only; its name starts with the method.
     size : int
         Events per shard.
     """
-    parts, quiet = [], explainer.silent()
+    parts, quiet = [], prepared.silent()
     with track(folder.name.rpartition("-")[0], len(events), show=True) as advance:
         for first in range(0, len(events), size):
             shard_events = events[first : first + size]
             name = folder / f"{first:09d}-{len(shard_events)}"
-            shard = _complete_shard(name) or _store(name, quiet.attribute(model, shard_events, target))
+            shard = _complete_shard(name) or _store(name, quiet.attribute(shard_events))
             parts.append(Attribution.load(shard, shard_events))
             advance(len(shard_events), "")
     return Attribution.concatenate(parts)

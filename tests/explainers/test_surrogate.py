@@ -17,8 +17,8 @@ from hepxai.attribution.reductions import reduced
 from hepxai.events import SPLITS, Events
 from hepxai.explainers import explain
 from hepxai.explainers.base import CheckWarning
-from hepxai.explainers.defaults import is_default_for
 from hepxai.explainers.graph.surrogate import SurrogateEdgeIG, fit_surrogate
+from hepxai.explainers.methods import is_default_for
 from hepxai.metrics import rank_agreement
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel

@@ -27,8 +27,8 @@ from slow_tables import interventional, path_dependent
 
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
-from hepxai.explainers.defaults import is_default_for
 from hepxai.explainers.libraries import MissingExtraError
+from hepxai.explainers.methods import is_default_for
 from hepxai.models.wrappers.table import SklearnModel, TableModel
 
 ToyEvents = Callable[..., Events]

@@ -29,7 +29,7 @@ from hepxai.cli import app
 from hepxai.core.files import read_tensors, sha256, write_json, write_tensors
 from hepxai.datasets import DatasetCard
 from hepxai.explainers import CannotExplainError
-from hepxai.explainers.defaults import validated_settings
+from hepxai.explainers.methods import validated_settings
 from hepxai.models.card import ModelCard
 from hepxai.report import write_report
 from hepxai.report.view import RunView, doubts_about

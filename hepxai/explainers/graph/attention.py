@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hepxai.attribution import Attribution, Pairs
+from hepxai.attribution import Attribution
 from hepxai.core.jagged import offsets_from_counts, row_sum
 from hepxai.events import Events
-from hepxai.explainers.base import CannotExplainError, Chunked, Explainer, register
+from hepxai.explainers.base import CannotExplainError, Explainer, Prepared
+from hepxai.explainers.batches import Batch, Part
+from hepxai.explainers.methods import register
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.protocols import EdgeCoefficients, HasAttention
 
@@ -20,8 +22,33 @@ ROUNDING = 1e-3
 """Deviation of a sum of coefficients from 1 that single precision may leave."""
 
 
-@register("attention")
 @dataclass(frozen=True, kw_only=True)
+class PreparedAttention(Prepared):
+    """Attention of some layers.
+
+    Attributes
+    ----------
+    heads : mapping of str to int
+        Heads of each explained layer.
+    """
+
+    heads: Mapping[str, int]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """("pair", "layer", "head"), or ("pair", "head") if layers differ in heads."""
+        return ("pair", "head") if len(set(self.heads.values())) > 1 else ("pair", "layer", "head")
+
+    def labels(self, events: Events) -> dict[str, tuple[str, ...]]:
+        """Names of layers and heads."""
+        if self.axes == ("pair", "head"):
+            names = (f"{layer} {head}" for layer, size in self.heads.items() for head in range(size))
+            return {"head": tuple(names)}
+        heads = range(max(self.heads.values(), default=0))
+        return {"layer": tuple(self.heads), "head": tuple(map(str, heads))}
+
+
+@register("attention")
 class Attention(Explainer):
     """α_ij per attention layer and head, for every ordered pair of particles.
 
@@ -36,6 +63,10 @@ class Attention(Explainer):
         Attention layer to explain; by default all.
     """
 
+    unit = "attention"
+    sign = "positive"
+    axes = ("pair", "layer", "head")
+    default_for = "graph"
     needs = HasAttention
     layer: str | None = None
 
@@ -44,37 +75,24 @@ class Attention(Explainer):
         """True for models with attention; a torch_geometric module needs a message-passing layer."""
         return isinstance(model, HasAttention) and bool(getattr(model, "edge_layers", True))
 
-    def attribute(self, model: HasAttention, events: Events, target: str) -> Attribution:
-        """Coefficients, axes ("pair", "layer", "head"); ("pair", "head") if layers differ in heads."""
-        chunked, pairs, layers = Chunked.of(events), Pairs.complete(events), self._layers(model, events)
-        on_pairs, on_self = [], []
-        for cloud in chunked.clouds(self.name, progress=self.progress):
-            attention = model.attention(cloud)
-            parts = [_on_all_pairs(name, attention[name], cloud) for name in layers]
-            on_pairs.append(_stack_layers([part for part, _ in parts]))
-            on_self.append(_stack_layers([loops for _, loops in parts]))
-        axes, labels = _axes(layers)
-        empty = np.zeros((0,) * len(axes))
-        values = chunked.per_pair(on_pairs, pairs) if len(events) else empty
-        loops = chunked.per_particle(on_self) if len(events) else empty
-        return Attribution(
-            values,
-            axes,
-            events,
-            self.name,
-            target,
-            settings=self.settings(),
-            labels=labels,
-            pairs=pairs,
-            self_values=loops if loops.any() else None,
-        )
+    def prepare(self, model: HasAttention, events: Events, target: str) -> PreparedAttention:
+        """Settle the layers and their heads."""
+        heads = self._heads(model, events)
+        return PreparedAttention(explainer=self, model=model, target=target, heads=heads)
 
-    def checks(self, found: Attribution) -> dict[str, float]:
+    def attribute_batch(self, prepared: PreparedAttention, batch: Batch[Cloud]) -> Part:
+        """Coefficients of all pairs, and of self loops."""
+        attention = prepared.model.attention(batch.x)
+        layers = [_on_all_pairs(name, attention[name], batch.x) for name in prepared.heads]
+        on_pairs, on_self = (_stack_layers(part) for part in zip(*layers, strict=True))
+        return Part(values=on_pairs, self_values=on_self)
+
+    def checks(self, attribution: Attribution) -> dict[str, float]:
         """Largest |Σ_j α_ij - 1| over receivers with a nonzero coefficient; pairs are sorted by receiver."""
-        counts = found.events.counts
+        counts = attribution.events.counts
         senders = np.repeat(np.maximum(counts - 1, 0), counts)
-        rows = row_sum(found.values, offsets_from_counts(senders))
-        rows = rows if found.self_values is None else rows + found.self_values
+        rows = row_sum(attribution.values, offsets_from_counts(senders))
+        rows = rows if attribution.self_values is None else rows + attribution.self_values
         receiving = rows[rows.any(axis=tuple(range(1, rows.ndim))) & (senders > 0)]
         return {"max_row_deviation": float(np.abs(receiving - 1).max(initial=0.0))}
 
@@ -85,7 +103,7 @@ class Attention(Explainer):
             return ()
         return (f"coefficients of a receiver add up to 1 only within {deviation:.2g}: not a softmax",)
 
-    def _layers(self, model: HasAttention, events: Events) -> dict[str, int]:
+    def _heads(self, model: HasAttention, events: Events) -> dict[str, int]:
         """Heads of each explained layer, from the largest event, which best tells a softmax from a mean."""
         if not len(events):
             return {}
@@ -126,12 +144,3 @@ def _stack_layers(parts: Sequence[Tensor]) -> Tensor:
     """Layers side by side ``[., layer, head]``, or ``[., head]`` where they differ in heads."""
     same = len({part.shape[1] for part in parts}) == 1
     return torch.stack(list(parts), dim=1) if same else torch.cat(list(parts), dim=1)
-
-
-def _axes(layers: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Axes and labels for the heads of each layer."""
-    if len(set(layers.values())) > 1:
-        heads = tuple(f"{name} {head}" for name, size in layers.items() for head in range(size))
-        return ("pair", "head"), {"head": heads}
-    heads = tuple(str(head) for head in range(max(layers.values(), default=0)))
-    return ("pair", "layer", "head"), {"layer": tuple(layers), "head": heads}

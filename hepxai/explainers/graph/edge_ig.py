@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
 
-from hepxai.attribution import Attribution
-from hepxai.core.jagged import row_sum
 from hepxai.events import Events
-from hepxai.explainers.base import CannotExplainError, Chunked, register, working
-from hepxai.explainers.path import PathExplainer, integrate
+from hepxai.explainers.base import CannotExplainError
+from hepxai.explainers.batches import Batch, Part
+from hepxai.explainers.methods import register, working
+from hepxai.explainers.path import PathExplainer, PreparedPath, integrate
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.protocols import HasEdgeWeights
-from hepxai.models.target import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedEdges(PreparedPath):
+    """Edge Integrated Gradients of one layer."""
+
+    layer: str
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the layer."""
+        return super().settings() | {"layer": self.layer, "baseline": "edge weights 0"}
 
 
 @register("edge_ig")
-@dataclass(frozen=True, kw_only=True)
 class EdgeIG(PathExplainer):
     """Integrated Gradients along edge weights 0 → 1 of a named layer, on the logit.
 
@@ -40,14 +47,13 @@ class EdgeIG(PathExplainer):
         See `hepxai.explainers.path.PathExplainer`.
     """
 
+    title = "integrated gradients over pairs (edge IG)"
+    short_title = "edge IG"
+    axes = ("pair",)
+    default_for = "graph"
     needs: ClassVar[type] = HasEdgeWeights
     layer: str | None = None
     neighbours: Literal["frozen", "dynamic"] = "frozen"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.neighbours not in ("frozen", "dynamic"):
-            raise ValueError(f"neighbours={self.neighbours!r}; choose 'frozen' or 'dynamic'")
 
     @classmethod
     def works_on(cls, model: object) -> bool:
@@ -56,43 +62,28 @@ class EdgeIG(PathExplainer):
 
     def check_model(self, model: HasEdgeWeights) -> None:
         """Refuse a layer that the model does not have."""
-        self._layer(model)
+        self.layer_of(model)
 
-    def prepare(self, model: HasEdgeWeights, events: Events, target: str) -> Self:
+    def prepare(self, model: HasEdgeWeights, events: Events, target: str) -> PreparedEdges:
         """Settle layer and number of steps."""
-        named = dataclasses.replace(self, layer=self._layer(model))
-        return named.with_steps(model, events, target)
+        layer = self.layer_of(model)
+        prepared = PreparedEdges(explainer=self, model=model, target=target, layer=layer, steps=0)
+        return self.with_steps(prepared, events)
 
-    def attribute(self, model: HasEdgeWeights, events: Events, target: str) -> Attribution:
-        """Signed attribution of every edge of the layer, axes ("pair",)."""
-        chunked = Chunked.of(events)
-        output = Target.of(model.outputs, target)
-        edges, values, loops, changes = [], [], [], []
-        for cloud in chunked.clouds(self.name, progress=self.progress):
-            src, dst, value, change = self._chunk(model, cloud, output)
-            alone = src == dst
-            edges.append((cloud, src[~alone], dst[~alone]))
-            values.append(value[~alone])
-            loops.append(value.new_zeros(len(cloud.x)).index_add(0, dst[alone], value[alone]))
-            changes.append(change)
-        pairs = chunked.pairs(edges)
-        attribution, output_change = chunked.per_pair(values, pairs), chunked.per_event(changes)
-        itself = chunked.per_particle(loops)
-        total = row_sum(attribution, pairs.offsets) + row_sum(itself, events.offsets)
-        return Attribution(
-            attribution,
-            ("pair",),
-            events,
-            self.name,
-            target,
-            settings=self.settings() | {"baseline": "edge weights 0"},
-            pairs=pairs,
-            self_values=itself if itself.any() else None,
-            residual=total - output_change,
-            output_change=output_change,
-        )
+    def attribute_batch(self, prepared: PreparedEdges, batch: Batch[Cloud]) -> Part:
+        """Signed attribution of every edge of the layer."""
+        output, frozen = prepared.output, self.neighbours == "frozen"
+        with prepared.model.edge_path(batch.x, prepared.layer) as path:
+            edges, end = path.messages, output(path.logits)
+            mean = integrate(
+                lambda h: output(path.after(h, frozen)), edges.base, edges.total, prepared.steps, end
+            )
+            with torch.no_grad():
+                values = edges.contract(mean.gradient)
+        return Part(values=values, output_change=mean.output_change, edges=(edges.src, edges.dst))
 
-    def _layer(self, model: HasEdgeWeights) -> str:
+    def layer_of(self, model: HasEdgeWeights) -> str:
+        """Name of the layer whose edges are weighted."""
         if not model.edge_layers:
             raise CannotExplainError(
                 f"the model has no message-passing layer, whose edges could be weighted; {working(model)}"
@@ -101,15 +92,3 @@ class EdgeIG(PathExplainer):
         if layer not in model.edge_layers:
             raise KeyError(f"no layer {layer!r}; edges can be weighted in {', '.join(model.edge_layers)}")
         return layer
-
-    def _chunk(
-        self, model: HasEdgeWeights, cloud: Cloud, output: Target
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        frozen = self.neighbours == "frozen"
-        with model.edge_path(cloud, self._layer(model)) as path:
-            edges, whole = path.messages, output(path.logits)
-            found = integrate(
-                lambda h: output(path.after(h, frozen)), edges.base, edges.total, self.nodes(), whole
-            )
-            with torch.no_grad():
-                return edges.src, edges.dst, edges.contract(found.gradient), found.output_change

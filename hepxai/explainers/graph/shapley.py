@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import comb
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from hepxai.attribution import Attribution, Pairs
-from hepxai.attribution.residuals import residual_checks
 from hepxai.core.console import say
-from hepxai.core.jagged import IntArray, all_pairs, row_sum
+from hepxai.core.jagged import IntArray, all_pairs
 from hepxai.events import Events
-from hepxai.explainers.base import CannotExplainError, Chunked, Explainer, register
+from hepxai.explainers.base import CannotExplainError, Explainer, Prepared
+from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.coalitions import (
     Array,
     CoalitionScorer,
@@ -28,6 +27,7 @@ from hepxai.explainers.coalitions import (
     skipping,
     subsets,
 )
+from hepxai.explainers.methods import register
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.protocols import Differentiable
 from hepxai.models.target import Target
@@ -36,23 +36,68 @@ LARGEST = 16
 """Particles up to which all coalitions can be asked for: 65,536 scores an event."""
 SCORES = 65_536
 """Scores that the events of a chunk need, where it is more than one event: a second or two of work."""
-
-
 MOMENT = 5.0
 """Minimum expected time in seconds for which it is printed beforehand."""
 PROBED = 20_000
 """Number of scores that is fast with any network and is not timed."""
 
 
-class Found(NamedTuple):
-    """Values and their standard errors ``[E, P]``, and the change ``[E]`` that the values add up to."""
-
-    values: Array
-    errors: Array
-    output_change: Array
-
-
 @dataclass(frozen=True, kw_only=True)
+class PreparedShapley(Prepared):
+    """Shapley values with the score of the event that has no particle."""
+
+    empty: float
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the score of the empty event; the two orders of a pair share its interaction."""
+        settings = super().settings() | {"empty": self.empty, "baseline": "the event with no particle"}
+        return settings | ({"directed": False} if self.explainer.order == 2 else {})
+
+    def scorer(self, cloud: Cloud) -> CoalitionScorer:
+        """Scores of coalitions of the particles of events of one multiplicity."""
+        return CoalitionScorer(self.model, cloud, self.output, self.empty)
+
+    def announce(self, events: Events) -> None:
+        """Print the number of scores that the events need and the expected time.
+
+        Raises
+        ------
+        ValueError
+            If they need more than ``max_evaluations``.
+        """
+        explainer: ShapleyExplainer = self.explainer
+        work, budget = explainer.evaluations(events.counts), explainer.max_evaluations
+        total, most = int(work.sum()), int(events.counts.max(initial=0))
+        who = f"{explainer.name}: {len(events):,} events of up to {most} particles"
+        need = f"{who} need {total:,} scores of the model"
+        if budget is not None and total > budget:
+            fit = int(np.searchsorted(np.cumsum(work), budget, side="right"))
+            cheapest = explainer.model_copy(update={"exact_up_to": 2, "repeats": 16})
+            least = int(cheapest.evaluations(events.counts).sum())
+            raise ValueError(
+                f"{need}, more than max_evaluations={budget}; explain fewer events (the first "
+                f"{fit} fit), raise the budget, or sample less: exact_up_to=2 and repeats=16 need {least:,}"
+            )
+        seconds = 0.0 if explainer.quiet else total * self._seconds(events, work)
+        if seconds > MOMENT:
+            shown = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
+            say(f"{need}, about {shown}; fewer events, or a smaller `repeats`, take less")
+
+    def _seconds(self, events: Events, work: IntArray) -> float:
+        """Time of one score, measured on the most expensive events; 0 if there is little to compute."""
+        if work.sum() < PROBED:
+            return 0.0
+        n = int(np.argmax(np.bincount(events.counts, weights=work)))
+        row = torch.as_tensor(np.flatnonzero(events.counts == n)[:1])
+        scorer = self.scorer(Cloud.of(events).take(row))
+        sets = [np.tile(np.arange(k), (1, 64, 1)) for k in {max(n // 2, 1), n}]
+        scorer.scores(sets[0])  # the first call of a network is slower
+        start = time.perf_counter()
+        for members in sets:
+            scorer.scores(members)
+        return (time.perf_counter() - start) / (64 * len(sets))
+
+
 class ShapleyExplainer(Explainer):
     """Shapley interaction index of ``order`` particles, on the logit; see the two methods below.
 
@@ -81,128 +126,44 @@ class ShapleyExplainer(Explainer):
 
     needs = Differentiable
     order: ClassVar[int]
-    exact_up_to: int = 12
-    repeats: int = 32
-    seed: int = 0
+    exact_up_to: int = Field(default=12, ge=2, le=LARGEST)
+    repeats: int = Field(default=32, ge=16, le=10**6)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     empty: float | None = None
-    max_evaluations: int | None = None
-    quiet: bool = dataclasses.field(default=False, compare=False)
+    max_evaluations: int | None = Field(default=None, ge=1)
+    quiet: bool = Field(default=False, exclude=True)
 
-    def __post_init__(self) -> None:
-        budget: Any = self.max_evaluations
-        if budget is not None and not (type(budget) is int and budget >= 1):
-            raise ValueError(f"max_evaluations={budget!r}; a whole number of at least 1 is needed")
-        for name, least, most in (("exact_up_to", 2, LARGEST), ("repeats", 16, 10**6), ("seed", 0, 2**63)):
-            value: Any = getattr(self, name)  # from a command line it may be anything
-            if type(value) is not int or not least <= value <= most:
-                raise ValueError(f"{name}={value!r}; a whole number from {least} to {most} is needed")
-        empty: Any = self.empty
-        if empty is not None and not (type(empty) in (int, float) and np.isfinite(empty)):
-            raise ValueError(
-                f"empty={empty!r}; a finite number is needed, the score of an event with no particle"
-            )
-
-    def prepare(self, model: Differentiable, events: Events, target: str) -> Self:
+    def prepare(self, model: Differentiable, events: Events, target: str) -> PreparedShapley:
         """Settle the score of the empty event."""
-        if self.empty is not None:
-            return self
-        return dataclasses.replace(self, empty=_empty_score(self.name, model, events, target))
+        empty = _empty_score(self.name, model, events, target) if self.empty is None else self.empty
+        return PreparedShapley(explainer=self, model=model, target=target, empty=empty)
 
-    def attribute(self, model: Differentiable, events: Events, target: str) -> Attribution:
-        """Signed values with errors, axes ("particle",) or ("pair",)."""
-        if self.empty is None:
-            raise ValueError("the score of the empty event is not settled; call prepare or explain")
-        if not self.quiet:
-            self.announce(model, events, target)
-        chunked = Chunked(events, list(self._chunks(events.counts)))
-        clouds = chunked.clouds(self.name, progress=self.progress)
-        found = [
-            self._chunk(
-                CoalitionScorer(model, cloud, Target.of(model.outputs, target), self.empty), events[rows]
-            )
-            for rows, cloud in zip(chunked.chunks, clouds, strict=True)
-        ]
-        pairs = Pairs.complete(events) if self.order == 2 else None
-        settings = self.settings() | {"baseline": "the event with no particle"}
-        if pairs is not None:
-            settings["directed"] = False  # the two orders of a pair share its interaction
-        values, error = (_joined(chunked, pairs, [f[i] for f in found]) for i in (0, 1))
-        output_change = chunked.per_event([torch.as_tensor(f.output_change) for f in found])
-        return Attribution(
-            values,
-            ("particle",) if pairs is None else ("pair",),
-            events,
-            self.name,
-            target,
-            settings=settings,
-            pairs=pairs,
-            residual=row_sum(values, events.offsets if pairs is None else pairs.offsets) - output_change,
-            output_change=output_change,
-            error=error,
-        )
+    def batch_rows(self, events: Events) -> list[IntArray]:
+        """Events of one multiplicity, as many as ``SCORES`` allows."""
+        parts: list[IntArray] = []
+        for n in map(int, np.unique(events.counts)):
+            size, rows = max(SCORES // self._work(n), 1), np.flatnonzero(events.counts == n)
+            parts += np.split(rows, range(size, len(rows), size))
+        return parts
 
-    def checks(self, found: Attribution) -> dict[str, float]:
-        """Completeness."""
-        return residual_checks(found)
-
-    # --- cost --------------------------------------------------------------------------------
+    def attribute_batch(self, prepared: PreparedShapley, batch: Batch[Cloud]) -> Part:
+        """Signed values with errors."""
+        scorer = prepared.scorer(batch.x)
+        n, sizes = scorer.n, self._sizes(scorer.n)
+        score = scorer.scores_by_size(sizes)
+        values: Array = np.concatenate(list(score.values()), axis=1) @ index_weights(n, self.order, sizes).T
+        error = np.zeros_like(values)
+        if len(sizes) <= n:
+            rest, error = self._sampled(scorer, batch.events, score)
+            values = values + rest
+        flat = (self.entries(part, n).ravel() for part in (values, error))
+        return Part(values=next(flat), error=next(flat), output_change=self.output_change(n, score))
 
     def evaluations(self, counts: IntArray) -> IntArray:
         """Scores that each of some events needs, from their numbers of particles."""
         different, place = np.unique(counts, return_inverse=True)
         work: IntArray = np.array([self._work(int(n)) for n in different], dtype=np.int64)[place]
         return work
-
-    def announce(self, model: Differentiable, events: Events, target: str) -> None:
-        """Print the number of scores that the events need and the expected time.
-
-        Raises
-        ------
-        ValueError
-            If they need more than ``max_evaluations``.
-        """
-        work = self.evaluations(events.counts)
-        total, most = int(work.sum()), int(events.counts.max(initial=0))
-        who = f"{self.name}: {len(events):,} events of up to {most} particles"
-        need = f"{who} need {total:,} scores of the model"
-        if self.max_evaluations is not None and total > self.max_evaluations:
-            fit = int(np.searchsorted(np.cumsum(work), self.max_evaluations, side="right"))
-            least = int(dataclasses.replace(self, exact_up_to=2, repeats=16).evaluations(events.counts).sum())
-            raise ValueError(
-                f"{need}, more than max_evaluations={self.max_evaluations}; explain fewer events (the first "
-                f"{fit} fit), raise the budget, or sample less: exact_up_to=2 and repeats=16 need {least:,}"
-            )
-        seconds = total * self._seconds(model, events, work, target)
-        if seconds > MOMENT:
-            shown = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
-            say(f"{need}, about {shown}; fewer events, or a smaller `repeats`, take less")
-
-    def _seconds(self, model: Differentiable, events: Events, work: IntArray, target: str) -> float:
-        """Time of one score, measured on the most expensive events; 0 if there is little to compute."""
-        if work.sum() < PROBED:
-            return 0.0
-        counts = events.counts
-        n = int(np.argmax(np.bincount(counts, weights=work)))
-        row = torch.as_tensor(np.flatnonzero(counts == n)[:1])
-        game = CoalitionScorer(
-            model, Cloud.of(events).take(row), Target.of(model.outputs, target), self.empty or 0.0
-        )
-        sets = [np.tile(np.arange(k), (1, 64, 1)) for k in {max(n // 2, 1), n}]
-        game.scores(sets[0])  # the first call of a network is slower
-        start = time.perf_counter()
-        for members in sets:
-            game.scores(members)
-        return (time.perf_counter() - start) / (64 * len(sets))
-
-    def silent(self) -> Self:
-        """Copy that shows no progress bar and says nothing."""
-        return dataclasses.replace(self, progress=False, quiet=True)
-
-    def settings(self) -> dict[str, Any]:
-        """JSON-able settings, without ``quiet``."""
-        return {k: v for k, v in super().settings().items() if k != "quiet"}
-
-    # --- what tells the two apart ------------------------------------------------------------
 
     @abstractmethod
     def output_change(self, n: int, score: Mapping[int, Array]) -> Array:
@@ -220,8 +181,6 @@ class ShapleyExplainer(Explainer):
     def entries(self, values: Array, n: int) -> Array:
         """Entries of the attribution, from the values of the sets T."""
 
-    # --- the work ----------------------------------------------------------------------------
-
     def _sizes(self, n: int) -> tuple[int, ...]:
         """Sizes of which all sets are scored."""
         return tuple(k for k in range(n + 1) if n <= self.exact_up_to or comb(n, k) <= self.repeats * n)
@@ -231,36 +190,18 @@ class ShapleyExplainer(Explainer):
         sizes = self._sizes(n)
         return sum(comb(n, k) for k in sizes) + self.repeats * n * (n + 1 - len(sizes))
 
-    def _chunks(self, counts: IntArray) -> Iterator[IntArray]:
-        """Events of one multiplicity, as many as ``SCORES`` allows."""
-        for n in map(int, np.unique(counts)):
-            size, rows = max(SCORES // self._work(n), 1), np.flatnonzero(counts == n)
-            yield from np.split(rows, range(size, len(rows), size))
-
-    def _chunk(self, game: CoalitionScorer, events: Events) -> Found:
-        n = game.n
-        sizes = self._sizes(n)
-        score = game.scores_by_size(sizes)
-        values: Array = np.concatenate(list(score.values()), axis=1) @ index_weights(n, self.order, sizes).T
-        errors = np.zeros_like(values)
-        if len(sizes) <= n:
-            rest, errors = self._sampled(game, events, score)
-            values = values + rest
-        return Found(self.entries(values, n), self.entries(errors, n), self.output_change(n, score))
-
     def _sampled(
-        self, game: CoalitionScorer, events: Events, score: Mapping[int, Array]
+        self, scorer: CoalitionScorer, events: Events, score: Mapping[int, Array]
     ) -> tuple[Array, Array]:
         """What the strata of S that are not complete add, with its standard error, ``[E, P]``."""
         order = permutations(events, self.repeats, self.seed)
-        difference, number = self.differences(order, game.joining(order, score))
-        sampled = ~complete(game.n, self.order, tuple(score))
-        found = _means(difference[..., sampled], number[..., sampled], comb(game.n, self.order))
-        return sampled.mean() * found[0], sampled.mean() * found[1]
+        difference, number = self.differences(order, scorer.joining(order, score))
+        sampled = ~complete(scorer.n, self.order, tuple(score))
+        mean, error = _means(difference[..., sampled], number[..., sampled], comb(scorer.n, self.order))
+        return sampled.mean() * mean, sampled.mean() * error
 
 
 @register("shapley")
-@dataclass(frozen=True, kw_only=True)
 class Shapley(ShapleyExplainer):
     """Shapley values of particles: what each adds to the score, in the mean over all orders of joining.
 
@@ -273,6 +214,8 @@ class Shapley(ShapleyExplainer):
         See `ShapleyExplainer`.
     """
 
+    title = "Shapley values of particles"
+    axes = ("particle",)
     order = 1
 
     def output_change(self, n: int, score: Mapping[int, Array]) -> Array:
@@ -289,7 +232,6 @@ class Shapley(ShapleyExplainer):
 
 
 @register("shapley_interaction")
-@dataclass(frozen=True, kw_only=True)
 class ShapleyInteraction(ShapleyExplainer):
     """Shapley interactions of pairs: what two particles add together, beyond what each adds alone.
 
@@ -306,14 +248,16 @@ class ShapleyInteraction(ShapleyExplainer):
         See `ShapleyExplainer`.
     """
 
+    title = "Shapley interactions of pairs"
+    axes = ("pair",)
     order = 2
 
     def output_change(self, n: int, score: Mapping[int, Array]) -> Array:
         """Half of what the particles add as the last one, less what they add as the first."""
-        found: Array = n * (score[n] + score[0])[:, 0] / 2
+        change: Array = n * (score[n] + score[0])[:, 0] / 2
         for k in (1, n - 1):
-            found = found - (score[k].sum(axis=1) if n else 0.0) / 2
-        return found
+            change = change - (score[k].sum(axis=1) if n else 0.0) / 2
+        return change
 
     def differences(self, order: IntArray, start: Array) -> tuple[Array, IntArray]:
         """Second differences for particles next to each other: with both, either and none."""
@@ -351,12 +295,6 @@ def _means(difference: Array, number: IntArray, size: int) -> tuple[Array, Array
     mean = each.sum(axis=1) / np.maximum(many, 1)
     square = (has * (each - mean[:, None]) ** 2).sum(axis=1)
     return mean, np.where(many > 1, np.sqrt(square / np.maximum(many * (many - 1), 1)), np.inf)
-
-
-def _joined(chunked: Chunked, pairs: Pairs | None, parts: list[Array]) -> Array:
-    flat = [torch.as_tensor(p.ravel()) for p in parts]
-    found = chunked.per_particle(flat) if pairs is None else chunked.per_pair(flat, pairs)
-    return np.asarray(found, dtype=np.float64)
 
 
 def _empty_score(method: str, model: Differentiable, events: Events, target: str) -> float:

@@ -1,27 +1,27 @@
-"""Train a network with plain edge weights on another model's outputs, and explain that."""
+"""Surrogate: a network with plain edge weights, trained on another model's outputs and explained instead."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import numpy as np
+from pydantic import Field, InstanceOf
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import reduced
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
 from hepxai.events import SPLITS, Events
-from hepxai.explainers.base import register
-from hepxai.explainers.graph.edge_ig import EdgeIG
+from hepxai.explainers.graph.edge_ig import EdgeIG, PreparedEdges
+from hepxai.explainers.methods import register
 from hepxai.metrics import fidelity, rank_agreement
 from hepxai.models.card import ModelCard
 from hepxai.models.graph.particle_gnn import ParticleGNNModel
-from hepxai.models.protocols import Model
+from hepxai.models.protocols import HasEdgeWeights, Model
 from hepxai.training import History, fit
 
 CARD = "graphconv_edgeconv"
@@ -89,17 +89,18 @@ def fit_surrogate(
     if chosen.kind != "particle_gnn":
         raise ValueError(f"a surrogate's edges are weighted: its card is particle_gnn, not {chosen.kind}")
     original = model.logits(events)[:, 0]
-    found, history = fit(chosen, events, folder=folder, targets=_probability(original), progress=progress)
+    probability = np.asarray(1 / (1 + np.exp(-np.clip(original, -30, 30))), dtype=np.float32)
+    trained, history = fit(chosen, events, folder=folder, targets=probability, progress=progress)
     if folder is not None:
-        found.save(Path(folder) / "model.safetensors")
-    imitated = found.logits(events)[:, 0]
+        trained.save(Path(folder) / "model.safetensors")
+    imitated = trained.logits(events)[:, 0]
     splits = {s: events.split == i for i, s in enumerate(SPLITS) if (events.split == i).sum() > 1}
-    figures = {s: fidelity(imitated[own], original[own], events.weight[own]) for s, own in splits.items()}
+    figures = {s: fidelity(imitated[rows], original[rows], events.weight[rows]) for s, rows in splits.items()}
     last = _held_out(figures)
     if EdgeIG.works_on(model):
         with suppress(ValueError):  # edges that are no pairs of particles
-            figures[last]["map_agreement"] = map_agreement(model, found, events.where(last))
-    return Surrogate(found, figures, history)
+            figures[last]["map_agreement"] = map_agreement(model, trained, events.where(last))
+    return Surrogate(trained, figures, history)
 
 
 def _held_out(splits: Mapping[str, object]) -> str:
@@ -116,12 +117,58 @@ def map_agreement(original: Model, surrogate: Model, events: Events) -> Estimate
     return rank_agreement(one, two).mean
 
 
-def _probability(logit: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(logit, -30, 30))), dtype=np.float32)
+@dataclass(frozen=True, kw_only=True)
+class PreparedSurrogate(PreparedEdges):
+    """Edge Integrated Gradients of a trained surrogate, whose only output stands for the target.
+
+    Attributes
+    ----------
+    trained : Surrogate
+    original_target : str
+    """
+
+    trained: Surrogate
+    original_target: str
+
+    def attribute(self, events: Events) -> Attribution:
+        """Signed attribution of every particle pair."""
+        return super().attribute(events).replace(target=self.original_target)
+
+    def checks(self, attribution: Attribution) -> dict[str, float]:
+        """Completeness on the surrogate, and the surrogate's fidelity on every split."""
+        fidelity_ok = {"fidelity_ok": float(self._is_faithful())}
+        return super().checks(attribution) | self.trained.figures() | fidelity_ok
+
+    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
+        """Those of the edges, a surrogate that decides otherwise, and one that weights other edges."""
+        return (*self._infidelities(), *super().concerns(checks))
+
+    def _infidelities(self) -> Iterator[str]:
+        explainer: SurrogateEdgeIG = self.explainer
+        if not self._is_faithful():
+            agreement, constant, correlation = (self.trained.held_out[k] for k in WANTED)
+            yield (
+                f"surrogate below stated fidelity: on held-out events the same decision in {agreement:.3f} "
+                f"(wanted {explainer.minimum_agreement}, a constant has {constant.value:.3f}), correlation "
+                f"of the logits {correlation:.3f} (wanted {explainer.minimum_correlation}); train a larger "
+                "`card`, or on more events"
+            )
+        edges = self.trained.held_out.get("map_agreement")
+        if edges is not None and not edges.value >= SAME_EDGES:
+            yield (
+                f"surrogate and original weight other edges (rank correlation {edges:.2f}): these values are "
+                "not the original's"
+            )
+
+    def _is_faithful(self) -> bool:
+        """True if agreement and correlation reach their minimum, and the agreement exceeds a constant's."""
+        explainer: SurrogateEdgeIG = self.explainer
+        agreement, constant, correlation = (self.trained.held_out[k] for k in WANTED)
+        agrees = agreement.value >= explainer.minimum_agreement and agreement.low > constant.value
+        return bool(agrees and correlation.value >= explainer.minimum_correlation)
 
 
 @register("surrogate")
-@dataclass(frozen=True, kw_only=True)
 class SurrogateEdgeIG(EdgeIG):
     """Edge Integrated Gradients on a surrogate GraphConv network.
 
@@ -142,15 +189,18 @@ class SurrogateEdgeIG(EdgeIG):
         Of the explanation of the surrogate; see `hepxai.explainers.graph.edge_ig.EdgeIG`.
     """
 
+    title = "integrated gradients over pairs of the surrogate (surrogate IG)"
+    short_title = "surrogate IG"
+    default_needs = HasEdgeWeights
     needs = Model
-    trained: Surrogate | None = None
+    trained: InstanceOf[Surrogate] | None = Field(default=None, exclude=True)
     folder: str | None = None
     minimum_agreement: float = 0.8
     minimum_correlation: float = 0.6
 
     @classmethod
     def works_on(cls, model: object) -> bool:
-        """Whether the model has the one logit that a surrogate imitates."""
+        """True for models with one logit, which a surrogate imitates."""
         return isinstance(model, Model) and len(model.outputs) == 1
 
     def check_model(self, model: Model) -> None:
@@ -158,49 +208,27 @@ class SurrogateEdgeIG(EdgeIG):
         if self.trained is not None:
             super().check_model(self.trained.model)
 
-    def prepare(self, model: Model, events: Events, target: str) -> Self:
+    def check_run(self, model: Model) -> None:
+        """Refuse models of several outputs."""
+        if len(model.outputs) > 1:
+            raise ValueError(f"a surrogate imitates one logit; the model has {', '.join(model.outputs)}")
+
+    def settings(self) -> dict[str, Any]:
+        """Settings; a surrogate that was given is named by its training."""
+        given = {} if self.trained is None else {"trained": f"given, {len(self.trained.history)} epochs"}
+        return super().settings() | given
+
+    def prepare(self, model: Model, events: Events, target: str) -> PreparedSurrogate:
         """Train the surrogate unless it is given, and settle how it is explained."""
         trained = self.trained or fit_surrogate(model, events, folder=self.folder, progress=self.progress)
         trained.model.check(events)
-        named = dataclasses.replace(self, trained=trained)
-        return super(SurrogateEdgeIG, named).prepare(trained.model, events, target)
-
-    def attribute(self, model: Model, events: Events, target: str) -> Attribution:
-        """Signed attribution of every particle pair, axes ("pair",)."""
-        if self.trained is None:
-            raise ValueError("no surrogate has been trained; call prepare or explain")
-        imitation = self.trained.model  # its only output stands for the target, whatever its name
-        return super().attribute(imitation, events, imitation.outputs[0]).replace(target=target)
-
-    def checks(self, found: Attribution) -> dict[str, float]:
-        """Completeness on the surrogate, and the surrogate's fidelity on every split."""
-        assert self.trained is not None
-        good = {"fidelity_ok": float(self._faithful(self.trained))}
-        return super().checks(found) | self.trained.figures() | good
-
-    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Those of the edges, a surrogate that decides otherwise, and one that weights other edges."""
-        assert self.trained is not None
-        return (*self._infidelities(self.trained), *super().concerns(checks))
-
-    def _infidelities(self, trained: Surrogate) -> Iterator[str]:
-        if not self._faithful(trained):
-            agreement, constant, correlation = (trained.held_out[k] for k in WANTED)
-            yield (
-                f"surrogate below stated fidelity: on held-out events the same decision in {agreement:.3f} "
-                f"(wanted {self.minimum_agreement}, a constant has {constant.value:.3f}), correlation of the "
-                f"logits {correlation:.3f} (wanted {self.minimum_correlation}); train a larger `card`, or on "
-                "more events"
-            )
-        edges = trained.held_out.get("map_agreement")
-        if edges is not None and not edges.value >= SAME_EDGES:
-            yield (
-                f"surrogate and original weight other edges (rank correlation {edges:.2f}): these values are "
-                "not the original's"
-            )
-
-    def _faithful(self, trained: Surrogate) -> bool:
-        """True if agreement and correlation reach their minimum, and the agreement exceeds a constant's."""
-        agreement, constant, correlation = (trained.held_out[k] for k in WANTED)
-        high = agreement.value >= self.minimum_agreement and correlation.value >= self.minimum_correlation
-        return bool(high and agreement.low > constant.value)
+        prepared = PreparedSurrogate(
+            explainer=self,
+            model=trained.model,
+            target=trained.model.outputs[0],
+            layer=self.layer_of(trained.model),
+            steps=0,
+            trained=trained,
+            original_target=target,
+        )
+        return self.with_steps(prepared, events)

@@ -1,92 +1,120 @@
-"""What the methods over detector images share: gradients, where a path starts, the form of the result."""
+"""Gradients of images, and path methods over the pixels: the baseline image where the path starts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, PlainValidator
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from hepxai.attribution import Attribution
 from hepxai.core.chunks import image_rows
 from hepxai.events import Events
-from hepxai.explainers.base import Explainer
+from hepxai.explainers.batches import Part
+from hepxai.explainers.path import PathExplainer, PreparedPath, check_baseline
 from hepxai.models.protocols import DifferentiableImage
 from hepxai.models.target import Target
 
-Baseline = float | str | Sequence[Any] | Events
 BLURRED = "blurred"
+PIXELS = ("event", "row", "column")
+Baseline = Annotated[
+    float | str | Sequence[Any] | Events,
+    PlainValidator(partial(check_baseline, names=(BLURRED,), numbers="a number, an image of numbers")),
+]
 
 
 def gradient(model: DifferentiableImage, x: Tensor, output: Target) -> Tensor:
     """∂F/∂x of every image by itself, shape of ``x``."""
     state = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        (found,) = torch.autograd.grad(output(model.forward_image(state)).sum(), state)
-    return found
+        (slope,) = torch.autograd.grad(output(model.forward_image(state)).sum(), state)
+    return slope
 
 
-def image_map(
-    explainer: Explainer,
-    events: Events,
-    target: str,
-    values: NDArray[np.floating],
-    *,
-    output_change: NDArray[np.float64] | None = None,
-    error: NDArray[np.float64] | None = None,
-    found: Mapping[str, Any] | None = None,
-) -> Attribution:
-    """Attribution of maps ``[E, R, C]``, with a residual if ``output_change`` is given.
+@dataclass(frozen=True, kw_only=True)
+class PreparedImage(PreparedPath):
+    """Path from a baseline image.
 
-    ``found`` are settings that turned out on the way, beside those of the explainer.
+    Attributes
+    ----------
+    baseline : float, str or list
+        A number, "blurred", or an image ``[T][R][C]``.
     """
-    axes = ("row", "column")
-    names = (tuple(map(str, range(n))) for n in values.shape[1:])
-    return Attribution(
-        values,
-        ("event", *axes),
-        events,
-        explainer.name,
-        target,
-        settings=explainer.settings() | dict(found or {}),
-        labels=dict(zip(axes, names, strict=True)),
-        residual=None if output_change is None else values.sum((1, 2), dtype=np.float64) - output_change,
-        output_change=output_change,
-        error=error,
-    )
+
+    baseline: Any
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the baseline."""
+        return super().settings() | {"baseline": self.baseline}
+
+    def start(self, x: Tensor) -> Tensor:
+        """Image ``[B, T, R, C]`` where the path of each image begins."""
+        image: Any = blurred(x.numpy(), self.explainer.blur) if self.baseline == BLURRED else self.baseline
+        return torch.empty_like(x).copy_(torch.as_tensor(np.asarray(image, dtype=np.float32)))
+
+    def from_baseline(self, x: Tensor) -> Part:
+        """Integrated Gradients ``[B, T, R, C]`` along the straight path to each image."""
+        return self.integral(self.model.forward_image, self.start(x), x)
 
 
-def as_setting(baseline: Any, events: Events) -> Baseline:
-    """Check a baseline and make it fit for storage: a number, "blurred", or lists ``[T][R][C]``.
+class ImageExplainer(PathExplainer):
+    """A path from a baseline image to the image of each event.
 
-    Of events it is their weighted mean image.
+    Attributes
+    ----------
+    baseline : float, str, array or Events
+        Value of all pixels (0: nothing lit; 0.5), "blurred": the image itself washed out, an image
+        ``[T, R, C]`` (``[R, C]`` for one channel), or events whose weighted mean image is taken.
+    blur : float
+        σ of the Gaussian for "blurred", in pixels, along rows and columns.
+    steps, tolerance
+        See `hepxai.explainers.path.PathExplainer`.
+    """
+
+    reads = "image"
+    axes = PIXELS
+    needs = DifferentiableImage
+    baseline: Baseline = 0.0
+    blur: float = Field(default=4.0, gt=0)
+
+    def prepare(self, model: DifferentiableImage, events: Events, target: str) -> PreparedImage:
+        """Settle the baseline, and the number of steps if there is a quadrature."""
+        baseline = baseline_image(self.baseline, events)
+        prepared = PreparedImage(explainer=self, model=model, target=target, steps=0, baseline=baseline)
+        return self.with_steps(prepared, events) if self.integrates else prepared
+
+    @property
+    def integrates(self) -> bool:
+        """True if the settings ask for a quadrature."""
+        return True
+
+
+def baseline_image(baseline: Any, events: Events) -> Any:
+    """Baseline for images of these events: a number, "blurred", or lists ``[T][R][C]``.
 
     Raises
     ------
     ValueError
-        If it is none of these, has another shape than the images, or is not finite.
+        If it has another shape than the images.
     """
     shape = events.image_layout().shape
-    if isinstance(baseline, str) and baseline == BLURRED:
+    if isinstance(baseline, str):
         return baseline
     if isinstance(baseline, Events):
         events.schema.need_equal(baseline.schema)
         baseline = mean_image(baseline)
-    try:
-        given = np.asarray(baseline, dtype=np.float32)
-    except (TypeError, ValueError):
-        given = np.array(np.nan, dtype=np.float32)
-    if not np.isfinite(given).all():
-        raise ValueError(f"baseline {baseline!r}; give 0, 0.5, 'blurred' or an image {shape} of numbers")
-    if given.ndim == 0:
-        return float(given)
-    if given.shape not in (shape, shape[1:] if shape[0] == 1 else shape):
-        raise ValueError(f"the baseline has shape {given.shape}; the images have {shape}")
-    return given.reshape(shape).tolist()
+    image = np.asarray(baseline, dtype=np.float32)
+    if image.ndim == 0:
+        return float(image)
+    if image.shape not in (shape, shape[1:] if shape[0] == 1 else shape):
+        raise ValueError(f"the baseline has shape {image.shape}; the images have {shape}")
+    return image.reshape(shape).tolist()
 
 
 def mean_image(events: Events) -> NDArray[np.float64]:
@@ -105,17 +133,10 @@ def mean_image(events: Events) -> NDArray[np.float64]:
     return np.asarray(total / events.weight.sum())
 
 
-def start_of(baseline: Baseline, x: Tensor, blur: float) -> Tensor:
-    """Image ``[B, T, R, C]`` where the path of each image begins."""
-    if isinstance(baseline, str):
-        return torch.empty_like(x).copy_(torch.as_tensor(blurred(x.numpy(), blur)))
-    return torch.empty_like(x).copy_(torch.as_tensor(np.asarray(baseline, dtype=np.float32)))
-
-
 def blurred(x: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Images ``[B, T, R, C]`` washed out by a Gaussian of ``sigma`` pixels.
 
     It is reflected at the edges, so that the mean of each image stays what it is.
     """
-    found: NDArray[np.float32] = gaussian_filter(x, (0, 0, sigma, sigma), mode="reflect")
-    return found
+    smooth: NDArray[np.float32] = gaussian_filter(x, (0, 0, sigma, sigma), mode="reflect")
+    return smooth

@@ -1,25 +1,21 @@
-"""Regression Activation Maps: how much each place of the last feature maps adds to the output."""
+"""Regression Activation Maps: contribution of each place of the last feature maps to the output."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hepxai.attribution import Attribution
-from hepxai.attribution.residuals import residual_checks
 from hepxai.events import Events
-from hepxai.explainers.base import CannotExplainError, Chunked, Explainer, register
-from hepxai.explainers.image.images import image_map
+from hepxai.explainers.base import CannotExplainError, Explainer, Prepared
+from hepxai.explainers.batches import Batch, Part
+from hepxai.explainers.image.images import PIXELS
+from hepxai.explainers.methods import register
 from hepxai.models.protocols import HasFeatureMaps, HasLinearReadout
 from hepxai.models.target import Target
-
-HEADS = ("auto", "linear", "gradient")
 
 
 class Readout(NamedTuple):
@@ -29,8 +25,27 @@ class Readout(NamedTuple):
     bias: float
 
 
-@register("ram")
 @dataclass(frozen=True, kw_only=True)
+class PreparedMap(Prepared):
+    """Activation map of a layer.
+
+    Attributes
+    ----------
+    layer : str
+    readout : Readout, optional
+        Of a linear head; None takes the slope of the head.
+    """
+
+    layer: str
+    readout: Readout | None
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the layer, the kind of head and its bias."""
+        head = {"head": "gradient"} if self.readout is None else {"head": "linear", "bias": self.readout.bias}
+        return super().settings() | {"layer": self.layer} | head
+
+
+@register("ram")
 class RegressionActivationMap(Explainer):
     """Weighted sum of the feature maps before the pooling, in the units of the output.
 
@@ -56,16 +71,22 @@ class RegressionActivationMap(Explainer):
         same), or in its own.
     """
 
+    title = "regression activation map (RAM)"
+    short_title = "RAM"
+    axes = PIXELS
+    reads = "image"
+    default_for = "image"
     needs = HasFeatureMaps
-    head: str = "auto"
+    head: Literal["auto", "linear", "gradient"] = "auto"
     layer: str | None = None
     upsample: bool = True
 
-    def __post_init__(self) -> None:
-        if self.head not in HEADS:
-            raise ValueError(f"head={self.head!r}; choose one of {', '.join(HEADS)}")
+    def check_run(self, model: Any) -> None:
+        """Refuse maps that are not in the pixels of the image."""
+        if not self.upsample:
+            raise ValueError(f"a run keeps maps in the pixels of the image; leave out {self.name}.upsample")
 
-    def prepare(self, model: HasFeatureMaps, events: Events, target: str) -> Self:
+    def prepare(self, model: HasFeatureMaps, events: Events, target: str) -> PreparedMap:
         """Settle the layer, and whether the head is linear."""
         layers = model.feature_layers
         layer = self.layer or (layers[-1] if layers else "")
@@ -73,11 +94,13 @@ class RegressionActivationMap(Explainer):
             raise ValueError(
                 f"the model has no layer {layer!r} with maps; it has {', '.join(layers) or 'none'}"
             )
-        return dataclasses.replace(self, layer=layer, head=self._head(model, layer))
+        readout = self._readout(model, layer, Target.of(model.outputs, target))
+        return PreparedMap(explainer=self, model=model, target=target, layer=layer, readout=readout)
 
-    def _head(self, model: HasFeatureMaps, layer: str) -> str:
+    def _readout(self, model: HasFeatureMaps, layer: str, output: Target) -> Readout | None:
+        """Linear readout of a layer; None where the slope of the head takes its place."""
         if self.head == "gradient":
-            return self.head
+            return None
         problem: Exception | None = None
         if layer != model.feature_layers[-1]:
             reason = f"a linear readout is known of {model.feature_layers[-1]}, not of {layer}"
@@ -85,45 +108,24 @@ class RegressionActivationMap(Explainer):
             reason = f"{type(model).__name__} has no readout_weights"
         else:
             try:
-                model.readout_weights()
+                weight, bias = model.readout_weights()
             except ValueError as error:
                 reason, problem = str(error), error
             else:
-                return "linear"
+                return Readout(output(weight.T).detach(), float(output(bias)))
         if self.head == "auto":
-            return "gradient"
+            return None
         raise CannotExplainError(f"ram with head='linear': {reason}; head='gradient' works") from problem
 
-    def attribute(self, model: HasFeatureMaps, events: Events, target: str) -> Attribution:
-        """Signed map of every event, axes ("event", "row", "column")."""
-        if self.layer is None or self.head == "auto":
-            raise ValueError("layer and head are not settled; call prepare or explain")
-        chunked, output = Chunked.of_images(events), Target.of(model.outputs, target)
-        readout = self._readout(model, output)
-        maps, outputs = [], []
-        for x in chunked.images(self.name, progress=self.progress):
-            logits, found = _map(model, x, self.layer, output, readout)
-            maps.append(self._shown(found, x))
-            outputs.append(logits)
-        values = _joined(maps, (0, *events.image_layout().shape[1:]))
-        change = None if readout is None else chunked.per_event(outputs) - readout.bias
-        output_change = None if change is None else change * float(np.prod(values.shape[1:]))
-        bias = {} if readout is None else {"bias": readout.bias}
-        return image_map(self, events, target, values, output_change=output_change, found=bias)
-
-    def checks(self, found: Attribution) -> dict[str, float]:
-        """Completeness, where it is promised."""
-        return {} if found.residual is None else residual_checks(found)
-
-    def _readout(self, model: HasFeatureMaps, output: Target) -> Readout | None:
-        if self.head == "gradient":
-            return None
-        assert isinstance(model, HasLinearReadout)
-        weight, bias = model.readout_weights()
-        return Readout(output(weight.T).detach(), float(output(bias)))
-
-    def _shown(self, found: Tensor, x: Tensor) -> Tensor:
-        return upsampled(found, (x.shape[2], x.shape[3])) if self.upsample else found
+    def attribute_batch(self, prepared: PreparedMap, batch: Batch[Tensor]) -> Part:
+        """Signed map of every event."""
+        x, readout = batch.x, prepared.readout
+        outputs, maps = _map(prepared.model, x, prepared.layer, prepared.output, readout)
+        values = upsampled(maps, (x.shape[2], x.shape[3])) if self.upsample else maps
+        if readout is None:
+            return Part(values=values)
+        pixels = float(values.shape[1] * values.shape[2])
+        return Part(values=values, output_change=(outputs.double() - readout.bias) * pixels)
 
 
 def _map(
@@ -148,9 +150,5 @@ def upsampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
     Interpolation alone changes the mean a little, since pixels at the edges count differently; the difference
     is added to all pixels.
     """
-    found = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    return found + (maps.mean((1, 2)) - found.mean((1, 2)))[:, None, None]
-
-
-def _joined(parts: list[Tensor], empty: tuple[int, ...]) -> np.ndarray:
-    return torch.cat(parts).numpy() if parts else np.zeros(empty, dtype=np.float32)
+    pixels = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    return pixels + (maps.mean((1, 2)) - pixels.mean((1, 2)))[:, None, None]

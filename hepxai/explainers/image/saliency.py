@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from pydantic import Field
 from torch import Tensor
 
-from hepxai.attribution import Attribution
-from hepxai.events import Events
-from hepxai.explainers.base import Chunked, Explainer, register
-from hepxai.explainers.image.images import gradient, image_map
+from hepxai.explainers.base import Explainer, Prepared
+from hepxai.explainers.batches import Batch, Part
+from hepxai.explainers.image.images import PIXELS, gradient
+from hepxai.explainers.methods import register
 from hepxai.models.protocols import DifferentiableImage
-from hepxai.models.target import Target
 
 
 @register("saliency")
-@dataclass(frozen=True, kw_only=True)
 class Saliency(Explainer):
     """``|∂F/∂x_p|`` at the image of the event [Simonyan et al., arXiv:1312.6034].
 
@@ -29,25 +24,22 @@ class Saliency(Explainer):
         Keep the sign: ``∂F/∂x_p``, positive where more light would raise the score.
     """
 
+    sign = "positive"
+    axes = PIXELS
+    reads = "image"
     needs = DifferentiableImage
     signed: bool = False
 
-    def attribute(self, model: DifferentiableImage, events: Events, target: str) -> Attribution:
-        """Gradient of every pixel, axes ("event", "row", "column")."""
-        chunked, output = Chunked.of_images(events), Target.of(model.outputs, target)
-        values = np.empty((len(events), *events.image_layout().shape[1:]), dtype=np.float32)
-        images = chunked.images(self.name, progress=self.progress)
-        for rows, x in zip(chunked.chunks, images, strict=True):
-            values[rows] = self.shown(gradient(model, x, output)).numpy()
-        return image_map(self, events, target, values)
+    def attribute_batch(self, prepared: Prepared, batch: Batch[Tensor]) -> Part:
+        """Gradient of every pixel."""
+        return Part(values=self.reduced(gradient(prepared.model, batch.x, prepared.output)))
 
-    def shown(self, slope: Tensor) -> Tensor:
+    def reduced(self, slope: Tensor) -> Tensor:
         """Map ``[B, R, C]`` of gradients ``[B, T, R, C]``."""
         return (slope if self.signed else slope.abs()).sum(1)
 
 
 @register("capped_saliency")
-@dataclass(frozen=True, kw_only=True)
 class CappedSaliency(Saliency):
     """Saliency without its largest values: each map is cut off at a quantile of its own absolute values.
 
@@ -62,15 +54,10 @@ class CappedSaliency(Saliency):
         Share of the pixels of an image that are not cut off.
     """
 
-    quantile: float = 0.99
+    quantile: float = Field(default=0.99, gt=0, le=1)
 
-    def __post_init__(self) -> None:
-        quantile: Any = self.quantile
-        if not (isinstance(quantile, int | float) and 0 < quantile <= 1):
-            raise ValueError(f"quantile={quantile!r}; a number above 0 and up to 1 is needed")
-
-    def shown(self, slope: Tensor) -> Tensor:
+    def reduced(self, slope: Tensor) -> Tensor:
         """Map with its largest values cut off."""
-        found = super().shown(slope)
-        cap = found.abs().flatten(1).quantile(self.quantile, dim=1).view(-1, 1, 1)
-        return found.clamp(-cap, cap)
+        values = super().reduced(slope)
+        cap = values.abs().flatten(1).quantile(self.quantile, dim=1).view(-1, 1, 1)
+        return values.clamp(-cap, cap)

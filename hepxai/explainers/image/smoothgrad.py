@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from hepxai.attribution import Attribution
-from hepxai.attribution.residuals import residual_checks
 from hepxai.core.chunks import image_rows
+from hepxai.core.jagged import IntArray
 from hepxai.datasets.splits import event_hash
 from hepxai.events import Events
-from hepxai.explainers.base import Chunked, Explainer, register
+from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.coalitions import IDENTITY
-from hepxai.explainers.image.image_ig import ImageIG
-from hepxai.explainers.image.images import Baseline, as_setting, gradient, image_map
-from hepxai.explainers.path import fewest_steps, probe
-from hepxai.models.protocols import DifferentiableImage
-from hepxai.models.target import Target
+from hepxai.explainers.image.images import ImageExplainer, PreparedImage, gradient
+from hepxai.explainers.methods import register
 
-PROBED = (16, 4)
-"""Events, and copies of each, on which the steps of "image_ig" are chosen."""
-BASES = ("gradient", "image_ig")
-NOISES = ("gaussian", "salt")
+PROBED_COPIES = 4
+"""Copies of an event on which the steps of "image_ig" are chosen."""
 
 
 @register("smoothgrad")
-@dataclass(frozen=True, kw_only=True)
-class SmoothGrad(Explainer):
+class SmoothGrad(ImageExplainer):
     """``(1/n) Σ_s M(x + noise_s)``: the mean map M of n noisy copies [Smilkov et al., arXiv:1706.03825].
 
     The noise is a function of the seed and of the event's own numbers: an event alone gets the noise that it
@@ -53,69 +45,55 @@ class SmoothGrad(Explainer):
         Noisy copies n, at least 2.
     seed : int
     baseline, blur, steps, tolerance
-        Of "image_ig"; the steps are chosen on noisy copies.
+        Of "image_ig"; see `hepxai.explainers.image.images.ImageExplainer`. Steps are chosen on noisy copies.
     """
 
-    needs = DifferentiableImage
-    base: str = "gradient"
-    noise: str = "gaussian"
-    level: float = 0.1
-    samples: int = 50
-    seed: int = 0
-    baseline: Baseline = 0.0
-    blur: float = 4.0
-    steps: int | None = None
-    tolerance: float = 0.01
+    title = "mean map of noisy copies (SmoothGrad)"
+    short_title = "SmoothGrad"
+    probed: ClassVar[int] = 16
+    base: Literal["gradient", "image_ig"] = "gradient"
+    noise: Literal["gaussian", "salt"] = "gaussian"
+    level: float = Field(default=0.1, ge=0)
+    samples: int = Field(default=50, ge=2)
+    seed: int = Field(default=0, ge=0)
 
-    def __post_init__(self) -> None:
-        for name, known in (("base", BASES), ("noise", NOISES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r}; choose one of {', '.join(known)}")
-        for name, least in (("samples", 2), ("seed", 0)):
-            value: Any = getattr(self, name)  # from a command line it may be anything
-            if type(value) is not int or value < least:
-                raise ValueError(f"{name}={value!r}; a whole number from {least} is needed")
-        level: Any = self.level
-        most = 1.0 if self.noise == "salt" else sys.float_info.max
-        if not (isinstance(level, int | float) and 0 <= level <= most):
-            raise ValueError(f"level={level!r}; a number from 0 {'to 1 ' if most == 1 else ''}is needed")
-        self._path()
+    @field_validator("level")
+    @classmethod
+    def _is_share(cls, level: float, info: ValidationInfo) -> float:
+        if info.data.get("noise") == "salt" and level > 1:
+            raise ValueError("should be a number from 0 to 1 for noise='salt'")
+        return level
 
-    def prepare(self, model: DifferentiableImage, events: Events, target: str) -> Self:
+    @property
+    def integrates(self) -> bool:
+        """True for maps of "image_ig"."""
+        return self.base == "image_ig"
+
+    def prepare(self, model: Any, events: Events, target: str) -> PreparedImage:
         """Settle baseline and steps of "image_ig"."""
         if self.noise == "salt" and (quantity := events.image_layout().quantity):
             raise ValueError(
                 f"noise='salt' lights pixels of 0 or 1, and those of this image are sums of {quantity}; take "
                 f"noise='gaussian' with a level in the units of {quantity}"
             )
-        if self.base == "gradient":
-            return self
-        settled = dataclasses.replace(self, baseline=as_setting(self.baseline, events))
-        if self.steps is not None:
-            return settled
-        few = dataclasses.replace(settled, samples=min(self.samples, PROBED[1]))
-        steps = fewest_steps(few, model, probe(events, PROBED[0]), target, self.tolerance)
-        return dataclasses.replace(settled, steps=steps)
+        return super().prepare(model, events, target)
 
-    def attribute(self, model: DifferentiableImage, events: Events, target: str) -> Attribution:
-        """Mean map with its error, axes ("event", "row", "column")."""
-        layout, output = events.image_layout().shape, Target.of(model.outputs, target)
-        chunked = Chunked(events, image_rows(len(events), (self.samples, *layout)))
-        values, error = (np.empty((len(events), *layout[1:]), dtype=np.float32) for _ in range(2))
-        output_change = np.empty(len(events))
-        images = chunked.images(self.name, progress=self.progress)
-        for rows, x in zip(chunked.chunks, images, strict=True):
-            maps, spans = self._maps(model, self.noisy(x, events[rows]), output)
-            maps = maps.view(len(rows), self.samples, *maps.shape[1:])
-            values[rows] = maps.mean(1).numpy()
-            error[rows] = maps.std(1).numpy() / np.sqrt(self.samples)
-            output_change[rows] = spans.view(len(rows), -1).mean(1).numpy()
-        complete = output_change if self.base == "image_ig" else None
-        return image_map(self, events, target, values, output_change=complete, error=error.astype(np.float64))
+    def trial(self, prepared: PreparedImage) -> PreparedImage:
+        """Steps are chosen on few copies."""
+        few = prepared.explainer.model_copy(update={"samples": min(self.samples, PROBED_COPIES)})
+        return dataclasses.replace(prepared, explainer=few)
 
-    def checks(self, found: Attribution) -> dict[str, float]:
-        """Completeness, where it is promised."""
-        return {} if found.residual is None else residual_checks(found)
+    def batch_rows(self, events: Events) -> list[IntArray]:
+        """Events whose copies fit into memory together."""
+        return image_rows(len(events), (self.samples, *events.image_layout().shape))
+
+    def attribute_batch(self, prepared: PreparedImage, batch: Batch[Tensor]) -> Part:
+        """Mean map with its error."""
+        maps, changes = self._maps(prepared, self.noisy(batch.x, batch.events))
+        maps = maps.view(len(batch.rows), self.samples, *maps.shape[1:])
+        mean_change = changes.view(len(batch.rows), -1).mean(1) if self.integrates else None
+        error = (maps.std(1).numpy() / np.sqrt(self.samples)).astype(np.float32)
+        return Part(values=maps.mean(1), error=error, output_change=mean_change)
 
     def noisy(self, x: Tensor, events: Events) -> Tensor:
         """Copies ``[E * samples, T, R, C]`` of images ``[E, T, R, C]``, those of one event in a row."""
@@ -133,18 +111,15 @@ class SmoothGrad(Explainer):
             return (draw.random(shape, dtype=np.float32) < self.level).astype(np.float32)
         return draw.standard_normal(shape, dtype=np.float32) * np.float32(self.level)
 
-    def _maps(self, model: DifferentiableImage, x: Tensor, output: Target) -> tuple[Tensor, Tensor]:
-        """Map ``[B, R, C]`` of each copy, and the change of the score that it adds up to; 0 of gradients."""
-        path, maps, spans = self._path(), [], []
+    def _maps(self, prepared: PreparedImage, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``[B, R, C]`` of each copy, and the change of the score that it adds up to; 0 for gradients."""
+        maps, changes = [], []
         for rows in image_rows(len(x), tuple(x.shape[1:])):
-            part = x[rows[0] : rows[-1] + 1]
-            if self.base == "gradient":
-                maps.append(gradient(model, part, output).sum(1))
+            copies = x[rows[0] : rows[-1] + 1]
+            if self.integrates:
+                part = prepared.from_baseline(copies)
+                maps.append(torch.as_tensor(part.values).sum(1))
+                changes.append(torch.as_tensor(part.output_change).double())
             else:
-                found = path.integral(model, part, output)
-                maps.append(found.gradient.sum(1))
-                spans.append(found.output_change)
-        return torch.cat(maps), torch.cat(spans).double() if spans else torch.zeros(len(x))
-
-    def _path(self) -> ImageIG:
-        return ImageIG(baseline=self.baseline, blur=self.blur, steps=self.steps, tolerance=self.tolerance)
+                maps.append(gradient(prepared.model, copies, prepared.output).sum(1))
+        return torch.cat(maps), torch.cat(changes) if changes else torch.zeros(len(x))

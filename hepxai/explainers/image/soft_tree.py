@@ -1,9 +1,9 @@
-"""The way of an image through a soft decision tree, and what each node saw on it."""
+"""Path of an image through a soft decision tree, and the evidence at each node."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -11,30 +11,29 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hepxai.attribution import Attribution
-from hepxai.attribution.residuals import residual_checks
+from hepxai.core.console import track
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.explainers.base import CannotExplainError, Chunked, Explainer, register
-from hepxai.explainers.image.images import image_map
+from hepxai.explainers.base import CannotExplainError, Explainer, Prepared
+from hepxai.explainers.batches import Batch, Part, batches, default_rows
+from hepxai.explainers.image.images import PIXELS
+from hepxai.explainers.methods import register
 from hepxai.models.protocols import HasSoftTree
 
 if TYPE_CHECKING:
     from hepxai.models.protocols import TreePass
 
 Array = NDArray[np.float64]
-UPSAMPLING = ("bilinear", "gradient")
 
 
 @register("soft_tree")
-@dataclass(frozen=True, kw_only=True)
 class SoftTree(Explainer):
-    """What spoke for the decisions on the most probable path through a soft decision tree.
+    """Evidence for the decisions on the most probable path through a soft decision tree.
 
     Node i goes to the right with probability ``σ(w_i·h + b_i)`` on the latent maps h of the image [Frosst &
     Hinton, arXiv:1711.09784]. Its mask is ``Σ_k w_ik h_k``, at every place of the maps. The attribution is
     ``Σ_i ±mask_i`` over the nodes of the path, + where it goes to the right and - to the left: positive
-    pixels speak for this path. It is the same for every output; those differ in what the leaf says.
+    pixels speak for this path. It is the same for every output; those differ in the outputs of the leaf.
 
     Attributes
     ----------
@@ -45,56 +44,47 @@ class SoftTree(Explainer):
         biases of the convolutions add, which can be more than the log-odds themselves; see ``residual``.
     """
 
+    unit = "log-odds"
+    axes = PIXELS
+    reads = "image"
+    default_for = "image"
     needs = HasSoftTree
     tells_outputs_apart = False
-    upsampling: str = "bilinear"
+    upsampling: Literal["bilinear", "gradient"] = "bilinear"
 
-    def __post_init__(self) -> None:
-        if self.upsampling not in UPSAMPLING:
-            raise ValueError(f"upsampling={self.upsampling!r}; choose {' or '.join(UPSAMPLING)}")
+    def settings(self) -> dict[str, Any]:
+        """Settings with the unit."""
+        return super().settings() | {"unit": self.unit}
 
-    def attribute(self, model: HasSoftTree, events: Events, target: str) -> Attribution:
-        """Signed attribution of every pixel, axes ("event", "row", "column"), channels summed.
+    def attribute_batch(self, prepared: Prepared, batch: Batch[Tensor]) -> Part:
+        """Signed attribution of every pixel, channels summed.
 
         ``output_change`` is ``Σ_i ±w_i·h``: the log-odds of the decisions on the path without biases.
         """
-        chunked, weight = Chunked.of_images(events), model.node_weights()
-        values = np.empty((len(events), *events.image_layout().shape[1:]), dtype=np.float32)
-        output_change = np.empty(len(events))
-        images = chunked.images(self.name, progress=self.progress)
-        for rows, x in zip(chunked.chunks, images, strict=True):
-            through = self.upsampling == "gradient"
-            with torch.set_grad_enabled(through):
-                x.requires_grad_(through)
-                found = model.forward_tree(x)
-                mask = torch.einsum("bkrc,bkrc->brc", signed_weight(found, weight), found.latent)
-                total = mask.sum((1, 2))
-            values[rows] = self._on_pixels(x, mask, total).detach().numpy()
-            output_change[rows] = total.detach().double().numpy()
-        return image_map(
-            self, events, target, values, output_change=output_change, found={"unit": "log-odds"}
-        )
-
-    def checks(self, found: Attribution) -> dict[str, float]:
-        """What the pixels miss of the log-odds of the decisions."""
-        return residual_checks(found)
-
-    def _on_pixels(self, x: Tensor, mask: Tensor, total: Tensor) -> Tensor:
-        if self.upsampling == "bilinear":
-            return spread(mask, (x.shape[2], x.shape[3]))
-        (slope,) = torch.autograd.grad(total.sum(), x)
-        return (x * slope).sum(1)
+        model, x, differentiable = prepared.model, batch.x, self.upsampling == "gradient"
+        with torch.set_grad_enabled(differentiable):
+            x.requires_grad_(differentiable)
+            passed = model.forward_tree(x)
+            weight = signed_weight(passed, model.node_weights())
+            mask = torch.einsum("bkrc,bkrc->brc", weight, passed.latent)
+            total = mask.sum((1, 2))
+        if differentiable:
+            (slope,) = torch.autograd.grad(total.sum(), x)
+            values = (x * slope).sum(1)
+        else:
+            values = spread(mask, (x.shape[2], x.shape[3]))
+        return Part(values=values.detach(), output_change=total.detach().double())
 
 
-def signed_weight(found: TreePass, weight: Tensor) -> Tensor:
+def signed_weight(passed: TreePass, weight: Tensor) -> Tensor:
     """Weights of the nodes on the most probable path of every image, ± by its direction, ``[B, K, r, c]``."""
-    nodes, right = route(found.paths.detach().argmax(1).numpy(), len(weight))
+    nodes, right = route(passed.paths.detach().argmax(1).numpy(), len(weight))
     sign = torch.as_tensor(np.where(right, 1.0, -1.0)).to(weight)
     return torch.einsum("bd,bdkrc->bkrc", sign, weight[torch.as_tensor(nodes)])
 
 
 def route(leaf: IntArray, nodes: int) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Nodes on the way to leaves, and whether it goes to the right there, ``[..., depth]`` each.
+    """Nodes on the way to leaves, and True where it goes to the right, ``[..., depth]`` each.
 
     Parameters
     ----------
@@ -127,7 +117,7 @@ def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class TreePaths:
-    """Every path of every event through a soft decision tree, and what every node saw.
+    """Every path of every event through a soft decision tree, and the mask of every node.
 
     Nodes are numbered level by level from the root, 0; node i leads to 2i + 1 on the left and 2i + 2 on the
     right. Leaves are numbered from left to right.
@@ -142,9 +132,9 @@ class TreePaths:
     paths : ndarray, shape [E, N + 1]
         Probability of the path to every leaf.
     leaves : ndarray, shape [N + 1, O]
-        What each leaf says.
+        Outputs of each leaf.
     masks : ndarray of float32, shape [E, N, r, c]
-        ``Σ_k w_ik h_k`` of every node on the latent maps; positive speaks for going to the right.
+        ``Σ_k w_ik h_k`` of every node on the latent maps; positive is evidence for going to the right.
     outputs : tuple of str, length O
     size : tuple of int
         Rows and columns of the image.
@@ -169,7 +159,7 @@ class TreePaths:
 
     @property
     def predictions(self) -> Array:
-        """What the leaves say, each as much as its path is probable, ``[E, O]``."""
+        """Outputs of the leaves, weighted with the probability of their paths, ``[E, O]``."""
         return np.asarray(self.paths @ self.leaves)
 
     def route(self, event: int, leaf: int | None = None) -> tuple[IntArray, NDArray[np.bool_]]:
@@ -177,9 +167,8 @@ class TreePaths:
         return route(np.asarray(self.best[event] if leaf is None else leaf), self.right.shape[1])
 
     def mask(self, event: int, node: int) -> NDArray[np.float32]:
-        """What a node saw, on the pixels of the image ``[R, C]``; the sum is that of its mask."""
-        found = spread(torch.as_tensor(self.masks[event, node])[None], self.size)[0]
-        return np.asarray(found.numpy())
+        """Mask of a node on the pixels of the image ``[R, C]``, with the same sum."""
+        return np.asarray(spread(torch.as_tensor(self.masks[event, node])[None], self.size)[0].numpy())
 
 
 def tree_paths(model: Any, events: Events, *, progress: bool = False) -> TreePaths:
@@ -202,11 +191,13 @@ def tree_paths(model: Any, events: Events, *, progress: bool = False) -> TreePat
         )
     model.logits(events[:1])  # refuses events that it does not know
     weight, parts = model.node_weights(), []
-    with torch.no_grad():
-        for x in Chunked.of_images(events).images("tree paths", progress=progress):
-            found = model.forward_tree(x)
-            mask = torch.einsum("nkrc,bkrc->bnrc", weight, found.latent)
-            parts.append((found.nodes, found.reached, found.paths, mask))
+    rows = default_rows("image", events)
+    with torch.no_grad(), track("tree paths", len(events), show=progress) as advance:
+        for batch in batches("image", events, rows):
+            passed = model.forward_tree(batch.x)
+            mask = torch.einsum("nkrc,bkrc->bnrc", weight, passed.latent)
+            parts.append((passed.nodes, passed.reached, passed.paths, mask))
+            advance(len(batch.rows), "")
     if not parts:
         raise ValueError("there are no events to follow through the tree")
     right, reached, paths, masks = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -215,7 +206,7 @@ def tree_paths(model: Any, events: Events, *, progress: bool = False) -> TreePat
         right.double().numpy(),
         reached.double().numpy(),
         paths.double().numpy(),
-        found.leaves.detach().double().numpy(),
+        passed.leaves.detach().double().numpy(),
         masks.numpy(),
         model.outputs,
         events.image_layout().shape[1:],
@@ -223,7 +214,7 @@ def tree_paths(model: Any, events: Events, *, progress: bool = False) -> TreePat
 
 
 def path_masks(model: HasSoftTree, events: Events) -> NDArray[np.float32]:
-    """What each node on the most probable path saw, on the pixels, through the convolutions.
+    """Evidence at each node on the most probable path, on the pixels, through the convolutions.
 
     ``x ∂(w_i·h)/∂x`` for node i: only lit pixels have a value, and layers that the pooling has merged are
     told apart. Their sum with the signs of the path is `SoftTree` with ``upsampling="gradient"``. It is no
@@ -236,10 +227,11 @@ def path_masks(model: HasSoftTree, events: Events) -> NDArray[np.float32]:
         Channels summed; nodes in the order of ``TreePaths.route``.
     """
     weight, parts = model.node_weights(), []
-    for x in Chunked.of_images(events).images("masks", progress=False):
-        found = model.forward_tree(x.requires_grad_(True))
-        nodes, _ = route(found.paths.detach().argmax(1).numpy(), len(weight))
-        along = torch.einsum("bdkrc,bkrc->db", weight[torch.as_tensor(nodes)], found.latent)
+    for batch in batches("image", events, default_rows("image", events)):
+        x = batch.x.requires_grad_(True)
+        passed = model.forward_tree(x)
+        nodes, _ = route(passed.paths.detach().argmax(1).numpy(), len(weight))
+        along = torch.einsum("bdkrc,bkrc->db", weight[torch.as_tensor(nodes)], passed.latent)
         slopes = [torch.autograd.grad(one.sum(), x, retain_graph=True)[0] for one in along]
         parts.append(torch.stack([(x * slope).sum(1).detach() for slope in slopes], 1))
     return np.asarray(torch.cat(parts).numpy())

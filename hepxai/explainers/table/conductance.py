@@ -1,4 +1,4 @@
-"""Conductance: how much of the change of the score flows through each hidden neuron."""
+"""Conductance: part of the change of the score that flows through each hidden neuron."""
 
 from __future__ import annotations
 
@@ -14,15 +14,26 @@ from torch.autograd import forward_ad
 from hepxai.attribution import Attribution
 from hepxai.attribution.residuals import residual_checks
 from hepxai.events import Events
-from hepxai.explainers.base import Chunked, register
+from hepxai.explainers.batches import Batch, Part
+from hepxai.explainers.methods import register
 from hepxai.explainers.path import gauss_legendre
-from hepxai.explainers.table.tables import TableExplainer
+from hepxai.explainers.table.tables import PreparedTable, TableExplainer
 from hepxai.models.protocols import HasNeurons
 from hepxai.models.target import Target
 
 
-@register("conductance")
 @dataclass(frozen=True, kw_only=True)
+class PreparedConductance(PreparedTable):
+    """Conductance from a baseline row, with the number of neurons of each layer."""
+
+    sizes: Mapping[str, int]
+
+    def labels(self, events: Events) -> dict[str, tuple[str, ...]]:
+        """Neurons, called ``layer:number``."""
+        return {"neuron": tuple(f"{name}:{i}" for name, size in self.sizes.items() for i in range(size))}
+
+
+@register("conductance")
 class Conductance(TableExplainer):
     """Conductance of every neuron of every hidden layer, on the logit.
 
@@ -42,66 +53,53 @@ class Conductance(TableExplainer):
         See `hepxai.explainers.path.PathExplainer`.
     """
 
+    axes = ("event", "neuron")
     needs = HasNeurons
 
-    def attribute(self, model: HasNeurons, events: Events, target: str) -> Attribution:
-        """Signed conductance, axes ("event", "neuron"), neurons called ``layer:number``.
+    def prepare(self, model: HasNeurons, events: Events, target: str) -> PreparedConductance:
+        """Settle the neurons, the baseline row and the number of steps."""
+        if not model.hidden_layers:
+            raise ValueError("the model has no hidden layer, hence no neuron to explain")
+        start = self.start(events)
+        with torch.no_grad():
+            _, hidden = model.forward_hidden(start[None])
+        sizes = {name: h.shape[1] for name, h in hidden.items()}
+        prepared = PreparedConductance(
+            explainer=self, model=model, target=target, start=start, steps=0, sizes=sizes
+        )
+        return self.with_steps(prepared, events)
+
+    def attribute_batch(self, prepared: PreparedConductance, batch: Batch[Tensor]) -> Part:
+        """Signed conductance.
 
         ``output_change`` is the change of the score times the number of layers: each layer has it all.
         """
-        sizes, output = self._sizes(model), Target.of(model.outputs, target)
-        chunked, start = Chunked.of_table(events), self.start()
-        values = np.empty((len(events), sum(sizes.values())), dtype=np.float32)
-        spans = []
-        tables = chunked.tables(self.name, progress=self.progress)
-        for rows, x in zip(chunked.chunks, tables, strict=True):
-            values[rows] = _integrate(model, start.expand_as(x), x - start, output, self.nodes()).numpy()
-            with torch.no_grad():
-                ends = [output(model.forward_table(end)).double() for end in (x, start.expand_as(x))]
-            spans.append(len(sizes) * (ends[0] - ends[1]))
-        output_change = chunked.per_event(spans)
-        return Attribution(
-            values,
-            ("event", "neuron"),
-            events,
-            self.name,
-            target,
-            settings=self.settings(),
-            labels={"neuron": tuple(f"{name}:{i}" for name, size in sizes.items() for i in range(size))},
-            residual=values.sum(1, dtype=np.float64) - output_change,
-            output_change=output_change,
-        )
+        model, output, start = prepared.model, prepared.output, prepared.start.expand_as(batch.x)
+        values = _integrate(model, start, batch.x - start, output, prepared.steps)
+        with torch.no_grad():
+            end, begin = (output(model.forward_table(x)).double() for x in (batch.x, start))
+        return Part(values=values, output_change=len(prepared.sizes) * (end - begin))
 
-    def checks(self, found: Attribution) -> dict[str, float]:
+    def checks(self, attribution: Attribution) -> dict[str, float]:
         """Completeness of all layers together, and the median relative residual of each of them."""
-        layers = layer_residuals(found)
-        return residual_checks(found) | {
-            f"median_residual_{name}": _median_relative(residual, found, len(layers))
+        layers, change = layer_residuals(attribution), attribution.output_change
+        assert change is not None
+        parts = {
+            name: attribution.replace(residual=residual, output_change=change / len(layers))
             for name, residual in layers.items()
         }
-
-    def _sizes(self, model: HasNeurons) -> dict[str, int]:
-        """Neurons of each layer."""
-        if not model.hidden_layers:
-            raise ValueError("the model has no hidden layer, hence no neuron to explain")
-        with torch.no_grad():
-            _, hidden = model.forward_hidden(self.start()[None])
-        return {name: h.shape[1] for name, h in hidden.items()}
+        medians = {f"median_residual_{n}": residual_checks(p)["median_residual"] for n, p in parts.items()}
+        return residual_checks(attribution) | medians
 
 
-def layer_residuals(found: Attribution) -> Mapping[str, NDArray[np.float64]]:
+def layer_residuals(attribution: Attribution) -> Mapping[str, NDArray[np.float64]]:
     """Sum over the neurons of each layer minus the change of the score, ``[E]`` for each layer."""
-    if found.output_change is None:
-        raise ValueError(f"{found.method} promises no completeness")
-    names = np.array([label.rpartition(":")[0] for label in found.labels["neuron"]])
+    if attribution.output_change is None:
+        raise ValueError(f"{attribution.method} promises no completeness")
+    names = np.array([label.rpartition(":")[0] for label in attribution.labels["neuron"]])
     layers = list(dict.fromkeys(names.tolist()))
-    change = found.output_change / len(layers)
-    return {n: found.values[:, names == n].sum(1, dtype=np.float64) - change for n in layers}
-
-
-def _median_relative(residual: NDArray[np.float64], found: Attribution, layers: int) -> float:
-    output_change = None if found.output_change is None else found.output_change / layers
-    return residual_checks(found.replace(residual=residual, output_change=output_change))["median_residual"]
+    change = attribution.output_change / len(layers)
+    return {n: attribution.values[:, names == n].sum(1, dtype=np.float64) - change for n in layers}
 
 
 def _integrate(model: HasNeurons, start: Tensor, change: Tensor, output: Target, steps: int) -> Tensor:
@@ -127,5 +125,5 @@ def _flow(model: HasNeurons, state: Tensor, change: Tensor, output: Target) -> T
 
 def _tangent(h: Tensor) -> Tensor:
     """Derivative along the path; 0 for what does not depend on the table."""
-    found = forward_ad.unpack_dual(h).tangent
-    return torch.zeros_like(h) if found is None else found.detach()
+    tangent = forward_ad.unpack_dual(h).tangent
+    return torch.zeros_like(h) if tangent is None else tangent.detach()

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from torch import Tensor
 
-import numpy as np
-
-from hepxai.attribution import Attribution
-from hepxai.events import Events
-from hepxai.explainers.base import Chunked, register
-from hepxai.explainers.path import integrate
-from hepxai.explainers.table.tables import TableExplainer
+from hepxai.explainers.batches import Batch, Part
+from hepxai.explainers.methods import register
+from hepxai.explainers.table.tables import PreparedTable, TableExplainer
 from hepxai.models.protocols import DifferentiableTable
-from hepxai.models.target import Target
 
 
 @register("feature_ig")
-@dataclass(frozen=True, kw_only=True)
 class FeatureIG(TableExplainer):
     """Integrated Gradients from a baseline row to the row of the event, on the logit.
 
@@ -30,29 +24,12 @@ class FeatureIG(TableExplainer):
         See `hepxai.explainers.path.PathExplainer`.
     """
 
+    title = "integrated gradients over columns (feature IG)"
+    short_title = "feature IG"
+    axes = ("event", "feature")
     needs = DifferentiableTable
 
-    def attribute(self, model: DifferentiableTable, events: Events, target: str) -> Attribution:
-        """Signed attribution of every column, axes ("event", "feature")."""
-        chunked, output, start = Chunked.of_table(events), Target.of(model.outputs, target), self.start()
-        values, spans = np.empty(events.table()[0].shape, dtype=np.float32), []
-        tables = chunked.tables(self.name, progress=self.progress)
-        for rows, x in zip(chunked.chunks, tables, strict=True):
-            change = x - start
-            found = integrate(
-                lambda x: output(model.forward_table(x)), start.expand_as(x), change, self.nodes()
-            )
-            values[rows] = (change * found.gradient).numpy()
-            spans.append(found.output_change)
-        output_change = chunked.per_event(spans)
-        return Attribution(
-            values,
-            ("event", "feature"),
-            events,
-            self.name,
-            target,
-            settings=self.settings(),
-            labels={"feature": events.schema.globals},
-            residual=values.sum(1, dtype=np.float64) - output_change,
-            output_change=output_change,
-        )
+    def attribute_batch(self, prepared: PreparedTable, batch: Batch[Tensor]) -> Part:
+        """Signed attribution of every column."""
+        start = prepared.start.expand_as(batch.x)
+        return prepared.integral(prepared.model.forward_table, start, batch.x)

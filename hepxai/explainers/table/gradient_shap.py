@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
+from torch import Tensor
 
-from hepxai.attribution import Attribution
-from hepxai.core.console import track
+from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.explainers.background import BackgroundExplainer, whole
-from hepxai.explainers.base import register
+from hepxai.explainers.background import BackgroundExplainer, PreparedBackground, one_by_one
+from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.libraries import OneOutput, event_seeds, import_extra, isolated_rng
+from hepxai.explainers.methods import register
 from hepxai.models.protocols import DifferentiableTable
-from hepxai.models.target import Target
 
 
 @register("gradient_shap")
-@dataclass(frozen=True, kw_only=True)
 class GradientShap(BackgroundExplainer):
     """Expected gradients, by shap's GradientExplainer [Erion et al., arXiv:1906.10670].
 
@@ -31,37 +31,34 @@ class GradientShap(BackgroundExplainer):
     ----------
     samples : int
         Points for each event.
-    sample, size, seed, rows, expected
+    sample, size, seed, rows
         See `hepxai.explainers.background.BackgroundExplainer`.
     """
 
+    title = "expected gradients over columns (GradientSHAP)"
+    short_title = "GradientSHAP"
     needs = DifferentiableTable
     wanted_residual = 0.2  # of a sample; the mean over events is complete
-    samples: int = 200
+    samples: int = Field(default=200, ge=2)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole("samples", self.samples, 2)
+    def engine(self, prepared: PreparedBackground) -> Any:
+        """GradientExplainer of shap."""
+        shap, rows = import_extra("shap", self.name), torch.as_tensor(prepared.rows)
+        module = OneOutput(prepared.model.forward_table, prepared.output, [])
+        with isolated_rng():
+            return shap.GradientExplainer(module, rows, batch_size=1024)
 
-    def attribute(self, model: DifferentiableTable, events: Events, target: str) -> Attribution:
-        """Signed values with errors, axes ("event", "feature")."""
-        table, output = events.table()[0], Target.of(model.outputs, target)
-        rows = torch.as_tensor(self.background())
-        shap = import_extra("shap", self.name)
-        values, spread = np.zeros(table.shape), np.zeros(table.shape)
-        (seeds,) = event_seeds(events, self.seed).T
-        with track(self.name, len(events), show=self.progress) as advance, isolated_rng():
-            explainer = shap.GradientExplainer(
-                OneOutput(model.forward_table, output, []), rows, batch_size=1024
+    def batch_rows(self, events: Events) -> list[IntArray]:
+        """One event at a time: its random numbers are its own."""
+        return one_by_one(events)
+
+    def attribute_batch(self, prepared: PreparedBackground, batch: Batch[Tensor]) -> Part:
+        """Signed values with errors."""
+        seed = int(event_seeds(batch.events, self.seed)[0, 0])
+        with isolated_rng():
+            values, spread = prepared.engine.shap_values(
+                batch.x, nsamples=self.samples, rseed=seed, return_variances=True
             )
-            for e in range(len(events)):
-                x = torch.tensor(table[e : e + 1])
-                found, (scatter,) = explainer.shap_values(
-                    x, nsamples=self.samples, rseed=int(seeds[e]), return_variances=True
-                )
-                values[e], spread[e] = np.reshape(found, -1), np.reshape(scatter, -1)
-                advance(1)
         # What shap calls the variance is that of a single sample over √n.
-        error = np.sqrt(spread / np.sqrt(self.samples))
-        score = output(model.score_table(table))
-        return self.result(values, score, events, target, error)
+        error = np.sqrt(np.reshape(spread[0], (1, -1)).astype(np.float64) / np.sqrt(self.samples))
+        return Part(values=np.reshape(values, (1, -1)).astype(np.float64), error=error)

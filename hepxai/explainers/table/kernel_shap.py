@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
 
-from hepxai.attribution import Attribution
-from hepxai.core.console import track
+from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.explainers.background import BackgroundExplainer, whole
-from hepxai.explainers.base import register
+from hepxai.explainers.background import Array, BackgroundExplainer, PreparedBackground, one_by_one
+from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.libraries import RUNS, event_seeds, import_extra, isolated_rng, mean_and_error
-from hepxai.models.protocols import Tabular
-from hepxai.models.target import Target
-
-Array = NDArray[np.float64]
+from hepxai.explainers.methods import register
 
 
 @register("kernel_shap")
-@dataclass(frozen=True, kw_only=True)
 class KernelShap(BackgroundExplainer):
     """Shapley values of the columns, by shap's KernelExplainer [Lundberg and Lee, arXiv:1705.07874].
 
@@ -39,35 +34,37 @@ class KernelShap(BackgroundExplainer):
     ----------
     samples : int
         Sets that are scored for each event: 2048 is all of them for up to 11 columns.
-    sample, size, seed, rows, expected
+    sample, size, seed, rows
         See `hepxai.explainers.background.BackgroundExplainer`.
     """
 
-    needs = Tabular
-    samples: int = 2048
-    size: int = 50
+    title = "Shapley values of columns, by regression (KernelSHAP)"
+    short_title = "KernelSHAP"
+    samples: int = Field(default=2048, ge=1)
+    size: int = Field(default=50, ge=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole("samples", self.samples, 1)
+    def engine(self, prepared: PreparedBackground) -> Any:
+        """KernelExplainer of shap."""
+        assert prepared.rows is not None
+        self._runs(prepared.rows.shape[1])
+        shap = import_extra("shap", self.name)
+        with isolated_rng():
+            return shap.KernelExplainer(prepared.score, prepared.rows)
 
-    def attribute(self, model: Tabular, events: Events, target: str) -> Attribution:
-        """Signed values with errors, axes ("event", "feature")."""
-        table, output = events.table()[0], Target.of(model.outputs, target)
-        runs = self._runs(table.shape[1])
-        explainer = self._explainer(model, output)
-        values, error = np.zeros(table.shape), np.zeros(table.shape)
-        seeds = event_seeds(events, self.seed, runs)
-        with track(self.name, len(events), show=self.progress) as advance, isolated_rng():
-            for e in range(len(events)):
-                found = [self._run(explainer, table[e : e + 1], int(s), runs) for s in seeds[e]]
-                values[e], error[e] = mean_and_error(found)
-                advance(1)
-        score = output(model.score_table(table))
-        return self.result(values, score, events, target, error)
+    def batch_rows(self, events: Events) -> list[IntArray]:
+        """One event at a time: its random numbers are its own."""
+        return one_by_one(events)
+
+    def attribute_batch(self, prepared: PreparedBackground, batch: Batch[Tensor]) -> Part:
+        """Signed values with errors."""
+        x, runs = batch.x.numpy(), self._runs(batch.x.shape[1])
+        (seeds,) = event_seeds(batch.events, self.seed, runs)
+        with isolated_rng():
+            values, error = mean_and_error([self._run(prepared.engine, x, int(s), runs) for s in seeds])
+        return Part(values=values[None], error=error[None])
 
     def _runs(self, columns: int) -> int:
-        """1 if all sets can be taken; else so many that their spread says how far they can be trusted."""
+        """1 if all sets can be taken; else a few whose spread is the error."""
         if columns < 60 and 2**columns - 2 <= self.samples:
             return 1
         if self.samples < 16 * columns:
@@ -76,17 +73,8 @@ class KernelShap(BackgroundExplainer):
             )
         return RUNS
 
-    def _explainer(self, model: Tabular, output: Target) -> Any:
-        def score(x: NDArray[np.floating]) -> Array:
-            return output(model.score_table(np.ascontiguousarray(x, dtype=np.float32)))
-
-        rows = self.background()
-        shap = import_extra("shap", self.name)
-        with isolated_rng():
-            return shap.KernelExplainer(score, rows)
-
-    def _run(self, explainer: Any, x: NDArray[np.float32], seed: int, runs: int) -> Array:
+    def _run(self, engine: Any, x: Any, seed: int, runs: int) -> Array:
         np.random.seed(seed)  # noqa: NPY002 - what shap draws from
         # Its default, ten columns at most, would give 0 to all others.
-        found = explainer.shap_values(x, nsamples=self.samples // runs, l1_reg=False, silent=True)
-        return np.asarray(found, dtype=np.float64).reshape(-1)
+        values = engine.shap_values(x, nsamples=self.samples // runs, l1_reg=False, silent=True)
+        return np.asarray(values, dtype=np.float64).reshape(-1)

@@ -1,26 +1,45 @@
-"""What the path methods over the event-level table share: where the path starts."""
+"""Path methods over the event-level table: the baseline row where the path starts."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PlainValidator
 from torch import Tensor
 
 from hepxai.core.estimate import weighted_mean
 from hepxai.events import Events
-from hepxai.explainers.path import BASELINE_REMEDY, PathExplainer
+from hepxai.explainers.background import need_table
+from hepxai.explainers.path import BASELINE_REMEDY, PathExplainer, PreparedPath, check_baseline
 from hepxai.models.table.rows import finite_columns
 
 BASELINES = ("background_mean", "mean", "zero")
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreparedTable(PreparedPath):
+    """Path from a baseline row.
+
+    Attributes
+    ----------
+    start : Tensor, shape [G]
+    """
+
+    start: Tensor
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the baseline row."""
+        values, name = self.start.tolist(), self.explainer.baseline
+        baseline = name if isinstance(name, str) else values
+        return super().settings() | {"baseline": baseline, "baseline_values": values}
+
+
 class TableExplainer(PathExplainer):
     """A path from one baseline row of the table to the row of each event.
 
@@ -36,51 +55,47 @@ class TableExplainer(PathExplainer):
         See `hepxai.explainers.path.PathExplainer`.
     """
 
-    baseline: str | Sequence[float] | Events = "background_mean"
+    reads = "table"
+    default_for = "table"
+    baseline: Annotated[
+        str | Sequence[float] | Events,
+        PlainValidator(partial(check_baseline, names=BASELINES, numbers="a number for each column")),
+    ] = "background_mean"
     baseline_values: Sequence[float] | None = None
 
-    def prepare(self, model: Any, events: Events, target: str) -> Self:
+    def prepare(self, model: Any, events: Events, target: str) -> PreparedTable:
         """Settle the baseline row and the number of steps."""
-        values = [float(v) for v in self._baseline(events)]
-        name = self.baseline if isinstance(self.baseline, str) else values
-        settled = dataclasses.replace(self, baseline=name, baseline_values=values)
-        return settled.with_steps(model, events, target)
+        start = self.start(events)
+        prepared = PreparedTable(explainer=self, model=model, target=target, start=start, steps=0)
+        return self.with_steps(prepared, events)
 
-    def start(self) -> Tensor:
-        """Baseline row ``[G]``, once it is settled."""
-        if self.baseline_values is None:
-            raise ValueError("no baseline has been worked out; call prepare or explain")
-        return torch.as_tensor(np.asarray(self.baseline_values, dtype=np.float32))
+    def start(self, events: Events) -> Tensor:
+        """Baseline row ``[G]``."""
+        need_table(self.name, events)
+        return torch.as_tensor(np.array(self._baseline(events), dtype=np.float32))
 
     def _baseline(self, events: Events) -> NDArray[np.float32]:
         table, columns = events.table()
-        if not columns:
-            raise ValueError(f"{self.name} explains the event-level table; the card declares no `globals`")
-        finite_columns(events)
         given = self.baseline if self.baseline_values is None else self.baseline_values
         if isinstance(given, Events):
             events.schema.need_equal(given.schema)
             return _mean(given, "mean")
-        if not isinstance(given, str):
-            values = np.asarray(given, dtype=np.float32)
-            if values.shape != table.shape[1:]:
-                raise ValueError(
-                    f"the baseline has shape {values.shape}; the globals are {', '.join(columns)}"
-                )
-            return values
-        if given not in BASELINES:
-            known = ", ".join(BASELINES)
-            raise ValueError(f"baseline {given!r}; choose {known} or give {len(columns)} numbers")
-        return np.zeros(len(columns), np.float32) if given == "zero" else _mean(events, given)
+        if isinstance(given, str):
+            return np.zeros(len(columns), np.float32) if given == "zero" else _mean(events, given)
+        values = np.asarray(given, dtype=np.float32)
+        if values.shape != table.shape[1:]:
+            raise ValueError(f"the baseline has shape {values.shape}; the globals are {', '.join(columns)}")
+        return values
 
 
-def _mean(events: Events, which: str) -> NDArray[np.float32]:
-    own = np.ones(len(events), dtype=bool) if which == "mean" else events.label == 0
-    what = "the events" if which == "mean" else f"class {events.schema.classes[0]!r}"
-    if not own.any():
+def _mean(events: Events, name: str) -> NDArray[np.float32]:
+    rows = np.ones(len(events), dtype=bool) if name == "mean" else events.label == 0
+    what = "the events" if name == "mean" else f"class {events.schema.classes[0]!r}"
+    if not rows.any():
         raise ValueError(
             f"no event of {what} to average for the baseline; "
             "explain a population that has some, or give a baseline"
         )
     finite_columns(events)
-    return weighted_mean(events.table()[0][own], events.weight[own], what, BASELINE_REMEDY).astype(np.float32)
+    mean = weighted_mean(events.table()[0][rows], events.weight[rows], what, BASELINE_REMEDY)
+    return mean.astype(np.float32)

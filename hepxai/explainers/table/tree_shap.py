@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, field_validator
 from scipy.special import expit
+from torch import Tensor
 
-from hepxai.attribution import Attribution
 from hepxai.events import Events
-from hepxai.explainers.background import BackgroundExplainer, number
-from hepxai.explainers.base import CannotExplainError, Chunked, register
+from hepxai.explainers.background import Array, BackgroundExplainer, PreparedBackground, Table
+from hepxai.explainers.base import CannotExplainError
+from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.libraries import import_extra, installed, isolated_rng
+from hepxai.explainers.methods import register
 from hepxai.explainers.table.trees import FORESTS, counted_once, family, need_trees
 from hepxai.models.protocols import HasTrees
 from hepxai.models.table.rows import need_values
 from hepxai.models.target import Target
 
-Array = NDArray[np.float64]
-BASELINES = ("path_dependent", "interventional")
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedTrees(PreparedBackground):
+    """TreeSHAP of an estimator."""
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the unit and the reference."""
+        reference = "training events, each counted once" if self.rows is None else "background rows"
+        unit = _unit(self.model.estimator)
+        return super().settings() | {"unit": unit, "reference": reference}
+
+    def unit(self, events: Events) -> str:
+        """Probability for forests of classification trees."""
+        return _unit(self.model.estimator)
+
+    def score(self, table: Table) -> Array:
+        """Quantity that the values explain, ``[E]``."""
+        return _explained(self.model, table, self.target)
 
 
 @register("tree_shap")
-@dataclass(frozen=True, kw_only=True)
 class TreeShap(BackgroundExplainer):
     """Shapley values of the columns, by shap's TreeExplainer [Lundberg et al., arXiv:1905.04610].
 
@@ -45,76 +62,57 @@ class TreeShap(BackgroundExplainer):
         background rows, which are drawn in proportion to |weight|.
     tolerance : float
         Largest |residual| of an event, as a share of Σ_f |φ_f| or of the change of the score.
-    sample, size, seed, rows, expected
+    sample, size, seed, rows
         Of "interventional"; see `hepxai.explainers.background.BackgroundExplainer`.
-    explainer : object, optional
-        shap's, made in `prepare`.
     """
 
+    title = "Shapley values of columns, from trees (TreeSHAP)"
+    short_title = "TreeSHAP"
+    default_for = "table"
     needs = HasTrees
-    baseline: str = "path_dependent"
-    tolerance: float = 1e-3
-    explainer: Any = field(default=None, repr=False, compare=False)
+    advice = (
+        "trees that were trained on float64 need float32 here: train on `events.table()`, or take "
+        "baseline='path_dependent', or kernel_shap"
+    )
+    baseline: Literal["path_dependent", "interventional"] = "path_dependent"
+    tolerance: float = Field(default=1e-3, ge=0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        number("tolerance", self.tolerance, 0)
-        given: object = self.baseline
-        if isinstance(given, Events):
-            raise TypeError("give background events as rows=, with baseline='interventional'")
-        if self.baseline not in BASELINES:
-            raise ValueError(f"baseline={self.baseline!r}; choose one of {', '.join(BASELINES)}")
+    @field_validator("baseline", mode="before")
+    @classmethod
+    def _no_events(cls, baseline: Any) -> Any:
+        if isinstance(baseline, Events):
+            raise ValueError("give background events as rows=, with baseline='interventional'")
+        return baseline
 
     @classmethod
     def works_on(cls, model: object) -> bool:
-        """Whether the estimator has trees, and shap is installed."""
+        """True for estimators with trees, if shap is installed."""
         return isinstance(model, HasTrees) and family(model.estimator) is not None and installed("shap")
 
-    def prepare(self, model: HasTrees, events: Events, target: str) -> Self:
+    def prepare(self, model: HasTrees, events: Events, target: str) -> PreparedTrees:
         """Settle the background rows, and the mean score."""
         _need_plain_trees(self.name, model.estimator)
         need_values(events)
-        rows = super().prepare(model, events, target).rows if self.baseline == "interventional" else None
-        explainer = _explainer(self.name, model.estimator, rows)
+        rows = self.background(events) if self.baseline == "interventional" else None
+        engine = _explainer(self.name, model.estimator, rows)
         if rows is None:
-            expected = float(_of_target(model, target, np.ravel(explainer.expected_value)))
+            expected = float(_of_target(model, target, np.ravel(engine.expected_value)))
         else:
-            expected = float(_shared_out(model, rows, target).mean())
-        return dataclasses.replace(self, rows=rows, expected=expected, explainer=explainer)
+            expected = float(_explained(model, rows, target).mean())
+        return PreparedTrees(
+            explainer=self, model=model, target=target, rows=rows, expected=expected, engine=engine
+        )
 
-    def attribute(self, model: HasTrees, events: Events, target: str) -> Attribution:
-        """Signed values, axes ("event", "feature").
-
-        Raises
-        ------
-        ArithmeticError
-            If they do not add up.
-        """
-        if self.explainer is None:
-            raise ValueError("the trees have not been read; call prepare or explain")
-        chunked = Chunked.of_table(events)
-        values, score = np.empty(events.table()[0].shape), np.empty(len(events))
-        tables = chunked.tables(self.name, progress=self.progress)
-        for rows, x in zip(chunked.chunks, tables, strict=True):
-            with isolated_rng():
-                found = self.explainer.shap_values(x.numpy(), check_additivity=False)
-            values[rows] = _of_target(model, target, found if found.ndim == 3 else found[..., None])
-            score[rows] = _shared_out(model, x.numpy(), target)
-        found = self.result(values, score, events, target)
-        self.must_add_up(found, self.tolerance, ADVICE)
-        reference = "training events, each counted once" if self.rows is None else "background rows"
-        facts = {"unit": _unit(model.estimator), "reference": reference}
-        return found.replace(settings=dict(found.settings) | facts)
-
-
-ADVICE = (
-    "trees that were trained on float64 need float32 here: train on `events.table()`, or take "
-    "baseline='path_dependent', or kernel_shap"
-)
+    def attribute_batch(self, prepared: PreparedTrees, batch: Batch[Tensor]) -> Part:
+        """Signed values."""
+        with isolated_rng():
+            values = prepared.engine.shap_values(batch.x.numpy(), check_additivity=False)
+        outputs = values if values.ndim == 3 else values[..., None]
+        return Part(values=_of_target(prepared.model, prepared.target, outputs).astype(float))
 
 
 def _need_plain_trees(method: str, estimator: Any) -> None:
-    """Refuse what is not made of trees, and what shap reads wrongly without a word."""
+    """Refuse models that are not made of trees, and those that shap reads wrongly without a warning."""
     need_trees(method, estimator)
     if getattr(estimator, "is_categorical_", None) is not None:
         raise CannotExplainError(
@@ -148,19 +146,19 @@ def _unit(estimator: Any) -> str:
     return "logit" if hasattr(estimator, "classes_") else "prediction"
 
 
-def _of_target(model: HasTrees, target: str, found: Array) -> Array:
+def _of_target(model: HasTrees, target: str, values: Array) -> Array:
     """Values of the target from those of the trees, ``[..., K]``: one score, or one for each class."""
     order = list(getattr(model, "class_order", range(len(model.outputs))))
     if len(model.outputs) > 1:
-        return np.asarray(Target.of(model.outputs, target)(found[..., order]))
+        return np.asarray(Target.of(model.outputs, target)(values[..., order]))
     if order != [1, 0]:
-        return np.asarray(found[..., -1])
+        return np.asarray(values[..., -1])
     # The estimator's second class is the card's first one.
-    return np.asarray(found[..., 0] if found.shape[-1] == 2 else -found[..., 0])
+    return np.asarray(values[..., 0] if values.shape[-1] == 2 else -values[..., 0])
 
 
-def _shared_out(model: HasTrees, x: NDArray[np.float32], target: str) -> Array:
-    """What the values add up to ``[E]``: the score, or the probability of which it is the log-odds."""
+def _explained(model: HasTrees, x: NDArray[np.float32], target: str) -> Array:
+    """Explained quantity ``[E]``: the score, or the probability of which it is the log-odds."""
     score = model.score_table(x)
     outputs = expit(score) if _gives_probabilities(model.estimator) else score
     return Target.of(model.outputs, target)(outputs)

@@ -1,4 +1,4 @@
-"""The trees inside a scikit-learn estimator, and which of its kinds have any that can be explained."""
+"""Trees inside a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PIPELINE = "trees need no scaled columns: fit the last step alone on events.tabl
 
 
 def family(estimator: Any) -> tuple[str, ...] | None:
-    """Which of ``FORESTS``, ``BOOSTED`` and ``HISTOGRAM`` an estimator belongs to; None for all others."""
+    """Family of an estimator: ``FORESTS``, ``BOOSTED``, ``HISTOGRAM`` or None."""
     names = {kind.__name__ for kind in type(estimator).__mro__ if kind.__module__.startswith("sklearn.")}
-    for known in (FORESTS, BOOSTED, HISTOGRAM):
-        if names & {f"{name}{task}" for name in known for task in ("Classifier", "Regressor")}:
-            return known
+    for kinds in (FORESTS, BOOSTED, HISTOGRAM):
+        if names & {f"{name}{task}" for name in kinds for task in ("Classifier", "Regressor")}:
+            return kinds
     return None
 
 
@@ -34,15 +34,15 @@ def need_trees(method: str, estimator: Any) -> tuple[str, ...]:
     CannotExplainError
         If it is none of the three; the message says which are, and what works on the others.
     """
-    found = family(estimator)
-    if found is None:
+    kind = family(estimator)
+    if kind is None:
         raise CannotExplainError(
             f"{method} reads the decision trees of scikit-learn's GradientBoosting, HistGradientBoosting, "
             f"RandomForest, ExtraTrees and DecisionTree models; {type(estimator).__name__} is none of them; "
             + (f"{PIPELINE}; " if hasattr(estimator, "named_steps") else "")
             + ADVICE
         )
-    return found
+    return kind
 
 
 def counted_once(estimator: Any) -> Any:

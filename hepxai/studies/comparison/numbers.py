@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hepxai.attribution import Attribution
 from hepxai.core.binning import bin_of
 from hepxai.events import Events
-from hepxai.explainers.base import explain
+from hepxai.explainers.methods import explain
 from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix
 from hepxai.metrics.pixels import TruthShare, hit_rank_agreement, top_pixel_agreement, truth_share
 from hepxai.models.protocols import Model

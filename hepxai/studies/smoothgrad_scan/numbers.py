@@ -18,8 +18,9 @@ from hepxai.core.files import read_json, write_json
 from hepxai.core.fingerprint import fingerprint
 from hepxai.core.resume import ResumableState
 from hepxai.events import Events
-from hepxai.explainers.base import CannotExplainError, configure, explain
-from hepxai.explainers.image.images import as_setting
+from hepxai.explainers.base import CannotExplainError
+from hepxai.explainers.image.images import baseline_image
+from hepxai.explainers.methods import configure, explain
 from hepxai.metrics.pixels import map_correlation, truth_share
 from hepxai.models.protocols import DifferentiableImage
 
@@ -179,9 +180,9 @@ def _key(model: DifferentiableImage, events: Events, settings: dict[str, Any], *
             f"{type(model).__name__} has no `module` with its parameters, so that a state could be that of "
             "another model; leave `unfinished` out"
         )
-    kept = configure("smoothgrad", settings).settings() | asked
-    kept |= {"baseline": as_setting(settings.get("baseline", 0.0), events)}
-    return fingerprint(kept, model, events, events.weight)
+    explainer: Any = configure("smoothgrad", settings)
+    baseline = baseline_image(explainer.baseline, events)
+    return fingerprint(explainer.settings() | asked | {"baseline": baseline}, model, events, events.weight)
 
 
 def _choice(points: Sequence[SmoothPoint], stable: float) -> SmoothPoint:

@@ -1,0 +1,202 @@
+"""Registered methods: by name, for a model and for a run; and `explain`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from hepxai.attribution import Attribution
+from hepxai.cards import nearest
+from hepxai.core.arguments import check_type
+from hepxai.events import SPLITS, Events
+from hepxai.explainers import guards
+from hepxai.explainers.base import CannotExplainError, Explainer
+from hepxai.models.protocols import ChecksEvents, Model
+from hepxai.models.target import Target
+from hepxai.models.wrappers.advice import wrapping_advice
+
+EXPLAINERS: dict[str, type[Explainer]] = {}
+E_ = TypeVar("E_", bound=type[Explainer])
+
+
+def register(name: str) -> Callable[[E_], E_]:
+    """Class decorator: make an explainer known under a name, which is its title unless it has one."""
+
+    def enter(explainer: E_) -> E_:
+        if name in EXPLAINERS:
+            raise ValueError(f"an explainer named {name!r} exists: {EXPLAINERS[name]}")
+        explainer.name = name
+        for title in ("title", "short_title"):
+            if title not in vars(explainer):
+                setattr(explainer, title, name.replace("_", " "))
+        EXPLAINERS[name] = explainer
+        return explainer
+
+    return enter
+
+
+def explain(
+    model: Model, events: Events, method: str, *, target: str | None = None, **settings: Any
+) -> Attribution:
+    """Attribute the score of every event to its particles, pairs, columns, pixels or neurons.
+
+    Parameters
+    ----------
+    model : Model
+        One of the package's, or one of yours with the protocols of `hepxai.models.protocols`.
+    events : Events
+    method : str
+        A key of ``EXPLAINERS``, e.g. "attention", "edge_ig", "node_ig", "shapley", "surrogate".
+    target : str, optional
+        Output to explain, as a logit, or the difference of two, as in "signal-background". May be left out if
+        the model has only one, or the method is the same for all.
+    **settings
+        Of the method; see the class in ``EXPLAINERS[method]``.
+
+    Returns
+    -------
+    Attribution
+
+    Raises
+    ------
+    KeyError
+        Unknown method or output.
+    CannotExplainError
+        The model lacks an ability; the message names the methods that would work.
+    TypeError
+        Arguments in another order.
+    SettingError
+        A setting that the method does not have, or a value that it does not allow.
+    ValueError
+        The model refuses these events, or scores of an event are not reproducible; see
+        `hepxai.explainers.guards`.
+
+    Warns
+    -----
+    CheckWarning
+        A check of the result is bad.
+    UserWarning
+        The outputs of a model that is not the package's are probabilities; the order of particles matters;
+        one of two classes is explained by the difference of their logits.
+    """
+    check_type(
+        events, Events, "explain(model, events, method)", "second", "hepxai.read(card).events has them"
+    )
+    one = "one method a call: {name: explain(model, events, name) for name in names}"
+    check_type(method, str, "explain(model, events, method)", "third", one)
+    explainer = build(method, model, settings)
+    if isinstance(model, ChecksEvents):
+        model.check(events)
+    guards.check_scores(model, events)
+    guards.doubt_logits(model, events)
+    return explainer.explain(model, events, _target(explainer, model, events, target))
+
+
+def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
+    """Explainer of a registered name with these settings; see `explain` for what is raised."""
+    if method not in EXPLAINERS:
+        hint = nearest(method, EXPLAINERS)
+        raise KeyError(f"no method {method!r}{hint}; there are {', '.join(sorted(EXPLAINERS))}")
+    return EXPLAINERS[method](**settings)
+
+
+def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
+    """Configure an explainer for a model that can do what it needs; see `explain` for what is raised."""
+    explainer = configure(method, settings)
+    if not isinstance(model, explainer.needs):
+        raise CannotExplainError(_incompatibility(model, method, explainer.needs))
+    explainer.check_model(model)
+    return explainer
+
+
+def _incompatibility(model: object, method: str, needs: type) -> str:
+    if not isinstance(model, Model) and (advice := wrapping_advice(model)):
+        return advice
+    lacking = [m for m in dir(needs) if not m.startswith("_") and not hasattr(model, m)]
+    name = type(model).__name__
+    return f"{method} needs {needs.__name__}; {name} has no {', '.join(lacking)}; {working(model)}"
+
+
+def working(model: object) -> str:
+    """Methods that work on a model, in a sentence."""
+    works = [name for name, other in sorted(EXPLAINERS.items()) if other.works_on(model)]
+    return f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
+
+
+def _target(explainer: Explainer, model: Model, events: Events, target: str | None) -> str:
+    outputs, schema = model.outputs, events.schema
+    if len(set(outputs)) < len(outputs):
+        raise ValueError(f"two outputs have the same name: {', '.join(outputs)}; name each differently")
+    if target is None and (len(outputs) == 1 or not explainer.tells_outputs_apart):
+        return outputs[0]
+    if target is None:
+        raise KeyError(f"the model has several outputs; choose one of {', '.join(outputs)}, as target=…")
+    if target in outputs and len(outputs) == 2:
+        other = next(name for name in outputs if name != target)
+        if set(outputs) == set(schema.classes):
+            warnings.warn(
+                "a decision between two classes depends only on the difference of their logits: "
+                f"target={target!r} is explained as '{target}-{other}'; give that to be spared this warning",
+                stacklevel=3,
+            )
+            return f"{target}-{other}"
+        if not set(outputs) & {*schema.targets, *schema.classes}:
+            warnings.warn(
+                f"{target} is one of two outputs: if a softmax compares them, a decision depends only on "
+                f"their difference, which target='{target}-{other}' explains",
+                stacklevel=3,
+            )
+    Target.of(outputs, target)
+    return target
+
+
+# --- for a run -------------------------------------------------------------------------------
+
+
+def default_methods() -> dict[str, tuple[str, ...]]:
+    """Methods that explain a model unless others are named, by view of the model."""
+    views = dict.fromkeys(e.default_for for e in EXPLAINERS.values() if e.default_for is not None)
+    return {v: tuple(n for n, e in EXPLAINERS.items() if e.default_for == v) for v in views}
+
+
+def is_default_for(method: str, model: Any) -> bool:
+    """True if a default method of the view suits this model."""
+    explainer = EXPLAINERS[method]
+    return isinstance(model, explainer.default_needs) and explainer.works_on(model)
+
+
+def validated_settings(
+    methods: Sequence[str] | None,
+    settings: Mapping[str, Mapping[str, Any]],
+    view: str,
+    *,
+    split: str = "test",
+    maximum: int | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Settings of each method, checked before the training for everything that a user can get wrong."""
+    names = default_methods()[view] if methods is None else methods
+    if split not in SPLITS:
+        raise ValueError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if maximum is not None and maximum < 1:
+        raise ValueError(f"{maximum} events to explain; at least 1 is needed")
+    if idle := settings.keys() - set(names):
+        raise ValueError(
+            f"settings for {sorted(idle)[0]!r}, which is not among the methods {', '.join(names)}"
+        )
+    for name in names:
+        configure(name, settings.get(name, {}))
+    return {name: dict(settings.get(name, {})) for name in names}
+
+
+def for_run(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
+    """Configure an explainer for a run, which keeps its result and writes it beside the particles.
+
+    Raises
+    ------
+    ValueError
+        If a run cannot keep the result; see `build` for the rest.
+    """
+    explainer = build(method, model, settings)
+    explainer.check_run(model)
+    return explainer
