@@ -257,7 +257,7 @@ BAD = {
     ),
     "setting misspelt": (
         ("run", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-w", "edge_ig.layr=x"),
-        "edge_ig has no setting 'layr' (did you mean 'layer'?); it has layer, neighbours",
+        "edge_ig.layr='x'; no such setting (did you mean 'layer'?); it has layer, neighbours",
     ),
     "no generator": (("simulate", "nothing_here"), "no card 'nothing_here'"),
 }

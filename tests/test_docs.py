@@ -34,7 +34,7 @@ PAGES = [
 COMMAND: Any = typer.main.get_command(app)
 OTHER_PROGRAMS = {"bash", "cd", "git", "pip", "python", "root"}
 FLAGS = ("slow", "ROOT")
-TO_BE_WRITTEN = {"hepxai/explain/occlusion.py", "tests/explain/test_occlusion.py"}
+TO_BE_WRITTEN = {"hepxai/explainers/graph/occlusion.py", "tests/explainers/test_occlusion.py"}
 """Files that a page tells the reader to make."""
 
 
@@ -156,7 +156,15 @@ def test_the_explainer_of_the_page_passes_the_suite(tmp_path: Path) -> None:
     """As a reader would: the file of the page, and the suite that runs over all registered methods."""
     (example,) = (b for b in blocks(ROOT / "docs" / "add_an_explainer.md") if b.file == "occlusion.py")
     (tmp_path / "occlusion.py").write_text(example.text, encoding="utf-8")
-    suite = ("tests/explain/test_registry.py", "-k", "occlusion", "-p", "occlusion", "-p", "no:cacheprovider")
+    suite = (
+        "tests/explainers/test_registry.py",
+        "-k",
+        "occlusion",
+        "-p",
+        "occlusion",
+        "-p",
+        "no:cacheprovider",
+    )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *suite],
         cwd=ROOT,

@@ -53,7 +53,7 @@ class PreparedBackground(Prepared):
     def attribute(self, events: Events) -> Attribution:
         """Explain every event by itself; a method with a ``tolerance`` refuses results that do not add up."""
         attribution = super().attribute(events)
-        if not self.explainer.adds_up:
+        if not self.explainer.complete:
             return attribution
         score = self.score(events.table()[0])
         attribution = with_residual(attribution, score - self.expected)
@@ -76,7 +76,8 @@ def must_add_up(attribution: Attribution, tolerance: float, advice: str) -> None
         worst = int(np.argmax(np.abs(residual)))
         raise ArithmeticError(
             f"{attribution.method}: values and mean do not add up to the score for {np.count_nonzero(bad)} "
-            f"of {len(bad)} events; event {worst} lacks {residual[worst]:.3g} of {change[worst]:.3g}; {advice}"
+            f"of {len(bad)} events; event {worst} lacks {residual[worst]:.3g} of {change[worst]:.3g}; "
+            + advice
         )
 
 
@@ -85,8 +86,6 @@ class BackgroundExplainer(Explainer):
 
     Attributes
     ----------
-    adds_up : bool
-        True if values and mean score add up to the score (class attribute).
     advice : str
         Remedy where they do not (class attribute); for methods with a ``tolerance``.
     sample : str
@@ -100,9 +99,9 @@ class BackgroundExplainer(Explainer):
         The rows; drawn unless given. They are too many to be stored: the result has their hash.
     """
 
-    adds_up: ClassVar[bool] = True
     advice: ClassVar[str] = ""
     axes = ("event", "feature")
+    complete = True
     reads = "table"
     needs = Tabular
     sample: Literal["background", "all"] = "background"

@@ -65,6 +65,9 @@ class Explainer(BaseModel):
         Protocol that the model must satisfy; see `hepxai.models.protocols`.
     tells_outputs_apart : bool
         False if the result is the same for every output of a model.
+    complete, has_errors : bool
+        The values of an event add up to a change of the output; they have standard errors. True if that
+        holds for all settings.
     wanted_residual : float
         Median relative completeness residual, where ``tolerance`` is not a setting.
     hard_limits : mapping of str to float
@@ -92,6 +95,8 @@ class Explainer(BaseModel):
     default_needs: ClassVar[type] = Model
     needs: ClassVar[type] = Model
     tells_outputs_apart: ClassVar[bool] = True
+    complete: ClassVar[bool] = False
+    has_errors: ClassVar[bool] = False
     wanted_residual: ClassVar[float] = 0.01
     hard_limits: ClassVar[Mapping[str, float]] = {"max_row_deviation": 1e-3, "median_residual": 10.0}
     progress: bool = Field(default=False, exclude=True)
@@ -273,6 +278,8 @@ class Prepared:
         names, events, explainer = self.labels(parts.events), parts.events, self.explainer
         regular = zip(self.axes[1:], values.shape[1:], strict=True)
         first = parts.parts[0] if parts.parts else None
+        has_error = explainer.has_errors if first is None else first.error is not None
+        is_complete = explainer.complete if first is None else first.output_change is not None
         attribution = Attribution(
             values,
             self.axes,
@@ -283,13 +290,13 @@ class Prepared:
             labels={axis: names.get(axis) or tuple(map(str, range(size))) for axis, size in regular},
             pairs=pairs,
             self_values=self_values if self_values is not None and self_values.any() else None,
-            error=None if first is None or first.error is None else parts.column("error").astype(np.float64),
+            error=parts.column("error").astype(np.float64) if has_error else None,
             checks=parts.checks(),
             title=explainer.title,
             short_title=explainer.short_title,
             unit=self.unit(events),
         )
-        if first is None or first.output_change is None:
+        if not is_complete:
             return attribution
         return with_residual(attribution, parts.per_event("output_change").astype(np.float64), self_values)
 

@@ -139,6 +139,8 @@ class Parts:
 
     def per_event(self, name: str) -> AnyArray:
         """Join a column of the parts with one row for each event."""
+        if not self.parts:
+            return np.zeros(0)
         joined = np.concatenate([np.asarray(getattr(p, name)) for p in self.parts])
         order = np.concatenate(self.rows)
         in_order = np.array_equal(order, np.arange(len(order)))  # large maps are not copied again

@@ -126,6 +126,7 @@ class PathExplainer(Explainer):
         Wanted median relative residual.
     """
 
+    complete = True
     probed: ClassVar[int] = 256
     steps: int | None = Field(default=None, ge=1)
     tolerance: float = Field(default=0.01, ge=0)

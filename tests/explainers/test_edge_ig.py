@@ -16,7 +16,7 @@ from torch_geometric.nn import GraphConv, TransformerConv, global_mean_pool
 
 from hepxai.attribution.residuals import relative_residual
 from hepxai.events import Events
-from hepxai.explainers import EXPLAINERS, explain
+from hepxai.explainers import explain
 from hepxai.explainers.path import STEPS, integrate
 from hepxai.models.network import NetworkModel
 
@@ -218,17 +218,12 @@ def test_explains_the_target(toy: Callable[..., Events], make_model: Callable[..
     assert logits.shape == (10, 3)
 
 
-def test_needs_to_be_prepared(model: NetworkModel, events: Events) -> None:
-    with pytest.raises(ValueError, match="number of steps is not settled; call prepare or explain"):
-        EXPLAINERS["edge_ig"]().attribute(model, events, "signal")
-
-
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
         ({"layer": "transformer_9"}, KeyError, "no layer 'transformer_9'; .*transformer_1, dynamic_edge_2"),
-        ({"neighbours": "some"}, ValueError, "neighbours='some'; choose 'frozen' or 'dynamic'"),
-        ({"steps": 0}, ValueError, "steps=0; at least 1"),
+        ({"neighbours": "some"}, ValueError, "neighbours='some'; should be 'frozen' or 'dynamic'"),
+        ({"steps": 0}, ValueError, "steps=0; should be greater than"),
     ],
 )
 def test_wrong_settings(

@@ -10,7 +10,7 @@ import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 
 from hepxai.events import Events
-from hepxai.explainers import explain
+from hepxai.explainers import SettingError, explain
 from hepxai.explainers.graph.node_ig import background_mean
 from hepxai.models.network import NetworkModel
 from hepxai.models.wrappers.image import ImageModel
@@ -67,7 +67,7 @@ def test_rows_of_events(events: Events) -> None:
             explain(
                 model, events[:3], method, rows=other_schema(background, global_units=("MeV", "")), **more
             )
-    with pytest.raises(TypeError, match=r"give background events as rows=, with baseline='interventional'"):
+    with pytest.raises(SettingError, match="give background events as rows="):
         explain(model, events, "tree_shap", baseline=background)
-    with pytest.raises(TypeError, match=r"kernel_shap has no setting 'baseline'.*; it has .*rows"):
+    with pytest.raises(SettingError, match=r"kernel_shap.baseline=.*; no such setting.*; it has .*rows"):
         explain(model, events, "kernel_shap", baseline=background)

@@ -69,7 +69,7 @@ def test_several_outputs(events: Events) -> None:
 
 
 def test_bad_input(model: TableModel, tree_model: SklearnModel, events: Events) -> None:
-    with pytest.raises(ValueError, match="samples=1; a whole number of at least 2"):
+    with pytest.raises(ValueError, match="samples=1; should be greater than or equal to 2"):
         explain(model, events, "gradient_shap", samples=1)
     with pytest.raises(CannotExplainError, match="SklearnModel has no forward_table"):
         explain(tree_model, events, "gradient_shap")

@@ -169,12 +169,15 @@ def test_no_hits_and_all_pixels_lit(events: Events, path: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"baseline": "grey"}, "baseline 'grey'; give 0, 0.5, 'blurred' or an image"),
-        ({"baseline": np.nan}, "baseline nan; give 0"),
+        (
+            {"baseline": "grey"},
+            "baseline='grey'; should be 'blurred', a number, an image of numbers or",
+        ),
+        ({"baseline": np.nan}, "baseline=nan; should be 'blurred', a number"),
         ({"baseline": np.zeros((3, 3))}, r"the baseline has shape \(3, 3\); the images have \(1, 5, 16\)"),
-        ({"path": "winding"}, "path='winding'; choose one of straight, lighting"),
-        ({"blur": 0}, "blur=0; a positive number of pixels is needed"),
-        ({"steps": 0}, "steps=0; at least 1 is needed"),
+        ({"path": "winding"}, "path='winding'; should be 'straight' or 'lighting'"),
+        ({"blur": 0}, "blur=0; should be greater than 0"),
+        ({"steps": 0}, "steps=0; should be greater than or equal to 1"),
     ],
 )
 def test_settings_that_cannot_be(events: Events, settings: dict[str, Any], message: str) -> None:

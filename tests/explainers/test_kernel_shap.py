@@ -13,7 +13,7 @@ from slow_tables import interventional
 from torch import Tensor, nn
 
 from hepxai.events import Events
-from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
+from hepxai.explainers import CannotExplainError, SettingError, explain
 from hepxai.explainers.libraries import MissingExtraError
 from hepxai.models.network import NetworkModel
 from hepxai.models.wrappers.table import SklearnModel, TableModel
@@ -140,13 +140,11 @@ def test_several_outputs(events: Events) -> None:
 
 def test_bad_settings(many: tuple[TableModel, Events], interaction: TableModel, events: Events) -> None:
     for samples in (0, 2.5, True):
-        with pytest.raises(ValueError, match=f"samples={samples}; a whole number of at least 1"):
+        with pytest.raises(SettingError, match=f"kernel_shap.samples={samples}; should be "):
             explain(interaction, events, "kernel_shap", samples=samples)
     model, wide = many
     with pytest.raises(ValueError, match="samples=100; at least 224 are needed for 14 columns"):
         explain(model, wide, "kernel_shap", samples=100)
-    with pytest.raises(ValueError, match="no background has been drawn; call prepare or explain"):
-        EXPLAINERS["kernel_shap"]().attribute(interaction, events, "signal")
 
 
 def test_values_that_are_no_numbers(interaction: TableModel, events: Events) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hepxai.attribution.residuals import relative_residual
 from hepxai.events import Events
-from hepxai.explainers import EXPLAINERS, explain
+from hepxai.explainers import explain
 from hepxai.explainers.graph.baseline_particles import momentum_features
 from hepxai.explainers.graph.node_ig import NodeIG, background_mean
 from hepxai.models.graph.cloud import Cloud
@@ -161,10 +161,7 @@ def test_baseline_momenta_make_a_particle(toy: Callable[..., Events]) -> None:
         ("on_shell_mean", False),
         ("own_direction", False),
     ):
-        explainer = NodeIG(baseline=baseline, steps=2)
-        values = explainer._baseline(cartesian)
-        settled = dataclasses.replace(explainer, baseline_values=values.tolist())
-        start = (settled._on_shell(cartesian) if baseline != "background_mean" else settled)._start(cartesian)
+        start = NodeIG(baseline=baseline, steps=2).prepare(None, cartesian, "signal").start(cartesian)
         square = start[:, 0] ** 2 - (start[:, 1:4] ** 2).sum(axis=1)
         assert ((square > 0.1 * start[:, 0] ** 2).all()) == off_shell
         if not off_shell:
@@ -202,11 +199,11 @@ def test_baseline_of_every_type(model: NetworkModel, events: Events) -> None:
     [
         (
             {"baseline": "mean"},
-            "baseline 'mean'; choose background_mean, on_shell_mean, own_direction, zero or give 5 numbers",
+            "node_ig.baseline='mean'; should be 'background_mean', 'on_shell_mean', 'own_direction', 'zero', a number",
         ),
         ({"baseline": (1.0, 2.0)}, r"baseline has shape \(2,\); the events have features"),
-        ({"baseline_values": np.zeros((4, 3))}, r"baseline_values has shape \(4, 3\), not \(4, 5\)"),
-        ({"steps": -1}, "steps=-1; at least 1 is needed"),
+        ({"baseline_values": np.zeros((4, 3)).tolist()}, r"baseline_values has shape \(4, 3\), not \(4, 5\)"),
+        ({"steps": -1}, "steps=-1; should be greater than or equal to 1"),
     ],
 )
 def test_wrong_settings(
@@ -214,12 +211,6 @@ def test_wrong_settings(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         explain(model, events, "node_ig", **settings)
-
-
-def test_needs_to_be_prepared(model: NetworkModel, events: Events) -> None:
-    for settings in ({"steps": 3}, {"baseline_values": background_mean(events)}):
-        with pytest.raises(ValueError, match="call prepare or explain"):
-            EXPLAINERS["node_ig"](**settings).attribute(model, events, "signal")
 
 
 def test_a_mean_of_weights_that_nearly_cancel_is_refused(model: NetworkModel, events: Events) -> None:

@@ -146,7 +146,7 @@ def test_no_linear_layer_at_all() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"head": "best"}, "head='best'; choose one of auto, linear, gradient"),
+        ({"head": "best"}, "head='best'; should be 'auto', 'linear' or 'gradient'"),
         ({"layer": "9"}, "the model has no layer '9' with maps; it has 3"),
     ],
 )

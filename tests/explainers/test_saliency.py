@@ -59,5 +59,7 @@ def test_no_hits() -> None:
 
 @pytest.mark.parametrize("quantile", [0, 1.1, "all"])
 def test_quantiles_that_cannot_be(quantile: Any) -> None:
-    with pytest.raises(ValueError, match=r"quantile=.*; a number above 0 and up to 1 is needed"):
+    with pytest.raises(
+        ValueError, match=r"quantile=.*; should be (greater than 0|less than or equal to 1|a valid number)"
+    ):
         explain(image_model(), image_events(), "capped_saliency", target="pt", quantile=quantile)

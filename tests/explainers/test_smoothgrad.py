@@ -15,7 +15,6 @@ from hepxai.explainers import explain
 from hepxai.explainers.image.image_ig import ImageIG
 from hepxai.explainers.image.smoothgrad import SmoothGrad
 from hepxai.explainers.path import STEPS
-from hepxai.models.target import Target
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "salt"])
@@ -58,8 +57,8 @@ def test_integrated_gradients_add_up_in_the_mean() -> None:
     scores = model.score_image(copies.numpy())[:, 0].reshape(4, 6).mean(1)
     empty = model.score_image(np.zeros((1, 1, LAYERS, STRIPS), np.float32))[0, 0]
     np.testing.assert_allclose(found.output_change, scores - empty, rtol=1e-4, atol=1e-6)
-    path = ImageIG(steps=found.settings["steps"])
-    maps = path.integral(model, copies, Target(0)).gradient[:, 0].view(4, 6, LAYERS, STRIPS)
+    prepared = ImageIG(steps=found.settings["steps"]).prepare(model, events, "pt")
+    maps = prepared.from_baseline(copies).values[:, 0].view(4, 6, LAYERS, STRIPS)
     np.testing.assert_allclose(found.values, maps.mean(1), rtol=1e-4, atol=1e-6)
 
 
@@ -137,13 +136,13 @@ def test_no_hits() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"base": "ram"}, "base='ram'; choose one of gradient, image_ig"),
-        ({"noise": "pepper"}, "noise='pepper'; choose one of gaussian, salt"),
-        ({"samples": 1}, "samples=1; a whole number from 2 is needed"),
-        ({"seed": -1}, "seed=-1; a whole number from 0 is needed"),
-        ({"level": -0.1}, "level=-0.1; a number from 0 is needed"),
-        ({"level": 1.5, "noise": "salt"}, "level=1.5; a number from 0 to 1 is needed"),
-        ({"base": "image_ig", "baseline": "grey"}, "baseline 'grey'; give 0"),
+        ({"base": "ram"}, "smoothgrad.base='ram'; should be 'gradient' or 'image_ig'"),
+        ({"noise": "pepper"}, "noise='pepper'; should be 'gaussian' or 'salt'"),
+        ({"samples": 1}, "samples=1; should be greater than or equal to 2"),
+        ({"seed": -1}, "seed=-1; should be greater than or equal to 0"),
+        ({"level": -0.1}, "level=-0.1; should be greater than or equal to 0"),
+        ({"level": 1.5, "noise": "salt"}, "level=1.5; should be a number from 0 to 1 for noise='salt'"),
+        ({"base": "image_ig", "baseline": "grey"}, "baseline='grey'; should be 'blurred', a number"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:

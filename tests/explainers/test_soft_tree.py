@@ -235,7 +235,7 @@ def test_no_hits_and_all_lit(model: NetworkModel, events: Events) -> None:
 def test_bad_input(model: NetworkModel, events: Events, table_model: object) -> None:
     with pytest.raises(CannotExplainError, match="TableModel has no forward_tree, node_weights"):
         tree_paths(table_model, events)
-    with pytest.raises(ValueError, match="upsampling='nearest'; choose bilinear or gradient"):
+    with pytest.raises(ValueError, match="upsampling='nearest'; should be 'bilinear' or 'gradient'"):
         explain(model, events, "soft_tree", target="pt", upsampling="nearest")
     with pytest.raises(ValueError, match="there are no events to follow through the tree"):
         tree_paths(model, events[:0])

@@ -90,7 +90,7 @@ def test_settings_of_the_explanation(trained: Any) -> None:
     direct = explain(trained.surrogate.model, test, "edge_ig", **settings)
     assert np.array_equal(found.values, direct.values)
     assert {k: found.settings[k] for k in direct.settings} == direct.settings
-    assert found.settings["minimum_agreement"] == SurrogateEdgeIG.minimum_agreement
+    assert found.settings["minimum_agreement"] == SurrogateEdgeIG().minimum_agreement
 
 
 def worse(surrogate: Any, **figures: float) -> Any:
@@ -172,7 +172,7 @@ def test_settings_are_plain(trained: Any) -> None:
 
 def test_wrong_settings_fail_before_the_training(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hepxai.explainers.graph.surrogate.fit", lambda *_, **__: pytest.fail("trained"))
-    for settings, message in (({"steps": 0}, "steps=0"), ({"neighbours": "some"}, "choose 'frozen'")):
+    for settings, message in (({"steps": 0}, "steps=0"), ({"neighbours": "some"}, "should be 'frozen'")):
         with pytest.raises(ValueError, match=message):
             explain(trained.model, trained.events, "surrogate", **settings)
 

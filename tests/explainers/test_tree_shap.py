@@ -178,11 +178,11 @@ def test_adds_up_to_the_score(kind: Callable[..., Any], events: Events, baseline
 
 
 def _mean_of_drawn(model: SklearnModel, events: Events) -> float:
-    ready = EXPLAINERS["tree_shap"](baseline="interventional").prepare(model, events, "signal")
-    assert ready.rows.shape == (100, 4)
+    prepared = EXPLAINERS["tree_shap"](baseline="interventional").prepare(model, events, "signal")
+    assert prepared.rows.shape == (100, 4)
     own = {r.tobytes() for r in events.globals[events.label == 0]}
-    assert {r.tobytes() for r in ready.rows} <= own
-    return float(scores(model, ready.rows).mean())
+    assert {r.tobytes() for r in prepared.rows} <= own
+    return float(scores(model, prepared.rows).mean())
 
 
 def test_more_than_a_hundred_rows_are_all_used(events: Events) -> None:
@@ -300,22 +300,17 @@ def test_what_shap_cannot_do(events: Events) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"baseline": "zero"}, "baseline='zero'; choose one of path_dependent, interventional"),
-        ({"sample": "signal"}, "sample='signal'; choose one of background, all"),
-        ({"size": 0}, "size=0; a whole number of at least 1"),
-        ({"seed": 1.5}, "seed=1.5; a whole number of at least 0"),
-        ({"tolerance": "a lot"}, "tolerance='a lot'; a number of at least 0"),
+        ({"baseline": "zero"}, "baseline='zero'; should be 'path_dependent' or 'interventional'"),
+        ({"sample": "signal"}, "sample='signal'; should be 'background' or 'all'"),
+        ({"size": 0}, "size=0; should be greater than or equal to 1"),
+        ({"seed": 1.5}, "seed=1.5; should be a valid integer"),
+        ({"tolerance": "a lot"}, "tolerance='a lot'; should be a valid number"),
         ({"baseline": "interventional", "rows": np.zeros((3, 2))}, r"rows have shape \(3, 2\); rows of c0"),
     ],
 )
 def test_settings_that_cannot_be(events: Events, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         explain(fitted(GradientBoostingClassifier, events), events, "tree_shap", **settings)
-
-
-def test_prepare_comes_first(events: Events) -> None:
-    with pytest.raises(ValueError, match="the trees have not been read; call prepare or explain"):
-        EXPLAINERS["tree_shap"]().attribute(fitted(GradientBoostingClassifier, events), events, "signal")
 
 
 def test_without_the_library_it_is_no_default(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:

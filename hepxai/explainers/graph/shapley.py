@@ -125,6 +125,8 @@ class ShapleyExplainer(Explainer):
     """
 
     needs = Differentiable
+    complete = True
+    has_errors = True
     order: ClassVar[int]
     exact_up_to: int = Field(default=12, ge=2, le=LARGEST)
     repeats: int = Field(default=32, ge=16, le=10**6)

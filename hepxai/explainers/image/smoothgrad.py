@@ -50,6 +50,8 @@ class SmoothGrad(ImageExplainer):
 
     title = "mean map of noisy copies (SmoothGrad)"
     short_title = "SmoothGrad"
+    complete = False  # but with base="image_ig"
+    has_errors = True
     probed: ClassVar[int] = 16
     base: Literal["gradient", "image_ig"] = "gradient"
     noise: Literal["gaussian", "salt"] = "gaussian"

@@ -50,6 +50,7 @@ class SoftTree(Explainer):
     default_for = "image"
     needs = HasSoftTree
     tells_outputs_apart = False
+    complete = True
     upsampling: Literal["bilinear", "gradient"] = "bilinear"
 
     def settings(self) -> dict[str, Any]:

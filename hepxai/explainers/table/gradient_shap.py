@@ -37,6 +37,7 @@ class GradientShap(BackgroundExplainer):
 
     title = "expected gradients over columns (GradientSHAP)"
     short_title = "GradientSHAP"
+    has_errors = True
     needs = DifferentiableTable
     wanted_residual = 0.2  # of a sample; the mean over events is complete
     samples: int = Field(default=200, ge=2)

@@ -40,6 +40,7 @@ class KernelShap(BackgroundExplainer):
 
     title = "Shapley values of columns, by regression (KernelSHAP)"
     short_title = "KernelSHAP"
+    has_errors = True
     samples: int = Field(default=2048, ge=1)
     size: int = Field(default=50, ge=1)
 

@@ -44,7 +44,8 @@ class Lime(BackgroundExplainer):
     title = "local linear model of columns (LIME)"
     short_title = "LIME"
     unit = "logit per standard deviation"
-    adds_up = False
+    complete = False
+    has_errors = True
     samples: int = Field(default=2000, ge=10 * RUNS)
     minimum_r2: float = Field(default=0.5, ge=0)
     sample: Literal["background", "all"] = "all"
