@@ -1,9 +1,9 @@
-"""Boosted trees taken apart, to score a table again in which a few columns were dealt out anew."""
+"""Boosted trees, decomposed so that a table with a few shuffled columns can be rescored quickly."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,11 @@ from hepxai.models.protocols import HasTrees
 Array = NDArray[np.float64]
 Bits = NDArray[np.uint64]
 ROWS = 8192
-"""Events at a time: what is worked on stays in the cache."""
+"""Events at a time: their bits stay in the cache."""
 LEAVES = 63
-"""Leaves in a piece of a tree: one bit each, and the lowest bit stays free."""
+"""Leaves in a block: one bit each, and the lowest bit stays free."""
 LARGEST = 512
-"""Leaves of a tree from which on walking down to the leaf is faster than looking at all leaves."""
+"""Leaves of a tree above which a walk from the root is faster."""
 DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 """Times a power of two, its upper six bits differ for all 64 of them, and are 0 for 1 and 0."""
 ALL = np.uint64(2**64 - 1)
@@ -36,14 +36,14 @@ class Nodes:
     Attributes
     ----------
     feature : ndarray of int, shape [M]
-        Column that is asked for; negative for a leaf.
+        Column of the cut; negative for a leaf.
     threshold : ndarray, shape [M]
         Events with ``x <= threshold`` go left.
     missing_left : ndarray of bool, shape [M]
         Events with NaN go left.
     left, right : ndarray of int, shape [M]
     value : ndarray, shape [M]
-        What a leaf adds to the score.
+        Contribution of a leaf to the score.
     """
 
     feature: IntArray
@@ -55,34 +55,34 @@ class Nodes:
 
     def leaves(self) -> IntArray:
         """Numbers of the leaves from left to right."""
-        found, open_ = [], [0]
-        while open_:
-            node = open_.pop()
+        leaves, stack = [], [0]
+        while stack:
+            node = stack.pop()
             if self.feature[node] < 0:
-                found.append(node)
+                leaves.append(node)
             else:
-                open_ += [int(self.right[node]), int(self.left[node])]
-        return np.array(found, dtype=np.int64)
+                stack += [int(self.right[node]), int(self.left[node])]
+        return np.array(leaves, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class LeafBlock:
-    """Up to ``LEAVES`` leaves of a tree: the answer to each question strikes out those beyond reach.
+    """Up to ``LEAVES`` leaves of a tree; each cut excludes those that an event cannot reach.
 
     Attributes
     ----------
     tables : mapping of int to ndarray of uint64, shape [bins]
-        For each column that is asked for, the leaves that remain for each bin of it, as bits. The
-        leaf of an event is what remains after all columns [Lucchese et al., QuickScorer, SIGIR 2015].
+        For each column with a cut, the leaves that remain for each bin of it, as bits. The leaf of an event
+        is the one that remains after all columns [Lucchese et al., QuickScorer, SIGIR 2015].
     values : ndarray, shape [64]
-        Value of the leaf where `_leaf` looks it up; 0 where none remains, in another piece of the tree.
+        Value of the leaf at its hash; 0 where none remains, in another block of the tree.
     """
 
     tables: Mapping[int, Bits]
     values: Array
 
     def score(self, remaining: Bits) -> Array:
-        """Value of the one leaf that remains, 0 for none; overwrites what it is given."""
+        """Value of the one leaf that remains, 0 for none; overwrites ``remaining``."""
         np.multiply(remaining, DE_BRUIJN, out=remaining)
         np.right_shift(remaining, np.uint64(58), out=remaining)
         return np.take(self.values, remaining.view(np.int64), mode="clip")
@@ -96,20 +96,20 @@ class Forest:
     ----------
     edges : tuple of ndarray
         For each column, the thresholds of all trees.
-    pieces : tuple of Piece
+    blocks : tuple of LeafBlock
     codes : ndarray of int, shape [G, E]
         Bin of every value of the table: thresholds below it; one more than there are bins for NaN.
     constant : float
     """
 
     edges: tuple[Array, ...]
-    pieces: tuple[LeafBlock, ...]
+    blocks: tuple[LeafBlock, ...]
     codes: NDArray[np.unsignedinteger[Any]]
     constant: float
 
     @staticmethod
     def of(model: object, table: NDArray[np.float32], output: int, score: Array) -> Forest | None:
-        """Trees of a model, or None where it has none of a kind that is known here.
+        """Trees of a model, or None for a model of another kind.
 
         Parameters
         ----------
@@ -118,35 +118,32 @@ class Forest:
         table : ndarray, shape [E, G]
         output : int
         score : ndarray, shape [E]
-            Of the model for the table. If the trees do not add up to it, they are not understood.
+            Of the model for the table; None is returned where the trees do not add up to it.
         """
         trees = _trees(model.estimator, output) if isinstance(model, HasTrees) and len(table) else []
         if not trees or max(len(t.leaves()) for t in trees) > LARGEST:
             return None
         edges = _edges(trees, table.shape[1])
-        forest = Forest(edges, tuple(p for t in trees for p in _pieces(t, edges)), _codes(table, edges), 0.0)
+        forest = Forest(edges, tuple(b for t in trees for b in _blocks(t, edges)), _codes(table, edges), 0.0)
         rest = score - forest.score()
         constant = float(np.median(rest))
-        understood = np.abs(rest - constant).max() <= SAME * max(1.0, float(np.abs(score).max()))
-        return dataclasses.replace(forest, constant=constant) if understood else None
+        adds_up = np.abs(rest - constant).max() <= SAME * max(1.0, float(np.abs(score).max()))
+        return dataclasses.replace(forest, constant=constant) if adds_up else None
 
     def uses(self, columns: IntArray) -> bool:
-        """Whether any tree asks for one of the columns."""
+        """True if any tree cuts in one of the columns."""
         return any(len(self.edges[c]) for c in columns)
 
     def score(self) -> Array:
         """Score of every event, ``[E]``."""
-        found = np.full(self.codes.shape[1], self.constant)
-        for rows in self._chunks():
-            own = self.codes[:, rows].astype(np.int64)
-            for piece in self.pieces:
-                found[rows] += piece.score(_all([t[own[c]] for c, t in piece.tables.items()], ALL))
-        return found
+        nothing, same = np.zeros(0, dtype=np.int64), np.arange(self.codes.shape[1])
+        ((score,),) = self.permuted_scores([nothing], [[same]])
+        return np.asarray(score)
 
     def permuted_scores(
         self, groups: Sequence[IntArray], orders: Sequence[Sequence[IntArray]]
     ) -> list[Array]:
-        """Scores with the columns of each group dealt out anew, ``[R, E]`` for each of them.
+        """Scores with the columns of each group shuffled, ``[R, E]`` for each of them.
 
         Parameters
         ----------
@@ -156,53 +153,50 @@ class Forest:
             For each group and each repeat, the event whose values an event gets.
         """
         size = self.codes.shape[1]
-        whose = [np.array(order, dtype=np.int64).reshape(-1, size) for order in orders]
-        owner = {int(c): g for g, columns in enumerate(groups) for c in columns}
-        found = [np.full(order.shape, self.constant) for order in whose]
-        for rows in self._chunks():
-            own = self.codes[:, rows].astype(np.int64)
-            other = {c: self.codes[c][whose[g][:, rows]].astype(np.int64) for c, g in owner.items()}
-            as_is, parts = np.zeros((len(groups), own.shape[1])), [f[:, rows] for f in found]
-            for piece in self.pieces:
-                _add(piece, own, other, owner, as_is, parts)
-            for part, same in zip(parts, as_is, strict=True):
+        sources = [np.array(order, dtype=np.int64).reshape(-1, size) for order in orders]
+        group_of = {int(c): g for g, columns in enumerate(groups) for c in columns}
+        scores = [np.full(order.shape, self.constant) for order in sources]
+        for start in range(0, size, ROWS):
+            rows = slice(start, start + ROWS)
+            codes = self.codes[:, rows].astype(np.int64)
+            shuffled = {c: self.codes[c][sources[g][:, rows]].astype(np.int64) for c, g in group_of.items()}
+            unchanged, parts = np.zeros((len(groups), codes.shape[1])), [s[:, rows] for s in scores]
+            for block in self.blocks:
+                _add(block, codes, shuffled, group_of, unchanged, parts)
+            for part, same in zip(parts, unchanged, strict=True):
                 part += same
-        return found
-
-    def _chunks(self) -> Iterator[slice]:
-        size = self.codes.shape[1]
-        return (slice(start, min(start + ROWS, size)) for start in range(0, size, ROWS))
+        return scores
 
 
 def _add(
-    piece: LeafBlock,
-    own: IntArray,
-    other: Mapping[int, IntArray],
-    owner: Mapping[int, int],
-    as_is: Array,
+    block: LeafBlock,
+    codes: IntArray,
+    shuffled: Mapping[int, IntArray],
+    group_of: Mapping[int, int],
+    unchanged: Array,
     parts: Sequence[Array],
 ) -> None:
-    """Add the value of a piece: only for groups that it asks for anything is worked out anew."""
-    asked: dict[int, list[int]] = {}
-    for column in piece.tables:
-        asked.setdefault(owner.get(column, -1), []).append(column)
-    kept = [_all([piece.tables[c][own[c]] for c in columns], ALL) for columns in asked.values()]
-    rests, whole = _all_but_one(kept)
+    """Add the value of a block; only groups with a cut in it are scored again."""
+    cuts: dict[int, list[int]] = {}
+    for column in block.tables:
+        cuts.setdefault(group_of.get(column, -1), []).append(column)
+    masks = [_all([block.tables[c][codes[c]] for c in columns], ALL) for columns in cuts.values()]
+    rests, whole = _all_but_one(masks)
     untouched = np.ones(len(parts), dtype=bool)
-    untouched[[g for g in asked if g >= 0]] = False
-    as_is[untouched] += piece.score(whole)
-    for (group, columns), rest in zip(asked.items(), rests, strict=True):
+    untouched[[g for g in cuts if g >= 0]] = False
+    unchanged[untouched] += block.score(whole)
+    for (group, columns), rest in zip(cuts.items(), rests, strict=True):
         if group >= 0:
-            parts[group][...] += piece.score(_all([piece.tables[c][other[c]] for c in columns], rest))
+            parts[group][...] += block.score(_all([block.tables[c][shuffled[c]] for c in columns], rest))
 
 
 def _all(masks: Sequence[Bits], start: Bits | np.uint64) -> Bits:
     """Bits that all have; the first one is overwritten."""
-    found = masks[0]
-    found &= start
+    common = masks[0]
+    common &= start
     for mask in masks[1:]:
-        found &= mask
-    return found
+        common &= mask
+    return common
 
 
 def _all_but_one(masks: Sequence[Bits]) -> tuple[list[Bits], Bits]:
@@ -210,14 +204,14 @@ def _all_but_one(masks: Sequence[Bits]) -> tuple[list[Bits], Bits]:
     before = [np.full_like(masks[0], ALL)]
     for mask in masks:
         before.append(before[-1] & mask)
-    behind, found = np.full_like(masks[0], ALL), []
+    behind, others = np.full_like(masks[0], ALL), []
     for mask, ahead in zip(reversed(masks), reversed(before[:-1]), strict=True):
-        found.append(ahead & behind)
+        others.append(ahead & behind)
         behind &= mask
-    return found[::-1], before[-1]
+    return others[::-1], before[-1]
 
 
-# --- taking trees apart ------------------------------------------------------------------------------
+# --- decomposition of trees ---------------------------------------------------------------------------
 
 
 def _trees(estimator: Any, output: int) -> list[Nodes]:
@@ -258,20 +252,19 @@ def _edges(trees: Sequence[Nodes], columns: int) -> tuple[Array, ...]:
 
 def _codes(table: NDArray[np.float32], edges: Sequence[Array]) -> NDArray[np.unsignedinteger[Any]]:
     largest = max(len(e) for e in edges) + 1
-    found = np.empty(table.shape[::-1], dtype=np.min_scalar_type(largest))
-    for code, column, known in zip(found, table.T, edges, strict=True):
-        code[:] = np.searchsorted(known, column.astype(np.float64), side="left")
-        code[np.isnan(column)] = len(known) + 1
-    return found
+    codes = np.empty(table.shape[::-1], dtype=np.min_scalar_type(largest))
+    for code, column, cuts in zip(codes, table.T, edges, strict=True):
+        code[:] = np.searchsorted(cuts, column.astype(np.float64), side="left")
+        code[np.isnan(column)] = len(cuts) + 1
+    return codes
 
 
-def _pieces(tree: Nodes, edges: Sequence[Array]) -> Iterator[LeafBlock]:
+def _blocks(tree: Nodes, edges: Sequence[Array]) -> list[LeafBlock]:
     leaves = tree.leaves()
-    for first in range(0, len(leaves), LEAVES):
-        yield _piece(tree, leaves[first : first + LEAVES], edges)
+    return [_block(tree, leaves[i : i + LEAVES], edges) for i in range(0, len(leaves), LEAVES)]
 
 
-def _piece(tree: Nodes, leaves: IntArray, edges: Sequence[Array]) -> LeafBlock:
+def _block(tree: Nodes, leaves: IntArray, edges: Sequence[Array]) -> LeafBlock:
     bit = np.uint64(2) << np.arange(len(leaves), dtype=np.uint64)
     below = np.zeros(len(tree.feature), dtype=np.uint64)
     below[leaves] = bit
@@ -285,15 +278,15 @@ def _piece(tree: Nodes, leaves: IntArray, edges: Sequence[Array]) -> LeafBlock:
             table &= np.where(_goes_left(tree, node, edges[column]), ~right, ~left)
     values = np.zeros(64)
     values[((bit * DE_BRUIJN) >> np.uint64(58)).astype(np.int64)] = tree.value[leaves]
-    first = next(iter(tables), 0)  # a tree of one leaf asks nothing
+    first = next(iter(tables), 0)  # a tree of one leaf has no cut
     tables.setdefault(first, np.full(len(edges[first]) + 2, ALL))
     tables[first] &= np.bitwise_or.reduce(bit)
     return LeafBlock(tables, values)
 
 
 def _goes_left(tree: Nodes, node: int, edges: Array) -> NDArray[np.bool_]:
-    """For each bin of the column that the node asks for, the last one being that of NaN."""
+    """True for each bin of the node's column that goes left; the last bin is that of NaN."""
     at = np.searchsorted(edges, tree.threshold[node])
-    found = np.asarray(np.arange(len(edges) + 2) <= at)
-    found[-1] = tree.missing_left[node]
-    return found
+    left = np.asarray(np.arange(len(edges) + 2) <= at)
+    left[-1] = tree.missing_left[node]
+    return left

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def gini_importance(model: HasTrees) -> Importance:
-    """Say which columns the trees of a model were split by, and how much purer that made their nodes.
+    """Decrease of impurity at the splits in each column of the trees of a model.
 
     ``I_f = Σ_nodes split by f  N_node/N (i_node - N_left/N_node i_left - N_right/N_node i_right)`` with the
     weighted numbers of training events N and the impurity i of the nodes, for Gini's impurity
@@ -28,7 +28,7 @@ def gini_importance(model: HasTrees) -> Importance:
       impurity but the squared error of the residuals, and for HistGradientBoosting the nodes' ``gain``, the
       decrease of the loss in second order. Models of different families compare by rank only.
 
-    It knows the training sample only: what was learned by heart counts as well. It favours columns of many
+    It only sees the training sample, so memorised noise counts too. It favours columns of many
     values, which offer more cuts [Strobl et al., BMC Bioinformatics 8 (2007) 25], and it splits what
     correlated columns share by the accident of which one was cut first.
 
@@ -80,18 +80,18 @@ def _histogram(estimator: Any) -> Array:
     """Sums of the gains of the nodes that were split."""
     trees = [tree.nodes for step in estimator._predictors for tree in step]
     column, size = columns_inside(estimator), estimator.n_features_in_
-    found = []
+    gains = []
     for nodes in trees:
         split = nodes[nodes["is_leaf"] == 0]
-        found.append(np.bincount(column[split["feature_idx"]], split["gain"], minlength=size))
-    return np.stack(found, axis=1)
+        gains.append(np.bincount(column[split["feature_idx"]], split["gain"], minlength=size))
+    return np.stack(gains, axis=1)
 
 
 _READ = {FORESTS: _forest, BOOSTED: _boosted, HISTOGRAM: _histogram}
 
 
 def _shares(decrease: Array) -> Array:
-    """Shares in each tree; trees that have no split have no say."""
+    """Shares in each tree; trees without a split are left out."""
     total = decrease.sum(axis=0)
     split = total > 0
     return np.asarray(decrease[:, split] / total[split]) if split.any() else np.zeros((len(decrease), 1))
@@ -104,8 +104,8 @@ def _mean_is_share(decrease: Array) -> Array:
 
 
 def _measure(estimator: Any) -> str:
-    """What it is that the splits decrease."""
-    if family_loss := getattr(estimator, "loss", None):
-        how = "gain" if hasattr(estimator, "_predictors") else "squared error of residuals"
-        return f"{how}, {family_loss}"
+    """Name of the quantity that the splits decrease."""
+    if loss := getattr(estimator, "loss", None):
+        decrease = "gain" if hasattr(estimator, "_predictors") else "squared error of residuals"
+        return f"{decrease}, {loss}"
     return str(estimator.criterion)

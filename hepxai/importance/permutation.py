@@ -41,24 +41,24 @@ def permutation_importance(
     seed: int = 0,
     progress: bool = False,
 ) -> Importance:
-    """Say how much worse a model gets when the values of a column are dealt out anew among the events.
+    """Loss of a metric when the values of a column are shuffled among the events.
 
     ``I_f = M - mean_r M(column f permuted by π_r)`` [Breiman, Machine Learning 45 (2001) 5]. All columns
-    share the permutations, so that they can be compared. It answers for a population, so it is not one of
-    the registered explainers, which answer for every event by itself.
+    share the permutations, so that they can be compared. It describes a population, so it is not one of
+    the registered explainers, which describe every event by itself.
 
-    Of scikit-learn's gradient-boosted trees, only those that ask for a column are evaluated again, which is
+    Of scikit-learn's gradient-boosted trees, only those with a cut in a column are evaluated again, which is
     the same up to rounding. Other models score the whole table for every repeat.
 
-    The error is linearised: every event counts with what it contributes itself and with what its values do
-    to the events that get them. What a single shuffle adds is measured by the spread of the repeats; with one
-    repeat it cannot be, and the error is too large by up to 1.4.
+    The error is linearised: every event counts with its own contribution and with the effect of its values on
+    the events that get them. The contribution of a single shuffle is measured by the spread of the repeats;
+    with one repeat it cannot be, and the error is too large by up to 1.4.
 
     Parameters
     ----------
     model : Tabular
     events : Events
-        That did not train the model. Signed weights enter the metric; values are dealt out whatever the
+        That did not train the model. Signed weights enter the metric; values are shuffled whatever the
         weights.
     target : str, optional
         Output; may be left out if there is only one. With several, its class against all others.
@@ -71,9 +71,9 @@ def permutation_importance(
     threshold : float
         Of the rank correlation, for "auto".
     conditional : bool
-        Deal out among events alike only: what a column tells beyond the others, and no events that cannot be.
-        Values go round within cells of the other columns [Strobl et al., BMC Bioinformatics 9 (2008) 307],
-        which are the leaves of a tree that predicts the column [Molnar et al., Data Min. Knowl. Discov. 38
+        Shuffle among similar events only: the information of a column beyond the others, without impossible
+        events. Values are permuted within cells of the other columns [Strobl et al., BMC Bioinformatics 9
+        (2008) 307], which are the leaves of a tree that predicts the column [Molnar et al., Data Min. Knowl. Discov. 38
         (2024) 2903; arXiv:2006.04628]; see `hepxai.importance.shuffling.cells`.
     seed : int
     progress : bool
@@ -107,12 +107,12 @@ def permutation_importance(
     original = measure(score)
     lost, error = np.zeros((len(members), repeats)), np.zeros(len(members))
     influence = np.zeros((len(members), len(events)), dtype=np.float32)
-    deal = PermutedScorer(model, events, output, repeats, seed, conditional)
+    scorer = PermutedScorer(model, events, output, repeats, seed, conditional)
     with track("permutation", len(members) * repeats, show=progress) as advance:
-        for i, (scores, orders) in enumerate(deal.each(_numbers(events, members), score)):
+        for i, (scores, orders) in enumerate(scorer.each(_numbers(events, members), score)):
             if orders:
-                found = _compare(original, map(measure, scores), orders, events.weight)
-                lost[i], error[i], influence[i] = found
+                permuted = map(measure, scores)
+                lost[i], error[i], influence[i] = _compare(original, permuted, orders, events.weight)
             advance(repeats)
     sign = -1.0 if metric == "loss" else 1.0
     name = model.outputs[output]
@@ -125,7 +125,7 @@ def permutation_importance(
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric, larger for better models, as a weighted mean of what each event contributes.
+    """A metric, larger for better models, as a weighted mean of contributions of the events.
 
     Attributes
     ----------
@@ -184,15 +184,15 @@ def _compare(
 ) -> tuple[Array, float, Array]:
     """Loss of the metric in each repeat ``[R]``, standard error of its mean, influence of each event ``[E]``.
 
-    An event's influence in one repeat contains that of the events which it shares values with: a part that is
-    new in each repeat, counted for both of them. Its spread over the repeats measures it, so that it can be
-    taken off; what shuffles do add to the mean is the spread of the losses.
+    An event's influence in one repeat contains that of the events with which it exchanges values: a part that
+    is new in each repeat, counted for both of them. It is measured by its spread over the repeats and
+    subtracted; the contribution of the shuffles to the mean is the spread of the losses.
     """
     lost, total, squares = [], np.zeros(len(weight)), np.zeros(len(weight))
-    for order, found in zip(orders, permuted, strict=True):
-        lost.append(original.value - found.value)
-        difference = original.contribution - found.contribution
-        influence = found.share * (difference - lost[-1])
+    for order, metric in zip(orders, permuted, strict=True):
+        lost.append(original.value - metric.value)
+        difference = original.contribution - metric.contribution
+        influence = metric.share * (difference - lost[-1])
         influence[order] += influence.copy()  # event e got the values of event order[e]
         total += influence
         squares += influence**2
@@ -209,9 +209,9 @@ def _covariance(influence: NDArray[np.float32], error: Array) -> Array:
     """Covariance of the importances: their errors, with the correlations of the influences of the events."""
     size = np.sqrt(np.einsum("ne,ne->n", influence, influence, dtype=np.float64))
     unit = influence / np.where(size > 0, size, 1.0)[:, None]
-    found = (unit @ unit.T) * np.outer(error, error)
-    np.fill_diagonal(found, error**2)
-    return np.asarray(found)
+    covariance = np.asarray((unit @ unit.T) * np.outer(error, error))
+    np.fill_diagonal(covariance, error**2)
+    return covariance
 
 
 # --- the permuted table ------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def _covariance(influence: NDArray[np.float32], error: Array) -> Array:
 
 @dataclass(frozen=True)
 class PermutedScorer:
-    """The table with columns dealt out anew, scored; settings as of `permutation_importance`."""
+    """Scores of the table with shuffled columns; settings as of `permutation_importance`."""
 
     model: Tabular
     events: Events
@@ -231,16 +231,16 @@ class PermutedScorer:
     def each(
         self, groups: Sequence[IntArray], score: Array
     ) -> Iterator[tuple[Iterable[Array], list[IntArray]]]:
-        """For each group, the scores of every repeat and who got whose values; none if nothing changes."""
+        """Scores and permutation of every repeat, for each group; none if nothing changes."""
         forest = Forest.of(self.model, self.events.table()[0], self.output, score)
         size = 1 if forest is None else _at_a_time(groups, self.repeats * len(score))
         for first in range(0, len(groups), size):
-            own = groups[first : first + size]
-            orders = [self._orders(columns, forest) for columns in own]
-            plain = (map(partial(self._scores, c), o) for c, o in zip(own, orders, strict=True))
-            yield from zip(
-                plain if forest is None else forest.permuted_scores(own, orders), orders, strict=True
-            )
+            some = groups[first : first + size]
+            orders = [self._orders(columns, forest) for columns in some]
+            if forest is not None:
+                yield from zip(forest.permuted_scores(some, orders), orders, strict=True)
+            else:
+                yield from ((map(partial(self._scores, c), o), o) for c, o in zip(some, orders, strict=True))
 
     @cached_property
     def _common(self) -> list[IntArray]:
@@ -257,18 +257,18 @@ class PermutedScorer:
         """Only a part of the table is copied at a time."""
         table, _ = self.events.table()
         buffer = np.empty((min(ROWS, len(table)), table.shape[1]), dtype=table.dtype)
-        found = np.empty(len(table))
+        scores = np.empty(len(table))
         for start in range(0, len(table), ROWS):
             rows = slice(start, min(start + ROWS, len(table)))
             part = buffer[: rows.stop - start]
             part[:] = table[rows]
             part[:, columns] = table[order[rows][:, None], columns]
-            found[rows] = self.model.score_table(part)[:, self.output]
-        return found
+            scores[rows] = self.model.score_table(part)[:, self.output]
+        return scores
 
 
 def _at_a_time(groups: Sequence[IntArray], scores: int) -> int:
-    """Groups that the trees are evaluated for together; only such as have no column in common."""
+    """Number of groups that are evaluated together; 1 if groups have a column in common."""
     columns = [int(c) for group in groups for c in group]
     return max(1, MEMORY // (8 * scores)) if len(set(columns)) == len(columns) else 1
 
@@ -283,11 +283,11 @@ def _numbers(events: Events, members: Mapping[str, tuple[str, ...]]) -> list[Int
     return [np.array([position[n] for n in names], dtype=np.int64) for names in members.values()]
 
 
-# --- what is asked for ---------------------------------------------------------------------------------
+# --- arguments -----------------------------------------------------------------------------------------
 
 
 def _target(model: Tabular, events: Events, target: str | None) -> tuple[int, NDArray[np.bool_]]:
-    """Number of the output, and which events belong to its class."""
+    """Number of the output, and mask of the events of its class."""
     outputs = model.outputs
     if target is None and len(outputs) == 1:
         return 0, events.label == 1
@@ -298,7 +298,7 @@ def _target(model: Tabular, events: Events, target: str | None) -> tuple[int, ND
 
 
 def _need_scores(score: Array, events: Events) -> None:
-    """A score that is not a number has no place in an order, and would be counted as the highest."""
+    """Refuse scores that are not finite: they have no rank."""
     bad = ~np.isfinite(score)
     if bad.any():
         table, columns = events.table()
@@ -310,13 +310,10 @@ def _need_scores(score: Array, events: Events) -> None:
 def _members(
     events: Events, groups: Mapping[str, Sequence[str]] | str | None, threshold: float
 ) -> dict[str, tuple[str, ...]]:
-    """Columns of every group; what is in none is by itself, behind."""
+    """Columns of every group, then those in no group by themselves."""
     table, columns = events.table()
-    if groups is None:
-        groups = {}
-    if isinstance(groups, str):
-        if groups != "auto":
-            raise ValueError(f"groups={groups!r}; give 'auto' or a mapping of names to columns")
+    groups = {} if groups is None else groups
+    if groups == "auto":
         return correlated_groups(table, columns, threshold=threshold)
     if not isinstance(groups, Mapping):
         raise ValueError(f"groups={groups!r}; give 'auto' or a mapping of names to columns")

@@ -1,4 +1,4 @@
-"""Who gets whose values when columns are dealt out anew: anyone's, or those of an event alike."""
+"""Permutations of events: of all of them, or within cells of similar events."""
 
 from __future__ import annotations
 
@@ -27,22 +27,20 @@ def among_all(size: int, repeats: int, seed: int) -> list[IntArray]:
 
 
 def permute_within_cells(cell: IntArray, orders: Sequence[IntArray]) -> list[IntArray]:
-    """Orders as random as those given in which every event gets the values of one in its own cell."""
+    """Orders as random as those given in which every event gets the values of an event of its own cell."""
     place = np.argsort(cell, kind="stable")
-    found = []
-    for order in orders:
-        permuted_scores = np.empty_like(order)
-        permuted_scores[place] = order[np.argsort(cell[order], kind="stable")]
-        found.append(permuted_scores)
-    return found
+    within = [np.empty_like(order) for order in orders]
+    for inside, order in zip(within, orders, strict=True):
+        inside[place] = order[np.argsort(cell[order], kind="stable")]
+    return within
 
 
 def cells(table: Table, columns: IntArray) -> IntArray:
-    """Cells of events that are alike in what the other columns say about some columns, ``[E]``.
+    """Cells of events for which the other columns predict similar values of some columns, ``[E]``.
 
     A regression tree predicts the ranks of the values of ``columns`` from all others; its leaves are the
-    cells, so that they are fine in what is correlated and know nothing of what is not. The cells of every
-    second event are found on the events between: in cells of its own making, noise looks correlated.
+    cells, fine in correlated columns and independent of the others. The cells of every second event are
+    found on the events between: in cells that an event helped to find, noise looks correlated.
 
     Parameters
     ----------
@@ -55,14 +53,14 @@ def cells(table: Table, columns: IntArray) -> IntArray:
     others = np.nan_to_num(
         np.delete(table, columns, axis=1), nan=-np.inf, posinf=np.inf, neginf=-np.inf
     ).clip(-LARGEST, LARGEST)
-    found = np.arange(len(table)) % 2
+    cell = np.arange(len(table)) % 2
     if not others.shape[1]:
-        return np.zeros_like(found)
+        return np.zeros_like(cell)
     for half in (0, 1) if len(table) > 1 else ():
-        own = np.flatnonzero(found % 2 != half)
-        own = own[evenly_spread(len(own), FIT)]
-        values = table[np.ix_(own, columns)]
+        fitted = np.flatnonzero(cell % 2 != half)
+        fitted = fitted[evenly_spread(len(fitted), FIT)]
+        values = table[np.ix_(fitted, columns)]
         ranks = rankdata(np.where(np.isnan(values), -np.inf, values), axis=0)
         tree = DecisionTreeRegressor(max_leaf_nodes=CELLS, min_samples_leaf=SMALLEST, random_state=0)
-        found[half::2] += 2 * tree.fit(others[own], ranks).apply(others[half::2])
-    return found
+        cell[half::2] += 2 * tree.fit(others[fitted], ranks).apply(others[half::2])
+    return cell

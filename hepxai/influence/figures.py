@@ -1,4 +1,4 @@
-"""An image with the training images that spoke for and against it."""
+"""An image with its proponents and opponents among the training images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.floating]
 NARROWEST = 1.6
-"""Line width [points] of a lit pixel: one of 384 in a row is to be seen."""
+"""Line width [points] of a lit pixel: one of 384 in a row is visible."""
 
 
 def pixel_bars(
@@ -81,8 +81,8 @@ def influence_images(
         _panel(whole, image, INK, "the event", next(iter(captions[0]), ""), labels)
         whole.set_xlabel("")
         sides = ((proponents, BLUE, "proponent"), (opponents, RED, "opponent"))
-        for column, (found, colour, name) in enumerate(sides):
-            for rank, (ax, one) in enumerate(zip_longest([row[column] for row in below], found)):
+        for column, (images, colour, name) in enumerate(sides):
+            for rank, (ax, one) in enumerate(zip_longest([row[column] for row in below], images)):
                 if one is None:
                     ax.set_axis_off()
                     continue
@@ -101,19 +101,19 @@ def _panel(ax: Axes, image: Image, colour: str, name: str, text: str, labels: tu
     ax.yaxis.label.set_fontsize("small")
 
 
-def influence_captions(found: Influence, event: int) -> tuple[list[str], list[str], list[str]]:
-    """Captions of `influence_images`: what an event is, and how strong its influence, with error."""
+def influence_captions(influence: Influence, event: int) -> tuple[list[str], list[str], list[str]]:
+    """Captions of `influence_images`: target or class of each event, and its influence with error."""
     sides = []
     for side in range(2):
-        rows, values = found.rows[event, side], found.values[event, side]
-        errors = [None] * len(rows) if found.error is None else found.error[event, side]
+        rows, values = influence.rows[event, side], influence.values[event, side]
+        errors = [None] * len(rows) if influence.error is None else influence.error[event, side]
         sides.append(
             [
-                f"{_signed(v, e)},  {what_it_is(found.train, int(r))}"
+                f"{_signed(v, e)},  {event_name(influence.train, int(r))}"
                 for r, v, e in zip(rows, values, errors, strict=True)
             ]
         )
-    return [what_it_is(found.events, event)], sides[0], sides[1]
+    return [event_name(influence.events, event)], sides[0], sides[1]
 
 
 def _signed(value: float, error: float | None) -> str:
@@ -121,11 +121,11 @@ def _signed(value: float, error: float | None) -> str:
     return shown if error is None else f"{shown} ± {general(error, 2)}"
 
 
-def what_it_is(events: Events, row: int) -> str:
+def event_name(events: Events, row: int) -> str:
     """Targets of an event with their units, or its class."""
     names, units = events.schema.targets, events.schema.target_units
     if not names:
         return str(events.schema.classes[events.label[row]])
-    known = zip(names, events.targets[row], units, strict=True)
-    shown = [f"{name} {general(float(v), 3)} {unit}".strip() for name, v, unit in known if np.isfinite(v)]
-    return ", ".join(shown) or "no target"
+    targets = zip(names, events.targets[row], units, strict=True)
+    texts = [f"{name} {general(float(v), 3)} {unit}".strip() for name, v, unit in targets if np.isfinite(v)]
+    return ", ".join(texts) or "no target"

@@ -1,4 +1,4 @@
-"""The result of asking which training events spoke for and against an event."""
+"""Training events that lowered or raised the loss of each event: the result of TracIn."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ class Influence:
         """Write to a safetensors file, complete or not at all. The events are stored elsewhere."""
         tensors = {"rows": self.rows, "values": self.values}
         tensors |= {} if self.error is None else {"error": self.error}
-        kept: dict[str, Any] = {"settings": dict(self.settings), "checks": dict(self.checks)}
-        kept |= {"events": self.events.fingerprint(), "train": self.train.fingerprint()}
-        write_tensors(path, tensors, {"influence": json.dumps(kept)})
+        metadata: dict[str, Any] = {"settings": dict(self.settings), "checks": dict(self.checks)}
+        metadata |= {"events": self.events.fingerprint(), "train": self.train.fingerprint()}
+        write_tensors(path, tensors, {"influence": json.dumps(metadata)})
 
     @staticmethod
     def load(path: str | Path, events: Events, train: Events) -> Influence:
@@ -113,9 +113,9 @@ class Influence:
         tensors: dict[str, Any] = dict(stored)
         if "influence" not in metadata:
             raise ValueError(f"{path} holds no influence of training events")
-        kept = json.loads(metadata["influence"])
-        for name, own in (("events", events), ("train", train)):
-            if kept.pop(name) != own.fingerprint():
+        stored_json = json.loads(metadata["influence"])
+        for name, given in (("events", events), ("train", train)):
+            if stored_json.pop(name) != given.fingerprint():
                 what = "training events" if name == "train" else "events"
-                raise ValueError(f"{path} is of other {what} than the {len(own)} given")
-        return Influence(**tensors, **kept, events=events, train=train)
+                raise ValueError(f"{path} is of other {what} than the {len(given)} given")
+        return Influence(**tensors, **stored_json, events=events, train=train)

@@ -1,4 +1,4 @@
-"""TracIn: which training events made the model say what it says."""
+"""TracIn: influence of training events on the loss of other events."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hepxai.core.jagged import IntArray
 from hepxai.core.resume import ResumableState
 from hepxai.events import Events
 from hepxai.influence.result import SIDES, Influence
-from hepxai.influence.training_gradients import Checkpoints, Layers, Source, checked
+from hepxai.influence.training_gradients import Checkpoints, Layers, Source
 
 Array = NDArray[np.float64]
 ROWS = 1024
-"""Training events, and events asked about, that are held against each other at a time."""
+"""Training events, and events asked about, that are compared at a time."""
 
 
 def tracin(
@@ -69,7 +69,7 @@ def tracin(
     directions, seed : int
         Of "all".
     unfinished : path, optional
-        File that the state is written to now and then. The same call goes on from there after an
+        File that the state is written to every few seconds. The same call resumes from it after an
         interruption; it is removed at the end.
     progress : bool
         Show a progress bar.
@@ -93,29 +93,29 @@ def tracin(
             f"{k} proponents and opponents asked for; there are {len(train)} training events, and k "
             "goes from 1 to half of them, or events would be both"
         )
-    source = Source(checked(checkpoints), layers, directions, seed, normalise)
+    source = Source(checkpoints, layers, directions, seed, normalise)
     scale = _weights(train, weight)
     scale = np.sign(scale) if normalise else scale
     best = _Best.empty(len(events), k)
     key = fingerprint(source.settings() | {"k": k}, *source.models, train, events, scale)
     state = ResumableState(unfinished, key, {"values": best.values.numpy(), "rows": best.rows.numpy()})
     asked = [source.learned(source.of(events[rows])) for rows in _blocks(len(events))]
-    for own in state.blocks("tracin", len(train), ROWS, progress=progress):
-        theirs, factor = source.of(train[own]), torch.as_tensor(scale[own])
+    for rows in state.blocks("tracin", len(train), ROWS, progress=progress):
+        theirs, factor = source.of(train[rows]), torch.as_tensor(scale[rows])
         for block, mine in zip(_blocks(len(events)), asked, strict=True):
-            best.offer(block, source.table(mine, theirs) * factor, own.start)
-    rows, values = best.rows.numpy(), best.values.numpy() * np.array([1, -1])[:, None]
+            best.offer(block, source.table(mine, theirs) * factor, rows.start)
+    chosen, values = best.rows.numpy(), best.values.numpy() * np.array([1, -1])[:, None]
     error = None
     if layers == "all":
-        rows, values, error = _measured(source.afresh(), train, scale, events, rows)
+        chosen, values, error = _measured(source.afresh(), train, scale, events, chosen)
     return Influence(
-        rows,
+        chosen,
         values,
         events,
         train,
         settings=source.settings() | {"k": k},
         error=error,
-        checks={f"distinct_{side}s": _distinct(rows[:, i], len(train)) for i, side in enumerate(SIDES)},
+        checks={f"distinct_{side}s": _distinct(chosen[:, i], len(train)) for i, side in enumerate(SIDES)},
     )
 
 
@@ -132,7 +132,7 @@ def self_influence(
 ) -> Attribution:
     """Influence of every training event on its own loss, ``Σ_t η_t w_z |∇ℓ(z)|²``.
 
-    Large for events that the model had to learn by heart: mislabelled ones, and rare ones [Pruthi et al.,
+    Large for events that the model had to memorise: mislabelled ones, and rare ones [Pruthi et al.,
     arXiv:2002.08484, sec. 4]. Parameters, and what is raised, as for `tracin`.
 
     Returns
@@ -140,14 +140,14 @@ def self_influence(
     Attribution
         Axes ("event",), method "self_influence", target "loss"; with ``error`` for all layers.
     """
-    source = Source(checked(checkpoints), layers, directions, seed)
+    source = Source(checkpoints, layers, directions, seed)
     scale = _weights(events, weight)
     value, error = np.zeros(len(events)), np.zeros(len(events))
     key = fingerprint(source.settings(), *source.models, events, scale)
     state = ResumableState(unfinished, key, {"value": value, "error": error})
     for rows in state.blocks("self-influence", len(events), ROWS, progress=progress):
-        found = source.of(events[rows])
-        value[rows], error[rows] = source.products(source.learned(found), found)
+        gradients = source.of(events[rows])
+        value[rows], error[rows] = source.products(source.learned(gradients), gradients)
     return Attribution(
         scale * value,
         ("event",),
@@ -174,16 +174,16 @@ class _Best:
         shape = (events, len(SIDES), k)
         return _Best(torch.full(shape, -torch.inf, dtype=torch.float64), torch.zeros(shape).long())
 
-    def offer(self, block: slice, values: Tensor, first: int) -> None:
-        """Take over the best of ``values [B, C]`` of some of the events and the rows from ``first`` on."""
-        for side, offered in enumerate((values, -values)):
+    def offer(self, block: slice, influence: Tensor, first: int) -> None:
+        """Take over the best of ``influence [B, C]`` of some of the events and the rows from ``first`` on."""
+        for side, offered in enumerate((influence, -influence)):
             mine, rows = self.values[block, side], self.rows[block, side]
             useful = (offered > mine[:, -1:]).any(0).nonzero()[:, 0]
-            known = torch.cat([mine, offered[:, useful]], dim=1)
+            values = torch.cat([mine, offered[:, useful]], dim=1)
             where = torch.cat([rows, (first + useful).expand(len(mine), -1)], dim=1)
             # Stable: of equal values the earlier row stays.
-            order = known.argsort(dim=1, descending=True, stable=True)[:, : mine.shape[1]]
-            self.values[block, side], self.rows[block, side] = known.gather(1, order), where.gather(1, order)
+            order = values.argsort(dim=1, descending=True, stable=True)[:, : mine.shape[1]]
+            self.values[block, side], self.rows[block, side] = values.gather(1, order), where.gather(1, order)
 
 
 def _measured(

@@ -59,8 +59,8 @@ Gradients = list[Gradient]
 """One for each checkpoint."""
 
 
-def checked(checkpoints: Checkpoints) -> Checkpoints:
-    """Refuse what is not a sequence of states of one model, each with a learning rate.
+def check_checkpoints(checkpoints: Checkpoints) -> None:
+    """Refuse anything but a sequence of states of one model, each with a learning rate.
 
     Raises
     ------
@@ -79,7 +79,6 @@ def checked(checkpoints: Checkpoints) -> Checkpoints:
             raise TypeError(f"checkpoint {number} is {type(pair).__name__}; pairs (model, rate) are needed")
         _check(pair[0], pair[1], f"checkpoint {number}")
         _same_architecture(given[0][0], pair[0], f"checkpoint {number}")
-    return checkpoints
 
 
 def _check(model: Any, rate: Any, name: str) -> None:
@@ -101,9 +100,9 @@ def _same_architecture(first: HasLastLayer, other: HasLastLayer, name: str) -> N
         shapes = mine.get(parameter), theirs.get(parameter)
         if shapes[0] != shapes[1]:
             kinds = [type(m.module).__name__ for m in (first, other)]
-            own, of_first = (f" (a {kind})" if kinds[0] != kinds[1] else "" for kind in reversed(kinds))
+            kind, of_first = (f" (a {k})" if kinds[0] != kinds[1] else "" for k in reversed(kinds))
             raise ValueError(
-                f"{name}{own} has another architecture than the first{of_first}: "
+                f"{name}{kind} has another architecture than the first{of_first}: "
                 f"{_difference(parameter, *shapes)}"
             )
     if _loss_of(first) != _loss_of(other):
@@ -118,8 +117,8 @@ def _difference(parameter: str, mine: tuple[int, ...] | None, theirs: tuple[int,
 
 def _loss_of(model: HasLastLayer) -> str | None:
     """Name of the loss, of models that have one."""
-    found = getattr(model, "loss", None)
-    return found if isinstance(found, str) else None
+    loss = getattr(model, "loss", None)
+    return loss if isinstance(loss, str) else None
 
 
 def last_layer_gradients(model: HasLastLayer, events: Events) -> Gradient:
@@ -130,9 +129,9 @@ def last_layer_gradients(model: HasLastLayer, events: Events) -> Gradient:
     with torch.enable_grad():
         loss = model.training_loss(z, events)
         (slope,) = torch.autograd.grad(loss.sum(), z)
-    found = Gradient(slope, torch.cat([a.detach(), a.new_ones(len(a), 1)], dim=1))
-    _finite(model, events, loss, *found)
-    return found
+    gradient = Gradient(slope, torch.cat([a.detach(), a.new_ones(len(a), 1)], dim=1))
+    _finite(model, events, loss, *gradient)
+    return gradient
 
 
 @dataclass(frozen=True)
@@ -187,9 +186,9 @@ def _slope(probe: _Probe, events: Events, random: torch.Generator) -> Tensor:
     return torch.zeros_like(loss) if slope is None else slope
 
 
-def _finite(model: HasLastLayer, events: Events, *found: Tensor) -> None:
+def _finite(model: HasLastLayer, events: Events, *columns: Tensor) -> None:
     """Refuse events whose loss, or its gradient, is no number; the slope of |NaN| would be 0."""
-    good = torch.stack([part.isfinite().reshape(len(events), -1).all(1) for part in found]).all(0)
+    good = torch.stack([part.isfinite().reshape(len(events), -1).all(1) for part in columns]).all(0)
     if not good.all():
         first = events[[int(good.int().argmin())]]
         raise FloatingPointError(
@@ -208,7 +207,7 @@ def _reason(model: HasLastLayer, event: Events) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """Where gradients come from, and how they are multiplied.
+    """Gradients of the loss at checkpoints, and their products.
 
     Attributes
     ----------
@@ -226,6 +225,7 @@ class Source:
     draw: int = 0
 
     def __post_init__(self) -> None:
+        check_checkpoints(self.checkpoints)
         if self.layers not in ("last", "all"):
             raise ValueError(f"layers={self.layers!r}; choose last or all")
         if self.directions < 2:
@@ -244,16 +244,16 @@ class Source:
 
     def settings(self) -> dict[str, Any]:
         """JSON values; with the loss, if the model has a name for it."""
-        kept: dict[str, Any] = {"learning_rates": [float(rate) for _, rate in self.checkpoints]}
+        settings: dict[str, Any] = {"learning_rates": [float(rate) for _, rate in self.checkpoints]}
         loss = _loss_of(self.models[0])
-        kept |= {} if loss is None else {"loss": loss}
-        kept |= {"layers": self.layers, "normalise": self.normalise}
-        return kept | ({"directions": self.directions, "seed": self.seed} if self.layers == "all" else {})
+        settings |= {} if loss is None else {"loss": loss}
+        settings |= {"layers": self.layers, "normalise": self.normalise}
+        return settings | ({"directions": self.directions, "seed": self.seed} if self.layers == "all" else {})
 
     def of(self, events: Events) -> Gradients:
         """Gradients of the loss of every event at each checkpoint."""
-        found = [self._at(t, events) for t in range(len(self.checkpoints))]
-        return [g.unit() for g in found] if self.normalise else found
+        gradients = [self._at(t, events) for t in range(len(self.checkpoints))]
+        return [g.unit() for g in gradients] if self.normalise else gradients
 
     def _at(self, number: int, events: Events) -> Gradient:
         model = self.checkpoints[number][0]
@@ -261,11 +261,11 @@ class Source:
             return last_layer_gradients(model, events)
         return Directions(self.directions, (self.seed, self.draw)).along(model, events, number)
 
-    def learned(self, found: Gradients) -> Gradients:
+    def learned(self, gradients: Gradients) -> Gradients:
         """Gradients times the learning rate of each checkpoint; rates of cosines sum to 1."""
         rates = np.array([rate for _, rate in self.checkpoints], dtype=np.float64)
         rates = rates / rates.sum() if self.normalise else rates
-        return [g.times(float(rate)) for g, rate in zip(found, rates, strict=True)]
+        return [g.times(float(rate)) for g, rate in zip(gradients, rates, strict=True)]
 
     def products(self, mine: Gradients, theirs: Gradients) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Product of gradients row by row ``[B]``, and its error, 0 where it is exact."""

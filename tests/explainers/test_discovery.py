@@ -46,7 +46,8 @@ from typer.testing import CliRunner
 from hepxai.cli import app
 
 small = ["--set", "model.training.epochs=1", "--set", "model.widths=[4]", "--events", "60"]
-for words in (["explain", "--help"], ["run", "charged_higgs", "dense", "-o", "out", "-m", "column_spread", *small]):
+run = ["run", "charged_higgs", "dense", "-o", "out", "-m", "column_spread", *small]
+for words in (["explain", "--help"], run):
     result = CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
     print(result.output)
     assert result.exit_code == 0, result.exception

@@ -199,7 +199,7 @@ def test_baseline_of_every_type(model: NetworkModel, events: Events) -> None:
     [
         (
             {"baseline": "mean"},
-            "node_ig.baseline='mean'; should be 'background_mean', 'on_shell_mean', 'own_direction', 'zero', a number",
+            "node_ig.baseline='mean'; should be 'background_mean', 'on_shell_mean', 'own_direction', 'zero'",
         ),
         ({"baseline": (1.0, 2.0)}, r"baseline has shape \(2,\); the events have features"),
         ({"baseline_values": np.zeros((4, 3)).tolist()}, r"baseline_values has shape \(4, 3\), not \(4, 5\)"),

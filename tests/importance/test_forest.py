@@ -143,7 +143,7 @@ def test_trees_that_do_not_add_up_to_the_score_are_not_believed(toy: ToyEvents) 
 
 def test_very_large_trees_are_left_to_the_plain_path(toy: ToyEvents, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = fitted(ESTIMATORS["several pieces"][0], toy), table(2)
-    assert len(taken_apart(model, x, 0).pieces) > 3 * len(model.estimator._predictors)
+    assert len(taken_apart(model, x, 0).blocks) > 3 * len(model.estimator._predictors)
     monkeypatch.setattr(module, "LARGEST", 80)
     assert Forest.of(model, x, 0, model.score_table(x)[:, 0]) is None
 

@@ -10,7 +10,7 @@ import pytest
 
 from hepxai.events.images import ImageAxis, ImageLayout
 from hepxai.explainers.image.soft_tree import TreePaths
-from hepxai.influence.figures import influence_captions, influence_images, pixel_bars, what_it_is
+from hepxai.influence.figures import influence_captions, influence_images, pixel_bars, event_name
 from hepxai.influence.result import Influence
 from hepxai.studies.soft_tree.figures import tree_and_masks, tree_diagram
 
@@ -97,7 +97,7 @@ def test_captions(toy):
     assert sure[1][0].startswith("+0.5 ± 0.1,")
     targets = np.array([[5.25, np.nan], [np.nan, np.nan]], dtype=np.float32)
     known = regression(events[:2]).replace(targets=targets)
-    assert [what_it_is(known, e) for e in (0, 1)] == ["pt 5.25 GeV", "no target"]
+    assert [event_name(known, e) for e in (0, 1)] == ["pt 5.25 GeV", "no target"]
 
 
 def test_tree_diagram(paths):

@@ -385,7 +385,7 @@ def test_unknown_methods_and_settings_are_refused(copied: Path) -> None:
     run = Run.open(copied)
     with pytest.raises(KeyError, match="no method 'gnnexplainer'; there are attention, "):
         run.explain(["gnnexplainer"], maximum=150)
-    with pytest.raises(ValueError, match="node_ig.step=3; no such setting"):
+    with pytest.raises(ValueError, match=r"node_ig\.step=3; no such setting"):
         run.explain(["node_ig"], maximum=150, settings={"node_ig": {"step": 3}})
 
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hepxai.core.formatting import general
-from hepxai.influence.figures import pixel_bars, what_it_is
+from hepxai.influence.figures import pixel_bars, event_name
 from hepxai.plots.style import (
     FAINT,
     GREY,
@@ -156,7 +156,7 @@ def tree_and_masks(
         tree_diagram(tree, event, output=output, unit=unit, ax=top)
         image = tree.events[[event]].image()[0].max(0)
         pixel_bars(image, ax=below, labels=labels)
-        _titled(below, f"the event: {what_it_is(tree.events, event)}", INK)
+        _titled(below, f"the event: {event_name(tree.events, event)}", INK)
         scale, norm = colours(responses, centre=0.0)
         for ax, mask, node, goes in zip(panels, responses, nodes, right, strict=True):
             pixel_bars(image, ax=ax, colour=f"{INK}60", labels=labels)
