@@ -102,8 +102,9 @@ class Explainer(BaseModel):
     progress: bool = Field(default=False, exclude=True)
 
     def __init__(self, **settings: Any) -> None:
+        arrays = {n: v.tolist() for n, v in settings.items() if isinstance(v, np.ndarray | np.generic)}
         try:
-            super().__init__(**settings)
+            super().__init__(**settings | arrays)
         except ValidationError as problem:
             lines = (self._problem(e, settings) for e in problem.errors())
             raise SettingError("\n".join(dict.fromkeys(lines))) from None

@@ -73,8 +73,8 @@ def permutation_importance(
     conditional : bool
         Shuffle among similar events only: the information of a column beyond the others, without impossible
         events. Values are permuted within cells of the other columns [Strobl et al., BMC Bioinformatics 9
-        (2008) 307], which are the leaves of a tree that predicts the column [Molnar et al., Data Min. Knowl. Discov. 38
-        (2024) 2903; arXiv:2006.04628]; see `hepxai.importance.shuffling.cells`.
+        (2008) 307], which are the leaves of a tree that predicts the column [Molnar et al., Data Min. Knowl.
+        Discov. 38 (2024) 2903; arXiv:2006.04628]; see `hepxai.importance.shuffling.cells`.
     seed : int
     progress : bool
 

@@ -10,7 +10,7 @@ import pytest
 
 from hepxai.events.images import ImageAxis, ImageLayout
 from hepxai.explainers.image.soft_tree import TreePaths
-from hepxai.influence.figures import influence_captions, influence_images, pixel_bars, event_name
+from hepxai.influence.figures import event_name, influence_captions, influence_images, pixel_bars
 from hepxai.influence.result import Influence
 from hepxai.studies.soft_tree.figures import tree_and_masks, tree_diagram
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hepxai.core.formatting import general
-from hepxai.influence.figures import pixel_bars, event_name
+from hepxai.influence.figures import event_name, pixel_bars
 from hepxai.plots.style import (
     FAINT,
     GREY,
