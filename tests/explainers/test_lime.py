@@ -121,7 +121,7 @@ def test_a_warning_where_the_score_is_not_linear(events: Events) -> None:
 def test_checks_of_parts_are_those_of_the_whole(events: Events) -> None:
     model = wrap(Curved(), events)
     prepared = EXPLAINERS["lime"](samples=80, minimum_r2=0.6).prepare(model, events, "signal")
-    whole = prepared.attribute(model, events[:20], "signal")
+    whole = prepared.attribute(events[:20])
     parts = [prepared.attribute(events[rows]) for rows in (slice(0, 5), slice(5, 20))]
     joined = Attribution.concatenate(parts)
     assert joined.checks == pytest.approx(whole.checks)
