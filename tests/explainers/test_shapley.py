@@ -434,7 +434,7 @@ def test_no_events_at_all(toy: ToyEvents, model: NetworkModel) -> None:
         ({"seed": -1}, "seed=-1; should be greater than or equal to 0"),
         ({"seed": "x"}, "seed='x'; should be a valid integer"),
         ({"max_evaluations": 0}, "max_evaluations=0; should be greater than or equal to 1"),
-        ({"empty": math.nan}, "empty=nan; a finite number is needed"),
+        ({"empty": math.nan}, "empty=nan; should be a finite number"),
         ({"empty": "0"}, "empty='0'; should be a valid number"),
     ],
 )
