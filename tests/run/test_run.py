@@ -323,8 +323,8 @@ def test_figures_without_a_number_come_back_as_nan(copied: Path) -> None:
     [
         ({"split": "training"}, "no split 'training'; choose one of train, valid, test"),
         ({"maximum": 0}, "at least 1 is needed"),
-        ({"settings": {"edge_ig": {"tolerance": "small"}}}, "tolerance='small'; a number"),
-        ({"settings": {"edge_ig": {"steps": 2.5}}}, "steps=2.5; at least 1"),
+        ({"settings": {"edge_ig": {"tolerance": "small"}}}, "tolerance='small'; should be a valid number"),
+        ({"settings": {"edge_ig": {"steps": 2.5}}}, "steps=2.5; should be a valid integer"),
     ],
 )
 def test_mistakes_are_found_before_the_training(arguments: dict[str, Any], message: str) -> None:
@@ -439,7 +439,7 @@ def test_a_run_needs_two_classes(tmp_path: Path) -> None:
 def test_shards_give_the_result_of_one_piece(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Run.open(copied).explained()["edge_ig"]
     _forget(copied, "edge_ig")
-    monkeypatch.setattr(hepxai.run, "SHARD", 37)
+    monkeypatch.setattr(hepxai.run.run, "SHARD", 37)
     pieces = Run.open(copied).explain(["edge_ig"], maximum=150)["edge_ig"]
     np.testing.assert_allclose(pieces.values, whole.values, atol=1e-6)
     np.testing.assert_array_equal(pieces.pairs.src, whole.pairs.src)
@@ -451,7 +451,7 @@ def test_shards_of_other_settings_are_never_used(copied: Path, monkeypatch: pyte
     _forget(copied, "edge_ig")
     run = Run.open(copied)
     with monkeypatch.context() as killed:
-        killed.setattr(hepxai.explainers.graph.edge_ig.EdgeIG, "checked", _die)
+        killed.setattr(hepxai.explainers.Prepared, "checked", _die)
         with pytest.raises(KeyboardInterrupt):
             run.explain(["edge_ig"], maximum=150, settings={"edge_ig": {"steps": 2}})
     assert list((copied / "shards").rglob("*.safetensors"))
@@ -469,9 +469,9 @@ def _die(*_: object) -> None:
 def test_a_changed_shard_is_explained_again(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Run.open(copied).explained()["attention"]
     _forget(copied, "attention")
-    monkeypatch.setattr(hepxai.run, "SHARD", 50)
+    monkeypatch.setattr(hepxai.run.run, "SHARD", 50)
     with monkeypatch.context() as killed:
-        killed.setattr(hepxai.explainers.graph.attention.Attention, "checked", _die)
+        killed.setattr(hepxai.explainers.Prepared, "checked", _die)
         with pytest.raises(KeyboardInterrupt):
             Run.open(copied).explain(["attention"], maximum=150)
     shards = sorted((copied / "shards").rglob("*.safetensors"))
@@ -510,7 +510,7 @@ def test_parts_are_explained_as_the_whole_is(copied: Path, monkeypatch: pytest.M
     """Steps are chosen once for all events of the run; another choice would move values by per cent."""
     whole = Run.open(copied).explained()["edge_ig"]
     monkeypatch.setattr(hepxai.explainers.path, "STEPS", (2,))  # what a later choice would be
-    monkeypatch.setattr(hepxai.run, "SHARD", 10)
+    monkeypatch.setattr(hepxai.run.run, "SHARD", 10)
     for events in (10, 150):
         shutil.rmtree(copied / "explanations")
         with pytest.warns(UserWarning, match="works it out again"):
@@ -547,8 +547,8 @@ def test_killed_while_explaining_goes_on(copied: Path, monkeypatch: pytest.Monke
     """SIGKILL after the first shards; the rest is done in another process, with the same numbers."""
     _forget(copied, "edge_ig")
     script = (
-        "import sys, time, torch, hepxai.run as r; torch.set_num_threads(1); r.SHARD = 10\n"
-        "from hepxai.explainers.graph.edge_ig import EdgeIG as E\n"
+        "import sys, time, torch, hepxai.run.run as r; torch.set_num_threads(1); r.SHARD = 10\n"
+        "from hepxai.explainers import Prepared as E\n"
         "plain = E.attribute\n"
         "E.attribute = lambda *a: (time.sleep(float(sys.argv[2])), plain(*a))[1]\n"
         "r.Run.open(sys.argv[1]).explain(['edge_ig'], maximum=150)"
