@@ -63,6 +63,8 @@ class Attention(Explainer):
         Attention layer to explain; by default all.
     """
 
+    title = "attention"
+    short_title = "attention"
     unit = "attention"
     sign = "positive"
     axes = ("pair", "layer", "head")

@@ -217,6 +217,7 @@ class Shapley(ShapleyExplainer):
     """
 
     title = "Shapley values of particles"
+    short_title = "shapley"
     axes = ("particle",)
     order = 1
 
@@ -251,6 +252,7 @@ class ShapleyInteraction(ShapleyExplainer):
     """
 
     title = "Shapley interactions of pairs"
+    short_title = "shapley interaction"
     axes = ("pair",)
     order = 2
 

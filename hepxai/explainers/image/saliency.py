@@ -24,6 +24,8 @@ class Saliency(Explainer):
         Keep the sign: ``∂F/∂x_p``, positive where more light would raise the score.
     """
 
+    title = "gradient of pixels (saliency)"
+    short_title = "saliency"
     sign = "positive"
     axes = PIXELS
     reads = "image"
@@ -54,6 +56,8 @@ class CappedSaliency(Saliency):
         Share of the pixels of an image that are not cut off.
     """
 
+    title = "capped gradient of pixels (capped saliency)"
+    short_title = "capped saliency"
     quantile: float = Field(default=0.99, gt=0, le=1)
 
     def reduced(self, slope: Tensor) -> Tensor:

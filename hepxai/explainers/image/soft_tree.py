@@ -44,6 +44,8 @@ class SoftTree(Explainer):
         biases of the convolutions add, which can be more than the log-odds themselves; see ``residual``.
     """
 
+    title = "evidence for the most probable path (soft tree)"
+    short_title = "soft tree"
     unit = "log-odds"
     axes = PIXELS
     reads = "image"

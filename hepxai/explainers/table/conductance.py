@@ -53,6 +53,8 @@ class Conductance(TableExplainer):
         See `hepxai.explainers.path.PathExplainer`.
     """
 
+    title = "conductance of neurons"
+    short_title = "conductance"
     axes = ("event", "neuron")
     needs = HasNeurons
 
