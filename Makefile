@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-quick lint bench wheel environment clean help
+.PHONY: demo test test-slow lint bench wheel environment clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,11 +17,11 @@ help: ## Show the targets
 demo: $(VENV)/.base ## Train on the shipped sample, explain it, write hepxai-demo/report.html
 	$(BIN)/hepxai demo --out hepxai-demo
 
-test: $(VENV)/.dev ## All tests, the slow ones too
-	$(BIN)/python -m pytest -n 2 --dist worksteal
-
-test-quick: $(VENV)/.dev ## Tests without the slow ones
+test: $(VENV)/.dev ## All tests but the slow ones
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/.dev ## The slow tests: every analysis script, the shipped samples made again, ROOT's macro, coverage of errors
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -41,6 +41,7 @@ def test_right_within_its_errors(model: TableModel, events: Events) -> None:
     assert np.mean(np.abs(pull) < 2) > 0.9
 
 
+@pytest.mark.slow
 def test_errors_are_the_spread_of_seeds(model: TableModel, events: Events) -> None:
     rows = events.globals[60:70]
     found = [explain(model, events[:1], "gradient_shap", rows=rows, samples=60, seed=s) for s in range(100)]

@@ -92,6 +92,7 @@ def test_local_slopes_follow_the_event(events: Events) -> None:
     assert np.corrcoef(found.values[:, 1], events.globals[:30, 2])[0, 1] > 0.95
 
 
+@pytest.mark.slow
 def test_errors_are_the_spread_of_seeds(events: Events) -> None:
     model, rows = wrap(Curved(), events), events.globals[20:]
     found = [
@@ -128,6 +129,7 @@ def test_checks_of_parts_are_those_of_the_whole(events: Events) -> None:
     assert np.array_equal(joined.values, whole.values)
 
 
+@pytest.mark.slow
 def test_errors_stand_beside_their_values_in_root(events: Events, tmp_path: Path) -> None:
     found = explain(wrap(Curved(), events), events, "lime", samples=40, minimum_r2=0.0)
     (file, *_) = write_friends(tmp_path, found.events, [found])

@@ -348,6 +348,7 @@ def test_progress_is_shown(
     assert f"{len(events)}/{len(events)}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_everything_survives_the_way_to_another_process(
     model: NetworkModel, events: Events, tmp_path: Path
 ) -> None:

@@ -195,6 +195,7 @@ def test_more_than_a_hundred_rows_are_all_used(events: Events) -> None:
     np.testing.assert_allclose(few.values, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_classes(events: Events) -> None:
     label = events.label + (events.globals[:, 2] > 0.5)
     schema = events.schema

@@ -211,6 +211,7 @@ def test_the_macro_draws_from_a_moved_folder(nano, explain, friends, tmp_path: P
         assert np.abs(histogram.values() - expected).sum() < 0.05 * np.abs(w).sum()
 
 
+@pytest.mark.slow
 def test_the_macro_names_a_type_that_is_not_there(friends, tmp_path: Path):
     done = run_macro(friends, tmp_path, "tau")
     assert "no particle type tau here" in done.stderr
@@ -247,6 +248,7 @@ def exchange_two(event: np.ndarray) -> np.ndarray:
     return event
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -269,6 +271,7 @@ def test_the_macro_refuses_inputs_that_are_not_those_explained(pair: Path, chang
     assert not (pair / "friends_plots.root").exists()
 
 
+@pytest.mark.slow
 def test_inputs_and_friends_move_together(pair: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch):
     """Friends in exchanged places are refused; put back, they are drawn."""
     moved = Path(shutil.move(pair, tmp_path_factory.mktemp("moved") / "all"))
@@ -312,6 +315,7 @@ def test_identities_by_other_names_and_by_entry(
     assert run_macro(tmp_path / "friends", tmp_path).returncode == (0 if drawn else 1)
 
 
+@pytest.mark.slow
 def test_the_macro_compiles_whatever_the_names_hold(nano, explain, tmp_path: Path):
     bad = 'Muon_pt, a) + gSystem->Exec("touch owned"); //'
     schema = replace(

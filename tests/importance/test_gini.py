@@ -216,6 +216,7 @@ def test_models_without_trees(sample: tuple[np.ndarray, ...], table_model: Table
         gini_importance(table_model)
 
 
+@pytest.mark.slow
 def test_the_errors_cover_another_forest(sample: tuple[np.ndarray, ...]) -> None:
     """Of forests grown on the same sample with other random numbers."""
     x, y, w = sample

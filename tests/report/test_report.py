@@ -367,6 +367,7 @@ def test_a_separable_score_makes_a_report(finished_view, make_population, tmp_pa
     assert numbers["sections"]["roc"]["metrics"]["test"]["rejection@0.5"]["value"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [None, np.nan, np.inf])
 def test_missing_figures_everywhere(finished_view, tmp_path, value):
     missing = {"value": value, "error": value}

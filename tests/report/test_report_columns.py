@@ -119,6 +119,7 @@ def test_a_training_counted_by_trees(finished_view: Callable[..., RunView]) -> N
     )
 
 
+@pytest.mark.slow
 def test_the_whole_page(tabular: RunView, tmp_path: Path) -> None:
     write_report(tabular.run, tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

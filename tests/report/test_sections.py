@@ -135,6 +135,7 @@ def test_pairs_without_direction_count_once_and_are_worded_so(finished_view, cha
     assert all(isinstance(p.get_arrowstyle(), ArrowStyle.Curve) for p in arrows)
 
 
+@pytest.mark.slow
 def test_events_of_one_particle_type(finished_view, make_population, changed):
     """All pairs are in focus: nothing to compare them with, and groups by place in pT."""
     events = make_population(80)
@@ -165,6 +166,7 @@ CAVEAT = (
 )
 
 
+@pytest.mark.slow
 def test_a_long_caveat_keeps_inside_every_figure(finished_view, monkeypatch, changed):
     monkeypatch.setattr(Attribution, "caveat", CAVEAT)
     view = finished_view(60)

@@ -332,6 +332,7 @@ def test_mistakes_are_found_before_the_training(arguments: dict[str, Any], messa
         validated_settings(None, arguments.pop("settings", {}), "graph", **arguments)
 
 
+@pytest.mark.slow
 def test_another_population_sets_the_first_aside(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = Run.open(copied).explained()
     write_report(Run.open(copied))
@@ -416,6 +417,7 @@ def test_a_failed_method_leaves_the_population_open(tmp_path: Path) -> None:
     assert len(run.explain(["attention"], maximum=30)["attention"].events) == 30
 
 
+@pytest.mark.slow
 def test_default_methods_are_those_the_model_can_do(tmp_path: Path) -> None:
     data, _ = cards()
     card = ModelCard.find("graphconv_edgeconv", ["training.epochs=1"])
