@@ -142,8 +142,8 @@ def width_row(page: StudyPage, point: WidthPoint) -> list[str]:
     for shrunk, split in product((False, True), ("train", "valid")):
         estimate = point.mean(split, after=shrunk)
         key = f"accuracy of width {point.width}{', shrunk' if shrunk else ''}, {split}"
-        known = np.isfinite(estimate.value) and estimate.error > 0
-        accuracies.append(page.number(key, estimate) if known else general(float(estimate.value)))
+        has_error = np.isfinite(estimate.value) and estimate.error > 0
+        accuracies.append(page.number(key, estimate) if has_error else general(float(estimate.value)))
     change = "–"
     if point.after:
         before, after = (

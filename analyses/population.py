@@ -147,8 +147,14 @@ def sculpting_rows(page: StudyPage, name: str, run: Run) -> Iterator[list[str]]:
         key, p_value = f"{100 * efficiency:.0f} % signal, {name}", f"{cut.p_value:.2g}"
         page.facts[f"p-value of the background shape at {key}"] = p_value
         cells = {f"background kept at {key}": cut.efficiency, f"JSD at {key}": cut.divergence}
-        kept, divergence = page.cells(cells)
-        numbers = (kept, f"{cut.chi2:.1f}/{cut.ndf}", p_value, divergence, f"{cut.chance_divergence:.4f}")
+        background_efficiency, divergence = page.cells(cells)
+        numbers = (
+            background_efficiency,
+            f"{cut.chi2:.1f}/{cut.ndf}",
+            p_value,
+            divergence,
+            f"{cut.chance_divergence:.4f}",
+        )
         yield [name, f"{100 * efficiency:.0f} %", *numbers]
     percents = ", ".join(f"{100 * e:.0f}" for e in EFFICIENCIES)
     caption = f"Background before and after cuts that keep {percents} % of the signal: {name}."
@@ -191,14 +197,14 @@ def surrogates(page: StudyPage, runs: Mapping[str, Run]) -> None:
         attribution = run.explain(["attention", "surrogate"])["surrogate"]
         events, checks = attribution.events, attribution.checks
         for split in ("train", "test"):
-            own = run.events.split == SPLITS.index(split)
+            in_split = run.events.split == SPLITS.index(split)
             fidelity = {
                 f"surrogate {key}, {split}, {value}": Estimate(
                     *(np.asarray(checks[f"{split}_{key}{part}"]) for part in ("", "_error")), np.nan
                 )
                 for key in ("agreement", "logit_correlation")
             }
-            constant = majority_share(run.scores[own, 0], run.events.weight[own])
+            constant = majority_share(run.scores[in_split, 0], run.events.weight[in_split])
             cells = page.cells(fidelity | {f"constant decision, {split}, {value}": constant})
             rows.append([value, split, *cells])
         for code, name in enumerate(events.schema.classes):

@@ -68,7 +68,7 @@ def influence(page: StudyPage, checkpoints: Checkpoints, train: Events, test: Ev
             save=Influence.save,
         )
     distance_table(page, results)
-    own = stored(
+    self_influences = stored(
         folder / "self.safetensors",
         {"rates": rates},
         *models,
@@ -77,7 +77,7 @@ def influence(page: StudyPage, checkpoints: Checkpoints, train: Events, test: Ev
         load=lambda path: Attribution.load(path, train),
         save=Attribution.save,
     )
-    self_influence_table(page, own)
+    self_influence_table(page, self_influences)
     return results
 
 

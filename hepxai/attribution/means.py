@@ -74,13 +74,13 @@ class Means:
 
 
 RANKS = (1, 2, 4, 8, 16, 32)
-"""Last place by falling pT of each group of particles, where all are of one type; the rest is one more."""
+"""Last pT rank of each group of particles of a single type; a last group holds all further ranks."""
 
 
 def particle_groups(events: Events) -> tuple[tuple[str, ...], IntArray]:
-    """Names of the groups that figures tell apart, and the group of every particle ``[N]``.
+    """Names of the particle groups in figures, and the group of every particle ``[N]``.
 
-    Groups are the particle types; of a single type, such as the constituents of a jet, places by falling pT.
+    The particle types; with a single type, such as the constituents of a jet, ranges of the pT rank.
     """
     types, most = events.schema.types, int(events.counts.max(initial=0))
     if len(types) > 1 or most < 2:
@@ -103,7 +103,7 @@ def type_means(attribution: Attribution) -> Means:
 def step_means(attribution: Attribution, steps: int = 8) -> Means:
     """Mean at each time step, the particle of highest pT first, ``[class, step, ...]``.
 
-    Over the events that have such a step; later ones are left out.
+    Each mean is over the events that have the step; further steps are left out.
     """
     last = min(steps, int(attribution.events.counts.max(initial=0)))
     parts: Groups = {(s,): at_step(attribution, s) for s in range(last)}
@@ -117,7 +117,7 @@ ENDS = {True: ("receiver", "sender"), False: ("particle", "other particle")}
 def pair_means(attribution: Attribution) -> Means:
     """Mean per pair of each combination of `particle_groups`, ``[class, receiver, sender, ...]``.
 
-    Each pair counts once, and the result is symmetric, where pairs have no direction.
+    For methods without direction each pair counts once, and the result is symmetric.
     """
     whole, directed = whole_pairs(attribution), is_directed(attribution)
     names, group = particle_groups(attribution.events)
@@ -134,7 +134,7 @@ def pair_means(attribution: Attribution) -> Means:
 def focus_means(attribution: Attribution, focus: tuple[str, str]) -> Means:
     """Mean over the pairs of the two types in either order, and over all other pairs ``[class, pairs]``.
 
-    Where there are no others, as in events of one particle type, only over the first.
+    The second mean is missing if there are no other pairs, as in events of one particle type.
     """
     whole = whole_pairs(attribution)
     chosen = in_focus(whole, focus)
@@ -172,7 +172,7 @@ class PairProfile:
         ``[class, bin]``.
     edges : ndarray, shape [B+1]
     middle : ndarray, shape [B]
-        Median of the observer in each bin: the place of its point.
+        Median of the observer in each bin, at which its point is drawn.
     """
 
     means: Means
@@ -185,7 +185,8 @@ def pair_profile(
 ) -> PairProfile:
     """Mean over the pairs in focus in bins of an observer.
 
-    The bins resolve the narrowest class; given a number, they hold about equally many events with a pair.
+    By default the bins resolve the narrowest class. A given number of bins has about equally many events with
+    a pair in each.
     """
     chosen = attribution.select(pair=focus)
     values = np.asarray(chosen.events.observers[observer], dtype=np.float64)

@@ -139,12 +139,12 @@ def edge_keys(src: IntArray, dst: IntArray, particles: int) -> IntArray:
 def at_edges(attribution: Attribution, src: IntArray, dst: IntArray) -> Array:
     """Values of a map over pairs at given edges; 0 where the map has no such edge."""
     pairs, size = pairs_of(attribution), attribution.events.n_particles
-    keys, asked = edge_keys(pairs.src, pairs.dst, size), edge_keys(src, dst, size)
+    keys, edges = edge_keys(pairs.src, pairs.dst, size), edge_keys(src, dst, size)
     if len(keys) == 0:
-        return np.zeros(len(asked))
+        return np.zeros(len(edges))
     order = np.argsort(keys, kind="stable")
-    nearest = order[np.minimum(np.searchsorted(keys[order], asked), len(keys) - 1)]
-    return np.where(keys[nearest] == asked, attribution.values[nearest], 0.0).astype(np.float64)
+    nearest = order[np.minimum(np.searchsorted(keys[order], edges), len(keys) - 1)]
+    return np.where(keys[nearest] == edges, attribution.values[nearest], 0.0).astype(np.float64)
 
 
 # --- attention -------------------------------------------------------------------------------

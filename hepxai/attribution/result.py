@@ -34,7 +34,8 @@ class Attribution:
     Attributes
     ----------
     values : ndarray
-        Signed. First axis is flat over events, particles or pairs; the others are regular.
+        Signed. The first axis is flat over events, particles or pairs; the others are regular: of the same
+        length in every event.
     axes : tuple of str
         Names of the axes of ``values``. The first is "event", "particle", "pair" or "self" (see
         `self_loops`); the others are any of feature, row, column, neuron, head, layer, repeat.
@@ -47,23 +48,23 @@ class Attribution:
     labels : mapping of str to tuple of str
         Names along the regular axes.
     pairs : Pairs, optional
-        For a "pair" axis: pairs of different particles. For a selection of particles too, each paired with
-        itself.
+        Pairs of different particles along a "pair" axis. A selection of particles stores its particles here,
+        as pairs of a particle with itself.
     self_values : ndarray, shape [N, ...], optional
-        Beside a "pair" axis, of the edge from each particle to itself; see `self_loops`.
+        Values of the edges from each particle to itself, beside a "pair" axis; see `self_loops`.
     residual : ndarray of float64, shape [E], optional
         Completeness: sum of the attributions minus ``output_change``.
     output_change : ndarray of float64, shape [E], optional
         Change of the output from the baseline, to which the attributions should add up.
     error : ndarray of float64, shape of ``values``, optional
-        Standard error of each value where the method itself samples. Copies with other values have none;
-        `population` contains it, since it is part of the spread between events.
+        Standard error of each value, for methods that sample. Copies with other values drop it. The error of
+        `population` includes it already, as part of the spread between events.
     checks : mapping of str to float
         Figures of merit stored with the map (median relative residual, fidelity …).
     concerns : tuple of str
-        A sentence for each check that is bad.
+        One sentence for each failed check.
     title, short_title : str
-        Name of the method in words, and the same where there is little room.
+        Name of the method in words, in full and abbreviated.
     unit : str
         Unit of the values.
     """
@@ -94,7 +95,9 @@ class Attribution:
         if len(self.values) != self.offsets[-1]:
             raise ValueError(f"{len(self.values)} rows for {self.offsets[-1]} {self.axes[0]}s")
         if len(self.offsets) != len(self.events) + 1:
-            raise ValueError(f"{self.axes[0]}s of {len(self.offsets) - 1} for {len(self.events)} events")
+            raise ValueError(
+                f"the {self.axes[0]} axis covers {len(self.offsets) - 1} events, not {len(self.events)}"
+            )
         for name in ("residual", "output_change"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.events):
@@ -110,7 +113,7 @@ class Attribution:
         if self.axes[0] == "pair" and self.pairs is not None:
             loops = int(np.count_nonzero(self.pairs.src == self.pairs.dst))
             if loops:
-                raise ValueError(f"{loops} pairs are a particle with itself: they belong into self_values")
+                raise ValueError(f"{loops} pairs are a particle with itself: put these into self_values")
         shape = (self.events.n_particles, *self.values.shape[1:])
         if self.self_values is not None and self.self_values.shape != shape:
             raise ValueError(f"self_values have shape {self.self_values.shape}, not {shape}")
@@ -161,7 +164,7 @@ class Attribution:
         return self.axes.index(name)
 
     def replace(self, **changes: Any) -> Attribution:
-        """Copy with other attributes, checked again; other values leave error and self loops behind."""
+        """Copy with other attributes, validated; new values drop error and self loops unless given too."""
         if "values" in changes:
             changes = {"error": None, "self_values": None} | changes
         return dataclasses.replace(self, **changes)
@@ -212,7 +215,7 @@ class Attribution:
         return self.replace(values=values, axes=("event", *self.axes[1:]), pairs=None)
 
     def _without(self, axis: str, reduce: Callable[..., Any]) -> Attribution:
-        """Reduce a regular axis to nothing with ``reduce(array, axis=position)``."""
+        """Remove a regular axis with ``reduce(array, axis=position)``."""
         at = self.axis(axis)
         return self.replace(
             values=reduce(self.values, axis=at),
@@ -232,7 +235,7 @@ class Attribution:
         destination: str | None = None,
         **regular: str,
     ) -> Attribution:
-        """Part of the attribution by physics name; values of everything else are left out.
+        """Select particles, pairs or columns by their physics names.
 
         Parameters
         ----------
@@ -241,7 +244,7 @@ class Attribution:
         pair : tuple of two str
             Types of a pair of different particles in either order, for a "pair" axis.
         source, destination : str
-            Type of the sender, of the receiver of the message, for a "pair" axis.
+            Type of the sender and of the receiver of the message, for a "pair" axis.
         **regular
             Label on a regular axis, for example ``feature="pt"``; the axis is dropped.
         """
@@ -278,9 +281,9 @@ class Attribution:
             mask &= is_type(destination)[self.pairs.dst]
         return mask
 
-    def _need(self, axes: tuple[str, ...], asked: str) -> None:
+    def _need(self, axes: tuple[str, ...], selection: str) -> None:
         if self.axes[0] not in axes:
-            raise ValueError(f"{asked} needs a {axes[0]} axis; {self.method} has {', '.join(self.axes)}")
+            raise ValueError(f"{selection} needs a {axes[0]} axis; {self.method} has {', '.join(self.axes)}")
 
     def _ends(self) -> tuple[IntArray, IntArray]:
         if self.pairs is not None:
@@ -289,9 +292,9 @@ class Attribution:
         return particles, particles
 
     def keep(self, mask: NDArray[np.bool_]) -> Attribution:
-        """Some of the entries of the first axis: pairs, particles or events.
+        """Select entries of the first axis: pairs, particles or events.
 
-        All events stay, also those left without a pair or particle; an "event" axis loses its events.
+        Events without a selected pair or particle stay; on an "event" axis, events that are not selected go.
 
         Parameters
         ----------
@@ -317,7 +320,7 @@ class Attribution:
         return self.replace(values=self.values[mask], error=_rows(self.error, mask), pairs=pairs)
 
     def __getitem__(self, which: slice | NDArray[Any]) -> Attribution:
-        """Keep the attribution of some of the events."""
+        """Select events."""
         rows = np.arange(len(self.events))[which]
         flat, offsets = take_rows(self.offsets, rows)
         events = self.events[rows]
@@ -420,7 +423,7 @@ class Attribution:
 
     @staticmethod
     def load(path: str | Path, events: Events) -> Attribution:
-        """Read a file that `save` wrote; ``events`` are those that were explained.
+        """Read a file written by `save`; ``events`` are the explained ones.
 
         Raises
         ------

@@ -23,9 +23,9 @@ VERSION = 1
 Version = Annotated[int, Field(ge=1, description="Version of the keys of this card.")]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the most similar other name that is known, or nothing."""
-    lower = {k.lower(): k for k in known if k != name}
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the most similar of the other names, or nothing."""
+    lower = {k.lower(): k for k in names if k != name}
     close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     if not close:
         return ""
@@ -35,7 +35,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the entries of a card were written. All sources are equal: origin is not content."""
+    """File and lines of the entries of a card. All sources compare equal: the origin is not content."""
 
     path: str = field(default="card", compare=False)
     lines: Mapping[Place, str] = field(default_factory=dict, compare=False)
@@ -97,14 +97,14 @@ class Card(BaseModel):
         return data
 
     @classmethod
-    def _no_mapping(cls, found: Any) -> str:
+    def _no_mapping(cls, value: Any) -> str:
         """Error about a value where the keys of this part belong; it names the key that was meant, if any."""
         fields = {f.alias or n: f.annotation for n, f in cls.model_fields.items()}
         choices = {n: get_args(kind) for n, kind in fields.items() if get_origin(kind) is Literal}
-        key = next((n for n, values in choices.items() if found in values), None)
-        such = f", as in `{key}: {found}`" if key else ""
+        key = next((n for n, values in choices.items() if value in values), None)
+        such = f", as in `{key}: {value}`" if key else ""
         keys = f"; the keys here are {', '.join(fields)}"
-        return f"found {shorten(found)}; should be a mapping, `key: value`{such}{keys}"
+        return f"found {shorten(value)}; should be a mapping, `key: value`{such}{keys}"
 
     @classmethod
     def _deeper(cls, key: str) -> str:
@@ -121,7 +121,7 @@ class Card(BaseModel):
         return load_card(find_card(cls.shelf, name_or_path), cls, overrides)
 
     def located(self, folder: Path) -> Self:
-        """Card with its relative paths resolved; ``folder`` is where its file lies."""
+        """Card with its relative paths resolved; ``folder`` is that of its file."""
         return self
 
     def error(self, place: Place, message: str) -> CardError:
@@ -140,7 +140,7 @@ def load_card(path: str | Path, card_class: type[CardT], overrides: Sequence[str
     path : path
         YAML file.
     card_class : type
-        What the card is.
+        Kind of the card.
     overrides : sequence of str
         ``"dotted.key=value"`` entries that replace those of the file; the value is YAML, list items
         go by number (``samples.0.weight=2``).
@@ -191,8 +191,8 @@ def list_cards(kind: Kind) -> dict[str, Path]:
 def find_card(kind: Kind, name_or_path: str | Path) -> Path:
     """Path of a card: a file, or a folder with a ``card.yaml``, wins over the name of a packaged one.
 
-    Where a bare name (no ``/``, no ``.yaml``) is also that of a packaged card, only a folder with a card
-    wins, and a warning says so.
+    If a bare name (no ``/``, no ``.yaml``) is also that of a packaged card, only a folder with a card wins,
+    with a warning.
 
     Raises
     ------
@@ -307,16 +307,16 @@ def _has(data: Any, part: str | int) -> bool:
     return isinstance(data, list) and isinstance(part, int) and part < len(data)
 
 
-def wording(error: ErrorDetails, found: Any, context: Mapping[str, Any]) -> str:
-    """Message of a validation error: what was found; what would be right."""
+def wording(error: ErrorDetails, value: Any, context: Mapping[str, Any]) -> str:
+    """Message of a validation error: the value; the expected form."""
     if error["type"] == "entry":
         return str(context["text"])
     if error["type"] == "value_error":
         return str(context["error"])
     if error["type"] == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
-        return f"found {shorten(found)}{nearest(str(found), choices)}; should be {context['expected']}"
+        return f"found {shorten(value)}{nearest(str(value), choices)}; should be {context['expected']}"
     message = error["msg"].removeprefix("Input ").replace("Input should", "should").partition(", unable")[0]
     if error["type"] == "dict_type":
         message = "should be a mapping, `key: value`"
-    return f"found {shorten(found)}; {message}"
+    return f"found {shorten(value)}; {message}"

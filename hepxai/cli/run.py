@@ -97,7 +97,7 @@ def explain(
 
 @app.command(cls=NetworkCommand)
 def report(folder: RunFolder) -> None:
-    """Write friend trees and the report of a run anew, or the page of a scan."""
+    """Rewrite friend trees and the report of a run, or the page of a scan."""
     with plain_errors(stopped="; the same command writes the report from the start"):
         if (folder / "scan.json").is_file():
             from hepxai.cli.scan import write_scan_page

@@ -33,18 +33,18 @@ def resolving_bins(
     finest : int
         Steps in the range that holds all but 0.5 % of the values on each side, at most.
     """
-    known = [v[np.isfinite(v)] for v in samples]
-    everything, known = np.concatenate([*known, np.zeros(0)]), [v for v in known if len(v) > 1]
-    if not known or not np.ptp(everything) > 0:
+    finite = [v[np.isfinite(v)] for v in samples]
+    everything, finite = np.concatenate([*finite, np.zeros(0)]), [v for v in finite if len(v) > 1]
+    if not finite or not np.ptp(everything) > 0:
         return equal_bins(everything, 1)
     low, high = np.quantile(everything, [0.005, 0.995])
     low, high = (low, high) if high > low else (everything.min(), everything.max())
-    wanted = [2 * float(np.subtract(*np.quantile(v, [0.75, 0.25]))) * len(v) ** (-1 / 3) for v in known]
-    step = float(np.clip(min(wanted), (high - low) / finest, (high - low) / 8))
+    widths = [2 * float(np.subtract(*np.quantile(v, [0.75, 0.25]))) * len(v) ** (-1 / 3) for v in finite]
+    step = float(np.clip(min(widths), (high - low) / finest, (high - low) / 8))
     fine = np.linspace(low, high, round((high - low) / step) + 1)
     fine[0], fine[-1] = everything.min(), everything.max()
-    full = np.array([max(least, len(v) / most) for v in known])
-    return fine[_full(np.stack([np.histogram(v, fine)[0] for v in known]), full)]
+    full = np.array([max(least, len(v) / most) for v in finite])
+    return fine[_full(np.stack([np.histogram(v, fine)[0] for v in finite]), full)]
 
 
 def _full(counts: NDArray[np.int64], full: NDArray[np.float64]) -> list[int]:

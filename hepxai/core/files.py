@@ -1,4 +1,4 @@
-"""Files that are complete or absent: write to a temporary name, flush, rename. Folders of one process."""
+"""Atomic writing of files (temporary name, flush, rename), and locks of folders."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ _DTYPES = {
 
 
 class DiskFullError(OSError):
-    """No room for a file; nothing of it was left behind."""
+    """Full disk or quota; the incomplete file was removed."""
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it on success, remove it on failure.
 
-    The temporary file exists already, with the mode that the umask asks for: write into it. What a killed
-    process left of an earlier attempt is removed.
+    The temporary file exists already, with the mode of the umask. Those of killed processes are removed.
 
     Raises
     ------
     DiskFullError
-        Where the disk or the quota is full.
+        If the disk or the quota is full.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +74,7 @@ def part_of(path: Path) -> Path:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Keep a file locked, created where missing: a ``.part`` without a lock has lost its writer."""
+    """Lock a file, created if missing. The writer of a ``.part`` file without a lock is dead."""
     descriptor = _open_locked(path)
     try:
         yield
@@ -101,7 +100,7 @@ def remove_leftovers(folder: Path, pattern: str = "*") -> None:
     ----------
     folder : Path
     pattern : str
-        Of ``NAME.PID``, as for `pathlib.Path.glob`; ``**/*`` looks into the folders inside, too.
+        Pattern of ``NAME.PID``, as for `pathlib.Path.glob`; ``**/*`` includes subfolders.
     """
     for path in folder.glob(f"{pattern}.part"):
         if _PART.search(path.name):
@@ -126,12 +125,12 @@ def holds_only(folder: Path, texts: Mapping[str, str], others: Collection[str]) 
 
 @contextmanager
 def locked(folder: Path, error: type[Exception]) -> Iterator[None]:
-    """Keep other processes from working on a folder.
+    """Lock a folder against other processes.
 
     Raises
     ------
     Exception
-        Of the given type, if one does.
+        Of the given type, if another process holds the lock.
     """
     refuse_links(folder, ".lock")
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,18 +146,18 @@ def locked(folder: Path, error: type[Exception]) -> Iterator[None]:
 
 
 def refuse_links(folder: Path, *patterns: str) -> None:
-    """Refuse links that lead out of a folder: what is written into them would replace files elsewhere.
+    """Refuse links that lead out of a folder: writing through them would replace files elsewhere.
 
     Parameters
     ----------
     folder : Path
     *patterns : str
-        Where to look, as for `pathlib.Path.glob`.
+        Patterns of the paths to check, as for `pathlib.Path.glob`.
 
     Raises
     ------
     ValueError
-        For the first one.
+        If there is such a link.
     """
     inside = folder.resolve()
     for path in (path for pattern in patterns for path in folder.glob(pattern)):
@@ -184,7 +183,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Content of a JSON file; null, which stands for what JSON cannot write, is NaN."""
+    """Content of a JSON file; null becomes NaN, see `write_json`."""
     return _numbers(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
@@ -211,7 +210,8 @@ def _plain(value: Any) -> Any:
 def write_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, complete or not at all. Equal content gives equal bytes.
 
-    The library's own writer has the metadata in random order, and files that only their owner can read.
+    The writer of safetensors itself stores the metadata in random order, in files that only their owner can
+    read.
     """
     solid = {name: _little_endian(values) for name, values in tensors.items()}
     order = sorted(solid, key=lambda name: (-solid[name].itemsize, name))  # so that all are aligned

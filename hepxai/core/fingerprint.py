@@ -1,4 +1,4 @@
-"""Hashes of values, arrays and models, to tell whether a stored result belongs to what is asked for."""
+"""Hashes of values, arrays and models, to check that a stored result belongs to a request."""
 
 from __future__ import annotations
 

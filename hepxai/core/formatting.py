@@ -97,17 +97,17 @@ def measured(value: float | None, error: float | None = None, *, between: str = 
 def with_errors(value: float, errors: Mapping[str, float]) -> str:
     """Write a value with several errors, each with its name: two significant digits of the largest.
 
-    Errors that are not known are left out; one that rounds to zero is given by its upper bound.
+    Errors that are not finite are left out; one that rounds to zero is given by its upper bound.
     """
-    known = {name: error for name, error in errors.items() if math.isfinite(error)}
-    largest = max(known.values(), default=0.0)
+    finite = {name: error for name, error in errors.items() if math.isfinite(error)}
+    largest = max(finite.values(), default=0.0)
     if not (math.isfinite(value) and largest > 0 and -3 <= (places := decimals(largest)) <= 5):
-        shown = {name: general(error, 2) for name, error in known.items()}
-        return general(value, 6) + "".join(f" ± {error} ({name})" for name, error in shown.items())
+        texts = {name: general(error, 2) for name, error in finite.items()}
+        return general(value, 6) + "".join(f" ± {error} ({name})" for name, error in texts.items())
     least = 10.0**-places
     parts = {
         n: fixed(e, places) if e >= least / 2 or e == 0 else f"<{fixed(least, places)}"
-        for n, e in known.items()
+        for n, e in finite.items()
     }
     return fixed(value, places) + "".join(f" ± {error} ({name})" for name, error in parts.items())
 

@@ -35,18 +35,18 @@ def row_numbers(which: Any, rows: int) -> IntArray:
     """
     if isinstance(which, slice):
         return np.arange(rows)[which]
-    asked = np.asarray(which) if np.size(which) else np.zeros(0, dtype=np.asarray(which).dtype)
-    if asked.dtype.kind == "b":
-        if asked.shape != (rows,):
+    index = np.asarray(which) if np.size(which) else np.zeros(0, dtype=np.asarray(which).dtype)
+    if index.dtype.kind == "b":
+        if index.shape != (rows,):
             raise IndexError(
-                f"a mask of shape {asked.shape} for {rows} events; write one condition per event"
+                f"a mask of shape {index.shape} for {rows} events; write one condition per event"
             )
-        return np.flatnonzero(asked)
-    if asked.ndim > 1 or (asked.dtype.kind not in "iu" and asked.size):
+        return np.flatnonzero(index)
+    if index.ndim > 1 or (index.dtype.kind not in "iu" and index.size):
         raise TypeError(
             f"events[{which!r:.40}]; write positions, a slice or a mask, as in events[events.label == 1]"
         )
-    numbers = np.atleast_1d(asked).astype(np.int64)
+    numbers = np.atleast_1d(index).astype(np.int64)
     if (outside := (numbers < -rows) | (numbers >= rows)).any():
         raise IndexError(f"no event {numbers[outside][0]} among {rows}; positions are 0 to {rows - 1}")
     return np.where(numbers < 0, numbers + rows, numbers)

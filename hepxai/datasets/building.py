@@ -187,7 +187,7 @@ class EventBuilder:
         return values.astype(np.int64 if values.dtype.kind == "i" else np.float64)
 
     def _targets(self, context: ExpressionContext) -> NDArray[np.float32]:
-        """What a regression learns; NaN says that an event has none."""
+        """Targets of a regression; NaN for events without one."""
         values = np.zeros((len(context), len(self.card.targets)), dtype=np.float32)
         for i, (name, quantity) in enumerate(self.card.targets.items()):
             target = context.per_event(quantity.expression, ("targets", name, "expression"))

@@ -269,8 +269,8 @@ class DatasetCard(Card):
             return None
         rows, columns = (ImageAxis(a.feature, a.bins) for a in (self.image.rows, self.image.columns))
         needed = (rows.feature, columns.feature, *((self.image.value,) if self.image.value else ()))
-        drawn = tuple(t for t, p in self.particles.items() if all(f == LIT or _has(p, f) for f in needed))
-        return ImageLayout(rows, columns, drawn, self.image.value)
+        types = tuple(t for t, p in self.particles.items() if all(f == LIT or _has(p, f) for f in needed))
+        return ImageLayout(rows, columns, types, self.image.value)
 
     @property
     def node_features(self) -> tuple[str, ...]:
@@ -367,10 +367,10 @@ class DatasetCard(Card):
             momenta = ("pt",) if self.particles[name].momenta is None else ()
             more = [f for f in (*momenta, *self.particles[name].features) if f not in axes]
             if more:
-                known = more[0] in (*momenta, *self.node_features)
-                listed = "" if known else " (and list it under features:)"
+                is_feature = more[0] in (*momenta, *self.node_features)
+                advice = "" if is_feature else " (and list it under features:)"
                 raise entry_error(
-                    f"a {name} has {', '.join(more)} beside its place: write value: {more[0]}{listed} for "
+                    f"a {name} has {', '.join(more)} beside its place: write value: {more[0]}{advice} for "
                     f"its sum in each pixel, or value: {LIT} for pixels of 0 and 1",
                     "image",
                 )

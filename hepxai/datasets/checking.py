@@ -86,7 +86,7 @@ def _class_warnings(events: Events) -> Iterator[str]:
         if not n:
             yield f"no event of class {name!r}"
     if len(counts) == 1 and not events.schema.targets:
-        yield f"the only class is {events.schema.classes[0]!r}: nothing can be learned to tell apart"
+        yield f"the only class is {events.schema.classes[0]!r}: there are no classes to separate"
     if (negative := float((events.weight < 0).mean())) > 0:
         yield f"{negative:.1%} of the selected events have negative weights"
     if not events.weight.any():

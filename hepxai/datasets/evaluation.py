@@ -37,8 +37,8 @@ class Lookup(Protocol):
 class UnknownNameError(ExpressionError):
     """A name that nothing defines; says which known one is nearest."""
 
-    def __init__(self, name: str, where: str, known: Iterable[str]) -> None:
-        self.name, self.where, self.all_names = name, where, tuple(known)
+    def __init__(self, name: str, where: str, names: Iterable[str]) -> None:
+        self.name, self.where, self.all_names = name, where, tuple(names)
         super().__init__(f"no branch or variable {name!r} in {where}{nearest(name, self.all_names)}")
 
     def among(self, more: Iterable[str]) -> UnknownNameError:

@@ -187,7 +187,7 @@ def _unread(branch: Any) -> ak.Array | str | None:
         return f"uproot has no columns for it ({one_line_error(problem)})"
     if not _of_numbers(form):
         return ak.Array(form.length_zero_array())
-    return "whole objects, whose bytes uproot takes apart in the wrong way" if misread(branch) else None
+    return "whole objects, whose bytes uproot misreads" if misread(branch) else None
 
 
 def _of_numbers(form: Any, lists: int = 0) -> bool:

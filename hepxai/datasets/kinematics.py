@@ -78,7 +78,7 @@ DERIVED = {
 
 # --- branch names ---------------------------------------------------------------------------------
 
-#: How ntuples spell the components in branch names.
+#: Spellings of the components in the branch names of ntuples.
 SPELLINGS = {
     "pt": ("pt", "Pt", "PT", "pT"),
     "eta": ("eta", "Eta"),
@@ -107,7 +107,7 @@ _HOLDERS = ("", "fP.", "fCoordinates.")
 def convention(have: Collection[str]) -> tuple[str, ...] | None:
     """Components to read: pt, eta, phi or px, py, pz, without eta or pz for transverse momentum.
 
-    Where a file has both, the complete one: energy goes with px, py, pz; mass with pt, eta, phi.
+    If a file has both, the complete set: energy goes with px, py, pz; mass with pt, eta, phi.
     """
     polar, cartesian = ("pt", "eta", "phi"), ("px", "py", "pz")
     by_energy = "energy" in have and "mass" not in have
@@ -119,18 +119,18 @@ def convention(have: Collection[str]) -> tuple[str, ...] | None:
 
 def patterns(names: Iterable[str]) -> Mapping[str, set[str]]:
     """Patterns such as ``Muon_{}``, and the components that branches of these names have under each."""
-    found: dict[str, set[str]] = {}
+    components: dict[str, set[str]] = {}
     for name in (n for n in names if not {*n} & {*"{}"}):  # no pattern can stand for those
         for component, spellings in SPELLINGS.items():
             for spelled in spellings:
                 if name.endswith(spelled):
-                    found.setdefault(f"{name[: -len(spelled)]}{{}}", set()).add(component)
+                    components.setdefault(f"{name[: -len(spelled)]}{{}}", set()).add(component)
                 if name.startswith(spelled):
-                    found.setdefault(f"{{}}{name[len(spelled) :]}", set()).add(component)
+                    components.setdefault(f"{{}}{name[len(spelled) :]}", set()).add(component)
                 for inside in re.finditer(rf"(?<=[_.]){spelled}(?=[_.])", name):  # jet_pt_0
                     pattern = f"{name[: inside.start()]}{{}}{name[inside.end() :]}"
-                    found.setdefault(pattern, set()).add(component)
-    return {pattern: have for pattern, have in found.items() if convention(have)}
+                    components.setdefault(pattern, set()).add(component)
+    return {pattern: have for pattern, have in components.items() if convention(have)}
 
 
 def spellings(pattern: str, name: str) -> list[str]:

@@ -57,13 +57,13 @@ class FilePlan:
         return frozenset(column.branch for column in self.columns.values())
 
     def context(self, card: DatasetCard, arrays: ak.Array, start: int) -> ExpressionContext:
-        """Names of the card's expressions, for a chunk that begins at an entry."""
+        """Context of the card's expressions for a chunk that begins at entry ``start``."""
         return self.named(card, arrays_of(self.columns, arrays), np.arange(start, start + len(arrays)))
 
     def named(
         self, card: DatasetCard, arrays: Mapping[str, ak.Array], entries: IntArray
     ) -> ExpressionContext:
-        """Names of the card's expressions, for arrays by name."""
+        """Context of the card's expressions for arrays by column name."""
         names, where = self.names.all_names, str(self.info)
         columns = Columns(arrays, all_names=names, replace=self.replace, where=where, entries=entries)
         return ExpressionContext(card, self.maps, columns)
@@ -77,7 +77,7 @@ class FilePlan:
             return []
         return [
             f"{self.info} has no event numbers: events are numbered by file and entry, and the split changes "
-            "if entries move (identity: on the card names the branches)"
+            "if entries move (name the branches under identity: on the card)"
         ]
 
 
@@ -117,24 +117,28 @@ class _Planner:
                 size = None if is_remote(path) else Path(path).stat().st_size
                 info = FileInfo(path, tree, sample, int(opened_tree.num_entries), size)
                 names = Names(opened_tree, str(info))
-            known = names.all_names
+            all_names = names.all_names
             if not info.entries:
-                return FilePlan(info, names, {}, _identity(self.card, known), {})
-            _refuse_names(self.card, info, known)
-            if known not in self._maps:
+                return FilePlan(info, names, {}, _identity(self.card, all_names), {})
+            _refuse_names(self.card, info, all_names)
+            if all_names not in self._maps:
                 types = self.card.particles.items()
-                self._maps[known] = {t: tuple(BranchMap(b, known) for b in p.branches) for t, p in types}
+                self._maps[all_names] = {
+                    t: tuple(BranchMap(b, all_names) for b in p.branches) for t, p in types
+                }
             replace_missing = {
                 alias: partial(_replaced, self.card, name, str(info))
                 for name in self.card.missing
                 for alias in names.aliases(names[name])
             }
-            plan = FilePlan(info, names, self._maps[known], _identity(self.card, known), replace_missing)
+            plan = FilePlan(
+                info, names, self._maps[all_names], _identity(self.card, all_names), replace_missing
+            )
             plan = replace(plan, columns=names.resolve(self._needed(plan, opened_tree)))
             if branches := misread_branches(opened_tree, sorted(plan.needed)):
                 raise ReadError(
-                    f"{info}: branch {branches[0]} holds whole objects, whose bytes uproot takes apart in "
-                    "the wrong way; write it with a split level (the default of TTree::Branch), or as numbers"
+                    f"{info}: branch {branches[0]} holds whole objects, whose bytes uproot "
+                    "misreads; write it with a split level (the default of TTree::Branch), or as numbers"
                 )
         return plan
 
@@ -166,7 +170,7 @@ class _Probe(dict[str, ak.Array]):
 
 @contextmanager
 def _opened(card: DatasetCard, listed: Listed) -> Iterator[Any]:
-    """A tree of the card, open; errors have the line of the card."""
+    """Open a tree of the card; errors name the line of the card."""
     with ExitStack() as stack:
         try:
             tree = stack.enter_context(opened(listed.path, listed.tree))
@@ -176,10 +180,10 @@ def _opened(card: DatasetCard, listed: Listed) -> Iterator[Any]:
         yield tree
 
 
-def _refuse_names(card: DatasetCard, info: FileInfo, known: frozenset[str]) -> None:
-    for name in card.missing.keys() - known:
-        raise card.error(("missing", name), f"no branch {name!r} in {info}{nearest(name, known)}")
-    for name in card.new_variables.keys() & known:
+def _refuse_names(card: DatasetCard, info: FileInfo, all_names: frozenset[str]) -> None:
+    for name in card.missing.keys() - all_names:
+        raise card.error(("missing", name), f"no branch {name!r} in {info}{nearest(name, all_names)}")
+    for name in card.new_variables.keys() & all_names:
         raise card.error(("new_variables", name), f"{name!r} is a branch of {info}; choose another name")
 
 
@@ -187,14 +191,14 @@ def _types(tree: Any, names: Names, needed: frozenset[str]) -> tuple[tuple[str, 
     return tuple((n, str(tree[c.branch].typename)) for n, c in sorted(names.resolve(needed).items()))
 
 
-def _identity(card: DatasetCard, known: frozenset[str]) -> dict[str, str]:
+def _identity(card: DatasetCard, all_names: frozenset[str]) -> dict[str, str]:
     if declared := card.identity.model_dump(exclude_none=True):
         return declared
-    return {k: n for k, n in NANOAOD.items() if n in known} if NANOAOD["event"] in known else {}
+    return {k: n for k, n in NANOAOD.items() if n in all_names} if NANOAOD["event"] in all_names else {}
 
 
 def _replaced(card: DatasetCard, name: str, where: str, content: Array) -> Array:
-    """Content with missing values replaced; compared in the type of the branch, NaN means NaN."""
+    """Content with missing values replaced; compared in the type of the branch; NaN matches NaN."""
     missing = card.missing[name]
     _refuse_unfit(card, name, where, content.dtype)
     if content.dtype.kind == "f":
@@ -217,7 +221,7 @@ def _replaced(card: DatasetCard, name: str, where: str, content: Array) -> Array
 
 
 def _refuse_unfit(card: DatasetCard, name: str, where: str, dtype: np.dtype[Any]) -> None:
-    """Refuse numbers that the branch cannot hold: they would be missed, or written as others."""
+    """Refuse numbers that the branch cannot hold: they would never match, or be stored as other numbers."""
     missing = card.missing[name]
     numbers = [(("values", i), v) for i, v in enumerate(missing.values)]
     for place, number in [*numbers, (("replace",), missing.replace)]:

@@ -83,7 +83,7 @@ def read(
     ----------
     card : DatasetCard
     limit : int, optional
-        Entries to look at in each sample; all by default.
+        Entries to read in each sample; all by default.
     chunk : str or int
         Memory ("50 MB") or entries to read at a time. The result does not depend on it.
     progress : bool

@@ -61,7 +61,7 @@ class FileInfo:
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a URL."""
+    """True if a path is a URL."""
     return "://" in path
 
 

@@ -51,7 +51,7 @@ class Schema:
     targets, target_units : tuple of str, length T
         Targets of a regression.
     image : ImageLayout, optional
-        Which features give the rows and columns of the image.
+        Features that give the rows and columns of the image.
     identity : tuple of str
         Input branches of run, luminosity block and event number, "" for none; empty if none are known.
         The macro beside friend trees compares them.

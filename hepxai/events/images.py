@@ -42,7 +42,7 @@ class ImageAxis:
         return self.bins if isinstance(self.bins, int) else len(self.bins) - 1
 
     def index(self, values: NDArray[np.number]) -> IntArray:
-        """Bin of every value, -1 where it lies outside, is no bin number, or no number at all."""
+        """Bin of every value; -1 for values outside, NaN, and fractions where values are bin numbers."""
         if isinstance(self.bins, int):
             inside = (values >= 0) & (values < self.bins) & (values == np.floor(values))
             return np.where(inside, values, -1).astype(np.int64)
@@ -50,8 +50,8 @@ class ImageAxis:
         kind = values.dtype if values.dtype.kind == "f" else np.float64
         edges = np.asarray(self.bins, dtype=kind)
         inside = (values >= edges[0]) & (values <= edges[-1])
-        found = np.minimum(np.searchsorted(edges, values, side="right") - 1, self.size - 1)
-        return np.where(inside, found, -1).astype(np.int64)
+        position = np.minimum(np.searchsorted(edges, values, side="right") - 1, self.size - 1)
+        return np.where(inside, position, -1).astype(np.int64)
 
 
 LIT = "lit"
@@ -60,7 +60,7 @@ LIT = "lit"
 
 @dataclass(frozen=True)
 class ImageLayout:
-    """How the particles of an event become an image.
+    """Axes and channels of the image of the particles of an event.
 
     Attributes
     ----------
@@ -93,11 +93,13 @@ class ImageLayout:
         return np.where((r < 0) | (c < 0), -1, r * self.columns.size + c)
 
     @staticmethod
-    def from_json(kept: Mapping[str, Any]) -> ImageLayout:
-        """Layout from what `dataclasses.asdict` made of it, also by way of JSON."""
-        rows, columns = (ImageAxis(kept[a]["feature"], _bins(kept[a]["bins"])) for a in ("rows", "columns"))
-        return ImageLayout(rows, columns, tuple(kept["types"]), kept.get("value"))
+    def from_json(stored: Mapping[str, Any]) -> ImageLayout:
+        """Layout from the output of `dataclasses.asdict`, possibly read from JSON."""
+        rows, columns = (
+            ImageAxis(stored[a]["feature"], _bins(stored[a]["bins"])) for a in ("rows", "columns")
+        )
+        return ImageLayout(rows, columns, tuple(stored["types"]), stored.get("value"))
 
 
-def _bins(kept: int | Sequence[float]) -> int | tuple[float, ...]:
-    return kept if isinstance(kept, int) else tuple(kept)
+def _bins(stored: int | Sequence[float]) -> int | tuple[float, ...]:
+    return stored if isinstance(stored, int) else tuple(stored)

@@ -26,7 +26,7 @@ Table = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedBackground(Prepared):
-    """Comparison with settled rows.
+    """Comparison with fixed background rows.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class PreparedBackground(Prepared):
         return self.output(self.model.score_table(np.ascontiguousarray(table, dtype=np.float32)))
 
     def attribute(self, events: Events) -> Attribution:
-        """Explain every event by itself; a method with a ``tolerance`` refuses results that do not add up."""
+        """Explain every event; a method with a ``tolerance`` refuses results that do not add up."""
         attribution = super().attribute(events)
         if not self.explainer.complete:
             return attribution
@@ -135,11 +135,11 @@ class BackgroundExplainer(Explainer):
         return self._drawn(events) if self.rows is None else self._given(events)
 
     def _given(self, events: Events) -> Table:
-        columns, given = events.schema.globals, self.rows
-        if isinstance(given, Events):
-            events.schema.need_equal(given.schema)
-            given = given.table()[0]
-        rows = np.asarray(given, dtype=np.float32)
+        columns, background = events.schema.globals, self.rows
+        if isinstance(background, Events):
+            events.schema.need_equal(background.schema)
+            background = background.table()[0]
+        rows = np.asarray(background, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != len(columns) or not len(rows):
             raise ValueError(f"rows have shape {rows.shape}; rows of {', '.join(columns)} are needed")
         return rows

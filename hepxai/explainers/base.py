@@ -26,11 +26,11 @@ from hepxai.models.protocols import Model
 from hepxai.models.target import Target
 
 MARGIN, FAR = 1.5, 20
-"""Residuals that raise a concern, in wanted ones: of the median event, and of one event in ten."""
+"""Residuals that raise a concern, in units of the tolerance: median, and 90 % quantile of the events."""
 
 
 class CheckWarning(UserWarning):
-    """A check of a result is bad."""
+    """A check of a result failed."""
 
 
 class CannotExplainError(TypeError):
@@ -49,7 +49,7 @@ class Explainer(BaseModel):
     name : str
         Registered name (this and all others but ``progress`` are class attributes).
     title, short_title : str
-        Name of the method in words, and the same where there is little room.
+        Name of the method in words, in full and abbreviated.
     unit : str
         Unit of the values. "logit" becomes the unit of the target where that is a regression target.
     sign : str
@@ -59,17 +59,17 @@ class Explainer(BaseModel):
     reads : str
         View of the events that the method takes: "graph", "table" or "image".
     default_for : str, optional
-        View of the models that a run explains with this method unless told otherwise; only those that
-        satisfy ``default_needs``, too.
+        View of the models that a run explains with this method by default, if they satisfy
+        ``default_needs``.
     needs : type
         Protocol that the model must satisfy; see `hepxai.models.protocols`.
     tells_outputs_apart : bool
         False if the result is the same for every output of a model.
     complete, has_errors : bool
-        The values of an event add up to a change of the output; they have standard errors. True if that
-        holds for all settings.
+        True if, with all settings, the values of an event add up to a change of the output; if they have
+        standard errors.
     wanted_residual : float
-        Median relative completeness residual, where ``tolerance`` is not a setting.
+        Tolerance of the median relative completeness residual, for methods without a ``tolerance`` setting.
     hard_limits : mapping of str to float
         Largest value of a check in any correct result; see `Prepared.refuse_broken`.
     progress : bool
@@ -127,10 +127,10 @@ class Explainer(BaseModel):
         return isinstance(model, cls.needs)
 
     def check_model(self, model: Any) -> None:
-        """Refuse settings that this model cannot follow, also before it is trained."""
+        """Refuse settings that do not fit the model, which may be untrained."""
 
     def check_run(self, model: Any) -> None:
-        """Refuse settings whose result a run cannot keep."""
+        """Refuse settings whose result a run cannot store."""
 
     def settings(self) -> dict[str, Any]:
         """Settings as JSON values, stored with the result."""
@@ -142,7 +142,7 @@ class Explainer(BaseModel):
         return self.model_copy(update={"progress": False})
 
     def prepare(self, model: Any, events: Events, target: str) -> Prepared:
-        """Settle what depends on the whole population: steps, baseline, surrogate."""
+        """Compute everything that depends on the whole population: steps, baseline, surrogate."""
         return Prepared(explainer=self, model=model, target=target)
 
     def explain(self, model: Any, events: Events, target: str) -> Attribution:
@@ -157,7 +157,7 @@ class Explainer(BaseModel):
 
     @abstractmethod
     def attribute_batch(self, prepared: Any, batch: Any) -> Part:
-        """Explain the events of a batch, each by itself.
+        """Explain the events of a batch, independently of each other.
 
         Parameters
         ----------
@@ -168,13 +168,13 @@ class Explainer(BaseModel):
         """
 
     def checks(self, attribution: Attribution) -> dict[str, float]:
-        """Figures of merit of a result, stored with it; here of its completeness, where that is promised."""
+        """Figures of merit, stored with the result; by default the completeness residual, if there is one."""
         return {} if attribution.residual is None else residual_checks(attribution)
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """A sentence for each bad check: warned of, stored, and shown by whatever is made of the result.
+        """One sentence for each failed check: raised as a warning, stored, and shown in figures and reports.
 
-        Here of the completeness residual, against the ``tolerance`` of the method.
+        By default the completeness residual is compared with the ``tolerance`` of the method.
         """
         tolerance = getattr(self, "tolerance", 0.0) or self.wanted_residual
         median, tail = checks.get("median_residual", 0.0), checks.get("p90_residual", 0.0)
@@ -183,17 +183,17 @@ class Explainer(BaseModel):
         return (
             "values add up to the change of the output only within "
             f"{100 * median:.3g} % in the median event and {100 * tail:.3g} % in one event of ten "
-            f"({100 * tolerance:.3g} % was asked for)",
+            f"(tolerance {100 * tolerance:.3g} %)",
         )
 
 
 def as_json(value: Any, name: str) -> Any:
-    """Setting as a JSON value; events stand for their mean.
+    """Setting as a JSON value; events become a text with their number.
 
     Raises
     ------
     TypeError
-        If it has none.
+        If the setting has no JSON form.
     """
     if value is None or isinstance(value, str | int | float):
         return value
@@ -203,14 +203,14 @@ def as_json(value: Any, name: str) -> Any:
         return {str(k): as_json(v, f"{name}.{k}") for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(v, name) for v in value]
-    raise TypeError(f"{name} is of type {type(value).__name__}, which is not stored with a result")
+    raise TypeError(f"{name} is of type {type(value).__name__}, which cannot be stored with a result")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Method that is ready to attribute: all that depends on the population is settled.
+    """Explainer with everything that depends on the population computed.
 
-    Subclasses add what `Explainer.prepare` settled as fields.
+    Subclasses add the results of `Explainer.prepare` as fields.
 
     Attributes
     ----------
@@ -236,12 +236,12 @@ class Prepared:
         return axes
 
     def settings(self) -> dict[str, Any]:
-        """Settings with what was settled, stored with the result."""
+        """Settings, and the values computed for the population; stored with the result."""
         settings: dict[str, Any] = self.explainer.settings()
         return settings
 
     def labels(self, events: Events) -> dict[str, tuple[str, ...]]:
-        """Names along the regular axes that the events know; others are numbered."""
+        """Names along the regular axes, from the schema of the events; other axes are numbered."""
         schema = events.schema
         return {"feature": schema.globals if self.axes[0] == "event" else schema.features}
 
@@ -259,7 +259,7 @@ class Prepared:
         """Print the expected cost where it is high, or raise an error if it exceeds a budget."""
 
     def attribute(self, events: Events) -> Attribution:
-        """Explain every event by itself."""
+        """Explain every event."""
         explainer, parts = self.explainer, []
         rows = list(explainer.batch_rows(events))
         with track(explainer.name, len(events), show=explainer.progress) as advance:
@@ -307,7 +307,7 @@ class Prepared:
         return checks
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """A sentence for each bad check; see `Explainer.concerns`."""
+        """One sentence for each failed check; see `Explainer.concerns`."""
         concerns: tuple[str, ...] = self.explainer.concerns(checks)
         return concerns
 
@@ -317,12 +317,12 @@ class Prepared:
         Raises
         ------
         FloatingPointError
-            If the model gave values that are not finite: a mean over the rest would hide it.
+            If a value is not finite, which a mean over the others would hide.
 
         Warns
         -----
         CheckWarning
-            Of every check that is bad; see `Explainer.concerns`.
+            For every failed check; see `Explainer.concerns`.
         """
         name, values = self.explainer.name, attribution.values
         if bad := int(np.count_nonzero(~np.isfinite(values))):
@@ -354,7 +354,7 @@ class Prepared:
 
 
 def with_residual(attribution: Attribution, output_change: Any, self_values: Any = None) -> Attribution:
-    """Result with the change that the values of an event should add up to, and what they miss of it."""
+    """Result with ``output_change``, to which the values of an event should add up, and the residual."""
     values = attribution.values
     total = values.sum(axis=tuple(range(1, values.ndim)), dtype=np.float64)
     if attribution.axes[0] != "event":

@@ -27,7 +27,7 @@ IDENTITY = ("run", "luminosity_block", "event", "file", "entry")
 
 @dataclass(frozen=True)
 class CoalitionScorer:
-    """E events of one multiplicity n, as games of their particles.
+    """Scores of coalitions of particles, for E events of one multiplicity n.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class CoalitionScorer:
     cloud : Cloud
         The events.
     output : int
-        Which of the logits.
+        Number of the explained logit.
     empty : float
         Score of the event with no particle.
     """
@@ -79,30 +79,30 @@ class CoalitionScorer:
         """Scores of all sets of particles of these sizes: ``k → [E, C]``, as in `subsets`."""
         return {k: self.scores(subsets(self.n, k)[None]) for k in sizes}
 
-    def joining(self, order: IntArray, known: Mapping[int, Array]) -> Array:
+    def joining(self, order: IntArray, by_size: Mapping[int, Array]) -> Array:
         """Scores of the first k particles of permutations, for k = 0 … n.
 
         Parameters
         ----------
         order : ndarray of int64, shape [E, ..., n]
-        known : dict
-            From `scores_by_size`: looked up, not worked out again.
+        by_size : dict
+            Scores from `scores_by_size`, which are looked up instead of computed.
 
         Returns
         -------
         ndarray, shape [E, ..., n+1]
         """
-        found = []
+        scores = []
         for k in range(self.n + 1):
             first = order[..., :k]
-            if k in known:
+            if k in by_size:
                 place = rank(first, self.n)
-                found.append(
-                    np.take_along_axis(known[k], place.reshape(len(place), -1), 1).reshape(place.shape)
+                scores.append(
+                    np.take_along_axis(by_size[k], place.reshape(len(place), -1), 1).reshape(place.shape)
                 )
             else:
-                found.append(self.scores(first))
-        return np.stack(found, axis=-1)
+                scores.append(self.scores(first))
+        return np.stack(scores, axis=-1)
 
     def _logits(self, members: Tensor) -> Tensor:
         return self.output(self.model.forward_cloud(self.cloud.regroup(members)))
@@ -144,15 +144,15 @@ def index_weights(n: int, order: int, sizes: tuple[int, ...]) -> Array:
     Returns
     -------
     ndarray, shape [P, C]
-        Sets T as in ``subsets(n, order)``, and the sets of particles of each size in turn.
+        Rows: sets T as in ``subsets(n, order)``. Columns: the sets of particles, size after size.
     """
     inside = np.concatenate([_inside(n, k) for k in sizes])
     common = inside[:, subsets(n, order)].sum(axis=2).T
     others = inside.sum(axis=1) - common
     ways = [factorial(s) * factorial(n - s - order) / factorial(n - order + 1) for s in range(n - order + 1)]
     share = np.where(complete(n, order, sizes), np.array(ways), 0.0)
-    found: Array = np.where((order - common) % 2, -1.0, 1.0) * share[others]
-    return found
+    weights: Array = np.where((order - common) % 2, -1.0, 1.0) * share[others]
+    return weights
 
 
 def _inside(n: int, k: int) -> NDArray[np.bool_]:

@@ -75,7 +75,7 @@ def event_seeds(events: Events, seed: int, runs: int = 1) -> IntArray:
 
 
 def mean_and_error(runs: list[Array]) -> tuple[Array, Array]:
-    """Mean of independent runs, and its standard error; 0 for one that is exact by itself."""
+    """Mean of independent runs, and its standard error; 0 for a single, exact run."""
     values = np.stack(runs)
     if len(runs) == 1:
         return values[0], np.zeros_like(values[0])

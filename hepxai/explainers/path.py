@@ -21,7 +21,7 @@ from hepxai.explainers.base import Explainer, Prepared
 from hepxai.explainers.batches import Part
 
 STEPS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Numbers of Gauss-Legendre nodes that are tried in turn."""
+"""Numbers of Gauss-Legendre nodes, tried in this order."""
 BASELINE_REMEDY = "explain more events, or give a baseline: 'zero', or the numbers themselves"
 
 
@@ -54,9 +54,8 @@ def integrate(
 ) -> PathIntegral:
     """Integrate the gradient of ``output`` along ``start + t * change``, t from 0 to 1.
 
-    Integrated Gradients (Sundararajan et al., arXiv:1703.01365) for a whole batch: the score of an event
-    depends on no other event, so the gradient of the sum of their outputs is each event's own, and one
-    backward pass a node serves all.
+    Integrated Gradients (Sundararajan et al., arXiv:1703.01365) for a whole batch. The score of an event
+    depends on no other event, so one backward pass of the summed scores gives the gradients of all events.
 
     Parameters
     ----------
@@ -67,7 +66,7 @@ def integrate(
     steps : int
         Gauss-Legendre nodes.
     end : Tensor, shape [B], optional
-        Output at the end of the path, where it is known already.
+        Output at the end of the path, if already computed.
     """
     total = torch.zeros_like(change)
     for node, weight in zip(*gauss_legendre(steps), strict=True):
@@ -76,8 +75,8 @@ def integrate(
             value = output(state)
             if not value.requires_grad:
                 raise ValueError(
-                    "the score has no gradient: is forward detached, or under torch.no_grad()? shapley and "
-                    "kernel_shap need none"
+                    "the score has no gradient: is forward detached, or under torch.no_grad()? The methods "
+                    "shapley and kernel_shap need no gradient"
                 )
             (gradient,) = torch.autograd.grad(value.sum(), state)
         total.add_(gradient, alpha=weight)
@@ -113,17 +112,17 @@ PathT = TypeVar("PathT", bound=PreparedPath)
 
 
 class PathExplainer(Explainer):
-    """A method that integrates along a path and promises completeness.
+    """Base class of path integrals, whose values satisfy completeness.
 
     Attributes
     ----------
     probed : int
         Events on which the number of steps is chosen (class attribute).
     steps : int, optional
-        Gauss-Legendre nodes; by default as many as bring the median residual of the given events within
-        ``tolerance``. Explaining a population in parts, give the parts ``settings["steps"]`` of the first.
+        Gauss-Legendre nodes; by default the fewest with a median residual within ``tolerance``. To explain a
+        population in parts, pass ``settings["steps"]`` of the first part to the others.
     tolerance : float
-        Wanted median relative residual.
+        Largest acceptable median relative residual.
     """
 
     complete = True
@@ -134,8 +133,8 @@ class PathExplainer(Explainer):
     def with_steps(self, prepared: PathT, events: Events) -> PathT:
         """Copy with the fewest of ``STEPS`` whose median relative residual is within tolerance.
 
-        Steps that the user gave stay. If none suffices, the most are taken; the residual is stored
-        with the result in any case.
+        A number given by the user is used unchanged. If no number suffices, the largest is used; the residual
+        is stored with the result.
         """
         if self.steps is not None:
             return dataclasses.replace(prepared, steps=self.steps)
@@ -157,7 +156,7 @@ def probe(events: Events, size: int = 256) -> Events:
 
 
 def check_baseline(value: Any, names: tuple[str, ...], numbers: str) -> Any:
-    """Validate a baseline setting: one of some names, numbers in any nesting, or events.
+    """Validate a baseline setting: one of the given names, nested numbers, or events.
 
     Raises
     ------

@@ -217,7 +217,7 @@ def _all_but_one(masks: Sequence[Bits]) -> tuple[list[Bits], Bits]:
 def _trees(estimator: Any, output: int) -> list[Nodes]:
     """Trees of one output of a gradient-boosted estimator of scikit-learn; none for others.
 
-    Where columns hold categories, HistGradientBoosting counts them in another order.
+    HistGradientBoosting numbers columns in another order if some hold categories.
     """
     kind = family(estimator)
     if kind is HISTOGRAM:

@@ -1,4 +1,4 @@
-"""Permutation importance of the columns of the event-level table, for any model of it."""
+"""Permutation importance of the columns of the event-level table, for any model that scores it."""
 
 from __future__ import annotations
 
@@ -45,31 +45,30 @@ def permutation_importance(
 
     ``I_f = M - mean_r M(column f permuted by π_r)`` [Breiman, Machine Learning 45 (2001) 5]. All columns
     share the permutations, so that they can be compared. It describes a population, so it is not one of
-    the registered explainers, which describe every event by itself.
+    the registered explainers, which explain single events.
 
-    Of scikit-learn's gradient-boosted trees, only those with a cut in a column are evaluated again, which is
-    the same up to rounding. Other models score the whole table for every repeat.
+    For scikit-learn's gradient boosting, only the trees with a cut in the column are evaluated again; the
+    result is the same up to rounding. Other models score the whole table for every repeat.
 
-    The error is linearised: every event counts with its own contribution and with the effect of its values on
-    the events that get them. The contribution of a single shuffle is measured by the spread of the repeats;
-    with one repeat it cannot be, and the error is too large by up to 1.4.
+    The error is linearised: an event contributes by its own score, and by its values in the events that
+    receive them. The variance of a single shuffle is estimated from the spread of the repeats; with one
+    repeat this is impossible, and the error is too large by a factor of up to 1.4.
 
     Parameters
     ----------
     model : Tabular
     events : Events
-        That did not train the model. Signed weights enter the metric; values are shuffled whatever the
-        weights.
+        Events that did not train the model. Signed weights enter the metric, not the shuffle.
     target : str, optional
-        Output; may be left out if there is only one. With several, its class against all others.
+        Output; optional if the model has only one. With several outputs, its class against all others.
     metric : str
         "auc", "accuracy" (fraction on the right side of logit 0) or "loss" (mean cross-entropy of the logit).
     repeats : int
     groups : mapping of str to sequence of str, or "auto", optional
-        Columns that are permuted together; groups may overlap, columns in none stay by themselves. "auto":
+        Columns that are permuted together; groups may overlap, columns in none are permuted alone. "auto":
         those that `hepxai.metrics.importance.correlated_groups` finds at ``threshold``.
     threshold : float
-        Of the rank correlation, for "auto".
+        Smallest |rank correlation| of a group, for "auto".
     conditional : bool
         Shuffle among similar events only: the information of a column beyond the others, without impossible
         events. Values are permuted within cells of the other columns [Strobl et al., BMC Bioinformatics 9
@@ -90,7 +89,7 @@ def permutation_importance(
         Unknown target, or unknown column in a group.
     ValueError
         Unknown metric, one class only, weights that cancel, a column that is NaN for all events, or
-        another setting that cannot be.
+        another invalid setting.
     """
     if not isinstance(model, Tabular):
         raise CannotExplainError(f"permutation needs Tabular; {type(model).__name__} has no score_table")
@@ -184,9 +183,9 @@ def _compare(
 ) -> tuple[Array, float, Array]:
     """Loss of the metric in each repeat ``[R]``, standard error of its mean, influence of each event ``[E]``.
 
-    An event's influence in one repeat contains that of the events with which it exchanges values: a part that
-    is new in each repeat, counted for both of them. It is measured by its spread over the repeats and
-    subtracted; the contribution of the shuffles to the mean is the spread of the losses.
+    The influence of an event in one repeat includes that of the events with which it exchanges values. This
+    part changes from repeat to repeat and is counted for both events: its variance is estimated from the
+    spread over the repeats and subtracted. The variance from the shuffles is that of the losses.
     """
     lost, total, squares = [], np.zeros(len(weight)), np.zeros(len(weight))
     for order, metric in zip(orders, permuted, strict=True):
@@ -231,7 +230,7 @@ class PermutedScorer:
     def each(
         self, groups: Sequence[IntArray], score: Array
     ) -> Iterator[tuple[Iterable[Array], list[IntArray]]]:
-        """Scores and permutation of every repeat, for each group; none if nothing changes."""
+        """Scores and permutation of every repeat, for each group; none for groups that change no score."""
         forest = Forest.of(self.model, self.events.table()[0], self.output, score)
         size = 1 if forest is None else _at_a_time(groups, self.repeats * len(score))
         for first in range(0, len(groups), size):
@@ -254,7 +253,7 @@ class PermutedScorer:
         return self._common
 
     def _scores(self, columns: IntArray, order: IntArray) -> Array:
-        """Only a part of the table is copied at a time."""
+        """Scores of the table with permuted columns, a block of rows at a time to save memory."""
         table, _ = self.events.table()
         buffer = np.empty((min(ROWS, len(table)), table.shape[1]), dtype=table.dtype)
         scores = np.empty(len(table))
@@ -310,7 +309,7 @@ def _need_scores(score: Array, events: Events) -> None:
 def _members(
     events: Events, groups: Mapping[str, Sequence[str]] | str | None, threshold: float
 ) -> dict[str, tuple[str, ...]]:
-    """Columns of every group, then those in no group by themselves."""
+    """Columns of every group, then each column without a group."""
     table, columns = events.table()
     groups = {} if groups is None else groups
     if groups == "auto":

@@ -117,8 +117,8 @@ def influence_captions(influence: Influence, event: int) -> tuple[list[str], lis
 
 
 def _signed(value: float, error: float | None) -> str:
-    shown = ("+" if value > 0 else "") + general(value, 3)
-    return shown if error is None else f"{shown} ± {general(error, 2)}"
+    text = ("+" if value > 0 else "") + general(value, 3)
+    return text if error is None else f"{text} ± {general(error, 2)}"
 
 
 def event_name(events: Events, row: int) -> str:

@@ -99,10 +99,10 @@ def tracin(
     best = _Best.empty(len(events), k)
     key = fingerprint(source.settings() | {"k": k}, *source.models, train, events, scale)
     state = ResumableState(unfinished, key, {"values": best.values.numpy(), "rows": best.rows.numpy()})
-    asked = [source.learned(source.of(events[rows])) for rows in _blocks(len(events))]
+    gradients = [source.learned(source.of(events[rows])) for rows in _blocks(len(events))]
     for rows in state.blocks("tracin", len(train), ROWS, progress=progress):
         theirs, factor = source.of(train[rows]), torch.as_tensor(scale[rows])
-        for block, mine in zip(_blocks(len(events)), asked, strict=True):
+        for block, mine in zip(_blocks(len(events)), gradients, strict=True):
             best.offer(block, source.table(mine, theirs) * factor, rows.start)
     chosen, values = best.rows.numpy(), best.values.numpy() * np.array([1, -1])[:, None]
     error = None
@@ -213,10 +213,10 @@ def _weights(train: Events, weight: NDArray[np.floating] | None) -> Array:
     if weight is None:
         size = np.abs(train.weight).mean() if len(train) else 0.0
         return train.weight / size if size else train.weight
-    given = np.asarray(weight, dtype=np.float64)
-    if given.shape != (len(train),) or not np.isfinite(given).all():
-        raise ValueError(f"weight has shape {given.shape}; {len(train)} finite numbers are needed")
-    return given
+    weights = np.asarray(weight, dtype=np.float64)
+    if weights.shape != (len(train),) or not np.isfinite(weights).all():
+        raise ValueError(f"weight has shape {weights.shape}; {len(train)} finite numbers are needed")
+    return weights
 
 
 def _distinct(rows: IntArray, events: int) -> float:

@@ -73,12 +73,12 @@ def check_checkpoints(checkpoints: Checkpoints) -> None:
     """
     if not len(checkpoints):
         raise ValueError("no checkpoints are given; keep some in the training (training.keep_checkpoints)")
-    given: Sequence[Any] = checkpoints
-    for number, pair in enumerate(given, start=1):
+    pairs: Sequence[Any] = checkpoints
+    for number, pair in enumerate(pairs, start=1):
         if not (isinstance(pair, tuple) and len(pair) == 2):
             raise TypeError(f"checkpoint {number} is {type(pair).__name__}; pairs (model, rate) are needed")
         _check(pair[0], pair[1], f"checkpoint {number}")
-        _same_architecture(given[0][0], pair[0], f"checkpoint {number}")
+        _same_architecture(pairs[0][0], pair[0], f"checkpoint {number}")
 
 
 def _check(model: Any, rate: Any, name: str) -> None:

@@ -109,9 +109,9 @@ def top_agreement(
     """Share of the k strongest pairs of an event that two methods have in common, averaged over events.
 
     Of m pairs, two unrelated methods share k / m by chance; more where pairs have the value 0, which cannot
-    win: the chance is that of each method's values shuffled among its pairs that are not 0. Equal values
-    share the places that are left, as if drawn by lot. Events with k pairs or fewer are left out: there
-    everything is shared.
+    win: the chance level shuffles each method's values among its pairs that are not 0. Values tied at the
+    last place share the remaining places equally. Events with k pairs or fewer are left out: there everything
+    is shared.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def same_decision(scores: Sequence[Array], weight: Array) -> Estimate:
-    """Weighted share of the events that two trainings decide alike at logit 0, mean over pairs of trainings.
+    """Weighted share of the events that two trainings classify in the same way, mean over pairs of trainings.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate
 def balanced_accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
     """Mean of the two classes' weighted fractions on the right side of logit 0.
 
-    What the accuracy would be if both classes had the same total weight: cross sections do not enter.
+    Accuracy for equal total weights of the two classes: cross sections do not enter.
     """
     _need_two_classes(score, signal, weight)
     s, b = (_mean((score > 0)[of] == (of is signal), weight[of]) for of in (signal, ~signal))

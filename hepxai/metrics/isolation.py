@@ -92,7 +92,7 @@ def isolation(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
 
         I = (n - 1) (|a_ij| + |a_ji|) / Σ_k (|a_ki| + |a_kj|).
 
-    1: the two receive from all n - 1 others alike; n - 1: everything stays in the pair;
+    1: the two receive equally from all n - 1 others; n - 1: everything stays in the pair;
     0: nothing passes between them. For attention, where what a particle receives adds up to one, this is
     ½ (α_ij + α_ji)(n - 1). For signed methods it is the share of |a|: how much of the effect the messages
     between the two have, whatever its direction. Edges that a sparse layer lacks count as 0.

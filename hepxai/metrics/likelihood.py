@@ -39,12 +39,12 @@ def log_likelihood_ratio(
     """
     inside = np.clip(observer, edges[0], edges[-1])
     density = []
-    for name, own in (("signal", signal), ("background", ~signal)):
-        w = weight[own & (bin_of(inside, edges) >= 0)]
+    for name, in_class in (("signal", signal), ("background", ~signal)):
+        w = weight[in_class & (bin_of(inside, edges) >= 0)]
         if not w.sum() > 0:
             raise ValueError(f"the weights of the {name} sum to {w.sum():g}; a density needs a positive sum")
         half = 0.5 * np.abs(w[w != 0]).mean()
-        filled = np.histogram(inside[own], edges, weights=weight[own])[0].clip(min=0) + half
+        filled = np.histogram(inside[in_class], edges, weights=weight[in_class])[0].clip(min=0) + half
         density.append(filled / filled.sum())
     ratio = np.log(density[0] / density[1])
     position = bin_of(np.clip(at, edges[0], edges[-1]), edges)

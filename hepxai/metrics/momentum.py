@@ -22,7 +22,7 @@ def efficiency(
 ) -> Estimate:
     """Weighted share of events that pass, of all or of each group, with an interval.
 
-    Where nothing passes, the upper end takes events that would pass to weigh as much as the others.
+    If nothing passes, the upper end assumes that passing events would have the weights of the others.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def efficiency(
     group : ndarray of int64, shape [E], optional
         Number of each event's group, -1 for none.
     groups : int
-        How many there are.
+        Number of groups.
     """
     number = np.zeros(len(passed), dtype=np.int64) if group is None else group
     used = number >= 0

@@ -29,7 +29,7 @@ class LitPixels:
     event, place : ndarray of int64, shape [L]
         Event, and place ``row * columns + column``.
     true : ndarray of bool, shape [L]
-        Whether a true hit is among those that light the pixel.
+        True for pixels with at least one true hit.
     offsets : ndarray of int64, shape [E+1]
     """
 
@@ -110,7 +110,7 @@ class TruthShare:
     among_hits : Estimate
         Share of |attribution| on true pixels, of that on all lit pixels; weighted mean over events.
     chance : Estimate
-        The same for a map that treats all lit pixels alike: the fraction of true ones.
+        The same for a map with equal values on all lit pixels: the fraction of true ones.
     of_all : Estimate
         Share of the |attribution| of the whole image.
     per_event : ndarray, shape [E]
@@ -173,8 +173,8 @@ def hit_rank_agreement(first: Attribution, second: Attribution) -> Agreement:
 def top_pixel_agreement(first: Attribution, second: Attribution, *, k: int = 10) -> Agreement:
     """Share of the k strongest pixels of an image that two maps have in common, averaged over events.
 
-    All pixels compete, lit or not. Equal values share the places that are left, as if drawn by lot; a map of
-    one value everywhere says nothing, and its events are left out. By chance: each map's values shuffled
+    All pixels compete, lit or not. Values tied at the last place share the remaining places equally;
+    events with the same value in all pixels are left out. By chance: each map's values shuffled
     among its pixels that are not 0, since a map that is 0 on dark pixels has no choice but the lit ones.
 
     Raises

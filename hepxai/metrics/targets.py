@@ -41,7 +41,9 @@ def target_metrics(predicted: Array, events: Events) -> dict[str, Figures]:
     constant = _medians(events)
     splits = {split: events.split == number for number, split in enumerate(SPLITS)}
     return {
-        split: _of_split(predicted[own], events[own], constant) for split, own in splits.items() if own.any()
+        split: _of_split(predicted[in_split], events[in_split], constant)
+        for split, in_split in splits.items()
+        if in_split.any()
     }
 
 

@@ -26,15 +26,14 @@ class TruthFinding:
     Attributes
     ----------
     auroc, average_precision : Estimate
-        Of each event by itself, weighted mean over events.
+        Weighted mean over events of the figure of each event.
     chance_precision : Estimate
-        What ``average_precision`` would be if the true entries of an event were drawn by lot. For AUROC that
-        is ½.
+        Expected ``average_precision`` for randomly chosen true entries of an event. For AUROC it is ½.
     pooled_auroc, pooled_average_precision : Estimate
         Of all entries of all events together, errors with events as independent units.
     chance_pooled_auroc, chance_pooled_precision : float
-        What the two would be if the true entries were drawn by lot inside each event. More than ½ and than
-        the prevalence where events with a larger share of true entries have larger values.
+        The two for true entries shuffled inside each event. Larger than ½ and than the prevalence if events
+        with a larger share of true entries have larger values.
     prevalence : Estimate
         Weighted fraction of true entries.
     events : int
@@ -71,7 +70,7 @@ def find_truth(attribution: Attribution, truth: str) -> TruthFinding:
 
     - AUROC of an event: probability that a true entry has a larger value than another, ties ½.
     - Average precision: Σ_t (R_t - R_{t-1}) P_t over falling thresholds t, recall R, precision P, as in
-      scikit-learn. T of n entries drawn by lot have Σ_k ((k - 1)(T - 1)/(n - 1) + 1) / (n k) for
+      scikit-learn. T of n entries chosen at random have Σ_k ((k - 1)(T - 1)/(n - 1) + 1) / (n k) for
       k = 1 … n on average [Bestgen, J. Quant. Linguist. 22 (2015) 161], more than their fraction T / n; of
       equal values, each has the k of the last.
     - Pooled: all entries ranked together, each with the signed weight of its event. Attention falls with
@@ -175,11 +174,11 @@ def find_truth_in_slices(
         Increasing; the last bin includes its upper edge. See `hepxai.core.binning.equal_bins`.
     """
     position = bin_of(np.asarray(quantity, dtype=np.float64), edges)
-    found = tuple(find_truth(attribution[position == b], truth) for b in range(len(edges) - 1))
-    return TruthSlices(edges, found, int(np.count_nonzero(position < 0)))
+    findings = tuple(find_truth(attribution[position == b], truth) for b in range(len(edges) - 1))
+    return TruthSlices(edges, findings, int(np.count_nonzero(position < 0)))
 
 
-# --- one event by itself -------------------------------------------------------------------------
+# --- a single event ------------------------------------------------------------------------------
 
 
 def event_auroc(places: Places, true: Flags) -> Array:

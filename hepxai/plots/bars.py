@@ -147,19 +147,19 @@ def neuron_bars(
     names = np.array(attribution.labels["neuron"])
     mean = attribution.population(where)
     order = np.argsort(-mean.value, kind="stable")
-    shown = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
-    ax = axes_or_new(ax, (7.4, 1.8 + 0.26 * len(shown)))
-    power = common_power(float(np.abs(mean.value[shown]).max(initial=0.0)))
-    value, error = mean.value[shown] * 10.0**-power, mean.error[shown] * 10.0**-power
+    rows = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
+    ax = axes_or_new(ax, (7.4, 1.8 + 0.26 * len(rows)))
+    power = common_power(float(np.abs(mean.value[rows]).max(initial=0.0)))
+    value, error = mean.value[rows] * 10.0**-power, mean.error[rows] * 10.0**-power
     layers = [n.rpartition(":")[0] for n in names]
-    y, layer_of = np.arange(len(shown))[::-1].astype(np.float64), np.array([layers[i] for i in shown])
+    y, layer_of = np.arange(len(rows))[::-1].astype(np.float64), np.array([layers[i] for i in rows])
     for k, layer in enumerate(dict.fromkeys(layers)):
         at = layer_of == layer
         _bar(ax, y[at], value[at], error[at], k, 0.66, f"layer {layer}")
-    name_rows(ax, [str(names[i]) for i in shown])
-    if len(shown) < len(order):
+    name_rows(ax, [str(names[i]) for i in rows])
+    if len(rows) < len(order):
         ax.axhline(top - 0.5, color=INK, lw=1, ls=":")
-        between = f"{len(order) - len(shown)} neurons between"
+        between = f"{len(order) - len(rows)} neurons between"
         place = ax.get_yaxis_transform()
         ax.text(0.99, top - 0.45, between, transform=place, ha="right", va="bottom", fontsize="x-small")
     what = f"mean {short_name(attribution)} for {quantity(attribution).removeprefix('attribution to ')}"

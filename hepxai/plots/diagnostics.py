@@ -94,11 +94,11 @@ def fidelity_points(
     names = list(dict.fromkeys(n for row in fidelity.values() for n in row))
     ax = axes_or_new(ax, (7.0, 1.8 + 0.7 * len(names)))
     for s, (split, row) in enumerate(fidelity.items()):
-        given = [i for i, n in enumerate(names) if n in row]
+        rows = [i for i, n in enumerate(names) if n in row]
         shift = (0.5 * (len(fidelity) - 1) - s) * 0.2
-        value, error = (_finite([row[names[i]].get(k) for i in given]) for k in ("value", "error"))
+        value, error = (_finite([row[names[i]].get(k) for i in rows]) for k in ("value", "error"))
         look: dict[str, Any] = {"color": SPLIT_COLOURS.get(split, INK), "marker": "s^o"[s % 3]}
-        y = len(names) - 1 - np.array(given, dtype=float) + shift
+        y = len(names) - 1 - np.array(rows, dtype=float) + shift
         ax.errorbar(value, y, xerr=np.nan_to_num(error), ls="", ms=7, label=escape_label(split), **look)
     ax.axvline(1, color=INK, lw=1, ls=":")
     ax.set_yticks(range(len(names)), [escape_label(FIGURES.get(n, n)) for n in reversed(names)])

@@ -97,7 +97,7 @@ def event_display(
     is written beside it. The colour scale is the event's own, around equal attention or zero. The strongest
     pairs in focus are drawn too and outlined in black; other pairs are hairlines. An edge across φ = ±π
     leaves the frame on one side and comes back on the other. Missing momentum has no η: a dashed line marks
-    its φ, and it stands in the margin on the right.
+    its φ, and its marker is in the margin on the right.
 
     With more than ``CROWDED`` particles there are no hairlines, and labels only at the ends of arrows and at
     the hardest particles. Particles that are all close together, such as those of a jet, are shown enlarged.
@@ -117,7 +117,7 @@ def event_display(
     name : str, optional
         First words of the title, the class by default.
     number : int
-        How many pairs to draw as arrows, and how many of those in focus at most.
+        Number of pairs to draw as arrows, and largest number of those in focus.
     limit : float, optional
         Half width in η; see `eta_limit`.
     """
@@ -134,11 +134,13 @@ def event_display(
     crowded = event.n_particles > CROWDED
     if not crowded:
         _faint(ax, ranked, places)
-    drawn = (np.arange(len(ranked.value)) < number) & (np.nan_to_num(ranked.value) != 0)
-    drawn |= chosen & (np.cumsum(chosen) <= (FEW if crowded else number))
+    is_drawn = (np.arange(len(ranked.value)) < number) & (np.nan_to_num(ranked.value) != 0)
+    is_drawn |= chosen & (np.cumsum(chosen) <= (FEW if crowded else number))
     arrow = "-|>" if is_directed(plain_map) else "-"
-    _arrows(ax, ranked, chosen, drawn, places, (for_lines(scale), norm), arrow)
-    named = np.union1d(ranked[drawn].src, ranked[drawn].dst) if crowded else np.arange(event.n_particles)
+    _arrows(ax, ranked, chosen, is_drawn, places, (for_lines(scale), norm), arrow)
+    named = (
+        np.union1d(ranked[is_drawn].src, ranked[is_drawn].dst) if crowded else np.arange(event.n_particles)
+    )
     _nodes(ax, event, places, truth, named)
     _bar(ax, plain_map, (for_lines(scale), norm))
     ax.tick_params(left=True, bottom=True, labelleft=True, labelbottom=True)  # networkx switched them off
@@ -161,14 +163,14 @@ def _arrows(
     ax: Axes,
     ranked: RankedPairs,
     chosen: NDArray[np.bool_],
-    drawn: NDArray[np.bool_],
+    is_drawn: NDArray[np.bool_],
     places: Array,
     scale: tuple[Colormap, Normalize],
     arrow: str,
 ) -> None:
     colour_map, norm = scale
     top = float(np.nan_to_num(abs(ranked.value)).max(initial=0.0)) or 1.0
-    for i in np.flatnonzero(drawn)[::-1]:  # the strongest on top
+    for i in np.flatnonzero(is_drawn)[::-1]:  # the strongest on top
         value = float(np.nan_to_num(ranked.value[i]))
         width = 0.8 + 2.6 * abs(value) / top
         look = {
@@ -185,7 +187,7 @@ def _arrow(ax: Axes, start: Array, end: Array, look: dict[str, Any], *, outlined
         bend = 0.55 if _distance(ax, a, b) < NEAR else 0.14  # the two directions of a pair side by side
         if look["arrowstyle"] == "-":
             bend = 0.0
-        drawn = nx.draw_networkx_edges(
+        patches = nx.draw_networkx_edges(
             nx.DiGraph([(0, 1)]),
             {0: a, 1: b},
             ax=ax,
@@ -193,7 +195,7 @@ def _arrow(ax: Axes, start: Array, end: Array, look: dict[str, Any], *, outlined
             connectionstyle=f"arc3,rad={bend}",
             **look,
         )
-        for patch in drawn:
+        for patch in patches:
             patch.set(clip_on=True, zorder=3 if outlined else 2, joinstyle="miter")
             if outlined:
                 patch.set_path_effects([withStroke(linewidth=look["width"] + 2.2, foreground=INK)])
@@ -280,8 +282,8 @@ def particle_labels(event: Events) -> Iterator[str]:
         kind, _, number = name.rpartition(" ")
         first = f"{escape_label(symbol(kind), 12)}{number if several[event.type[i]] else ''} "
         pt = float(event.p4[i, 0])
-        shown = f"{pt:.0f}" if pt >= 10 else general(pt, 2)
-        yield (("" if alone else first) + shown + (f" (b {btag[i]:.2f})" if btag[i] > TAGGED else ""))
+        text = f"{pt:.0f}" if pt >= 10 else general(pt, 2)
+        yield (("" if alone else first) + text + (f" (b {btag[i]:.2f})" if btag[i] > TAGGED else ""))
 
 
 # --- text ------------------------------------------------------------------------------------

@@ -42,13 +42,13 @@ def focus_histograms(
     """
     owner = parents(attribution.offsets)
     groups = dict(_groups(attribution, focus, owner))
-    edges = _common_edges([attribution.values[own] for own in groups.values()], bins)
+    edges = _common_edges([attribution.values[mask] for mask in groups.values()], bins)
     weight, label = attribution.events.weight[owner], quantity(attribution)
     return {
         key: signed_histogram(
-            attribution.values[own], weight[own], edges, cluster=owner[own], name="value", label=label
+            attribution.values[mask], weight[mask], edges, cluster=owner[mask], name="value", label=label
         )
-        for key, own in groups.items()
+        for key, mask in groups.items()
     }
 
 
@@ -56,9 +56,9 @@ def _groups(attribution: Attribution, focus: tuple[str, str], owner: IntArray) -
     chosen = in_focus(attribution, focus)
     for c, name in reversed(list(enumerate(attribution.events.schema.classes))):
         for pairs, mask in ((pair_name(focus), chosen), ("other pairs", ~chosen)):
-            own = mask & (attribution.events.label[owner] == c)
-            if own.any():
-                yield (name, pairs), own
+            in_class = mask & (attribution.events.label[owner] == c)
+            if in_class.any():
+                yield (name, pairs), in_class
 
 
 def _common_edges(groups: list[NDArray[np.floating]], bins: int | None) -> Array:
@@ -123,7 +123,7 @@ def _step(ax: Axes, filled: hist.Hist, index: int, label: str, in_front: bool) -
         "lw": 2.2 if in_front else 1.3,
         "ls": "-" if in_front else dashes,
     }
-    shown = np.where(filled.variances() > 0, density, np.nan)
-    ax.stairs(shown, edges, baseline=None, label=label, **look)
+    height = np.where(filled.variances() > 0, density, np.nan)
+    ax.stairs(height, edges, baseline=None, label=label, **look)
     if in_front:
         ax.stairs(density + error, edges, baseline=density - error, fill=True, color=colour, alpha=0.2, lw=0)

@@ -98,9 +98,9 @@ def signed_ks(
     last = np.append(np.diff(value[order]) != 0, True)
     member = np.arange(len(value)) < len(first[0])
     rng = np.random.default_rng(seed)
-    seen = _distance(weight[order], member[order], last)
+    observed = _distance(weight[order], member[order], last)
     redrawn = [_distance(weight[order], rng.permutation(member), last) for _ in range(permutations)]
-    return seen, float((1 + np.sum(np.asarray(redrawn) >= seen)) / (1 + permutations))
+    return observed, float((1 + np.sum(np.asarray(redrawn) >= observed)) / (1 + permutations))
 
 
 def _distance(weight: Array, member: NDArray[np.bool_], last: NDArray[np.bool_]) -> float:

@@ -79,7 +79,7 @@ def hits_in_rows(
     ----------
     events : Events
     sources : mapping of str to ndarray of bool, optional
-        Names of particles ``[N]`` to tell apart, such as those of the muon and of noise.
+        Names of particles ``[N]`` to distinguish, such as those of the muon and of noise.
     """
     ax = axes_or_new(ax)
     means = {name: hits_per_row(events, where) for name, where in _sources(events, sources).items()}
@@ -154,8 +154,8 @@ def bending_map(
     ax = axes_or_new(ax)
     t = events.schema.targets.index(target)
     bent, value = np.abs(bending(events, inner, outer, where)), events.targets[:, t]
-    known = np.isfinite(bent) & np.isfinite(value)
-    bent, value = bent[known], value[known]
+    finite = np.isfinite(bent) & np.isfinite(value)
+    bent, value = bent[finite], value[finite]
     if len(value):
         _map_and_median(ax, value, bent)
         legend_above(ax)
@@ -192,7 +192,7 @@ def hit_display(
     ----------
     events : Events
     row : int
-        Which event.
+        Position of the event.
     truth : str, optional
         One of ``events.truth``.
     noise : bool, default True
@@ -203,41 +203,43 @@ def hit_display(
     if not noise and truth is None:
         raise ValueError("noise=False needs truth=, one of " + (", ".join(events.truth) or "(none)"))
     ax = axes_or_new(ax, (9.0, 3.4))
-    own = events[[row]]
-    real = None if truth is None else own.truth[truth]
+    single = events[[row]]
+    real = None if truth is None else single.truth[truth]
     if noise:
-        _boxes(ax, own, None, GREY, "hits" if truth is None else "other hits")
+        _boxes(ax, single, None, GREY, "hits" if truth is None else "other hits")
     if truth is not None:
-        _boxes(ax, own, real, BLUE, escape_label(truth))
-    _, rows, columns = own.image_layout().shape
-    ax.set(xlim=_window(own, real, zoom, columns), ylim=(0, rows))
+        _boxes(ax, single, real, BLUE, escape_label(truth))
+    _, rows, columns = single.image_layout().shape
+    ax.set(xlim=_window(single, real, zoom, columns), ylim=(0, rows))
     _row_ticks(ax, rows)
     for line in range(1, rows):
         ax.axhline(line, color=FAINT, lw=0.6, zorder=0)
     ax.set(ylabel=_names(events)[0], xlabel=_names(events)[1])
-    ax.set_title(_caption(own), loc="right", fontsize="small")
+    ax.set_title(_caption(single), loc="right", fontsize="small")
     legend_above(ax, columns=2)
     return ax
 
 
-def _boxes(ax: Axes, own: Events, where: Mask | None, colour: str, name: str) -> None:
-    _, _, rows, columns = lit_pixels(own, where)
+def _boxes(ax: Axes, single: Events, where: Mask | None, colour: str, name: str) -> None:
+    _, _, rows, columns = lit_pixels(single, where)
     for i, (r, c) in enumerate(zip(rows, columns, strict=True)):
         box = Rectangle((c, r), 1, 1, fc=colour, ec=colour, lw=1.2, label=name if i == 0 else None)
         ax.add_patch(box)
 
 
-def _window(own: Events, real: Mask | None, zoom: int | None, columns: int) -> tuple[float, float]:
-    shown = lit_pixels(own, real)[3]
-    shown = shown if len(shown) else lit_pixels(own)[3]
-    if zoom is None or not len(shown):
+def _window(single: Events, real: Mask | None, zoom: int | None, columns: int) -> tuple[float, float]:
+    hit_columns = lit_pixels(single, real)[3]
+    hit_columns = hit_columns if len(hit_columns) else lit_pixels(single)[3]
+    if zoom is None or not len(hit_columns):
         return 0, columns
-    return max(0, shown.min() - zoom), min(columns, shown.max() + 1 + zoom)
+    return max(0, hit_columns.min() - zoom), min(columns, hit_columns.max() + 1 + zoom)
 
 
-def _caption(own: Events) -> str:
+def _caption(single: Events) -> str:
     parts = []
-    for name, units, value in zip(own.schema.targets, own.schema.target_units, own.targets[0], strict=True):
+    for name, units, value in zip(
+        single.schema.targets, single.schema.target_units, single.targets[0], strict=True
+    ):
         parts.append(f"{name} = {value:.3g} {units}".strip() if np.isfinite(value) else f"no {name}")
     return escape_label(", ".join(parts), 80)
 
@@ -271,26 +273,26 @@ def attribution_image(
     zoom : int, optional
         Columns that are shown on each side of the hits (of the truth, where there are any); None shows all.
     title : str, optional
-        The method and the target by default. The unit stands at the scale.
+        The method and the target by default. The unit is written at the scale.
     """
     ax = axes_or_new(ax, (10.0, 3.0))
-    own = attribution[np.array([event])]
-    lit = LitPixels.lit(own.events, truth)
-    rows, columns = own.values.shape[1:]
-    values = flat(own).reshape(rows, columns)
+    single = attribution[np.array([event])]
+    lit = LitPixels.lit(single.events, truth)
+    rows, columns = single.values.shape[1:]
+    values = flat(single).reshape(rows, columns)
     scale, norm = colours(values)
     mesh = ax.pcolormesh(values, cmap=scale, norm=norm, rasterized=True)
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
     bar.ax.yaxis.set_major_locator(MaxNLocator(4))
     bar.ax.tick_params(labelsize="x-small", which="both")
-    bar.set_label(escape_label(own.settings.get("unit", target_unit(own))), fontsize="x-small")
+    bar.set_label(escape_label(single.settings.get("unit", target_unit(single))), fontsize="x-small")
     ax.set(xlim=window(lit, columns, zoom), ylim=(0, rows))
     _frames(ax, lit, columns)
     _row_ticks(ax, rows, 5)
-    row, column = _names(own.events)
+    row, column = _names(single.events)
     ax.set(ylabel=row, xlabel=column)
     ax.set_title(
-        escape_label(title or f"{short_name(own)} of {own.target}", 90), loc="left", fontsize="small"
+        escape_label(title or f"{short_name(single)} of {single.target}", 90), loc="left", fontsize="small"
     )
     return ax
 
@@ -299,8 +301,8 @@ def window(lit: LitPixels, columns: int, zoom: int | None) -> tuple[float, float
     """Columns from and to that show the hits of one event, with ``zoom`` more on each side."""
     if zoom is None or len(lit.place) == 0:
         return 0.0, float(columns)
-    shown = (lit.place[lit.true] if lit.true.any() else lit.place) % columns
-    low, high = int(shown.min()) - zoom, int(shown.max()) + 1 + zoom
+    hit_columns = (lit.place[lit.true] if lit.true.any() else lit.place) % columns
+    low, high = int(hit_columns.min()) - zoom, int(hit_columns.max()) + 1 + zoom
     missing = max(LEAST - (high - low), 0)
     return float(max(low - missing // 2, 0)), float(min(high + missing - missing // 2, columns))
 

@@ -212,8 +212,8 @@ def _cell_text(value: float, error: float, places: int) -> str:
     """Value over error, all cells with the same decimals; the tables hold more."""
     if error == 0 and value in (0, 1):
         return f"{value:g}"
-    shown = fixed(error, places) if error >= 0.5 * 10.0**-places else f"<{10.0**-places:.{places}f}"
-    return fixed(value, places) + (f"\n± {shown}" if np.isfinite(error) else "\n(1 event)")
+    error_text = fixed(error, places) if error >= 0.5 * 10.0**-places else f"<{10.0**-places:.{places}f}"
+    return fixed(value, places) + (f"\n± {error_text}" if np.isfinite(error) else "\n(1 event)")
 
 
 def _tick_names(ax: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:

@@ -117,13 +117,13 @@ def label_centres(points: Array, radius: Array, size: Array, frame: tuple[float,
     boxes = np.empty((0, 4))
     for i in range(len(points)):
         candidates = points[i] + _offsets(radius[i], size[i])
-        own = np.concatenate([candidates - size[i] / 2, candidates + size[i] / 2], axis=1)
-        hidden = 3 * (size[i].prod() - _overlap(own, np.array([[0.0, 0.0, *frame]]))[:, 0])
-        hidden += _overlap(own, np.delete(markers, i, axis=0)).sum(axis=1) + 2 * _overlap(own, boxes).sum(
-            axis=1
-        )
+        candidate_boxes = np.concatenate([candidates - size[i] / 2, candidates + size[i] / 2], axis=1)
+        hidden = 3 * (size[i].prod() - _overlap(candidate_boxes, np.array([[0.0, 0.0, *frame]]))[:, 0])
+        hidden += _overlap(candidate_boxes, np.delete(markers, i, axis=0)).sum(axis=1) + 2 * _overlap(
+            candidate_boxes, boxes
+        ).sum(axis=1)
         best = int(np.argmin(hidden + 0.02 * size[i].prod() * np.arange(len(SIDES))))
-        centres[i], boxes = candidates[best], np.append(boxes, own[best : best + 1], axis=0)
+        centres[i], boxes = candidates[best], np.append(boxes, candidate_boxes[best : best + 1], axis=0)
     return centres
 
 

@@ -136,9 +136,9 @@ def scan_curve(
 
 
 def _means(results: Sequence[Array]) -> tuple[Array, Array]:
-    known = [r[np.isfinite(r)] for r in results]
-    mean = np.array([r.mean() if len(r) else np.nan for r in known])
-    error = np.array([r.std(ddof=1) / np.sqrt(len(r)) if len(r) > 1 else np.nan for r in known])
+    finite = [r[np.isfinite(r)] for r in results]
+    mean = np.array([r.mean() if len(r) else np.nan for r in finite])
+    error = np.array([r.std(ddof=1) / np.sqrt(len(r)) if len(r) > 1 else np.nan for r in finite])
     return mean, error
 
 
@@ -217,8 +217,8 @@ def _filled(rows: Sequence[Ridge], edges: Array) -> float:
     """Upper edge of the last bin that holds a visible part of any distribution."""
     width = np.diff(edges)
     content = np.max([abs(d.mean(axis=0)) * width for r in rows for d in (r.focus, r.other)], axis=0)
-    seen = np.flatnonzero(content > 2e-3)
-    return float(edges[seen[-1] + 1] if len(seen) else edges[-1])
+    visible = np.flatnonzero(content > 2e-3)
+    return float(edges[visible[-1] + 1] if len(visible) else edges[-1])
 
 
 def _ridge(
@@ -276,10 +276,10 @@ def pareto(
     x, dx, y, dy = (np.array([float(getattr(e, k)) for e in m]) for m in (first, second) for k in _PARTS)
     rest = [i for i in range(len(x)) if i not in set(front)]
     for rows, colour, marker, name in ((rest, GREY, "s", "beaten"), (front, VIOLET, "o", "Pareto front")):
-        own = np.array(rows, dtype=np.int64)
-        if len(own):
-            errors = (_or_none(dy[own]), _or_none(dx[own]))
-            ax.errorbar(x[own], y[own], *errors, ls="", marker=marker, ms=7, color=colour, label=name)
+        index = np.array(rows, dtype=np.int64)
+        if len(index):
+            errors = (_or_none(dy[index]), _or_none(dx[index]))
+            ax.errorbar(x[index], y[index], *errors, ls="", marker=marker, ms=7, color=colour, label=name)
     if joined:
         line = sorted(front, key=lambda i: x[i])
         ax.plot(x[line], y[line], color=VIOLET, lw=1.2, ls="--", zorder=1)
@@ -349,8 +349,8 @@ def _upright(ax: Axes, place: int, column: Values) -> None:
     """An axis of a hyperparameter: all values where they are few, otherwise the ends."""
     ax.axvline(place, color=INK, lw=1.0, zorder=1)
     heights = dict(zip(_height(column), column.values, strict=True))
-    shown = heights if len(heights) <= CROWDED else {h: heights[h] for h in (min(heights), max(heights))}
-    for height, value in shown.items():
+    labelled = heights if len(heights) <= CROWDED else {h: heights[h] for h in (min(heights), max(heights))}
+    for height, value in labelled.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         look: dict[str, Any] = {"va": "center", "fontsize": "small", "bbox": PATCH}
         ax.annotate(escape_label(text, 14), (place, height), (6, 0), textcoords="offset points", **look)

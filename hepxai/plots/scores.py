@@ -48,19 +48,19 @@ def score_histograms(
 ) -> dict[tuple[str, str], hist.Hist]:
     """Signed-weight histograms of the score for each ``(class, split)`` that has events, common bins."""
     groups, label = dict(_groups(events)), score_name(events.schema)
-    edges = robust_edges(scores, bins or fitting_bins(int(own.sum()) for own in groups.values()))
+    edges = robust_edges(scores, bins or fitting_bins(int(mask.sum()) for mask in groups.values()))
     return {
-        key: signed_histogram(scores[own], events.weight[own], edges, name="score", label=label)
-        for key, own in groups.items()
+        key: signed_histogram(scores[mask], events.weight[mask], edges, name="score", label=label)
+        for key, mask in groups.items()
     }
 
 
 def _groups(events: Events) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]]]:
     for c, name in enumerate(events.schema.classes):
         for s, split in enumerate(SPLITS):
-            own = (events.label == c) & (events.split == s)
-            if own.any():
-                yield (name, split), own
+            mask = (events.label == c) & (events.split == s)
+            if mask.any():
+                yield (name, split), mask
 
 
 def overtraining(events: Events, scores: Array) -> dict[str, tuple[float, float]]:
@@ -206,11 +206,11 @@ def roc_curve(
     """
     ax = axes_or_new(ax)
     for s, split in enumerate(SPLITS):
-        own = events.split == s
-        signal = events.label[own] == SIGNAL
-        if both_classes(signal, events.weight[own]):
+        in_split = events.split == s
+        signal = events.label[in_split] == SIGNAL
+        if both_classes(signal, events.weight[in_split]):
             area = (metrics or {}).get(split, {}).get("auc")
-            _roc_of(ax, split, scores[own], signal, events.weight[own], area)
+            _roc_of(ax, split, scores[in_split], signal, events.weight[in_split], area)
     x = np.linspace(0.02, 1, 50)
     ax.plot(x, 1 / x, color=INK, lw=1, ls=":", label="no separation")
     signal_name, background = map(short, sides(events.schema))
@@ -239,5 +239,5 @@ def _roc_of(
         return
     x, background, _ = roc(score, signal, weight)
     few = 5 / float(np.count_nonzero(~signal))
-    shown = background > few  # beyond, single events draw the curve
-    ax.plot(x[shown], 1 / background[shown], color=colour, lw=1.4, ls="--", label=label)
+    populated = background > few  # beyond, single events draw the curve
+    ax.plot(x[populated], 1 / background[populated], color=colour, lw=1.4, ls="--", label=label)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Petroff, arXiv:2107.02270: told apart under the common colour-vision deficiencies and in grey.
+# Petroff, arXiv:2107.02270: distinguishable with the common colour-vision deficiencies and in grey.
 BLUE, ORANGE, RED, PURPLE, GREY, VIOLET = "#5790fc", "#f89c20", "#e42536", "#964a8b", "#9c9ca1", "#7a21dd"
 CLASS_COLOURS = (BLUE, RED, ORANGE, PURPLE, GREY, VIOLET)
 CLASS_MARKERS = ("s", "o", "^", "D", "v", "P")
@@ -56,7 +56,7 @@ SETTINGS: dict[str, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw inside this context to get the house style; nothing is left behind."""
+    """Context with the house style of figures, which ends with the context."""
     with plt.style.context([mplhep.style.ROOT, SETTINGS]):
         yield
 
@@ -129,10 +129,10 @@ def _known_characters() -> frozenset[int]:
 
 def escape_label(text: object, longest: int = 60) -> str:
     """Make a text safe to draw: no formula mark-up, no character that the fonts lack, not too long."""
-    known, whole = _known_characters(), str(text)
+    drawable, whole = _known_characters(), str(text)
     cut = whole if len(whole) <= longest else f"{whole[: longest - 1]}…"
-    kept = "".join(c if ord(c) in known else "?" for c in cut)
-    return kept.replace("$", r"\$").replace("μ", "µ")  # the micro sign of the first font sits closer
+    label = "".join(c if ord(c) in drawable else "?" for c in cut)
+    return label.replace("$", r"\$").replace("μ", "µ")  # the micro sign of the first font sits closer
 
 
 def wrapped(text: str, width: int = 60) -> str:

@@ -101,11 +101,11 @@ def _slice_points(
 ) -> None:
     points = [_measured(f, measure, "per event") for f in slices.found]
     value, error = (np.array([float(getattr(p, k)) for p, _ in points]) for k in ("value", "error"))
-    edges, known = slices.edges, np.isfinite(value)
-    x = (0.5 * (edges[1:] + edges[:-1]) + shift)[known]
-    wide = np.stack([x - edges[:-1][known], edges[1:][known] - x])
+    edges, finite = slices.edges, np.isfinite(value)
+    x = (0.5 * (edges[1:] + edges[:-1]) + shift)[finite]
+    wide = np.stack([x - edges[:-1][finite], edges[1:][finite] - x])
     ax.errorbar(
-        x, value[known], np.nan_to_num(error[known]), xerr=wide, ls="", ms=5.5, elinewidth=1.3, **look
+        x, value[finite], np.nan_to_num(error[finite]), xerr=wide, ls="", ms=5.5, elinewidth=1.3, **look
     )
     ax.stairs([c for _, c in points], edges, baseline=None, color=look["color"], lw=1, ls=":")
 

@@ -53,7 +53,7 @@ def beeswarm(
 ) -> Axes:
     """Attribution of every event to each column, stacked to a swarm, coloured by the value of the column.
 
-    Points have no weights: every event counts alike here.
+    Points have no weights: every event counts equally.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def _level(values: NDArray[np.floating]) -> Array:
 
 
 def _stacked(x: Array, edges: Array) -> Array:
-    """Heights from -1 to 1: points of a slice are put on both sides of the line in turn."""
+    """Heights from -1 to 1: points of a slice alternate between the two sides of the line."""
     place = bin_of(x, edges)
     order = np.argsort(place, kind="stable")
     counts = np.bincount(place[order], minlength=len(edges) - 1)
@@ -136,29 +136,29 @@ def value_scatter(
     points : int
         Events drawn of each class.
     """
-    own, events, value = (
+    column, events, value = (
         attribution.select(feature=feature),
         attribution.events,
         _column(attribution, feature),
     )
     ax = axes_or_new(ax)
-    known = np.isfinite(value)
-    score, whole = own.values.astype(np.float64), _whole(value[known])
-    by_class = [value[known & (events.label == c)] for c in range(len(events.schema.classes))]
-    narrow = resolving_bins(by_class) if bins is None else equal_bins(value[known], bins)
+    finite = np.isfinite(value)
+    score, whole = column.values.astype(np.float64), _whole(value[finite])
+    by_class = [value[finite & (events.label == c)] for c in range(len(events.schema.classes))]
+    narrow = resolving_bins(by_class) if bins is None else equal_bins(value[finite], bins)
     edges = narrow if whole is None else whole
     power = common_power(float(np.abs(score).max(initial=0.0)))
     score = score * 10.0**-power
     profiles = {}
     for c, name in enumerate(events.schema.classes):
-        rows = np.flatnonzero((events.label == c) & known)
+        rows = np.flatnonzero((events.label == c) & finite)
         if len(rows):
             few = rows[evenly_spread(len(rows), points)]
             colour = class_look(c)["color"]
             x = value[few] if whole is None else value[few] + _beside(len(few))
             ax.scatter(x, score[few], s=5, lw=0, alpha=0.25, color=colour, rasterized=True, zorder=1)
             profiles[name] = profile(score[rows], value[rows], events.weight[rows], edges)
-    ylabel = scaled(quantity(own), power)
+    ylabel = scaled(quantity(column), power)
     score_profile(profiles, xlabel=_column_label(attribution, feature), ylabel=ylabel, ax=ax)
     ends = robust_edges(value, 1) if whole is None else whole
     ax.set_xlim(ends[0], ends[-1])
@@ -182,8 +182,8 @@ def value_distribution(
     """
     events, value = attribution.events, _column(attribution, feature)
     ax = axes_or_new(ax)
-    own = [(c, (events.label == c) & np.isfinite(value)) for c in range(len(events.schema.classes))]
-    groups = [(c, mask) for c, mask in own if mask.any()]
+    masks = [(c, (events.label == c) & np.isfinite(value)) for c in range(len(events.schema.classes))]
+    groups = [(c, mask) for c, mask in masks if mask.any()]
     whole = _whole(value[np.isfinite(value)])
     number = bins or fitting_bins(int(m.sum()) for _, m in groups)
     edges = robust_edges(value, number) if whole is None else whole

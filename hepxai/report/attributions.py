@@ -154,6 +154,6 @@ def _without_constant(features: Attribution) -> tuple[Attribution, list[str]]:
     names, moved = labels_of(features, "feature"), (features.values != 0).any(axis=0)
     if not moved.any():
         return features, []
-    kept = {"feature": tuple(n for n, m in zip(names, moved, strict=True) if m)}
-    part = features.replace(values=features.values[:, np.flatnonzero(moved)], labels=kept)
+    labels = {"feature": tuple(n for n, m in zip(names, moved, strict=True) if m)}
+    part = features.replace(values=features.values[:, np.flatnonzero(moved)], labels=labels)
     return part, [n for n, m in zip(names, moved, strict=True) if not m]

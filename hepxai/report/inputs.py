@@ -51,9 +51,9 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 def _groups(events: Events) -> Iterator[dict[str, Any]]:
     for c, name in reversed(list(enumerate(events.schema.classes))):
         for s, split in enumerate((*SPLITS, "all")):
-            own = (events.label == c) & ((events.split == s) | (split == "all"))
-            particles = float(events.counts[own].mean()) if own.any() else np.nan
-            yield {"class": name, "split": split} | _sums(events, own) | {"particles_per_event": particles}
+            mask = (events.label == c) & ((events.split == s) | (split == "all"))
+            particles = float(events.counts[mask].mean()) if mask.any() else np.nan
+            yield {"class": name, "split": split} | _sums(events, mask) | {"particles_per_event": particles}
 
 
 def _files(events: Events) -> Iterator[dict[str, Any]]:
@@ -61,8 +61,8 @@ def _files(events: Events) -> Iterator[dict[str, Any]]:
         yield {"file": name, "entries": entries} | _sums(events, events.file == f)
 
 
-def _sums(events: Events, own: np.ndarray) -> dict[str, Any]:
-    weight = events.weight[own]
+def _sums(events: Events, mask: np.ndarray) -> dict[str, Any]:
+    weight = events.weight[mask]
     return {
         "events": len(weight),
         "weighted": float(weight.sum()),
@@ -155,11 +155,11 @@ def training_section(view: RunView) -> Section:
     columns = list(dict.fromkeys(k for row in view.history for k in row))
     cells = [[general(row.get(k), 5) for k in columns] for row in view.history]
     best, time = view.best_epoch, time_name(view.history)
-    kept = "" if best is None else f"Vertical line: what was kept, {counted(time, best)}. "
+    best_line = "" if best is None else f"Vertical line: what was kept, {counted(time, best)}. "
     how = OF_TREES if time == "trees" else _of_epochs(view)
     caption = (
         f"Training history, {len(view.history)} rows: {', '.join(map(quantity_name, recorded))}. {how} "
-        f"{kept}Weights are signed, no errors are drawn."
+        f"{best_line}Weights are signed, no errors are drawn."
     )
     return Section(
         "training",

@@ -35,7 +35,7 @@ class CaptionedFigure:
     figure : Figure
     caption : str
     wide : bool
-        Keeps a minimum width on a narrow screen, where it scrolls.
+        True to keep a minimum width and scroll on a narrow screen.
     """
 
     name: str
@@ -54,9 +54,9 @@ class Table:
     header : sequence of str
     rows : sequence of sequence of str
     words : int
-        Leading columns of words; numbers follow.
+        Number of leading text columns; the others hold numbers.
     folded : bool
-        Shown only when asked for.
+        True to collapse the table until the reader opens it.
     """
 
     caption: str
@@ -161,11 +161,11 @@ def number(entry: Mapping[str, float | None]) -> str:
     value, error, low, high = (real(entry.get(k)) for k in ("value", "error", "low", "high"))
     if math.isnan(low) or (math.isnan(value) and math.isfinite(high)):
         return measured(value, error)
-    if not math.isfinite(value):  # as null in JSON, and so is its upper end
+    if not math.isfinite(value):  # null in JSON, and so is its upper end
         return f"> {general(low, 2)}"
     ends = np.asarray(low), np.asarray(high)
-    shown = f"{Estimate(np.asarray(value), np.asarray(error), np.nan, ends)}".replace("-", "−")
-    return measured(value, error) if "±" in shown else shown
+    text = f"{Estimate(np.asarray(value), np.asarray(error), np.nan, ends)}".replace("-", "−")
+    return measured(value, error) if "±" in text else text
 
 
 def population(events: Events) -> str:

@@ -26,7 +26,7 @@ Figures = Mapping[str, Number]
 
 @dataclass(frozen=True)
 class RunView:
-    """Results of a run, each loaded or worked out once.
+    """Results of a run, each loaded or computed once.
 
     Attributes
     ----------
@@ -145,9 +145,9 @@ class RunView:
 
     def _rows(self, events: Events) -> IntArray:
         entries = int(self.events.entry.max(initial=0)) + 1
-        keys, wanted = (e.file * entries + e.entry for e in (self.events, events))
+        keys, requested = (e.file * entries + e.entry for e in (self.events, events))
         order = np.argsort(keys, kind="stable")
-        return np.asarray(order[np.searchsorted(keys[order], wanted)])
+        return np.asarray(order[np.searchsorted(keys[order], requested)])
 
 
 def best_epoch(history: History, monitor: str) -> float | None:
@@ -197,12 +197,12 @@ def doubts_about(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iter
         for target in (n.removeprefix("gain_") for n in test if n.startswith("gain_")):
             yield from _doubted_target(target, train, test)
         return
-    (one, two), shown = (train["auc"], test["auc"]), _texts(train["auc"], test["auc"])
+    (one, two), texts = (train["auc"], test["auc"]), _texts(train["auc"], test["auc"])
     if one["value"] - two["value"] > 3 * math.hypot(one["error"], two["error"]):
-        yield _overtrained("AUC", shown)
+        yield _overtrained("AUC", texts)
     if not abs(two["value"] - 0.5) > 3 * two["error"]:
         yield (
-            f"The model does not separate the classes (test AUC {shown[1]}): explanations of it describe "
+            f"The model does not separate the classes (test AUC {texts[1]}): explanations of it describe "
             "noise."
         )
 
@@ -211,13 +211,13 @@ def _doubted_target(
     target: str, train: Mapping[str, Mapping[str, Any]], test: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
     (one, two), gain = (train[f"mae_{target}"], test[f"mae_{target}"]), test[f"gain_{target}"]
-    shown = _texts(one, two, gain)
+    texts = _texts(one, two, gain)
     if two["value"] - one["value"] > 3 * math.hypot(one["error"], two["error"]):
-        yield _overtrained(f"mean |error| of {target}", shown)
+        yield _overtrained(f"mean |error| of {target}", texts)
     if not gain["value"] > 3 * gain["error"]:
         yield (
             f"The model knows {target} hardly better than a constant (mean |error| on the test events "
-            f"{shown[1]}, smaller by {shown[2]}): explanations of {target} describe noise."
+            f"{texts[1]}, smaller by {texts[2]}): explanations of {target} describe noise."
         )
 
 
@@ -225,8 +225,8 @@ def _texts(*figures: Mapping[str, Any]) -> list[str]:
     return [measured(f["value"], f["error"]) for f in figures]
 
 
-def _overtrained(what: str, shown: Sequence[str]) -> str:
+def _overtrained(what: str, texts: Sequence[str]) -> str:
     return (
-        f"The model is overtrained: {what} {shown[0]} on the events it learned from, {shown[1]} on the test "
-        "events. Part of what it looks at is noise."
+        f"The model is overtrained: {what} {texts[0]} on the events it learned from, {texts[1]} on the test "
+        "events. Part of what it uses is noise."
     )

@@ -75,7 +75,7 @@ def write_report(run: Run, folder: str | Path | None = None, *, progress: bool =
     ----------
     run : Run
     folder : path, optional
-        That of the run by default.
+        Folder of the report; by default that of the run.
     progress : bool
         Show a progress bar.
 
@@ -178,15 +178,15 @@ def _save_all(drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bo
     return pages
 
 
-def _save(drawn: CaptionedFigure, folder: Path) -> str:
+def _save(captioned: CaptionedFigure, folder: Path) -> str:
     """Write PNG and PDF, and return the SVG as a data address for the page."""
-    figure, svg = drawn.figure, io.BytesIO()
+    figure, svg = captioned.figure, io.BytesIO()
     figure.dpi = DPI
     with style():
         figure.draw_without_rendering()  # laid out once for all formats: the solver takes longer than drawing
         figure.set_layout_engine("none")
         for ending in ("png", "pdf"):
-            with replacing(folder / f"{drawn.name}.{ending}") as part:
+            with replacing(folder / f"{captioned.name}.{ending}") as part:
                 _print(figure, part, ending)
         _print(figure, svg, "svg")
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}"

@@ -53,7 +53,7 @@ SHARD = 1024
 """Events between two saves of an explanation."""
 CARDS = ("dataset.yaml", "model.yaml")
 STEPS = "steps.json"
-"""Steps of path integrals, by method and settings asked for: the same for any part of the events."""
+"""Steps of path integrals, by method and requested settings: the same for any part of the events."""
 IDENTITY = ("file", "entry", "split", "run", "luminosity_block", "event", "label")
 LIBRARIES = ("hepxai", "torch", "torch-geometric", "scikit-learn", "uproot", "awkward", "numpy")
 
@@ -103,7 +103,7 @@ class Run:
     def open(folder: str | Path) -> Run:
         """Open a run folder and check every file that the run relies on against its hash.
 
-        An explanation that is missing is no error, but a warning: it can be worked out again.
+        A missing explanation gives a warning, not an error: it can be computed again.
 
         Raises
         ------
@@ -187,9 +187,9 @@ class Run:
             return
         with torch.random.fork_rng(devices=[]):
             model = NetworkModel.build(self.card, self.events.schema)
-        for method, own in validated_settings(methods, settings, self.card.view).items():
-            if methods is not None or own:
-                for_run(method, model, own)
+        for method, method_settings in validated_settings(methods, settings, self.card.view).items():
+            if methods is not None or method_settings:
+                for_run(method, model, method_settings)
 
     def train(
         self,
@@ -198,7 +198,7 @@ class Run:
         progress: bool = True,
         after_epoch: Callable[[History], None] | None = None,
     ) -> None:
-        """Train, score every event and work out the figures of merit. Does nothing if that is done.
+        """Train, score every event and compute the figures of merit; nothing if this is done already.
 
         See `hepxai.training.fit` for ``after_epoch``.
         """
@@ -239,18 +239,18 @@ class Run:
         maximum : int, optional
             Explain this many events, evenly spread over the split. By default those that the run has
             explanations of, or all. Explanations of other events are set aside, and taken back when the run
-            is asked for those events again.
+            explains those events again.
         settings : mapping
             ``method → settings``.
         """
         chosen = validated_settings(methods, settings or {}, self.card.view, split=split, maximum=maximum)
         rows = self.populations.choose(self.events, split, maximum)
-        for method, own in chosen.items():
+        for method, method_settings in chosen.items():
             if methods is None and not is_default_for(method, self.model):
                 continue
             try:
                 with self.manifest.locked():
-                    self._explain(method, rows, own)
+                    self._explain(method, rows, method_settings)
             except (CannotExplainError, ImportError) as problem:
                 if methods is not None:
                     raise
@@ -329,21 +329,21 @@ class Run:
 
     def _prepared(self, key: str, explainer: Explainer, settings: Mapping[str, Any], target: str) -> Prepared:
         """Explainer prepared on all events of the run. Steps of an integral are chosen once, and stored."""
-        asked = f"{key} {json.dumps(settings, sort_keys=True, default=str)}"
+        request = f"{key} {json.dumps(settings, sort_keys=True, default=str)}"
         stored = read_json(self.folder / STEPS) if STEPS in self.manifest.names() else {}
-        if asked in stored:
-            explainer = explainer.model_copy(update={"steps": stored[asked]})
+        if request in stored:
+            explainer = explainer.model_copy(update={"steps": stored[request]})
         prepared = explainer.prepare(self.model, self.events, target)
-        if isinstance(prepared, PreparedPath) and asked not in stored:
-            write_json(self.folder / STEPS, stored | {asked: prepared.settings()["steps"]})
+        if isinstance(prepared, PreparedPath) and request not in stored:
+            write_json(self.folder / STEPS, stored | {request: prepared.settings()["steps"]})
             self.manifest.record(STEPS)
         return prepared
 
     def _key(self, prepared: Prepared, rows: NDArray[np.int64]) -> str:
         """Hash of all that an explanation depends on: other settings never meet these shards."""
-        known = self.manifest.names()["model.safetensors"]
+        model_hash = self.manifest.names()["model.safetensors"]
         settings = json.dumps(prepared.settings(), sort_keys=True)
-        return fingerprint([prepared.explainer.name, settings, known, version("hepxai")], rows)[:16]
+        return fingerprint([prepared.explainer.name, settings, model_hash, version("hepxai")], rows)[:16]
 
     def _same_settings(self, method: str, settings: Mapping[str, Any]) -> None:
         stored = self.explained()[method].settings

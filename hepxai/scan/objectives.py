@@ -111,7 +111,7 @@ class Metric:
         Any of "focus" (of the data-set card), "observer" (of the focus), "attention" (of the model), "table"
         (event-level, and a model of it).
     why_not : str
-        Why it is never an objective.
+        Reason why it is never an objective.
     """
 
     of: Callable[[TrialContext], Estimate]

@@ -29,7 +29,7 @@ READING = (
 
 
 def write_scan(scan: Scan, *, progress: bool = False) -> Path:
-    """Write ``scan.html``, ``figures/``, ``table.csv``, ``trials.csv`` and ``table.json``, anew.
+    """Write ``scan.html``, ``figures/``, ``table.csv``, ``trials.csv``, ``table.json``, replacing old ones.
 
     Parameters
     ----------

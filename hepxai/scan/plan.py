@@ -80,7 +80,7 @@ class Plan:
         return Plan(space, seeds, sampler, points, directed, explain, prune, sampler_seed)  # type: ignore[arg-type]
 
     def check(self, folder: Path) -> None:
-        """Validate the cards in ``folder`` with every point of a grid, otherwise with every value by itself.
+        """Validate the cards in ``folder`` with every point of a grid, otherwise with one value at a time.
 
         Raises
         ------

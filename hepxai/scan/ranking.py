@@ -110,8 +110,8 @@ class Comparison:
     student : float
         Two-sided p-value of Student's t of ``paired``: the difference of two values without a choice.
     p_pool, p_blocks : float
-        Share of toys whose best value is as far from the reference as here: all results shuffled, or those
-        of each seed by themselves. The best of each toy is taken, so this allows for the choice.
+        Share of toys whose best value is as far from the reference as here: results shuffled among all
+        trials, or within each seed. The best of each toy is taken, so this allows for the choice.
     """
 
     best: int

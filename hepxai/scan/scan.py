@@ -175,7 +175,7 @@ class Scan:
         return Table(self.plan, tuple(self.store().trials()))
 
     def store(self) -> Store:
-        """Store, opened anew."""
+        """Newly opened store."""
         return Store(self.folder, self.plan)
 
     def trial_folder(self, trial: Trial) -> Path:
@@ -269,9 +269,13 @@ class Scan:
             if text != stored._cards()[name]:
                 card = "data-set card" if name == "dataset.yaml" else "model card"
                 raise ScanError(f"{holds} with another {card}; choose another folder")
-        asked, held = ({k: json.dumps(v) for k, v in s.plan.to_json().items()} for s in (self, stored))
-        for key in [k for k in asked if k != "points" and asked[k] != held[k]]:
-            raise ScanError(f"{holds} with {key} {held[key]}, not {asked[key]}; choose another folder")
+        new_plan, stored_plan = (
+            {k: json.dumps(v) for k, v in s.plan.to_json().items()} for s in (self, stored)
+        )
+        for key in [k for k in new_plan if k != "points" and new_plan[k] != stored_plan[k]]:
+            raise ScanError(
+                f"{holds} with {key} {stored_plan[key]}, not {new_plan[key]}; choose another folder"
+            )
         if self.plan.points < stored.plan.points:
             raise ScanError(f"{holds} of {stored.plan.points} trials; ask for as many or more")
 

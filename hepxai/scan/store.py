@@ -54,7 +54,7 @@ class Trial:
     seconds : float
         Time of its epochs.
     why : str
-        Why it was pruned or failed.
+        Reason why it was pruned or failed.
     """
 
     number: int

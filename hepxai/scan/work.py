@@ -41,11 +41,11 @@ _TRIES: dict[str, Callable[[Model, Events], object]] = {
 
 
 class _PrunedError(Exception):
-    """Stops a training."""
+    """Stop of a training, with its history as argument."""
 
 
 class _RefusedError(Exception):
-    """Settings that cannot be trained with, or give no result."""
+    """Settings with which training is impossible, or without a result."""
 
 
 def work(store: Store, device: str, after_trial: Callable[[], None]) -> None:
@@ -73,7 +73,7 @@ def one_thread() -> Iterator[None]:
 
 @dataclass
 class Worker:
-    """One process at work on a scan; it keeps the events that were read last.
+    """Worker process of a scan, with the events of the last trial in memory.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Worker:
         Data-set card of ``reading``.
     reading : Reading, optional
     tested : bool
-        Whether the model is known to have the abilities that the objectives need.
+        True after the test that the model has the abilities that the objectives need.
     """
 
     store: Store
@@ -134,7 +134,7 @@ class Worker:
         return folder
 
     def _begin(self) -> None:
-        """Enter the next trial, whose point and seed follow from its number."""
+        """Register the next trial, whose point and seed follow from its number."""
         plan = self.store.plan
         with FileLock(self._locks() / "begin.lock"):
             trials = self.store.trials()
@@ -147,7 +147,7 @@ class Worker:
     # --- training and measurement --------------------------------------------------------------
 
     def result(self, trial: Trial) -> Trial:
-        """Train and measure; a problem of these settings alone makes the trial a failed one."""
+        """Train and measure. A problem with the settings of this trial alone marks the trial as failed."""
         try:
             return self._measured(trial, self._trained(trial))
         except (_RefusedError, FloatingPointError) as problem:
@@ -162,7 +162,7 @@ class Worker:
         overrides = plan.space.overrides(trial.point, trial.seed)
         try:
             dataset, card = cards_with(self.store.folder, overrides)
-        except CardError as problem:  # two values that do not go together
+        except CardError as problem:  # incompatible values
             raise _RefusedError(str(problem)) from None
         reading = self._read(dataset)
         self._test_abilities(reading.events, card)
@@ -171,15 +171,15 @@ class Worker:
         return run
 
     def _read(self, dataset: DatasetCard) -> Reading:
-        """Events of a card, kept for the next trial: most scans never change it."""
+        """Events of a card, cached for the next trial, since most scans never change it."""
         card = dump_card(dataset)
         if self.reading is None or card != self.card:
-            self.reading = None  # two at a time would need twice the memory
+            self.reading = None  # two populations would need twice the memory
             try:
                 self.reading = read(dataset)
             except (CardError, ReadError) as problem:
                 if not self.store.plan.space.reads_anew:
-                    raise  # no point will do better
+                    raise  # every point would fail in the same way
                 raise _RefusedError(str(problem)) from None
             self.card = card
         return self.reading
@@ -203,7 +203,7 @@ class Worker:
         return dataclasses.replace(trial, state="complete", **results)
 
     def _test_abilities(self, events: Events, card: ModelCard) -> None:
-        """Test on a few events that the model has what the objectives need, before hours are spent."""
+        """Test on a few events, before the long trainings, that the model has what the objectives need."""
         objectives = [name for name, _ in self.store.plan.objectives]
         needs = {ability: n for n in objectives for ability in _LACKS if ability in METRICS[n].needs}
         if self.tested or not needs:

@@ -48,7 +48,7 @@ class Collection:
         return Collection(self.event[index], columns, self.n_events)
 
     def of_events(self, events: IntArray) -> Collection:
-        """Objects of some events, which are numbered anew; ``events`` must rise."""
+        """Objects of some events, which are renumbered; ``events`` must be increasing."""
         objects = self.take(np.isin(self.event, events))
         return Collection(np.searchsorted(events, objects.event), objects.columns, len(events))
 

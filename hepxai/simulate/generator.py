@@ -126,8 +126,8 @@ def chunk_seed(seed: int, sample: str, index: int) -> int:
     return (start + index) % _LARGEST_SEED + 1
 
 
-def configured_pythia(sample: PythiaSample, origin: str, part: Part, seed: int, *own: str) -> Any:
-    """Pythia with the settings of a part of a sample, a seed, and settings of our ``own``.
+def configured_pythia(sample: PythiaSample, origin: str, part: Part, seed: int, *commands: str) -> Any:
+    """Pythia with the settings of a part of a sample, a seed, and further ``commands``.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def configured_pythia(sample: PythiaSample, origin: str, part: Part, seed: int, 
     """
     pythia = import_generator("pythia8mc").Pythia("", False)
     pythia.readString("Print:quiet = on")
-    ours = [*own, "Random:setSeed = on", f"Random:seed = {seed}"]
+    ours = [*commands, "Random:setSeed = on", f"Random:seed = {seed}"]
     settings = {sample.cmnd: sample.commands.splitlines(), f"{origin} of simulate.yaml": part.settings}
     for place, lines in {**settings, "the seed": ours}.items():
         for number, line in enumerate(lines, start=1):

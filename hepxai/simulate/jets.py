@@ -36,7 +36,7 @@ class Constituents:
     particle: IntArray
 
     def of(self, jets: IntArray) -> Constituents:
-        """Constituents of jets at different positions, in any order, which number the jets anew."""
+        """Constituents of jets at different positions, in any order; these positions renumber the jets."""
         number = np.full(max(self.jet.max(initial=-1), jets.max(initial=-1)) + 1, -1)
         number[jets] = np.arange(len(jets))
         chosen = np.flatnonzero(number[self.jet] >= 0)

@@ -52,8 +52,8 @@ def recipe_of(simulation: Simulation[Any]) -> dict[str, Any]:
 def _code(kind: type[Simulation[Any]]) -> str:
     """Hash of the modules that all simulations share, and of those beside this one's."""
     here = Path(__file__).parent
-    own = here / kind.__module__.split(".")[-2]
-    files = sorted((*here.glob("*.py"), *own.glob("*.py")))
+    folder = here / kind.__module__.split(".")[-2]
+    files = sorted((*here.glob("*.py"), *folder.glob("*.py")))
     return fingerprint({str(file.relative_to(here)): sha256(file) for file in files})
 
 

@@ -60,9 +60,9 @@ def run_chunks(
     store : callable
         Makes a chunk, writes its file and returns the number of selected events.
     events : int
-        Selected events asked for.
+        Requested number of selected events.
     executor, workers
-        Where the chunks are made, and how many at a time.
+        Executor that makes the chunks, and number of chunks at a time.
     selected : dict of int to int
         Selected events of the chunks that are stored already; grows.
     report : callable

@@ -1,4 +1,4 @@
-"""Columns of the event-level table: kinds of the same quantity, each by itself, and events without some."""
+"""Columns of the event-level table: groups of the same quantity, and events without some columns."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ def fit(
     events : Events
         With both splits.
     folder : path, optional
-        Where ``checkpoint.safetensors`` is kept. Training continues from there, with the numbers of an
-        uninterrupted run.
+        Folder of ``checkpoint.safetensors``. Training resumes from it, with the results of an uninterrupted
+        training.
     targets : ndarray, shape [E] or [E, T], optional
         Scores of another model to learn: probabilities of the second class instead of the labels (for a
         surrogate; classes are then not balanced), or the numbers of a regression.

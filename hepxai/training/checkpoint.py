@@ -46,7 +46,7 @@ class State:
 
     @property
     def exhausted(self) -> bool:
-        """True if the epochs, or the patience of early stopping, are used up."""
+        """True after the last epoch, or at the end of the patience of early stopping."""
         training = self.model.card.training
         patience = training.early_stopping or training.epochs
         return self.length >= training.epochs or self.length - 1 - self.best_epoch >= patience

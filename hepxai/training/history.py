@@ -1,4 +1,4 @@
-"""Course of a training: its steps until it ends, and the figures of merit of each."""
+"""Training loop, and the figures of merit of each epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ History = list[dict[str, float]]
 
 
 class Course(Protocol):
-    """State of a training: epochs or trees so far, and whether these or the patience are used up."""
+    """State of a training: its history, and the condition for its end."""
 
     history: History
 
@@ -30,7 +30,7 @@ class Course(Protocol):
 
     @property
     def exhausted(self) -> bool:
-        """True if nothing is left to train."""
+        """True if the training has reached its end."""
 
 
 def train_to_the_end(
@@ -61,7 +61,7 @@ def _status(row: dict[str, float]) -> str:
 
 
 def monitored(row: dict[str, float], monitor: str) -> float:
-    """Figure that is highest in the best row of a history."""
+    """Monitored figure of a row of the history, larger for a better model."""
     return row["valid_auc"] if monitor == "auc" and "valid_auc" in row else -row["valid_loss"]
 
 
@@ -90,7 +90,7 @@ def scores(
         correct = (logits.argmax(1) == label).astype(np.float64)
         return {f"{split}_accuracy": float(ratio_mean(correct, np.ones(len(correct)), weight).value)}
     score, signal = logits[:, 0], label == 1
-    with warnings.catch_warnings():  # of the figures of the trained model, not of every epoch
+    with warnings.catch_warnings():  # warn for the trained model only, not for every epoch
         warnings.simplefilter("ignore", OutOfRangeWarning)
         columns = {f"{split}_accuracy": float(accuracy(score, signal, weight).value)}
         if both_classes(signal, weight):

@@ -96,7 +96,7 @@ def _check_classes(events: Events, split: str, *, needed: bool = True) -> None:
     missing = [c for i, c in enumerate(events.schema.classes) if not (events.label == i).any()]
     if needed and missing:
         raise ValueError(
-            f"class {missing[0]!r} has no events in the {split} split; there is nothing to tell apart"
+            f"class {missing[0]!r} has no events in the {split} split; there are no classes to separate"
         )
 
 

@@ -129,7 +129,7 @@ def test_inspection_lists_members_and_reasons(objects: Path) -> None:
     assert tree.branch("lep2.fCoordinates.fPt").high == 79
     assert "uproot has no columns for it" in tree.branch("packed").problem
     for name in ("memberwise.fCoordinates.fX", "unsplit.fCoordinates.fPt"):
-        problem = "whole objects, whose bytes uproot takes apart in the wrong way"
+        problem = "whole objects, whose bytes uproot misreads"
         assert tree.branch(name) == BranchReport(name, tree.branch(name).type, "other", problem=problem)
 
 
@@ -178,7 +178,7 @@ def test_equal_names_are_told_apart_by_their_paths(objects: Path, card_of: CardO
 @pytest.mark.parametrize(("stored", "split"), [("memberwise", "several"), ("unsplit", "lep1")])
 def test_misread_objects_are_refused(objects: Path, card_of: CardOf, stored: str, split: str) -> None:
     message = refused(card_of(card_text(objects, f"{{branches: {stored}}}")), ReadError)
-    assert f"branch {stored} holds whole objects, whose bytes uproot takes apart in the wrong way" in message
+    assert f"branch {stored} holds whole objects, whose bytes uproot misreads" in message
     assert message.endswith("write it with a split level (the default of TTree::Branch), or as numbers")
     assert read(card_of(card_text(objects, f"{{branches: {split}}}"))).events.n_particles == 30
 

@@ -168,7 +168,7 @@ def test_self_loops_are_never_pairs(looped: Attribution, tmp_path) -> None:
 def test_a_particle_with_itself_is_refused_as_a_pair(looped: Attribution) -> None:
     src = looped.pairs.src.copy()
     src[0] = looped.pairs.dst[0]
-    with pytest.raises(ValueError, match="1 pairs are a particle with itself: they belong into self_values"):
+    with pytest.raises(ValueError, match="1 pairs are a particle with itself: put these into self_values"):
         looped.replace(pairs=type(looped.pairs)(src, looped.pairs.dst, looped.pairs.offsets))
 
 

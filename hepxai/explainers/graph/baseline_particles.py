@@ -26,20 +26,20 @@ def momentum_features(events: Events) -> tuple[str, ...]:
     """
     named = [f for f in events.schema.features if f in FOLLOW or f in P4]
     columns = zip(named, _columns(events.p4.astype(np.float64), named).T, strict=True)
-    alike = {f: np.isclose(events.values_of(f), c, rtol=1e-2, atol=1e-3) for f, c in columns}
-    found = tuple(f for f, same in alike.items() if same.mean() > 0.99)
-    if not found:
+    matches = {f: np.isclose(events.values_of(f), c, rtol=1e-2, atol=1e-3) for f, c in columns}
+    features = tuple(f for f, same in matches.items() if same.mean() > 0.99)
+    if not features:
         raise ValueError(
             f"none of the features {', '.join(events.schema.features)} follows from the momentum of its "
             "particle; take the baseline 'background_mean'"
         )
-    return found
+    return features
 
 
 def with_momentum(
     particles: NDArray[np.float32], p4: Array, features: Sequence[str], replaced: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Particles ``[N, F]`` with some features worked out from other momenta; those of pt 0 stay the same."""
+    """Particles ``[N, F]`` with some features computed from other momenta; those of pt 0 stay the same."""
     changed, moving = particles.copy(), p4[:, 0] > 0
     for name, column in zip(replaced, _columns(p4[moving], replaced).T, strict=True):
         changed[moving, features.index(name)] = column
@@ -63,11 +63,11 @@ def momenta(polar: NDArray[np.float32]) -> Array:
 
 
 def _columns(p4: Array, names: Sequence[str]) -> Array:
-    known = dict(zip(P4, p4.T, strict=True))
+    components = dict(zip(P4, p4.T, strict=True))
 
     def quantity(name: str) -> Array:
         formula = FOLLOW.get(name)
-        return known[name] if formula is None else formula.compute(*map(quantity, formula.inputs))
+        return components[name] if formula is None else formula.compute(*map(quantity, formula.inputs))
 
     with np.errstate(divide="ignore"):
         return np.stack([quantity(name) for name in names], axis=1) if names else np.empty((len(p4), 0))

@@ -51,11 +51,11 @@ class PreparedNodes(PreparedPath):
 
     def settings(self) -> dict[str, Any]:
         """Settings with the baseline particles."""
-        own = None if self.momenta is None else self.momenta.tolist()
+        baseline_momenta = None if self.momenta is None else self.momenta.tolist()
         names = None if self.features is None else list(self.features)
         return super().settings() | {
             "baseline_values": self.baseline.tolist(),
-            "baseline_momenta": own,
+            "baseline_momenta": baseline_momenta,
             "momentum_features": names,
         }
 
@@ -87,11 +87,11 @@ class NodeIG(PathExplainer):
         features 0, in physical units. Or F values, or events whose weighted mean particle of each type is
         taken.
     baseline_values : sequence of sequences, shape [T, F], optional
-        Baseline particle of every type; worked out from ``baseline`` unless given.
+        Baseline particle of every type; computed from ``baseline`` unless given.
     baseline_momenta : sequence of sequences, shape [T, 4], optional
-        pt, η, φ and mass of the baseline particles, for "own_direction"; worked out unless given.
+        pt, η, φ and mass of the baseline particles, for "own_direction"; computed unless given.
     momentum_features : sequence of str, optional
-        Features that follow from them; worked out unless given.
+        Features that follow from them; computed unless given.
     steps, tolerance
         See `hepxai.explainers.path.PathExplainer`.
     """
@@ -141,21 +141,21 @@ class NodeIG(PathExplainer):
 
     def _baseline(self, events: Events) -> Particles:
         """Baseline particle of every type ``[T, F]``, before momenta are averaged."""
-        features, given = events.schema.features, self.baseline
+        features, baseline = events.schema.features, self.baseline
         shape = (len(events.schema.types), len(features))
         if self.baseline_values is not None:
             values = np.asarray(self.baseline_values, dtype=np.float32)
             if values.shape != shape:
                 raise ValueError(f"baseline_values has shape {values.shape}, not {shape}: types by features")
             return values
-        if isinstance(given, str):
-            if given == "zero":
+        if isinstance(baseline, str):
+            if baseline == "zero":
                 return np.zeros(shape, np.float32)
             return background_mean(_training(events))
-        if isinstance(given, Events):
-            events.schema.need_equal(given.schema)
-            return mean_particles(given, np.ones(given.n_particles, dtype=bool))
-        numbers = np.asarray(given, dtype=np.float32)
+        if isinstance(baseline, Events):
+            events.schema.need_equal(baseline.schema)
+            return mean_particles(baseline, np.ones(baseline.n_particles, dtype=bool))
+        numbers = np.asarray(baseline, dtype=np.float32)
         if numbers.shape != shape[1:]:
             raise ValueError(f"baseline has shape {numbers.shape}; the events have features {features}")
         return np.broadcast_to(numbers, shape)

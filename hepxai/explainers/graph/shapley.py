@@ -33,23 +33,23 @@ from hepxai.models.protocols import Differentiable
 from hepxai.models.target import Target
 
 LARGEST = 16
-"""Particles up to which all coalitions can be asked for: 65,536 scores an event."""
+"""Largest number of particles with exact values: 65,536 coalitions per event."""
 SCORES = 65_536
-"""Scores that the events of a chunk need, where it is more than one event: a second or two of work."""
+"""Largest number of scores of a batch with several events: a second or two of work."""
 MOMENT = 5.0
-"""Minimum expected time in seconds for which it is printed beforehand."""
+"""Expected time in seconds above which it is printed beforehand."""
 PROBED = 20_000
-"""Number of scores that is fast with any network and is not timed."""
+"""Number of scores below which the time is not measured: fast with any network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedShapley(Prepared):
-    """Shapley values with the score of the event that has no particle."""
+    """Shapley method with the score of the empty event."""
 
     empty: float
 
     def settings(self) -> dict[str, Any]:
-        """Settings with the score of the empty event; the two orders of a pair share its interaction."""
+        """Settings with the score of the empty event; interactions have no direction."""
         settings = super().settings() | {"empty": self.empty, "baseline": "the event with no particle"}
         return settings | ({"directed": False} if self.explainer.order == 2 else {})
 
@@ -68,8 +68,8 @@ class PreparedShapley(Prepared):
         explainer: ShapleyExplainer = self.explainer
         work, budget = explainer.evaluations(events.counts), explainer.max_evaluations
         total, most = int(work.sum()), int(events.counts.max(initial=0))
-        who = f"{explainer.name}: {len(events):,} events of up to {most} particles"
-        need = f"{who} need {total:,} scores of the model"
+        population = f"{explainer.name}: {len(events):,} events of up to {most} particles"
+        need = f"{population} need {total:,} scores of the model"
         if budget is not None and total > budget:
             fit = int(np.searchsorted(np.cumsum(work), budget, side="right"))
             cheapest = explainer.model_copy(update={"exact_up_to": 2, "repeats": 16})
@@ -80,8 +80,8 @@ class PreparedShapley(Prepared):
             )
         seconds = 0.0 if explainer.quiet else total * self._seconds(events, work)
         if seconds > MOMENT:
-            shown = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
-            say(f"{need}, about {shown}; fewer events, or a smaller `repeats`, take less")
+            duration = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
+            say(f"{need}, about {duration}; fewer events, or a smaller `repeats`, take less")
 
     def _seconds(self, events: Events, work: IntArray) -> float:
         """Time of one score, measured on the most expensive events; 0 if there is little to compute."""
@@ -107,19 +107,19 @@ class ShapleyExplainer(Explainer):
     Attributes
     ----------
     exact_up_to : int
-        Events of up to so many particles, 2 to ``LARGEST``, are worked out from all 2^n sets. For larger ones
-        the sum over S is stratified by the size of S and the strata in the middle are sampled, without bias;
-        ``Attribution.error`` has the standard errors, 0 where exact.
+        Number of particles, 2 to ``LARGEST``, up to which all 2^n coalitions are scored. For larger events
+        the sum over S is stratified by the size of S, and the strata in the middle are sampled without bias;
+        ``Attribution.error`` has the standard errors, 0 for exact values.
     repeats : int
-        Independent samples of each larger event, n permutations each
-        (see `hepxai.explainers.coalitions.permutations`); at least 16, or their spread says little. Of sizes
-        with no more than ``repeats * n`` sets all are taken instead.
+        Independent samples of n permutations for each larger event
+        (see `hepxai.explainers.coalitions.permutations`); at least 16 for a reliable standard error. Sizes
+        with at most ``repeats * n`` coalitions are enumerated instead.
     seed : int
-        Of the permutations.
+        Seed of the permutations.
     empty : float, optional
-        Score of the event with no particle; by default what the model gives for one.
+        Score of the event without particles; by default that of the model.
     max_evaluations : int, optional
-        Scores that may be asked of the model in all: a population that needs more is refused at once.
+        Largest total number of scores: a population that needs more is refused before any computation.
     quiet : bool
         Do not print the expected time before the computation; short computations never print it.
     """
@@ -136,7 +136,7 @@ class ShapleyExplainer(Explainer):
     quiet: bool = Field(default=False, exclude=True)
 
     def prepare(self, model: Differentiable, events: Events, target: str) -> PreparedShapley:
-        """Settle the score of the empty event."""
+        """Compute the score of the empty event."""
         empty = _empty_score(self.name, model, events, target) if self.empty is None else self.empty
         return PreparedShapley(explainer=self, model=model, target=target, empty=empty)
 
@@ -162,18 +162,18 @@ class ShapleyExplainer(Explainer):
         return Part(values=next(flat), error=next(flat), output_change=self.output_change(n, score))
 
     def evaluations(self, counts: IntArray) -> IntArray:
-        """Scores that each of some events needs, from their numbers of particles."""
+        """Number of scores that each event needs, from its number of particles."""
         different, place = np.unique(counts, return_inverse=True)
         work: IntArray = np.array([self._work(int(n)) for n in different], dtype=np.int64)[place]
         return work
 
     @abstractmethod
     def output_change(self, n: int, score: Mapping[int, Array]) -> Array:
-        """Change ``[E]`` that the values of an event add up to, from the scores of all sets of some sizes."""
+        """Sum ``[E]`` of the values of an event, from the scores of all coalitions of some sizes."""
 
     @abstractmethod
     def differences(self, order: IntArray, start: Array) -> tuple[Array, IntArray]:
-        """Differences of scores along permutations, and the number of the set T whose they are.
+        """Score differences along permutations, and the number of the set T of each difference.
 
         Both ``[E, R, n, n-t+1]``, S growing along the last axis, from ``order [E, R, n, n]`` and
         ``start [E, R, n, n+1]``, the scores of their first particles.
@@ -184,7 +184,7 @@ class ShapleyExplainer(Explainer):
         """Entries of the attribution, from the values of the sets T."""
 
     def _sizes(self, n: int) -> tuple[int, ...]:
-        """Sizes of which all sets are scored."""
+        """Sizes whose coalitions are all scored."""
         return tuple(k for k in range(n + 1) if n <= self.exact_up_to or comb(n, k) <= self.repeats * n)
 
     def _work(self, n: int) -> int:
@@ -195,7 +195,7 @@ class ShapleyExplainer(Explainer):
     def _sampled(
         self, scorer: CoalitionScorer, events: Events, score: Mapping[int, Array]
     ) -> tuple[Array, Array]:
-        """What the strata of S that are not complete add, with its standard error, ``[E, P]``."""
+        """Contribution of the sampled strata of S, with its standard error, ``[E, P]``."""
         order = permutations(events, self.repeats, self.seed)
         difference, number = self.differences(order, scorer.joining(order, score))
         sampled = ~complete(scorer.n, self.order, tuple(score))
@@ -205,7 +205,7 @@ class ShapleyExplainer(Explainer):
 
 @register("shapley")
 class Shapley(ShapleyExplainer):
-    """Shapley values of particles: what each adds to the score, in the mean over all orders of joining.
+    """Shapley values of particles: contribution of each to the score, averaged over all orders of joining.
 
     ``φ_i = Σ_{S ⊆ N∖i} s! (n-s-1)! / n! [v(S ∪ i) - v(S)]`` (Shapley, 1953). They add up to
     ``output_change = v(N) - v(∅)``, the score of the event less that of the empty one.
@@ -226,7 +226,7 @@ class Shapley(ShapleyExplainer):
         return score[n][:, 0] - score[0][:, 0]
 
     def differences(self, order: IntArray, start: Array) -> tuple[Array, IntArray]:
-        """What each particle adds to those before it."""
+        """Contribution of each particle to those before it."""
         return np.diff(start, axis=-1), order
 
     def entries(self, values: Array, n: int) -> Array:
@@ -236,14 +236,14 @@ class Shapley(ShapleyExplainer):
 
 @register("shapley_interaction")
 class ShapleyInteraction(ShapleyExplainer):
-    """Shapley interactions of pairs: what two particles add together, beyond what each adds alone.
+    """Shapley interactions of pairs: joint contribution of two particles beyond those of each alone.
 
     ``I_ij = Σ_{S ⊆ N∖ij} s! (n-s-2)! / (n-1)! [v(S ∪ ij) - v(S ∪ i) - v(S ∪ j) + v(S)]`` (Grabisch and
     Roubens, Int. J. Game Theory 28 (1999) 547). Each of the two ordered pairs has half of it, as in SHAP: the
     entries of a pair of particles add up to its interaction, and ``φ_i - Σ_j I_ij / 2`` is left for i itself.
 
     The entries of an event add up to ``output_change = 1/2 Σ_i {[v(N) - v(N∖i)] - [v(i) - v(∅)]}``: half of
-    what the particles add to all others more than to the empty event.
+    the sum over particles of the contribution to all others minus that to the empty event.
 
     Attributes
     ----------
@@ -257,7 +257,7 @@ class ShapleyInteraction(ShapleyExplainer):
     order = 2
 
     def output_change(self, n: int, score: Mapping[int, Array]) -> Array:
-        """Half of what the particles add as the last one, less what they add as the first."""
+        """Half of the summed contributions of the particles as the last one, less those as the first."""
         change: Array = n * (score[n] + score[0])[:, 0] / 2
         for k in (1, n - 1):
             change = change - (score[k].sum(axis=1) if n else 0.0) / 2
@@ -286,8 +286,8 @@ def _number(n: int) -> IntArray:
 def _means(difference: Array, number: IntArray, size: int) -> tuple[Array, Array]:
     """Mean difference of each set T over independent samples, with its standard error, ``[E, P]``.
 
-    All samples that have a T have it equally often, at places that are equally likely: the mean over them is
-    unbiased. The error is infinite for a T that fewer than two samples have.
+    Samples that contain T contain it equally often, at equally likely positions, so the mean over them is
+    unbiased. The error is infinite for a T in fewer than two samples.
     """
     samples = difference.shape[:2]
     row = np.arange(np.prod(samples)).reshape(*samples, 1, 1)
@@ -304,19 +304,19 @@ def _means(difference: Array, number: IntArray, size: int) -> tuple[Array, Array
 def _empty_score(method: str, model: Differentiable, events: Events, target: str) -> float:
     """Score that the model gives to an event with no particle."""
     cloud = Cloud.of(events)
-    nobody = torch.zeros(1, 0, dtype=torch.int64)
+    no_particle = torch.zeros(1, 0, dtype=torch.int64)
     with torch.no_grad():
         try:
-            score = float(Target.of(model.outputs, target)(model.forward_cloud(cloud.regroup(nobody))))
+            score = float(Target.of(model.outputs, target)(model.forward_cloud(cloud.regroup(no_particle))))
             if not np.isfinite(score):
                 raise ValueError(f"the score is {score}")
-        except Exception as problem:  # a model that somebody brought may raise anything here
-            if len(events):  # one that cannot score any event says why itself
+        except Exception as problem:  # a user's model may raise anything here
+            if len(events):  # a model that cannot score any event raises its own error
                 model.forward_cloud(cloud.take(torch.tensor([int(np.argmax(events.counts))])))
             raise CannotExplainError(
                 f"{method} needs the score of an event with no particle, and {type(model).__name__} gives "
                 f"none ({type(problem).__name__}: {problem}). A torch_geometric module gives one if its "
                 "pooling is told the number of events, as in global_add_pool(x, batch.batch, "
-                "size=batch.num_graphs); or say what to take for it, e.g. empty=0.0"
+                "size=batch.num_graphs); or set the score, e.g. empty=0.0"
             ) from problem
     return score

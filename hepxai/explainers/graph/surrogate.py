@@ -28,13 +28,13 @@ CARD = "graphconv_edgeconv"
 MAPS = 200
 """Events whose edges are compared with the original's, at most."""
 SAME_EDGES = 0.2
-"""Rank correlation of the edges below which a surrogate does not stand for its original."""
+"""Smallest rank correlation of the edges with which a surrogate may represent its original."""
 WANTED = ("agreement", "constant_agreement", "logit_correlation")
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A network that stands for another model.
+    """A network that imitates another model.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ def _held_out(splits: Mapping[str, object]) -> str:
 def map_agreement(original: Model, surrogate: Model, events: Events) -> Estimate:
     """Rank correlation of the edges of two models inside an event, by Integrated Gradients; 0 by chance.
 
-    Mean over at most 200 evenly spread events. Two models with the same decisions can look at other pairs.
+    Mean over at most 200 evenly spread events. Two models with the same decisions can use different pairs.
     """
     few = events[evenly_spread(len(events), MAPS)]
     one, two = (reduced(EdgeIG().explain(m, few, m.outputs[0])) for m in (original, surrogate))
@@ -119,7 +119,7 @@ def map_agreement(original: Model, surrogate: Model, events: Events) -> Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSurrogate(PreparedEdges):
-    """Edge Integrated Gradients of a trained surrogate, whose only output stands for the target.
+    """Edge Integrated Gradients of a trained surrogate, whose only output imitates the target.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class SurrogateEdgeIG(EdgeIG):
     trained : Surrogate, optional
         From `fit_surrogate`. Otherwise one is trained on the "train" split of the events explained.
     folder : str, optional
-        Where the training keeps its checkpoint and the surrogate is saved.
+        Folder for the checkpoint of the training and for the surrogate.
     minimum_agreement, minimum_correlation : float
         Agreement and correlation of the logits wanted on the held-out events (test, else valid). Below either
         the result has a concern, and ``checks["fidelity_ok"]`` is 0. So it is where the agreement is
@@ -215,11 +215,11 @@ class SurrogateEdgeIG(EdgeIG):
 
     def settings(self) -> dict[str, Any]:
         """Settings; a surrogate that was given is named by its training."""
-        given = {} if self.trained is None else {"trained": f"given, {len(self.trained.history)} epochs"}
-        return super().settings() | given
+        surrogate = {} if self.trained is None else {"trained": f"given, {len(self.trained.history)} epochs"}
+        return super().settings() | surrogate
 
     def prepare(self, model: Model, events: Events, target: str) -> PreparedSurrogate:
-        """Train the surrogate unless it is given, and settle how it is explained."""
+        """Train the surrogate unless it is given, and prepare its explanation."""
         trained = self.trained or fit_surrogate(model, events, folder=self.folder, progress=self.progress)
         trained.model.check(events)
         prepared = PreparedSurrogate(

@@ -30,7 +30,7 @@ Baseline = Annotated[
 
 
 def gradient(model: DifferentiableImage, x: Tensor, output: Target) -> Tensor:
-    """∂F/∂x of every image by itself, shape of ``x``."""
+    """∂F/∂x of every image, shape of ``x``."""
     state = x.detach().requires_grad_(True)
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(output(model.forward_image(state)).sum(), state)

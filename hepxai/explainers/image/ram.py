@@ -54,7 +54,7 @@ class RegressionActivationMap(Explainer):
     checked for every event: ``output_change`` is the output less b, times the number of pixels, and
     ``residual`` is what the sum of the pixels misses.
 
-    Where the head is not linear, there are no such weights. ``P ∂F/∂A_k(p)`` takes the place of w_k, with
+    A head that is not linear has no such weights. ``P ∂F/∂A_k(p)`` takes the place of w_k, with
     the number P of pixels of the map [gradient-weighted, element by element: Draelos and Carin,
     arXiv:2011.08891]. For a linear head that is the same; for others it is the slope of the head at this
     event, nothing adds up to the output, and there is no residual.
@@ -137,7 +137,7 @@ def _map(
             logits, maps = model.forward_maps(x, layer)
         return output(logits), torch.einsum("bkrc,k->brc", maps.detach(), readout.weight)
     with torch.enable_grad():
-        # Where the image itself is asked to have a gradient, the maps hang together with the outputs.
+        # The image requires a gradient, so that the maps are connected with the outputs.
         logits, maps = model.forward_maps(x.detach().requires_grad_(True), layer)
         (slope,) = torch.autograd.grad(output(logits).sum(), maps)
     pixels = maps.shape[2] * maps.shape[3]

@@ -220,7 +220,7 @@ def path_masks(model: HasSoftTree, events: Events) -> NDArray[np.float32]:
     """Evidence at each node on the most probable path, on the pixels, through the convolutions.
 
     ``x ∂(w_i·h)/∂x`` for node i: only lit pixels have a value, and layers that the pooling has merged are
-    told apart. Their sum with the signs of the path is `SoftTree` with ``upsampling="gradient"``. It is no
+    separated. Their sum with the signs of the path is `SoftTree` with ``upsampling="gradient"``. It is no
     decomposition: pixels do not add up to ``w_i·h``, whose part from the biases of the convolutions is
     missing.
 

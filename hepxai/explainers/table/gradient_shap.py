@@ -60,6 +60,6 @@ class GradientShap(BackgroundExplainer):
             values, spread = prepared.engine.shap_values(
                 batch.x, nsamples=self.samples, rseed=seed, return_variances=True
             )
-        # What shap calls the variance is that of a single sample over √n.
+        # The "variance" of shap is the variance of a single sample divided by √n.
         error = np.sqrt(np.reshape(spread[0], (1, -1)).astype(np.float64) / np.sqrt(self.samples))
         return Part(values=np.reshape(values, (1, -1)).astype(np.float64), error=error)

@@ -50,7 +50,7 @@ class TableExplainer(PathExplainer):
         given events. "zero": all columns 0, in physical units. Or G values, or events whose weighted mean is
         taken.
     baseline_values : sequence of float, length G, optional
-        The baseline row; worked out from ``baseline`` unless given.
+        The baseline row; computed from ``baseline`` unless given.
     steps, tolerance
         See `hepxai.explainers.path.PathExplainer`.
     """
@@ -76,13 +76,13 @@ class TableExplainer(PathExplainer):
 
     def _baseline(self, events: Events) -> NDArray[np.float32]:
         table, columns = events.table()
-        given = self.baseline if self.baseline_values is None else self.baseline_values
-        if isinstance(given, Events):
-            events.schema.need_equal(given.schema)
-            return _mean(given, "mean")
-        if isinstance(given, str):
-            return np.zeros(len(columns), np.float32) if given == "zero" else _mean(events, given)
-        values = np.asarray(given, dtype=np.float32)
+        baseline = self.baseline if self.baseline_values is None else self.baseline_values
+        if isinstance(baseline, Events):
+            events.schema.need_equal(baseline.schema)
+            return _mean(baseline, "mean")
+        if isinstance(baseline, str):
+            return np.zeros(len(columns), np.float32) if baseline == "zero" else _mean(events, baseline)
+        values = np.asarray(baseline, dtype=np.float32)
         if values.shape != table.shape[1:]:
             raise ValueError(f"the baseline has shape {values.shape}; the globals are {', '.join(columns)}")
         return values

@@ -50,15 +50,15 @@ class TreeShap(BackgroundExplainer):
     S are known. Boosted trees are explained on their score (log-odds); forests of classification trees
     average probabilities, and it is the probability of the target that they are explained on.
 
-    Whether the values and the mean add up to the score is checked for every event, always: on trees that
-    shap takes for something else they do not.
+    Every event is checked: values and mean must add up to the score, which fails for trees that shap
+    misinterprets.
 
     Attributes
     ----------
     baseline : str
-        What v(S) averages over. "path_dependent": at a cut in an unknown column, both sides, in proportion to
-        the training events on them. Each counts once, whatever its weight, for trees of all kinds
-        (HistGradientBoosting stores no other numbers). "interventional": the unknown columns of the
+        Average in v(S). "path_dependent": over both sides of a cut in an unknown column, in proportion to the
+        training events on them. Each counts once, whatever its weight, for trees of all kinds
+        (HistGradientBoosting stores no other numbers). "interventional": over the unknown columns of the
         background rows, which are drawn in proportion to |weight|.
     tolerance : float
         Largest |residual| of an event, as a share of Σ_f |φ_f| or of the change of the score.

@@ -61,7 +61,7 @@ def kept_columns(x: Tensor, reach: int) -> Tensor:
 
 def _same_width(keep: Tensor) -> Tensor:
     """Indices of the columns ``[B, W]``; narrow images are filled up with the last of their other columns."""
-    kept = keep.sum(1, keepdim=True)
+    width = keep.sum(1, keepdim=True)
     from_the_end = (~keep).flip(1).cumsum(1).flip(1)
-    more = ~keep & (from_the_end <= kept.max() - kept)
+    more = ~keep & (from_the_end <= width.max() - width)
     return (keep | more).nonzero()[:, 1].view(len(keep), -1)

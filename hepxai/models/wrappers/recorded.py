@@ -76,7 +76,7 @@ class LayerCall:
         return bool(((half - 0.5 * self.total).abs() <= scale).all() and (nothing.abs() <= scale).all())
 
     def attention(self) -> EdgeCoefficients | str | None:
-        """Coefficients if they are a softmax over the senders, else the reason; None without coefficients."""
+        """Coefficients that are a softmax over the senders, else the reason; None without coefficients."""
         alpha = self.coefficients
         if alpha is None:
             return None
@@ -124,7 +124,7 @@ def recording_calls(module: MessagePassing) -> Iterator[list[LayerCall]]:
 
 
 def _nodes(arguments: dict[str, Any], total: Tensor) -> Tensor:
-    """Node features ``x`` of ``propagate``, of a pair (senders, receivers) the first; else the total."""
+    """Node features ``x`` of ``propagate``, those of the senders if there are two sets; else the total."""
     x = arguments.get("x")
     first = x[0] if isinstance(x, tuple | list) else x
     return first.detach() if isinstance(first, Tensor) else total

@@ -57,8 +57,8 @@ def generate_slice(sample: SlicedSample, number: int, seed: int, veto: Veto) -> 
     """
     part = sample.slices[number]
     # A veto ends the call to Pythia, so that every call is one hard process and they can be counted.
-    own = "Check:abortIfVeto = on"
-    pythia = configured_pythia(sample, f"slice {part.name!r}", part, seed, own)
+    abort_on_veto = "Check:abortIfVeto = on"
+    pythia = configured_pythia(sample, f"slice {part.name!r}", part, seed, abort_on_veto)
     callback = hooks(pythia, veto)
     pythia.setUserHooksPtr(callback)
     start(pythia, sample, part)
@@ -73,7 +73,7 @@ def _survivors(pythia: Any, events: int, callback: Any) -> Generated:
     info = pythia.infoPython()
     value, error = _cross_section(info)
     numbers = {"failures": callback.passed - info.nAccepted(), "cross_section": value, "error": error}
-    # Where all was vetoed the batch has no fields.
+    # The batch has no fields if every event was vetoed.
     whole, real = np.zeros(0, dtype=np.int64), np.zeros(0)
     record = EventRecord(whole, whole, whole, whole, real, real, real, real, real)
     record = EventRecord.of(ak.drop_none(batch)) if len(place) else record

@@ -53,7 +53,7 @@ def choose_width(
     spare : float
         See `hepxai.studies.capacity.numbers.active_neurons`.
     maximum : int
-        Validation events whose conductance is worked out, at most, evenly spread.
+        Largest number of validation events, evenly spread, whose conductance is computed.
     progress : bool
 
     Raises
@@ -87,13 +87,13 @@ class _Study:
     def point(self, width: int, advance: Advance) -> WidthPoint:
         """All trainings of one width."""
         wide = (width,) * len(self.card.widths)
-        own = self.folder / f"width_{width}"
-        before = self._trainings(wide, own / "before", advance)
+        folder = self.folder / f"width_{width}"
+        before = self._trainings(wide, folder / "before", advance)
         shrunk = WidthPoint(width, before, ()).shrunk
         if shrunk == wide:
             advance(self.seeds)
             return WidthPoint(width, before, ())
-        return WidthPoint(width, before, self._trainings(shrunk, own / "after", advance))
+        return WidthPoint(width, before, self._trainings(shrunk, folder / "after", advance))
 
     def _trainings(self, widths: tuple[int, ...], folder: Path, advance: Advance) -> tuple[Training, ...]:
         trainings = []

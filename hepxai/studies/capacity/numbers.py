@@ -20,12 +20,12 @@ SIGMA = 2.0
 class Activity:
     """Neurons of a layer that carry its conductance.
 
-    A mean conductance of zero does not make a neuron idle: it may push some events up and others down. So
-    what counts is the size of the conductance, as a share of the layer's: ``S_j = Σ_e w_e |C_ej| / Σ_e w_e
-    Σ_k |C_ek|``. That is never negative, hence "compatible with zero" needs a scale: **idle** are as many
-    of the weakest neurons as carry together, in all events and in every class by itself, at most a share
-    ``spare``, with ``SIGMA`` standard errors to spare. Few events make more neurons count as active,
-    never fewer. What is spared is bounded for all of them together, so it does not grow with the layer.
+    A mean conductance of zero does not make a neuron idle: it may push some events up and others down. The
+    measure is therefore the size of the conductance, as a share of the layer's:
+    ``S_j = Σ_e w_e |C_ej| / Σ_e w_e Σ_k |C_ek|``. It is never negative, so "compatible with zero" needs a
+    scale. **Idle** are the weakest neurons, as many as carry at most a share ``spare`` together, with ``SIGMA``
+    standard errors of margin, in all events and in each class. Few events make more neurons count as
+    active, never fewer. The bound applies to all idle neurons together, so it does not grow with the layer.
 
     Attributes
     ----------
@@ -216,50 +216,54 @@ class WidthStudy:
     @property
     def widths(self) -> tuple[int, ...]:
         """Recommended widths of the layers: the shrunk ones where retraining lost nothing beyond errors."""
-        own = self.chosen
-        if own.after and _as_good(own.mean("valid", after=True), own):
-            return own.shrunk
-        return own.before[0].widths
+        chosen = self.chosen
+        if chosen.after and _as_good(chosen.mean("valid", after=True), chosen):
+            return chosen.shrunk
+        return chosen.before[0].widths
 
     def reasons(self) -> list[str]:
-        """Why these widths, in sentences with numbers."""
+        """Reasons for these widths, as sentences with numbers."""
         return list(_reasons(self))
 
 
 def _as_good(one: Estimate, best: WidthPoint) -> bool:
-    known = best.mean("valid")
-    own, seeds = np.nan_to_num([float(one.error), float(known.error)])
-    return bool(float(one.value) - own >= float(known.value) - np.hypot(seeds, best.statistical("valid")))
+    best_accuracy = best.mean("valid")
+    error, best_error = np.nan_to_num([float(one.error), float(best_accuracy.error)])
+    return bool(
+        float(one.value) - error
+        >= float(best_accuracy.value) - np.hypot(best_error, best.statistical("valid"))
+    )
 
 
 def _reasons(study: WidthStudy) -> Iterator[str]:
-    own, best = study.chosen, study.best
-    yield _why(study, own, best)
+    chosen, best = study.chosen, study.best
+    yield _why(study, chosen, best)
     yield (
-        f"There the training accuracy is {own.mean('train'):.4f}: "
-        f"{float(own.mean('train').value - own.mean('valid').value):+.4f} beyond the validation."
+        f"There the training accuracy is {chosen.mean('train'):.4f}: "
+        f"{float(chosen.mean('train').value - chosen.mean('valid').value):+.4f} beyond the validation."
     )
-    counts = ", ".join(f"{a} of {w}" for a, w in zip(own.shrunk, own.before[0].widths, strict=True))
+    counts = ", ".join(f"{a} of {w}" for a, w in zip(chosen.shrunk, chosen.before[0].widths, strict=True))
     yield (
         f"Active neurons of its layers: {counts}; the others carry together at most "
         f"{study.spare:.0%} of a layer's conductance."
     )
-    if own.after:
-        verdict = "no loss beyond the errors" if study.widths == own.shrunk else "a loss, so they are kept"
-        yield f"Retrained without the others: {own.mean('valid', after=True):.4f}, {verdict}."
-    if own is study.points[-1] and len(study.points) > 1:
+    if chosen.after:
+        verdict = "no loss beyond the errors" if study.widths == chosen.shrunk else "a loss, so they are kept"
+        yield f"Retrained without the others: {chosen.mean('valid', after=True):.4f}, {verdict}."
+    if chosen is study.points[-1] and len(study.points) > 1:
         yield "It is the widest one that was tried: a wider one may be better still."
 
 
-def _why(study: WidthStudy, own: WidthPoint, best: WidthPoint) -> str:
+def _why(study: WidthStudy, chosen: WidthPoint, best: WidthPoint) -> str:
     tried = ", ".join(str(p.width) for p in study.points)
-    if own is best:
+    accuracy = f"{chosen.mean('valid'):.4f}"
+    if chosen is best:
         return (
-            f"Width {own.width} of {tried} has the best validation accuracy ({own.mean('valid'):.4f}), and "
+            f"Width {chosen.width} of {tried} has the best validation accuracy ({accuracy}), and "
             "no narrower one is as good."
         )
     return (
-        f"Width {own.width} is the narrowest of {tried} with a validation accuracy ({own.mean('valid'):.4f}) "
+        f"Width {chosen.width} is the narrowest of {tried} with a validation accuracy ({accuracy}) "
         f"as good as that of the best, width {best.width} ({best.mean('valid'):.4f}, and "
         f"± {best.statistical('valid'):.4f} from the number of events)."
     )

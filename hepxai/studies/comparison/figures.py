@@ -88,14 +88,14 @@ def _caption(name: str, attribution: Attribution, event: int, predicted: float |
 def truth_shares(
     comparison: MethodComparison, *, quantity: str = "", what: str = "among_hits", ax: Axes | None = None
 ) -> Axes:
-    """Share of each method's |attribution| on the true hits in bins, and that of a map with all hits alike.
+    """Share of |attribution| on the true hits in bins, of each method and of equal values on all hits.
 
     Parameters
     ----------
     comparison : MethodComparison
         With bins.
     quantity : str
-        What the bins are of, with its unit.
+        Binned quantity with its unit.
     what : {"among_hits", "of_all"}
     """
     if comparison.edges is None:

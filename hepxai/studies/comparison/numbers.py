@@ -38,8 +38,8 @@ def compare_methods(
         own, as in ``{"IG, grey": {"method": "image_ig", "baseline": 0.5}}``.
     """
     maps = {}
-    for name, given in methods.items():
-        settings = dict(given)
+    for name, method_settings in methods.items():
+        settings = dict(method_settings)
         maps[name] = explain(model, events, settings.pop("method", name), target=target, **settings)
     return maps
 

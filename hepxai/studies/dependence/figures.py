@@ -35,7 +35,7 @@ def mass_shapes(cuts: Sequence[Sculpting], before: Shape, *, xlabel: str) -> Fig
     before : Shape
         Without a cut.
     xlabel : str
-        What the observer is, with its unit.
+        Name of the observer with its unit.
 
     Returns
     -------

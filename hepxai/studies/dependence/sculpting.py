@@ -118,7 +118,7 @@ def sculpting(score: Array, observer: Array, weight: Array, threshold: float, ed
     if bad := int(np.count_nonzero(~np.isfinite(score))):
         raise ValueError(f"{bad} of {len(score)} scores are not finite: they neither pass nor fail")
     passed = score >= threshold
-    one, two = (shape(observer[own], weight[own], edges) for own in (passed, ~passed))
+    one, two = (shape(observer[mask], weight[mask], edges) for mask in (passed, ~passed))
     chi2, ndf = shape_chi2(one, two)
     return Sculpting(
         threshold=threshold,
@@ -138,8 +138,8 @@ def sculpting(score: Array, observer: Array, weight: Array, threshold: float, ed
 def relative_efficiency(passed: Flags, observer: Array, weight: Array, edges: Array) -> Estimate:
     """Efficiency of a cut in each bin over that in all bins: the shape after the cut over that before.
 
-    Errors are linearised in the weights of the events, so that they know the one sample to be a part of the
-    other. NaN in bins without events.
+    Errors are linearised in the weights of the events, which accounts for the overlap of the two
+    samples. NaN in bins without events.
 
     Parameters
     ----------
@@ -147,15 +147,18 @@ def relative_efficiency(passed: Flags, observer: Array, weight: Array, edges: Ar
     observer, weight : ndarray, shape [E]
     edges : ndarray, shape [B+1]
     """
-    (p, p2), (f, f2) = (_sums(observer[own], weight[own], edges) for own in (passed, ~passed))
-    a, total, kept = np.where(p + f != 0, p + f, np.nan), float((p + f).sum()), float(p.sum())
-    if total == 0 or kept == 0:
+    (p, p2), (f, f2) = (_sums(observer[mask], weight[mask], edges) for mask in (passed, ~passed))
+    a, total, total_passing = np.where(p + f != 0, p + f, np.nan), float((p + f).sum()), float(p.sum())
+    if total == 0 or total_passing == 0:
         return Estimate(np.full(len(a), np.nan), np.full(len(a), np.nan), 0.0)
-    ratio = (p / a) / (kept / total)
+    ratio = (p / a) / (total_passing / total)
     # Derivatives of the ratio by the weight of an event: passing or failing, in the bin or in another.
-    own = (total / (kept * a), -ratio / a)
-    other = (ratio * (1 / total - 1 / kept), ratio / total)
-    terms = ((p2, own[0] + own[1] + other[0], other[0]), (f2, own[1] + other[1], other[1]))
+    in_bin = (total / (total_passing * a), -ratio / a)
+    elsewhere = (ratio * (1 / total - 1 / total_passing), ratio / total)
+    terms = (
+        (p2, in_bin[0] + in_bin[1] + elsewhere[0], elsewhere[0]),
+        (f2, in_bin[1] + elsewhere[1], elsewhere[1]),
+    )
     variance = sum(w2 * here**2 + (w2.sum() - w2) * there**2 for w2, here, there in terms)
     return Estimate(ratio, np.sqrt(variance), total**2 / float((p2 + f2).sum()))
 
@@ -177,8 +180,8 @@ def threshold_at(score: Array, weight: Array, efficiency: float) -> float:
         raise ValueError(f"the weights of the {len(weight)} events sum to {total:g}")
     order = np.argsort(-score, kind="stable")
     last = np.append(np.diff(score[order]) != 0, True)
-    kept = np.cumsum(weight[order])[last] / total
-    reached = kept >= efficiency - 1e-12  # rounding: the last of them is 1
+    efficiencies = np.cumsum(weight[order])[last] / total
+    reached = efficiencies >= efficiency - 1e-12  # rounding: the last of them is 1
     return float(score[order][last][np.argmax(reached)])
 
 
@@ -223,6 +226,6 @@ def chance_divergence(one: Shape, two: Shape) -> float:
 def _sums(observer: Array, weight: Array, edges: Array) -> tuple[Array, Array]:
     """Σw and Σw² of each bin."""
     position, bins = bin_of(observer, edges), len(edges) - 1
-    own = position >= 0
-    one, two = (np.bincount(position[own], weight[own] ** n, minlength=bins) for n in (1, 2))
+    inside = position >= 0
+    one, two = (np.bincount(position[inside], weight[inside] ** n, minlength=bins) for n in (1, 2))
     return one.astype(np.float64), two.astype(np.float64)

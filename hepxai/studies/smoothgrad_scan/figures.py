@@ -43,10 +43,10 @@ def _lines(ax: Axes, scan: SmoothScan, what: str, label: str) -> None:
         return float(point.samples * 1.03 ** (levels.index(point.level) - 0.5 * (len(levels) - 1)))
 
     for i, level in enumerate(levels):
-        own = sorted((p for p in scan.points if p.level == level), key=lambda p: p.samples)
-        value, error = as_arrays([getattr(p, what) for p in own])
+        points = sorted((p for p in scan.points if p.level == level), key=lambda p: p.samples)
+        value, error = as_arrays([getattr(p, what) for p in points])
         ax.errorbar(
-            list(map(place, own)), value, error, ms=5, lw=1.2, label=f"noise {level:g}", **class_look(i)
+            list(map(place, points)), value, error, ms=5, lw=1.2, label=f"noise {level:g}", **class_look(i)
         )
     chosen = float(getattr(scan.choice, what).value)
     ax.plot([place(scan.choice)], [chosen], "o", ms=15, mfc="none", mec=INK, label="choice")

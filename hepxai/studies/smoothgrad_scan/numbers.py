@@ -127,7 +127,7 @@ def scan_smoothgrad(
         A key of ``events.truth``.
     levels, samples : sequence
     stable : float
-        Stability that is asked for.
+        Required stability.
     seed : int
         The first of the two.
     unfinished : path, optional
@@ -148,8 +148,8 @@ def scan_smoothgrad(
     if not grid:
         raise ValueError("nothing to try: levels or samples are empty")
     table = np.full((len(grid), len(MEASURES), 3), np.nan)
-    asked = {"target": target, "truth": truth, "seed": seed, "grid": [list(map(str, g)) for g in grid]}
-    key = "" if unfinished is None else _key(model, events, settings, **asked)
+    request = {"target": target, "truth": truth, "seed": seed, "grid": [list(map(str, g)) for g in grid]}
+    key = "" if unfinished is None else _key(model, events, settings, **request)
     state = ResumableState(unfinished, key, {"points": table})
     for point in state.blocks("smoothgrad scan", len(grid), 1, progress=progress):
         level, copies = grid[point.start]
@@ -174,7 +174,7 @@ def _as_point(level: float, samples: int, numbers: NDArray[np.float64]) -> Smoot
     return SmoothPoint(level, samples, **dict(zip(MEASURES, estimates, strict=True)))
 
 
-def _key(model: DifferentiableImage, events: Events, settings: dict[str, Any], **asked: Any) -> str:
+def _key(model: DifferentiableImage, events: Events, settings: dict[str, Any], **request: Any) -> str:
     if not hasattr(model, "module"):
         raise CannotExplainError(
             f"{type(model).__name__} has no `module` with its parameters, so that a state could be that of "
@@ -182,7 +182,7 @@ def _key(model: DifferentiableImage, events: Events, settings: dict[str, Any], *
         )
     explainer: Any = configure("smoothgrad", settings)
     baseline = baseline_image(explainer.baseline, events)
-    return fingerprint(explainer.settings() | asked | {"baseline": baseline}, model, events, events.weight)
+    return fingerprint(explainer.settings() | request | {"baseline": baseline}, model, events, events.weight)
 
 
 def _choice(points: Sequence[SmoothPoint], stable: float) -> SmoothPoint:

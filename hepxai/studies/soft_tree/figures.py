@@ -53,7 +53,7 @@ def tree_diagram(
     event : int
         Position in ``tree.events``.
     output : str, optional
-        Whose values the leaves show; the first by default.
+        Output whose values the leaves show; the first by default.
     unit : str
         Of that output.
     """
