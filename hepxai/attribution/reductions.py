@@ -124,7 +124,7 @@ def pair_name(focus: tuple[str, str]) -> str:
 
 
 def finite(attribution: Attribution) -> Array:
-    """Values in double precision, with an error if one is not finite: it would have no place in an order."""
+    """Values in double precision, with an error if one is not finite, which has no rank."""
     values = np.asarray(attribution.values, dtype=np.float64)
     if bad := int(np.count_nonzero(~np.isfinite(values))):
         raise ValueError(f"{bad} of {values.size} values of {attribution.method} are not finite")
@@ -154,7 +154,7 @@ UNIFORM = {"relative_to": "uniform attention"}
 
 
 def sums_to_one(attribution: Attribution) -> bool:
-    """True if what each receiver gets is non-negative and adds up to one, as for attention."""
+    """True if the values of each receiver are non-negative and add up to one, as for attention."""
     if attribution.axes[0] != "pair" or len(attribution.values) == 0 or (attribution.values < 0).any():
         return False
     flat = attribution.values.reshape(len(attribution.values), -1).mean(axis=1)
@@ -222,7 +222,7 @@ def at_step(attribution: Attribution, step: int) -> Attribution:
 
 
 class Named(Protocol):
-    """A result that knows its method."""
+    """Result with the name of its method."""
 
     @property
     def method(self) -> str:

@@ -1,4 +1,4 @@
-"""Cards: validated YAML files whose every error says where, what was found and what would be right."""
+"""Cards: validated YAML files. Errors name the line, the value and the expected form."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Source:
 
 
 def entry_error(text: str, *place: str | int) -> PydanticCustomError:
-    """Error for a card's validators to raise about the entry at ``place`` below what they validate."""
+    """Error that a validator raises about the entry at ``place`` below the validated part."""
     return PydanticCustomError("entry", "{text}", {"place": place, "text": text})
 
 
@@ -148,7 +148,7 @@ def load_card(path: str | Path, card_class: type[CardT], overrides: Sequence[str
     Raises
     ------
     CardError
-        One line per problem: ``file.yaml:LINE: key: what was found; what would be right``.
+        One line per problem: ``file.yaml:LINE: key: the value; the expected form``.
     """
     path = Path(path)
     data, lines = read_card(path)
@@ -164,7 +164,7 @@ def load_card(path: str | Path, card_class: type[CardT], overrides: Sequence[str
 
 
 def dump_card(card: Card) -> str:
-    """YAML that loads to an equal card; defaults are written out, so that it stays what it was."""
+    """YAML that loads to an equal card; defaults are written out, so that later defaults do not change it."""
     data = card.model_dump(mode="python", by_alias=True, exclude_none=True)
     return yaml.dump(_plain(data), Dumper=CardDumper, sort_keys=False, allow_unicode=True, width=110)
 
@@ -292,7 +292,7 @@ def _explain(error: ErrorDetails, data: Any, source: Source) -> str:
 
 
 def _misspelt(data: Any, place: Sequence[str | int], source: Source) -> str:
-    """Hint at the entry that an override may have meant, where it made a new one that lacks something."""
+    """Hint at the entry that an override may have meant, if it created an incomplete one."""
     if len(place) < 2 or not source.where(tuple(place)).startswith("override '"):
         return ""
     *above, name, _ = place

@@ -13,7 +13,7 @@ Place = tuple[str | int, ...]
 
 
 class CardError(ValueError):
-    """A card that cannot be used; the text says where, what was found and what would be right."""
+    """Invalid card; the message names the line, the value and the expected form."""
 
 
 _DEEPEST = 40  # levels of a card

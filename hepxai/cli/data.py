@@ -51,7 +51,7 @@ def check(
     overrides: Set = None,
     entries: Annotated[int, typer.Option(min=1, help="Entries to read from each sample.")] = 1000,
 ) -> None:
-    """Read a slice of every sample of a data-set card and say what came out."""
+    """Read a slice of every sample of a data-set card and report the result."""
     with plain_errors():
         from hepxai.datasets import DatasetCard, check_card
 

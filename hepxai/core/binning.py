@@ -48,7 +48,7 @@ def resolving_bins(
 
 
 def _full(counts: NDArray[np.int64], full: NDArray[np.float64]) -> list[int]:
-    """Edges of the fewest neighbours ``[S, B]`` that are full together; the last bin takes what is left."""
+    """Edges of the fewest neighbours ``[S, B]`` that are full together; the last bin takes the rest."""
     edges, inside = [0], np.zeros(len(counts))
     for b, column in enumerate(counts.T):
         inside = inside + column

@@ -13,12 +13,12 @@ from hepxai.core.jagged import IntArray, offsets_from_counts, take_rows
 BUDGET = 16_384
 """Particle pairs (diagonal and padding included) in a chunk: 4 MB for 64 floats each, which caches hold."""
 PIXELS = 16_384
-"""Pixels in a chunk of images: what a network makes of them stays in the caches, and in memory that is used
+"""Pixels in a chunk of images: their activations stay in the caches, and in memory that is used
 again. Four images of 9 x 384 at a time are two to four times as fast as 256."""
 
 
 def evenly_spread(size: int, maximum: int) -> IntArray:
-    """Positions of at most ``maximum`` evenly spread entries of ``size``; the first and the last are in."""
+    """Positions of at most ``maximum`` evenly spread entries of ``size``; with the first and the last."""
     return np.linspace(0, size - 1, min(size, maximum)).astype(np.int64)
 
 

@@ -166,7 +166,7 @@ class ExpressionContext:
 
 
 def _instead(value: ak.Array, expression: str) -> str:
-    """Kind of a value that is not one number per event, and what gives one."""
+    """Kind of a value that is not one number per event, and an expression that is."""
     if ak.parameters(value).get("__array__") == "string":
         return f"text, not one number per event; compare it, as in {expression} == 'GG'"
     if value.fields:

@@ -72,7 +72,7 @@ def parse(text: str) -> ast.expr:
     Raises
     ------
     ExpressionError
-        Quoting the token and what to write instead.
+        If a part is refused; the message quotes the token and its replacement.
     """
     text = " ".join(text.split())
     if len(text) > _LONGEST:

@@ -50,7 +50,7 @@ class Reading:
         ]
 
     def changed_since(self, inputs: Iterable[Mapping[str, Any]]) -> str | None:
-        """First file that differs from earlier `inputs`, and in what way; None if none does."""
+        """First file that differs from earlier `inputs`, and the difference; None if all are equal."""
         before, now = (
             {f["file"]: (f["sha256"], f["entries"]) for f in files} for files in (inputs, self.inputs())
         )
@@ -92,7 +92,7 @@ def read(
     Raises
     ------
     CardError
-        If the card names what the files do not have.
+        If the card names branches that the files do not have.
     ReadError
         If a file cannot be read whole, holds values that cannot be used, or nothing is selected.
     """

@@ -1,4 +1,4 @@
-"""Detector images: which pixel a particle lights, and with what."""
+"""Detector images: pixels that particles light, and their values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hepxai.core.jagged import IntArray
 
 @dataclass(frozen=True)
 class ImageAxis:
-    """Rows or columns of an image, and the quantity that says where a particle lies.
+    """Rows or columns of an image, and the quantity that gives the position of a particle.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class ImageLayout:
         Particle types that are drawn, one channel each.
     value : str, optional
         Particle feature, or one of pt, eta, phi, mass, whose sum is the value of a pixel. "lit": a pixel with
-        particles is 1, all others are 0; so it is if nothing is given, too.
+        particles is 1, all others are 0; this is the default.
     """
 
     rows: ImageAxis

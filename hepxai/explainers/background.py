@@ -19,7 +19,7 @@ from hepxai.models.table.rows import finite_columns
 from hepxai.models.target import Target
 
 ROUNDING = 1e-12
-"""Residual that double precision leaves: 0, or it would be infinitely larger than a change of exactly 0."""
+"""Rounding in double precision, set to 0: relative to a change of exactly 0 it would be infinite."""
 Array = NDArray[np.float64]
 Table = NDArray[np.float32]
 
@@ -118,7 +118,7 @@ class BackgroundExplainer(Explainer):
         return super().settings() | {"rows": f"{len(rows)} rows, sha256 {digest[:16]}"}
 
     def prepare(self, model: Any, events: Events, target: str) -> PreparedBackground:
-        """Settle the rows and their mean score."""
+        """Compute the rows and their mean score."""
         rows = self.background(events)
         expected = float(Target.of(model.outputs, target)(model.score_table(rows)).mean())
         prepared = {"model": model, "target": target, "rows": rows, "expected": expected}
@@ -145,7 +145,7 @@ class BackgroundExplainer(Explainer):
         return rows
 
     def _drawn(self, events: Events) -> Table:
-        """Evenly spaced in the running sum of the weights of shuffled events: less chance than in a draw."""
+        """Systematic sample: shuffled events, evenly spaced in their cumulative weight."""
         pool = np.flatnonzero(events.label == 0) if self.sample == "background" else np.arange(len(events))
         rng = np.random.default_rng(self.seed)
         pool = rng.permutation(pool)

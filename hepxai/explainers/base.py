@@ -123,7 +123,7 @@ class Explainer(BaseModel):
 
     @classmethod
     def works_on(cls, model: object) -> bool:
-        """True if a model can do what the method needs."""
+        """True if a model has the abilities that the method needs."""
         return isinstance(model, cls.needs)
 
     def check_model(self, model: Any) -> None:
@@ -162,9 +162,9 @@ class Explainer(BaseModel):
         Parameters
         ----------
         prepared : Prepared
-            From `prepare`: model, target, and whatever depends on the population.
+            From `prepare`: model, target, and values that depend on the population.
         batch : Batch
-            ``batch.x`` is what the method ``reads``.
+            ``batch.x`` is the view of the events that the method ``reads``.
         """
 
     def checks(self, attribution: Attribution) -> dict[str, float]:

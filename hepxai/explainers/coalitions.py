@@ -1,4 +1,4 @@
-"""Events as games: the score of any set of their particles, and orders in which they join."""
+"""Coalitions of particles: score of any set of particles of an event, and joining orders."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def rank(members: IntArray, n: int) -> IntArray:
 
 
 def complete(n: int, order: int, sizes: Sequence[int]) -> NDArray[np.bool_]:
-    """For every size of S: whether all S ∪ L, L up to ``order`` particles, have one of the sizes."""
+    """Mask of the sizes of S for which all S ∪ L, L up to ``order`` particles, have one of ``sizes``."""
     return np.array(
         [all(s + t in sizes for t in range(order + 1)) for s in range(n - order + 1)], dtype=np.bool_
     )
@@ -172,8 +172,8 @@ def permutations(events: Events, repeats: int, seed: int) -> IntArray:
     in random order, so that each row is a uniformly random permutation. In the rows of a set each particle
     stands once at each place, and any two of them are next to each other twice.
 
-    The random numbers are a function of the seed and of what identifies the event and the particle (its type
-    and position in its collection): the same alone, in any batch and in any order of the particles.
+    The random numbers are a function of the seed and of the identity of event and particle (its type and
+    position in its collection). They do not depend on the batch or on the order of the particles.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def _square(n: int) -> IntArray:
 
 
 def skipping(start: Array) -> Array:
-    """Scores of the first k particles and the (k+2)-th, without the one between, from `Game.joining`.
+    """Scores of the first k particles and the (k+2)-th, without the one between, from `joining`.
 
     Along the rows of a set of `permutations` they are the first k+1 particles of the next row for even k, of
     the row before for odd k.

@@ -94,7 +94,7 @@ def explain(
 
 
 def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
-    """Explainer of a registered name with these settings; see `explain` for what is raised."""
+    """Explainer of a registered name with these settings; see `explain` for the errors."""
     if method not in EXPLAINERS:
         hint = nearest(method, EXPLAINERS)
         raise KeyError(f"no method {method!r}{hint}; there are {', '.join(sorted(EXPLAINERS))}")
@@ -102,7 +102,7 @@ def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
 
 
 def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
-    """Configure an explainer for a model that can do what it needs; see `explain` for what is raised."""
+    """Configure an explainer for a model with the abilities that it needs; see `explain` for the errors."""
     explainer = configure(method, settings)
     if not isinstance(model, explainer.needs):
         raise CannotExplainError(_incompatibility(model, method, explainer.needs))

@@ -23,7 +23,7 @@ LEAVES = 63
 LARGEST = 512
 """Leaves of a tree above which a walk from the root is faster."""
 DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
-"""Times a power of two, its upper six bits differ for all 64 of them, and are 0 for 1 and 0."""
+"""De Bruijn number: the upper six bits of its product with a power of two identify it; 0 for 1 and for 0."""
 ALL = np.uint64(2**64 - 1)
 SAME = 1e-9
 """Relative difference from the model's own score that is rounding."""

@@ -29,8 +29,8 @@ def gini_importance(model: HasTrees) -> Importance:
       decrease of the loss in second order. Models of different families compare by rank only.
 
     It only sees the training sample, so memorised noise counts too. It favours columns of many
-    values, which offer more cuts [Strobl et al., BMC Bioinformatics 8 (2007) 25], and it splits what
-    correlated columns share by the accident of which one was cut first.
+    values, which offer more cuts [Strobl et al., BMC Bioinformatics 8 (2007) 25], and it divides the shared
+    information of correlated columns arbitrarily, by the column that was cut first.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def gini_importance(model: HasTrees) -> Importance:
         ``repeats`` are the trees; ``score`` is 1, which the shares add up to (0 if no tree has a split).
         ``error`` is the standard error over the trees, NaN for a single one. For a forest it says how far
         another forest of as many trees on the same sample may be; for boosting, whose trees follow upon each
-        other, it only says how unevenly they use a column. It knows nothing of another sample.
+        other, it only says how unevenly they use a column. It does not cover another sample.
 
     Raises
     ------

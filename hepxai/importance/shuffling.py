@@ -13,12 +13,12 @@ from hepxai.core.jagged import IntArray
 
 Table = NDArray[np.float32]
 FIT = 20_000
-"""Events that cells are found on, evenly spread, at most."""
+"""Largest number of events, evenly spread, from which cells are built."""
 CELLS = 256
 SMALLEST = 20
-"""Events of the fit in a cell, at least."""
+"""Smallest number of events of the fit in a cell."""
 LARGEST = 1e30
-"""Sums of that many are finite in single precision."""
+"""Bound that keeps sums finite in single precision."""
 
 
 def among_all(size: int, repeats: int, seed: int) -> list[IntArray]:

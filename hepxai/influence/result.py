@@ -102,7 +102,7 @@ class Influence:
 
     @staticmethod
     def load(path: str | Path, events: Events, train: Events) -> Influence:
-        """Read what `save` wrote; ``events`` and ``train`` are those that it was made from.
+        """Read a file written by `save`; ``events`` and ``train`` are those of the result.
 
         Raises
         ------

@@ -21,7 +21,7 @@ from hepxai.influence.training_gradients import Checkpoints, Layers, Source
 
 Array = NDArray[np.float64]
 ROWS = 1024
-"""Training events, and events asked about, that are compared at a time."""
+"""Number of training events, and of other events, that are compared at a time."""
 
 
 def tracin(
@@ -40,10 +40,10 @@ def tracin(
 ) -> Influence:
     """Find the training events that lowered or raised the loss of each event most.
 
-    ``I(z, z') = Σ_t η_t w_z ∇ℓ(z)·∇ℓ(z')`` over checkpoints t with learning rates η_t: to first order, what
-    steps on the training event z took off the loss of z' [Pruthi et al., arXiv:2002.08484, TracInCP]. For the
-    last layer with its bias the product is exact: ``(r·r')(a·a' + 1)``, with the gradient r of the loss with
-    respect to what the layer gives, and a what it gets.
+    ``I(z, z') = Σ_t η_t w_z ∇ℓ(z)·∇ℓ(z')`` over checkpoints t with learning rates η_t: to first order, the
+    reduction of the loss of z' by the steps on the training event z [Pruthi et al., arXiv:2002.08484,
+    TracInCP]. For the last layer with its bias the product is exact: ``(r·r')(a·a' + 1)``, with the input a
+    of the layer and the gradient r of the loss with respect to its output.
 
     Parameters
     ----------
@@ -81,10 +81,10 @@ def tracin(
     Raises
     ------
     CannotExplainError
-        A checkpoint lacks what `hepxai.models.protocols.HasLastLayer` asks for.
+        A checkpoint lacks a member of `hepxai.models.protocols.HasLastLayer`.
     ValueError
         No checkpoints, checkpoints of different architectures or losses, fewer training events than 2 ``k``,
-        a loss of classes for outputs that are targets, or another setting that cannot be.
+        a loss of classes for outputs that are targets, or another invalid setting.
     FloatingPointError
         The gradient of the loss of an event is not finite.
     """
@@ -133,7 +133,7 @@ def self_influence(
     """Influence of every training event on its own loss, ``Σ_t η_t w_z |∇ℓ(z)|²``.
 
     Large for events that the model had to memorise: mislabelled ones, and rare ones [Pruthi et al.,
-    arXiv:2002.08484, sec. 4]. Parameters, and what is raised, as for `tracin`.
+    arXiv:2002.08484, sec. 4]. Parameters and errors as for `tracin`.
 
     Returns
     -------
@@ -189,7 +189,7 @@ class _Best:
 def _measured(
     source: Source, train: Events, scale: Array, events: Events, rows: IntArray
 ) -> tuple[IntArray, Array, Array]:
-    """Rows in their order by these gradients, influence of the training events, and its error."""
+    """Rows sorted by the influence from these gradients, this influence, and its error."""
     value, error = np.zeros(rows.shape), np.zeros(rows.shape)
     for block in _blocks(len(events)):
         chosen, where = np.unique(rows[block], return_inverse=True)
@@ -220,5 +220,5 @@ def _weights(train: Events, weight: NDArray[np.floating] | None) -> Array:
 
 
 def _distinct(rows: IntArray, events: int) -> float:
-    """Different training events in lists, over those that could be."""
+    """Number of different training events in lists, over its largest possible value."""
     return len(np.unique(rows)) / min(rows.size, events) if rows.size else 1.0

@@ -65,7 +65,7 @@ def check_checkpoints(checkpoints: Checkpoints) -> None:
     Raises
     ------
     CannotExplainError
-        A model lacks what `hepxai.models.protocols.HasLastLayer` asks for.
+        A model lacks a member of `hepxai.models.protocols.HasLastLayer`.
     TypeError
         Something else than pairs (model, learning rate).
     ValueError
@@ -122,7 +122,7 @@ def _loss_of(model: HasLastLayer) -> str | None:
 
 
 def last_layer_gradients(model: HasLastLayer, events: Events) -> Gradient:
-    """Of the weight and bias of the last linear layer: outer product of r = ∂ℓ/∂z with (a, 1)."""
+    """Gradients of the weight and bias of the last linear layer: outer product of r = ∂ℓ/∂z with (a, 1)."""
     with torch.no_grad():
         z, a = model.last_layer(events)
     z = z.detach().requires_grad_(True)

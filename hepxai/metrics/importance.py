@@ -30,7 +30,7 @@ class Importance:
     score : float
         Metric of the model on the events as they are.
     repeats : ndarray of float64, shape [N, R]
-        Loss of performance in each repeat: of "auc" or "accuracy" what is lost, of "loss" what is added.
+        Loss of performance in each repeat: decrease of "auc" or "accuracy", increase of "loss".
         Positive where the model gets worse.
     error : ndarray of float64, shape [N]
         Standard error of `mean` from the finite number of events and of repeats.
@@ -82,7 +82,7 @@ class Importance:
 def rank_correlation(table: NDArray[np.floating]) -> Array:
     """Spearman's correlation of the columns, ``[G, G]``; 0 for a constant column, NaN counts as the lowest.
 
-    Each event counts once, whatever its weight: ranks know no signed weights.
+    Each event counts once: ranks cannot have signed weights.
     """
     if not len(table):
         raise ValueError("there are no events to correlate the columns of")

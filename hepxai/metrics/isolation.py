@@ -1,4 +1,4 @@
-"""Isolation of a pair of particles: how much of what the pair receives stays inside the pair."""
+"""Isolation of a pair of particles: fraction of the received attribution from inside the pair."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def pair_shares(attribution: Attribution, pair: tuple[str, str]) -> PairShares:
 
 
 def isolation(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
-    """Share of what the pair receives that comes from inside the pair, relative to an equal share.
+    """Share of the attribution received by the pair from inside the pair, relative to an equal share.
 
     For a pair {i, j} in an event of n particles, with a_kl the attribution of the message from k to l,
 
         I = (n - 1) (|a_ij| + |a_ji|) / Σ_k (|a_ki| + |a_kj|).
 
     1: the two receive equally from all n - 1 others; n - 1: everything stays in the pair;
-    0: nothing passes between them. For attention, where what a particle receives adds up to one, this is
+    0: nothing passes between them. For attention, which adds up to one for each receiver, this is
     ½ (α_ij + α_ji)(n - 1). For signed methods it is the share of |a|: how much of the effect the messages
     between the two have, whatever its direction. Edges that a sparse layer lacks count as 0.
 
@@ -114,7 +114,7 @@ def isolation(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
 
 
 def attention_from_rest(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
-    """Share of what all other particles receive that comes from the pair, relative to an equal share.
+    """Share of the attribution received by all other particles from the pair, relative to an equal share.
 
         J = ½ (n - 1) Σ_{l ∉ {i, j}} (|a_il| + |a_jl|) / Σ_{l ∉ {i, j}} Σ_k |a_kl|
 

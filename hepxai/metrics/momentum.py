@@ -12,7 +12,7 @@ from hepxai.core.estimate import Array, Estimate, clopper_pearson, effective, ra
 from hepxai.metrics.classification import need_numbers
 
 WINDOW = (7.0, 13.0)
-"""True pt of the spread, GeV: that of the study which the figures are compared with."""
+"""Range of true pt for the spread, GeV, as in the reference study."""
 THRESHOLD = 15.0
 """Trigger threshold, GeV, of the same study."""
 

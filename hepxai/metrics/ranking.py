@@ -54,7 +54,7 @@ class Places:
         return np.asarray(size - self.above - 0.5 * (self.ties - 1), dtype=np.float64)
 
     def among_top(self, k: int) -> Array:
-        """1 for the k largest of each row, 0 for others; equal values share the places that are left."""
+        """1 for the k largest of each row, 0 for others; values tied at the last place share it equally."""
         return np.asarray(np.clip((k - self.above) / self.ties, 0.0, 1.0))
 
     def at_least(self, flags: NDArray[np.bool_]) -> Array:
@@ -65,7 +65,7 @@ class Places:
 
 
 def rank_correlation(x: NDArray[np.floating], y: NDArray[np.floating], offsets: IntArray) -> Array:
-    """Spearman's ρ of every row: Pearson's correlation of the ranks; NaN where one of them has no order."""
+    """Spearman's ρ of every row: Pearson's correlation of the ranks; NaN if one of them is constant."""
     size = np.diff(offsets)
     middle = np.repeat(0.5 * (size + 1), size)  # the mean of the ranks, also with ties
     rx, ry = (Places.of(v, offsets).rank - middle for v in (x, y))

@@ -84,7 +84,7 @@ class NetworkModel(ABC):
     Attributes
     ----------
     network : nn.Module
-        Gives logits ``[B, O]`` of what ``inputs.of(events).take(rows)`` returns.
+        Map from ``inputs.of(events).take(rows)`` to logits ``[B, O]``.
     card : NetworkCard
     schema : Schema
         Of the events it was trained on; others are refused.
@@ -147,7 +147,7 @@ class NetworkModel(ABC):
 
     @abstractmethod
     def adapt(self, events: Events) -> None:
-        """Compute what is not learned, the scales of the inputs, from the training events."""
+        """Compute the scales of the inputs, which are not learned, from the training events."""
 
     def rescale(self, scale: Tensor, shift: Tensor) -> None:
         """Replace the outputs by ``scale * outputs + shift``, in the weights of the last layer.

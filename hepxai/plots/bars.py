@@ -133,7 +133,7 @@ def neuron_bars(
     top: int = 15,
     ax: Axes | None = None,
 ) -> Axes:
-    """Weighted mean conductance of the neurons that push the score up and down most, with errors.
+    """Weighted mean conductance of the neurons with the largest positive and negative values, with errors.
 
     Parameters
     ----------

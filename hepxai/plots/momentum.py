@@ -50,7 +50,7 @@ def momentum_residuals(
     name: str = "pt",
     ax: Axes | None = None,
 ) -> Axes:
-    """Distribution of predicted - true, one line per model; the outermost bins hold what is beyond.
+    """Distribution of predicted - true, one line per model; the outermost bins include under- and overflow.
 
     Few events get fewer bins, 20 to 60.
 

@@ -128,7 +128,7 @@ def label_centres(points: Array, radius: Array, size: Array, frame: tuple[float,
 
 
 def _offsets(radius: float, size: Array) -> Array:
-    """From the marker to the label on every side; on the diagonals a little closer."""
+    """Offsets from the marker to the label on every side, smaller on the diagonals."""
     away = np.where(np.all(SIDES != 0, axis=1, keepdims=True), 0.7 * radius, radius + GAP)
     return np.asarray(SIDES * (away + size / 2))
 

@@ -173,7 +173,7 @@ def _points(ax: Axes, filled: hist.Hist, index: int, label: str) -> None:
 def roc_band(
     score: Array, signal: NDArray[np.bool_], weight: Array, points: int = 48
 ) -> tuple[Array, Array, Array]:
-    """Signal efficiencies, background rejections and their errors; only where the rejection is known.
+    """Signal efficiencies, background rejections and their errors; only for finite rejections.
 
     Points whose relative error exceeds 100 % (almost no background passes) are left out.
     """

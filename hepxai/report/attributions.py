@@ -91,7 +91,7 @@ def _isolations(view: RunView) -> Iterator[dict[str, Any]]:
 
 
 def particle_section(view: RunView, layer: LayerAttribution) -> Section:
-    """Means per particle type, and per feature where the method tells features apart."""
+    """Means per particle type, and per feature if the method separates features."""
     means, closure = type_means(layer.plain), closure_part(view, layer)
     numbers = {"unit": quantity(layer.plain), "particle_types": means.rows(), "closure": closure.numbers}
     figures = [_types_figure(layer, means)]

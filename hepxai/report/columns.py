@@ -31,7 +31,7 @@ from hepxai.report.view import RunView
 
 TOP = 15
 MOSTLY = 0.75
-"""Share of the weight from which a mean over all events is that of one class."""
+"""Share of the weight above which a mean over all events is effectively that of one class."""
 
 
 def column_maps(view: RunView, axis: str = "feature") -> dict[str, Attribution]:
@@ -143,7 +143,7 @@ def _mixture(events: Events) -> str:
 
 
 def leading(view: RunView, top: int = 3) -> Iterator[str]:
-    """The columns that matter most, method by method, in a sentence each."""
+    """One sentence for each method, with its most important columns."""
     for method, attribution in column_maps(view).items():
         ranking = Ranking.of(attribution)
         named = [

@@ -128,7 +128,7 @@ def _events_section(view: RunView, target: str, maps: Mapping[str, Attribution])
 
 
 def _meaning(target: str, maps: Mapping[str, Attribution]) -> str:
-    """Meaning of the colours; of a map that has no sign, or a unit of its own, as well."""
+    """Meaning of the colours, also for maps without a sign or with their own unit."""
     sentences = [f"Red pixels raise the {target}, blue ones lower it; a map of one sign has another scale."]
     for attribution in maps.values():
         usual, unit = ("logit", target_unit(attribution)), unit_of(attribution)

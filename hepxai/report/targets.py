@@ -65,7 +65,7 @@ def target_merit(name: str, schema: Schema) -> str:
 
 
 def unit_of(schema: Schema, target: str) -> str:
-    """Unit of a target; empty for none, and for what is no target."""
+    """Unit of a target; empty if it has none, or if there is no such target."""
     return dict(zip(schema.targets, schema.target_units, strict=True)).get(target, "")
 
 

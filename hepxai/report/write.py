@@ -110,7 +110,7 @@ def write_page(
     footer: str,
     progress: bool = False,
 ) -> Path:
-    """Write a page of sections about something else than one run, in the looks of a report.
+    """Write a page of sections that is not about a single run, in the style of a report.
 
     One HTML file that needs no other, and its figures as PNG and PDF in ``figures/`` beside it.
 

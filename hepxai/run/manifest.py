@@ -1,4 +1,4 @@
-"""The list of a run's files with their hashes, and the lock that one process at a time holds."""
+"""Manifest of a run: its files with their hashes, and a lock for one process at a time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hepxai.core.files import locked, refuse_links, remove_leftovers, sha256, wr
 
 NAME = "manifest.json"
 EXPLAINED, POPULATION = "explanations", "population"
-"""Folder of the explanations, and the file in it that says which events they are of."""
+"""Folder of the explanations, and its file with the rows of the explained events."""
 MISSING = "is missing"
 
 
 class RunError(RuntimeError):
-    """A run folder that cannot be used; the message says why and what to do."""
+    """Unusable run folder; the message gives the reason and the remedy."""
 
 
 class Manifest:
@@ -68,7 +68,7 @@ class Manifest:
         write_json(self.folder / NAME, {n: h for n, h in self.names().items() if n not in names})
 
     def verify(self) -> None:
-        """Check that every file is inside the folder, there, and as it was entered.
+        """Check that every file is inside the folder, exists, and is unchanged.
 
         An explanation may be missing, which is a warning: nothing else relies on it.
 
@@ -120,7 +120,7 @@ class Manifest:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing to the folder, and remove what dead ones left half-written.
+        """Lock the folder against other processes, and remove incomplete files of killed ones.
 
         Raises
         ------

@@ -176,7 +176,7 @@ class Run:
         return dict(zip(names, self.scores.T, strict=False))
 
     def dry_run(self, methods: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        """Check on a fresh network that it can be explained as requested, before hours are spent.
+        """Check on a fresh network, before the training, that it can be explained as requested.
 
         Raises
         ------
@@ -340,7 +340,7 @@ class Run:
         return prepared
 
     def _key(self, prepared: Prepared, rows: NDArray[np.int64]) -> str:
-        """Hash of all that an explanation depends on: other settings never meet these shards."""
+        """Hash of all that an explanation depends on: shards of other settings have other names."""
         model_hash = self.manifest.names()["model.safetensors"]
         settings = json.dumps(prepared.settings(), sort_keys=True)
         return fingerprint([prepared.explainer.name, settings, model_hash, version("hepxai")], rows)[:16]

@@ -17,7 +17,7 @@ ALIKE = 0.95
 ENOUGH = 3
 """Fewest seeds for a comparison of points: two results say nothing about their scatter."""
 FEW = 5
-"""Degrees of freedom below which the spread is called uncertain."""
+"""Degrees of freedom below which the spread is reported as uncertain."""
 
 
 def advice(table: Table, dataset: DatasetCard) -> dict[str, list[str]]:
@@ -77,7 +77,7 @@ def _confidence(ranking: Ranking, points: list[PointResult], seeds: int) -> Iter
 
 
 def _test_figures(first: PointResult) -> Iterator[str]:
-    """Unbiased figures: the best of many is partly best by chance, the test events had no part in it."""
+    """Test figures of the best point: unbiased, since the choice did not use the test events."""
     figures = [f"{METRICS[n].text} {_value(first, n)}" for n in ("test_auc", "test_accuracy")]
     if np.isfinite(first.results("test_auc")).any():
         yield f"On the test events, which had no part in the choice: {', '.join(figures)}."

@@ -31,7 +31,7 @@ from hepxai.studies.overfitting.numbers import ImportanceShift, gap
 Direction = Literal["max", "min"]
 Pair = tuple[str, str]
 EDGES = {"attention": np.linspace(0.0, 1.0, 101), "relative": np.linspace(0.0, 10.0, 101)}
-"""Fixed bins: of attention, and of attention × (n − 1). The outermost hold what lies beyond."""
+"""Fixed bins: of attention, and of attention × (n − 1). The outermost include under- and overflow."""
 NAN = Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
 
 
@@ -277,5 +277,5 @@ def _histograms(
 
 
 def _short(values: NDArray[np.float64]) -> list[float]:
-    """Six digits are enough for a figure, and keep the store small."""
+    """Histogram with six digits, enough for a figure, to keep the store small."""
     return [float(f"{v:.6g}") for v in values]

@@ -98,7 +98,7 @@ def _best(mean: Array, width: float, degrees: int) -> Array:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Gain of the best value over a reference value that was named beforehand.
+    """Gain of the best value over a reference value fixed beforehand.
 
     Attributes
     ----------
@@ -158,9 +158,9 @@ def _as_far(toys: Array, reference: int, gain: float) -> float:
 
 
 def variance_shares(results: Array) -> tuple[float, float]:
-    """Shares of the sum of squares between all results ``[V, n]`` that go with the value and with the seed.
+    """Shares of the sum of squares between all results ``[V, n]`` due to the value and to the seed.
 
-    If neither matters they are (V - 1) / (Vn - 1) and (n - 1) / (Vn - 1) in the mean; what remains belongs
+    If neither matters they are (V - 1) / (Vn - 1) and (n - 1) / (Vn - 1) in the mean; the rest belongs
     to single trainings.
     """
     rest = results - results.mean()

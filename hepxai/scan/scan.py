@@ -33,7 +33,7 @@ SETTINGS = "scan.json"
 FOLDERS = ("*", "runs/*")
 """Patterns of paths that must not be links out of a scan; runs check their own folders."""
 INTERVAL = 0.5
-"""Seconds between two checks of what workers have finished."""
+"""Seconds between two checks for finished trials."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Scan:
         ----------
         workers : int
             Processes; with one, this process. The table does not depend on it, except with "tpe" and
-            pruning, whose decisions depend on what is finished.
+            pruning, whose decisions depend on the finished trials.
         device : str
             Torch device of the trainings.
         progress : bool
@@ -246,7 +246,7 @@ class Scan:
             write_text(folder / name, text)
 
     def _claim(self) -> None:
-        """Make the folder this scan's, or check that it is."""
+        """Claim a new folder for this scan, or check that it belongs to it."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ScanError(f"{self.folder} is a file; choose another folder")
         is_scan = (self.folder / SETTINGS).is_file()

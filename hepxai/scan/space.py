@@ -29,7 +29,7 @@ _RANGE = re.compile(r"(?P<low>[^,:\[\]{}]+?)\.\.(?P<high>[^,:\[\]{}]+?)(?P<log>:
 
 
 class ScanError(RuntimeError):
-    """A scan that cannot be made or resumed; the message gives the reason and the remedy."""
+    """Scan that is impossible or cannot resume; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)

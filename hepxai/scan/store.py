@@ -80,7 +80,7 @@ def trial_folder(folder: Path, trial: Trial) -> Path:
 
 
 class _Lock(JournalFileOpenLock):
-    """Lock that a killed process does not leave behind, unlike Optuna's own."""
+    """Lock that ends with its process, unlike that of Optuna."""
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal

@@ -58,7 +58,7 @@ def load_settings(path: str | Path, *, seed: int | None = None) -> Production:
     Raises
     ------
     CardError
-        One line per problem: ``file.yaml:LINE: key: what was found; what would be right``.
+        One line per problem: ``file.yaml:LINE: key: the value; the expected form``.
     """
     file = Path(path) / FILE if Path(path).is_dir() else Path(path)
     if not file.is_file():

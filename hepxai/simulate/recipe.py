@@ -16,7 +16,7 @@ from hepxai.simulate.output import read_provenance
 
 
 class OutputExistsError(FileExistsError):
-    """The output file is there and is not what this run would write."""
+    """Existing output file that differs from the one of this run."""
 
 
 def recipe_of(simulation: Simulation[Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class SimulationInterrupted(KeyboardInterrupt):
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other simulations out of an output folder, and remove what dead ones left half-written.
+    """Lock an output folder against other simulations, and remove incomplete files of killed ones.
 
     Raises
     ------

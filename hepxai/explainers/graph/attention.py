@@ -78,7 +78,7 @@ class Attention(Explainer):
         return isinstance(model, HasAttention) and bool(getattr(model, "edge_layers", True))
 
     def prepare(self, model: HasAttention, events: Events, target: str) -> PreparedAttention:
-        """Settle the layers and their heads."""
+        """Compute the layers and their heads."""
         heads = self._heads(model, events)
         return PreparedAttention(explainer=self, model=model, target=target, heads=heads)
 

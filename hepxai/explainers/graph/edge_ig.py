@@ -65,7 +65,7 @@ class EdgeIG(PathExplainer):
         self.layer_of(model)
 
     def prepare(self, model: HasEdgeWeights, events: Events, target: str) -> PreparedEdges:
-        """Settle layer and number of steps."""
+        """Compute layer and number of steps."""
         layer = self.layer_of(model)
         prepared = PreparedEdges(explainer=self, model=model, target=target, layer=layer, steps=0)
         return self.with_steps(prepared, events)

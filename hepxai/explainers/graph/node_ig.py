@@ -110,7 +110,7 @@ class NodeIG(PathExplainer):
     momentum_features: Sequence[str] | None = None
 
     def prepare(self, model: Differentiable, events: Events, target: str) -> PreparedNodes:
-        """Settle the baseline particles and the number of steps."""
+        """Compute the baseline particles and the number of steps."""
         baseline, p4, names = self._baseline(events), self.baseline_momenta, self.momentum_features
         if self.baseline in ON_SHELL and self.baseline_values is None:
             training = _training(events)

@@ -140,7 +140,7 @@ class PreparedSurrogate(PreparedEdges):
         return super().checks(attribution) | self.trained.figures() | fidelity_ok
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Those of the edges, a surrogate that decides otherwise, and one that weights other edges."""
+        """Concerns of the edges, of low fidelity, and of low agreement of the edges with the original."""
         return (*self._infidelities(), *super().concerns(checks))
 
     def _infidelities(self) -> Iterator[str]:

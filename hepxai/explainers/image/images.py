@@ -84,14 +84,14 @@ class ImageExplainer(PathExplainer):
     blur: float = Field(default=4.0, gt=0)
 
     def prepare(self, model: DifferentiableImage, events: Events, target: str) -> PreparedImage:
-        """Settle the baseline, and the number of steps if there is a quadrature."""
+        """Compute the baseline, and the number of steps if there is a quadrature."""
         baseline = baseline_image(self.baseline, events)
         prepared = PreparedImage(explainer=self, model=model, target=target, steps=0, baseline=baseline)
         return self.with_steps(prepared, events) if self.integrates else prepared
 
     @property
     def integrates(self) -> bool:
-        """True if the settings ask for a quadrature."""
+        """True if the settings need a quadrature."""
         return True
 
 

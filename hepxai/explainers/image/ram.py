@@ -19,7 +19,7 @@ from hepxai.models.target import Target
 
 
 class Readout(NamedTuple):
-    """Weight ``[K]`` of each map, and what is added to the pooled maps."""
+    """Weight ``[K]`` of each map, and the bias added to the pooled maps."""
 
     weight: Tensor
     bias: float
@@ -52,7 +52,7 @@ class RegressionActivationMap(Explainer):
     ``R(p) = Σ_k w_k A_k(p)`` [Wang and Yang, arXiv:1703.10757] where a linear layer with weights w and bias b
     follows the average over the pixels: the mean of R over the map, plus b, **is** the output. This is
     checked for every event: ``output_change`` is the output less b, times the number of pixels, and
-    ``residual`` is what the sum of the pixels misses.
+    ``residual`` is the difference of the sum of the pixels from it.
 
     A head that is not linear has no such weights. ``P ∂F/∂A_k(p)`` takes the place of w_k, with
     the number P of pixels of the map [gradient-weighted, element by element: Draelos and Carin,
@@ -63,7 +63,7 @@ class RegressionActivationMap(Explainer):
     ----------
     head : {"auto", "linear", "gradient"}
         "linear": exact; refused for a model whose head is not linear. "gradient": the slope of the head.
-        "auto" becomes "linear" where that is possible, and the settings of the result say what it was.
+        "auto" is "linear" if possible; the settings of the result have the choice.
     layer : str, optional
         Layer whose maps are shown, the last of ``feature_layers`` by default; another is "gradient" always.
     upsample : bool
@@ -87,7 +87,7 @@ class RegressionActivationMap(Explainer):
             raise ValueError(f"a run keeps maps in the pixels of the image; leave out {self.name}.upsample")
 
     def prepare(self, model: HasFeatureMaps, events: Events, target: str) -> PreparedMap:
-        """Settle the layer, and whether the head is linear."""
+        """Choose the layer, and test the head for linearity."""
         layers = model.feature_layers
         layer = self.layer or (layers[-1] if layers else "")
         if layer not in layers:

@@ -37,7 +37,7 @@ class SmoothGrad(ImageExplainer):
         The map M: ``∂F/∂x_p`` with its sign, or the values of `ImageIG`. The mean
         of those adds up to the mean change of the score of the noisy copies.
     noise : {"gaussian", "salt"}
-        "gaussian" is added to every pixel. "salt" lights pixels by chance; what is 0 or 1 stays so.
+        "gaussian" is added to every pixel. "salt" lights random pixels; values of 0 and 1 stay so.
     level : float
         Standard deviation of the Gaussian, in the units of the pixels (a lit one is 1); or the share of
         pixels that are sprinkled with salt.
@@ -72,7 +72,7 @@ class SmoothGrad(ImageExplainer):
         return self.base == "image_ig"
 
     def prepare(self, model: Any, events: Events, target: str) -> PreparedImage:
-        """Settle baseline and steps of "image_ig"."""
+        """Compute baseline and steps of "image_ig"."""
         if self.noise == "salt" and (quantity := events.image_layout().quantity):
             raise ValueError(
                 f"noise='salt' lights pixels of 0 or 1, and those of this image are sums of {quantity}; take "

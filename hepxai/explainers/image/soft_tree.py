@@ -38,10 +38,11 @@ class SoftTree(Explainer):
     Attributes
     ----------
     upsampling : str
-        "bilinear": every place of the maps is spread over the pixels around it, its sum kept. The pooling has
-        lost where in there the hits lie. "gradient": through the convolutions, ``x ∂(Σ_i ±w_i·h)/∂x``: only
-        lit pixels have a value. That is gradient times input and no decomposition: the sum misses what the
-        biases of the convolutions add, which can be more than the log-odds themselves; see ``residual``.
+        "bilinear": every place of the maps is spread over the pixels around it, with the same sum. The
+        pooling has lost the positions of hits inside. "gradient": through the convolutions,
+        ``x ∂(Σ_i ±w_i·h)/∂x``: only lit pixels have a value. It is gradient times input and no decomposition:
+        the sum misses the contribution of the biases of the convolutions, which can exceed the log-odds; see
+        ``residual``.
     """
 
     title = "evidence for the most probable path (soft tree)"

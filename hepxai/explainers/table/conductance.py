@@ -59,7 +59,7 @@ class Conductance(TableExplainer):
     needs = HasNeurons
 
     def prepare(self, model: HasNeurons, events: Events, target: str) -> PreparedConductance:
-        """Settle the neurons, the baseline row and the number of steps."""
+        """Determine the neurons, the baseline row and the number of steps."""
         if not model.hidden_layers:
             raise ValueError("the model has no hidden layer, hence no neuron to explain")
         start = self.start(events)
@@ -126,6 +126,6 @@ def _flow(model: HasNeurons, state: Tensor, change: Tensor, output: Target) -> T
 
 
 def _tangent(h: Tensor) -> Tensor:
-    """Derivative along the path; 0 for what does not depend on the table."""
+    """Derivative along the path; 0 for neurons that do not depend on the table."""
     tangent = forward_ad.unpack_dual(h).tangent
     return torch.zeros_like(h) if tangent is None else tangent.detach()

@@ -22,7 +22,7 @@ from hepxai.models.protocols import DifferentiableTable
 class DeepShap(BackgroundExplainer):
     """DeepLIFT multipliers in the mean over background rows, by shap's DeepExplainer.
 
-    The change of every activation is shared out among its inputs in proportion to what they changed
+    The change of every activation is shared out among its inputs in proportion to their changes
     ("rescale"), layer by layer from the score to the columns [Shrikumar et al., arXiv:1704.02685; Lundberg
     and Lee, arXiv:1705.07874]. The values and the mean score of the rows add up to the score.
 

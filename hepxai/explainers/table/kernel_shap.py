@@ -1,4 +1,4 @@
-"""KernelSHAP: Shapley values of the columns of the event-level table, for any model of it."""
+"""KernelSHAP: Shapley values of the columns of the event-level table, for any model that scores it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class KernelShap(BackgroundExplainer):
         return Part(values=values[None], error=error[None])
 
     def _runs(self, columns: int) -> int:
-        """1 if all sets can be taken; else a few whose spread is the error."""
+        """Number of runs: 1 if all sets fit; else a few, whose spread gives the error."""
         if columns < 60 and 2**columns - 2 <= self.samples:
             return 1
         if self.samples < 16 * columns:

@@ -91,7 +91,7 @@ class Lime(BackgroundExplainer):
         return {"mean_r2": 1.0, "poor_fits": 0.0} | dict(attribution.checks)
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Linear models that do not fit."""
+        """Concern about local linear models with a poor fit."""
         if checks["mean_r2"] >= self.minimum_r2:
             return ()
         return (

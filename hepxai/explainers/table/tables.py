@@ -64,7 +64,7 @@ class TableExplainer(PathExplainer):
     baseline_values: Sequence[float] | None = None
 
     def prepare(self, model: Any, events: Events, target: str) -> PreparedTable:
-        """Settle the baseline row and the number of steps."""
+        """Compute the baseline row and the number of steps."""
         start = self.start(events)
         prepared = PreparedTable(explainer=self, model=model, target=target, start=start, steps=0)
         return self.with_steps(prepared, events)

@@ -90,7 +90,7 @@ class TreeShap(BackgroundExplainer):
         return isinstance(model, HasTrees) and family(model.estimator) is not None and installed("shap")
 
     def prepare(self, model: HasTrees, events: Events, target: str) -> PreparedTrees:
-        """Settle the background rows, and the mean score."""
+        """Choose the background rows, and compute the mean score."""
         _need_plain_trees(self.name, model.estimator)
         need_values(events)
         rows = self.background(events) if self.baseline == "interventional" else None

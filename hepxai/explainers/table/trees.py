@@ -32,7 +32,7 @@ def need_trees(method: str, estimator: Any) -> tuple[str, ...]:
     Raises
     ------
     CannotExplainError
-        If it is none of the three; the message says which are, and what works on the others.
+        If it is none of the three; the message names these, and methods for other estimators.
     """
     kind = family(estimator)
     if kind is None:

@@ -23,9 +23,9 @@ class Activity:
     A mean conductance of zero does not make a neuron idle: it may push some events up and others down. The
     measure is therefore the size of the conductance, as a share of the layer's:
     ``S_j = Σ_e w_e |C_ej| / Σ_e w_e Σ_k |C_ek|``. It is never negative, so "compatible with zero" needs a
-    scale. **Idle** are the weakest neurons, as many as carry at most a share ``spare`` together, with ``SIGMA``
-    standard errors of margin, in all events and in each class. Few events make more neurons count as
-    active, never fewer. The bound applies to all idle neurons together, so it does not grow with the layer.
+    scale. **Idle** are the weakest neurons, as many as carry at most a share ``spare`` together, with
+    ``SIGMA`` standard errors of margin, in all events and in each class. Few events make more neurons count
+    as active, never fewer. The bound applies to all idle neurons together: it does not grow with the layer.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ def _at(e: Estimate, place: int) -> Estimate:
 
 @dataclass(frozen=True)
 class Training:
-    """One training, and what its neurons did.
+    """One training, and the activity of its neurons.
 
     Attributes
     ----------

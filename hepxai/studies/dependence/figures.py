@@ -89,7 +89,7 @@ def _band(
 
 
 def _looks(number: int) -> list[dict[str, Any]]:
-    """Colours from dark to light, and dashes for those who cannot tell them apart."""
+    """Colours from dark to light, and dashes for readers who cannot distinguish them."""
     shades = mpl.colormaps[SHADES](np.linspace(0.1, 0.75, max(number, 1)))
     return [{"color": shades[i], "ls": ("-", "--", "-.", ":")[i % 4]} for i in range(number)]
 

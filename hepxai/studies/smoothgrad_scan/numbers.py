@@ -36,8 +36,8 @@ class SmoothPoint:
     level : float
     samples : int
     share, chance : Estimate
-        Share of |attribution| on the true hits among all lit pixels, and that of a map which treats all lit
-        pixels alike; see `hepxai.metrics.pixels.TruthShare`.
+        Share of |attribution| on the true hits among all lit pixels, and that of a map with equal values on
+        all lit pixels; see `hepxai.metrics.pixels.TruthShare`.
     of_all : Estimate
         Share of the whole image.
     stability : Estimate
@@ -92,7 +92,7 @@ class SmoothScan:
 
     @staticmethod
     def load(path: Path) -> SmoothScan:
-        """Read what `save` wrote."""
+        """Read a file written by `save`."""
         content = read_json(path)
         points = [
             SmoothPoint(p["level"], p["samples"], **{m: Estimate.from_json(p[m]) for m in MEASURES})

@@ -44,8 +44,8 @@ def tree_diagram(
 ) -> Axes:
     """Draw all paths of an event, branches as wide as they are probable, the most probable path in red.
 
-    Below each leaf stands what it says; nodes on the most probable path show the probability of the way
-    taken.
+    The value of each leaf is written below it; nodes on the most probable path show the probability of the
+    chosen branch.
 
     Parameters
     ----------
@@ -142,9 +142,8 @@ def tree_and_masks(
     labels : tuple of str
         Of the rows and of the columns of the image.
     masks : ndarray, shape [depth, R, C], optional
-        This event's part of `path_masks`: hits in the colour of what they colour to
-        the node, and only the columns with those that colour something. The masks of the latent maps by
-        default, spread over the pixels.
+        Part of `path_masks` for this event: hits are coloured by their contribution to the node, and only
+        columns near coloured hits are drawn. By default the masks of the latent maps, spread over the pixels.
     """
     nodes, right = tree.route(event)
     on_hits = masks is not None
