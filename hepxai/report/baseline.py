@@ -93,7 +93,7 @@ def _baseline(view: RunView, layer: LayerAttribution) -> list[str]:
         return [f"Baseline: {baseline}{where}."]
     start = {
         "background_mean": f"each particle starts as the mean {first} particle of its type, each feature "
-        "averaged by itself (momenta of all directions cancel, energies do not: it is no physical particle; "
+        "averaged separately (momenta of all directions cancel, energies do not: it is no physical particle; "
         "the baselines on_shell_mean and own_direction are)",
         "on_shell_mean": f"each particle starts as the mean {first} particle of its type, on shell, with its "
         "momentum averaged in pT, η, φ and mass",
