@@ -5,6 +5,7 @@ group ``hepxai.explainers``: each entry point names a module that registers its 
 """
 
 import pkgutil
+import warnings
 from importlib import import_module, metadata
 
 from hepxai.explainers.base import (
@@ -35,4 +36,11 @@ ENTRY_POINTS = "hepxai.explainers"
 for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
     import_module(_module.name)
 for _entry_point in metadata.entry_points(group=ENTRY_POINTS):
-    _entry_point.load()
+    try:
+        _entry_point.load()
+    except Exception as problem:  # all other methods work without it
+        warnings.warn(
+            f"methods of {_entry_point.value} cannot be imported ({type(problem).__name__}: {problem}); "
+            f"mend or remove that package (entry points {ENTRY_POINTS})",
+            stacklevel=2,
+        )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+
+import pytest
+
+import hepxai.explainers
 
 ROOT = Path(__file__).parents[2]
 METHOD = '''
@@ -80,3 +86,11 @@ def test_a_foreign_package_adds_a_method(tmp_path: Path) -> None:
     with uproot.open(friends[0]) as file:
         assert any(name.startswith("hepxai_column_spread") for name in file["hepxai"].keys())  # noqa: SIM118
     assert "column spread" in (run / "report.html").read_text(encoding="utf-8").lower()
+
+
+def test_a_broken_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = metadata.EntryPoint("lost", "a_package_that_is_gone", hepxai.explainers.ENTRY_POINTS)
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: [broken])
+    with pytest.warns(UserWarning, match=r"a_package_that_is_gone cannot be imported .* mend or remove"):
+        importlib.reload(hepxai.explainers)
+    assert "edge_ig" in hepxai.explainers.EXPLAINERS
