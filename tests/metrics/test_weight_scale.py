@@ -16,6 +16,8 @@ from hepxai.events import Events
 from hepxai.metrics.likelihood import log_likelihood_ratio
 from hepxai.metrics.null import NullDistribution
 from hepxai.metrics.pooled import pooled_by_chance
+from hepxai.studies.dependence.dependence import distance_correlation, if_independent
+from hepxai.studies.dependence.sculpting import sculpting, shape, threshold_at
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -37,13 +39,13 @@ FIGURES: dict[str, Callable[[Any], Any]] = {
     "efficiency": lambda w: metrics.efficiency(SCORE > 0, w),
     "turn_on": lambda w: metrics.turn_on(SCORE, MASS, w, edges=EDGES, threshold=0.5),
     "momentum_merit": lambda w: metrics.momentum_merit(MASS / 8, MASS / 8 + SCORE, w),
-    "distance_correlation": lambda w: metrics.distance_correlation(SCORE, MASS, w),
-    "if_independent": lambda w: metrics.if_independent(SCORE, MASS, w, draws=5),
+    "distance_correlation": lambda w: distance_correlation(SCORE, MASS, w),
+    "if_independent": lambda w: if_independent(SCORE, MASS, w, draws=5),
     "profile": lambda w: metrics.profile(SCORE, MASS, w, EDGES),
     "correlation_ratio": lambda w: metrics.correlation_ratio(SCORE, MASS, w, EDGES),
-    "shape": lambda w: metrics.shape(MASS, w, EDGES),
-    "sculpting": lambda w: metrics.sculpting(SCORE, MASS, w, 0.5, EDGES),
-    "threshold_at": lambda w: metrics.threshold_at(SCORE, w, 0.5),
+    "shape": lambda w: shape(MASS, w, EDGES),
+    "sculpting": lambda w: sculpting(SCORE, MASS, w, 0.5, EDGES),
+    "threshold_at": lambda w: threshold_at(SCORE, w, 0.5),
     "log_likelihood_ratio": lambda w: log_likelihood_ratio(MASS, SIGNAL, w, np.linspace(70, 110, 60), MASS),
     "pooled_by_chance": lambda w: pooled_by_chance(SCORE, SIGNAL + 0.1, w, np.arange(N)),
 }
@@ -72,7 +74,7 @@ def numbers(found: Any) -> Iterator[Any]:
         yield from (n for v in found.values() for n in numbers(v))
     elif isinstance(found, tuple):
         yield from (n for v in found for n in numbers(v))
-    elif found is not None:
+    elif found is not None and not isinstance(found, str):
         yield found
 
 
