@@ -150,6 +150,8 @@ def load_card(path: str | Path, card_class: type[CardT], overrides: Sequence[str
     CardError
         One line per problem: ``file.yaml:LINE: key: the value; the expected form``.
     """
+    if isinstance(overrides, str):
+        raise TypeError(f"overrides={overrides!r}: a list is needed, as in [{overrides!r}]")
     path = Path(path)
     data, lines = read_card(path)
     for override in overrides:

@@ -162,7 +162,9 @@ def _identity(tree: TreeReport) -> list[str]:
     whole = [b.name for b in tree.branches if b.shape == "per event" and "int" in b.type.lower()]
     numbers = {k: n for k, r in _NUMBERS.items() for n in whole if r.match(n)}
     if "event" not in numbers:
-        return ["# identity: {run: run, event: event} # no event numbers numbers: numbered by file and entry"]
+        return [
+            "# identity: {run: run, event: event} # no branch numbers the events: numbered by file and entry"
+        ]
     if {"run", "luminosityBlock", "event"} <= set(whole):
         return []
     return [f"identity: {{{', '.join(f'{k}: {n}' for k, n in numbers.items())}}}"]

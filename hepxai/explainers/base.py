@@ -21,7 +21,7 @@ from hepxai.cards.text import shorten
 from hepxai.core.console import track
 from hepxai.core.jagged import IntArray, row_sum
 from hepxai.events import Events
-from hepxai.explainers.batches import Part, Parts, View, batches, default_rows
+from hepxai.explainers.batches import Batch, Part, Parts, View, batches, default_rows
 from hepxai.models.protocols import Model
 from hepxai.models.target import Target
 
@@ -82,7 +82,12 @@ class Explainer(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, arbitrary_types_allowed=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
     )
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
@@ -264,9 +269,19 @@ class Prepared:
         rows = list(explainer.batch_rows(events))
         with track(explainer.name, len(events), show=explainer.progress) as advance:
             for batch in batches(explainer.reads, events, rows):
-                parts.append(explainer.attribute_batch(self, batch))
+                parts.append(self._checked_part(explainer.attribute_batch(self, batch), batch))
                 advance(len(batch.rows), "")
         return self._joined(Parts(events, rows, parts, self.axes[0], self._empty(events)))
+
+    def _checked_part(self, part: object, batch: Batch[Any]) -> Part:
+        """Part of a batch, refused if it has not one value for each event, particle or pair."""
+        name, counts = self.explainer.name, batch.population.counts[batch.rows]
+        if not isinstance(part, Part):
+            raise TypeError(f"{name}: attribute_batch returns {type(part).__name__}; a Part is needed")
+        sizes = {"event": len(counts), "particle": counts.sum(), "pair": (counts * (counts - 1)).sum()}
+        if part.edges is None and len(part.values) != (size := sizes[self.axes[0]]):
+            raise ValueError(f"{name}: {len(part.values)} values for a batch of {size} ({self.axes[0]} axis)")
+        return part
 
     def _empty(self, events: Events) -> tuple[int, ...]:
         sizes = {axis: len(names) for axis, names in self.labels(events).items()}

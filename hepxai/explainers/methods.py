@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from hepxai.attribution import Attribution
 from hepxai.cards import nearest
@@ -12,6 +12,7 @@ from hepxai.core.arguments import check_type
 from hepxai.events import SPLITS, Events
 from hepxai.explainers import guards
 from hepxai.explainers.base import CannotExplainError, Explainer
+from hepxai.explainers.batches import View
 from hepxai.models.protocols import ChecksEvents, Model
 from hepxai.models.target import Target
 from hepxai.models.wrappers.advice import wrapping_advice
@@ -26,6 +27,12 @@ def register(name: str) -> Callable[[E_], E_]:
     def enter(explainer: E_) -> E_:
         if name in EXPLAINERS:
             raise ValueError(f"an explainer named {name!r} exists: {EXPLAINERS[name]}")
+        for part, value, allowed in (
+            ("axes[0]", explainer.axes[0], ("event", "particle", "pair")),
+            ("reads", explainer.reads, get_args(View)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name}: {part}={value!r}; one of {', '.join(allowed)} is needed")
         explainer.name = name
         for title in ("title", "short_title"):
             if title not in vars(explainer):
@@ -49,10 +56,10 @@ def explain(
     method : str
         A key of ``EXPLAINERS``, e.g. "attention", "edge_ig", "node_ig", "shapley", "surrogate".
     target : str, optional
-        Output to explain, as a logit, or the difference of two, as in "signal-background". May be left out if
-        the model has only one, or the method is the same for all.
+        Output to explain, as a logit, or the difference of two, as in "signal-background", of a model
+        with several. May be left out if the model has only one, or the method is the same for all.
     **settings
-        Of the method; see the class in ``EXPLAINERS[method]``.
+        Of the method; see the class in ``hepxai.explainers.EXPLAINERS[method]``.
 
     Returns
     -------
@@ -126,6 +133,8 @@ def working(model: object) -> str:
 
 def _target(explainer: Explainer, model: Model, events: Events, target: str | None) -> str:
     outputs, schema = model.outputs, events.schema
+    if not isinstance(target, str | None):
+        raise TypeError(f"target={target!r}: a name is needed, of {', '.join(outputs)}")
     if len(set(outputs)) < len(outputs):
         raise ValueError(f"two outputs have the same name: {', '.join(outputs)}; name each differently")
     if target is None and (len(outputs) == 1 or not explainer.tells_outputs_apart):

@@ -46,10 +46,10 @@ class Target:
             one, other = name[:at].strip(), name[at + 1 :].strip()
             if one != other and one in names and other in names:
                 return Target(names.index(one), names.index(other))
-        contrast = f", or a difference such as '{names[-1]}-{names[0]}'" if len(names) > 1 else ""
-        raise KeyError(
-            f"target {name!r} is not an output of the model; choose one of {', '.join(names)}{contrast}"
-        )
+        choice = f"the only one is {names[0]}"
+        if len(names) > 1:
+            choice = f"choose one of {', '.join(names)}, or a difference such as '{names[-1]}-{names[0]}'"
+        raise KeyError(f"target {name!r} is not an output of the model; {choice}")
 
     def __call__(self, outputs: Outputs) -> Outputs:
         """Values of the target ``[...]`` from outputs ``[..., O]``."""

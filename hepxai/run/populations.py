@@ -95,8 +95,8 @@ class Populations:
         methods = ", ".join(sorted(files.keys() - {POPULATION}))
         say(
             f"this run now explains {len(rows)} other events: explanations of {len(current)} {splits} events "
-            f"({methods}) are set aside in {aside} until those events are explained again; their report and "
-            "friend trees are removed, `hepxai report` writes new ones"
+            f"({methods}) are set aside in {aside} until those events are explained again; their report, "
+            "figures, numbers and friend trees are removed, `hepxai report` writes new ones"
         )
 
     def _set_aside(self, files: Iterable[Path], aside: Path) -> None:

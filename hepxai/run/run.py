@@ -90,9 +90,10 @@ class Run:
         texts = {"dataset.yaml": dump_card(dataset), "model.yaml": dump_card(card)}
         if run.manifest.exists():
             run.manifest.verify()
-            run._same_cards(texts)
-            return run
-        if not holds_only(run.folder, texts, [MANIFEST]):
+            if not holds_only(run.folder, {}, [MANIFEST, *texts]):  # more than the cards of a refused run
+                run._same_cards(texts)
+                return run
+        elif not holds_only(run.folder, texts, [MANIFEST]):
             raise RunError(f"{folder} exists and is no hepxai run; choose another folder or empty this one")
         for name, text in texts.items():
             write_text(run.folder / name, text)

@@ -25,6 +25,8 @@ from hepxai.events import Events
 from hepxai.explainers import (
     EXPLAINERS,
     CannotExplainError,
+    Explainer,
+    Part,
     Prepared,
     SettingError,
     batches,
@@ -254,7 +256,7 @@ def test_unknown_method(model: NetworkModel, events: Events) -> None:
 
 
 def test_unknown_target(method: str, settings: dict[str, Any], model: NetworkModel, events: Events) -> None:
-    with pytest.raises(KeyError, match=r"target 'background' is not an output .*choose one of signal"):
+    with pytest.raises(KeyError, match=r"target 'background' is not an output of the model; the only one is signal"):
         explain(model, events, method, target="background", **settings)
 
 
@@ -370,3 +372,40 @@ made = explain(model, events, "edge_ig", steps=4), explainer.explain(model, even
         np.testing.assert_array_equal(there.values, here.values)
         assert there.settings == here.settings
     assert pickle.loads(pickle.dumps(hepxai.explain)) is hepxai.explain
+
+
+def test_a_target_is_a_name(model: NetworkModel, events: Events) -> None:
+    with pytest.raises(TypeError, match="target=0: a name is needed, of signal"):
+        explain(model, events, "attention", target=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"axes": ("particles",)}, r"odd: axes\[0\]='particles'; one of event, particle, pair is needed"),
+        (
+            {"axes": ("event",), "reads": "tables"},
+            "odd: reads='tables'; one of graph, table, image is needed",
+        ),
+    ],
+)
+def test_wrong_declarations_are_refused(attributes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        register("odd")(type("Odd", (Explainer,), dict(attributes)))
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "message"),
+    [
+        (lambda batch: np.zeros(3), TypeError, "attribute_batch returns ndarray; a Part is needed"),
+        (lambda batch: Part(values=np.zeros(3)), ValueError, r"3 values for a batch of \d+ \(event axis\)"),
+    ],
+)
+def test_wrong_parts_are_refused(
+    part: Any, error: type[Exception], message: str, table_model: Any, events: Events, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(
+        EXPLAINERS["feature_ig"], "attribute_batch", lambda self, prepared, batch: part(batch)
+    )
+    with pytest.raises(error, match=message):
+        explain(table_model, events, "feature_ig", steps=2)

@@ -43,7 +43,8 @@ GIVEN = [
     (booster("xgboost"), "xgboost.Booster is a raw booster", "trees.load_model(booster.save_raw())"),
     (booster("lightgbm"), "lightgbm.Booster is a raw booster", "booster.predict(x, raw_score=True)"),
     (LogisticRegression, "LogisticRegression is a class; give a trained object of it", None),
-    (Path("model.safetensors"), r"'model\.safetensors' is a text; hepxai\.load_model\(path\) reads", None),
+    (Path("model.safetensors"), r"'model\.safetensors' is a text; hepxai\.models\.load_model\(", None),
+    (hepxai.ModelCard.find("dense"), r"DenseCard is a card; model, history = hepxai\.fit\(card", None),
 ]
 
 

@@ -204,10 +204,12 @@ def test_a_run_of_an_older_card_goes_on(dataset: DatasetCard, tmp_path: Path) ->
     run.manifest.record("model.yaml")
     assert Run.start(tmp_path / "run", dataset, card).card == card
     other = ModelCard.find("dense", ["training.seed=2"])
+    assert Run.start(tmp_path / "run", dataset, other).card == other  # nothing was done with the first
+    (run.folder / "history.json").write_text("[]")
     with pytest.raises(
-        RunError, match=r"another model\.yaml \(there seed: 1, here seed: 2\); choose another"
+        RunError, match=r"another model\.yaml \(there seed: 2, here seed: 1\); choose another"
     ):
-        Run.start(tmp_path / "run", dataset, other)
+        Run.start(tmp_path / "run", dataset, card)
 
 
 def test_columns_of_another_data_set(

@@ -6,13 +6,20 @@ from pathlib import Path
 
 from torch import nn
 
+from hepxai.models.card import ModelCard
+
 TABLE = "hepxai.SklearnModel({}, ('signal',), events.schema)"
 
 
 def wrapping_advice(candidate: object) -> str | None:
     """Advice on wrapping an object as a model; None for objects of unrecognised types."""
     if isinstance(candidate, str | Path):
-        return f"{str(candidate)!r} is a text; hepxai.load_model(path) reads a model that hepxai trained"
+        return (
+            f"{str(candidate)!r} is a text; hepxai.models.load_model(path) reads a trained model, "
+            "hepxai.fit(hepxai.ModelCard.find(name), events) trains one"
+        )
+    if isinstance(candidate, ModelCard):
+        return f"{type(candidate).__name__} is a card; model, history = hepxai.fit(card, events) trains it"
     if isinstance(candidate, type):
         return f"{candidate.__name__} is a class; give a trained object of it"
     name = type(candidate).__name__
