@@ -256,7 +256,7 @@ def test_unknown_method(model: NetworkModel, events: Events) -> None:
 
 
 def test_unknown_target(method: str, settings: dict[str, Any], model: NetworkModel, events: Events) -> None:
-    with pytest.raises(KeyError, match="target 'background' is not .*; the only one is signal"):
+    with pytest.raises(KeyError, match=r"target 'background' is not .*; the only one is signal"):
         explain(model, events, method, target="background", **settings)
 
 

@@ -131,6 +131,7 @@ def test_two_seeds_that_agree_by_chance_do_not_make_the_error_small(invented: In
     assert "0.7128 ± <0.0001 (seeds) ± 0.0040 (events) at edge_dropout=0.1" in text
 
 
+@pytest.mark.slow
 def test_importance_needs_several_entries_and_trainings(invented: Invented) -> None:
     over = ["edge_dropout=0.1,0.3", "training.learning_rate=1e-3,1e-2"]
     few, many = invented(over, seeds=1), invented(over, seeds=2)
