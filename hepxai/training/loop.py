@@ -48,7 +48,8 @@ def fit_network(
         _epoch(state, data, scales)
         if folder is not None and state.length in training.keep_checkpoints:
             keep(state, folder, scales)
-        save(state, checkpoint)
+        if checkpoint.path is not None:
+            save(state, checkpoint)
 
     train_to_the_end(state, step, "epoch", training.epochs, progress=progress, after_epoch=after_epoch)
     state.model.network.load_state_dict(state.best)
