@@ -20,7 +20,8 @@ def fingerprint(*parts: Any) -> str:
         order of its keys does not matter.
     """
     digest = hashlib.sha256()
-    for part in parts:
+    for number, part in enumerate(parts):
+        digest.update(b"\0" if number else b"")  # (1, 23) is not (12, 3)
         _update(digest, part)
     return digest.hexdigest()
 

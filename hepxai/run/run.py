@@ -87,7 +87,7 @@ class Run:
         if problem := card.incompatibility(tuple(dataset.labels), tuple(dataset.targets)):
             raise RunError(problem)
         run = Run(Path(folder), dataset, card)
-        texts = {"dataset.yaml": dump_card(dataset), "model.yaml": dump_card(card)}
+        texts = run._card_texts()
         if run.manifest.exists():
             run.manifest.verify()
             if not holds_only(run.folder, {}, [MANIFEST, *texts]):  # more than the cards of a refused run
@@ -205,6 +205,7 @@ class Run:
         """
         with self.manifest.locked():
             if "metrics.json" not in self.manifest.names():
+                self._same_cards(self._card_texts())  # another process may have begun with others
                 self._train(device=device, progress=progress, after_epoch=after_epoch)
 
     def _train(self, **options: Any) -> None:
@@ -376,6 +377,9 @@ class Run:
         if name not in self.manifest.names():
             raise RunError(f"{self.folder} has no {name} yet; run `hepxai {step}` first")
         return self.folder / name
+
+    def _card_texts(self) -> dict[str, str]:
+        return {"dataset.yaml": dump_card(self.dataset), "model.yaml": dump_card(self.card)}
 
     def _same_cards(self, texts: Mapping[str, str]) -> None:
         kinds: dict[str, type[Card]] = {"dataset.yaml": DatasetCard, "model.yaml": ModelCard}

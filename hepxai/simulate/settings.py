@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -42,9 +43,9 @@ class PythiaSample(Sample):
     part_name: ClassVar[str]
 
     @property
+    @abstractmethod
     def parts(self) -> tuple[Part, ...]:
         """Decay channels or slices."""
-        raise NotImplementedError
 
 
 class Production(Settings):

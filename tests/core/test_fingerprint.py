@@ -37,6 +37,7 @@ def test_arrays_differ_by_value_shape_and_type(other):
 def test_parts_and_their_order_count():
     one, two = np.arange(2.0), np.arange(3.0)
     assert len({fingerprint(one, two), fingerprint(two, one), fingerprint(one), fingerprint("", one)}) == 4
+    assert fingerprint(1, 23) != fingerprint(12, 3)
 
 
 def test_models_differ_by_their_parameters():

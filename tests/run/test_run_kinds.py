@@ -205,6 +205,8 @@ def test_a_run_of_an_older_card_goes_on(dataset: DatasetCard, tmp_path: Path) ->
     assert Run.start(tmp_path / "run", dataset, card).card == card
     other = ModelCard.find("dense", ["training.seed=2"])
     assert Run.start(tmp_path / "run", dataset, other).card == other  # nothing was done with the first
+    with pytest.raises(RunError, match=r"another model\.yaml \(there seed: 2, here seed: 1\)"):
+        run.train()
     (run.folder / "history.json").write_text("[]")
     with pytest.raises(
         RunError, match=r"another model\.yaml \(there seed: 2, here seed: 1\); choose another"
