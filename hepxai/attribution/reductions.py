@@ -240,7 +240,8 @@ def short_name(result: Named, key: str | None = None) -> str:
     ----------
     result : Named
     key : str, optional
-        Name under which a result is listed: of ``METHOD_TARGET`` the target is kept, other names stay.
+        Name under which a result is listed: of ``METHOD_TARGET`` and ``METHOD, model`` the
+        end is kept, other names stay.
     """
     return _in_words(result.method, result.short_title, key)
 
@@ -252,6 +253,7 @@ def full_name(attribution: Attribution, key: str | None = None) -> str:
 
 def _in_words(method: str, title: str, key: str | None) -> str:
     key = method if key is None else key
-    if title and method and f"{key}_".startswith(f"{method}_"):
-        key = title + key[len(method) :]
+    rest = key.removeprefix(method)
+    if title and key.startswith(method) and not rest[:1].isalnum():
+        key = title + rest
     return key.replace("_", " ")
