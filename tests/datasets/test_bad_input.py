@@ -219,8 +219,8 @@ def test_nan_in_momenta_and_weights(small: Path, name: str, what: str) -> None:
     else:
         spoil(columns, name, entry, np.nan)
     write_ttree(small / "background.root", columns)
-    found = message(small, "selection={}", "particles.jet.cuts={}")
-    assert found.startswith(f"background.root:Events: entry {entry}: {what}")
+    problem = message(small, "selection={}", "particles.jet.cuts={}")
+    assert problem.startswith(f"background.root:Events: entry {entry}: {what}")
 
 
 @pytest.mark.parametrize(("value", "text"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
@@ -229,9 +229,9 @@ def test_nan_and_infinity_in_features(small: Path, value: float, text: str) -> N
     entry = int(np.flatnonzero(ak.num(columns["Jet_pt"]) > 0)[-1])
     spoil(columns, "Jet_btag", entry, value)
     write_ttree(small / "background.root", columns)
-    found = message(small, "selection={}", "particles.jet.cuts={}", "particles.jet.order_by=index")
-    assert found.startswith(f"background.root:Events: entry {entry}: btag of jet is {text} (")
-    assert f"missing: {{Jet_btag: {{values: [{text.replace('nan', '.nan').replace('inf', '.inf')}]" in found
+    problem = message(small, "selection={}", "particles.jet.cuts={}", "particles.jet.order_by=index")
+    assert problem.startswith(f"background.root:Events: entry {entry}: btag of jet is {text} (")
+    assert f"missing: {{Jet_btag: {{values: [{text.replace('nan', '.nan').replace('inf', '.inf')}]" in problem
 
 
 def test_nan_of_particles_that_are_cut_away(small: Path) -> None:
@@ -279,9 +279,9 @@ def test_duplicates_in_two_files_of_a_sample(small: Path) -> None:
 def test_expressions_that_would_be_wrong(small: Path, expression: str, text: str, remedy: str) -> None:
     card = small / "card.yaml"
     card.write_text(CARD.replace("nJet * 1", expression))
-    found = message(small, kind=CardError)
-    assert found.startswith(f"card.yaml:{line_of(small, 'n_raw')}: observers.n_raw: ")
-    assert text in found
+    problem = message(small, kind=CardError)
+    assert problem.startswith(f"card.yaml:{line_of(small, 'n_raw')}: observers.n_raw: ")
+    assert text in problem
     card.write_text(CARD.replace("nJet * 1", remedy))
     assert len(read(load(small)).events)
 
@@ -310,11 +310,11 @@ def test_one_class_only(small: Path) -> None:
 def test_events_in_no_class_and_in_two(small: Path) -> None:
     text = CARD.replace(", class: background", "").replace(", class: signal", "")
     (small / "card.yaml").write_text(text.replace("[background, signal]", "{a: nJet > 1, b: nJet > 2}"))
-    found = message(small, kind=CardError)
+    problem = message(small, kind=CardError)
     assert re.match(
-        r"card.yaml:6: labels: background.root:Events: entry \d+ belongs to (no class|a and b)", found
+        r"card.yaml:6: labels: background.root:Events: entry \d+ belongs to (no class|a and b)", problem
     )
-    assert "make the conditions exclude each other and cover all events" in found
+    assert "make the conditions exclude each other and cover all events" in problem
 
 
 # --- missing values --------------------------------------------------------------------------------
