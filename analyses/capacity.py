@@ -17,9 +17,9 @@ from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import general
 from hepxai.importance.permutation import permutation_importance
+from hepxai.metrics.averages import spread_mean
 from hepxai.report.study import StudyPage, study_options
 from hepxai.scan import advice, write_scan
-from hepxai.scan.table import spread_mean
 from hepxai.studies.capacity.figures import accuracy_by_width, neurons_by_width
 from hepxai.studies.capacity.networks import choose_width
 from hepxai.studies.capacity.numbers import WidthPoint

@@ -20,11 +20,10 @@ from population import METHODS, PAIR
 
 from hepxai import Attribution, DatasetCard, ModelCard, Run, Scan, metrics, plots
 from hepxai.attribution.reductions import reduced, relative_to_uniform
-from hepxai.metrics.averages import same_decision
+from hepxai.metrics.averages import same_decision, spread_mean
 from hepxai.report.study import StudyPage, study_options
 from hepxai.scan import advice, write_scan
 from hepxai.scan.ranking import best_against, variance_shares
-from hepxai.scan.table import spread_mean
 
 MODEL, DROPOUT = "transformer_edgeconv", "model.edge_dropout"
 VALUES = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4]

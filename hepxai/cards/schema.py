@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hepxai.cards.card import Card
+from hepxai.core.files import write_text
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -25,11 +26,10 @@ def write_schemas(folder: str | Path, card_classes: Mapping[str, type[Card]]) ->
     list of Path
         The files, in the order of the kinds.
     """
-    folder = Path(folder)
+    folder, paths = Path(folder), []
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
     for name, card_class in card_classes.items():
         text = json.dumps(card_schema(card_class), ensure_ascii=False)
         paths.append(folder / f"{name}.json")
-        paths[-1].write_text(text + "\n", encoding="utf-8")
+        write_text(paths[-1], text + "\n")
     return paths

@@ -74,7 +74,8 @@ def cards(
             from hepxai.datasets import DatasetCard
             from hepxai.models.card import model_card_classes
 
-            write_schemas(schema, {"dataset": DatasetCard, **model_card_classes()})
+            for path in write_schemas(schema, {"dataset": DatasetCard, **model_card_classes()}):
+                console.print(str(path), markup=False, soft_wrap=True)
         elif name:
             typer.echo(_card_text(name))  # a console would fold lines, and break the YAML
         else:

@@ -19,6 +19,12 @@ def mean(values: NDArray[np.floating], weight: Array | None = None) -> Estimate:
     return Estimate.of(values, np.ones(len(values)) if weight is None else weight)
 
 
+def spread_mean(values: Array) -> Estimate:
+    """Mean of the finite values, and s / √n with their standard deviation s; NaN where they are too few."""
+    finite = values[np.isfinite(values)]
+    return mean(finite) if len(finite) else Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
+
+
 def median(values: Array) -> Estimate:
     """Median of the finite values; its error is 1.2533 σ / √n, with half the central 68 % range for σ."""
     finite = values[np.isfinite(values)]
@@ -54,7 +60,7 @@ def class_means(attribution: Attribution) -> dict[str, Estimate]:
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     """Mean over trainings on the same events; its error adds the scatter of seeds and the error of events."""
     seeds, events = (np.array([float(getattr(e, k)) for e in estimates]) for k in ("value", "error"))
-    over = mean(seeds)
+    over = spread_mean(seeds)
     return Estimate(over.value, np.hypot(over.error, events.mean()), estimates[0].n_eff)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from hepxai.attribution.reductions import pair_name
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate
+from hepxai.metrics.averages import spread_mean
 from hepxai.plots.scan import Ridge, Values, importance_bars, parallel, pareto, ridges, scan_curve
 from hepxai.plots.style import canvas, style
 from hepxai.report.section import CaptionedFigure, drawn
@@ -20,7 +21,7 @@ from hepxai.scan.sampling import importances
 from hepxai.scan.scan import Scan
 from hepxai.scan.space import Axis, Choices, Stored, is_number, name_of
 from hepxai.scan.store import Trial
-from hepxai.scan.table import Array, PointResult, Table, spread_mean
+from hepxai.scan.table import Array, PointResult, Table
 from hepxai.studies.overfitting.figures import distance_against_gap
 
 QUANTITIES = {"attention": "attention", "relative": "attention × (n − 1)"}

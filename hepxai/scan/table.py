@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hepxai.core.estimate import Estimate
 from hepxai.core.files import write_json, write_text
+from hepxai.metrics.averages import spread_mean
 from hepxai.scan.objectives import METRICS, NAN, Direction
 from hepxai.scan.plan import Plan
 from hepxai.scan.ranking import Ranking, rank
@@ -64,15 +65,6 @@ class PointResult:
         """Error of one training from the finite number of events, common to all seeds: they share events."""
         errors = [float(t.metrics[metric].error) for t in self.of("complete") if metric in t.metrics]
         return float(np.mean(errors)) if errors else np.nan
-
-
-def spread_mean(values: Array) -> Estimate:
-    """Mean, and s / √n with the sample standard deviation s."""
-    finite = values[np.isfinite(values)]
-    n = len(finite)
-    mean = finite.mean() if n else np.nan
-    error = finite.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return Estimate(np.asarray(mean), np.asarray(error), float(n))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.core.estimate import Array, Estimate, ratio_mean
+from hepxai.metrics.averages import spread_mean
 
 SPARE = 0.05
 """Share of a layer's conductance that the neurons to be spared may carry together."""
@@ -172,11 +173,7 @@ class WidthPoint:
         """Mean over the seeds; its error is that of the scatter of seeds, of one seed the statistical one."""
         trained = self.after if after else self.before
         figures = [t.figures[split][name] for t in trained]
-        if len(figures) < 2:
-            return figures[0] if figures else Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
-        values = np.array([float(e.value) for e in figures])
-        error = values.std(ddof=1) / np.sqrt(len(values))
-        return Estimate(np.asarray(values.mean()), np.asarray(error), float(len(values)))
+        return figures[0] if len(figures) == 1 else spread_mean(np.array([float(e.value) for e in figures]))
 
     def statistical(self, split: str, name: str = "balanced_accuracy") -> float:
         """Error of one training before shrinking from the finite number of events, which seeds share."""
