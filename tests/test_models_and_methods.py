@@ -1,0 +1,147 @@
+"""Every kind of model with every method: it works, or is refused with what works; the table of the docs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from explained_models import IMAGE, build, build_image, build_table
+from quick_settings import TABLES
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from hepxai.events import Events
+from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
+from hepxai.explainers.graph.surrogate import Surrogate, fit_surrogate
+from hepxai.importance.gini import gini_importance
+from hepxai.importance.permutation import permutation_importance
+from hepxai.models.card import ModelCard
+from hepxai.models.network import NetworkModel
+from hepxai.models.wrappers.table import SklearnModel
+
+PAGE = Path(__file__).parents[1] / "docs" / "models_and_methods.md"
+BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+QUICK: dict[str, dict[str, Any]] = TABLES | {
+    method: {"steps": 4}
+    for method in ("conductance", "edge_ig", "feature_ig", "image_ig", "node_ig", "surrogate")
+}
+POPULATION: dict[str, Callable[..., Any]] = {
+    "permutation_importance": permutation_importance,
+    "gini_importance": lambda model, events, **_: gini_importance(model),
+}
+METHODS = (*sorted(EXPLAINERS), *POPULATION)
+
+
+@cache
+def population() -> Events:
+    """Toy events with a table and an image, at least two particles each."""
+    from conftest import make_events
+
+    events = make_events(30, seed=3, smallest=2, largest=5)
+    schema = dataclasses.replace(events.schema, image=IMAGE)
+    return events.replace(schema=schema, weight=np.abs(events.weight), split=np.arange(30) % 3)
+
+
+def card(**entries: Any) -> NetworkModel:
+    """A network of the package with random weights."""
+    torch.manual_seed(3)
+    return NetworkModel.build(ModelCard.model_validate(entries), population().schema)
+
+
+def estimator(trees: Any) -> SklearnModel:
+    """A scikit-learn estimator, fitted on the table."""
+    events = population()
+    return SklearnModel(trees.fit(events.globals, events.label), ("signal",), events.schema)
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    "card: particle_gnn": lambda: build(
+        population(),
+        {"kind": "transformer", "width": 4},
+        {"kind": "dynamic_edge", "width": 4, "neighbours": 2},
+    ),
+    "card: lstm": lambda: card(kind="lstm", width=4, dense=[4]),
+    "card: dense": lambda: card(kind="dense", widths=[4]),
+    "card: convolutional": lambda: card(kind="convolutional", channels=[4], kernel=3, dense=[]),
+    "card: soft_tree": lambda: card(kind="soft_tree", channels=[4], depth=2),
+    "TableModel: dense network": lambda: build_table(population()),
+    "SklearnModel: boosted trees": lambda: estimator(
+        HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=4)
+    ),
+    "SklearnModel: random forest": lambda: estimator(RandomForestClassifier(3, max_depth=3, random_state=0)),
+    "SklearnModel: scaler and logistic regression": lambda: estimator(
+        make_pipeline(StandardScaler(), LogisticRegression())
+    ),
+    "ImageModel: convolutional network": lambda: build_image(population()),
+}
+
+
+@cache
+def model(name: str) -> Any:
+    """The model of a row, built once."""
+    return MODELS[name]()
+
+
+def surrogate(name: str) -> Surrogate:
+    """A quickly trained surrogate of the model of a row."""
+    layers = [{"kind": "graph", "width": 4}, {"kind": "dynamic_edge", "width": 4, "neighbours": 2}]
+    entries = {"convolutions": layers, "dense": [4], "training": {"epochs": 1, "batch_size": 30}}
+    return fit_surrogate(model(name), population(), card=ModelCard.model_validate(entries))
+
+
+def refusal(name: str, method: str) -> str | None:
+    """Message with which a method refuses a model; None if it works, on all events and with finite values."""
+    events, settings = population(), QUICK.get(method, {})
+    try:
+        if method in POPULATION:
+            POPULATION[method](model(name), events, repeats=2)
+            return None
+        if method == "surrogate":
+            settings = settings | {"trained": surrogate(name), "minimum_agreement": 0.0}
+        attribution = explain(model(name), events, method, target="signal", **settings)
+    except CannotExplainError as problem:
+        return str(problem)
+    assert len(attribution.events) == len(events)
+    assert np.isfinite(attribution.values).all()
+    return None
+
+
+def row(name: str, refusals: Mapping[str, str | None]) -> str:
+    """Row of the table in the docs."""
+    return f"| {name} | " + " | ".join("–" if refusals[method] else "✓" for method in METHODS) + " |\n"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_page_lists_these_models_and_methods() -> None:
+    """Rewrite the page with ``HEPXAI_WRITE_DOCS=1``, one worker."""
+    head = "| | " + " | ".join(METHODS) + " |\n|---|" + "---|" * len(METHODS) + "\n"
+    if os.environ.get("HEPXAI_WRITE_DOCS"):
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        rows = "".join(row(n, {m: refusal(n, m) for m in METHODS}) for n in MODELS)
+        PAGE.write_text(before + BEGIN + head + rows + END + rest.partition(END)[2], encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
+    assert head in text
+    assert [line.split(" | ")[0] for line in text.partition(head)[2].partition(END)[0].splitlines()] == [
+        f"| {name}" for name in MODELS
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", MODELS)
+def test_row_of_the_page(name: str) -> None:
+    """The page says what happens, and a refusal names a method that works."""
+    refusals = {method: refusal(name, method) for method in METHODS}
+    assert row(name, refusals) in PAGE.read_text(encoding="utf-8")
+    works = [method for method in EXPLAINERS if refusals[method] is None]
+    assert works
+    for method in EXPLAINERS:
+        assert refusals[method] is None or any(other in refusals[method] for other in works), refusals[method]
