@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.explainers.base import CannotExplainError
 from hepxai.importance.forest import Forest
+from hepxai.importance.scores import Score
 from hepxai.importance.shuffling import among_all, cells, permute_within_cells
-from hepxai.metrics.classification import both_classes, placements
+from hepxai.metrics.classification import both_classes, has_weight, placements
 from hepxai.metrics.importance import Importance, correlated_groups
 from hepxai.models.protocols import Tabular
 from hepxai.models.table.rows import need_values
@@ -33,7 +35,7 @@ def permutation_importance(
     events: Events,
     *,
     target: str | None = None,
-    metric: str = "auc",
+    metric: str | None = None,
     repeats: int = 5,
     groups: Mapping[str, Sequence[str]] | str | None = None,
     threshold: float = 0.7,
@@ -60,9 +62,13 @@ def permutation_importance(
     events : Events
         Events that did not train the model. Signed weights enter the metric, not the shuffle.
     target : str, optional
-        Output; optional if the model has only one. With several outputs, its class against all others.
-    metric : str
-        "auc", "accuracy" (fraction on the right side of logit 0) or "loss" (mean cross-entropy of the logit).
+        Optional if the model has one output, or two for two classes. Of several classes ``"signal"`` or
+        ``"signal-rest"``, a class against all others by its log-odds ``z_C - log Σ_{D≠C} exp z_D``, or
+        ``"signal-ttbar"``, two classes on their events by ``z_C - z_D``. Of a regression one of its targets,
+        on the events that have it.
+    metric : str, optional
+        Of classes "auc", the default, "accuracy" (fraction on the right side of logit 0) or "loss" (mean
+        cross-entropy of the logit); of a regression "mae", the default, or "mse".
     repeats : int
     groups : mapping of str to sequence of str, or "auto", optional
         Columns that are permuted together; groups may overlap, columns in none are permuted alone. "auto":
@@ -93,30 +99,32 @@ def permutation_importance(
     """
     if not isinstance(model, Tabular):
         raise CannotExplainError(f"permutation needs Tabular; {type(model).__name__} has no score_table")
-    output, signal = _target(model, events, target)
-    if metric not in METRICS:
-        raise ValueError(f"metric {metric!r}; choose one of {', '.join(METRICS)}")
+    score_of = Score.of(model, events, target)
+    metrics = DISTANCES if score_of.regression else METRICS
+    metric = metric or next(iter(metrics))
+    if metric not in metrics:
+        raise ValueError(f"metric {metric!r}; choose one of {', '.join(metrics)}")
     if repeats < 1:
         raise ValueError(f"repeats={repeats}; at least 1 is needed")
+    events = events if score_of.rows.all() else events[score_of.rows]
     need_values(events)
-    measure = METRICS[metric](signal, events.weight)
+    measure = metrics[metric](score_of.truth[score_of.rows], events.weight)
     members = _members(events, groups, threshold)
-    score = model.logits(events)[:, output]
+    score = score_of(model.logits(events))
     _need_scores(score, events)
     original = measure(score)
     lost, error = np.zeros((len(members), repeats)), np.zeros(len(members))
     influence = np.zeros((len(members), len(events)), dtype=np.float32)
-    scorer = PermutedScorer(model, events, output, repeats, seed, conditional)
+    scorer = PermutedScorer(model, events, score_of, repeats, seed, conditional)
     with track("permutation", len(members) * repeats, show=progress) as advance:
         for i, (scores, orders) in enumerate(scorer.each(_numbers(events, members), score)):
             if orders:
                 permuted = map(measure, scores)
                 lost[i], error[i], influence[i] = _compare(original, permuted, orders, events.weight)
             advance(repeats)
-    sign = -1.0 if metric == "loss" else 1.0
-    name = model.outputs[output]
+    sign = 1.0 if metric in ("auc", "accuracy") else -1.0
     figures = (sign * original.value, lost, error, conditional, _covariance(influence, error))
-    return Importance(tuple(members), members, metric, name, *figures)
+    return Importance(tuple(members), members, metric, score_of.name, *figures)
 
 
 # --- metrics as means over events --------------------------------------------------------------------
@@ -162,11 +170,21 @@ def _loss(signal: NDArray[np.bool_], weight: Array) -> Measure:
     return lambda score: Measured(-np.logaddexp(0.0, sign * score), weight / weight.sum())
 
 
-METRICS: dict[str, Callable[[NDArray[np.bool_], Array], Measure]] = {
+def _distance(power: int) -> Callable[[NDArray[Any], Array], Measure]:
+    def of(truth: NDArray[Any], weight: Array) -> Measure:
+        if not has_weight(weight):
+            raise ValueError("the weights sum to zero; permutation_importance needs a weighted mean")
+        return lambda score: Measured(-(np.abs(score - truth) ** power), weight / weight.sum())
+
+    return of
+
+
+METRICS: dict[str, Callable[[NDArray[Any], Array], Measure]] = {
     "auc": _auc,
     "accuracy": _accuracy,
     "loss": _loss,
 }
+DISTANCES: dict[str, Callable[[NDArray[Any], Array], Measure]] = {"mae": _distance(1), "mse": _distance(2)}
 
 
 def _need_classes(signal: NDArray[np.bool_], weight: Array) -> None:
@@ -222,7 +240,7 @@ class PermutedScorer:
 
     model: Tabular
     events: Events
-    output: int
+    score_of: Score
     repeats: int
     seed: int
     conditional: bool
@@ -231,7 +249,8 @@ class PermutedScorer:
         self, groups: Sequence[IntArray], score: Array
     ) -> Iterator[tuple[Iterable[Array], list[IntArray]]]:
         """Scores and permutation of every repeat, for each group; none for groups that change no score."""
-        forest = Forest.of(self.model, self.events.table()[0], self.output, score)
+        column = self.score_of.column
+        forest = None if column is None else Forest.of(self.model, self.events.table()[0], column, score)
         size = 1 if forest is None else _at_a_time(groups, self.repeats * len(score))
         for first in range(0, len(groups), size):
             some = groups[first : first + size]
@@ -262,7 +281,7 @@ class PermutedScorer:
             part = buffer[: rows.stop - start]
             part[:] = table[rows]
             part[:, columns] = table[order[rows][:, None], columns]
-            scores[rows] = self.model.score_table(part)[:, self.output]
+            scores[rows] = self.score_of(self.model.score_table(part))
         return scores
 
 
@@ -283,17 +302,6 @@ def _numbers(events: Events, members: Mapping[str, tuple[str, ...]]) -> list[Int
 
 
 # --- arguments -----------------------------------------------------------------------------------------
-
-
-def _target(model: Tabular, events: Events, target: str | None) -> tuple[int, NDArray[np.bool_]]:
-    """Number of the output, and mask of the events of its class."""
-    outputs = model.outputs
-    if target is None and len(outputs) == 1:
-        return 0, events.label == 1
-    if target not in outputs:
-        raise KeyError(f"target {target!r} is not an output of the model; choose one of {', '.join(outputs)}")
-    output = outputs.index(target)
-    return output, events.label == (1 if len(outputs) == 1 else output)
 
 
 def _need_scores(score: Array, events: Events) -> None:

@@ -249,7 +249,7 @@ def cancelling(events: Events) -> Events:
 BAD: tuple[tuple[dict[str, Any], Callable[[Events], Events], type[Exception], str], ...] = (
     ({"metric": "f1"}, lambda e: e, ValueError, "metric 'f1'; choose one of auc, accuracy, loss"),
     ({"repeats": 0}, lambda e: e, ValueError, "repeats=0; at least 1 is needed"),
-    ({"target": "top"}, lambda e: e, KeyError, "target 'top' is not an output of the model; choose one of"),
+    ({"target": "top"}, lambda e: e, KeyError, "target 'top' is not an output of the model"),
     ({"groups": "all"}, lambda e: e, ValueError, "groups='all'; give 'auto' or a mapping"),
     (
         {"groups": {"g": ["ht", "btags"]}},
@@ -308,3 +308,84 @@ def test_groups_without_names_are_refused(events: Events) -> None:
     groups: Any = [list(events.schema.globals[:2])]
     with pytest.raises(ValueError, match="give 'auto' or a mapping of names to columns"):
         permutation_importance(TableModel(net, ("signal",), events.schema), events, groups=groups)
+
+
+# --- several classes, and numbers ------------------------------------------------------------------------
+
+
+class Lines:
+    """Three logits, or two numbers with units; ``common`` is added to all of them."""
+
+    view = "table"
+
+    def __init__(self, outputs: tuple[str, ...], common: float = 0.0) -> None:
+        self.outputs, self.common = outputs, common
+        self.slopes = np.random.default_rng(5).normal(size=(4, len(outputs)))
+
+    def logits(self, events: Events) -> np.ndarray:
+        return self.score_table(events.globals)
+
+    def score_table(self, x: np.ndarray) -> np.ndarray:
+        return x @ self.slopes + self.common * np.sin(3 * x[:, :1])
+
+
+@pytest.fixture
+def three(toy: ToyEvents) -> Events:
+    events, outputs = drawn(toy, 500, 2, signed=True), ("ttbar", "ttz", "signal")
+    label = (Lines(outputs).logits(events) + np.random.default_rng(0).gumbel(size=(500, 3))).argmax(axis=1)
+    return events.replace(schema=dataclasses.replace(events.schema, classes=outputs), label=label)
+
+
+def one_column(events: Events, value: Callable[[np.ndarray], float]) -> float:
+    """Breiman's recipe for the first column: mean decrease over two repeats."""
+    lost = []
+    for r in range(2):
+        x = events.globals.copy()
+        x[:, 0] = x[np.random.default_rng([0, r]).permutation(len(x)), 0]
+        lost.append(value(events.globals) - value(x))
+    return float(np.mean(lost))
+
+
+@pytest.mark.parametrize("target", ["signal", "signal-rest", "signal-ttbar"])
+def test_classes(three: Events, target: str) -> None:
+    """A class against all others by p/(1 - p), or two classes on their events."""
+    model = Lines(three.schema.classes)
+    events = three[three.label != 1] if target == "signal-ttbar" else three
+
+    def value(x: np.ndarray) -> float:
+        p = np.exp(model.score_table(x))
+        score = p[:, 2] / (p[:, 0] if target == "signal-ttbar" else p[:, 0] + p[:, 1])
+        return float(auc(score, events.label == 2, events.weight).value)
+
+    result = permutation_importance(model, three, target=target, repeats=2)
+    assert (result.target, result.metric) == (target, "auc")
+    assert result.mean[0] == pytest.approx(one_column(events, value), abs=1e-12)
+    shifted = permutation_importance(Lines(model.outputs, common=7.0), three, target=target, repeats=2)
+    np.testing.assert_allclose(shifted.repeats, result.repeats, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", [None, "mae", "mse"])
+def test_regression(toy: ToyEvents, metric: str | None) -> None:
+    """Increase of the mean error, on the events that have the target."""
+    events, model = drawn(toy, 300, 3), Lines(("pt", "eta"))
+    truth = model.logits(events) + np.random.default_rng(1).normal(size=(300, 2))
+    truth[::7, 0] = np.nan
+    schema = dataclasses.replace(events.schema, targets=("pt", "eta"), target_units=("GeV", ""))
+    events = events.replace(schema=schema, targets=truth.astype(np.float32))
+    with_target = events[np.isfinite(truth[:, 0])]
+    power = 2 if metric == "mse" else 1
+
+    def value(x: np.ndarray) -> float:
+        return -float(np.mean(np.abs(model.score_table(x)[:, 0] - with_target.targets[:, 0]) ** power))
+
+    result = permutation_importance(model, events, target="pt", metric=metric, repeats=2)
+    assert result.metric == metric or (metric is None and result.metric == "mae")
+    assert result.score == pytest.approx(-value(with_target.globals))
+    assert result.mean[0] == pytest.approx(one_column(with_target, value))
+    with pytest.raises(ValueError, match="metric 'auc'; choose one of mae, mse"):
+        permutation_importance(model, events, target="pt", metric="auc")
+
+
+def test_several_outputs_need_a_target(three: Events) -> None:
+    with pytest.raises(KeyError, match="choose one of ttbar, ttz, signal, as target="):
+        permutation_importance(Lines(three.schema.classes), three)
