@@ -123,7 +123,7 @@ def test_three_classes(events: Events) -> None:
         model, history = fit(make_card(algorithm), three)
         assert model.score_table(three.globals).shape == (400, 3)
         assert history[-1]["valid_accuracy"] > 0.7
-        assert "valid_auc" not in history[0]
+        assert history[-1]["valid_auc"] > 0.8
 
 
 def test_weights_matter(events: Events) -> None:
