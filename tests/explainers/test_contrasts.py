@@ -80,13 +80,13 @@ def test_unchanged_if_a_function_is_added_to_all_logits(three: Events, view: str
     other = shifted(model)
     change = other.logits(three) - model.logits(three)
     assert np.ptp(change, axis=0).min() > 0.05
-    np.testing.assert_allclose(np.ptp(change, axis=1), 0, atol=1e-5)
+    np.testing.assert_allclose(np.ptp(change, axis=1), 0, atol=1e-6 * (10 + np.abs(change).max()))
     for target in TARGETS:
         one, two = (explain(m, three, method, target=target, **QUICK.get(method, {})) for m in (model, other))
         assert one.target == target
         size = np.abs(one.values).max()
         assert size > 0
-        np.testing.assert_allclose(two.values, one.values, atol=2e-4 * size)
+        np.testing.assert_allclose(two.values, one.values, atol=1e-3 * size)
     with pytest.warns(UserWarning, match="target='signal' is explained as 'signal-rest'"):
         named = explain(model, three, method, target="signal", **QUICK.get(method, {}))
     assert named.target == "signal-rest"
@@ -133,7 +133,7 @@ def test_complete(three: Events, view: str, method: str, settings: dict[str, Any
         scale = np.abs(attribution.output_change).max()
         assert np.quantile(np.abs(attribution.residual), 0.9) < 0.02 * scale
     size = max(np.abs(a.values).max() for a in maps)
-    np.testing.assert_allclose(sum(a.values for a in maps), 0, atol=2e-4 * size)
+    np.testing.assert_allclose(sum(a.values for a in maps), 0, atol=1e-3 * size)
 
 
 @pytest.mark.parametrize("baseline", ["path_dependent", "interventional"])

@@ -336,5 +336,7 @@ def test_a_constant_column_is_nothing(events: Events) -> None:
 
 
 def test_what_trees_do_not_do(events: Events) -> None:
-    with pytest.raises(ValueError, match="boosted trees learn the labels; given targets are for networks"):
+    with pytest.raises(
+        ValueError, match="boosted trees learn the labels or targets of the events; others are"
+    ):
         fit(make_card(), events, targets=events.label.astype(np.float32))
