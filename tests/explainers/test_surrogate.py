@@ -19,7 +19,7 @@ from hepxai.explainers import explain
 from hepxai.explainers.base import CheckWarning
 from hepxai.explainers.graph.surrogate import SurrogateEdgeIG, fit_surrogate
 from hepxai.explainers.methods import is_default_for
-from hepxai.metrics import rank_agreement
+from hepxai.metrics import fidelity, rank_agreement
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.protocols import HasEdgeWeights
@@ -181,16 +181,43 @@ def test_one_logit_only(trained: Any) -> None:
     three = dataclasses.replace(trained.events.schema, classes=("a", "b", "c"))
     events = trained.events.replace(schema=three)
     model = NetworkModel.build(trained.surrogate_card, three)
-    with pytest.raises(ValueError, match="imitates one logit; the model has a, b, c"):
+    with pytest.raises(ValueError, match="imitates one logit; the model has a, b, c: give one, or a diff"):
         fit_surrogate(model, events)
 
 
-def test_by_default_a_surrogate_is_of_one_logit(events: Events) -> None:
+def test_a_contrast_of_several_classes(trained: Any) -> None:
+    three = dataclasses.replace(trained.events.schema, classes=("a", "b", "c"))
+    events = trained.events.replace(schema=three)
+    model = NetworkModel.build(trained.surrogate_card, three)
+    surrogate = fit_surrogate(model, events, card=trained.surrogate_card, target="c-rest")
+    z = model.logits(events)
+    contrast, rows = z[:, 2] - z[:, :2].mean(axis=1), events.split == 2
+    (imitated,) = surrogate.model.logits(events).T
+    expected = np.corrcoef(imitated[rows], contrast[rows])[0, 1]
+    found = fidelity(imitated[rows], contrast[rows], np.ones(rows.sum()))["logit_correlation"]
+    assert float(found.value) == pytest.approx(expected)
+    figures = fidelity(imitated[rows], contrast[rows], events.weight[rows])
+    assert surrogate.fidelity["test"]["logit_correlation"] == figures["logit_correlation"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        attribution = explain(model, events[:20], "surrogate", target="c-rest", trained=surrogate, steps=4)
+    assert attribution.target == "c-rest"
+
+
+def test_by_default_a_surrogate_is_of_a_classifier(events: Events) -> None:
     """A run without names of methods would stop at it."""
     card = ModelCard.model_validate({"convolutions": [{"kind": "graph", "width": 4}], "dense": [4]})
+    numbers = dataclasses.replace(events.schema, targets=("t",), target_units=("GeV",))
+    regression = card.model_copy(update={"training": card.training.model_copy(update={"loss": "mae"})})
+    with pytest.raises(ValueError, match="not the values t of a regression, which edge_ig"):
+        explain(NetworkModel.build(regression, numbers), events, "surrogate")
     three = dataclasses.replace(events.schema, classes=("background", "signal", "other"))
-    for schema, expected in ((events.schema, True), (three, False)):
-        model = NetworkModel.build(card, schema)
+    for schema, settings, expected in (
+        (events.schema, card, True),
+        (three, card, True),
+        (numbers, regression, False),
+    ):
+        model = NetworkModel.build(settings, schema)
         assert isinstance(model, HasEdgeWeights)
         assert is_default_for("surrogate", model) == SurrogateEdgeIG.works_on(model) == expected
 

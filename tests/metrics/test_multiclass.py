@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from sklearn.metrics import confusion_matrix as reference_matrix
 
 from hepxai.events import Events
-from hepxai.metrics import class_log_odds, class_logits, classification_metrics, confusion_matrix
+from hepxai.metrics import class_log_odds, class_logits, classification_metrics, confusion_matrix, mean_auc
 
 Array = NDArray[np.float64]
 NAMES = ("ttbar", "ttz", "wz", "signal")
@@ -56,6 +56,7 @@ def test_all_figures_against_scikit_learn(toy: Callable[..., Events], classes: i
     expected["balanced_accuracy"] = balanced_accuracy_score(label, p.argmax(1), sample_weight=weight)
     for k, name in enumerate(names):
         expected[f"auc_{name}_vs_rest"] = roc_auc_score(label == k, p[:, k], sample_weight=weight)
+    expected["mean_auc"] = roc_auc_score(np.eye(classes)[label], p, sample_weight=weight, average="macro")
     for i in range(classes):
         for j in range(i):
             two, ratio = np.isin(label, [i, j]), p[:, i] / p[:, j]
@@ -100,6 +101,18 @@ def test_errors_are_the_spread_of_toys() -> None:
         matrices.append(estimate.value)
         errors.append(estimate.error)
     np.testing.assert_allclose(np.mean(errors, axis=0), np.std(matrices, axis=0), rtol=0.12)
+
+
+def test_error_of_the_mean_auc_is_the_spread_of_toys() -> None:
+    """Smaller than that of three independent curves would be, or larger: their events are the same."""
+    rng, values, errors = np.random.default_rng(4), [], []
+    for _ in range(300):
+        label, weight = rng.integers(0, 3, 300), rng.exponential(1.0, 300)
+        estimate = mean_auc(rng.normal(size=(300, 3)) + np.eye(3)[label], label, weight)
+        assert estimate is not None
+        values.append(estimate.value)
+        errors.append(estimate.error)
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.12)
 
 
 def test_figures_do_not_depend_on_what_all_logits_share(toy: Callable[..., Events]) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from many_classes import many_classes
 from scan_helpers import SMALL
 
 from hepxai.cards import CardError
 from hepxai.core.estimate import Estimate
+from hepxai.datasets.card import Focus
+from hepxai.models.card import ModelCard
 from hepxai.run import Run
 from hepxai.scan import METRICS, Scan, ScanError, TrialContext, metric
 from hepxai.scan.sampling import WARMUP
@@ -70,6 +73,31 @@ def test_without_a_focus_the_rest_is_measured(cards: Cards, tmp_path: Path) -> N
     (trial,) = Scan.start(tmp_path / "x", alone, card, ["edge_dropout=0.1"]).run(progress=False).trials
     assert set(trial.metrics) == {"valid_auc", "valid_accuracy", "test_auc", "test_accuracy", "train_gap"}
     assert trial.histograms == {}
+
+
+def test_three_classes(tmp_path: Path) -> None:
+    """What needs one score is refused at the start, and left out of the measurements; the rest works."""
+    dataset = many_classes(tmp_path, positive=True).model_copy(
+        update={"focus": Focus(pair=("muon", "jet"), observer="n_raw")}
+    )
+    card = ModelCard.find("dense", ["training.epochs=1", "widths=[4]"])
+    with pytest.raises(
+        ScanError, match=r"importance_distance is for two classes, .* has 3; these work: valid_auc,"
+    ):
+        Scan.start(tmp_path / "x", dataset, card, ["dropout=0,0.1"], objectives=["importance_distance"])
+    assert not (tmp_path / "x").exists()
+    scan = Scan.start(tmp_path / "x", dataset, card, ["dropout=0,0.1"], objectives=["valid_auc", "train_gap"])
+    trials = scan.run(progress=False).trials
+    for trial in trials:
+        assert set(trial.metrics) == {"valid_auc", "valid_accuracy", "test_auc", "test_accuracy", "train_gap"}
+        stored = Run.open(scan.trial_folder(trial)).metrics()["valid"]
+        assert trial.metrics["valid_auc"].value == stored["mean_auc"]["value"]
+
+
+def test_regressions_are_refused(tmp_path: Path) -> None:
+    card = ModelCard.find("dense", ["training.loss=mae"])
+    with pytest.raises(ScanError, match=r"learns numbers \(training.loss\): make a run of each"):
+        Scan.start(tmp_path / "x", many_classes(tmp_path), card, ["dropout=0,0.1"])
 
 
 GRAPH = ("convolutions=[{kind: graph, width: 8}, {kind: dynamic_edge, width: 8}]",)

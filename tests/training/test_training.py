@@ -174,7 +174,7 @@ def test_three_classes(events: Events) -> None:
     model, history = fit(make_card(epochs=20), events.replace(label=label, schema=three))
     assert model.logits(events.replace(schema=three)).shape == (300, 3)
     assert max(row["valid_accuracy"] for row in history) > 0.7
-    assert "valid_auc" not in history[0]
+    assert max(row["valid_auc"] for row in history) > 0.75
 
 
 def test_learns_given_probabilities(events: Events) -> None:

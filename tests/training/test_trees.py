@@ -123,7 +123,7 @@ def test_three_classes(events: Events) -> None:
         model, history = fit(make_card(algorithm), three)
         assert model.score_table(three.globals).shape == (400, 3)
         assert history[-1]["valid_accuracy"] > 0.7
-        assert "valid_auc" not in history[0]
+        assert history[-1]["valid_auc"] > 0.8
 
 
 def test_weights_matter(events: Events) -> None:
@@ -336,5 +336,7 @@ def test_a_constant_column_is_nothing(events: Events) -> None:
 
 
 def test_what_trees_do_not_do(events: Events) -> None:
-    with pytest.raises(ValueError, match="boosted trees learn the labels; given targets are for networks"):
+    with pytest.raises(
+        ValueError, match="boosted trees learn the labels or targets of the events; others are"
+    ):
         fit(make_card(), events, targets=events.label.astype(np.float32))

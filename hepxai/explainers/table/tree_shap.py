@@ -34,8 +34,9 @@ class PreparedTrees(PreparedBackground):
         return super().settings() | {"unit": unit, "reference": reference}
 
     def unit(self, events: Events) -> str:
-        """Probability for forests of classification trees."""
-        return _unit(self.model.estimator)
+        """Probability for forests of classification trees, the unit of the target for a regression."""
+        units = dict(zip(events.schema.targets, events.schema.target_units, strict=True))
+        return units.get(self.target, _unit(self.model.estimator))
 
     def score(self, table: Table) -> Array:
         """Quantity that the values explain, ``[E]``."""
