@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from hepxai.cards import Place
 from hepxai.core.jagged import IntArray, offsets_from_counts, take_rows
-from hepxai.datasets.card import FEATURE_UNITS, NANOAOD, DatasetCard
+from hepxai.datasets.card import NANOAOD, DatasetCard
 from hepxai.datasets.columns import ExpressionError, ReadError
 from hepxai.datasets.context import ExpressionContext
 from hepxai.datasets.cutflow import ALL, CutFlow
 from hepxai.datasets.particles import Particles
 from hepxai.datasets.quality import MomentumCounts
 from hepxai.datasets.sources import FileInfo
-from hepxai.datasets.splits import assign_split, event_hash, text_hash
 from hepxai.events import P4, Events, Schema
+from hepxai.events.momenta import FEATURE_UNITS
+from hepxai.events.splits import assign_split, event_hash, text_hash
 
 
 class EventBuilder:

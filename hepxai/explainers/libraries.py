@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hepxai.core.jagged import IntArray
-from hepxai.datasets.splits import event_hash, splitmix64
 from hepxai.events import Events
+from hepxai.events.splits import event_hash, splitmix64
 from hepxai.explainers.coalitions import IDENTITY
 from hepxai.models.target import Target
 
