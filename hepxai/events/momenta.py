@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,3 +97,48 @@ def convention(have: Collection[str]) -> tuple[str, ...] | None:
         if set(components) <= set(have):
             return components
     return next((c for c in (("pt", "phi"), ("px", "py")) if set(c) <= set(have)), None)
+
+
+class Momenta:
+    """Components of the momenta of particles, and the features that follow; computed from what is given.
+
+    Parameters
+    ----------
+    given : mapping of str to ndarray, shape [N]
+        Components by the keys of ``SPELLINGS``, in GeV.
+    what : str
+        Name of the particles, for messages.
+
+    Raises
+    ------
+    ValueError
+        If the components are incomplete, or there is neither a mass nor an energy.
+    """
+
+    def __init__(self, given: Mapping[str, Array], what: str) -> None:
+        self.given, components = dict(given), convention(given)
+        if components is None:
+            raise ValueError(
+                f"{what} has {', '.join(given) or 'no momenta'}; give pt, eta, phi, mass or px, py, pz, "
+                "energy (pt, phi for missing momentum)"
+            )
+        self.polar, self.transverse = components[0] == "pt", len(components) == 2
+        if not self.transverse and not {"mass", "energy"} & {*given}:
+            raise ValueError(f"{what} has neither mass nor energy; give a mass in GeV, 0 where it is small")
+
+    def __getitem__(self, name: str) -> Array:
+        """Values of a component or feature, ``[N]``."""
+        if name not in self.given or (name == "energy" and self.polar and "mass" in self.given):
+            with np.errstate(all="ignore"):  # values that are not finite are refused later
+                return self._computed(name)
+        return self.given[name]
+
+    def _computed(self, name: str) -> Array:
+        if self.transverse and name in ("eta", "mass", "pz"):
+            return np.zeros(len(self["phi"]), dtype=np.float32)
+        if name == "mass":
+            formula = MASS_FROM_ENERGY["pt" if self.polar else "px"]
+        else:
+            kinematic = FROM_POLAR if self.polar else FROM_CARTESIAN
+            formula = (kinematic | DERIVED | {"energy": ENERGY_FROM_MASS})[name]
+        return formula.compute(*(self.given.get(n, self[n]) for n in formula.inputs))
