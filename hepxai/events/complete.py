@@ -20,12 +20,11 @@ Columns = dict[str, Any]
 
 def complete(flat: Columns, schema: dict[str, Any], columns: PerEvent) -> Columns:
     """All columns of events: particles, and one row for each event."""
-    names: dict[str, Any]
     others, names = per_event(len(flat["offsets"]) - 1, **columns)
     units = FEATURE_UNITS | dict(columns.get("units") or {})
     _known_units(columns.get("units") or {}, (*schema["features"], *names["globals"], *names["targets"]))
     of_features = tuple(units.get(n, "") for n in schema["features"])
-    full = Schema(**schema, **names, units=of_features, collections=schema["types"])
+    full = Schema(**(schema | names), units=of_features, collections=schema["types"])
     if not columns.get("identity"):
         content = fingerprint(flat["offsets"], flat["particles"], flat["type"], others["globals"])
         others["run"] = np.full(len(others["run"]), text_hash(content) >> 32)

@@ -223,6 +223,8 @@ def _identity(identity: Mapping[str, Any] | None, rows: int) -> dict[str, IntArr
         array = one_each(values, f"identity: {name}", rows)
         if array.dtype.kind not in "iu":
             raise TypeError(f"identity: {name} holds {array.dtype}; whole numbers are needed")
+        if array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise ValueError(f"identity: {name} is {array.max()}; write numbers below 2^63, as in x % 2**62")
         numbers[name] = array.astype(np.int64)
     if identity is not None and "event" not in identity:
         raise ValueError("identity without event; give at least identity={'event': numbers}")

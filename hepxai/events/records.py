@@ -90,7 +90,7 @@ class Collection:
 
     def flat(self, field: str) -> NDArray[Any]:
         """Values of a field, ``[n]``."""
-        values, offsets = _flat(self.records[field], f"{self.name}.{field}")
+        values, offsets = flat_content(self.records[field], f"{self.name}.{field}")
         if not self.counted:
             self.counted, self.offsets = field, offsets
         if len(offsets) != len(self.offsets):
@@ -132,7 +132,7 @@ class Collection:
         return np.full(size, -1) if self.momenta.transverse else local_index(self.offsets)
 
 
-def _flat(values: Any, what: str) -> tuple[NDArray[Any], IntArray]:
+def flat_content(values: Any, what: str) -> tuple[NDArray[Any], IntArray]:
     """Flat content and offsets of one number per particle, or of one number per event."""
     refuse_delayed(values, what)
     array = values if isinstance(values, ak.Array) else ak.Array(values)
@@ -140,9 +140,10 @@ def _flat(values: Any, what: str) -> tuple[NDArray[Any], IntArray]:
     if array.ndim > 2 or ak.fields(array):
         raise TypeError(f"{what} holds {array.type.content}; one number for each particle is needed")
     counts = np.ones(len(array), dtype=np.int64) if array.ndim == 1 else np.asarray(ak.num(array, axis=1))
-    content = np.asarray(array if array.ndim == 1 else ak.flatten(array, axis=1))
-    if content.dtype.kind not in "biuf":
-        raise TypeError(f"{what} holds {content.dtype}; numbers are needed")
+    flat = array if array.ndim == 1 else ak.flatten(array, axis=1)
+    content = None if "union" in str(flat.type) else np.asarray(flat)
+    if content is None or content.dtype.kind not in "biuf":
+        raise TypeError(f"{what} holds {flat.type.content}; numbers are needed")
     return content, offsets_from_counts(counts)
 
 

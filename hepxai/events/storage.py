@@ -103,8 +103,8 @@ def _read_tensors(path: str | Path) -> tuple[Columns, str]:
 
 
 def _write_parquet(path: str | Path, schema: Schema, columns: Columns, head: str) -> None:
-    pyarrow = import_extra("pyarrow", "a Parquet file", "parquet")
-    parquet = import_extra("pyarrow.parquet", "a Parquet file", "parquet")
+    pyarrow = import_extra("pyarrow", "a Parquet file", "files")
+    parquet = import_extra("pyarrow.parquet", "a Parquet file", "files")
     ends = columns["offsets"]
     if ends[-1] > np.iinfo(np.int32).max:
         raise ValueError(
@@ -136,7 +136,7 @@ def _names(schema: Schema) -> dict[str, tuple[str, ...]]:
 
 
 def _read_parquet(path: str | Path) -> tuple[Columns, str]:
-    parquet = import_extra("pyarrow.parquet", "a Parquet file", "parquet")
+    parquet = import_extra("pyarrow.parquet", "a Parquet file", "files")
     try:
         table = parquet.read_table(path)
     except (OSError, ValueError) as problem:

@@ -262,8 +262,8 @@ def attribution_image(
 ) -> Axes:
     """One event's map: red raises the output, blue lowers it, on a symmetric scale; one colour if none does.
 
-    Hits are framed, unless most pixels are lit: thick and black those of the truth, thin and grey the others. Rows (layers) go upwards; a
-    pixel is as high as the frame allows, whatever its width.
+    Unless most pixels are lit, hits are framed, thick and black those of the truth, thin and grey the others.
+    Rows (layers) go upwards; a pixel is as high as the frame allows, whatever its width.
 
     Parameters
     ----------
