@@ -54,7 +54,7 @@ def test_as_the_card_reads_it(tmp_path: Path) -> None:
         features=FEATURES,
         truth=["fromA"],
         pair_features=["delta_r"],
-        label=np.where(nano.trigger, "background", "signal"),
+        label=np.where(np.asarray(nano.trigger), "background", "signal"),
         classes=("background", "signal"),
         weight=nano.genWeight,
         globals={"met": nano.MET_pt},
