@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import storage
+from hepxai.attribution.conversions import explanation
+from hepxai.attribution.overview import overview
 from hepxai.attribution.pairs import Pairs
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, offsets_from_counts, parents, row_sum, take_rows
 from hepxai.events import Events
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from torch_geometric.explain import Explanation
 
 JAGGED = ("particle", "pair", "self")
@@ -124,6 +128,25 @@ class Attribution:
         caveat = f"; caution: {self.caveat}" if self.caveat else ""
         size = f"{axes}{loops}, in {len(self.events):,} events"
         return f"<Attribution: {self.method} of {self.target}, {size}{caveat}>"
+
+    def _repr_html_(self) -> str:
+        """Axes, checks, concerns and the means of the classes, for notebooks."""
+        names = self.events.schema.classes
+        means = {n: self.population(self.events.label == c) for c, n in enumerate(names)}
+        sizes = dict(zip(self.axes, self.values.shape, strict=True))
+        return overview(
+            self.title or self.method, self.target, self.unit, sizes, means, self.checks, self.caveat
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The values, flat over the first axis."""
+        return np.array(self.values, dtype=dtype, copy=copy)
+
+    def plot(self, event: int | None = None, **options: Any) -> Axes:
+        """Figure that fits the axes, of the population or of one event; see `hepxai.plots.plot`."""
+        draw = importlib.import_module("hepxai.plots.overview").plot  # drawing is no part of a result
+        axes: Axes = draw(self, event, **options)
+        return axes
 
     @property
     def caveat(self) -> str | None:
@@ -395,22 +418,8 @@ class Attribution:
         ValueError
             If PyG has no mask for these axes: sum over heads and layers, or select one, first.
         """
-        import torch
-        from torch_geometric.explain import Explanation
-
-        if self.axes not in (("pair",), ("particle",), ("particle", "feature")):
-            raise ValueError(f"PyG has no mask for the axes {', '.join(self.axes)}")
         one = self[np.array([event])]
-        graph, (src, dst) = one.events.graph(), one._ends()
-        if one.axes[0] == "pair":
-            edges = torch.as_tensor(np.stack([src, dst]))
-            masks = {"edge_index": edges, "edge_mask": torch.as_tensor(one.values)}
-        else:
-            table = one.values if one.values.ndim > 1 else one.values[:, None]
-            mask = np.zeros((one.events.n_particles, table.shape[1]), dtype=table.dtype)
-            mask[src] = table
-            masks = {"edge_index": graph.edge_index, "node_mask": torch.as_tensor(mask)}
-        return Explanation(x=graph.x, target=graph.y, **masks)
+        return explanation(one.events, one.axes, one.values, one._ends())
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, complete or not at all. The events are stored elsewhere."""

@@ -6,15 +6,19 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
+from hepxai.core.html import html_table
+
 ONE_SIGMA = 0.682689
 """Coverage of an interval of one standard error."""
 ROUNDING = 1e-9
+LONGEST = 20
+"""Values of an estimate that are listed in a notebook."""
 FEWEST = 4.0
 """Minimum of effective entries for a mean that is used without its error."""
 Array = NDArray[np.float64]
@@ -66,6 +70,25 @@ class Estimate:
 
     def __repr__(self) -> str:
         return f"<Estimate: {self}, n_eff {self.n_eff:.4g}>"
+
+    def _repr_html_(self) -> str:
+        """Text, or a table of the first values, for notebooks."""
+        n_eff = f"{self.n_eff:.4g} effective events"
+        if np.ndim(self.value) == 0:
+            return html_table(str(self), (), (), n_eff)
+        places = list(np.ndindex(np.shape(self.value)))
+        rows = [(", ".join(map(str, p)), self.at(p)) for p in places[:LONGEST]]
+        more = f"; {len(places) - LONGEST} more values" if len(places) > LONGEST else ""
+        return html_table("Estimate", ("place", "value"), rows, n_eff + more)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Values, without their errors."""
+        return np.array(self.value, dtype=dtype, copy=copy)
+
+    def at(self, place: tuple[int, ...]) -> Estimate:
+        """One of several values, as an estimate of its own."""
+        ends = None if self.interval is None else (self.low[place], self.high[place])
+        return Estimate(self.value[place], self.error[place], self.n_eff, ends)
 
     @property
     def low(self) -> Array:

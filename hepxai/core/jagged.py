@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,29 @@ def take_rows(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
     counts = np.diff(offsets)[rows]
     taken = offsets_from_counts(counts)
     return np.repeat(offsets[:-1][rows] - taken[:-1], counts) + np.arange(taken[-1]), taken
+
+
+def interleave(parts: Sequence[IntArray]) -> tuple[IntArray, IntArray, IntArray]:
+    """Order of the entries of several jagged arrays with the same rows, row by row and part by part.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray, shape [E+1]
+        Offsets of each jagged array.
+
+    Returns
+    -------
+    order : ndarray of int64, shape [N]
+        Places in the concatenated content of the parts.
+    part : ndarray of int64, shape [N]
+    offsets : ndarray of int64, shape [E+1]
+    """
+    number, rows = len(parts), len(parts[0]) - 1
+    by_part = offsets_from_counts(np.concatenate([np.diff(p) for p in parts]))
+    row_first = np.arange(number * rows).reshape(number, rows).T
+    order, ends = take_rows(by_part, row_first.ravel())
+    part = np.repeat(np.tile(np.arange(number), rows), np.diff(ends))
+    return order, part, np.ascontiguousarray(ends[::number])
 
 
 def all_pairs(offsets: IntArray) -> tuple[IntArray, IntArray, IntArray]:

@@ -1,5 +1,6 @@
 """Data sets: cards, expressions, reading ROOT files, splits, and reports on what is in a file."""
 
+from hepxai.datasets.array_files import read_h5, read_padded, read_parquet
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.checking import CheckReport, check_card
 from hepxai.datasets.columns import ReadError
@@ -23,4 +24,7 @@ __all__ = [
     "inspect_file",
     "iterate",
     "read",
+    "read_h5",
+    "read_padded",
+    "read_parquet",
 ]

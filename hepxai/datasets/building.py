@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.cards import Place
-from hepxai.core.jagged import IntArray, offsets_from_counts, take_rows
-from hepxai.datasets.card import FEATURE_UNITS, NANOAOD, DatasetCard
+from hepxai.core.jagged import IntArray, interleave
+from hepxai.datasets.card import NANOAOD, DatasetCard
 from hepxai.datasets.columns import ExpressionError, ReadError
 from hepxai.datasets.context import ExpressionContext
 from hepxai.datasets.cutflow import ALL, CutFlow
 from hepxai.datasets.particles import Particles
 from hepxai.datasets.quality import MomentumCounts
 from hepxai.datasets.sources import FileInfo
-from hepxai.datasets.splits import assign_split, event_hash, text_hash
 from hepxai.events import P4, Events, Schema
+from hepxai.events.momenta import FEATURE_UNITS
+from hepxai.events.splits import assign_split, event_hash, text_hash
 
 
 class EventBuilder:
@@ -64,9 +65,7 @@ class EventBuilder:
     def _particles(self, context: ExpressionContext) -> dict[str, Any]:
         """Particle columns of `Events`: all types of every event, in the order of the card."""
         types = [context.particles(name) for name in self.card.particles]
-        by_type = offsets_from_counts(np.concatenate([np.diff(t.offsets) for t in types]))
-        event_first = np.arange(len(types) * len(context)).reshape(len(types), len(context)).T
-        order, rows = take_rows(by_type, event_first.ravel())
+        order, kind, offsets = interleave([t.offsets for t in types])
         p4 = np.concatenate([self._table(t, P4, cached=True) for t in types])  # errors name the cause
         for particles in types:
             if self.card.image is not None:
@@ -77,10 +76,10 @@ class EventBuilder:
         features = np.concatenate([self._table(t, self.schema.features) for t in types])
         truth = dict.fromkeys(n for p in self.card.particles.values() for n in p.truth)
         return {
-            "offsets": np.ascontiguousarray(rows[:: len(types)]),
+            "offsets": offsets,
             "particles": np.take(features, order, axis=0),
             "p4": np.take(p4, order, axis=0),
-            "type": np.repeat(np.tile(np.arange(len(types)), len(context)), np.diff(rows)),
+            "type": kind,
             "index": np.concatenate([t.once("index") for t in types])[order],
             "truth": {n: np.concatenate([t.truth(n) for t in types])[order] for n in truth},
         }

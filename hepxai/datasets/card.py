@@ -16,13 +16,12 @@ from hepxai.datasets.columns import ExpressionError
 from hepxai.datasets.expressions import Expression
 from hepxai.datasets.vocabulary import FUNCTIONS
 from hepxai.events.images import LIT, ImageAxis, ImageLayout
+from hepxai.events.momenta import NODE_FEATURES
+from hepxai.events.splits import Split
 
 KINEMATICS = ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
-NODE_FEATURES = ("energy", "px", "py", "pz", "pt", "log_pt", "eta", "phi", "sin_phi", "cos_phi", "mass")
 #: As in `hepxai.events.pair_features`, which imports torch: that takes seconds.
 PAIR_FEATURES = ("delta_eta", "delta_phi", "delta_r", "mass", "log_mass")
-#: Units of the node features that have one; momenta are in GeV whatever the file holds.
-FEATURE_UNITS = dict.fromkeys(("energy", "px", "py", "pz", "pt", "mass"), "GeV") | {"phi": "rad"}
 
 
 def _listed(value: Any) -> Any:
@@ -106,25 +105,6 @@ class Missing(Card):
     @classmethod
     def _one_nan(cls, values: tuple[int | float, ...]) -> tuple[int | float, ...]:
         return tuple(math.nan if math.isnan(v) else v for v in values)  # one object: equal cards are equal
-
-
-class Split(Card):
-    """Shares of training, validation and test, or k-fold, by a hash of the event's numbers."""
-
-    train: float = Field(default=6, ge=0, le=1e15, allow_inf_nan=False)
-    valid: float = Field(default=3, ge=0, le=1e15, allow_inf_nan=False)
-    test: float = Field(default=1, ge=0, le=1e15, allow_inf_nan=False)
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    folds: int | None = Field(default=None, ge=2, le=10_000)
-    fold: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.train + self.valid <= 0:
-            raise ValueError("train and valid are both 0; give train a share, as in train: 6")
-        if self.folds is not None and self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} of {self.folds}; folds are numbered 0 to {self.folds - 1}")
-        return self
 
 
 class Particle(Card):

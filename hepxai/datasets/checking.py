@@ -12,11 +12,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hepxai.datasets.card import NODE_FEATURES, DatasetCard
+from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.inspection import suspicious
 from hepxai.datasets.quality import weight_warnings
 from hepxai.datasets.reading import ReadLog, iterate
 from hepxai.events import SPLITS, Events
+from hepxai.events.momenta import NODE_FEATURES
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import yaml
 
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.inspection import FileReport, Shape, TreeReport
-from hepxai.datasets.kinematics import BranchMap, convention, objects, patterns, spellings
+from hepxai.datasets.kinematics import BranchMap, objects, patterns, spellings
 from hepxai.datasets.sources import is_remote
 from hepxai.datasets.vocabulary import FUNCTIONS
+from hepxai.events.momenta import convention
 
 _NOT_MEASURED = re.compile(r"^(gen|mc|lhe|truth|hlt|trig|l1|sv|sub|corr|soft|fsr)", re.IGNORECASE)
 _MISSING = re.compile(rf"(?!{_NOT_MEASURED.pattern}).*(met|miss)", re.IGNORECASE)

@@ -1,94 +1,15 @@
-"""Components of momenta: formulas between them, and how branch names spell them."""
+"""Components of momenta in the branch names and vector objects of ntuples."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hepxai.cards import nearest
+from hepxai.events.momenta import SPELLINGS, convention
 
-Array = NDArray[Any]
-
-#: Components in units of momentum.
-MOMENTA = ("pt", "mass", "energy", "px", "py", "pz")
-
-
-class Formula(NamedTuple):
-    """A quantity that follows from others of the same particles."""
-
-    inputs: tuple[str, ...]
-    compute: Callable[..., Array]
-
-
-def _mass(energy: Array, momentum2: Array) -> Array:
-    """√(E² - p²), and -√(p² - E²) where E < p, as in ROOT; in double precision, for it is a difference."""
-    square = np.asarray(energy, dtype=np.float64) ** 2 - momentum2
-    mass: Array = np.copysign(np.sqrt(np.abs(square)), square)
-    return mass.astype(np.float32)
-
-
-def _mass_of_cartesian(energy: Array, *momentum: Array) -> Array:
-    x, y, z = (np.square(p, dtype=np.float64) for p in momentum)
-    return _mass(energy, x + y + z)
-
-
-def _energy(pt: Array, eta: Array, mass: Array) -> Array:
-    """√(p² + m²), and √max(p² - m², 0) for a mass below 0, as in ROOT."""
-    momentum, mass = pt * np.cosh(eta), np.asarray(mass)
-    energy = np.asarray(np.hypot(momentum, mass))
-    below = mass < 0
-    if below.any():
-        p, m = momentum[below], mass[below]
-        energy[below] = np.sqrt(np.maximum((p - m) * (p + m), 0))
-    return energy
-
-
-ENERGY_FROM_MASS = Formula(("pt", "eta", "mass"), _energy)
-#: Mass of particles that are stored as pt, eta, phi, and as px, py, pz.
-MASS_FROM_ENERGY = {
-    "pt": Formula(
-        ("energy", "pt", "eta"), lambda e, pt, eta: _mass(e, np.square(pt * np.cosh(eta, dtype=np.float64)))
-    ),
-    "px": Formula(("energy", "px", "py", "pz"), _mass_of_cartesian),
-}
-#: Quantities of particles that are stored as pt, eta, phi ...
-FROM_POLAR = {
-    "px": Formula(("pt", "phi"), lambda pt, phi: pt * np.cos(phi)),
-    "py": Formula(("pt", "phi"), lambda pt, phi: pt * np.sin(phi)),
-    "pz": Formula(("pt", "eta"), lambda pt, eta: pt * np.sinh(eta)),
-}
-#: ... and of those stored as px, py, pz.
-FROM_CARTESIAN = {
-    "pt": Formula(("px", "py"), np.hypot),
-    "eta": Formula(("pz", "pt"), lambda pz, pt: np.arcsinh(pz / pt)),
-    "phi": Formula(("py", "px"), np.arctan2),
-}
-#: Features that follow from the momenta.
-DERIVED = {
-    "log_pt": Formula(("pt",), np.log),
-    "sin_phi": Formula(("phi",), np.sin),
-    "cos_phi": Formula(("phi",), np.cos),
-}
-
-# --- branch names ---------------------------------------------------------------------------------
-
-#: Spellings of the components in the branch names of ntuples.
-SPELLINGS = {
-    "pt": ("pt", "Pt", "PT", "pT"),
-    "eta": ("eta", "Eta"),
-    "phi": ("phi", "Phi"),
-    "mass": ("mass", "Mass", "m", "M"),
-    "energy": ("energy", "Energy", "E", "e"),
-    "px": ("px", "Px", "PX"),
-    "py": ("py", "Py", "PY"),
-    "pz": ("pz", "Pz", "PZ"),
-}
 #: Members of ROOT's vector classes (TLorentzVector, TVector2, ROOT::Math::LorentzVector) ...
 _MEMBERS = {
     "pt": "fPt",
@@ -102,19 +23,6 @@ _MEMBERS = {
 }
 #: ... and the members that contain them.
 _HOLDERS = ("", "fP.", "fCoordinates.")
-
-
-def convention(have: Collection[str]) -> tuple[str, ...] | None:
-    """Components to read: pt, eta, phi or px, py, pz, without eta or pz for transverse momentum.
-
-    If a file has both, the complete set: energy goes with px, py, pz; mass with pt, eta, phi.
-    """
-    polar, cartesian = ("pt", "eta", "phi"), ("px", "py", "pz")
-    by_energy = "energy" in have and "mass" not in have
-    for components in (cartesian, polar) if by_energy else (polar, cartesian):
-        if set(components) <= set(have):
-            return components
-    return next((c for c in (("pt", "phi"), ("px", "py")) if set(c) <= set(have)), None)
 
 
 def patterns(names: Iterable[str]) -> Mapping[str, set[str]]:

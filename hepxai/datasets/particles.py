@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.core.jagged import IntArray, local_index, parents, take_rows
-from hepxai.datasets import kinematics
-from hepxai.datasets.card import NODE_FEATURES, DatasetCard
+from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import (
     Array,
     Columns,
@@ -25,12 +24,13 @@ from hepxai.datasets.columns import (
     take,
 )
 from hepxai.datasets.evaluation import Lookup, UnknownNameError, evaluate, materialise
-from hepxai.datasets.kinematics import SPELLINGS, BranchMap
+from hepxai.datasets.kinematics import BranchMap
 from hepxai.datasets.vocabulary import condition, kind_of
-from hepxai.events import P4
+from hepxai.events import P4, momenta
+from hepxai.events.momenta import NODE_FEATURES, SPELLINGS
 
 _PER_GEV = {"GeV": 1.0, "MeV": 1000.0}
-_OF_ONE_PARTICLE = frozenset(["index", *SPELLINGS, *kinematics.DERIVED])
+_OF_ONE_PARTICLE = frozenset(["index", *SPELLINGS, *momenta.DERIVED])
 
 
 class Particles:
@@ -243,8 +243,8 @@ class Particles:
     def _compute(self, name: str) -> Array:
         if name == "index":
             return self._index()
-        if self.moving and name in kinematics.DERIVED:
-            return self._from(kinematics.DERIVED[name])
+        if self.moving and name in momenta.DERIVED:
+            return self._from(momenta.DERIVED[name])
         if self.moving and name in SPELLINGS:
             return self._kinematic(name)
         if name not in self._active:  # `charge: charge` means the branch
@@ -336,8 +336,8 @@ class Particles:
 
     def records(self) -> Records:
         """All declared quantities of the particles."""
-        momenta = P4 if self.moving else ()
-        names = (*momenta, "index", *self.card.features, *self.card.truth)
+        four_momentum = P4 if self.moving else ()
+        names = (*four_momentum, "index", *self.card.features, *self.card.truth)
         named = [n for n in names if n not in self._active]
         return Records(self.offsets, lambda: records({n: self.flat(n) for n in named}, self.offsets))
 
@@ -352,19 +352,19 @@ class Particles:
         if name == "energy":
             if not polar and self.card.mass is None and self.maps[0]["energy"]:
                 return self._component("energy")
-            return self._from(kinematics.ENERGY_FROM_MASS)
+            return self._from(momenta.ENERGY_FROM_MASS)
         if self.transverse and name in ("eta", "pz"):
             return np.zeros(self.n, dtype=np.float32)
-        return self._from((kinematics.FROM_POLAR if polar else kinematics.FROM_CARTESIAN)[name])
+        return self._from((momenta.FROM_POLAR if polar else momenta.FROM_CARTESIAN)[name])
 
-    def _from(self, formula: kinematics.Formula) -> Array:
+    def _from(self, formula: momenta.Formula) -> Array:
         return formula.compute(*map(self.flat, formula.inputs))
 
     def _component(self, name: str) -> Array:
         values = self._rows_of(self.root.stored(name))
         if values.dtype.kind != "f":
             values = values.astype(np.float64)
-        return values / self.scale if name in kinematics.MOMENTA and self.scale != 1 else values
+        return values / self.scale if name in momenta.MOMENTA and self.scale != 1 else values
 
     def _mass(self) -> Array:
         if self.card.mass is not None:
@@ -372,7 +372,7 @@ class Particles:
         if self.maps[0]["mass"]:
             return self._component("mass")
         if self.maps[0]["energy"]:
-            (_, *others), formula = kinematics.MASS_FROM_ENERGY[self.components[0]]
+            (_, *others), formula = momenta.MASS_FROM_ENERGY[self.components[0]]
             return formula(self._component("energy"), *map(self.flat, others))
         if self.transverse:
             return np.zeros(self.n, dtype=np.float32)

@@ -1,5 +1,6 @@
 """Events: the one data structure, frozen, columnar and jagged."""
 
-from hepxai.events.events import P4, SPLITS, Events, Schema
+from hepxai.events.events import Events
+from hepxai.events.schema import P4, SPLITS, Schema
 
 __all__ = ["P4", "SPLITS", "Events", "Schema"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,94 +21,17 @@ from hepxai.core.jagged import (
     row_numbers,
     take_rows,
 )
+from hepxai.events import arrays, records, storage
+from hepxai.events.arrays import ArrayOptions, PictureOptions
+from hepxai.events.graphs import complete_graphs
 from hepxai.events.images import ImageLayout
+from hepxai.events.overview import overview
+from hepxai.events.per_event import MEMORY
+from hepxai.events.records import RecordOptions
+from hepxai.events.schema import P4, SPLITS, Schema
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
-
-SPLITS = ("train", "valid", "test")
-P4 = ("pt", "eta", "phi", "mass")
-
-
-@dataclass(frozen=True)
-class Schema:
-    """Names, units and types of the columns of :class:`Events`.
-
-    Attributes
-    ----------
-    features, units : tuple of str, length F
-        Particle features that the model sees, and their units ("" for none).
-    types : tuple of str
-        Particle types; ``Events.type`` indexes this.
-    classes : tuple of str
-        Class names; ``Events.label`` indexes this.
-    globals, global_units : tuple of str, length G
-        Event-level features.
-    pair_features : tuple of str
-        Features of ordered pairs, computed from the four-momenta (see `hepxai.events.pair_features`).
-    collections : tuple of str
-        For each type, the branch prefix it was read from; friend trees point back to it.
-    targets, target_units : tuple of str, length T
-        Targets of a regression.
-    image : ImageLayout, optional
-        Features that give the rows and columns of the image.
-    identity : tuple of str
-        Input branches of run, luminosity block and event number, "" for none; empty if none are known.
-        The macro beside friend trees compares them.
-    """
-
-    features: tuple[str, ...]
-    units: tuple[str, ...]
-    types: tuple[str, ...]
-    classes: tuple[str, ...]
-    globals: tuple[str, ...] = ()
-    global_units: tuple[str, ...] = ()
-    pair_features: tuple[str, ...] = ()
-    collections: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    target_units: tuple[str, ...] = ()
-    image: ImageLayout | None = None
-    identity: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        units = {"features": self.units, "globals": self.global_units, "targets": self.target_units}
-        for name, of_columns in units.items():
-            if len(getattr(self, name)) != len(of_columns):
-                raise ValueError(f"{len(getattr(self, name))} {name} but {len(of_columns)} units")
-
-    def to_json(self) -> str:
-        """Text for the header of a file; see `from_json`."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @staticmethod
-    def from_json(text: str) -> Schema:
-        """Schema that `to_json` wrote."""
-        content = json.loads(text)
-        image = content.pop("image", None)
-        names = {name: tuple(value) for name, value in content.items()}
-        return Schema(**names, image=None if image is None else ImageLayout.from_json(image))
-
-    def need_equal(self, other: Schema) -> None:
-        """Refuse baseline events with another schema than the explained ones."""
-        for name in (f.name for f in dataclasses.fields(self)):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                raise ValueError(
-                    f"the explained events have {name} {mine}, those of the baseline {theirs}; read both "
-                    "with one data-set card"
-                )
-
-    def code(self, particle: str) -> int:
-        """Number of a particle type, with the known names in the error."""
-        if particle not in self.types:
-            raise KeyError(f"no particle type {particle!r}; the card has {', '.join(self.types)}")
-        return self.types.index(particle)
-
-    def column(self, feature: str) -> int:
-        """Column of a particle feature, with the known names in the error."""
-        if feature not in self.features:
-            raise KeyError(f"no particle feature {feature!r}; the card has {', '.join(self.features)}")
-        return self.features.index(feature)
 
 
 @dataclass(frozen=True)
@@ -211,7 +134,26 @@ class Events:
     def __repr__(self) -> str:
         names = ", ".join(self.schema.classes)
         size = f"{len(self):,} events ({names}), {self.n_particles:,} particles"
-        return f"<Events: {size}, {len(self.files)} files>"
+        return f"<Events: {size}, {self._origin}>"
+
+    @property
+    def _origin(self) -> str:
+        if self.files != (MEMORY,):
+            return f"{len(self.files)} files"
+        numbered = np.array_equal(self.event, self.entry)
+        return f"in memory{', event numbers are rows' if numbered else ''}"
+
+    def _repr_html_(self) -> str:
+        """Tables of classes and features, for notebooks."""
+        columns = (self.label, self.weight, self.parent, self.type)
+        return overview(self.schema, *columns, self._origin)
+
+    def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
+        """Refuse the conversion to one array, which has either rows for events or rows for particles."""
+        raise TypeError(
+            "events are no single array; take events.particles [N, F], events.padded(), events.table() or "
+            "events.image()"
+        )
 
     # --- size and identity -------------------------------------------------------------------
 
@@ -254,6 +196,85 @@ class Events:
             columns += [self.particles, self.p4, self.type, self.globals, self.label, self.targets]
             columns += self.truth.values()
         return fingerprint(*columns)
+
+    # --- arrays and files ----------------------------------------------------------------------
+
+    @staticmethod
+    def from_awkward(particles: Mapping[str, Any], **options: Unpack[RecordOptions]) -> Events:
+        """Events from awkward arrays, such as those of NanoAOD and coffea.
+
+        Parameters
+        ----------
+        particles : mapping of str to record array, or to mapping of str to array
+            Fields of each particle type: pt, eta, phi, mass or px, py, pz, energy [GeV] (pt, phi for missing
+            momentum), and further ones. A list of particles per event, or one particle. The order inside an
+            event stays. Without particles, ``globals`` make a table.
+        **options
+            Features, truth: `hepxai.events.records.RecordOptions`. Labels, weights and more:
+            `hepxai.events.per_event.PerEvent`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If arrays are delayed, have missing values, or do not line up; if a number is not finite, or pt is
+            negative.
+        """
+        return Events(**records.from_awkward(particles, **options))
+
+    @staticmethod
+    def from_arrays(x: Any, features: Sequence[str], **options: Unpack[ArrayOptions]) -> Events:
+        """Events from a padded array ``[E, M, F]`` or a flat one ``[N, F]``, in float32.
+
+        Parameters
+        ----------
+        x : array
+        features : sequence of str, length F
+        **options
+            Mask, counts, momenta, types: `hepxai.events.arrays.ArrayOptions`. Labels, weights and more:
+            `hepxai.events.per_event.PerEvent`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes do not fit, a number of a real particle is not finite, or there are no momenta.
+        """
+        return Events(**arrays.from_arrays(x, features, **options))
+
+    @staticmethod
+    def from_images(images: Any, **options: Unpack[PictureOptions]) -> Events:
+        """Events from images ``[E, T, R, C]`` of real numbers; `image` returns the same array in float32.
+
+        Every pixel that is not 0 becomes a particle of its channel.
+
+        Parameters
+        ----------
+        images : array
+        **options
+            Names: `hepxai.events.arrays.PictureOptions`. Labels, weights and more:
+            `hepxai.events.per_event.PerEvent`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images have another number of axes, or a pixel is not finite.
+        """
+        return Events(**arrays.from_images(images, **options))
+
+    def save(self, path: str | Path) -> None:
+        """Write all columns to a safetensors file, or to Parquet if the name ends in ``.parquet``."""
+        columns = self._event_columns() | self._particle_columns() | {"offsets": self.offsets}
+        storage.write(path, self.schema, columns, self.files, self.file_entries)
+
+    @staticmethod
+    def load(path: str | Path) -> Events:
+        """Read a file written by `save`; nothing in it is executed.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or something else.
+        """
+        return Events(**storage.read(path))
 
     # --- subsets -----------------------------------------------------------------------------
 
@@ -329,30 +350,7 @@ class Events:
         ``x [N, F]``, ``edge_index [2, P]`` (source, target), ``y``, ``weight``, ``p4``, ``batch``, ``ptr``;
         arrays are shared with the events where torch allows it.
         """
-        import torch
-        from torch_geometric.data import Batch
-
-        src, dst, pair_offsets = self.pairs()
-        batch = Batch(
-            x=torch.as_tensor(self.particles),
-            p4=torch.as_tensor(self.p4),
-            edge_index=torch.as_tensor(np.stack([src, dst])),
-            y=torch.as_tensor(self.label),
-            weight=torch.as_tensor(self.weight),
-            batch=torch.as_tensor(self.parent),
-            ptr=torch.as_tensor(self.offsets),
-        )
-        # Batch.from_data_list would loop over events; this is what it records to take the batch apart again.
-        events, zero = torch.arange(len(self) + 1), torch.zeros(len(self), dtype=torch.int64)
-        batch._num_graphs = len(self)
-        per_particle = dict.fromkeys(("x", "p4"), batch.ptr)
-        batch._slice_dict = per_particle | {
-            "edge_index": torch.as_tensor(pair_offsets),
-            "y": events,
-            "weight": events,
-        }
-        batch._inc_dict = dict.fromkeys(batch._slice_dict, zero) | {"edge_index": batch.ptr[:-1]}
-        return batch
+        return complete_graphs(self.particles, self.p4, self.offsets, self.label, self.weight)
 
     def image(
         self,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from hepxai.core.chunks import BUDGET
 from hepxai.core.jagged import IntArray
-from hepxai.datasets.splits import event_hash, splitmix64
 from hepxai.events import Events
+from hepxai.events.splits import event_hash, splitmix64
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.protocols import Differentiable
 from hepxai.models.target import Target

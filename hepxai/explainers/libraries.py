@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import random
 import warnings
@@ -15,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hepxai.core import extras
 from hepxai.core.jagged import IntArray
-from hepxai.datasets.splits import event_hash, splitmix64
 from hepxai.events import Events
+from hepxai.events.splits import event_hash, splitmix64
 from hepxai.explainers.coalitions import IDENTITY
 from hepxai.models.target import Target
 
@@ -26,27 +26,9 @@ RUNS = 4
 """Independent runs of a method that samples: their spread is its error."""
 
 
-class MissingExtraError(ImportError):
-    """An optional package that the method needs is not installed."""
-
-
 def import_extra(name: str, method: str) -> ModuleType:
-    """Import a package of the extra ``shap``.
-
-    Raises
-    ------
-    MissingExtraError
-        If it is not there; the message says how to get it.
-    """
-    try:
-        with warnings.catch_warnings():  # about their own dependencies
-            warnings.simplefilter("ignore")
-            return importlib.import_module(name)
-    except ImportError as problem:
-        package = name.partition(".")[0]
-        raise MissingExtraError(
-            f'{method} needs {package} ({problem}): pip install "hepxai[shap]"'
-        ) from problem
+    """Import a package of the extra ``shap``; see `hepxai.core.extras.import_extra`."""
+    return extras.import_extra(name, method, "shap")
 
 
 def installed(name: str) -> bool:

@@ -1,6 +1,6 @@
 """Figures: every function takes numbers and an ``ax``, and returns the ``ax``."""
 
-from hepxai.plots.bars import correlation_dendrogram, importance_bars, neuron_bars, particle_types
+from hepxai.plots.bars import correlation_dendrogram, entry_bars, importance_bars, neuron_bars, particle_types
 from hepxai.plots.diagnostics import fidelity_points, residuals
 from hepxai.plots.display import event_display
 from hepxai.plots.focus import focus_distribution
@@ -11,6 +11,7 @@ from hepxai.plots.images import (
     hit_display,
     hit_occupancy,
     hits_in_rows,
+    mean_map,
 )
 from hepxai.plots.matrices import (
     feature_matrix,
@@ -20,6 +21,7 @@ from hepxai.plots.matrices import (
     step_matrix,
 )
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
+from hepxai.plots.overview import plot
 from hepxai.plots.profiles import focus_profile, score_profile
 from hepxai.plots.scores import roc_curve, score_distributions, score_ratio
 from hepxai.plots.style import style
@@ -33,6 +35,7 @@ __all__ = [
     "bending_map",
     "cluster_size_shares",
     "correlation_dendrogram",
+    "entry_bars",
     "event_display",
     "feature_matrix",
     "fidelity_points",
@@ -42,12 +45,14 @@ __all__ = [
     "hit_occupancy",
     "hits_in_rows",
     "importance_bars",
+    "mean_map",
     "method_agreement",
     "method_correlation",
     "momentum_residuals",
     "neuron_bars",
     "pair_types",
     "particle_types",
+    "plot",
     "residuals",
     "roc_curve",
     "score_distributions",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import type_means
-from hepxai.attribution.reductions import quantity, reduced, short_name
+from hepxai.attribution.reductions import labels_of, quantity, reduced, short_name
 from hepxai.core.estimate import Array
 from hepxai.core.formatting import common_power, scaled
 from hepxai.metrics.columns import Ranking
@@ -52,6 +52,41 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     name_rows(ax, [short(t) for t in types])
     ax.set(xlabel=wrapped(scaled(f"mean {quantity(attribution)} per particle", power)))
     legend_above(ax)
+    add_footnote(ax, attribution.caveat)
+    return ax
+
+
+@styled
+def entry_bars(attribution: Attribution, event: int, *, top: int = 15, ax: Axes | None = None) -> Axes:
+    """Values of the particles, columns or neurons of one event, those of the largest magnitude first.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        With the axes ("particle",), ("event", "feature") or ("event", "neuron").
+    event : int
+        Position of the event.
+    top : int
+        Entries that are shown.
+    """
+    single = attribution[np.array([event])]
+    if single.axes[0] == "particle":
+        particles = np.arange(single.events.n_particles) if single.pairs is None else single.pairs.src
+        labels, pt = single.events.labels_of_particles(), single.events.p4[:, 0]
+        names = [f"{labels[i]}, {pt[i]:.0f} GeV" if pt[i] > 0 else labels[i] for i in particles]
+        values = single.values
+    else:
+        names, values = list(labels_of(single, single.axes[1])), single.values[0]
+    order = np.argsort(-np.abs(values), kind="stable")[:top]
+    ax = axes_or_new(ax, (7.6, 1.6 + 0.34 * max(len(order), 1)))
+    power = common_power(float(np.abs(values[order]).max(initial=0.0)))
+    value = np.asarray(values[order], dtype=np.float64) * 10.0**-power
+    colour = [class_look(int(v > 0))["color"] for v in value]
+    ax.barh(np.arange(len(order))[::-1], value, height=0.66, color=colour, alpha=0.6, lw=0)
+    name_rows(ax, [names[i] for i in order])
+    ax.set(xlabel=wrapped(scaled(quantity(single), power)))
+    if len(order) < len(values):
+        ax.set_title(f"{len(order)} of {len(values)} values", loc="left", fontsize="small")
     add_footnote(ax, attribution.caveat)
     return ax
 

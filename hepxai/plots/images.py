@@ -24,6 +24,7 @@ from hepxai.plots.style import (
     INK,
     RED,
     SEQUENTIAL,
+    add_footnote,
     axes_or_new,
     class_look,
     colours,
@@ -34,6 +35,8 @@ from hepxai.plots.style import (
 
 LEAST = 24
 """Columns that a zoomed map shows at least."""
+FRAMED = 0.5
+"""Share of lit pixels up to which they are framed."""
 Mask = NDArray[np.bool_]
 
 
@@ -259,8 +262,8 @@ def attribution_image(
 ) -> Axes:
     """One event's map: red raises the output, blue lowers it, on a symmetric scale; one colour if none does.
 
-    Hits are framed, thick and black those of the truth, thin and grey the others. Rows (layers) go upwards; a
-    pixel is as high as the frame allows, whatever its width.
+    Unless most pixels are lit, hits are framed, thick and black those of the truth, thin and grey the others.
+    Rows (layers) go upwards; a pixel is as high as the frame allows, whatever its width.
 
     Parameters
     ----------
@@ -280,14 +283,10 @@ def attribution_image(
     lit = LitPixels.lit(single.events, truth)
     rows, columns = single.values.shape[1:]
     values = flat(single).reshape(rows, columns)
-    scale, norm = colours(values)
-    mesh = ax.pcolormesh(values, cmap=scale, norm=norm, rasterized=True)
-    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
-    bar.ax.yaxis.set_major_locator(MaxNLocator(4))
-    bar.ax.tick_params(labelsize="x-small", which="both")
-    bar.set_label(escape_label(single.settings.get("unit", target_unit(single))), fontsize="x-small")
+    _coloured(ax, single, values)
     ax.set(xlim=window(lit, columns, zoom), ylim=(0, rows))
-    _frames(ax, lit, columns)
+    if len(lit.place) <= FRAMED * rows * columns:
+        _frames(ax, lit, columns)
     _row_ticks(ax, rows, 5)
     row, column = _names(single.events)
     ax.set(ylabel=row, xlabel=column)
@@ -295,6 +294,43 @@ def attribution_image(
         escape_label(title or f"{short_name(single)} of {single.target}", 90), loc="left", fontsize="small"
     )
     return ax
+
+
+@styled
+def mean_map(attribution: Attribution, class_name: str | None = None, *, ax: Axes | None = None) -> Axes:
+    """Weighted mean map of a population: red raises the output, blue lowers it.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        Axes ("event", "row", "column").
+    class_name : str, optional
+        Class of the events; all by default.
+    """
+    events = attribution.events
+    where = None if class_name is None else events.label == events.schema.classes.index(class_name)
+    mean = attribution.population(where).value
+    ax = axes_or_new(ax, (10.0, 3.0) if mean.shape[1] > 3 * mean.shape[0] else (6.4, 5.2))
+    _coloured(ax, attribution, mean)
+    _row_ticks(ax, mean.shape[0], 5)
+    row, column = _names(events)
+    ax.set(ylabel=row, xlabel=column)
+    what = f"mean {short_name(attribution)} of {attribution.target}, {class_name or 'all events'}"
+    ax.set_title(escape_label(what, 90), loc="left", fontsize="small")
+    add_footnote(ax, attribution.caveat)
+    return ax
+
+
+def _coloured(ax: Axes, attribution: Attribution, values: NDArray[np.floating]) -> None:
+    """Pixels with a colour bar."""
+    scale, norm = colours(values)
+    mesh = ax.pcolormesh(values, cmap=scale, norm=norm, rasterized=True)
+    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(4))
+    bar.ax.tick_params(labelsize="x-small", which="both")
+    bar.set_label(
+        escape_label(attribution.settings.get("unit", target_unit(attribution))), fontsize="x-small"
+    )
 
 
 def window(lit: LitPixels, columns: int, zoom: int | None) -> tuple[float, float]:

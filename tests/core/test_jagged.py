@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hepxai.core.jagged import (
     all_pairs,
     distinct,
+    interleave,
     local_index,
     offsets_from_counts,
     parents,
@@ -72,3 +73,17 @@ def test_row_sum_adds_single_precision_in_double():
 @given(st.lists(st.integers(-5, 20)))
 def test_distinct_values_rise(values):
     assert distinct(np.array(values, dtype=np.int64)).tolist() == sorted(set(values))
+
+
+def test_interleaved_rows_come_part_by_part() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 4, (3, 9))
+    content = [
+        [[f"{part}.{row}.{i}" for i in range(n)] for row, n in enumerate(c)] for part, c in enumerate(counts)
+    ]
+    order, part, offsets = interleave([offsets_from_counts(c) for c in counts])
+    flat = np.array([v for rows in content for row in rows for v in row])
+    expected = [[v for rows in content for v in rows[row]] for row in range(9)]  # a plain loop
+    assert flat[order].tolist() == [v for row in expected for v in row]
+    assert part.tolist() == [int(v.partition(".")[0]) for row in expected for v in row]
+    assert np.diff(offsets).tolist() == [len(row) for row in expected]

@@ -10,8 +10,9 @@ from ntuples import make_columns, write_ttree
 
 from hepxai.cards import load_card
 from hepxai.datasets import DatasetCard, read
-from hepxai.datasets.card import NODE_FEATURES, Axis, Image, Particle, Sample
+from hepxai.datasets.card import Axis, Image, Particle, Sample
 from hepxai.datasets.vocabulary import FUNCTIONS
+from hepxai.events.momenta import NODE_FEATURES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "dataset_card.md").read_text(encoding="utf-8")
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.datasets.kinematics import DERIVED, ENERGY_FROM_MASS, FROM_POLAR
 from hepxai.events import P4, Events
+from hepxai.events.momenta import DERIVED, ENERGY_FROM_MASS, FROM_POLAR
 
 Array = NDArray[np.float64]
 FOLLOW = FROM_POLAR | DERIVED | {"energy": ENERGY_FROM_MASS}

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from hepxai.core.chunks import image_rows
 from hepxai.core.jagged import IntArray
-from hepxai.datasets.splits import event_hash
 from hepxai.events import Events
+from hepxai.events.splits import event_hash
 from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.coalitions import IDENTITY
 from hepxai.explainers.image.images import ImageExplainer, PreparedImage, gradient

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from slow_reader import split_of, splitmix
 
-from hepxai.datasets.card import Split
-from hepxai.datasets.splits import assign_split, event_hash, splitmix64, text_hash
+from hepxai.events.splits import Split, assign_split, event_hash, splitmix64, text_hash
 
 N = 20_000
 NUMBERS = (np.full(N, 316_000), np.arange(N) // 100, np.arange(N))

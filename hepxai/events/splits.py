@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
+from hepxai.cards import Card
 from hepxai.core.jagged import IntArray
-from hepxai.datasets.card import Split
-from hepxai.events import SPLITS
+from hepxai.events.schema import SPLITS
 
 UInt64Array = NDArray[np.uint64]
+
+
+class Split(Card):
+    """Shares of training, validation and test, or k-fold, by a hash of the event's numbers."""
+
+    train: float = Field(default=6, ge=0, le=1e15, allow_inf_nan=False)
+    valid: float = Field(default=3, ge=0, le=1e15, allow_inf_nan=False)
+    test: float = Field(default=1, ge=0, le=1e15, allow_inf_nan=False)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    folds: int | None = Field(default=None, ge=2, le=10_000)
+    fold: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.train + self.valid <= 0:
+            raise ValueError("train and valid are both 0; give train a share, as in train: 6")
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds}; folds are numbered 0 to {self.folds - 1}")
+        return self
 
 
 def splitmix64(values: UInt64Array) -> UInt64Array:

@@ -1,0 +1,93 @@
+"""Schema: names, units and types of the columns of events."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from hepxai.events.images import ImageLayout
+
+SPLITS = ("train", "valid", "test")
+P4 = ("pt", "eta", "phi", "mass")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Names, units and types of the columns of :class:`Events`.
+
+    Attributes
+    ----------
+    features, units : tuple of str, length F
+        Particle features that the model sees, and their units ("" for none).
+    types : tuple of str
+        Particle types; ``Events.type`` indexes this.
+    classes : tuple of str
+        Class names; ``Events.label`` indexes this.
+    globals, global_units : tuple of str, length G
+        Event-level features.
+    pair_features : tuple of str
+        Features of ordered pairs, computed from the four-momenta (see `hepxai.events.pair_features`).
+    collections : tuple of str
+        For each type, the branch prefix it was read from; friend trees point back to it.
+    targets, target_units : tuple of str, length T
+        Targets of a regression.
+    image : ImageLayout, optional
+        Features that give the rows and columns of the image.
+    identity : tuple of str
+        Input branches of run, luminosity block and event number, "" for none; empty if none are known.
+        The macro beside friend trees compares them.
+    """
+
+    features: tuple[str, ...]
+    units: tuple[str, ...]
+    types: tuple[str, ...]
+    classes: tuple[str, ...]
+    globals: tuple[str, ...] = ()
+    global_units: tuple[str, ...] = ()
+    pair_features: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    target_units: tuple[str, ...] = ()
+    image: ImageLayout | None = None
+    identity: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        units = {"features": self.units, "globals": self.global_units, "targets": self.target_units}
+        for name, of_columns in units.items():
+            if len(getattr(self, name)) != len(of_columns):
+                raise ValueError(f"{len(getattr(self, name))} {name} but {len(of_columns)} units")
+
+    def to_json(self) -> str:
+        """Text for the header of a file; see `from_json`."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Schema:
+        """Schema that `to_json` wrote."""
+        content = json.loads(text)
+        image = content.pop("image", None)
+        names = {name: tuple(value) for name, value in content.items()}
+        return Schema(**names, image=None if image is None else ImageLayout.from_json(image))
+
+    def need_equal(self, other: Schema) -> None:
+        """Refuse baseline events with another schema than the explained ones."""
+        for name in (f.name for f in dataclasses.fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"the explained events have {name} {mine}, those of the baseline {theirs}; read both "
+                    "with one data-set card"
+                )
+
+    def code(self, particle: str) -> int:
+        """Number of a particle type, with the known names in the error."""
+        if particle not in self.types:
+            raise KeyError(f"no particle type {particle!r}; the card has {', '.join(self.types)}")
+        return self.types.index(particle)
+
+    def column(self, feature: str) -> int:
+        """Column of a particle feature, with the known names in the error."""
+        if feature not in self.features:
+            raise KeyError(f"no particle feature {feature!r}; the card has {', '.join(self.features)}")
+        return self.features.index(feature)
