@@ -14,7 +14,7 @@ from hepxai.explainers import guards
 from hepxai.explainers.base import CannotExplainError, Explainer
 from hepxai.explainers.batches import View
 from hepxai.models.protocols import ChecksEvents, Model
-from hepxai.models.target import Target
+from hepxai.models.target import REST, Target
 from hepxai.models.wrappers.advice import wrapping_advice
 
 EXPLAINERS: dict[str, type[Explainer]] = {}
@@ -56,8 +56,9 @@ def explain(
     method : str
         A key of ``EXPLAINERS``, e.g. "attention", "edge_ig", "node_ig", "shapley", "surrogate".
     target : str, optional
-        Output to explain, as a logit, or the difference of two, as in "signal-background", of a model
-        with several. May be left out if the model has only one, or the method is the same for all.
+        Output to explain, as a logit, of a model with several; or the difference of two, as in
+        "signal-background"; or that of one and the mean of all others, "signal-rest". May be left out if the
+        model has only one, or the method is the same for all.
     **settings
         Of the method; see the class in ``hepxai.explainers.EXPLAINERS[method]``.
 
@@ -85,7 +86,8 @@ def explain(
         A check of the result is bad.
     UserWarning
         The outputs of a model that is not the package's are probabilities; the order of particles matters;
-        one of two classes is explained by the difference of their logits.
+        a class is explained by the difference of its logit from that of the other, or from the mean of all
+        others.
     """
     check_type(
         events, Events, "explain(model, events, method)", "second", "hepxai.read(card).events has them"
@@ -141,22 +143,26 @@ def _target(explainer: Explainer, model: Model, events: Events, target: str | No
         return outputs[0]
     if target is None:
         raise KeyError(f"the model has several outputs; choose one of {', '.join(outputs)}, as target=…")
-    if target in outputs and len(outputs) == 2:
-        other = next(name for name in outputs if name != target)
-        if set(outputs) == set(schema.classes):
-            warnings.warn(
-                "a decision between two classes depends only on the difference of their logits: "
-                f"target={target!r} is explained as '{target}-{other}'; give that to be spared this warning",
-                stacklevel=3,
-            )
-            return f"{target}-{other}"
-        if not set(outputs) & {*schema.targets, *schema.classes}:
-            warnings.warn(
-                f"{target} is one of two outputs: if a softmax compares them, a decision depends only on "
-                f"their difference, which target='{target}-{other}' explains",
-                stacklevel=3,
-            )
     Target.of(outputs, target)
+    if target not in outputs or len(outputs) == 1 or not explainer.tells_outputs_apart:
+        return target
+    others = [name for name in outputs if name != target]
+    two = len(outputs) == 2
+    contrast = f"{target}-{others[0] if two else REST}"
+    number, difference = ("two", "difference") if two else ("several", "differences")
+    if set(outputs) == set(schema.classes):
+        warnings.warn(
+            f"a decision between {number} classes depends only on the {difference} of their logits: "
+            f"target={target!r} is explained as '{contrast}'; give that to be spared this warning",
+            stacklevel=3,
+        )
+        return contrast
+    if not set(outputs) & {*schema.targets, *schema.classes}:
+        warnings.warn(
+            f"{target} is one of {number} outputs: if a softmax compares them, a decision depends only on "
+            f"their {difference}, which target='{contrast}' explains",
+            stacklevel=3,
+        )
     return target
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Array, Estimate, effective, ratio_mean, share
-from hepxai.events import SPLITS, Events
+from hepxai.core.estimate import Array, Estimate, as_arrays, effective, ratio_mean, share
 
 WORKING_POINTS = (0.3, 0.5, 0.7, 0.9)
 
@@ -26,10 +25,11 @@ def need_numbers(**columns: NDArray[np.floating]) -> None:
 
 def both_classes(signal: NDArray[np.bool_], weight: Array) -> bool:
     """True if signal and background are there, with weights that do not cancel."""
-    return _has_weight(weight[signal]) and _has_weight(weight[~signal])
+    return has_weight(weight[signal]) and has_weight(weight[~signal])
 
 
-def _has_weight(weight: Array) -> bool:
+def has_weight(weight: Array) -> bool:
+    """True if there are events, with weights that do not cancel."""
     return bool(abs(weight.sum()) > 1e-9 * abs(weight).sum())
 
 
@@ -39,7 +39,7 @@ def _need_two_classes(score: Array, signal: NDArray[np.bool_], weight: Array) ->
         present = "signal" if len(signal) and signal.all() else "background" if len(signal) else "none"
         raise ValueError(f"both classes are needed, present is only: {present}")
     if not both_classes(signal, weight):
-        empty = "background" if _has_weight(weight[signal]) else "signal"
+        empty = "background" if has_weight(weight[signal]) else "signal"
         raise ValueError(f"the weights of the {empty} sum to zero")
 
 
@@ -55,9 +55,15 @@ def balanced_accuracy(score: Array, signal: NDArray[np.bool_], weight: Array) ->
     Accuracy for equal total weights of the two classes: cross sections do not enter.
     """
     _need_two_classes(score, signal, weight)
-    s, b = (_mean((score > 0)[of] == (of is signal), weight[of]) for of in (signal, ~signal))
-    mean = Estimate((s.value + b.value) / 2, np.hypot(s.error, b.error) / 2, s.n_eff + b.n_eff)
-    return mean.bounded("balanced accuracy", size=4 / (1 / s.n_eff + 1 / b.n_eff))
+    return mean_recall([_mean((score > 0)[of] == (of is signal), weight[of]) for of in (signal, ~signal)])
+
+
+def mean_recall(recalls: Sequence[Estimate]) -> Estimate:
+    """Balanced accuracy, from the fraction of each class on the right side."""
+    value, error = as_arrays(recalls)
+    n_eff, classes = np.array([r.n_eff for r in recalls]), len(recalls)
+    mean = Estimate(value.sum() / classes, np.hypot.reduce(error) / classes, float(n_eff.sum()))
+    return mean.bounded("balanced accuracy", size=classes**2 / (1 / n_eff).sum())
 
 
 def fraction_below(score: Array, reference: Array, weight: Array) -> Array:
@@ -164,23 +170,10 @@ def _slope(eff_s: Array, eff_b: Array, efficiency: float, width: float) -> float
     return float((above - below) / (high - low))
 
 
-def classification_metrics(
-    logit: Array, events: Events, working_points: Sequence[float] = WORKING_POINTS
-) -> dict[str, dict[str, Estimate]]:
-    """All figures of merit of a binary score, for each split that has both classes.
-
-    Returns
-    -------
-    dict
-        ``split → {accuracy, balanced_accuracy, auc, rejection@ε}``.
-    """
-    result = {}
-    for number, split in enumerate(SPLITS):
-        rows = events.split == number
-        signal, weight, score = events.label[rows] == 1, events.weight[rows], logit[rows]
-        if not both_classes(signal, weight):
-            continue
-        measures = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "auc": auc}
-        result[split] = {name: measure(score, signal, weight) for name, measure in measures.items()}
-        result[split] |= {f"rejection@{e:g}": rejection(score, signal, weight, e) for e in working_points}
-    return result
+def binary_metrics(
+    score: Array, signal: NDArray[np.bool_], weight: Array, working_points: Sequence[float] = WORKING_POINTS
+) -> dict[str, Estimate]:
+    """Figures of merit of a binary score: ``accuracy, balanced_accuracy, auc, rejection@ε``."""
+    measures = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "auc": auc}
+    figures = {name: measure(score, signal, weight) for name, measure in measures.items()}
+    return figures | {f"rejection@{e:g}": rejection(score, signal, weight, e) for e in working_points}

@@ -1,4 +1,4 @@
-"""Explained quantity of a model: one of its outputs, or the difference of two."""
+"""Explained quantity of a model: one of its outputs, or a contrast of several."""
 
 from __future__ import annotations
 
@@ -11,47 +11,58 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Outputs = TypeVar("Outputs", NDArray[np.float64], Tensor)
+REST = "rest"
 
 
 @dataclass(frozen=True)
 class Target:
-    """One output of a model, or a contrast: one output minus another.
+    """Linear combination of the outputs of a model: ``Σ_k weights[k] z_k``.
 
-    A contrast of two classes does not change when any g(x) is added to all logits, as a softmax does not.
+    The weights of a contrast sum to zero. It does not change when any g(x) is added to all logits, as a
+    softmax does not.
 
     Attributes
     ----------
-    output : int
-        Column of the outputs.
-    reference : int, optional
-        Column that is subtracted.
+    weights : tuple of float, length O
     """
 
-    output: int
-    reference: int | None = None
+    weights: tuple[float, ...]
 
     @staticmethod
     def of(outputs: Sequence[str], name: str) -> Target:
-        """Output of that name, or the contrast ``"one-other"`` of two of them.
+        """Output of that name, or a contrast.
+
+        ``"one-other"`` is the difference of two outputs; ``"one-rest"`` is one output minus the mean of all
+        others, ``log p_one - mean log p_others`` after a softmax.
 
         Raises
         ------
         KeyError
-            If the outputs have no such name.
+            If the outputs have no such name; or one of three or more is named "rest", which is ambiguous.
         """
         names = list(outputs)
         if name in names:
-            return Target(names.index(name))
+            return Target(tuple(float(n == name) for n in names))
         for at in (i for i, letter in enumerate(name) if letter == "-"):
             one, other = name[:at].strip(), name[at + 1 :].strip()
-            if one != other and one in names and other in names:
-                return Target(names.index(one), names.index(other))
-        choice = f"the only one is {names[0]}"
-        if len(names) > 1:
-            choice = f"choose one of {', '.join(names)}, or a difference such as '{names[-1]}-{names[0]}'"
-        raise KeyError(f"target {name!r} is not an output of the model; {choice}")
+            others = [n for n in names if n != one] if other == REST else [other]
+            if one in names and other == REST and REST in names and len(names) > 2:
+                raise KeyError(f"target {name!r}: one of the outputs is named {REST!r}; give it another name")
+            if one in names and others and one not in others and set(others) <= set(names):
+                return Target(tuple((n == one) - (n in others) / len(others) for n in names))
+        raise KeyError(f"target {name!r} is not an output of the model; {_choice(names)}")
 
     def __call__(self, outputs: Outputs) -> Outputs:
         """Values of the target ``[...]`` from outputs ``[..., O]``."""
-        values = outputs[..., self.output]
-        return values if self.reference is None else values - outputs[..., self.reference]
+        first, *others = ((k, w) for k, w in enumerate(self.weights) if w)  # no 0 × inf
+        values = first[1] * outputs[..., first[0]]
+        for k, weight in others:
+            values = values + weight * outputs[..., k]
+        return values
+
+
+def _choice(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"the only one is {names[0]}"
+    rest = "" if len(names) == 2 else f" or '{names[-1]}-{REST}'"
+    return f"choose one of {', '.join(names)}, or a difference such as '{names[-1]}-{names[0]}'{rest}"

@@ -47,7 +47,7 @@ def test_permutations_are_uniform(toy: ToyEvents) -> None:
 def test_scores_along_permutations(toy: ToyEvents, n: int) -> None:
     """Looked up, worked out, and found in the neighbouring row: the same as one by one."""
     events = double(toy(2, seed=1, smallest=n, largest=n))
-    one = coalitions.CoalitionScorer(Toy(rough), Cloud.of(events), Target(0), 0.25)
+    one = coalitions.CoalitionScorer(Toy(rough), Cloud.of(events), Target((1.0,)), 0.25)
     order = coalitions.permutations(events, 3, seed=0)
     known = one.scores_by_size((0, 1, n - 1, n))
     start = one.joining(order, known)

@@ -70,6 +70,7 @@ class Attention(Explainer):
     axes = ("pair", "layer", "head")
     default_for = "graph"
     needs = HasAttention
+    tells_outputs_apart = False
     layer: str | None = None
 
     @classmethod

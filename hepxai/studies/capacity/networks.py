@@ -12,7 +12,7 @@ from hepxai.core.estimate import Estimate
 from hepxai.core.files import read_json, write_json
 from hepxai.events import Events
 from hepxai.explainers import explain
-from hepxai.metrics.classification import classification_metrics
+from hepxai.metrics.multiclass import classification_metrics
 from hepxai.models.card import DenseCard
 from hepxai.studies.capacity.numbers import SPARE, Training, WidthPoint, WidthStudy, active_neurons
 from hepxai.training import fit
