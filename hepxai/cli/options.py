@@ -32,6 +32,15 @@ With = Annotated[
     list[str] | None,
     typer.Option("--with", "-w", help="Setting of a method: edge_ig.layer=dynamic_edge_2. May be repeated."),
 ]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        "-t",
+        help="Output to explain, or a difference: signal-ttbar, signal-rest. May be repeated. "
+        "Default: each class against the rest, or each target of a regression.",
+    ),
+]
 Split = Annotated[str, typer.Option(help="Events to explain: train, valid or test.")]
 Events = Annotated[
     int | None, typer.Option("--events", "-n", help="How many to explain; default: as before, or all.")

@@ -17,6 +17,7 @@ from hepxai.cli.options import (
     RunFolder,
     Set,
     Split,
+    Target,
     With,
     method_settings,
     read_cards,
@@ -79,6 +80,7 @@ def explain(
     folder: RunFolder,
     method: Method = None,
     options: With = None,
+    target: Target = None,
     split: Split = "test",
     events: Events = None,
 ) -> None:
@@ -87,7 +89,8 @@ def explain(
         from hepxai.run import Run
 
         run = Run.open(folder)
-        attributions = run.explain(method, split=split, maximum=events, settings=method_settings(options))
+        settings = method_settings(options)
+        attributions = run.explain(method, split=split, maximum=events, settings=settings, targets=target)
         run.friends()
         for name, attribution in attributions.items():
             if method is None or attribution.method in method:

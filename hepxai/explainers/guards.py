@@ -134,8 +134,11 @@ def _largest(one: Scores, other: Scores) -> str:
     return f"{one[place]:.6g} and {other[place]:.6g}"
 
 
-def doubt_logits(model: Model, events: Events) -> None:
-    """Warn if the outputs look like probabilities or log-probabilities; networks of hepxai return logits."""
+def doubt_logits(model: Model, events: Events, target: str) -> None:
+    """Warn if the outputs look like probabilities, or a target that is no difference like a log-probability.
+
+    Networks of hepxai return logits.
+    """
     targets = set(model.outputs) <= set(events.schema.targets)  # a regression may have any values
     if hasattr(model, "card") or targets or len(events) < MIN_EVENTS:
         return
@@ -144,6 +147,8 @@ def doubt_logits(model: Model, events: Events) -> None:
     if np.ptp(scores) <= MIN_RANGE:
         return
     if scores.shape[1] > 1 and np.allclose(logsumexp(scores, axis=1), 0, atol=1e-4):
+        if target not in model.outputs:
+            return
         warnings.warn(
             f"the outputs are log-probabilities (their exponentials sum to 1 for all {len(rows)} events "
             "tested): each depends on all classes and saturates. Explanations are meant for the logits "

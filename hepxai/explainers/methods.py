@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 from hepxai.attribution import Attribution
 from hepxai.cards import nearest
 from hepxai.core.arguments import check_type
-from hepxai.events import SPLITS, Events
+from hepxai.events import SPLITS, Events, Schema
 from hepxai.explainers import guards
 from hepxai.explainers.base import CannotExplainError, Explainer
 from hepxai.explainers.batches import View
@@ -98,8 +98,9 @@ def explain(
     if isinstance(model, ChecksEvents):
         model.check(events)
     guards.check_scores(model, events)
-    guards.doubt_logits(model, events)
-    return explainer.explain(model, events, _target(explainer, model, events, target))
+    resolved = resolve_target(explainer, model, events.schema, target)
+    guards.doubt_logits(model, events, resolved)
+    return explainer.explain(model, events, resolved)
 
 
 def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
@@ -133,8 +134,11 @@ def working(model: object) -> str:
     return f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
 
 
-def _target(explainer: Explainer, model: Model, events: Events, target: str | None) -> str:
-    outputs, schema = model.outputs, events.schema
+def resolve_target(
+    explainer: Explainer | type[Explainer], model: Model, schema: Schema, target: str | None
+) -> str:
+    """Target to explain; one of several classes becomes its contrast with the others, with a warning."""
+    outputs = model.outputs
     if not isinstance(target, str | None):
         raise TypeError(f"target={target!r}: a name is needed, of {', '.join(outputs)}")
     if len(set(outputs)) < len(outputs):

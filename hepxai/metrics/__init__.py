@@ -15,7 +15,13 @@ from hepxai.metrics.fidelity import fidelity
 from hepxai.metrics.hits import bending, cluster_shares, cluster_sizes, hits_per_row, lit_pixels, occupancy
 from hepxai.metrics.isolation import attention_from_rest, isolation, pair_mean, pair_shares
 from hepxai.metrics.momentum import efficiency, momentum_merit, turn_on
-from hepxai.metrics.multiclass import class_log_odds, class_logits, classification_metrics, confusion_matrix
+from hepxai.metrics.multiclass import (
+    class_log_odds,
+    class_logits,
+    classification_metrics,
+    confusion_matrix,
+    mean_auc,
+)
 from hepxai.metrics.pixels import hit_rank_agreement, map_correlation, top_pixel_agreement, truth_share
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
@@ -47,6 +53,7 @@ __all__ = [
     "isolation",
     "lit_pixels",
     "map_correlation",
+    "mean_auc",
     "momentum_merit",
     "occupancy",
     "pair_mean",

@@ -21,6 +21,7 @@ from hepxai.metrics.classification import (
     has_weight,
     mean_recall,
     need_numbers,
+    placements,
 )
 
 Figures = dict[str, Estimate]
@@ -67,6 +68,23 @@ def confusion_matrix(logits: NDArray[np.floating], label: IntArray, weight: Arra
     return Estimate(value, error, effective(weight)).bounded("confusion matrix", size=size)
 
 
+def mean_auc(logits: NDArray[np.floating], label: IntArray, weight: Array) -> Estimate | None:
+    """Mean over the classes of the AUC against all others; None without events of a class.
+
+    The score is `class_log_odds`. The error is DeLong's for correlated curves: the placement values of an
+    event in all curves are added up.
+    """
+    log_odds, shares, values = class_log_odds(logits), np.zeros(len(label)), []
+    for k, score in enumerate(log_odds.T):
+        if not both_classes(label == k, weight):
+            return None
+        values.append(float(auc(score, label == k, weight).value))
+        pull, total = placements(score, label == k, weight) - values[-1], weight[label == k].sum()
+        shares += weight * pull / np.where(label == k, total, weight.sum() - total) / len(log_odds.T)
+    mean = Estimate(np.asarray(np.mean(values)), np.asarray(np.linalg.norm(shares)), effective(weight))
+    return mean.bounded("mean AUC")
+
+
 def classification_metrics(
     logits: NDArray[np.floating], events: Events, working_points: Sequence[float] = WORKING_POINTS
 ) -> dict[str, Figures]:
@@ -85,8 +103,8 @@ def classification_metrics(
     dict
         ``split → name → figure``. Of two classes ``accuracy, balanced_accuracy, auc, rejection@ε``. Of more
         ``accuracy``; ``balanced_accuracy``, the mean over the classes of the fraction that is assigned to the
-        true one; ``auc_C_vs_rest`` of each class, by its log-odds against all others; and ``auc_C_vs_D`` of
-        each pair, the later class first, by ``z_C - z_D`` on the events of the two.
+        true one; ``auc_C_vs_rest`` of each class, by its log-odds against all others, and their mean,
+        ``mean_auc``; ``auc_C_vs_D`` of each pair, the later class first, by ``z_C - z_D`` on their events.
 
     Raises
     ------
@@ -138,6 +156,8 @@ def _figures(
     if len(present) == len(classes):
         recalls = [Estimate.of(correct[label == k], weight[label == k]) for k in present]
         yield "balanced_accuracy", mean_recall(recalls)
+    if (area := mean_auc(z, label, weight)) is not None:
+        yield "mean_auc", area
     for k in (k for k in present if both_classes(label == k, weight)):
         yield f"auc_{classes[k]}_vs_rest", auc(log_odds[:, k], label == k, weight)
     for one, other in combinations(reversed(present), 2):

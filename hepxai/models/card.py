@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast
 from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
 
 from hepxai.cards import VERSION, Card, Version, entry_error, nearest, refuse_newer
+from hepxai.models.target import REST
 
 Symmetry = Literal["rotation", "mirror", "forward_backward"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -73,23 +74,29 @@ class Schedule(Card):
 
 
 class CommonTraining(Card):
-    """Weights of events in a training, and the choice of the best epoch.
+    """Loss, weights of events, and the choice of the best epoch.
 
     Attributes
     ----------
+    loss : str
+        "cross_entropy" of the classes; or a regression that learns the targets of the data-set card by their
+        mean absolute ("mae") or squared ("mse") error, in units of each target's spread. A regression is not
+        calibrated, classes are not balanced, and the best epoch is that of the lowest loss.
     negative_weights : str
         Signed generator weights in the loss: "keep" them, "drop" such events, use their absolute value
         ("abs"), or refuse ("error"). Evaluation is always signed.
     class_balance : bool
         Give every class the same total weight in the loss.
     monitor : str
-        Figure of the validation split that is best in the best epoch: "auc" (two classes) or "loss". Strong
-        alpha dropout makes logits too large, so that the loss grows while the ranking still improves.
+        Figure of the validation split that is best in the best epoch: "auc" (of more than two classes the
+        mean AUC of each against all others) or "loss". Strong alpha dropout makes logits too large, so that
+        the loss grows while the ranking still improves.
     early_stopping : int, optional
         Stop after this many epochs without a better one.
     seed : int
     """
 
+    loss: Literal["cross_entropy", "mae", "mse"] = "cross_entropy"
     negative_weights: Literal["keep", "drop", "abs", "error"] = "keep"
     class_balance: bool = True
     monitor: Literal["auc", "loss"] = "auc"
@@ -99,7 +106,7 @@ class CommonTraining(Card):
     @property
     def regression(self) -> bool:
         """True if numbers are learned, not classes."""
-        return False
+        return self.loss != "cross_entropy"
 
 
 class Training(CommonTraining):
@@ -107,10 +114,6 @@ class Training(CommonTraining):
 
     Attributes
     ----------
-    loss : str
-        "cross_entropy" of the classes; or a regression that learns the targets of the data-set card by their
-        mean absolute ("mae") or squared ("mse") error, in units of each target's spread. A regression is not
-        calibrated, classes are not balanced, and the best epoch is that of the lowest loss.
     epochs, batch_size : int
     epoch_events : int, optional
         Training events of one epoch, for large samples: the next epoch continues with the other events, and
@@ -131,7 +134,6 @@ class Training(CommonTraining):
         `hepxai.training.kept_checkpoints`.
     """
 
-    loss: Literal["cross_entropy", "mae", "mse"] = "cross_entropy"
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 512
     epoch_events: PositiveInt | None = None
@@ -141,11 +143,6 @@ class Training(CommonTraining):
     symmetries: tuple[Symmetry, ...] = ()
     calibrate: bool = True
     keep_checkpoints: tuple[PositiveInt, ...] = ()
-
-    @property
-    def regression(self) -> bool:
-        """True if numbers are learned, not classes."""
-        return self.loss != "cross_entropy"
 
 
 class Home(NamedTuple):
@@ -212,15 +209,14 @@ class ModelCard(Card):
 
     def incompatibility(self, classes: Sequence[str], targets: Sequence[str]) -> str | None:
         """Reason against a run on events of these classes and targets, or None."""
-        more = "hepxai.fit and hepxai.explain do more"
-        if not self.training.regression:
+        if self.training.regression:
+            learns = "the model card learns numbers (training.loss), the data-set card has no targets"
+            return None if targets else f"{learns}: say there what they are"
+        if len(classes) < 2:
             labels = f"the card has labels {', '.join(classes) or 'none'}; list background first, then signal"
-            return None if len(classes) == 2 else f"a run tells two classes apart, {labels} ({more})"
-        learns = "the model card learns numbers (training.loss)"
-        if not targets:
-            return f"{learns}, the data-set card has no targets: say there what they are"
-        if self.view != "image":
-            return f"{learns}; a run does so for images alone, this model reads the {self.view} ({more})"
+            return f"a run tells two or more classes apart, {labels}"
+        if REST in classes and len(classes) > 2:
+            return f"a class is named {REST!r}, which means all others in a target; rename it in `labels`"
         return None
 
 
@@ -318,7 +314,7 @@ class LstmCard(NetworkCard):
 
 
 class TreeTraining(CommonTraining):
-    """Training of boosted trees.
+    """Training of boosted trees. A regression learns one target.
 
     Attributes
     ----------
@@ -368,9 +364,18 @@ class BoostedTreesCard(ModelCard):
     smallest_leaf: PositiveInt = 20
     l2: Annotated[float, Field(ge=0)] = 0.0
 
+    def incompatibility(self, classes: Sequence[str], targets: Sequence[str]) -> str | None:
+        """Reason against a run; trees learn one target."""
+        if self.training.regression and len(targets) > 1:
+            names = f"the data-set card has {', '.join(targets)}"
+            return f"boosted trees learn one target, {names}; leave one there, or take a card of kind dense"
+        return super().incompatibility(classes, targets)
+
     @model_validator(mode="after")
     def _of_this_algorithm(self) -> Self:
         """Refuse entries without effect."""
+        if self.training.loss == "mae" and self.algorithm == "random_forest":
+            raise entry_error("random forests are very slow with mae; take mse", "training", "loss")
         if self.l2 and self.algorithm != "hist_gradient_boosting":
             raise entry_error(f"{self.algorithm} knows no l2; leave it out", "l2")
         ignored = {k: getattr(self.training, k) for k in ("learning_rate", "early_stopping")}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-Outputs = TypeVar("Outputs", NDArray[np.float64], Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor  # a card, which imports this, needs no torch
+
+Outputs = TypeVar("Outputs", NDArray[np.float64], "Tensor")
 REST = "rest"
 
 

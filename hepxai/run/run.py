@@ -47,6 +47,7 @@ from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
 from hepxai.run.manifest import NAME as MANIFEST
 from hepxai.run.populations import Populations
 from hepxai.run.shards import explain_in_shards
+from hepxai.run.targets import targets_by_name
 from hepxai.training import History, fit
 
 SHARD = 1024
@@ -216,7 +217,8 @@ class Run:
         identity = {c: getattr(self.events, c) for c in IDENTITY}
         write_tensors(self.folder / "scores.safetensors", identity | {"logits": logits}, {})
         write_json(self.folder / "history.json", history)
-        figures = _merits(self.card.training.regression, logits, self.events)
+        merits = target_metrics if self.card.training.regression else classification_metrics
+        figures = merits(logits, self.events)
         write_json(self.folder / "metrics.json", {s: as_json(m) for s, m in figures.items()})
         self.manifest.record(
             "provenance.json", "model.safetensors", "scores.safetensors", "history.json", "metrics.json"
@@ -229,6 +231,7 @@ class Run:
         split: str = "test",
         maximum: int | None = None,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        targets: Sequence[str] | None = None,
     ) -> dict[str, Attribution]:
         """Explain a population with each method, saving as it goes.
 
@@ -244,6 +247,9 @@ class Run:
             explains those events again.
         settings : mapping
             ``method → settings``.
+        targets : sequence of str, optional
+            Outputs or contrasts to explain, as in "signal-ttbar"; by default "CLASS-rest" of each of several
+            classes, or each target of a regression.
         """
         chosen = validated_settings(methods, settings or {}, self.card.view, split=split, maximum=maximum)
         rows = self.populations.choose(self.events, split, maximum)
@@ -252,7 +258,8 @@ class Run:
                 continue
             try:
                 with self.manifest.locked():
-                    self._explain(method, rows, method_settings)
+                    for name, target in targets_by_name(method, self.model, targets).items():
+                        self._explain_one(name, method, target, rows, method_settings)
             except (CannotExplainError, ImportError) as problem:
                 if methods is not None:
                     raise
@@ -260,7 +267,7 @@ class Run:
         return self.explained()
 
     def explained(self) -> dict[str, Attribution]:
-        """All explanations of this run, by method; ``METHOD_TARGET`` where a model has several outputs."""
+        """All explanations of this run, by method; see `hepxai.run.targets.targets_by_name`."""
         rows = self.populations.rows()
         if rows is None:
             return {}
@@ -271,7 +278,7 @@ class Run:
         """Write friend trees with scores and explanations, one per input file."""
         maps = [a.replace(method=name) for name, a in self.explained().items()]
         predictions, folder = self.predictions, self.folder / "friends"
-        scores = None if predictions else self.scores[:, 0]
+        scores = None if predictions else self.scores
         return write_friends(
             folder, self.events, maps, scores=scores, predictions=predictions, overwrite=True
         )
@@ -297,25 +304,17 @@ class Run:
 
     # --- explaining --------------------------------------------------------------------------
 
-    def _explain(self, method: str, rows: NDArray[np.int64], settings: dict[str, Any]) -> None:
-        outputs = self.model.outputs
-        if len(outputs) == 1 or not EXPLAINERS[method].tells_outputs_apart:
-            self._explain_one(method, method, outputs[0], rows, settings)
-            return
-        for target in outputs:
-            self._explain_one(f"{method}_{target}", method, target, rows, settings)
-
     def _explain_one(
         self, key: str, method: str, target: str, rows: NDArray[np.int64], settings: dict[str, Any]
     ) -> None:
         """Explain one output, and keep the result under a key."""
         name, population = (f"{EXPLAINED}/{n}.safetensors" for n in (key, POPULATION))
         fields = EXPLAINERS[method].model_fields
-        always = {"folder": str(self.folder / method)} if "folder" in fields else {}
+        always = {"folder": str(self.folder / key)} if "folder" in fields else {}
         explainer = for_run(method, self.model, always | settings | {"progress": True})
         self.populations.switch(self.events, rows)
         if key in self.populations.stored():
-            self._same_settings(key, settings)
+            self._same_settings(key, settings, target)
             return
         prepared = self._prepared(key, explainer, settings, target)
         prepared.announce(self.events[rows])
@@ -347,8 +346,12 @@ class Run:
         settings = json.dumps(prepared.settings(), sort_keys=True)
         return fingerprint([prepared.explainer.name, settings, model_hash, version("hepxai")], rows)[:16]
 
-    def _same_settings(self, method: str, settings: Mapping[str, Any]) -> None:
-        stored = self.explained()[method].settings
+    def _same_settings(self, method: str, settings: Mapping[str, Any], target: str) -> None:
+        attribution = self.explained()[method]
+        stored = attribution.settings
+        if attribution.target != target:
+            file = self.populations.stored()[method]
+            raise RunError(f"{file} explains {attribution.target}, not {target}; remove it to do it anew")
         for key, value in settings.items():
             if stored.get(key) != value:
                 file = self.populations.stored()[method]
@@ -391,7 +394,3 @@ class Run:
                 old, new = next(((a, b) for a, b in lines if a != b), ("less", "more"))
                 text = f"{self.folder} holds a run with another {name}"
                 raise RunError(f"{text} (there {old.strip()}, here {new.strip()}); choose another folder")
-
-
-def _merits(regression: bool, outputs: NDArray[np.float64], events: Events) -> Mapping[str, Any]:
-    return target_metrics(outputs, events) if regression else classification_metrics(outputs[:, 0], events)

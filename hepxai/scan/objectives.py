@@ -68,6 +68,11 @@ class TrialContext:
         return ImportanceShift(*(permutation_importance(need_tabular(model), part) for part in parts))
 
     @property
+    def auc(self) -> str:
+        """Name of the AUC among the figures of merit."""
+        return "auc" if len(self.run.dataset.labels) == 2 else "mean_auc"
+
+    @property
     def pair(self) -> Pair:
         """Particle types of the pair in focus."""
         focus = self.run.dataset.focus
@@ -109,7 +114,7 @@ class Metric:
         Better values, "max" or "min"; None for a metric that is shown but never an objective.
     needs : tuple of str
         Any of "focus" (of the data-set card), "observer" (of the focus), "attention" (of the model), "table"
-        (event-level, and a model of it).
+        (event-level, and a model of it), "two classes" (of the data-set card).
     why_not : str
         Reason why it is never an objective.
     """
@@ -123,6 +128,8 @@ class Metric:
     def lacks(self, dataset: DatasetCard) -> str | None:
         """Missing entry of the data-set card that this metric needs, or None."""
         focus = dataset.focus
+        if "two classes" in self.needs and len(dataset.labels) != 2:
+            return "two classes, labels: [background, signal]"
         if "focus" in self.needs and focus is None:
             return "the pair in focus, focus: {pair: [TYPE, TYPE]}"
         if "observer" in self.needs and (focus is None or focus.observer is None):
@@ -164,7 +171,8 @@ _TEST = "choosing by the test events leaves none to say how good the choice is; 
 
 @metric("valid_auc", "validation AUC", "max")
 def _valid_auc(context: TrialContext) -> Estimate:
-    return context.figure("valid", "auc")
+    """AUC; of more than two classes the mean over the classes of that against all others."""
+    return context.figure("valid", context.auc)
 
 
 @metric("valid_accuracy", "validation accuracy", "max")
@@ -174,7 +182,7 @@ def _valid_accuracy(context: TrialContext) -> Estimate:
 
 @metric("test_auc", "test AUC", None, why_not=_TEST.format("valid_auc"))
 def _test_auc(context: TrialContext) -> Estimate:
-    return context.figure("test", "auc")
+    return context.figure("test", context.auc)
 
 
 @metric("test_accuracy", "test accuracy", None, why_not=_TEST.format("valid_accuracy"))
@@ -191,7 +199,7 @@ def _train_gap(context: TrialContext) -> Estimate:
     "importance_distance",
     "distance of training and validation permutation importances, beyond chance",
     "min",
-    needs=("table",),
+    needs=("table", "two classes"),
 )
 def _importance_distance(context: TrialContext) -> Estimate:
     try:
@@ -217,7 +225,7 @@ def _pair_isolation(context: TrialContext) -> Estimate:
     "score_mass_correlation",
     "distance correlation of score and {observer}, background",
     "min",
-    needs=("focus", "observer"),
+    needs=("focus", "observer", "two classes"),
 )
 def _score_mass_correlation(context: TrialContext) -> Estimate:
     """On all background validation events that have a value of the observer."""

@@ -91,10 +91,14 @@ class Plan:
             dataset, card = cards_with(folder, overrides)
             if card.training.regression:
                 raise ScanError(
-                    "a scan compares models that tell two classes apart; this model card learns numbers "
+                    "a scan compares models that tell classes apart; this model card learns numbers "
                     "(training.loss): make a run of each with `hepxai run`, and compare their metrics.json"
                 )
             for name, _ in self.objectives:
+                if "two classes" in METRICS[name].needs and len(dataset.labels) != 2:
+                    others = ", ".join(n for n, m in METRICS.items() if m.direction and not m.lacks(dataset))
+                    has = f"the data-set card {dataset.name} has {len(dataset.labels)}"
+                    raise ScanError(f"objective {name} is for two classes, {has}; these work: {others}")
                 if lacking := METRICS[name].lacks(dataset):
                     remedy = f"the data-set card {dataset.name} has none; add it, or choose another objective"
                     raise ScanError(f"objective {name} needs {lacking}; {remedy}")

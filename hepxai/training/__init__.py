@@ -59,7 +59,8 @@ def fit(
         ``monitor``, calibrated where the card says so, on the CPU.
     history : list of dict
         Per epoch: ``epoch, learning_rate, train_loss, valid_loss, valid_accuracy, valid_auc, seconds``, all
-        before the calibration. A regression has ``valid_mae_<target>``, in the target's unit, in place of
+        before the calibration; the AUC of more than two classes is the mean of that of each against all
+        others. A regression has ``valid_mae_<target>``, in the target's unit, in place of
         accuracy and AUC; its losses are in units of the targets' spread. Boosted trees have a row for every
         step: ``trees, train_loss, valid_loss, train_accuracy, train_auc, valid_accuracy, …``.
     """

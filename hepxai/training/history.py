@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hepxai.core.console import say, track
 from hepxai.core.estimate import OutOfRangeWarning, ratio_mean
-from hepxai.metrics import accuracy, auc, both_classes
+from hepxai.metrics import accuracy, auc, both_classes, mean_auc
 from hepxai.models.losses import cross_entropy
 
 History = list[dict[str, float]]
@@ -82,16 +82,32 @@ def mean_loss(
     return float((torch.as_tensor(loss_weight) * losses).mean())
 
 
+def errors(
+    difference: NDArray[np.floating],
+    weight: NDArray[np.float64],
+    names: Sequence[str],
+    split: str = "valid",
+) -> dict[str, float]:
+    """Mean absolute error of each target, from the differences ``[E, T]``, as columns of the history."""
+    total, has_target = np.nan_to_num(difference), np.isfinite(difference).astype(np.float64)
+    return {
+        f"{split}_mae_{name}": float(ratio_mean(total[:, i], has_target[:, i], weight).value)
+        for i, name in enumerate(names)
+    }
+
+
 def scores(
     logits: NDArray[np.float64], label: NDArray[np.int64], weight: NDArray[np.float64], split: str = "valid"
 ) -> dict[str, float]:
-    """Accuracy, and AUC of two classes, as columns of the history."""
-    if logits.shape[1] > 1:
-        correct = (logits.argmax(1) == label).astype(np.float64)
-        return {f"{split}_accuracy": float(ratio_mean(correct, np.ones(len(correct)), weight).value)}
+    """Accuracy and AUC, of several classes the mean of each against all others, as columns of the history."""
     score, signal = logits[:, 0], label == 1
     with warnings.catch_warnings():  # warn for the trained model only, not for every epoch
         warnings.simplefilter("ignore", OutOfRangeWarning)
+        if logits.shape[1] > 1:
+            correct = (logits.argmax(1) == label).astype(np.float64)
+            columns = {f"{split}_accuracy": float(ratio_mean(correct, np.ones(len(correct)), weight).value)}
+            area = mean_auc(logits, label, weight)
+            return columns if area is None else columns | {f"{split}_auc": float(area.value)}
         columns = {f"{split}_accuracy": float(accuracy(score, signal, weight).value)}
         if both_classes(signal, weight):
             columns[f"{split}_auc"] = float(auc(score, signal, weight).value)

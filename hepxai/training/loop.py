@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.core.chunks import chunk_rows
-from hepxai.core.estimate import ratio_mean
 from hepxai.events import Events
 from hepxai.models.card import NetworkCard, Training
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.losses import cross_entropy, distance
 from hepxai.models.network import NetworkModel
 from hepxai.training.checkpoint import CHECKPOINT, Checkpoint, State, keep, resume, save, training_key
-from hepxai.training.history import History, monitored, refuse_divergence, scores, train_to_the_end
+from hepxai.training.history import History, errors, monitored, refuse_divergence, scores, train_to_the_end
 from hepxai.training.samples import Sample
 from hepxai.training.symmetries import check_symmetries, transformed
 
@@ -100,7 +99,8 @@ def _epoch(state: State, data: dict[str, Sample], scales: tuple[Tensor, Tensor] 
     if scales is None:
         row |= scores(outputs, data["valid"].label, data["valid"].weight)
     else:
-        row |= _errors(outputs, data["valid"], scales[1].cpu().numpy(), state.model.outputs)
+        difference = np.abs(outputs - data["valid"].target.cpu().numpy()) * scales[1].cpu().numpy()
+        row |= errors(difference, data["valid"].weight, state.model.outputs)
     state.enter(row | {"seconds": time.perf_counter() - start}, monitored(row, training.monitor))
 
 
@@ -171,18 +171,6 @@ def _evaluate(model: NetworkModel, sample: Sample) -> tuple[NDArray[np.float64],
             outputs[rows] = model.network(sample.inputs.take(rows))
         loss = _loss(outputs, sample.target, sample.loss_weight, model.card.training).mean().item()
     return outputs.double().cpu().numpy(), loss
-
-
-def _errors(
-    outputs: NDArray[np.float64], sample: Sample, spread: NDArray[np.float32], names: tuple[str, ...]
-) -> dict[str, float]:
-    """Mean absolute error of each target in its own unit, as columns of the history."""
-    difference = np.abs(outputs - sample.target.cpu().numpy()) * spread
-    total, has_target = np.nan_to_num(difference), np.isfinite(difference).astype(np.float64)
-    return {
-        f"valid_mae_{name}": float(ratio_mean(total[:, i], has_target[:, i], sample.weight).value)
-        for i, name in enumerate(names)
-    }
 
 
 def _calibrate(model: NetworkModel, sample: Sample) -> None:

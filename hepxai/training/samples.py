@@ -72,9 +72,9 @@ def _targets_and_labels(
 
 
 def used_events(events: Events, split: str, training: CommonTraining) -> Events:
-    """Events of a split that take part in the loss of a classifier; refuses a split that lacks a class."""
-    used = events[_used_rows(events, split, training)]
-    _check_classes(used, split)
+    """Events of a split that take part in the loss; refuses a split that lacks a class to learn."""
+    used = events[_used_rows(events, split, training, events.targets if training.regression else None)]
+    _check_classes(used, split, needed=not training.regression)
     return used
 
 

@@ -23,6 +23,7 @@ from hepxai.models.wrappers.table import SklearnModel
 from hepxai.training.checkpoint import CHECKPOINT, Checkpoint, training_key
 from hepxai.training.history import (
     History,
+    errors,
     mean_loss,
     monitored,
     refuse_divergence,
@@ -36,23 +37,34 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Split:
-    """Table, labels, signed weights and weights in the loss of one split."""
+    """Table, labels or target values, signed weights and weights in the loss of one split."""
 
     x: NDArray[np.float32]
-    label: NDArray[np.int64]
+    label: NDArray[Any]
     weight: Array
     loss_weight: Array
+    targets: tuple[str, ...]
 
     @staticmethod
     def of(events: Events, split: str, card: BoostedTreesCard) -> _Split:
+        regression = card.training.regression
         used = used_events(events, split, card.training)
-        weight = loss_weights(used, card.training, balance=card.training.class_balance)
+        weight = loss_weights(used, card.training, balance=card.training.class_balance and not regression)
+        if split == "train" and (weight < 0).any() and card.training.loss == "mae":
+            raise ValueError(
+                f"{(weight < 0).sum()} training events have negative weights, and trees with loss mae take "
+                "medians, which have none: say training.loss: mse, or training.negative_weights: drop or abs"
+            )
         if split == "train" and (weight < 0).any() and card.algorithm != "hist_gradient_boosting":
             raise ValueError(
                 f"{(weight < 0).sum()} training events have negative weights; {card.algorithm} takes "
                 "none: say training.negative_weights: drop or abs, or algorithm: hist_gradient_boosting"
             )
-        return _Split(np.ascontiguousarray(used.table()[0]), used.label, used.weight, weight)
+        label = used.targets[:, 0].astype(np.float64) if regression else used.label
+        if regression and split == "train" and not np.ptp(label):
+            raise ValueError(f"{used.schema.targets[0]} has one value in the train split: nothing to learn")
+        table = np.ascontiguousarray(used.table()[0])
+        return _Split(table, label, used.weight, weight, used.schema.targets)
 
 
 @dataclass
@@ -96,7 +108,11 @@ def fit_trees(
 ) -> tuple[BoostedTreesModel, History]:
     """Train boosted trees; see `hepxai.training.fit`. A row of the history is a step of the card."""
     if targets is not None:
-        raise ValueError("boosted trees learn the labels; given targets are for networks")
+        raise ValueError("boosted trees learn the labels or targets of the events; others are for networks")
+    if card.training.regression and (
+        problem := card.incompatibility(events.schema.classes, events.schema.targets)
+    ):
+        raise ValueError(problem)
     if torch.device(device).type != "cpu":
         raise ValueError(f"device {device!r}: boosted trees are trained on the CPU; use cpu")
     need_columns(events.schema)
@@ -131,9 +147,16 @@ def _step(state: _State, data: dict[str, _Split]) -> None:
     for name, split in data.items():
         share = trees_of.share_of_trees(state.estimator, before, split.x)
         state.sums[name] = state.sums[name] + share if before else share
-        logits = trees_of.scores_of(state.estimator, state.sums[name], SklearnModel.clip)
-        row[f"{name}_loss"] = mean_loss(logits, split.label, split.loss_weight)
-        figures |= scores(logits, split.label, split.weight, name)
+        outputs = trees_of.scores_of(state.estimator, state.sums[name], SklearnModel.clip)
+        if training.regression:
+            difference = np.abs(outputs - split.label[:, None])
+            power = 1 if training.loss == "mae" else 2
+            losses = (difference[:, 0] / np.std(train.label)) ** power
+            row[f"{name}_loss"] = float(np.mean(split.loss_weight * losses))
+            figures |= errors(difference, split.weight, split.targets, name)
+        else:
+            row[f"{name}_loss"] = mean_loss(outputs, split.label, split.loss_weight)
+            figures |= scores(outputs, split.label, split.weight, name)
     state.history.append(row | figures | {"seconds": time.perf_counter() - start})
     refuse_divergence(row["train_loss"], f"with {after} trees")
 

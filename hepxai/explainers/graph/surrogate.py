@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from hepxai.metrics import fidelity, rank_agreement
 from hepxai.models.card import ModelCard
 from hepxai.models.graph.particle_gnn import ParticleGNNModel
 from hepxai.models.protocols import HasEdgeWeights, Model
+from hepxai.models.target import REST, Target
 from hepxai.training import History, fit
 
 CARD = "graphconv_edgeconv"
@@ -29,7 +31,17 @@ MAPS = 200
 """Events whose edges are compared with the original's, at most."""
 SAME_EDGES = 0.2
 """Smallest rank correlation of the edges with which a surrogate may represent its original."""
+_NO_DECISION = (
+    "a surrogate imitates the decision of a classifier, not the values {} of a regression, which edge_ig, "
+    "node_ig and shapley explain"
+)
 WANTED = ("agreement", "constant_agreement", "logit_correlation")
+
+
+def _regression(model: object) -> bool:
+    """True for regressions of hepxai."""
+    training = getattr(getattr(model, "card", None), "training", None)
+    return bool(getattr(training, "regression", False))
 
 
 @dataclass(frozen=True)
@@ -66,10 +78,11 @@ def fit_surrogate(
     events: Events,
     *,
     card: ModelCard | None = None,
+    target: str | None = None,
     folder: str | Path | None = None,
     progress: bool = False,
 ) -> Surrogate:
-    """Train a surrogate on the same training events, relabelled with the original's outputs.
+    """Train a surrogate on the same training events, relabelled with the target of the original.
 
     Parameters
     ----------
@@ -79,18 +92,28 @@ def fit_surrogate(
         With train, valid and test splits. Their labels are not used.
     card : ModelCard, optional
         Of the kind particle_gnn, whose edges can be weighted. The shipped ``graphconv_edgeconv`` by default.
+    target : str, optional
+        Logit or difference of logits to imitate, as in "signal-rest", of a model with several outputs.
     folder : path, optional
         For checkpoints; see `hepxai.training.fit`.
     progress : bool
     """
     chosen = ModelCard.find(CARD) if card is None else card
-    if len(model.outputs) > 1:
-        raise ValueError(f"a surrogate imitates one logit; the model has {', '.join(model.outputs)}")
+    if target is None and len(model.outputs) > 1:
+        one = f"give one, or a difference, as target='{model.outputs[-1]}-{REST}'"
+        raise ValueError(f"a surrogate imitates one logit; the model has {', '.join(model.outputs)}: {one}")
+    output = Target.of(model.outputs, target or model.outputs[0])
+    if set(model.outputs) <= set(events.schema.targets):
+        raise ValueError(_NO_DECISION.format(", ".join(model.outputs)))
     if chosen.kind != "particle_gnn":
         raise ValueError(f"a surrogate's edges are weighted: its card is particle_gnn, not {chosen.kind}")
-    original = model.logits(events)[:, 0]
+    original = output(model.logits(events))
     probability = np.asarray(1 / (1 + np.exp(-np.clip(original, -30, 30))), dtype=np.float32)
-    trained, history = fit(chosen, events, folder=folder, targets=probability, progress=progress)
+    inputs = events
+    if len(events.schema.classes) != 2:  # the surrogate of any has one logit
+        schema = dataclasses.replace(events.schema, classes=("other", target or model.outputs[0]))
+        inputs = events.replace(schema=schema, label=(original > 0).astype(np.int64))
+    trained, history = fit(chosen, inputs, folder=folder, targets=probability, progress=progress)
     if folder is not None:
         trained.save(Path(folder) / "model.safetensors")
     imitated = trained.logits(events)[:, 0]
@@ -99,7 +122,8 @@ def fit_surrogate(
     last = _held_out(figures)
     if EdgeIG.works_on(model):
         with suppress(ValueError):  # edges that are no pairs of particles
-            figures[last]["map_agreement"] = map_agreement(model, trained, events.where(last))
+            agreement = map_agreement(model, trained, events.where(last), target=target)
+            figures[last]["map_agreement"] = agreement
     return Surrogate(trained, figures, history)
 
 
@@ -107,14 +131,16 @@ def _held_out(splits: Mapping[str, object]) -> str:
     return "test" if "test" in splits else "valid"
 
 
-def map_agreement(original: Model, surrogate: Model, events: Events) -> Estimate:
+def map_agreement(
+    original: Model, surrogate: Model, events: Events, *, target: str | None = None
+) -> Estimate:
     """Rank correlation of the edges of two models inside an event, by Integrated Gradients; 0 by chance.
 
     Mean over at most 200 evenly spread events. Two models with the same decisions can use different pairs.
     """
     few = events[evenly_spread(len(events), MAPS)]
-    one, two = (reduced(EdgeIG().explain(m, few, m.outputs[0])) for m in (original, surrogate))
-    return rank_agreement(one, two).mean
+    pairs = ((original, target or original.outputs[0]), (surrogate, surrogate.outputs[0]))
+    return rank_agreement(*(reduced(EdgeIG().explain(m, few, t)) for m, t in pairs)).mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,18 +226,15 @@ class SurrogateEdgeIG(EdgeIG):
 
     @classmethod
     def works_on(cls, model: object) -> bool:
-        """True for models with one logit, which a surrogate imitates."""
-        return isinstance(model, Model) and len(model.outputs) == 1
+        """True for classifiers, one logit of which, or a difference of two, a surrogate imitates."""
+        return isinstance(model, Model) and not _regression(model)
 
     def check_model(self, model: Model) -> None:
-        """Layers are those of the surrogate."""
+        """Refuse regressions; layers are those of the surrogate."""
+        if _regression(model):
+            raise ValueError(_NO_DECISION.format(", ".join(model.outputs)))
         if self.trained is not None:
             super().check_model(self.trained.model)
-
-    def check_run(self, model: Model) -> None:
-        """Refuse models of several outputs."""
-        if len(model.outputs) > 1:
-            raise ValueError(f"a surrogate imitates one logit; the model has {', '.join(model.outputs)}")
 
     def settings(self) -> dict[str, Any]:
         """Settings; a surrogate that was given is named by its training."""
@@ -220,7 +243,9 @@ class SurrogateEdgeIG(EdgeIG):
 
     def prepare(self, model: Model, events: Events, target: str) -> PreparedSurrogate:
         """Train the surrogate unless it is given, and prepare its explanation."""
-        trained = self.trained or fit_surrogate(model, events, folder=self.folder, progress=self.progress)
+        trained = self.trained or fit_surrogate(
+            model, events, target=target, folder=self.folder, progress=self.progress
+        )
         trained.model.check(events)
         prepared = PreparedSurrogate(
             explainer=self,

@@ -160,5 +160,8 @@ def _of_target(model: HasTrees, target: str, values: Array) -> Array:
 def _explained(model: HasTrees, x: NDArray[np.float32], target: str) -> Array:
     """Explained quantity ``[E]``: the score, or the probability of which it is the log-odds."""
     score = model.score_table(x)
-    outputs = expit(score) if _gives_probabilities(model.estimator) else score
+    if not _gives_probabilities(model.estimator):
+        outputs = score
+    else:
+        outputs = expit(score) if len(model.outputs) == 1 else np.exp(score)
     return Target.of(model.outputs, target)(outputs)

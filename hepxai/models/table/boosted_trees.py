@@ -15,8 +15,11 @@ import skops.io
 from numpy.typing import NDArray
 from sklearn.ensemble import (
     GradientBoostingClassifier,
+    GradientBoostingRegressor,
     HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     RandomForestClassifier,
+    RandomForestRegressor,
 )
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.tree._tree import Tree
@@ -28,13 +31,21 @@ from hepxai.models.schemas import same_columns
 from hepxai.models.storage import Arrays, bytes_as_array, save_model
 from hepxai.models.table.rows import finite_columns
 from hepxai.models.table.stored_trees import CraftedError, check_archive, refusing_crafted
-from hepxai.models.wrappers.table import SklearnModel
+from hepxai.models.wrappers.table import SklearnModel, logits_of
 
 ALGORITHMS = {
     "hist_gradient_boosting": HistGradientBoostingClassifier,
     "gradient_boosting": GradientBoostingClassifier,
     "random_forest": RandomForestClassifier,
 }
+REGRESSORS = {
+    "hist_gradient_boosting": HistGradientBoostingRegressor,
+    "gradient_boosting": GradientBoostingRegressor,
+    "random_forest": RandomForestRegressor,
+}
+LOSSES = {"mae": "absolute_error", "mse": "squared_error"}
+_HISTOGRAM = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+_FORESTS = (RandomForestClassifier, RandomForestRegressor)
 TRUSTED = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
@@ -55,7 +66,13 @@ def estimator_of(card: BoostedTreesCard) -> Any:
     if card.algorithm == "hist_gradient_boosting":
         # It would use a random part of the training events, not the validation split.
         common |= {"l2_regularization": card.l2, "early_stopping": False}
-    return ALGORITHMS[card.algorithm](**common)
+    if card.training.regression and card.algorithm != "random_forest":
+        common["loss"] = LOSSES[card.training.loss]
+    return _kind(card)(**common)
+
+
+def _kind(card: BoostedTreesCard) -> Any:
+    return (REGRESSORS if card.training.regression else ALGORITHMS)[card.algorithm]
 
 
 def number_of_trees(estimator: Any) -> int:
@@ -65,7 +82,7 @@ def number_of_trees(estimator: Any) -> int:
 
 def set_number_of_trees(estimator: Any, trees: int) -> None:
     """Set the number of trees after the next fit."""
-    name = "max_iter" if isinstance(estimator, HistGradientBoostingClassifier) else "n_estimators"
+    name = "max_iter" if isinstance(estimator, _HISTOGRAM) else "n_estimators"
     estimator.set_params(**{name: trees})
 
 
@@ -90,12 +107,12 @@ def unweighted_bins(estimator: Any) -> Iterator[None]:
 def first_trees(estimator: Any, trees: int) -> Any:
     """Estimator with the first trees of another one, as if fitted with so many."""
     first = copy.copy(estimator)
-    if isinstance(estimator, HistGradientBoostingClassifier):
+    if isinstance(estimator, _HISTOGRAM):
         first._predictors = estimator._predictors[:trees]
         first.train_score_ = estimator.train_score_[: trees + 1]
     else:
         first.estimators_ = estimator.estimators_[:trees]
-    if isinstance(estimator, GradientBoostingClassifier):
+    if isinstance(estimator, (GradientBoostingClassifier, GradientBoostingRegressor)):
         first.n_estimators_ = trees
         first.train_score_ = estimator.train_score_[:trees]
     set_number_of_trees(first, trees)
@@ -105,14 +122,15 @@ def first_trees(estimator: Any, trees: int) -> Any:
 def share_of_trees(estimator: Any, first: int, x: NDArray[np.float32]) -> NDArray[np.float64]:
     """Contribution of the trees from ``first`` on to the score, ``[E, O]``; see `scores_of`.
 
-    For boosting log-odds, including the constant start if ``first`` is 0; for a forest the sum of the
-    probabilities.
+    For boosting log-odds or predictions, including the constant start if ``first`` is 0; for a forest the sum
+    of the probabilities or predictions.
     """
-    if isinstance(estimator, RandomForestClassifier):
-        total = sum(tree.predict_proba(x) for tree in estimator.estimators_[first:])
-        return np.asarray(total)
+    if isinstance(estimator, _FORESTS):
+        score = "predict_proba" if isinstance(estimator, RandomForestClassifier) else "predict"
+        total = sum(getattr(tree, score)(x) for tree in estimator.estimators_[first:])
+        return np.asarray(total).reshape(len(x), -1)
     tail = copy.copy(estimator)
-    if isinstance(estimator, HistGradientBoostingClassifier):
+    if isinstance(estimator, _HISTOGRAM):
         tail._predictors = estimator._predictors[first:]
         if first:
             tail._baseline_prediction = np.zeros_like(estimator._baseline_prediction)
@@ -120,16 +138,16 @@ def share_of_trees(estimator: Any, first: int, x: NDArray[np.float32]) -> NDArra
         tail.estimators_ = estimator.estimators_[first:]
         if first:
             tail.init_ = "zero"
-    return np.asarray(tail.decision_function(x), dtype=np.float64).reshape(len(x), -1)
+    score = getattr(tail, "decision_function", tail.predict)
+    return np.asarray(score(x), dtype=np.float64).reshape(len(x), -1)
 
 
 def scores_of(estimator: Any, shares: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
     """Scores ``[E, O]`` from the contributions of all trees, as of `SklearnModel`."""
-    if not isinstance(estimator, RandomForestClassifier):
+    if not isinstance(estimator, _FORESTS):
         return shares
-    p = shares / number_of_trees(estimator)
-    p = np.clip(p[:, 1:] if p.shape[1] == 2 else p, clip, 1 - clip)
-    return np.asarray(np.log(p / (1 - p)))
+    mean = shares / number_of_trees(estimator)
+    return mean if isinstance(estimator, RandomForestRegressor) else logits_of(mean, clip)
 
 
 @dataclass(frozen=True)
@@ -156,7 +174,10 @@ class BoostedTreesModel:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs: one for two classes, named after the second one; else one for each."""
+        """Names of the outputs: one for two classes, named after the second one; else one for each.
+
+        Of a regression its target.
+        """
         return output_names(self.card, self.schema)
 
     @property
@@ -165,12 +186,12 @@ class BoostedTreesModel:
         return SklearnModel(self.estimator, self.outputs, self.schema)
 
     def logits(self, events: Events) -> NDArray[np.float64]:
-        """Log-odds ``[E, O]``."""
+        """Log-odds, or predictions of a regression, ``[E, O]``."""
         self.check(events)
         return self.table.logits(events)
 
     def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Log-odds ``[E, O]`` of rows of the table."""
+        """Log-odds, or predictions, ``[E, O]`` of rows of the table."""
         return self.table.score_table(x)
 
     def check(self, events: Events) -> None:
@@ -213,7 +234,7 @@ def restored(content: NDArray[np.uint8], card: BoostedTreesCard, columns: int) -
         if foreign := sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)):
             raise CraftedError(f"objects of type {', '.join(foreign)} are no part of boosted trees")
         estimator = skops.io.loads(data, trusted=list(TRUSTED))
-        expected = ALGORITHMS[card.algorithm]
+        expected = _kind(card)
         if type(estimator) is not expected:
             name = type(estimator).__name__
             raise CraftedError(f"the file holds a {name}, its card says {expected.__name__}")
@@ -223,15 +244,15 @@ def restored(content: NDArray[np.uint8], card: BoostedTreesCard, columns: int) -
 
 def _check_shape(estimator: Any, columns: int) -> None:
     """Refuse trees that do not fit each other: compiled code does not check."""
-    classes = len(estimator.classes_)
+    classes = len(getattr(estimator, "classes_", "yn"))
     fits = estimator.n_features_in_ == columns and classes > 1 and getattr(estimator, "n_jobs", None) is None
-    if isinstance(estimator, HistGradientBoostingClassifier):
+    if isinstance(estimator, _HISTOGRAM):
         steps, scores = estimator._predictors, 1 if classes == 2 else classes
         fits &= all(len(step) == scores and all(type(t) is TreePredictor for t in step) for step in steps)
     else:
         trees = np.array(estimator.estimators_, dtype=object)
         fits &= all(type(getattr(tree, "tree_", None)) is Tree for tree in trees.flat)
-    if isinstance(estimator, GradientBoostingClassifier):
+    if isinstance(estimator, (GradientBoostingClassifier, GradientBoostingRegressor)):
         start = estimator._raw_predict_init(np.zeros((1, columns), dtype=np.float32))
         fits &= trees.ndim == 2 and start.shape == (1, trees.shape[1])
     if not fits:

@@ -131,7 +131,8 @@ class SklearnModel:
 
     The score is, in this order: the prediction of a regressor; the ``decision_function`` of a classifier
     that has one (log-odds for boosted trees and logistic regression, a distance for support vectors);
-    log(p / (1 - p)) of ``predict_proba`` (random forests), for several classes of each against all others.
+    log(p / (1 - p)) of ``predict_proba`` (random forests), for several classes log(p), whose differences are
+    those of logits.
 
     Attributes
     ----------
@@ -268,8 +269,15 @@ class SklearnModel:
                     return score if order == [0, 1] else -score
                 return score[:, order]
             p = np.asarray(self.estimator.predict_proba(x), dtype=np.float64)[:, order]
-        p = np.clip(p[:, 1] if len(self.outputs) == 1 else p, self.clip, 1 - self.clip)
-        return np.asarray(np.log(p / (1 - p)))
+        return logits_of(p, self.clip)
+
+
+def logits_of(p: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
+    """Logits of clipped probabilities ``[E, K]``: one, the log-odds, for two classes, else log(p)."""
+    if p.shape[1] > 2:
+        return np.asarray(np.log(np.clip(p, clip, 1.0)))
+    one = np.clip(p[:, 1:], clip, 1 - clip)
+    return np.asarray(np.log(one / (1 - one)))
 
 
 def _score_in_chunks(
