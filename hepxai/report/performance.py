@@ -39,7 +39,9 @@ def scores_section(view: RunView) -> Section:
     return Section(
         "scores",
         "Scores",
-        figures=[CaptionedFigure("scores", score_figure(events, logits, distances=distances), _caption(view))],
+        figures=[
+            CaptionedFigure("scores", score_figure(events, logits, distances=distances), _caption(view))
+        ],
         numbers={"train_against_test": numbers},
         histograms={
             f"scores/{f'{one.name}/' if _several(view) else ''}{c}_{s}": h

@@ -83,8 +83,8 @@ class RunView:
 
     @property
     def scores(self) -> Array:
-        """Score of signal for every event, ``[E]``: its logit, or its log-odds against all other classes."""
-        return self.class_scores[0].values
+        """Score of signal, ``[E]``: its logit, or log-odds against all others; of a regression its first output."""
+        return self.class_scores[0].values if self.class_scores else self.run.scores[:, 0]
 
     @cached_property
     def predictions(self) -> dict[str, Array]:
@@ -127,6 +127,12 @@ class RunView:
     def observer(self) -> str | None:
         """Name in ``events.observers``, for example of the mass of the pair in focus."""
         return None if self.run.dataset.focus is None else self.run.dataset.focus.observer
+
+    @property
+    def in_full(self) -> str:
+        """Note on the outputs whose explanations have figures, for the sections of the others."""
+        outputs = list(self.predictions)[:FULL_TARGETS] or self.classes[:1]
+        return f"Tables alone: figures are drawn for {' and '.join(outputs)}; numbers and histograms for all."
 
     @cached_property
     def best_epoch(self) -> float | None:
@@ -173,6 +179,19 @@ class RunView:
         except KeyError:
             return None
         return output(self.logits_of(events))
+
+    def shown_score(self, target: str, events: Events) -> Array:
+        """Number to write beside an event: the explained output, or the score of signal for a bare class."""
+        output = None if target in self.classes else self.output_of(target, events)
+        return self.scores_of(events) if output is None else output
+
+    def shown_name(self, target: str) -> str:
+        """Name of the number that `shown_score` gives."""
+        if len(self.class_scores) == 1:
+            return "logit"
+        if target in self.predictions or target not in self.classes:
+            return target.replace("-", " − ")
+        return self.class_scores[0].label
 
     def predicted(self, target: str, events: Events) -> Array:
         """Predictions of part of the population, found by file and entry."""
