@@ -51,7 +51,7 @@ def carried(view: RunView, layer: LayerAttribution) -> str:
     differences = _differences({name: _means(view, layer, name) for name in view.classes}, output)
     parts = [_carried(name, part) for name, part in differences.items() if np.isfinite(part.value).all()]
     what = f"all messages of {settings['layer']}" if "layer" in settings else "all pairs"
-    means = "mean logits" if output.kind == "logit" else f"means of the {output.name},"
+    means = "mean logits" if output.kind == "logit" else "means"
     if not parts:
         return ""
     shares = [f"{of} of the {whole} between the {means} of {classes}" for of, whole, classes in parts[:1]]
@@ -127,8 +127,9 @@ def _baseline(view: RunView, layer: LayerAttribution) -> list[str]:
     }.get(baseline, "each particle starts with the features that were given")
     return [
         f"Baseline: {start}, and every value says what moving away from there does to the "
-        f"{_output(layer).kind}. A feature that equals its baseline, such as the type of a particle, gets exactly 0. Features that go together "
-        "share their effect in a way that physics does not fix: trust sums over features more."
+        f"{_output(layer).kind}. A feature that equals its baseline, such as the type of a particle, gets "
+        "exactly 0. Features that go together share their effect in a way that physics does not fix: trust "
+        "sums over features more."
     ]
 
 

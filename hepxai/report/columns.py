@@ -36,7 +36,8 @@ MOSTLY = 0.75
 
 def column_maps(view: RunView, axis: str = "feature") -> dict[str, Attribution]:
     """Methods that give one number per event and column, or per event and neuron."""
-    return {m: a for m, a in view.explained.items() if a.axes == ("event", axis)}
+    chosen = {m: a for m, a in view.explained.items() if a.axes == ("event", axis)}
+    return dict(sorted(chosen.items(), key=lambda item: view.compact(item[1].target)))
 
 
 def column_sections(view: RunView) -> Iterator[Section]:

@@ -42,19 +42,20 @@ def chosen_events(events: Events, scores: NDArray[np.float64]) -> Chosen:
     where none is wrong); typical: nearest to the median score of its class. Events without a pair are not
     shown. Of three classes or more, all but the last, signal, have a typical event alone.
     """
-    chosen, classes = {}, events.schema.classes
+    chosen: Chosen = {}
+    classes = events.schema.classes
     for c, name in enumerate(classes):
         rows = np.flatnonzero((events.label == c) & (events.counts > 1))
         if len(rows):
             score = class_score(events.schema, scores, name)
             right = (score.values if c == score.code else -score.values)[rows]
-            roles = ROLES if len(classes) < 3 or c == score.code == len(classes) - 1 else ROLES[:1]
+            roles = ROLES if len(classes) < 3 or c == len(classes) - 1 else ROLES[:1]
             chosen |= {(name, role): row for role, row in _by_role(rows, right).items() if role in roles}
     return chosen
 
 
 def by_error(
-    predicted: NDArray[np.float64], true: NDArray[np.float64], shown: NDArray[np.bool_]
+    predicted: NDArray[np.float64], true: NDArray[np.floating], shown: NDArray[np.bool_]
 ) -> dict[str, int]:
     """Rows with the typical, smallest and largest error, and the highest prediction without a true value."""
     error = np.abs(predicted - true)
@@ -138,8 +139,8 @@ def _roles(view: RunView, target: str) -> str:
     """Meaning of the roles of the events shown."""
     if target in view.predictions:
         return (
-            f"Typical: with the median |error| of {target}; best and worst: with the smallest and the largest; no "
-            "true value: the highest prediction among events without one."
+            f"Typical: with the median |error| of {target}; best and worst: with the smallest and the "
+            "largest; no true value: the highest prediction among events without one."
         )
     others = f" All but {view.classes[0]} have a typical event alone." if len(view.classes) > 2 else ""
     return (

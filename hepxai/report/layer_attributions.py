@@ -100,8 +100,8 @@ class LayerAttribution:
 
 
 def maps(view: RunView, axis: str | None = None) -> Iterator[LayerAttribution]:
-    """Every method and layer, optionally only those that run over "particle" or "pair"."""
-    for method, full in view.explained.items():
+    """Every method and layer, optionally only those over "particle" or "pair"; those with figures first."""
+    for method, full in sorted(view.explained.items(), key=lambda item: view.compact(item[1].target)):
         if full.axes[0] in ("particle", "pair") and axis in (None, full.axes[0]):
             relative, compact = sums_to_one(full), view.compact(full.target)
             for layer, plain in layers(relative_to_uniform(full) if relative else full).items():

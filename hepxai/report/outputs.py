@@ -45,8 +45,8 @@ def explained_output(schema: Schema, target: str) -> ExplainedOutput:
         rest = len(others) > 1
         name = f"logit of {one} − {'mean of the others' if rest else f'logit of {others[0]}'}"
         down = "the other classes" if rest else others[0]
-        sign = f"Positive: towards {one}, away from {down}; negative: the other way. Values share out the {name}."
-        return ExplainedOutput(name, "contrast", sign, one)
+        sign = f"Positive: towards {one}, away from {down}; negative: the other way."
+        return ExplainedOutput(name, "contrast", f"{sign} Values share out the {name}.", one)
     other = sides(schema)[target == sides(schema)[0]]
     sign = f"Positive values push the logit of {target} up, negative ones down, towards {other}."
     return ExplainedOutput(f"logit of {target}", "logit", sign, target)

@@ -35,13 +35,12 @@ def scores_section(view: RunView) -> Section:
     if len(events) == 0:
         return Section("scores", "Scores", text=["There are no events."])
     distances = overtraining(events, logits)
+    figure = score_figure(events, logits, distances=distances)
     numbers = {c: {"ks_distance": d, "p_value": p} for c, (d, p) in distances.items()}
     return Section(
         "scores",
         "Scores",
-        figures=[
-            CaptionedFigure("scores", score_figure(events, logits, distances=distances), _caption(view))
-        ],
+        figures=[CaptionedFigure("scores", figure, _caption(view))],
         numbers={"train_against_test": numbers},
         histograms={
             f"scores/{f'{one.name}/' if _several(view) else ''}{c}_{s}": h
@@ -65,10 +64,10 @@ def _caption(view: RunView) -> str:
         drawn_as = "Filled: the class itself, test sample; points: its training sample; lines: the other "
         drawn_as, below = f"{drawn_as}classes, test sample; each has unit area. ", ""
     return (
-        f"{score} of {population(view.events)}. {drawn_as}{below}Bars and bands are √Σw² of the bin; bins may be "
-        "negative. The outermost bins hold what lies beyond. KS: largest distance of the two weighted cumulative "
-        "distributions, with its p-value from permuting events between the samples, which holds for signed "
-        "weights."
+        f"{score} of {population(view.events)}. {drawn_as}{below}Bars and bands are √Σw² of the bin; bins "
+        "may be negative. The outermost bins hold what lies beyond. KS: largest distance of the two weighted "
+        "cumulative distributions, with its p-value from permuting events between the samples, which holds "
+        "for signed weights."
     )
 
 
@@ -76,7 +75,7 @@ def _caption(view: RunView) -> str:
 
 
 def roc_section(view: RunView) -> Section:
-    """ROC curves and the figures of merit of every split; of three classes or more, also which are confused."""
+    """ROC curves and the figures of merit of every split; of three classes or more, also their confusion."""
     samples = list(roc_samples(view.events, view.run.scores, view.metrics))
     tables = [_metrics_table(view)] if view.metrics else []
     pairs, confusion = (_pairs(view), _confusion(view)) if _several(view) else (None, None)
@@ -116,8 +115,8 @@ def _roc_figure(view: RunView) -> CaptionedFigure:
     if _several(view):
         caption = (
             "Each class against all others together, mixed by their weights, on its log-odds: one over the "
-            f"efficiency for the others, against that of the class; test sample: {population(test)}. The band "
-            "is the statistical error at fixed efficiency. Weights are signed."
+            f"efficiency for the others, against that of the class; test sample: {population(test)}. The "
+            "band is the statistical error at fixed efficiency. Weights are signed."
         )
     return drawn(
         "roc",
@@ -178,8 +177,8 @@ def _confusion(view: RunView) -> Estimate | None:
 def _confusion_figure(view: RunView, confusion: Estimate) -> CaptionedFigure:
     test, classes = view.events.where("test"), view.events.schema.classes
     caption = (
-        "Weighted fraction of each true class that is assigned to each class, that of the largest logit; rows "
-        f"add up to 1; test sample: {population(test)}. Hatched: a class without events. {ERRORS}"
+        "Weighted fraction of each true class that is assigned to each class, that of the largest logit; "
+        f"rows add up to 1; test sample: {population(test)}. Hatched: a class without events. {ERRORS}"
     )
     size = (3.4 + 0.95 * len(classes), 1.9 + 0.75 * len(classes))
     return drawn("confusion", caption, lambda ax: class_confusion(confusion, classes, ax=ax), size)
@@ -213,7 +212,7 @@ def merit(name: str, view: RunView) -> str:
         return f"{one.others} rejection at {100 * float(point):g} % {one.name} efficiency"
     if of := aucs((name,)).get(name):
         return f"AUC of {of} against the rest"
-    return {"auc": "AUC"}.get(name, name.replace("_", " "))
+    return {"auc": "AUC", "mean_auc": "mean AUC against the rest"}.get(name, name.replace("_", " "))
 
 
 def figures_of_merit(metrics: Mapping[str, Figures]) -> rich.table.Table:

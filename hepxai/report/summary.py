@@ -108,8 +108,8 @@ def _performance(view: RunView) -> Iterator[str]:
     if "rejection@0.5" in row and np.isfinite(real(row["rejection@0.5"].get("value"))):
         yield f"{capital(merit('rejection@0.5', view))}: {number(row['rejection@0.5'])}."
     if split == "test":
-        for name, of in list(aucs(row).items())[:1]:
-            if name in view.metrics.get("train", {}):
+        for name, of in aucs(row).items():
+            if of in ("", view.classes[0]) and name in view.metrics.get("train", {}):
                 yield from _overtraining(view, name, of)
 
 

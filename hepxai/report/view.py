@@ -41,8 +41,8 @@ class RunView:
     run: Run
 
     def __post_init__(self) -> None:
-        several, columns = len(self.class_scores) > 1, {}
-        columns |= {f"scores of {s.name}" if several else "scores": s.values for s in self.class_scores}
+        several = len(self.class_scores) > 1
+        columns = {f"scores of {s.name}" if several else "scores": s.values for s in self.class_scores}
         columns |= {f"predictions of {t}": v for t, v in self.predictions.items()}
         for what, values in columns.items():
             if bad := int(np.count_nonzero(~np.isfinite(values))):
@@ -83,7 +83,7 @@ class RunView:
 
     @property
     def scores(self) -> Array:
-        """Score of signal, ``[E]``: its logit, or log-odds against all others; of a regression its first output."""
+        """Score of signal, ``[E]``: logit, or log-odds against the rest; of a regression its first output."""
         return self.class_scores[0].values if self.class_scores else self.run.scores[:, 0]
 
     @cached_property
