@@ -14,6 +14,7 @@ from hepxai.plots.images import (
     mean_map,
 )
 from hepxai.plots.matrices import (
+    class_confusion,
     feature_matrix,
     method_agreement,
     method_correlation,
@@ -23,7 +24,8 @@ from hepxai.plots.matrices import (
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
 from hepxai.plots.overview import plot
 from hepxai.plots.profiles import focus_profile, score_profile
-from hepxai.plots.scores import roc_curve, score_distributions, score_ratio
+from hepxai.plots.roc import roc_curve
+from hepxai.plots.scores import class_scores, overtraining, score_distributions, score_figure, score_ratio
 from hepxai.plots.style import style
 from hepxai.plots.training import training_curve
 from hepxai.plots.truth import truth_finding, truth_slices
@@ -33,6 +35,8 @@ __all__ = [
     "attribution_image",
     "beeswarm",
     "bending_map",
+    "class_confusion",
+    "class_scores",
     "cluster_size_shares",
     "correlation_dendrogram",
     "entry_bars",
@@ -50,12 +54,14 @@ __all__ = [
     "method_correlation",
     "momentum_residuals",
     "neuron_bars",
+    "overtraining",
     "pair_types",
     "particle_types",
     "plot",
     "residuals",
     "roc_curve",
     "score_distributions",
+    "score_figure",
     "score_profile",
     "score_ratio",
     "step_matrix",

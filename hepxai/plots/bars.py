@@ -42,13 +42,12 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     """
     means = type_means(reduced(attribution))
     classes, types = means.labels
-    ax = axes_or_new(ax, (7.0, 1.6 + 0.75 * len(types)))
     power, number = common_power(means.largest), len(classes)
+    ax = axes_or_new(ax, (7.0, 1.6 + max(0.75, 0.2 * number) * len(types)))
     for c, name in reversed(list(enumerate(classes))):
         y = np.arange(len(types))[::-1] + (c - 0.5 * (number - 1)) * 0.7 / number
-        _bar(
-            ax, y, means.value[c] * 10.0**-power, means.error[c] * 10.0**-power, c, 0.6 / number, short(name)
-        )
+        sizes = means.value[c] * 10.0**-power, means.error[c] * 10.0**-power
+        _bar(ax, y, *sizes, class_look(c, number), 0.6 / number, short(name))
     name_rows(ax, [short(t) for t in types])
     ax.set(xlabel=wrapped(scaled(f"mean {quantity(attribution)} per particle", power)))
     legend_above(ax)
@@ -116,7 +115,7 @@ def importance_bars(rankings: Mapping[str, Ranking], *, top: int = 15, ax: Axes 
     for m, (method, ranking) in enumerate(rankings.items()):
         y = np.arange(len(order))[::-1] + (0.5 * (number - 1) - m) * 0.76 / number
         sizes = value[m, order] * 10.0**-power, error[m, order] * 10.0**-power
-        _bar(ax, y, *sizes, m, 0.66 / number, short_name(ranking, method))
+        _bar(ax, y, *sizes, class_look(m), 0.66 / number, short_name(ranking, method))
     what = "importance, relative to the largest" if several else next(iter(rankings.values())).what
     ax.set(xlabel=wrapped(scaled(what, power)))
     name_rows(ax, [names[i] for i in order])
@@ -141,10 +140,16 @@ def _side_by_side(
 
 
 def _bar(
-    ax: Axes, y: NDArray[np.floating], value: Array, error: Array, index: int, height: float, label: str
+    ax: Axes,
+    y: NDArray[np.floating],
+    value: Array,
+    error: Array,
+    look: dict[str, Any],
+    height: float,
+    label: str,
 ) -> None:
     """Bars of one method or class, with a point and an error at their end."""
-    look, finite = class_look(index), np.isfinite(value)
+    finite = np.isfinite(value)
     y, value, error = y[finite], value[finite], np.nan_to_num(error[finite])
     ax.barh(y, value, height=height, color=look["color"], alpha=0.3, lw=0)
     ax.errorbar(value, y, xerr=error, ls="", ms=6, label=escape_label(label), **look)
@@ -190,7 +195,7 @@ def neuron_bars(
     y, layer_of = np.arange(len(rows))[::-1].astype(np.float64), np.array([layers[i] for i in rows])
     for k, layer in enumerate(dict.fromkeys(layers)):
         at = layer_of == layer
-        _bar(ax, y[at], value[at], error[at], k, 0.66, f"layer {layer}")
+        _bar(ax, y[at], value[at], error[at], class_look(k), 0.66, f"layer {layer}")
     name_rows(ax, [str(names[i]) for i in rows])
     if len(rows) < len(order):
         ax.axhline(top - 0.5, color=INK, lw=1, ls=":")

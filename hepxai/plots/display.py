@@ -82,7 +82,7 @@ def event_display(
     attribution: Attribution,
     row: int,
     *,
-    score: float | None = None,
+    score: float | str | None = None,
     observer: str | None = None,
     truth: str | None = None,
     focus: tuple[str, str] | None = None,
@@ -108,7 +108,9 @@ def event_display(
         With a "pair" axis and at most one layer; heads are averaged.
     row : int
         Position of the event.
-    score, observer : float, str, optional
+    score : float or str, optional
+        Logit, or another output with its name, shown in the title.
+    observer : str, optional
         Shown in the title.
     truth : str, optional
         Particles of this truth mask get a black ring.
@@ -289,11 +291,12 @@ def particle_labels(event: Events) -> Iterator[str]:
 # --- text ------------------------------------------------------------------------------------
 
 
-def _title(event: Events, score: float | None, observer: str | None, name: str | None) -> list[str]:
+def _title(event: Events, score: float | str | None, observer: str | None, name: str | None) -> list[str]:
     where = f"{event.run[0]}:{event.luminosity_block[0]}:{event.event[0]}"
     what = []
     if score is not None:
-        what.append(f"logit {score:+.2f}".replace("-", "−"))
+        text = score if isinstance(score, str) else f"logit {score:+.2f}".replace("-", "−")
+        what.append(escape_label(text))
     if observer is not None and np.isfinite(value := event.observers[observer][0]):
         sign, _, unit = observer_name(observer).partition(" [")
         what.append(f"{escape_label(sign)} = {value:.1f} {unit.rstrip(']')}".rstrip())

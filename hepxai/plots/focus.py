@@ -86,10 +86,10 @@ def focus_distribution(
     """
     ax = axes_or_new(ax)
     plain_map = whole_pairs(reduced(attribution))
-    histograms = focus_histograms(plain_map, focus, bins)
+    histograms, classes = focus_histograms(plain_map, focus, bins), attribution.events.schema.classes
     for (name, pairs), filled in histograms.items():
-        index = attribution.events.schema.classes.index(name)
-        _step(ax, filled, index, f"{short(name)}, {escape_label(pairs, 40)}", pairs == pair_name(focus))
+        label = f"{short(name)}, {escape_label(pairs, 40)}"
+        _step(ax, filled, classes.index(name), len(classes), label, pairs == pair_name(focus))
     ax.axvline(reference_value(attribution), color=INK, lw=0.8, ls=":")
     ax.set(xlabel=wrapped(quantity(plain_map) + ENDS), ylabel="pairs, unit area")
     _density_scale(ax, [normalised(h)[0] for h in histograms.values()])
@@ -114,9 +114,9 @@ def _density_scale(ax: Axes, densities: list[Array]) -> None:
     ax.axhline(0, color=INK, lw=0.8)
 
 
-def _step(ax: Axes, filled: hist.Hist, index: int, label: str, in_front: bool) -> None:
+def _step(ax: Axes, filled: hist.Hist, index: int, classes: int, label: str, in_front: bool) -> None:
     density, error, edges = normalised(filled)
-    colour = class_look(index)["color"]
+    colour = class_look(index, classes)["color"]
     dashes = (4 * index, (4, 4))  # those of the second class fill the gaps of the first
     look: dict[str, Any] = {
         "color": colour,

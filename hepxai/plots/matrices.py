@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means, pair_means, step_means, type_means
 from hepxai.attribution.reductions import is_relative, quantity, reduced, reference_value, unit_of
-from hepxai.core.estimate import Array
+from hepxai.core.estimate import Array, Estimate
 from hepxai.core.formatting import common_power, fixed, scaled
 from hepxai.metrics.agreement import AgreementMatrix
 from hepxai.metrics.columns import Ranking, ranking_agreement
@@ -141,6 +141,30 @@ def matrix_bar(ax: Axes, attribution: Attribution, means: Means, panels: list[Ax
     bar = ax.figure.colorbar(image, ax=panels, location="bottom", shrink=0.6, aspect=36, pad=0.03)
     bar.set_label(wrapped(label, characters(ax, 8)), loc="center")
     bar.ax.minorticks_off()
+
+
+@styled
+def class_confusion(confusion: Estimate, classes: Sequence[str], *, ax: Axes | None = None) -> Axes:
+    """Fraction of each true class that is assigned to each class, as a matrix with errors, signal first.
+
+    Parameters
+    ----------
+    confusion : Estimate, shape [K, K]
+        Result of `hepxai.metrics.multiclass.confusion_matrix`.
+    classes : sequence of str, length K
+        The last, signal, is in the first row and column.
+    """
+    ax = axes_or_new(ax, (2.2 + 1.1 * len(classes), 1.4 + 0.8 * len(classes)))
+    value, error = (np.asarray(v)[::-1, ::-1] for v in (confusion.value, confusion.error))
+    ax.patch.set(hatch="////", ec=FAINT, fc="white", lw=0)  # visible in the row of a class without events
+    _cells(ax, value, error, 3, colours(np.append(np.abs(value), 1.0)))
+    names = [short(c) for c in reversed(classes)]
+    _tick_names(ax, names, names)
+    if max(map(len, names)) > 9:
+        for text in ax.get_xticklabels():
+            text.set(rotation=35, ha="right", rotation_mode="anchor")
+    ax.set(xlabel="assigned class", ylabel="true class")
+    return ax
 
 
 # --- agreement of methods --------------------------------------------------------------------

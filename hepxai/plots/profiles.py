@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +29,12 @@ from hepxai.plots.style import (
 
 @styled
 def score_profile(
-    profiles: Mapping[str, Profile], *, xlabel: str, ylabel: str = "mean logit", ax: Axes | None = None
+    profiles: Mapping[str, Profile],
+    *,
+    xlabel: str,
+    ylabel: str = "mean logit",
+    classes: Sequence[str] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Mean score in bins of an observer, with errors; the points stand at the median of their bin.
 
@@ -38,11 +44,13 @@ def score_profile(
         ``class → profile``, background first.
     xlabel, ylabel : str
         Names of the observer and of the score, with units.
+    classes : sequence of str, optional
+        All classes, for their colours; by default those that have a profile.
     """
-    ax = axes_or_new(ax)
-    for c, (name, profile) in enumerate(profiles.items()):
-        mean = profile.mean
-        _points(ax, profile.middle, profile.edges, mean.value, mean.error, c, short(name))
+    ax, names = axes_or_new(ax), list(classes or profiles)
+    for name, profile in profiles.items():
+        mean, look = profile.mean, class_look(names.index(name), len(names))
+        _points(ax, profile.middle, profile.edges, mean.value, mean.error, look, short(name))
     ax.axhline(0, color=INK, lw=1, ls=":")
     ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel))
     if views := [_view(p.edges, p.middle) for p in profiles.values()]:
@@ -84,7 +92,8 @@ def focus_profile(
     means, power = profile.means, common_power(profile.means.largest)
     for c, name in reversed(list(enumerate(means.labels[0]))):
         value, error = means.value[c] * 10.0**-power, means.error[c] * 10.0**-power
-        _points(ax, profile.middle, profile.edges, value, error, c, short(name))
+        look = class_look(c, len(means.labels[0]))
+        _points(ax, profile.middle, profile.edges, value, error, look, short(name))
     ax.axhline(reference_value(attribution), color=INK, lw=1, ls=":")
     xlabel, ylabel = label or observer_name(observer), scaled(f"mean {quantity(plain)}", power)
     ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel), xlim=_view(profile.edges, profile.middle))
@@ -94,12 +103,14 @@ def focus_profile(
     return ax
 
 
-def _points(ax: Axes, middle: Array, edges: Array, value: Array, error: Array, index: int, name: str) -> None:
+def _points(
+    ax: Axes, middle: Array, edges: Array, value: Array, error: Array, look: dict[str, Any], name: str
+) -> None:
     used = np.isfinite(value) & np.isfinite(error)  # one event has no error
     x = middle[used]
     wide = np.stack([x - edges[:-1][used], edges[1:][used] - x])
-    look = class_look(index) | {"ls": "", "ms": 5, "elinewidth": 1.3}
-    ax.errorbar(x, value[used], error[used], xerr=wide, label=name, **look)
+    points: dict[str, Any] = look | {"ls": "", "ms": 5, "elinewidth": 1.3}
+    ax.errorbar(x, value[used], error[used], xerr=wide, label=name, **points)
 
 
 def _view(edges: Array, middle: Array) -> tuple[float, float]:

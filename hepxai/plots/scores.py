@@ -1,56 +1,116 @@
-"""Score distributions and ROC curve of a classifier, with signed weights."""
+"""Score distributions of a classifier, with signed weights."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import hist
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Array, OutOfRangeWarning
-from hepxai.core.formatting import measured
+from hepxai.core.estimate import Array
 from hepxai.events import SPLITS, Events, Schema
-from hepxai.metrics.classification import both_classes, rejection, roc
+from hepxai.metrics.multiclass import class_log_odds
 from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
 from hepxai.plots.style import (
     INK,
-    SPLIT_COLOURS,
     axes_or_new,
+    canvas,
+    class_legend,
     class_look,
     legend_above,
     short,
+    style,
     styled,
 )
 
-SIGNAL = 1  # class that a positive score means
+SIGNAL = 1  # of two classes, the one that a positive score means
 PERMUTATIONS = 999  # behind a p-value
+PANELS = 2
+"""Panels in a row of `score_figure`."""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Score of one class against all others; large values mean the class.
+
+    Attributes
+    ----------
+    code : int
+        Position of the class.
+    name, others : str
+        Names of the class and of all others.
+    values : ndarray, shape [E]
+        Log-odds; of two classes, the logit.
+    label : str
+        Of the axis.
+    """
+
+    code: int
+    name: str
+    others: str
+    values: Array
+    label: str
+
+
+def class_scores(schema: Schema, scores: NDArray[np.floating]) -> tuple[ClassScore, ...]:
+    """Scores of a classifier: two classes share one, more have one each, the last class, signal, first.
+
+    Parameters
+    ----------
+    schema : Schema
+    scores : ndarray, shape [E, K]
+        Logits; of two classes also ``[E]`` or ``[E, 1]``, the logit of the second.
+
+    Raises
+    ------
+    ValueError
+        If three classes or more have not a logit each.
+    """
+    values, classes = np.asarray(scores, dtype=np.float64), schema.classes
+    if len(classes) < 3:
+        signal, background = sides(schema)
+        values = values if values.ndim == 1 else class_log_odds(values)[:, SIGNAL]
+        return (ClassScore(SIGNAL, signal, background, values, f"logit of {short(signal)}"),)
+    if values.ndim != 2 or values.shape[1] != len(classes):
+        raise ValueError(
+            f"scores have the shape {values.shape}; the classes {', '.join(classes)} need one logit each, "
+            f"[event, {len(classes)}]"
+        )
+    odds = class_log_odds(values)
+    return tuple(
+        ClassScore(c, classes[c], "the rest", odds[:, c], f"log-odds of {short(classes[c])} against the rest")
+        for c in reversed(range(len(classes)))
+    )
+
+
+def class_score(schema: Schema, scores: NDArray[np.floating], of: str | None = None) -> ClassScore:
+    """Score of one class; by default the first of `class_scores`."""
+    one_each = class_scores(schema, scores)
+    return next((one for one in one_each if of == one.name), one_each[0])
 
 
 def sides(schema: Schema) -> tuple[str, str]:
-    """Names of the classes that a positive and a negative score mean."""
+    """Names of the classes that a positive and a negative score of two classes mean."""
     classes = schema.classes
     if len(classes) != 2:
         return "signal", "background"
     return classes[SIGNAL], classes[1 - SIGNAL]
 
 
-def score_name(schema: Schema) -> str:
-    """Axis label of the score."""
-    return f"logit of {short(sides(schema)[0])}"
-
-
 def score_histograms(
-    events: Events, scores: Array, bins: int | None = None
+    events: Events, scores: NDArray[np.floating], bins: int | None = None, *, of: str | None = None
 ) -> dict[tuple[str, str], hist.Hist]:
-    """Signed-weight histograms of the score for each ``(class, split)`` that has events, common bins."""
-    groups, label = dict(_groups(events)), score_name(events.schema)
-    edges = robust_edges(scores, bins or fitting_bins(int(mask.sum()) for mask in groups.values()))
+    """Signed-weight histograms of a score for each ``(class, split)`` that has events, common bins."""
+    groups, score = dict(_groups(events)), class_score(events.schema, scores, of)
+    values = score.values
+    edges = robust_edges(values, bins or fitting_bins(int(mask.sum()) for mask in groups.values()))
     return {
-        key: signed_histogram(scores[mask], events.weight[mask], edges, name="score", label=label)
+        key: signed_histogram(values[mask], events.weight[mask], edges, name="score", label=score.label)
         for key, mask in groups.items()
     }
 
@@ -63,48 +123,96 @@ def _groups(events: Events) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]
                 yield (name, split), mask
 
 
-def overtraining(events: Events, scores: Array) -> dict[str, tuple[float, float]]:
-    """Kolmogorov–Smirnov distance of training and test scores, and its p-value, for each class."""
+def overtraining(events: Events, scores: NDArray[np.floating]) -> dict[str, tuple[float, float]]:
+    """Kolmogorov–Smirnov distance of training and test scores, and its p-value, for each class.
+
+    Of three classes or more, each is judged by its own score.
+    """
     distances = {}
     for c, name in enumerate(events.schema.classes):
         train, test = ((events.label == c) & (events.split == SPLITS.index(s)) for s in ("train", "test"))
         if train.any() and test.any():
-            samples = ((scores[m], events.weight[m]) for m in (train, test))
+            values = class_score(events.schema, scores, name).values
+            samples = ((values[m], events.weight[m]) for m in (train, test))
             distances[name] = signed_ks(*samples, permutations=PERMUTATIONS)
     return distances
+
+
+def score_figure(
+    events: Events,
+    scores: NDArray[np.floating],
+    *,
+    distances: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Score distributions of two classes over their ratio; of more, a panel for the score of each class.
+
+    Parameters
+    ----------
+    events, scores, distances
+        See `score_distributions`.
+    """
+    one_each, names = class_scores(events.schema, scores), events.schema.classes
+    distances = overtraining(events, scores) if distances is None else distances
+    with style():
+        if len(one_each) == 1:
+            figure, axes = canvas(2, 1, (8.0, 7.2), height_ratios=(3, 1), sharex=True)
+            score_distributions(events, scores, distances=distances, ax=axes[0, 0])
+            axes[0, 0].set_xlabel("")
+            score_ratio(events, scores, ax=axes[1, 0])
+            return figure
+        rows = -(-len(one_each) // PANELS)
+        figure, axes = canvas(rows, PANELS, (6.2 * PANELS, 4.8 * rows + 0.6))
+        for ax, one in zip(axes.flat, one_each, strict=False):
+            score_distributions(events, scores, of=one.name, distances=distances, others=False, ax=ax)
+        for ax in axes.flat[len(one_each) :]:
+            ax.remove()
+        class_legend(figure, names)
+        return figure
 
 
 @styled
 def score_distributions(
     events: Events,
-    scores: Array,
+    scores: NDArray[np.floating],
     *,
+    of: str | None = None,
     bins: int | None = None,
     distances: Mapping[str, tuple[float, float]] | None = None,
+    others: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Score of each class, test sample filled, training sample as points; each of unit area.
 
+    Of three classes or more, the score is that of one class against the rest, and the others are drawn by a
+    line, test sample alone.
+
     Parameters
     ----------
     events : Events
-    scores : ndarray, shape [E]
+    scores : ndarray, shape [E], or [E, K] for any number of classes
         Logits.
+    of : str, optional
+        Class of the score, where there are three or more; the last, signal, by default.
     bins : int, optional
         As many as the smallest sample fills, by default.
     distances : mapping, optional
         Result of `overtraining`, if at hand.
+    others : bool
+        Name the classes drawn by a line in the legend.
     """
-    ax = axes_or_new(ax)
-    filled = score_histograms(events, scores, bins)
+    ax, classes, score = axes_or_new(ax), events.schema.classes, class_score(events.schema, scores, of)
+    filled = score_histograms(events, scores, bins, of=of)
     distances = overtraining(events, scores) if distances is None else distances
-    for c, name in reversed(list(enumerate(events.schema.classes))):
-        if (name, "test") in filled:
-            _area(ax, filled[name, "test"], c, f"{short(name)}, test")
-        if (name, "train") in filled:
-            _points(ax, filled[name, "train"], c, f"{short(name)}, training{_distance(distances.get(name))}")
+    for c, name in reversed(list(enumerate(classes))):
+        look, in_front = class_look(c, len(classes)), len(classes) < 3 or c == score.code
+        test, train = (filled.get((name, split)) for split in ("test", "train"))
+        if test is not None:
+            label = f"{short(name)}, test" if in_front or others else ""
+            _area(ax, test, look, label, filled=in_front)
+        if train is not None and in_front:
+            _points(ax, train, look, f"{short(name)}, training{_distance(distances.get(name))}")
     ax.axhline(0, color=INK, lw=0.8)
-    ax.set(xlabel=score_name(events.schema), ylabel="events, unit area")
+    ax.set(xlabel=score.label, ylabel="events, unit area")
     ax.margins(x=0)
     legend_above(ax, columns=2)
     return ax
@@ -121,123 +229,57 @@ def p_text(p: float) -> str:
 
 
 @styled
-def score_ratio(events: Events, scores: Array, *, bins: int | None = None, ax: Axes | None = None) -> Axes:
+def score_ratio(
+    events: Events,
+    scores: NDArray[np.floating],
+    *,
+    of: str | None = None,
+    bins: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Test over training sample for each bin of the normalised scores of each class; 1 without overtraining.
 
     Parameters
     ----------
-    events, scores, bins
+    events, scores, of, bins
         See `score_distributions`.
     """
-    ax = axes_or_new(ax, (8.0, 2.4))
-    filled = score_histograms(events, scores, bins)
-    for c, name in reversed(list(enumerate(events.schema.classes))):
+    ax, classes = axes_or_new(ax, (8.0, 2.4)), events.schema.classes
+    filled = score_histograms(events, scores, bins, of=of)
+    for c, name in reversed(list(enumerate(classes))):
         if {(name, "test"), (name, "train")} <= filled.keys():
-            _ratio(ax, filled[name, "test"], filled[name, "train"], c)
+            shift = 0.2 * (c - 0.5 * (len(classes) - 1)) * 2 / max(len(classes), 2)  # side by side
+            _ratio(ax, filled[name, "test"], filled[name, "train"], shift, class_look(c, len(classes)))
     ax.axhline(1, color=INK, lw=1, ls=":")
-    ax.set(xlabel=score_name(events.schema), ylabel="test / training", ylim=(0.0, 2.0))
+    label = class_score(events.schema, scores, of).label
+    ax.set(xlabel=label, ylabel="test / training", ylim=(0.0, 2.0))
     ax.margins(x=0)
     return ax
 
 
-def _ratio(ax: Axes, test: hist.Hist, train: hist.Hist, index: int) -> None:
+def _ratio(ax: Axes, test: hist.Hist, train: hist.Hist, shift: float, look: dict[str, Any]) -> None:
     (a, da, edges), (b, db, _) = normalised(test), normalised(train)
     filled = (a > 0) & (b > 0)
     ratio = a[filled] / b[filled]
     error = ratio * np.hypot(da[filled] / a[filled], db[filled] / b[filled])
-    shift = (index - 0.5) * 0.2 * np.diff(edges)[filled]  # classes side by side
-    look = class_look(index) | {"ls": "", "ms": 4.5, "elinewidth": 1.2}
-    ax.errorbar((edges[1:] + edges[:-1])[filled] / 2 + shift, ratio, error, **look)
+    centre = (edges[1:] + edges[:-1])[filled] / 2 + shift * np.diff(edges)[filled]
+    ax.errorbar(centre, ratio, error, **look | {"ls": "", "ms": 4.5, "elinewidth": 1.2})
 
 
-def _area(ax: Axes, filled: hist.Hist, index: int, label: str) -> None:
-    density, error, edges = normalised(filled)
-    colour = class_look(index)["color"]
-    ax.stairs(density, edges, fill=True, color=colour, alpha=0.2)
-    ax.stairs(density, edges, color=colour, lw=1.8, label=label)
-    band = {"fill": False, "hatch": "/////", "ec": colour, "lw": 0, "alpha": 0.55}
-    ax.stairs(density + error, edges, baseline=density - error, **band)
+def _area(ax: Axes, histogram: hist.Hist, look: dict[str, Any], label: str, *, filled: bool) -> None:
+    density, error, edges = normalised(histogram)
+    colour = look["color"]
+    if filled:
+        ax.stairs(density, edges, fill=True, color=colour, alpha=0.2)
+    ax.stairs(density, edges, color=colour, lw=1.8, label=label or None)
+    if filled:
+        band = {"fill": False, "hatch": "/////", "ec": colour, "lw": 0, "alpha": 0.55}
+        ax.stairs(density + error, edges, baseline=density - error, **band)
 
 
-def _points(ax: Axes, filled: hist.Hist, index: int, label: str) -> None:
+def _points(ax: Axes, filled: hist.Hist, look: dict[str, Any], label: str) -> None:
     density, error, edges = normalised(filled)
     used = filled.variances() > 0
     centre = (edges[1:] + edges[:-1]) / 2
-    look = class_look(index) | {"ls": "", "ms": 4.5, "elinewidth": 1.2, "mec": "white", "mew": 0.5}
-    ax.errorbar(centre[used], density[used], error[used], label=label, **look)
-
-
-# --- ROC -------------------------------------------------------------------------------------
-
-
-def roc_band(
-    score: Array, signal: NDArray[np.bool_], weight: Array, points: int = 48
-) -> tuple[Array, Array, Array]:
-    """Signal efficiencies, background rejections and their errors; only for finite rejections.
-
-    Points whose relative error exceeds 100 % (almost no background passes) are left out.
-    """
-    efficiency = np.linspace(0.02, 1.0, points)
-    with warnings.catch_warnings():  # a curve: points without a rejection are left out
-        warnings.simplefilter("ignore", OutOfRangeWarning)
-        rejections = [rejection(score, signal, weight, float(e)) for e in efficiency]
-    value, error = (np.array([float(getattr(r, k)) for r in rejections]) for k in ("value", "error"))
-    finite = np.isfinite(value) & (error < value)
-    return efficiency[finite], value[finite], error[finite]
-
-
-@styled
-def roc_curve(
-    events: Events,
-    scores: Array,
-    *,
-    metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]] | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Rejection of one class against efficiency of the other, split by split, with an error band for test.
-
-    Parameters
-    ----------
-    events : Events
-    scores : ndarray, shape [E]
-        Logits of signal.
-    metrics : mapping, optional
-        ``split → name → {"value", "error"}``; "auc" goes to the legend.
-    """
-    ax = axes_or_new(ax)
-    for s, split in enumerate(SPLITS):
-        in_split = events.split == s
-        signal = events.label[in_split] == SIGNAL
-        if both_classes(signal, events.weight[in_split]):
-            area = (metrics or {}).get(split, {}).get("auc")
-            _roc_of(ax, split, scores[in_split], signal, events.weight[in_split], area)
-    x = np.linspace(0.02, 1, 50)
-    ax.plot(x, 1 / x, color=INK, lw=1, ls=":", label="no separation")
-    signal_name, background = map(short, sides(events.schema))
-    ax.set(xlabel=f"{signal_name} efficiency", ylabel=f"{background} rejection (1 / efficiency)")
-    ax.set(xlim=(0, 1), yscale="log")
-    ax.set_ylim(bottom=0.9)
-    ax.yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
-    legend_above(ax, columns=2)
-    return ax
-
-
-def _roc_of(
-    ax: Axes,
-    split: str,
-    score: Array,
-    signal: NDArray[np.bool_],
-    weight: Array,
-    area: Mapping[str, float | None] | None,
-) -> None:
-    label = split if area is None else f"{split}, AUC {measured(area.get('value'), area.get('error'))}"
-    colour = SPLIT_COLOURS[split]
-    if split == "test":
-        x, y, error = roc_band(score, signal, weight)
-        ax.fill_between(x, y - error, y + error, color=colour, alpha=0.25, lw=0)
-        ax.plot(x, y, color=colour, lw=2.2, label=label)
-        return
-    x, background, _ = roc(score, signal, weight)
-    few = 5 / float(np.count_nonzero(~signal))
-    populated = background > few  # beyond, single events draw the curve
-    ax.plot(x[populated], 1 / background[populated], color=colour, lw=1.4, ls="--", label=label)
+    points: dict[str, Any] = look | {"ls": "", "ms": 4.5, "elinewidth": 1.2, "mec": "white", "mew": 0.5}
+    ax.errorbar(centre[used], density[used], error[used], label=label, **points)

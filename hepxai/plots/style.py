@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -16,6 +16,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
@@ -23,8 +24,9 @@ R = TypeVar("R")
 
 # Petroff, arXiv:2107.02270: distinguishable with the common colour-vision deficiencies and in grey.
 BLUE, ORANGE, RED, PURPLE, GREY, VIOLET = "#5790fc", "#f89c20", "#e42536", "#964a8b", "#9c9ca1", "#7a21dd"
-CLASS_COLOURS = (BLUE, RED, ORANGE, PURPLE, GREY, VIOLET)
-CLASS_MARKERS = ("s", "o", "^", "D", "v", "P")
+# Then four more, found by the smallest distance in CIELAB under each deficiency: 17, as in Petroff's ten.
+CLASS_COLOURS = (BLUE, RED, ORANGE, PURPLE, GREY, VIOLET, "#1a9850", "#4d2c19", "#86c8dd", "#656364")
+CLASS_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">", "p")
 SPLIT_COLOURS = {"train": GREY, "valid": ORANGE, "test": VIOLET}
 # Particle types avoid red and blue, which carry the sign of an attribution. Okabe & Ito, 2008.
 TYPE_COLOURS = ("#e69f00", "#009e73", "#8c8c8c", "#cc79a7", "#5b3a1d", "#000000", "#b8b000", "#56b4e9")
@@ -99,6 +101,13 @@ def legend_above(ax: Axes, columns: int = 2, **options: Any) -> None:
     ax.legend(**({"handles": handles, "labels": labels} | chosen | {"ncols": columns} | options))
 
 
+def class_legend(figure: Figure, classes: Sequence[str]) -> None:
+    """Lines in the colours of the classes, the last class first, in rows above all frames of a figure."""
+    looks = [class_look(c, len(classes)) | {"marker": ""} for c in range(len(classes))]
+    handles = [Line2D([], [], label=short(n), **k) for n, k in zip(classes, looks, strict=True)]
+    figure.legend(handles=handles[::-1], loc="outside upper center", ncols=min(len(handles), 5))
+
+
 def add_footnote(ax: Axes, text: str | None) -> None:
     """Write a note at the foot of the whole figure, once for all its frames; nothing for None."""
     figure = ax.figure
@@ -108,8 +117,17 @@ def add_footnote(ax: Axes, text: str | None) -> None:
         figure.supxlabel("\n".join(filter(None, (before, lines))), color=RED, fontsize="small")
 
 
-def class_look(index: int) -> dict[str, Any]:
-    """Colour and marker of a class."""
+def class_look(index: int, classes: int | None = None) -> dict[str, Any]:
+    """Colour and marker of a class, or of anything else that is counted.
+
+    Parameters
+    ----------
+    index : int
+    classes : int, optional
+        Number of classes. The last, signal, then looks the same whatever their number: red.
+    """
+    if classes is not None and classes > 2 and index > 0:
+        index = 1 if index == classes - 1 else index + 1
     return {
         "color": CLASS_COLOURS[index % len(CLASS_COLOURS)],
         "marker": CLASS_MARKERS[index % len(CLASS_MARKERS)],

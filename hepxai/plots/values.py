@@ -144,22 +144,24 @@ def value_scatter(
     ax = axes_or_new(ax)
     finite = np.isfinite(value)
     score, whole = column.values.astype(np.float64), _whole(value[finite])
-    by_class = [value[finite & (events.label == c)] for c in range(len(events.schema.classes))]
+    classes = events.schema.classes
+    by_class = [value[finite & (events.label == c)] for c in range(len(classes))]
     narrow = resolving_bins(by_class) if bins is None else equal_bins(value[finite], bins)
     edges = narrow if whole is None else whole
     power = common_power(float(np.abs(score).max(initial=0.0)))
     score = score * 10.0**-power
     profiles = {}
-    for c, name in enumerate(events.schema.classes):
+    for c, name in enumerate(classes):
         rows = np.flatnonzero((events.label == c) & finite)
         if len(rows):
             few = rows[evenly_spread(len(rows), points)]
-            colour = class_look(c)["color"]
+            colour = class_look(c, len(classes))["color"]
             x = value[few] if whole is None else value[few] + _beside(len(few))
             ax.scatter(x, score[few], s=5, lw=0, alpha=0.25, color=colour, rasterized=True, zorder=1)
             profiles[name] = profile(score[rows], value[rows], events.weight[rows], edges)
     ylabel = scaled(quantity(column), power)
-    score_profile(profiles, xlabel=_column_label(attribution, feature), ylabel=ylabel, ax=ax)
+    xlabel = _column_label(attribution, feature)
+    score_profile(profiles, xlabel=xlabel, ylabel=ylabel, classes=classes, ax=ax)
     ends = robust_edges(value, 1) if whole is None else whole
     ax.set_xlim(ends[0], ends[-1])
     add_footnote(ax, attribution.caveat)
@@ -189,7 +191,7 @@ def value_distribution(
     edges = robust_edges(value, number) if whole is None else whole
     for c, mask in groups:
         density, error, _ = normalised(signed_histogram(value[mask], events.weight[mask], edges))
-        colour = class_look(c)["color"]
+        colour = class_look(c, len(events.schema.classes))["color"]
         ax.stairs(density, edges, color=colour, lw=1.8, label=short(events.schema.classes[c]))
         ax.stairs(density + error, edges, baseline=density - error, fill=True, color=colour, alpha=0.2, lw=0)
     ax.axhline(0, color=INK, lw=0.8)

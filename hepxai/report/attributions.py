@@ -77,7 +77,7 @@ def overview_section(view: RunView) -> Section:
 def _isolations(view: RunView) -> Iterator[dict[str, Any]]:
     for layer in maps(view, "pair"):
         raw = layer.raw()
-        if layer.tells_apart(view.focus):
+        if layer.tells_apart(view.focus) and not layer.compact:
             of_class = {c: raw[raw.events.label == raw.events.schema.classes.index(c)] for c in view.classes}
             shares = {
                 f"{where} {name}": entry(measure(part, view.focus))
@@ -94,15 +94,15 @@ def particle_section(view: RunView, layer: LayerAttribution) -> Section:
     """Means per particle type, and per feature if the method separates features."""
     means, closure = type_means(layer.plain), closure_part(view, layer)
     numbers = {"unit": quantity(layer.plain), "particle_types": means.rows(), "closure": closure.numbers}
-    figures = [_types_figure(layer, means)]
+    figures = [] if layer.compact else [_types_figure(layer, means)]
     if "feature" in layer.full.axes:
         features = features_only(layer.full)
-        figures.append(_features_figure(layer, features))
+        figures += [] if layer.compact else [_features_figure(layer, features)]
         numbers["features"] = type_means(features).rows()
     return Section(
         layer.key,
         capital(layer.name),
-        text=[signed(layer), *closure.text],
+        text=[signed(layer), *([view.in_full] if layer.compact else []), *closure.text],
         warnings=view.warnings_about(layer.method),
         tables=[
             *closure.tables,
@@ -127,7 +127,7 @@ def _histograms(layer: LayerAttribution, means: Means) -> dict[str, Any]:
 def _types_figure(layer: LayerAttribution, means: Means) -> CaptionedFigure:
     what = "Mean attribution per particle of each type, all its features together"
     caption = f"{what}; {layer.about}{by_place(layer)}"
-    size = (7.0, 1.8 + 0.75 * len(means.labels[1]))
+    size = (7.0, 1.8 + max(0.75, 0.2 * len(means.labels[0])) * len(means.labels[1]))
     return drawn(f"{layer.key}_types", caption, lambda ax: particle_types(layer.plain, ax=ax), size)
 
 

@@ -8,57 +8,80 @@ import numpy as np
 
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.formatting import general, measured
-from hepxai.plots.scores import sides
 from hepxai.report.layer_attributions import LayerAttribution
+from hepxai.report.outputs import ExplainedOutput, explained_output
 from hepxai.report.section import ERRORS, Section, Table
 from hepxai.report.view import RunView
 
 PARTS = ("baseline", "attributions", "residual", "logit")
+NAMED = 3
+"""Other classes that a sentence compares with; the table has all."""
 
 
 def closure_part(view: RunView, layer: LayerAttribution) -> Section:
-    """Sum from the logit at the baseline to the score, class by class; empty for a method without a sum."""
-    full, (signal, background) = layer.full, sides(layer.full.events.schema)
-    text = _baseline(view, layer)
-    if not _adds_up(layer):
+    """Sum from the output at the baseline to the score, class by class; empty for a method without a sum."""
+    text, output = _baseline(view, layer), _output(layer)
+    if not _adds_up(view, layer):
         return Section("closure", "", text=text)
     means = {name: _means(view, layer, name) for name in view.classes}
-    if len(means) == 2:
-        means[f"{signal} − {background}"] = _difference(means[signal], means[background])
-    if full.axes[0] == "particle" and all(means[name].value[0] > 0 for name in view.classes):
-        text.append(_beyond(signal))
-    return Section("closure", "", text=text, tables=[_table(means, signal)], numbers=_numbers(means))
+    differences = _differences(means, output)
+    if layer.full.axes[0] == "particle" and output.kind == "logit":
+        text += [_beyond(output.about)] if all(m.value[0] > 0 for m in means.values()) else []
+    means |= differences
+    return Section("closure", "", text=text, tables=[_table(means, output)], numbers=_numbers(means))
+
+
+def _output(layer: LayerAttribution) -> ExplainedOutput:
+    return explained_output(layer.full.events.schema, layer.full.target)
+
+
+def _differences(means: dict[str, Estimate], output: ExplainedOutput) -> dict[str, Estimate]:
+    """Differences of the class that the output is about from each other class; none for a prediction."""
+    if (about := means.get(output.about)) is None:
+        return {}
+    others = {name: mean for name, mean in means.items() if name != output.about}
+    return {f"{output.about} − {name}": _difference(about, mean) for name, mean in others.items()}
 
 
 def carried(view: RunView, layer: LayerAttribution) -> str:
-    """Part of the difference between the classes that the attributions carry; "" without a sum."""
-    full, (signal, background) = layer.full, sides(layer.full.events.schema)
-    if not _adds_up(layer):
+    """Part of the differences between the classes that the attributions carry; "" without a sum."""
+    if not _adds_up(view, layer):
         return ""
-    part = _difference(_means(view, layer, signal), _means(view, layer, background))
+    settings, output = layer.full.settings, _output(layer)
+    differences = _differences({name: _means(view, layer, name) for name in view.classes}, output)
+    parts = [_carried(name, part) for name, part in differences.items() if np.isfinite(part.value).all()]
+    what = f"all messages of {settings['layer']}" if "layer" in settings else "all pairs"
+    means = "mean logits" if output.kind == "logit" else "means"
+    if not parts:
+        return ""
+    shares = [f"{of} of the {whole} between the {means} of {classes}" for of, whole, classes in parts[:1]]
+    shares += [f"{of} of the {whole} between those of {classes}" for of, whole, classes in parts[1:NAMED]]
+    return f"{what} together carry {'; '.join(shares)}"
+
+
+def _carried(name: str, part: Estimate) -> tuple[str, str, str]:
+    """Sum of the attributions, whole difference, and the two classes, in words."""
     of, whole = (
         measured(float(part.value[PARTS.index(p)]), float(part.error[PARTS.index(p)]))
         for p in ("attributions", "logit")
     )
-    if not np.isfinite(part.value).all():
-        return ""
-    what = f"all messages of {full.settings['layer']}" if "layer" in full.settings else "all pairs"
-    return f"{what} together carry {of} of the {whole} between the mean logits of {signal} and {background}"
+    return of, whole, name.replace(" − ", " and ")
 
 
-def _adds_up(layer: LayerAttribution) -> bool:
-    """True if the attributions add up to the change of the logit of signal."""
+def _adds_up(view: RunView, layer: LayerAttribution) -> bool:
+    """True if the attributions add up to the change of an output of the model."""
     full = layer.full
     complete = full.output_change is not None and full.residual is not None
-    return complete and layer.of_model and full.target == sides(full.events.schema)[0]
+    return complete and layer.of_model and view.output_of(full.target, full.events) is not None
 
 
-def _table(means: dict[str, Estimate], signal: str) -> Table:
+def _table(means: dict[str, Estimate], output: ExplainedOutput) -> Table:
     rows = [
         [name, *(measured(float(v), float(e)) for v, e in zip(m.value, m.error, strict=True))]
         for name, m in means.items()
     ]
-    header = ("class", "logit at the baseline", "+ sum of attributions", "− residual", f"= logit of {signal}")
+    start = f"{output.kind} at the baseline"
+    header = ("class", start, "+ sum of attributions", "− residual", f"= {output.name}")
     return Table(f"From the baseline to the score: means over the events. {ERRORS}", header, rows)
 
 
@@ -75,7 +98,7 @@ def _difference(a: Estimate, b: Estimate) -> Estimate:
 
 
 def _means(view: RunView, layer: LayerAttribution, name: str) -> Estimate:
-    full, score = layer.full, view.scores_of(layer.full.events)
+    full, score = layer.full, np.asarray(view.output_of(layer.full.target, layer.full.events))
     output_change, residual = np.asarray(full.output_change), np.asarray(full.residual)
     parts = np.stack([score - output_change, output_change + residual, residual, score], axis=1)
     rows = full.events.label == full.events.schema.classes.index(name)
@@ -84,7 +107,8 @@ def _means(view: RunView, layer: LayerAttribution, name: str) -> Estimate:
 
 def _baseline(view: RunView, layer: LayerAttribution) -> list[str]:
     """Reference with which the method compares each event."""
-    settings, first = layer.full.settings, view.events.schema.classes[0]
+    settings, classes = layer.full.settings, view.events.schema.classes
+    first, within = (f"{classes[0]} ", f" in {classes[0]}") if len(classes) > 1 else ("", "")
     if "baseline" not in settings:
         return []
     baseline = str(settings["baseline"])
@@ -92,19 +116,20 @@ def _baseline(view: RunView, layer: LayerAttribution) -> list[str]:
         where = f" in layer {settings['layer']}; every other layer as it is" if "layer" in settings else ""
         return [f"Baseline: {baseline}{where}."]
     start = {
-        "background_mean": f"each particle starts as the mean {first} particle of its type, each feature "
+        "background_mean": f"each particle starts as the mean {first}particle of its type, each feature "
         "averaged separately (momenta of all directions cancel, energies do not: it is no physical particle; "
         "the baselines on_shell_mean and own_direction are)",
-        "on_shell_mean": f"each particle starts as the mean {first} particle of its type, on shell, with its "
+        "on_shell_mean": f"each particle starts as the mean {first}particle of its type, on shell, with its "
         "momentum averaged in pT, η, φ and mass",
-        "own_direction": f"each particle starts with the mean pT and mass of its type in {first}, on shell, "
+        "own_direction": f"each particle starts with the mean pT and mass of its type{within}, on shell, "
         "and with its own η and φ",
         "zero": "each particle starts with all features 0",
     }.get(baseline, "each particle starts with the features that were given")
     return [
-        f"Baseline: {start}, and every value says what moving away from there does to the logit. A feature "
-        "that equals its baseline, such as the type of a particle, gets exactly 0. Features that go together "
-        "share their effect in a way that physics does not fix: trust sums over features more."
+        f"Baseline: {start}, and every value says what moving away from there does to the "
+        f"{_output(layer).kind}. A feature that equals its baseline, such as the type of a particle, gets "
+        "exactly 0. Features that go together share their effect in a way that physics does not fix: trust "
+        "sums over features more."
     ]
 
 

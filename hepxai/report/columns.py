@@ -14,8 +14,8 @@ from hepxai.core.formatting import measured, percentage
 from hepxai.events import Events
 from hepxai.metrics.columns import Ranking, column_agreement
 from hepxai.plots.bars import importance_bars, neuron_bars
-from hepxai.plots.scores import sides
 from hepxai.plots.values import beeswarm
+from hepxai.report.outputs import explained_output
 from hepxai.report.section import (
     ERRORS,
     Section,
@@ -36,7 +36,8 @@ MOSTLY = 0.75
 
 def column_maps(view: RunView, axis: str = "feature") -> dict[str, Attribution]:
     """Methods that give one number per event and column, or per event and neuron."""
-    return {m: a for m, a in view.explained.items() if a.axes == ("event", axis)}
+    chosen = {m: a for m, a in view.explained.items() if a.axes == ("event", axis)}
+    return dict(sorted(chosen.items(), key=lambda item: view.compact(item[1].target)))
 
 
 def column_sections(view: RunView) -> Iterator[Section]:
@@ -50,6 +51,8 @@ def column_sections(view: RunView) -> Iterator[Section]:
 def _columns(view: RunView, method: str, attribution: Attribution) -> Section:
     ranking = Ranking.of(attribution)
     order = ranking.order()
+    if view.compact(attribution.target):
+        return _section(view, method, attribution, ranking, order, [])
     size = (7.6, 1.8 + 0.45 * min(len(order), TOP))
     bars = drawn(
         f"{method}_ranking",
@@ -71,6 +74,8 @@ def _neurons(view: RunView, method: str, attribution: Attribution) -> Section:
     ranking = Ranking(attribution.labels["neuron"], mean.value, mean.error, quantity(attribution))
     order = np.argsort(-mean.value, kind="stable")
     ends = order if len(order) <= 2 * TOP else np.concatenate([order[:TOP], order[-TOP:]])
+    if view.compact(attribution.target):
+        return _section(view, method, attribution, ranking, ends, [])
     bars = drawn(
         f"{method}_neurons",
         f"Neurons that push the score up and down most, {TOP} from each end; {_about(attribution)}",
@@ -84,7 +89,7 @@ def _section(
     view: RunView, method: str, attribution: Attribution, ranking: Ranking, order: Any, figures: list[Any]
 ) -> Section:
     """Figures, and a table of the columns or neurons in ``order`` with their means by class."""
-    signal, background = sides(attribution.events.schema)
+    sign = explained_output(attribution.events.schema, attribution.target).sign
     classes = {c: attribution.population(where=_of_class(attribution, c)) for c in view.classes}
     axis = attribution.axes[1]
     header = [axis, ranking.what, *(f"mean, {c}" for c in classes)]
@@ -93,7 +98,7 @@ def _section(
     return Section(
         method,
         capital(full_name(attribution, method)),
-        text=[f"Positive values push the logit towards {signal}, negative ones towards {background}."],
+        text=[sign, *([] if figures else [view.in_full])],
         warnings=view.warnings_about(method),
         tables=[Table(caption, header, rows, folded=axis == "neuron")],
         figures=figures,
@@ -144,7 +149,8 @@ def _mixture(events: Events) -> str:
 
 def leading(view: RunView, top: int = 3) -> Iterator[str]:
     """One sentence for each method, with its most important columns."""
-    for method, attribution in column_maps(view).items():
+    in_full = {m: a for m, a in column_maps(view).items() if not view.compact(a.target)}
+    for method, attribution in in_full.items():
         ranking = Ranking.of(attribution)
         named = [
             f"{ranking.names[i]} {measured(float(ranking.value[i]), float(ranking.error[i]))}"

@@ -40,7 +40,10 @@ def residuals_section(view: RunView) -> Section:
         "residuals: events with a residual though their output does not change. Undefined, and left out: "
         "events without either."
     )
-    figure = drawn("residuals", caption, lambda ax: residuals(maps, ax=ax), (7.2, 5.0))
+    in_full = {m: a for m, a in maps.items() if not view.compact(a.target)}
+    if len(in_full) < len(maps):
+        caption += f" {view.in_full}"
+    figure = drawn("residuals", caption, lambda ax: residuals(in_full, ax=ax), (7.2, 5.0))
     return Section(
         "residuals",
         "Completeness",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from hepxai.attribution.means import ENDS
 from hepxai.attribution.reductions import pair_name
+from hepxai.core.formatting import general
+from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.plots.display import (
     CROWDED,
@@ -22,7 +24,7 @@ from hepxai.plots.display import (
     type_legend,
 )
 from hepxai.plots.plane import eta_limit
-from hepxai.plots.scores import SIGNAL
+from hepxai.plots.scores import class_score
 from hepxai.plots.style import canvas, style
 from hepxai.report.layer_attributions import LayerAttribution
 from hepxai.report.section import CaptionedFigure, capital
@@ -38,23 +40,48 @@ def chosen_events(events: Events, scores: NDArray[np.float64]) -> Chosen:
 
     Best: the most confident right one; worst: the most confident wrong one (the least confident right one
     where none is wrong); typical: nearest to the median score of its class. Events without a pair are not
-    shown.
+    shown. Of three classes or more, all but the last, signal, have a typical event alone.
     """
     chosen: Chosen = {}
-    for c, name in enumerate(events.schema.classes):
+    classes = events.schema.classes
+    for c, name in enumerate(classes):
         rows = np.flatnonzero((events.label == c) & (events.counts > 1))
         if len(rows):
-            right = scores[rows] if c == SIGNAL else -scores[rows]
-            away = abs(right - np.median(right))
-            picks = (away.argmin(), right.argmax(), right.argmin())
-            chosen |= {(name, role): int(rows[at]) for role, at in zip(ROLES, picks, strict=True)}
+            score = class_score(events.schema, scores, name)
+            right = (score.values if c == score.code else -score.values)[rows]
+            roles = ROLES if len(classes) < 3 or c == len(classes) - 1 else ROLES[:1]
+            chosen |= {(name, role): row for role, row in _by_role(rows, right).items() if role in roles}
     return chosen
 
 
+def by_error(
+    predicted: NDArray[np.float64], true: NDArray[np.floating], shown: NDArray[np.bool_]
+) -> dict[str, int]:
+    """Rows with the typical, smallest and largest error, and the highest prediction without a true value."""
+    error = np.abs(predicted - true)
+    with_truth, without = (np.flatnonzero(shown & rows) for rows in (np.isfinite(error), np.isnan(error)))
+    chosen = _by_role(with_truth, -error[with_truth]) if len(with_truth) else {}
+    return chosen | ({"no true value": int(without[predicted[without].argmax()])} if len(without) else {})
+
+
+def _by_role(rows: IntArray, right: NDArray[np.float64]) -> dict[str, int]:
+    picks = (abs(right - np.median(right)).argmin(), right.argmax(), right.argmin())
+    return {role: int(rows[at]) for role, at in zip(ROLES, picks, strict=True)}
+
+
+def chosen_rows(view: RunView, events: Events, target: str) -> Chosen:
+    """Rows to show for each ``(class, role)``: by the score, or by the error of a predicted target."""
+    if target not in view.predictions:
+        return chosen_events(events, view.logits_of(events))
+    true = events.targets[:, events.schema.targets.index(target)]
+    rows = by_error(view.predicted(target, events), true, events.counts > 1)
+    return {(events.schema.classes[events.label[row]], role): row for role, row in rows.items()}
+
+
 def display_figure(view: RunView, layer: LayerAttribution) -> CaptionedFigure | None:
-    """Typical, best and worst event of each class; None if no event has a pair."""
+    """Typical, best and worst events; None if no event has a pair."""
     events = layer.plain.events
-    chosen = chosen_events(events, view.scores_of(events))
+    chosen = chosen_rows(view, events, layer.full.target)
     if not chosen:
         return None
     truth = telling_truth(events, view.focus)
@@ -71,19 +98,55 @@ def telling_truth(events: Events, focus: tuple[str, str]) -> str | None:
 
 
 def _grid(view: RunView, layer: LayerAttribution, chosen: Chosen, truth: str | None) -> Figure:
-    events, scores = layer.plain.events, view.scores_of(layer.plain.events)
-    classes = list(dict.fromkeys(c for c, _ in chosen))[::-1]
-    figure, axes = canvas(len(ROLES), len(classes), (6.3 * len(classes), 16.2))
+    events, target = layer.plain.events, layer.full.target
+    columns, ordered = _ordered(chosen, events.schema.classes, by_class=target not in view.predictions)
+    rows = -(-len(ordered) // columns)
+    figure, axes = canvas(rows, columns, (6.3 * columns, 5.4 * rows))
     limit = eta_limit(events[np.array(list(chosen.values()))])
     focus = view.focus if layer.tells_apart(view.focus) else None
     shared: dict[str, Any] = {"observer": view.observer, "truth": truth, "focus": focus}
     shared |= {"limit": limit, "number": NUMBER}
-    for (name, role), row in chosen.items():
-        ax = axes[ROLES.index(role), classes.index(name)]
-        look: dict[str, Any] = {"name": f"{role} {name}", "score": float(scores[row])}
-        event_display(layer.plain, row, ax=ax, **look, **shared)
+    for ax, (name, role) in zip(axes.flat, ordered, strict=False):
+        row = chosen[name, role]
+        error = f"error of {target}" if role in ROLES else ""
+        title = f"{role} {error if target in view.predictions else name}".strip()
+        score = _result(view, target, events[np.array([row])])
+        event_display(layer.plain, row, ax=ax, name=title, score=score, **shared)
+    for ax in axes.flat[len(ordered) :]:
+        ax.remove()
     type_legend(figure, events, truth=truth)
     return figure
+
+
+def _ordered(chosen: Chosen, classes: Sequence[str], *, by_class: bool) -> tuple[int, list[tuple[str, str]]]:
+    """Columns of the figure, and the events in their order: of two classes, one column each."""
+    if by_class and len(classes) < 3:
+        columns = len({name for name, _ in chosen})
+        return columns, sorted(chosen, key=lambda k: (ROLES.index(k[1]), -classes.index(k[0])))
+    return 3, sorted(chosen, key=lambda k: -classes.index(k[0])) if by_class else list(chosen)
+
+
+def _result(view: RunView, target: str, event: Events) -> float | str:
+    """Score of an event for its title: a logit, or another output with its name."""
+    score, name = float(view.shown_score(target, event)[0]), view.shown_name(target)
+    if target in view.predictions:
+        true = float(event.targets[0, event.schema.targets.index(target)])
+        return f"{name} {general(score, 3)}, true {general(true, 3)}"
+    return score if name == "logit" else f"{name} {score:+.2f}".replace(" -", " −")
+
+
+def _roles(view: RunView, target: str) -> str:
+    """Meaning of the roles of the events shown."""
+    if target in view.predictions:
+        return (
+            f"Typical: with the median |error| of {target}; best and worst: with the smallest and the "
+            "largest; no true value: the highest prediction among events without one."
+        )
+    others = f" All but {view.classes[0]} have a typical event alone." if len(view.classes) > 2 else ""
+    return (
+        "Typical: nearest to the median score of its class; best: the most confident right one; worst: "
+        f"the most confident wrong one (the least confident right one if none is wrong).{others}"
+    )
 
 
 def _caption(view: RunView, layer: LayerAttribution, truth: str | None) -> str:
@@ -106,8 +169,7 @@ def _caption(view: RunView, layer: LayerAttribution, truth: str | None) -> str:
         f"every event has a colour scale of its own, around {centre}. "
         f"{focus if layer.tells_apart(view.focus) else ''}"
         f"{few if crowded else 'Hairlines: all other pairs. '}"
-        "Typical: nearest to the median score of its class; best: the most confident right one; worst: "
-        "the most confident wrong one (the least confident right one if none is wrong). Numbers beside "
+        f"{_roles(view, layer.full.target)} Numbers beside "
         f"particles: pT in GeV; b: b-tag score above {TAGGED:g}. Lines across φ = ±π leave on one side "
         "and come back on the other. Particles that are all close together are shown enlarged. Missing "
         "momentum has no η: it stands in the margin, and a dashed line marks its φ."
@@ -117,8 +179,8 @@ def _caption(view: RunView, layer: LayerAttribution, truth: str | None) -> str:
 
 def display_numbers(view: RunView, layer: LayerAttribution) -> list[dict[str, Any]]:
     """Identity, score and strongest pairs of the events shown."""
-    scores = view.scores_of(layer.plain.events)
-    chosen = chosen_events(layer.plain.events, scores)
+    events, target = layer.plain.events, layer.full.target
+    chosen, scores = chosen_rows(view, events, target), view.shown_score(target, events)
     return [
         {"class": name, "role": role, "row": row, "score": float(scores[row])} | _event(view, layer, row)
         for (name, role), row in chosen.items()

@@ -19,7 +19,7 @@ from hepxai.attribution.reductions import (
     sums_to_one,
     whole_pairs,
 )
-from hepxai.plots.scores import sides
+from hepxai.report.outputs import explained_output
 from hepxai.report.section import ERRORS, population, splits_of
 from hepxai.report.view import RunView, fidelity_of
 
@@ -38,6 +38,8 @@ class LayerAttribution:
         All axes, as explained.
     relative : bool
         True for attention: ``plain`` is relative to uniform.
+    compact : bool
+        True to leave out the figures; see `RunView.compact`.
     """
 
     method: str
@@ -45,6 +47,7 @@ class LayerAttribution:
     plain: Attribution
     full: Attribution
     relative: bool
+    compact: bool = False
 
     @property
     def key(self) -> str:
@@ -97,12 +100,12 @@ class LayerAttribution:
 
 
 def maps(view: RunView, axis: str | None = None) -> Iterator[LayerAttribution]:
-    """Every method and layer, optionally only those that run over "particle" or "pair"."""
-    for method, full in view.explained.items():
+    """Every method and layer, optionally only those over "particle" or "pair"; those with figures first."""
+    for method, full in sorted(view.explained.items(), key=lambda item: view.compact(item[1].target)):
         if full.axes[0] in ("particle", "pair") and axis in (None, full.axes[0]):
-            relative = sums_to_one(full)
+            relative, compact = sums_to_one(full), view.compact(full.target)
             for layer, plain in layers(relative_to_uniform(full) if relative else full).items():
-                yield LayerAttribution(method, layer, whole_pairs(plain), full, relative)
+                yield LayerAttribution(method, layer, whole_pairs(plain), full, relative, compact)
 
 
 def by_place(layer: LayerAttribution) -> str:
@@ -115,5 +118,4 @@ def by_place(layer: LayerAttribution) -> str:
 
 def signed(layer: LayerAttribution) -> str:
     """Meaning of the sign of a value, with the class names of the card."""
-    target, (_, other) = layer.full.target, sides(layer.full.events.schema)
-    return f"Positive values push the logit of {target} up, negative ones down, towards {other}."
+    return explained_output(layer.full.events.schema, layer.full.target).sign

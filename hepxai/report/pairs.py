@@ -34,6 +34,8 @@ RELATIVE = (
     "events with more particles. Attention is therefore multiplied by n − 1 (by the number of neighbours, in "
     "a sparse layer): 1 is uniform, and the mean over all pairs of any event is 1."
 )
+COLUMNS = 3
+"""Matrices of classes in a row."""
 DIRECTED = "Pairs are ordered: the message from a to b and the one from b to a are two pairs."
 UNDIRECTED = "Pairs have no direction: each two particles are one pair, with one value."
 
@@ -46,13 +48,14 @@ def pair_section(view: RunView, layer: LayerAttribution) -> Section:
         _focus(view, layer),
         _heads(view, layer),
         _types(layer, means),
-        _displays(view, layer),
+        *([] if layer.compact else [_displays(view, layer)]),
     ]
     return Section(
         layer.key,
         capital(layer.name),
         text=[
             RELATIVE if layer.relative else f"{signed(layer)} {order}",
+            *([view.in_full] if layer.compact else []),
             *(t for part in parts for t in part.text),
         ],
         warnings=view.warnings_about(layer.method),
@@ -73,7 +76,7 @@ def _types(layer: LayerAttribution, means: Means) -> Section:
         "type_pairs",
         "",
         tables=[_matrix_table(means)],
-        figures=[_types_figure(layer, means)],
+        figures=[] if layer.compact else [_types_figure(layer, means)],
         numbers=means.rows(),
         histograms={
             f"{layer.key}/pairs_{c}": labelled_histogram(
@@ -86,11 +89,16 @@ def _types(layer: LayerAttribution, means: Means) -> Section:
 
 def _types_figure(layer: LayerAttribution, means: Means) -> CaptionedFigure:
     classes, size = means.labels[0], 1.3 + 0.82 * len(means.labels[1])
+    columns = min(len(classes), COLUMNS)
+    rows = -(-len(classes) // columns)
     with style():
-        figure, axes = canvas(1, len(classes), (size * len(classes), size + 0.6))
-        for ax, name in zip(axes.flat, reversed(classes), strict=True):
+        figure, axes = canvas(rows, columns, (size * columns, size * rows + 0.6))
+        panels = list(axes.flat)[: len(classes)]
+        for ax, name in zip(panels, reversed(classes), strict=True):
             pair_types(layer.plain, name, means=means, ax=ax)
-        matrix_bar(axes.flat[-1], layer.plain, means, list(axes.flat))
+        for ax in axes.flat[len(classes) :]:
+            ax.remove()
+        matrix_bar(panels[-1], layer.plain, means, panels)
     centre = "White: 1, as much as anyone else gets. " if layer.relative else ""
     per = (
         "ordered pair, receiver of the message against its sender"
@@ -136,9 +144,9 @@ def _focus(view: RunView, layer: LayerAttribution) -> Section:
         raw = focus_means(layer.raw(), view.focus)
         tables.append(means_table("The same for attention itself, which falls with multiplicity", raw))
         numbers["attention"] = raw.rows()
-    figures = [_focus_figure(view, layer)]
+    figures = [] if layer.compact else [_focus_figure(view, layer)]
     if view.observer is not None and _observed(view, layer):
-        figures.append(_profile_figure(view, layer))
+        figures += [] if layer.compact else [_profile_figure(view, layer)]
         numbers["profile"] = _profile_numbers(view, layer)
     return Section(
         "focus", "", tables=tables, figures=figures, numbers=numbers, histograms=_histograms(view, layer)

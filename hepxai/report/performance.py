@@ -1,26 +1,20 @@
-"""Sections on the performance of a classifier: score distributions, ROC, figures of merit."""
+"""Sections on the performance of a classifier: score distributions, ROC, confusion, figures of merit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import rich.table
 
+from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import measured, real
 from hepxai.events import SPLITS
-from hepxai.metrics.classification import both_classes
-from hepxai.plots.scores import (
-    SIGNAL,
-    overtraining,
-    roc_band,
-    roc_curve,
-    score_distributions,
-    score_histograms,
-    score_ratio,
-    sides,
-)
-from hepxai.plots.style import canvas, style
+from hepxai.metrics.multiclass import confusion_matrix
+from hepxai.plots.matrices import class_confusion
+from hepxai.plots.roc import RocSample, roc_band, roc_curve, roc_samples
+from hepxai.plots.scores import overtraining, score_figure, score_histograms
 from hepxai.report.section import (
     ERRORS,
     CaptionedFigure,
@@ -32,93 +26,171 @@ from hepxai.report.section import (
     number,
     population,
 )
-from hepxai.report.view import Figures, RunView
+from hepxai.report.view import VS_REST, Figures, RunView, aucs
 
 
 def scores_section(view: RunView) -> Section:
-    """Distribution of the logit by class, training against test sample."""
-    events, scores = view.events, view.scores
+    """Distribution of the score of each class, training against test sample."""
+    events, logits = view.events, view.run.scores
     if len(events) == 0:
         return Section("scores", "Scores", text=["There are no events."])
-    distances = overtraining(events, scores)
+    distances = overtraining(events, logits)
+    figure = score_figure(events, logits, distances=distances)
     numbers = {c: {"ks_distance": d, "p_value": p} for c, (d, p) in distances.items()}
     return Section(
         "scores",
         "Scores",
-        figures=[_scores_figure(view, distances)],
+        figures=[CaptionedFigure("scores", figure, _caption(view))],
         numbers={"train_against_test": numbers},
-        histograms={f"scores/{c}_{s}": h for (c, s), h in score_histograms(events, scores).items()},
+        histograms={
+            f"scores/{f'{one.name}/' if _several(view) else ''}{c}_{s}": h
+            for one in view.class_scores
+            for (c, s), h in score_histograms(events, logits, of=one.name).items()
+        },
     )
 
 
-def _scores_figure(view: RunView, distances: Mapping[str, tuple[float, float]]) -> CaptionedFigure:
-    events, scores = view.events, view.scores
-    caption = (
-        f"Score of {population(events)}. Filled: test sample; points: training sample; each has unit area. "
-        "Below: test over training sample. Bars and bands are √Σw² of the bin; bins may be negative. The "
-        "outermost bins hold what lies beyond. KS: largest distance of the two weighted cumulative "
-        "distributions, with its p-value from permuting events between the samples, which holds for signed "
-        "weights."
+def _several(view: RunView) -> bool:
+    """True for three classes or more, which have a score each."""
+    return len(view.class_scores) > 1
+
+
+def _caption(view: RunView) -> str:
+    drawn_as = "Filled: test sample; points: training sample; each has unit area. "
+    below = "Below: test over training sample. "
+    score = "Score"
+    if _several(view):
+        score = "One panel for the log-odds of each class against all others, ln p/(1 − p) of the softmax,"
+        drawn_as = "Filled: the class itself, test sample; points: its training sample; lines: the other "
+        drawn_as, below = f"{drawn_as}classes, test sample; each has unit area. ", ""
+    return (
+        f"{score} of {population(view.events)}. {drawn_as}{below}Bars and bands are √Σw² of the bin; bins "
+        "may be negative. The outermost bins hold what lies beyond. KS: largest distance of the two weighted "
+        "cumulative distributions, with its p-value from permuting events between the samples, which holds "
+        "for signed weights."
     )
-    with style():
-        figure, axes = canvas(2, 1, (8.0, 7.2), height_ratios=(3, 1), sharex=True)
-        score_distributions(events, scores, distances=distances, ax=axes[0, 0])
-        axes[0, 0].set_xlabel("")
-        score_ratio(events, scores, ax=axes[1, 0])
-    return CaptionedFigure("scores", figure, caption)
+
+
+# --- ROC and figures of merit ----------------------------------------------------------------
 
 
 def roc_section(view: RunView) -> Section:
-    """ROC curve and the figures of merit of every split."""
+    """ROC curves and the figures of merit of every split; of three classes or more, also their confusion."""
+    samples = list(roc_samples(view.events, view.run.scores, view.metrics))
     tables = [_metrics_table(view)] if view.metrics else []
+    pairs, confusion = (_pairs(view), _confusion(view)) if _several(view) else (None, None)
+    numbers: dict[str, Any] = {
+        "metrics": {s: {n: dict(v) for n, v in row.items()} for s, row in view.metrics.items()}
+    }
+    figures, text = [], []
+    if samples:
+        figures.append(_roc_figure(view))
+        numbers["roc_test"] = _roc_numbers(view, samples)
+    else:
+        needed = "each class" if _several(view) else "both classes"
+        text.append(f"A ROC curve needs a split with events of {needed}; there is none.")
+    if confusion is not None:
+        figures.append(_confusion_figure(view, confusion))
+        numbers["confusion_test"] = _confusion_numbers(view, confusion)
+    return Section(
+        "roc",
+        "ROC and figures of merit",
+        text=text,
+        tables=[*tables, *([pairs] if pairs else [])],
+        figures=figures,
+        numbers=numbers,
+    )
+
+
+def _roc_figure(view: RunView) -> CaptionedFigure:
     test = view.events.where("test")
-    if not any(_both(view, split) for split in SPLITS):
-        text = ["A ROC curve needs a split with events of both classes; there is none."]
-        return Section("roc", "ROC and figures of merit", text=text, tables=tables, numbers=_numbers(view))
-    signal, background = sides(view.events.schema)
+    one, metrics = view.class_scores[0], view.metrics
+    signal, background = one.name, one.others
     caption = (
         f"{capital(background)} rejection, one over the efficiency for {background}, against {signal} "
         f"efficiency; test sample: {population(test)}. The band is the statistical error at fixed "
         f"{signal} efficiency: that of the {background} that passes and that of the threshold. Weights "
         "are signed. What was kept was chosen on the validation sample: quote the test sample."
     )
-    metrics = view.metrics
-    figure = drawn(
+    if _several(view):
+        caption = (
+            "Each class against all others together, mixed by their weights, on its log-odds: one over the "
+            f"efficiency for the others, against that of the class; test sample: {population(test)}. The "
+            "band is the statistical error at fixed efficiency. Weights are signed."
+        )
+    return drawn(
         "roc",
         caption,
-        lambda ax: roc_curve(view.events, view.scores, metrics=metrics, ax=ax),
-        (7.2, 5.8),
-    )
-    return Section(
-        "roc",
-        "ROC and figures of merit",
-        tables=tables,
-        figures=[figure],
-        numbers=_numbers(view) | {"roc_test": _roc_numbers(view)},
+        lambda ax: roc_curve(view.events, view.run.scores, metrics=metrics, ax=ax),
+        (7.2, 5.8 + 0.16 * len(view.class_scores) * _several(view)),
     )
 
 
-def _both(view: RunView, split: str) -> bool:
-    events = view.events.where(split)
-    return both_classes(events.label == SIGNAL, events.weight)
-
-
-def _numbers(view: RunView) -> dict[str, object]:
-    return {"metrics": {s: {n: dict(v) for n, v in row.items()} for s, row in view.metrics.items()}}
-
-
-def _roc_numbers(view: RunView) -> dict[str, np.ndarray]:
-    if not _both(view, "test"):
-        return {}
-    rows = view.events.split == SPLITS.index("test")
-    signal = view.events.label[rows] == SIGNAL
-    band = roc_band(view.scores[rows], signal, view.events.weight[rows])
-    return dict(zip(("signal_efficiency", "rejection", "rejection_error"), band, strict=True))
+def _roc_numbers(view: RunView, samples: Sequence[RocSample]) -> dict[str, Any]:
+    """Curve of the test sample; of three classes or more, by class."""
+    names = ("signal_efficiency", "rejection", "rejection_error")
+    curves = {
+        s.name: dict(zip(names, roc_band(s.score, s.signal, s.weight), strict=True))
+        for s in samples
+        if s.split == "test"
+    }
+    return curves if _several(view) else curves.get("test", {})
 
 
 def _metrics_table(view: RunView) -> Table:
-    caption = f"Figures of merit by split; accuracy cuts at logit 0. {ERRORS}{_unbounded(view)}"
-    return figures_table(caption, view.metrics, lambda name: merit(name, view), number)
+    cut = "accuracy takes the class of the largest logit" if _several(view) else "accuracy cuts at logit 0"
+    figures = {s: {n: v for n, v in row.items() if not _of_pair(n)} for s, row in view.metrics.items()}
+    caption = f"Figures of merit by split; {cut}. {ERRORS}{_unbounded(view)}"
+    return figures_table(caption, figures, lambda name: merit(name, view), number)
+
+
+def _of_pair(name: str) -> bool:
+    return name.startswith("auc_") and not name.endswith(VS_REST)
+
+
+def _pairs(view: RunView) -> Table | None:
+    """AUC of every two classes in the test sample."""
+    row, classes = view.metrics.get("test", {}), view.classes
+    if not any(map(_of_pair, row)):
+        return None
+    cells = [[c, *(_pair_cell(row, c, d) for d in classes[1:])] for c in classes[:-1]]
+    caption = (
+        "AUC of each two classes, on the events of the two in the test sample and the difference of their "
+        f"logits. {ERRORS}"
+    )
+    return Table(caption, ("", *classes[1:]), cells)
+
+
+def _pair_cell(row: Figures, one: str, other: str) -> str:
+    """AUC of two classes; each pair stands once, in the row of the class that comes first."""
+    auc = row.get(f"auc_{one}_vs_{other}")
+    return "" if auc is None else number(auc)
+
+
+def _confusion(view: RunView) -> Estimate | None:
+    rows = view.events.split == SPLITS.index("test")
+    if not rows.any():
+        return None
+    return confusion_matrix(view.run.scores[rows], view.events.label[rows], view.events.weight[rows])
+
+
+def _confusion_figure(view: RunView, confusion: Estimate) -> CaptionedFigure:
+    test, classes = view.events.where("test"), view.events.schema.classes
+    caption = (
+        "Weighted fraction of each true class that is assigned to each class, that of the largest logit; "
+        f"rows add up to 1; test sample: {population(test)}. Hatched: a class without events. {ERRORS}"
+    )
+    size = (3.4 + 0.95 * len(classes), 1.9 + 0.75 * len(classes))
+    return drawn("confusion", caption, lambda ax: class_confusion(confusion, classes, ax=ax), size)
+
+
+def _confusion_numbers(view: RunView, confusion: Estimate) -> list[dict[str, Any]]:
+    classes = view.events.schema.classes
+    return [
+        {"true": classes[i], "assigned": classes[j]}
+        | {"value": float(confusion.value[i, j]), "error": float(confusion.error[i, j])}
+        for i, j in np.ndindex(*np.shape(confusion.value))
+    ]
 
 
 def _unbounded(view: RunView) -> str:
@@ -126,7 +198,7 @@ def _unbounded(view: RunView) -> str:
     rejections = [v for row in view.metrics.values() for n, v in row.items() if n.startswith("rejection")]
     if all(np.isfinite(real(v.get("value"))) for v in rejections):
         return ""
-    _, background = sides(view.events.schema)
+    background = view.class_scores[0].others
     return (
         f" A rejection of ∞ or –: the {background} that passes has no positive weight, so there is no number."
     )
@@ -135,10 +207,12 @@ def _unbounded(view: RunView) -> str:
 def merit(name: str, view: RunView) -> str:
     """Figure of merit in words, with the class names of the card."""
     kind, _, point = name.partition("@")
-    signal, background = sides(view.events.schema)
     if kind == "rejection" and point:
-        return f"{background} rejection at {100 * float(point):g} % {signal} efficiency"
-    return {"auc": "AUC"}.get(name, name.replace("_", " "))
+        one = view.class_scores[0]
+        return f"{one.others} rejection at {100 * float(point):g} % {one.name} efficiency"
+    if of := aucs((name,)).get(name):
+        return f"AUC of {of} against the rest"
+    return {"auc": "AUC", "mean_auc": "mean AUC against the rest"}.get(name, name.replace("_", " "))
 
 
 def figures_of_merit(metrics: Mapping[str, Figures]) -> rich.table.Table:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from hepxai.attribution import PIXELS, Attribution
 from hepxai.attribution.reductions import full_name, short_name, unit_of
 from hepxai.core.formatting import measured
 from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 from hepxai.plots.images import target_unit
-from hepxai.report.displays import chosen_events, telling_truth
+from hepxai.report.displays import by_error, chosen_rows, telling_truth
+from hepxai.report.outputs import explained_output
 from hepxai.report.section import (
     ERRORS,
     CaptionedFigure,
@@ -38,7 +37,7 @@ def pixel_maps(view: RunView) -> dict[str, dict[str, Attribution]]:
         if attribution.axes == PIXELS:
             by_target.setdefault(attribution.target, {})[attribution.method] = attribution
     order = {name: i for i, name in enumerate(view.predictions)}
-    return dict(sorted(by_target.items(), key=lambda item: order.get(item[0], 0)))
+    return dict(sorted(by_target.items(), key=lambda item: (order.get(item[0], 0), view.compact(item[0]))))
 
 
 def pixel_sections(view: RunView) -> Iterator[Section]:
@@ -115,21 +114,25 @@ def pixel_agreements(view: RunView) -> Iterator[dict[str, Any]]:
 def _events_section(view: RunView, target: str, maps: Mapping[str, Attribution]) -> Section:
     events = next(iter(maps.values())).events
     keys = [k for k, a in view.explained.items() if a.axes == PIXELS and a.target == target]
+    rows, compact = shown_events(view, target, events), view.compact(target)
+    if compact:  # one event, of the class that the maps are about
+        about = f"typical {explained_output(events.schema, target).about}".strip()
+        rows = {role: row for role, row in rows.items() if role == about}
     return Section(
-        f"pixels_{target}",
+        _key(target),
         f"Maps of {target}",
-        text=[_meaning(target, maps)],
+        text=[_meaning(target, maps), *(["One event alone; see above for more."] if compact else [])],
         warnings=list(dict.fromkeys(w for key in keys for w in view.warnings_about(key))),
-        figures=[
-            _figure(view, target, maps, role, row) for role, row in shown_events(view, target, events).items()
-        ],
+        figures=[_figure(view, target, maps, role, row) for role, row in rows.items()],
         level=3,
     )
 
 
 def _meaning(target: str, maps: Mapping[str, Attribution]) -> str:
     """Meaning of the colours, also for maps without a sign or with their own unit."""
-    sentences = [f"Red pixels raise the {target}, blue ones lower it; a map of one sign has another scale."]
+    output = explained_output(next(iter(maps.values())).events.schema, target)
+    name = output.name if output.kind == "contrast" else target
+    sentences = [f"Red pixels raise the {name}, blue ones lower it; a map of one sign has another scale."]
     for attribution in maps.values():
         usual, unit = ("logit", target_unit(attribution)), unit_of(attribution)
         notes = [] if (attribution.values < 0).any() else ["no sign"]
@@ -145,18 +148,10 @@ def shown_events(view: RunView, target: str, events: Events) -> dict[str, int]:
     Of a classifier the typical and the worst of each class. Events without a hit are not shown.
     """
     if target not in view.predictions:
-        by_class = chosen_events(events, view.scores_of(events))
+        by_class = chosen_rows(view, events, target)
         return {f"{role} {name}": row for (name, role), row in by_class.items() if role != "best"}
-    predicted = view.predicted(target, events)
-    off = np.abs(predicted - events.targets[:, events.schema.targets.index(target)])
-    lit = events.counts > 0
-    with_truth, without = (np.flatnonzero(lit & rows) for rows in (np.isfinite(off), np.isnan(off)))
-    chosen = {}
-    if len(with_truth):
-        e = off[with_truth]
-        picks = {"typical": abs(e - np.median(e)).argmin(), "best": e.argmin(), "worst": e.argmax()}
-        chosen = {role: int(with_truth[at]) for role, at in picks.items()}
-    return chosen | ({"no true value": int(without[predicted[without].argmax()])} if len(without) else {})
+    true = events.targets[:, events.schema.targets.index(target)]
+    return by_error(view.predicted(target, events), true, events.counts > 0)
 
 
 def _figure(
@@ -164,7 +159,7 @@ def _figure(
 ) -> CaptionedFigure:
     events = next(iter(maps.values())).events
     one = events[[row]]
-    output = view.predicted(target, one) if target in view.predictions else view.scores_of(one)
+    output = view.shown_score(target, one)
     truth = truth_of(view)
     figure = convergence_figure(maps, row, truth=truth, predicted=dict.fromkeys(maps, float(output[0])))
     frames = f"black frames: hits with {truth}; grey ones: other hits" if truth else "frames: hits"
@@ -173,4 +168,8 @@ def _figure(
         f"{capital(role)} event of the {splits_of(events)} sample, entry {one.entry[0]} of "
         f"{events.files[one.file[0]].rpartition('/')[2]}. From above: its hits; {names}. {capital(frames)}."
     )
-    return CaptionedFigure(f"pixels_{target}_{role.replace(' ', '_')}", figure, caption, wide=True)
+    return CaptionedFigure(f"{_key(target)}_{role.replace(' ', '_')}", figure, caption, wide=True)
+
+
+def _key(target: str) -> str:
+    return f"pixels_{target.replace('-', '_')}"

@@ -18,6 +18,7 @@ from hepxai.attribution.means import Means
 from hepxai.core.estimate import Array, Estimate
 from hepxai.core.formatting import general, measured, percentage, real
 from hepxai.events import SPLITS, Events
+from hepxai.explainers import EXPLAINERS
 from hepxai.metrics.agreement import Agreement
 from hepxai.plots.style import canvas, style
 
@@ -143,12 +144,20 @@ def figures_table(
 def agreement_rows(
     maps: Mapping[str, Attribution], measure: Callable[[Attribution, Attribution], Agreement]
 ) -> Iterator[dict[str, Any]]:
-    """Mean agreement of every two named attributions of the same events."""
+    """Mean agreement of every two named attributions of the same events and output."""
     for (first, a), (second, b) in combinations(maps.items(), 2):
-        if all(np.array_equal(getattr(a.events, k), getattr(b.events, k)) for k in ("entry", "file")):
+        if _same_output(a, b) and all(
+            np.array_equal(getattr(a.events, k), getattr(b.events, k)) for k in ("entry", "file")
+        ):
             agreement = measure(a, b)
             names = {"first": first, "second": second, "left_out": agreement.left_out}
             yield names | entry(agreement.mean)
+
+
+def _same_output(a: Attribution, b: Attribution) -> bool:
+    """True for attributions of the same output, also if the method of one is the same for all outputs."""
+    explainers = (EXPLAINERS.get(one.method) for one in (a, b))
+    return a.target == b.target or any(e is not None and not e.tells_outputs_apart for e in explainers)
 
 
 def capital(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -11,17 +12,17 @@ from hepxai.attribution.means import focus_means
 from hepxai.attribution.reductions import pair_name, short_name
 from hepxai.core.formatting import measured, percentage, real
 from hepxai.events import SPLITS
-from hepxai.plots.scores import sides
 from hepxai.plots.training import counted, time_name
 from hepxai.report.baseline import carried
 from hepxai.report.columns import leading
 from hepxai.report.diagnostics import agreements, complete, residual_numbers
 from hepxai.report.layer_attributions import LayerAttribution, maps
+from hepxai.report.outputs import explained_output
 from hepxai.report.performance import merit
 from hepxai.report.pixels import share_sentences
 from hepxai.report.section import capital, number
 from hepxai.report.targets import target_sentences
-from hepxai.report.view import Figures, RunView
+from hepxai.report.view import Figures, RunView, aucs
 
 NOTHING = "The run holds no result yet."
 SHOWN = 6
@@ -63,10 +64,12 @@ def summary(view: RunView) -> list[Finding]:
 def _trained(view: RunView) -> Iterator[str]:
     if not view.history:
         return
-    signal, background = sides(view.events.schema)
     sizes = [f"{np.count_nonzero(view.events.split == i):,} {s}" for i, s in enumerate(SPLITS)]
-    targets = " and ".join(view.predictions)
-    what = f"to find {targets}" if targets else f"{signal} against {background}"
+    targets, signal = " and ".join(view.predictions), view.classes[0]
+    others = " and ".join(filter(None, (", ".join(view.classes[1:-1]), view.classes[-1])))
+    if len(view.class_scores) == 1:
+        signal, others = view.class_scores[0].name, view.class_scores[0].others
+    what = f"to find {targets}" if targets else f"{signal} against {others}"
     yield capital(f"{what} on {', '.join(sizes)} events{_trained_on(view)}.")
     if view.best_epoch is not None:
         time = time_name(view.history)
@@ -99,25 +102,42 @@ def _performance(view: RunView) -> Iterator[str]:
     events = "" if size is None else f" ({size:,} events)"
     if merits := [f"{name} {number(row[key])}" for key, name in MERIT.items() if key in row]:
         yield f"{capital(split)} split{events}: {', '.join(merits)}."
+    yield from _of_classes(view, row)
     for sentence in target_sentences(view, row):
         yield f"{capital(split)} split{events}: {sentence}."
     if "rejection@0.5" in row and np.isfinite(real(row["rejection@0.5"].get("value"))):
         yield f"{capital(merit('rejection@0.5', view))}: {number(row['rejection@0.5'])}."
-    if split == "test" and "auc" in view.metrics.get("train", {}) and "auc" in row:
-        yield from _overtraining(view)
+    if split == "test":
+        for name, of in aucs(row).items():
+            if of in ("", view.classes[0]) and name in view.metrics.get("train", {}):
+                yield from _overtraining(view, name, of)
 
 
-def _overtraining(view: RunView) -> Iterator[str]:
-    train, test = (view.metrics[s]["auc"] for s in ("train", "test"))
+def _of_classes(view: RunView, row: Figures) -> Iterator[str]:
+    """AUC of each class against the rest, and the two classes that are hardest to tell apart."""
+    against = {of: row[name] for name, of in aucs(row).items() if of}
+    if against:
+        listed = [f"{c} {number(against[c])}" for c in view.classes if c in against]
+        yield f"AUC against the rest: {', '.join(listed)}."
+    pairs = {(c, d): row.get(f"auc_{c}_vs_{d}") for c, d in combinations(view.classes, 2)}
+    values = {pair: real(auc.get("value")) for pair, auc in pairs.items() if auc is not None}
+    if values:
+        one, other = hardest = min(values, key=lambda pair: np.nan_to_num(values[pair], nan=np.inf))
+        yield f"Hardest to tell apart: {one} and {other}, AUC {number(pairs[hardest] or {})}."
+
+
+def _overtraining(view: RunView, name: str, of: str) -> Iterator[str]:
+    train, test = (view.metrics[s][name] for s in ("train", "test"))
     gap = real(train.get("value")) - real(test.get("value"))
     error = float(np.hypot(real(train.get("error")), real(test.get("error"))))
     if np.isfinite(gap) and np.isfinite(error) and error > 0:
         far = f"{abs(gap) / error:.1f} standard errors {'above' if gap > 0 else 'below'} the test split"
-        yield f"Train split: AUC {number(train)}, {far}."
+        auc = f"AUC of {of} against the rest" if of else "AUC"
+        yield f"Train split: {auc} {number(train)}, {far}."
 
 
 def _focus(view: RunView) -> Iterator[str]:
-    for layer in maps(view, "pair"):
+    for layer in (layer for layer in maps(view, "pair") if not layer.compact):
         in_pair, other = (_by_class(view, layer, i) for i in (0, 1))
         if in_pair and layer.of_model:
             yield f"{capital(layer.short)}: {_sentence(in_pair, other, layer)}"
@@ -143,7 +163,8 @@ def _sentence(in_pair: str, other: str, layer: LayerAttribution) -> str:
         return f"{in_pair}; 1 is equal attention to all."
     end = f"; any other: {other}" if other else ""
     one = "one such message" if layer.directed else "one such pair"
-    return f"{one} adds {in_pair} to the logit of {layer.full.target}{end}."
+    output = explained_output(layer.full.events.schema, layer.full.target).name
+    return f"{one} adds {in_pair} to the {output}{end}."
 
 
 def _doubts(view: RunView) -> Iterator[str]:
@@ -158,10 +179,15 @@ def _doubts(view: RunView) -> Iterator[str]:
 
 
 def _completeness(view: RunView) -> Iterator[str]:
-    numbers = {short_name(a, key): residual_numbers(a) for key, a in complete(view).items()}
-    defined = {name: n for name, n in numbers.items() if n["undefined"] < n["events"]}
-    if medians := [f"{name} {percentage(n['median'])}" for name, n in defined.items()]:
-        yield f"Completeness, median residual: {', '.join(medians)}."
+    numbers = {key: residual_numbers(a) for key, a in complete(view).items()}
+    defined = {key: n for key, n in numbers.items() if n["undefined"] < n["events"]}
+    compact = {key: view.compact(view.explained[key].target) for key in defined}
+    named = [key for key in defined if not compact[key]]
+    medians = [f"{short_name(view.explained[k], k)} {percentage(defined[k]['median'])}" for k in named]
+    others = [defined[key]["median"] for key in defined if compact[key]]
+    end = f"; of the other outputs at most {percentage(max(others))}" if others else ""
+    if medians:
+        yield f"Completeness, median residual: {', '.join(medians)}{end}."
 
 
 def _disagreement(view: RunView) -> Iterator[str]:

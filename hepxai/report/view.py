@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,10 +15,15 @@ from hepxai.core.estimate import ROUNDING, Array, cancellation
 from hepxai.core.formatting import measured, real
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
+from hepxai.models.target import REST, Target
+from hepxai.plots.scores import ClassScore, class_scores
 from hepxai.plots.training import time_name
 from hepxai.run import Run
 from hepxai.training import History, validation_loss
 
+VS_REST = f"_vs_{REST}"
+FULL_TARGETS = 2
+"""Targets of a regression whose explanations have figures."""
 Number = Mapping[str, float | None]
 Figures = Mapping[str, Number]
 """Figure of merit → ``{"value", "error"}``, with "low" and "high" for rates; JSON's null is None."""
@@ -36,7 +41,9 @@ class RunView:
     run: Run
 
     def __post_init__(self) -> None:
-        columns = {"scores": self.scores} | {f"predictions of {t}": v for t, v in self.predictions.items()}
+        several = len(self.class_scores) > 1
+        columns = {f"scores of {s.name}" if several else "scores": s.values for s in self.class_scores}
+        columns |= {f"predictions of {t}": v for t, v in self.predictions.items()}
         for what, values in columns.items():
             if bad := int(np.count_nonzero(~np.isfinite(values))):
                 raise ValueError(f"{bad} of {len(values)} {what} are NaN or infinite; no event is left out")
@@ -66,13 +73,18 @@ class RunView:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, the one that a positive score means first."""
+        """Class names, signal first: the last class of the schema."""
         return self.events.schema.classes[::-1]
 
     @cached_property
+    def class_scores(self) -> tuple[ClassScore, ...]:
+        """Scores of the classifier, signal first; two classes share one. Empty for a regression."""
+        return () if self.predictions else class_scores(self.events.schema, self.run.scores)
+
+    @property
     def scores(self) -> Array:
-        """Logit of class 1 for every event, ``[E]``; of a regression its first output."""
-        return self.run.scores[:, 0]
+        """Score of signal, ``[E]``: logit, or log-odds against the rest; of a regression its first output."""
+        return self.class_scores[0].values if self.class_scores else self.run.scores[:, 0]
 
     @cached_property
     def predictions(self) -> dict[str, Array]:
@@ -96,6 +108,15 @@ class RunView:
 
     # --- drawn from the results --------------------------------------------------------------
 
+    def compact(self, target: str) -> bool:
+        """True for an output that the page explains by tables alone.
+
+        Of three classes or more, all contrasts ``CLASS-rest`` but that of signal, the last class; of a
+        regression, all targets after the first two. Each would fill as many figures as the first one.
+        """
+        others = self.classes[1:] if len(self.class_scores) > 1 else ()
+        return target in {f"{c}-{REST}" for c in others} or target in list(self.predictions)[FULL_TARGETS:]
+
     @property
     def focus(self) -> tuple[str, str]:
         """Particle types of the pair that the physics question is about."""
@@ -106,6 +127,12 @@ class RunView:
     def observer(self) -> str | None:
         """Name in ``events.observers``, for example of the mass of the pair in focus."""
         return None if self.run.dataset.focus is None else self.run.dataset.focus.observer
+
+    @property
+    def in_full(self) -> str:
+        """Note on the outputs whose explanations have figures, for the sections of the others."""
+        outputs = list(self.predictions)[:FULL_TARGETS] or self.classes[:1]
+        return f"Tables alone: figures are drawn for {' and '.join(outputs)}; numbers and histograms for all."
 
     @cached_property
     def best_epoch(self) -> float | None:
@@ -138,6 +165,33 @@ class RunView:
     def scores_of(self, events: Events) -> Array:
         """Scores of part of the population, found by file and entry."""
         return np.asarray(self.scores[self._rows(events)])
+
+    def logits_of(self, events: Events) -> Array:
+        """Logits of part of the population, ``[E, O]``."""
+        return np.asarray(self.run.scores[self._rows(events)])
+
+    def output_of(self, target: str, events: Events) -> Array | None:
+        """Explained output of part of the population, ``[E]``; None if the model has no such output."""
+        if target in self.predictions:
+            return self.predicted(target, events)
+        try:
+            output = Target.of(self.run.model.outputs, target)
+        except KeyError:
+            return None
+        return output(self.logits_of(events))
+
+    def shown_score(self, target: str, events: Events) -> Array:
+        """Number to write beside an event: the explained output, or the score of signal for a bare class."""
+        output = None if target in self.classes else self.output_of(target, events)
+        return self.scores_of(events) if output is None else output
+
+    def shown_name(self, target: str) -> str:
+        """Name of the number that `shown_score` gives."""
+        if len(self.class_scores) == 1:
+            return "logit"
+        if target in self.predictions or target not in self.classes:
+            return target.replace("-", " − ")
+        return self.class_scores[0].label
 
     def predicted(self, target: str, events: Events) -> Array:
         """Predictions of part of the population, found by file and entry."""
@@ -193,17 +247,27 @@ def doubts_about(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iter
     if not {"train", "test"} <= metrics.keys():
         return
     train, test = metrics["train"], metrics["test"]
-    if "auc" not in test:
-        for target in (n.removeprefix("gain_") for n in test if n.startswith("gain_")):
-            yield from _doubted_target(target, train, test)
-        return
-    (one, two), texts = (train["auc"], test["auc"]), _texts(train["auc"], test["auc"])
-    if one["value"] - two["value"] > 3 * math.hypot(one["error"], two["error"]):
-        yield _overtrained("AUC", texts)
-    if not abs(two["value"] - 0.5) > 3 * two["error"]:
+    for target in (n.removeprefix("gain_") for n in test if n.startswith("gain_")):
+        yield from _doubted_target(target, train, test)
+    for name, of in aucs(test).items():
+        if name in train:
+            yield from _doubted_auc(of, train[name], test[name])
+
+
+def aucs(figures: Collection[str]) -> dict[str, str]:
+    """Keys of the AUCs of each class against the rest, and the class; "" for the one AUC of two classes."""
+    of_classes = {n: n[4 : -len(VS_REST)] for n in figures if n.startswith("auc_") and n.endswith(VS_REST)}
+    return {"auc": ""} if "auc" in figures else of_classes
+
+
+def _doubted_auc(of: str, train: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[str]:
+    texts, what = _texts(train, test), f"{of} from the rest" if of else "the classes"
+    if train["value"] - test["value"] > 3 * math.hypot(train["error"], test["error"]):
+        yield _overtrained(f"AUC of {of} against the rest" if of else "AUC", texts)
+    if not abs(test["value"] - 0.5) > 3 * test["error"]:
         yield (
-            f"The model does not separate the classes (test AUC {texts[1]}): explanations of it describe "
-            "noise."
+            f"The model does not separate {what} (test AUC {texts[1]}): explanations of "
+            f"{of or 'it'} describe noise."
         )
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from hepxai.core.console import track
 from hepxai.core.files import refuse_links, replacing, write_json, write_text
-from hepxai.plots.scores import sides
+from hepxai.models.target import REST
 from hepxai.plots.style import DPI, style
 from hepxai.report.attributions import attribution_sections
 from hepxai.report.diagnostics import agreement_section, fidelity_section, residuals_section
@@ -156,15 +156,32 @@ def _render(path: Path, parts: Sequence[Section], page: Mapping[str, Any], *, pr
 
 def _reading(view: RunView) -> list[str]:
     """Conventions of the whole page."""
-    signal, background = sides(view.events.schema)
-    logit = f"A positive logit means {signal}, a negative one {background}."
-    number = "Predictions are in the units of the targets, and so are the maps that add up to them."
     return [
-        number if view.predictions else logit,
+        *_outputs(view),
         "Errors are statistical, one standard deviation. Events are the independent units, also where an "
         "event has many particles or pairs; weights keep their signs.",
         "No error covers another training, another simulation or a systematic uncertainty.",
     ]
+
+
+def _outputs(view: RunView) -> Iterator[str]:
+    """Meaning of the outputs, and which of them are explained by figures."""
+    signal = view.classes[0]
+    if view.predictions:
+        yield "Predictions are in the units of the targets, and so are the maps that add up to them."
+    elif len(view.class_scores) == 1:
+        one = view.class_scores[0]
+        yield f"A positive logit means {one.name}, a negative one {one.others}."
+    else:
+        yield (
+            "Scores are log-odds of a class against all others, ln p/(1 − p) of the softmax. Explained is "
+            f"the logit of a class less the mean logit of the others, written {signal}-{REST}; positive: "
+            f"towards {signal}, away from the other classes. It stays the same if all logits grow by the same "
+            "number, as the probabilities do."
+        )
+    if any(view.compact(a.target) for a in view.explained.values()):
+        outputs = view.in_full.partition(";")[0].removeprefix("Tables alone: ")
+        yield f"Explanations: {outputs}; of the other outputs there are tables, numbers and histograms."
 
 
 def _save_all(drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bool) -> dict[str, str]:

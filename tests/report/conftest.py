@@ -161,14 +161,17 @@ class StubRun:
         self.results = results
         self.folder = Path("runs/first")
         self.events, self.predictions = results["events"], results.get("predictions", {})
-        self.scores = np.asarray(results["scores"])[:, None]
+        scores = np.asarray(results["scores"])
+        self.scores = scores if scores.ndim > 1 else scores[:, None]
         focus = SimpleNamespace(pair=results["focus"], observer=results["observer"])
         self.dataset = SimpleNamespace(name=results["name"], description="", focus=focus)
         training = SimpleNamespace(monitor="loss", regression=bool(self.predictions), calibrate=False)
         self.card = SimpleNamespace(training=training, description="")
         rows = [CutFlowRow(**row, efficiency=np.nan) for row in results["cutflow"]]
         self.reading = SimpleNamespace(notes=results["notes"], cutflow=SimpleNamespace(rows=rows))
-        self.model = SimpleNamespace(outputs=tuple(self.predictions) or self.events.schema.classes[1:])
+        classes = self.events.schema.classes
+        outputs = classes[1:] if self.scores.shape[1] == 1 else classes
+        self.model = SimpleNamespace(outputs=tuple(self.predictions) or outputs)
         for name in ("explained", "history", "metrics", "provenance", "cards"):
             setattr(self, name, lambda name=name: copy.copy(results[name]))
 

@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from hepxai.plots.style import (
-    CLASS_COLOURS,
-    CLASS_MARKERS,
     FAINT,
     SPLIT_COLOURS,
     VIOLET,
     axes_or_new,
+    class_look,
     legend_above,
     styled,
 )
@@ -66,11 +65,7 @@ def neurons_by_width(study: WidthStudy, *, ax: Axes | None = None) -> Axes:
             np.array([np.mean([getattr(t, k)[layer] for t in p.before]) for p in study.points])
             for k in ("active", "fewest")
         )
-        look: dict[str, Any] = {
-            "color": CLASS_COLOURS[layer % 6],
-            "marker": CLASS_MARKERS[layer % 6],
-            "ms": 6.5,
-        }
+        look: dict[str, Any] = class_look(layer) | {"ms": 6.5}
         down = [np.maximum(most - fewest, 0.0), np.zeros(len(most))]
         ax.errorbar(width * (1 + 0.03 * layer), most, down, label=f"active in layer {layer + 1}", **look)
     _widths(ax, study)
