@@ -45,7 +45,7 @@ def make_model(source: object, schema: Schema) -> tuple[Any, PythonCard]:
     """
     if not isinstance(source, str):
         name = f"{type(source).__module__}.{type(source).__qualname__}"
-        return source, card_of(source, schema, f"model={name}", model=name)
+        return source, card_of(source, schema, f"model={name}")
     path, function = split_source(source)
     make = _function(path, function)
     with _line_of_user(path, f"{function}(schema)"):
@@ -120,7 +120,7 @@ def card_of(model: Any, schema: Schema, source: str, **record: Any) -> PythonCar
     regression = bool(schema.targets) and set(outputs) == set(schema.targets)
     if not regression and outputs != schema.classes[1:] * (len(schema.classes) == 2):
         _need_classes(outputs, schema, source)
-    record = {"model": type(model).__name__, "settings": settings_of(model)} | record
+    record |= {"model": type(model).__name__, "settings": settings_of(model)}
     return PythonCard(view=model.view, outputs=outputs, regression=regression, **record)
 
 

@@ -14,11 +14,16 @@ import torch
 import uproot
 from typer.testing import CliRunner
 
+import hepxai.report
 from hepxai.cli import app
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.events import Events
 from hepxai.explainers import explain
 from hepxai.models import PygModel
+from hepxai.report import write_report
+from hepxai.report.inputs import training_section
+from hepxai.report.summary import summary
+from hepxai.report.view import RunView
 from hepxai.run import Run
 from hepxai.run import run as run_module
 from hepxai.run.manifest import RunError
@@ -32,7 +37,8 @@ from torch_geometric.nn import SAGEConv, global_mean_pool
 import hepxai
 import my_sizes
 
-Path(__file__).with_name("executed").open("a").write("x")
+with Path(__file__).with_name("executed").open("a") as executed:
+    executed.write("x")
 
 class Net(torch.nn.Module):
     def __init__(self, inputs):
@@ -63,7 +69,13 @@ def reading() -> Reading:
 
 @pytest.fixture(autouse=True)
 def quick(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "read", lambda *_, **__: reading)
+    hasten(monkeypatch, reading)
+
+
+def hasten(patch: pytest.MonkeyPatch, reading: Reading) -> None:
+    """Few events, and no figures: `test_the_report` has them."""
+    patch.setattr(run_module, "read", lambda *_, **__: reading)
+    patch.setattr(hepxai.report, "write_report", lambda run, **_: run.folder)
 
 
 def write(folder: Path, *, outputs: int = 1, names: str = '("signal",)', text: str = FILE) -> Path:
@@ -84,7 +96,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, reading: Reading) -> Path
     folder = tmp_path_factory.mktemp("own")
     path = write(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "read", lambda *_, **__: reading)
+        hasten(patch, reading)
         result = invoke("run", CARD, "--model", f"{path}:make", "--out", folder / "run", "-n", 20, "-m", "edge_ig", "-m", "node_ig")
     assert result.exit_code == 0, result.output
     return folder
@@ -110,9 +122,20 @@ def test_the_folder_is_that_of_a_run(finished: Path, reading: Reading) -> None:
     assert "function: make" in card
     assert "sha256: " in card
     assert "module: Net, " in card
-    page = (finished / "run" / "report.html").read_text(encoding="utf-8")
-    for text in ("training events of this model are unknown", "the model was not trained in this run", "say signal?"):
-        assert text in page
+
+
+def test_what_the_report_says(finished: Path) -> None:
+    view = RunView(Run.open(finished / "run"))
+    assert view.title == f"{CARD}: what makes the model say signal?"
+    assert "training events of this model are unknown" in view.warnings[0]
+    assert "the model was not trained in this run" in training_section(view).text[0]
+    assert summary(view)
+
+
+@pytest.mark.slow
+def test_the_report(finished: Path, tmp_path: Path) -> None:
+    page = write_report(Run.open(finished / "run"), tmp_path).read_text(encoding="utf-8")
+    assert "training events of this model are unknown" in page
 
 
 def test_numbers_are_those_of_the_library(finished: Path) -> None:
@@ -128,7 +151,6 @@ def test_opening_executes_nothing(finished: Path, copied: Path) -> None:
     run = Run.open(copied)
     assert run.scores.shape == (len(run.events), 1)
     assert run.friends()
-    assert invoke("report", copied).exit_code == 0
     result = invoke("explain", copied, "-m", "attention")
     assert result.exit_code == 2
     assert "own Python is executed only where you name it" in result.output
@@ -303,9 +325,9 @@ MODELS = {
     "not the classes of the events; name them outputs=('signal',) for one logit": {"outputs": ("score",)},
     "view='padded'; a run explains": {"view": "padded"},
     "has shape (3, 1) for": {"score": lambda e: np.zeros((min(len(e), 3), 1))},
-    "has shape (231, 2) for 231 events and outputs ('signal',)": {"score": lambda e: np.zeros((len(e), 2))},
-    "has shape (231,) for": {"score": lambda e: np.zeros(len(e))},
-    "1 of 231 scores are NaN or infinite, first that of entry": {
+    "has shape (232, 2) for 232 events and outputs ('signal',)": {"score": lambda e: np.zeros((len(e), 2))},
+    "has shape (232,) for": {"score": lambda e: np.zeros(len(e))},
+    "1 of 232 scores are NaN or infinite, first that of entry": {
         "score": lambda e: np.where(np.arange(len(e))[:, None] == 7, np.nan, 1.0)
     },
     "two scores of one event differ": {"score": lambda e: np.random.default_rng().random((len(e), 1))},
@@ -318,7 +340,7 @@ def test_models_that_do_not_fit(tmp_path: Path, reading: Reading, message: str) 
     model = Plain(**{"score": changed.pop("score")} if "score" in changed else {})
     for name, value in changed.items():
         setattr(model, name, value)
-    assert message.count("231") == 0 or len(reading.events) == 231
+    assert message.count("232") == 0 or len(reading.events) == 232
     with pytest.raises((RunError, ValueError)) as caught:
         Run.start(tmp_path / "run", DatasetCard.find(CARD), model=model).train()
     assert message in str(caught.value)
