@@ -21,8 +21,8 @@ Python = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="A trained model instead of a card: FILE.py:FUNCTION. The file is executed, and the function called "
-        "with the schema of the events; it returns the model.",
+        help="A trained model instead of a card: FILE.py:FUNCTION. The file is executed; the function takes "
+        "the schema of the events and returns the model.",
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.")]

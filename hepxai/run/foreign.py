@@ -29,14 +29,14 @@ FORM = "FILE.py:FUNCTION, as in my_model.py:make"
 COMPARED, ROUNDING = 16, 1e-3
 """Events that are scored again when a model is given to a finished run, and their relative tolerance."""
 UNKNOWN = (
-    "The training events of this model are unknown to the run: figures of merit and explanations of any split, "
-    "also of the test split, may be of events that trained it."
+    "The training events of this model are unknown to the run: figures of merit and explanations of any "
+    "split, also of the test split, may be of events that trained it."
 )
 Scores = NDArray[np.float64]
 
 
 def make_model(source: object, schema: Schema) -> tuple[Any, PythonCard]:
-    """Model from ``FILE.py:FUNCTION``, which is executed as ``FUNCTION(schema)``, or from a model; and its card.
+    """Model and its card, from a model or from ``FILE.py:FUNCTION``, executed as ``FUNCTION(schema)``.
 
     Raises
     ------
@@ -76,13 +76,16 @@ def _function(path: Path, name: str) -> Callable[[Schema], Any]:
         spec.loader.exec_module(module)
     make = getattr(module, name, None)
     if not callable(make):
-        names = ", ".join(n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == spec.name)
+        names = ", ".join(
+            n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == spec.name
+        )
         raise RunError(f"{path} has no function {name!r}; it has {names or 'no function'}")
     try:
         inspect.signature(make).bind(None)
     except TypeError as problem:
         raise RunError(
-            f"{path}: {name} is called with one argument, the schema of the events ({problem}): def {name}(schema)"
+            f"{path}: {name} is called with one argument, the schema of the events ({problem}): "
+            f"def {name}(schema)"
         ) from None
     return make  # type: ignore[no-any-return]
 
@@ -121,7 +124,8 @@ def card_of(model: Any, schema: Schema, source: str, **record: Any) -> PythonCar
     if not regression and outputs != schema.classes[1:] * (len(schema.classes) == 2):
         _need_classes(outputs, schema, source)
     record |= {"model": type(model).__name__, "settings": settings_of(model)}
-    return PythonCard(view=model.view, outputs=outputs, regression=regression, **record)
+    view: Any = model.view
+    return PythonCard(view=view, outputs=outputs, regression=regression, **record)
 
 
 def _need_classes(outputs: Sequence[str], schema: Schema, source: str) -> None:
@@ -157,8 +161,8 @@ def run_scores(model: Model, events: Events, card: PythonCard) -> Scores:
     if len(bad := np.flatnonzero(~np.isfinite(scores).all(1))):
         file, entry = events.files[events.file[bad[0]]], events.entry[bad[0]]
         raise ValueError(
-            f"{card.source}: {len(bad)} of {len(events)} scores are NaN or infinite, first that of entry {entry} "
-            f"of {file}; look for extreme inputs with `hepxai check`, or empty events in a pooling or mean"
+            f"{card.source}: {len(bad)} of {len(events)} scores are NaN or infinite, first that of entry "
+            f"{entry} of {file}; look for extreme inputs with `hepxai check`, or events without particles"
         )
     if len(card.outputs) == 1:
         return scores
@@ -190,8 +194,9 @@ def check_same_scores(model: Model, events: Events, card: PythonCard, stored: Sc
     if len(rows) and off.max() > ROUNDING * max(np.abs(stored[rows]).max(), 1e-6):
         place = np.unravel_index(np.argmax(off), off.shape)
         raise RunError(
-            f"{card.source} gives other scores than in this run ({scores[place]:.6g}, stored {stored[rows][place]:.6g}): "
-            "its weights, or files that it reads, were changed; choose another folder"
+            f"{card.source} gives other scores than in this run ({scores[place]:.6g}, stored "
+            f"{stored[rows][place]:.6g}): its weights, or files that it reads, were changed; "
+            "choose another folder"
         )
 
 
@@ -209,8 +214,8 @@ def check_same_file(card: ModelCard, stored: ModelCard, folder: Path) -> ModelCa
         return card.model_copy(update={"file": stored.file})
     if card.file == stored.file and card.sha256 != stored.sha256:
         raise RunError(
-            f"{card.file} was changed since the run in {folder} was made with it; choose another folder, or put "
-            "the file back"
+            f"{card.file} was changed since the run in {folder} was made with it; choose another folder, or "
+            "put the file back"
         )
     return card
 
@@ -224,5 +229,6 @@ def model_is_needed(card: PythonCard, folder: Path) -> RunError:
         )
     return RunError(
         f"the model of {folder} is made by {card.source}, and own Python is executed only where you name it: "
-        f"`hepxai explain {folder} --model {card.source}`, or Run.open({str(folder)!r}, model={card.source!r})"
+        f"`hepxai explain {folder} --model {card.source}`, or "
+        f"Run.open({str(folder)!r}, model={card.source!r})"
     )

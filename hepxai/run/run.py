@@ -278,9 +278,7 @@ class Run:
         write_json(self.folder / "history.json", history)
         figures = _merits(self.card.training.regression, logits, self.events)
         write_json(self.folder / "metrics.json", {s: as_json(m) for s, m in figures.items()})
-        self.manifest.record(
-            "provenance.json", *files, "scores.safetensors", "history.json", "metrics.json"
-        )
+        self.manifest.record("provenance.json", *files, "scores.safetensors", "history.json", "metrics.json")
 
     def explain(
         self,

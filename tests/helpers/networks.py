@@ -1,4 +1,6 @@
 # networks.py
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch_geometric.nn import EdgeConv, GATv2Conv, global_add_pool, global_mean_pool
@@ -24,7 +26,7 @@ class EdgeBlock(nn.Module):
     def __init__(self, inputs, width):
         super().__init__()
         sizes, layers = [2 * inputs, width, width], []
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in pairwise(sizes):
             layers += [nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU()]
         self.conv = EdgeConv(nn.Sequential(*layers), aggr="mean")
         self.shortcut = nn.Sequential(nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def events(toy: Callable[..., Events]) -> Events:
 
 def slow_edges(values: np.ndarray, offsets: np.ndarray, k: int, periodic: int | None, loop: bool) -> list:
     edges = []
-    for a, b in zip(offsets[:-1], offsets[1:], strict=True):
+    for a, b in pairwise(offsets):
         for i in range(a, b):
             near = []
             for j in range(a, b):
@@ -44,7 +45,9 @@ def slow_edges(values: np.ndarray, offsets: np.ndarray, k: int, periodic: int | 
 @pytest.mark.parametrize("loop", [False, True])
 @pytest.mark.parametrize(("names", "periodic"), [(("eta", "phi"), 1), (("pt", "mass", "eta"), None)])
 @pytest.mark.parametrize("k", [1, 3, 50])
-def test_edges_by_name(events: Events, k: int, names: tuple[str, ...], periodic: int | None, loop: bool) -> None:
+def test_edges_by_name(
+    events: Events, k: int, names: tuple[str, ...], periodic: int | None, loop: bool
+) -> None:
     values = events.p4[:, [P4.index(n) for n in names]]
     found = knn_edges(events.graph(), k, names, loop=loop).T.tolist()
     assert [tuple(e) for e in found] == slow_edges(values, events.offsets, k, periodic, loop)
@@ -103,7 +106,9 @@ def test_searches_are_recorded_and_replaced(events: Events) -> None:
     assert not torch.equal(model.neighbour_lists(moved)["knn_1"].index, lists["knn_1"].index)
     static = Dynamic()
     near = lists["knn_1"]
-    static.edges = torch.stack([near.index, torch.arange(len(cloud.x))[:, None].expand_as(near.index)])[:, near.valid]
+    static.edges = torch.stack([near.index, torch.arange(len(cloud.x))[:, None].expand_as(near.index)])[
+        :, near.valid
+    ]
     frozen = PygModel(static, ("signal",))
     assert torch.equal(model.forward_cloud(moved, lists), frozen.forward_cloud(moved))
     assert not torch.equal(model.forward_cloud(moved), frozen.forward_cloud(moved))
@@ -123,6 +128,8 @@ def test_integration_with_frozen_neighbours_is_that_of_a_static_graph(events: Ev
         receiver = torch.arange(len(near.index))[:, None].expand_as(near.index)
         static.module.edges = torch.stack([near.index, receiver])[:, near.valid]
         frozen = explain(dynamic, event, method, **settings)
-        np.testing.assert_allclose(frozen.values, explain(static, event, method, **settings).values, atol=1e-6)
+        np.testing.assert_allclose(
+            frozen.values, explain(static, event, method, **settings).values, atol=1e-6
+        )
         residuals.append(np.abs(frozen.residual[0] / frozen.output_change[0]))
     assert max(residuals) < 1e-4  # smooth: the integral is exact

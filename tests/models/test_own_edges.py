@@ -67,12 +67,14 @@ def pair_values(found: Attribution) -> dict[tuple[int, int], float]:
     return dict(zip(ends, found.values.tolist(), strict=True)) | own
 
 
-def by_hand(
+def by_hand(  # noqa: C901
     model: PygModel,
     events: Events,
     layer: str,
     number: int = 0,
-    particle: Callable[[int], Callable[[int], int | None]] = lambda n: lambda node: node if node < n else None,
+    particle: Callable[[int], Callable[[int], int | None]] = lambda n: (
+        lambda node: node if node < n else None
+    ),
 ) -> dict[tuple[int, int], float]:
     """Event by event: a weight on each message between particles in one call, from 0 to 1 in small steps."""
     conv, values = model.module.eval().get_submodule(layer), {}
@@ -130,7 +132,7 @@ def assert_by_hand(model: PygModel, events: Events, layer: str, **how: object) -
     return found
 
 
-# --- edges of the user -----------------------------------------------------------------------------------
+# --- edges of the user -----------------------------------------------------------------------------
 
 
 def near(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -188,7 +190,9 @@ def test_attention_is_what_the_layer_returns(events: Events, kind: str) -> None:
         given = (edges, attr) if attributes else (edges,)
         with torch.no_grad():
             _, (index, alpha) = net.conv((x, x) if bipartite else x, *given, return_attention_weights=True)
-        expected = {(first + s, first + d): a for (s, d), a in zip(index.T.tolist(), alpha.tolist(), strict=True)}
+        expected = {
+            (first + s, first + d): a for (s, d), a in zip(index.T.tolist(), alpha.tolist(), strict=True)
+        }
         for s in range(first, last):
             for d in range(first, last):
                 if s != d:
@@ -211,7 +215,9 @@ def test_call_may_build_the_batch(events: Events) -> None:
 
     net = One(conv, attributes=True)
     for method in ("edge_ig", "attention"):
-        built, given = (explain(m, events, method) for m in (wrapped(net, call=call), wrapped(net, edges=near)))
+        built, given = (
+            explain(m, events, method) for m in (wrapped(net, call=call), wrapped(net, edges=near))
+        )
         assert built.values.size
         np.testing.assert_array_equal(built.values, given.values)
 
@@ -248,7 +254,7 @@ def test_user_edges_travel_with_single_events(events: Events) -> None:
     np.testing.assert_allclose(apart.logits(events), whole.logits(events), rtol=1e-5, atol=1e-6)
 
 
-# --- a layer called twice ----------------------------------------------------------------------------------
+# --- a layer called twice --------------------------------------------------------------------------
 
 
 class Twice(Net):
@@ -297,7 +303,7 @@ def test_a_call_must_be_chosen(events: Events) -> None:
     explain(model, events, "edge_ig", layer="conv#2", steps=2)  # the remedy
 
 
-# --- virtual nodes ------------------------------------------------------------------------------------------
+# --- virtual nodes ---------------------------------------------------------------------------------
 
 
 class Hub(Net):
@@ -392,7 +398,9 @@ def test_other_numbers_of_nodes_are_refused(events: Events) -> None:
             self.conv = SAGEConv(5, 6)
 
         def convolve(self, x: Tensor, batch: Batch) -> Tensor:
-            return self.conv(torch.cat([x, x]), torch.cat([batch.edge_index, batch.edge_index + len(x)], dim=1))
+            return self.conv(
+                torch.cat([x, x]), torch.cat([batch.edge_index, batch.edge_index + len(x)], dim=1)
+            )
 
     model = wrapped(Double())
     match = r"layer conv: it has \d+ nodes for \d+ particles of 6 events: .*one virtual node per event"
@@ -401,7 +409,7 @@ def test_other_numbers_of_nodes_are_refused(events: Events) -> None:
     explain(model, events, "node_ig", steps=2, baseline="zero")  # the remedy
 
 
-# --- pooling -------------------------------------------------------------------------------------------------
+# --- pooling ---------------------------------------------------------------------------------------
 
 
 class Pooled(Net):
@@ -446,7 +454,12 @@ def test_particles_that_poolings_leave(events: Events, pool: Callable[..., nn.Mo
     assert len(mine) > 20
     for pair, value in expected.items():
         assert mine[pair] == pytest.approx(value, abs=2e-6)
-    ends = set(zip(*(a[attention.values[:, 0, 0] > 0] for a in (attention.pairs.src, attention.pairs.dst)), strict=True))
+    ends = set(
+        zip(
+            *(a[attention.values[:, 0, 0] > 0] for a in (attention.pairs.src, attention.pairs.dst)),
+            strict=True,
+        )
+    )
     assert {(int(s), int(d)) for s, d in ends} == expected.keys()
 
 
@@ -455,7 +468,7 @@ def test_poolings_beside_each_other_are_refused(events: Events) -> None:
         explain(wrapped(Pooled(TopKPooling, branch=True)), events, "edge_ig", layer="two")
 
 
-# --- wrapped modules --------------------------------------------------------------------------------------------
+# --- wrapped modules -------------------------------------------------------------------------------
 
 
 class LightningModule(nn.Module):

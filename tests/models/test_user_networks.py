@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import networks
 import numpy as np
@@ -77,7 +78,12 @@ def test_scores_are_those_of_the_module(models: dict[str, PygModel], few: Events
     assert np.std(model.logits(few)) > 0.05
 
 
-# --- edges -------------------------------------------------------------------------------------------------------
+def test_the_page_shows_these_networks() -> None:
+    page = Path(__file__).parents[2] / "docs" / "add_a_model.md"
+    assert Path(networks.__file__).read_text(encoding="utf-8") in page.read_text(encoding="utf-8")
+
+
+# --- edges -----------------------------------------------------------------------------------------
 
 
 class Weighted(nn.Module):
@@ -91,7 +97,9 @@ class Weighted(nn.Module):
         x = self.net.standardise(x)
         for name in ("first", "second"):
             part, (src, dst) = self.net.get_submodule(name), self.edges[name]
-            message = part.conv.nn(torch.cat([x[dst], x[src] - x[dst]], dim=1)) if len(src) else x.new_zeros(0, 16)
+            message = (
+                part.conv.nn(torch.cat([x[dst], x[src] - x[dst]], dim=1)) if len(src) else x.new_zeros(0, 16)
+            )
             message = message * weight[:, None] if name == self.block else message
             total = x.new_zeros(len(x), message.shape[1]).index_add(0, dst, message)
             count = torch.bincount(dst, minlength=len(x)).clamp(min=1)[:, None]
@@ -112,7 +120,9 @@ def nodes_of_path(steps: int = STEPS) -> Iterator[tuple[float, float]]:
 
 
 def by_pair(found: Attribution) -> dict[tuple[int, int], float]:
-    return dict(zip(zip(found.pairs.src.tolist(), found.pairs.dst.tolist(), strict=True), found.values, strict=True))
+    return dict(
+        zip(zip(found.pairs.src.tolist(), found.pairs.dst.tolist(), strict=True), found.values, strict=True)
+    )
 
 
 @pytest.mark.parametrize("block", ["first", "second"])
@@ -178,11 +188,13 @@ def test_methods_of_edges_refuse_deep_sets(models: dict[str, PygModel], few: Eve
 
 
 def test_attention_refuses_particle_net(models: dict[str, PygModel], few: Events) -> None:
-    with pytest.raises(CannotExplainError, match="no attention layer .*work on it: edge_ig, node_ig, shapley"):
+    with pytest.raises(
+        CannotExplainError, match=r"no attention layer .*work on it: edge_ig, node_ig, shapley"
+    ):
         explain(models["ParticleNet"], few, "attention")
 
 
-# --- particles ------------------------------------------------------------------------------------------------------
+# --- particles -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -219,7 +231,7 @@ def test_shapley_from_the_definition(models: dict[str, PygModel], events: Events
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_deletion_of_the_leading_particle(models: dict[str, PygModel], few: Events, name: str) -> None:
-    """The score changes more without the particle of the largest |node IG| than without that of the smallest."""
+    """The score changes more without the particle of the largest |node IG| than without the last one."""
     model, cloud = models[name], Cloud.of(few)
     found = explain(model, few, "node_ig", baseline="zero", steps=16)
     size = np.abs(found.values.sum(1))
@@ -235,8 +247,15 @@ def test_deletion_of_the_leading_particle(models: dict[str, PygModel], few: Even
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_surrogate(models: dict[str, PygModel], events: Events, name: str) -> None:
-    card = {"kind": "particle_gnn", "convolutions": [{"kind": "graph", "width": 8}], "dense": [8], "alpha_dropout": 0.0}
-    quick = ModelCard.model_validate(card | {"training": {"epochs": 5, "batch_size": 32, "learning_rate": 0.01}})
+    card = {
+        "kind": "particle_gnn",
+        "convolutions": [{"kind": "graph", "width": 8}],
+        "dense": [8],
+        "alpha_dropout": 0.0,
+    }
+    quick = ModelCard.model_validate(
+        card | {"training": {"epochs": 5, "batch_size": 32, "learning_rate": 0.01}}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         surrogate = fit_surrogate(models[name], events, card=quick)

@@ -87,7 +87,9 @@ def write(folder: Path, *, outputs: int = 1, names: str = '("signal",)', text: s
 
 
 def invoke(*words: str | Path) -> Any:
-    return CliRunner(env={"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "500"}).invoke(app, [str(w) for w in words])
+    return CliRunner(env={"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "500"}).invoke(
+        app, [str(w) for w in words]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory, reading: Reading) -> Path
     path = write(folder)
     with pytest.MonkeyPatch.context() as patch:
         hasten(patch, reading)
-        result = invoke("run", CARD, "--model", f"{path}:make", "--out", folder / "run", "-n", 20, "-m", "edge_ig", "-m", "node_ig")
+        result = invoke(
+            "run",
+            CARD,
+            "--model",
+            f"{path}:make",
+            "--out",
+            folder / "run",
+            "-n",
+            20,
+            "-m",
+            "edge_ig",
+            "-m",
+            "node_ig",
+        )
     assert result.exit_code == 0, result.output
     return folder
 
@@ -154,14 +169,26 @@ def test_opening_executes_nothing(finished: Path, copied: Path) -> None:
     result = invoke("explain", copied, "-m", "attention")
     assert result.exit_code == 2
     assert "own Python is executed only where you name it" in result.output
-    with pytest.raises(RunError, match=rf"hepxai explain .* --model .*my_model.py:make`, or Run.open\(.*model="):
+    with pytest.raises(
+        RunError, match=r"hepxai explain .* --model .*my_model.py:make`, or Run.open\(.*model="
+    ):
         _ = run.model
     assert (finished / "executed").read_text() == count
 
 
+def test_the_way_to_start_afresh(copied: Path) -> None:
+    (copied / "scores.safetensors").unlink()
+    with pytest.raises(
+        RunError, match=r"start afresh: `hepxai run \S+/dataset.yaml --model \S+my_model.py:make --out"
+    ):
+        Run.open(copied)
+
+
 def test_explain_more(finished: Path, copied: Path) -> None:
     source = f"{finished / 'my_model.py'}:make"
-    result = invoke("explain", copied, "-m", "surrogate", "--model", source, "-n", 20, "-w", "surrogate.layer=graph_9")
+    result = invoke(
+        "explain", copied, "-m", "surrogate", "--model", source, "-n", 20, "-w", "surrogate.layer=graph_9"
+    )
     assert result.exit_code == 2
     result = invoke("explain", copied, "-m", "node_ig", "-n", 10, "--model", source, "--split", "train")
     assert result.exit_code == 0, result.output
@@ -188,7 +215,9 @@ def test_a_changed_file_is_refused(finished: Path, tmp_path: Path, reading: Read
         lambda: Run.start(tmp_path / "run", data, model=f"{path}:make"),
         lambda: Run.open(tmp_path / "run", model=f"{path}:make"),
     ):
-        with pytest.raises(RunError, match=r"my_model.py was changed since the run in .*; choose another folder"):
+        with pytest.raises(
+            RunError, match=r"my_model.py was changed since the run in .*; choose another folder"
+        ):
             again()
     write(tmp_path / "mine")
     Run.open(tmp_path / "run", model=f"{path}:make")  # put back: the remedy
@@ -204,7 +233,9 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
         lambda: Run.start(tmp_path / "run", data, model=f"{path}:make").train(),
         lambda: Run.open(tmp_path / "run", model=f"{path}:make"),
     ):
-        with pytest.raises(RunError, match="gives other scores than in this run .*weights, or files that it reads"):
+        with pytest.raises(
+            RunError, match=r"gives other scores than in this run .*weights, or files that it reads"
+        ):
             again()
     forget_module("my_sizes")
 
@@ -221,12 +252,12 @@ def test_a_package_run_has_its_own_model(tmp_path: Path, finished: Path) -> None
     run = Run.start(tmp_path / "run", DatasetCard.find(CARD), ModelCard.find("dense", ["training.epochs=1"]))
     with pytest.raises(RunError, match="holds its own model, of kind dense; leave --model out"):
         Run.open(run.folder, model=f"{finished / 'my_model.py'}:make")
-    with pytest.raises(RunError, match="holds a run with another model.yaml"):
-        run.train(progress=False)
+    run.train(progress=False)
+    with pytest.raises(RunError, match=r"holds a run with another model\.yaml"):
         Run.start(run.folder, DatasetCard.find(CARD), model=f"{finished / 'my_model.py'}:make")
 
 
-# --- outputs -------------------------------------------------------------------------------------------------------
+# --- outputs ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("names", ['("background", "signal")', '("signal", "background")'])
@@ -274,18 +305,20 @@ def test_one_of_the_two(tmp_path: Path) -> None:
         assert "give one of the two: a model card, or --model" in result.output
     with pytest.raises(RunError, match="one of the two"):
         Run.start(tmp_path / "run", DatasetCard.find(CARD))
-    result = invoke("run", CARD, "--model", "x.py:make", "--set", "model.training.epochs=3", "--out", tmp_path / "r")
+    result = invoke(
+        "run", CARD, "--model", "x.py:make", "--set", "model.training.epochs=3", "--out", tmp_path / "r"
+    )
     assert "a model of --model has no card to override" in result.output
 
 
-# --- mistakes ------------------------------------------------------------------------------------------------------
+# --- mistakes --------------------------------------------------------------------------------------
 
 LINES = {
-    "import nonsense_that_is_not_there\n": r"my_model.py line 1: import failed with ModuleNotFoundError: .*nonsense",
+    "import nonsense_that_is_not_there\n": r"my_model.py line 1: import failed with ModuleNotFoundError: .*nonsense",  # noqa: E501
     "x = 1\ndef make(schema)\n": r"my_model.py line 2: import failed with SyntaxError",
     "def other(schema):\n    pass\n": r"my_model.py has no function 'make'; it has other",
     "make = 3\n": r"my_model.py has no function 'make'; it has no function",
-    "def make():\n    pass\n": r"make is called with one argument, the schema of the events .*def make\(schema\)",
+    "def make():\n    pass\n": r"make is called with one argument, the schema of the events .*def make\(schema\)",  # noqa: E501
     "def make(schema):\n    pass\n": "gave None instead of a model; does the function end without a return",
     "def make(schema):\n    return 1 / 0\n": r"line 2: make\(schema\) failed with ZeroDivisionError",
     "import torch\ndef make(schema):\n    return torch.nn.Linear(1, 1)\n": (
@@ -349,14 +382,18 @@ def test_models_that_do_not_fit(tmp_path: Path, reading: Reading, message: str) 
 
 def test_a_module_of_another_width(tmp_path: Path) -> None:
     path = write(tmp_path / "mine", text=FILE.replace("len(schema.features)", "4"))
-    with pytest.raises(ValueError, match=r"module failed on events with 10 features \(energy, .*mat1 and mat2"):
+    with pytest.raises(
+        ValueError, match=r"module failed on events with 10 features \(energy, .*mat1 and mat2"
+    ):
         Run.start(tmp_path / "run", DatasetCard.find(CARD), model=f"{path}:make").train()
 
 
 def test_a_model_with_another_schema(tmp_path: Path, toy: Callable[..., Events]) -> None:
     module = torch.nn.Linear(1, 1)
     model = PygModel(module, ("signal",), schema=toy(2).schema)
-    with pytest.raises(ValueError, match=r"the model was trained on features .*'pt', .*these events have \('energy'"):
+    with pytest.raises(
+        ValueError, match=r"the model was trained on features .*'pt', .*these events have \('energy'"
+    ):
         Run.start(tmp_path / "run", DatasetCard.find(CARD), model=model).train()
 
 

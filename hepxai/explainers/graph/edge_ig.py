@@ -93,12 +93,14 @@ class EdgeIG(PathExplainer):
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
         """Bad residual; messages that are not in the result."""
-        share = checks.get("virtual_messages")
-        virtual = () if share is None else (
-            f"{100 * share:.0f} % of the messages come from or go to virtual nodes: they keep the weight 1 and "
-            "are in no pair; the values add up to the effect of the messages between particles",
+        concerns, share = super().concerns(checks), checks.get("virtual_messages")
+        if share is None:
+            return concerns
+        return (
+            *concerns,
+            f"{100 * share:.0f} % of the messages come from or go to virtual nodes: they keep the weight 1 "
+            "and are in no pair; the values add up to the effect of the messages between particles",
         )
-        return (*super().concerns(checks), *virtual)
 
     def layer_of(self, model: HasEdgeWeights) -> str:
         """Name of the layer whose edges are weighted."""

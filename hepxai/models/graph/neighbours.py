@@ -84,7 +84,7 @@ class Neighbours:
 
 
 def squared_distances(x: Tensor, cloud: Cloud) -> Tensor:
-    """Squared distances ``[B, longest, longest]`` of the particles of each event in the space of ``x [N, D]``."""
+    """Squared distances ``[B, longest, longest]`` within each event, in the space of ``x [N, D]``."""
     # Centred, so that far-away clouds lose no digits in the expanded square.
     centred = cloud.pad(x) - cloud.event_mean(x)[:, None]
     square = (centred**2).sum(-1)

@@ -105,7 +105,9 @@ def _cloud(batch: Data | Tensor, coordinates: Sequence[str] | Tensor) -> Cloud:
         raise ValueError(f"knn_edges: {len(states)} rows of coordinates for {len(vector)} particles")
     if isinstance(batch, Tensor):
         if states is None:
-            raise ValueError("knn_edges: coordinates by name need the batch itself, not its vector batch.batch")
+            raise ValueError(
+                "knn_edges: coordinates by name need the batch itself, not its vector batch.batch"
+            )
         if bool((vector.diff() < 0).any()):
             raise ValueError("knn_edges: the batch vector is not ascending; sort the nodes by event")
         ptr = torch.cat([vector.new_zeros(1), torch.bincount(vector).cumsum(0)])

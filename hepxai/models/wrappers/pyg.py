@@ -25,8 +25,8 @@ from hepxai.models.graph.neighbours import Neighbours
 from hepxai.models.network import evaluating
 from hepxai.models.protocols import EdgeCoefficients, EdgePath
 from hepxai.models.schemas import same_inputs
-from hepxai.models.wrappers.modules import as_logits, cast_like, naming_inputs, plain_module
 from hepxai.models.wrappers.knn import searching
+from hepxai.models.wrappers.modules import as_logits, cast_like, naming_inputs, plain_module
 from hepxai.models.wrappers.nodes import NodeMap, node_maps, same_states, unknown_nodes
 from hepxai.models.wrappers.recorded import LayerCall, recording_calls
 
@@ -45,8 +45,8 @@ class PygModel:
     """A torch_geometric module as a `hepxai` model.
 
     The module gets the complete graph of each event, every ordered pair of different particles, unless
-    ``edges`` makes others. Edges are accessed through temporary PyG hooks; the module is not modified. A layer
-    that is called several times for a batch has its calls numbered: "conv#1", "conv#2" …
+    ``edges`` makes others. Edges are accessed through temporary PyG hooks; the module is not modified. The
+    calls of a layer that is called several times for a batch are numbered: "conv#1", "conv#2" …
 
     Attributes
     ----------
@@ -67,9 +67,9 @@ class PygModel:
 
     Notes
     -----
-    Searches of `hepxai.models.knn_edges`, inside the module or in ``edges``, can be frozen along an integration
-    path. Other neighbour searches are repeated at every point; the stored residual shows the size of the
-    effect.
+    Searches of `hepxai.models.knn_edges`, inside the module or in ``edges``, can be frozen along an
+    integration path. Other neighbour searches are repeated at every point; the stored residual shows the size
+    of the effect.
 
     Methods for pairs of particles need layers whose nodes are the particles of the event, those that
     TopKPooling or SAGPooling leaves, or the particles and one virtual node per event. Messages from and to a
@@ -259,7 +259,9 @@ class PygModel:
         for part in (few, Cloud(few.x[reverse], few.p4[reverse], few.ptr)):
             with torch.no_grad(), self._recording(layer) as calls:
                 self.forward_cloud(part)
-            same = [m for c in calls[number : number + 1] for m in node_maps(c, part) if m.order == nodes.order]
+            same = [
+                m for c in calls[number : number + 1] for m in node_maps(c, part) if m.order == nodes.order
+            ]
             if not same:
                 return "its nodes in another batch are of another kind"
             states.append(same[0].by_particle(calls[number].nodes, part))
@@ -300,7 +302,9 @@ def set_edges(batch: Batch, edges: object) -> None:
     index, attributes = edges if isinstance(edges, tuple | list) and len(edges) == 2 else (edges, None)
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 2 or len(index) != 2:
         found = f"{index.dtype} {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
-        raise ValueError(f"edges returned {found}; edge_index, int64 [2, P], or (edge_index, edge_attr) is needed")
+        raise ValueError(
+            f"edges returned {found}; edge_index, int64 [2, P], or (edge_index, edge_attr) is needed"
+        )
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(batch.x):
         raise ValueError(
             f"edges returned particles {int(index.min())} to {int(index.max())} in a batch of {len(batch.x)}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from hepxai.models.card import CommonTraining, ModelCard
-from hepxai.models.protocols import Model
 
 KIND = "python"
 
@@ -47,7 +47,7 @@ class PythonCard(ModelCard):
     function: str | None = None
     sha256: str | None = None
     model: str
-    settings: dict[str, str] = {}
+    settings: Mapping[str, str] = Field(default_factory=dict)
     view: Literal["graph", "table", "image"]  # type: ignore[misc]
     outputs: tuple[str, ...]
     regression: bool = False
@@ -65,7 +65,7 @@ class PythonCard(ModelCard):
         return f"{self.file}:{self.function}" if self.file else self.model
 
 
-def settings_of(model: Model) -> dict[str, str]:
+def settings_of(model: object) -> dict[str, str]:
     """Settings of a wrapped model: modules and estimators by class, functions by name, others as texts."""
     if not dataclasses.is_dataclass(model):
         return {}

@@ -70,9 +70,7 @@ class LayerCall:
 
 
 @contextmanager
-def recording_calls(
-    module: MessagePassing, poolings: Sequence[SelectTopK] = ()
-) -> Iterator[list[LayerCall]]:
+def recording_calls(module: MessagePassing, poolings: Sequence[SelectTopK] = ()) -> Iterator[list[LayerCall]]:
     """Record every call of a layer, and the nodes that the poolings of the network leave."""
     calls: list[LayerCall] = []
     current: dict[str, Any] = {}
