@@ -426,7 +426,7 @@ class Run:
             "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
             "platform": platform.platform(),
             "threads": torch.get_num_threads(),
-            "seed": self.card.training.seed,
+            "seed": None if isinstance(self.card, PythonCard) else self.card.training.seed,
             "inputs": self.reading.inputs(),
             "split": {s: int((events.split == i).sum()) for i, s in enumerate(SPLITS)},
             "cards": {n: sha256(self.folder / n) for n in CARDS},

@@ -351,7 +351,7 @@ def test_messages_of_virtual_nodes_keep_their_weight(events: Events, kind: str) 
         np.testing.assert_array_equal(other.pairs.src, first.pairs.src, err_msg=order)
         np.testing.assert_allclose(other.values, first.values, atol=1e-6, err_msg=order)
         assert other.checks["virtual_messages"] == pytest.approx(first.checks["virtual_messages"])
-    assert first.checks["median_residual"] < (1e-2 if kind == "maximum" else 5e-3)  # kinks
+    assert first.checks["median_residual"] < (5e-2 if kind == "maximum" else 5e-3)  # kinks, 6 steps
     loops = events.n_particles + len(events) if "loops" in kind else 0
     pairs = (events.counts * (events.counts - 1)).sum() + (events.n_particles if loops else 0)
     messages = (events.counts * (events.counts - 1)).sum() + 2 * events.n_particles + loops
