@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 Dataset = Annotated[str, typer.Argument(help="Data-set card: a name of `hepxai cards`, or a path.")]
 Model = Annotated[str, typer.Argument(help="Model card: a name of `hepxai cards`, or a path.")]
+OptionalModel = Annotated[
+    str | None, typer.Argument(help="Model card: a name of `hepxai cards`, or a path. Or give --model.")
+]
+Python = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="A trained model instead of a card: FILE.py:FUNCTION. The file is executed; the function takes "
+        "the schema of the events and returns the model.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.")]
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Run folder; an interrupted run resumes there.")]
 Set = Annotated[
@@ -50,6 +61,15 @@ Device = Annotated[str, typer.Option(help="Torch device for the training, e.g. c
 
 def read_cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[DatasetCard, ModelCard]:
     """Both cards, with the overrides of ``--set``."""
+    data, card = read_dataset_and_model(dataset, model, overrides)
+    assert card is not None
+    return data, card
+
+
+def read_dataset_and_model(
+    dataset: str, model: str | None, overrides: Sequence[str] | None
+) -> tuple[DatasetCard, ModelCard | None]:
+    """Cards with the overrides of ``--set``; without a model card, those of the data set only."""
     from hepxai.cards import CardError
     from hepxai.datasets import DatasetCard
     from hepxai.models.card import ModelCard
@@ -61,7 +81,10 @@ def read_cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tup
             wanted = "expected dataset.KEY=VALUE or model.KEY=VALUE"
             raise CardError(f"--set {override}: {wanted}{_prefix_hint(override)}")
         groups[kind].append(rest)
-    return DatasetCard.find(dataset, groups["dataset"]), ModelCard.find(model, groups["model"])
+    if model is None and groups["model"]:
+        raise CardError(f"--set model.{groups['model'][0]}: a model of --model has no card to override")
+    card = None if model is None else ModelCard.find(model, groups["model"])
+    return DatasetCard.find(dataset, groups["dataset"]), card
 
 
 def _prefix_hint(override: str) -> str:

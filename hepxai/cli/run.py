@@ -14,6 +14,8 @@ from hepxai.cli.options import (
     Method,
     Model,
     NewFolder,
+    OptionalModel,
+    Python,
     RunFolder,
     Set,
     Split,
@@ -21,6 +23,7 @@ from hepxai.cli.options import (
     With,
     method_settings,
     read_cards,
+    read_dataset_and_model,
 )
 from hepxai.cli.program import ExplainingCommand, NetworkCommand, app, console, plain_errors
 
@@ -32,14 +35,15 @@ if TYPE_CHECKING:
 def demo(out: NewFolder = Path("hepxai-demo")) -> None:
     """Train on the shipped charged-Higgs sample, explain the test events, write the report."""
     console.print("Charged Higgs → W A(μμ) against a stand-in for tt̄Z, on the shipped sample.")
-    run_all("charged_higgs", "transformer_edgeconv", out)
+    run_all("charged_higgs", out, "transformer_edgeconv")
 
 
 @app.command("run", cls=ExplainingCommand)
 def run_all(
     dataset: Dataset,
-    model: Model,
     out: NewFolder,
+    model: OptionalModel = None,
+    python: Python = None,
     overrides: Set = None,
     method: Method = None,
     options: With = None,
@@ -47,14 +51,18 @@ def run_all(
     events: Events = None,
     device: Device = "cpu",
 ) -> None:
-    """Do everything: read, train, explain, write friend trees and the report."""
+    """Do everything: read, train, or take a trained model with --model; explain, write friends and report."""
     with plain_errors(out):
         from hepxai.explainers.methods import validated_settings
         from hepxai.run import Run
 
-        settings, (data, card) = method_settings(options), read_cards(dataset, model, overrides)
-        validated_settings(method, settings, card.view, split=split, maximum=events)
-        run = Run.start(out, data, card)
+        if (model is None) == (python is None):
+            raise ValueError("give one of the two: a model card, or --model FILE.py:FUNCTION")
+        settings, (data, card) = method_settings(options), read_dataset_and_model(dataset, model, overrides)
+        if card is not None:
+            validated_settings(method, settings, card.view, split=split, maximum=events)
+        run = Run.start(out, data, card, model=python)
+        validated_settings(method, settings, run.card.view, split=split, maximum=events)
         run.dry_run(method, settings)
         run.train(device=device)
         run.explain(method, split=split, maximum=events, settings=settings)
@@ -81,6 +89,7 @@ def explain(
     method: Method = None,
     options: With = None,
     target: Target = None,
+    python: Python = None,
     split: Split = "test",
     events: Events = None,
 ) -> None:
@@ -88,7 +97,7 @@ def explain(
     with plain_errors(folder):
         from hepxai.run import Run
 
-        run = Run.open(folder)
+        run = Run.open(folder, model=python)
         settings = method_settings(options)
         attributions = run.explain(method, split=split, maximum=events, settings=settings, targets=target)
         run.friends()

@@ -128,9 +128,9 @@ def _incompatibility(model: object, method: str, needs: type) -> str:
     return f"{method} needs {needs.__name__}; {name} has no {', '.join(lacking)}; {working(model)}"
 
 
-def working(model: object) -> str:
-    """Methods that work on a model, in a sentence."""
-    works = [name for name, other in sorted(EXPLAINERS.items()) if other.works_on(model)]
+def working(model: object, *, but: str = "") -> str:
+    """Methods that work on a model, but for one, in a sentence."""
+    works = [name for name, other in sorted(EXPLAINERS.items()) if name != but and other.works_on(model)]
     return f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
 
 

@@ -24,6 +24,7 @@ from .storage import load_model
 from .table.boosted_trees import BoostedTreesModel
 from .table.dense import DenseModel
 from .wrappers.image import ImageModel
+from .wrappers.knn import knn_edges
 from .wrappers.pyg import PygModel
 from .wrappers.table import SklearnModel, TableModel
 
@@ -54,5 +55,6 @@ __all__ = [
     "SoftTreeModel",
     "TableModel",
     "Tabular",
+    "knn_edges",
     "load_model",
 ]

@@ -78,11 +78,15 @@ class EdgeCoefficients:
     src, dst : Tensor of int64, shape [P]
         Flat particle indices; the same one twice is a self loop.
     values : Tensor, shape [P, heads]
+    virtual : float, optional
+        Mean sum of the coefficients of a particle's senders that are virtual nodes, of a layer with such
+        nodes; ``values`` of a particle then add up to less than 1.
     """
 
     src: Tensor
     dst: Tensor
     values: Tensor
+    virtual: float | None = None
 
 
 @runtime_checkable
@@ -111,11 +115,15 @@ class EdgePath:
     after : callable
         Rest of the model: ``(state [N, D], frozen) -> logits [B, O]``, with the neighbour lists of the
         unweighted input if ``frozen``, with those of the state otherwise.
+    virtual : float, optional
+        Share of the layer's messages that come from or go to virtual nodes, of a layer with such nodes:
+        these are no ``messages`` and keep the weight 1.
     """
 
     messages: Messages
     logits: Tensor
     after: Callable[[Tensor, bool], Tensor]
+    virtual: float | None = None
 
 
 @runtime_checkable

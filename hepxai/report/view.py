@@ -16,9 +16,11 @@ from hepxai.core.formatting import measured, real
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
 from hepxai.models.target import REST, Target
+from hepxai.models.wrappers.python_card import PythonCard
 from hepxai.plots.scores import ClassScore, class_scores
 from hepxai.plots.training import time_name
 from hepxai.run import Run
+from hepxai.run.foreign import UNKNOWN
 from hepxai.training import History, validation_loss
 
 VS_REST = f"_vs_{REST}"
@@ -53,7 +55,7 @@ class RunView:
     @property
     def title(self) -> str:
         """Heading of the page."""
-        return f"{self.run.dataset.name}: what makes the model say {' / '.join(self.run.model.outputs)}?"
+        return f"{self.run.dataset.name}: what makes the model say {' / '.join(self.run.outputs)}?"
 
     @property
     def about(self) -> list[str]:
@@ -156,7 +158,8 @@ class RunView:
         """Shown at the top: notes of the reading, doubts about the model, concerns about attributions."""
         concerns = (c for key in self.explained for c in self.warnings_about(key))
         doubts = (*out_of_range(self.metrics), *doubts_about(self.metrics))
-        return (*self.run.reading.notes, *doubts, *concerns)
+        unknown = (UNKNOWN,) if isinstance(self.run.card, PythonCard) else ()
+        return (*self.run.reading.notes, *unknown, *doubts, *concerns)
 
     def warnings_about(self, key: str) -> tuple[str, ...]:
         """Concerns about one attribution, shown beside its products."""

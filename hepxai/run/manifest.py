@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
+
 from hepxai.core.files import locked, refuse_links, remove_leftovers, sha256, write_json
 
 NAME = "manifest.json"
@@ -101,8 +103,17 @@ class Manifest:
         other = f"{self.folder}-again"
         if set(cards) & set(problems):
             return f"start afresh with the command that made it and another folder, such as --out {other}"
-        words = ["hepxai", "run", *(str(self.folder / card) for card in cards), "--out", other]
+        dataset, model = (self.folder / card for card in cards)
+        words = ["hepxai", "run", str(dataset), *self._model_argument(model), "--out", other]
         return f"to start afresh: `{shlex.join(words)}`"
+
+    @staticmethod
+    def _model_argument(card: Path) -> list[str]:
+        """Model card, or the option that names the Python of the user."""
+        content = yaml.safe_load(card.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and "file" in content and "function" in content:
+            return ["--model", f"{content['file']}:{content['function']}"]
+        return [str(card)]
 
     def _verify_explanations(self, problems: Mapping[str, str], others: Collection[str]) -> None:
         again = f"`hepxai explain {shlex.quote(str(self.folder))}"

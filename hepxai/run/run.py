@@ -43,6 +43,15 @@ from hepxai.metrics.targets import target_metrics
 from hepxai.models.card import ModelCard, NetworkCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.storage import load_model
+from hepxai.models.wrappers.python_card import PythonCard
+from hepxai.run.foreign import (
+    card_class,
+    check_same_file,
+    check_same_scores,
+    first_scores,
+    make_model,
+    model_is_needed,
+)
 from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
 from hepxai.run.manifest import NAME as MANIFEST
 from hepxai.run.populations import Populations
@@ -77,17 +86,36 @@ class Run:
     # --- opening -------------------------------------------------------------------------------
 
     @staticmethod
-    def start(folder: str | Path, dataset: DatasetCard, card: ModelCard) -> Run:
+    def start(
+        folder: str | Path, dataset: DatasetCard, card: ModelCard | None = None, *, model: object = None
+    ) -> Run:
         """Begin in a new or empty folder, or resume a run of the same cards.
+
+        Parameters
+        ----------
+        folder : path
+        dataset : DatasetCard
+        card : ModelCard, optional
+            Of the model to train.
+        model : str or Model, optional
+            Instead of a card, a trained model: ``"my_model.py:make"``, executed as ``make(schema)`` with the
+            schema of the events, or an object with the protocol `hepxai.models.Model`.
 
         Raises
         ------
         RunError
             If the cards are not for a run, or the folder holds something else, or a run of other cards.
         """
+        if (card is None) == (model is None):
+            raise RunError("a run needs one of the two: the card of a model to train, or a trained model")
+        given: dict[str, Any] = {}
+        if card is None:
+            given["reading"] = read(dataset, progress=True)
+            given["model"], card = make_model(model, given["reading"].events.schema)
         if problem := card.incompatibility(tuple(dataset.labels), tuple(dataset.targets)):
             raise RunError(problem)
         run = Run(Path(folder), dataset, card)
+        run.__dict__.update(given)  # where cached_property keeps them
         texts = run._card_texts()
         if run.manifest.exists():
             run.manifest.verify()
@@ -102,10 +130,11 @@ class Run:
         return run
 
     @staticmethod
-    def open(folder: str | Path) -> Run:
+    def open(folder: str | Path, *, model: object = None) -> Run:
         """Open a run folder and check every file that the run relies on against its hash.
 
-        A missing explanation gives a warning, not an error: it can be computed again.
+        A missing explanation gives a warning, not an error: it can be computed again. Nothing is executed,
+        unless a run of a model of the user gets this ``model`` again, as in `start`, to explain more.
 
         Raises
         ------
@@ -118,7 +147,18 @@ class Run:
             raise RunError(f"{folder} is no run folder; make one with `hepxai run`")
         manifest.verify()
         dataset = load_card(folder / "dataset.yaml", DatasetCard)
-        return Run(folder, dataset, load_card(folder / "model.yaml", ModelCard))
+        run = Run(folder, dataset, load_card(folder / "model.yaml", card_class(folder)))
+        return run if model is None else run._with_model(model)
+
+    def _with_model(self, source: object) -> Run:
+        """Return the same run with the model of the user, which must be the one that it was made with."""
+        if not isinstance(self.card, PythonCard):
+            raise RunError(f"{self.folder} holds its own model, of kind {self.card.kind}; leave --model out")
+        model, card = make_model(source, self.events.schema)
+        Run(self.folder, self.dataset, card)._same_cards({"model.yaml": dump_card(card)})
+        self.__dict__["model"] = model
+        check_same_scores(model, self.events, self.card, self.scores)
+        return self
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -157,7 +197,15 @@ class Run:
     @cached_property
     def model(self) -> Any:
         """The trained model, of the kind of its card."""
+        if isinstance(self.card, PythonCard):
+            raise model_is_needed(self.card, self.folder)
         return load_model(self._finished("model.safetensors", "train"))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs of the model."""
+        card = self.card
+        return card.outputs if isinstance(card, PythonCard) else tuple(self.model.outputs)
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
@@ -185,10 +233,13 @@ class Run:
         CannotExplainError, KeyError
             If the model lacks what a method needs, or a layer that a setting names.
         """
-        if not isinstance(self.card, NetworkCard):  # trees cannot be asked before they are there
+        if isinstance(self.card, PythonCard):
+            model = self.model
+        elif not isinstance(self.card, NetworkCard):  # trees cannot be asked before they are there
             return
-        with torch.random.fork_rng(devices=[]):
-            model = NetworkModel.build(self.card, self.events.schema)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                model = NetworkModel.build(self.card, self.events.schema)
         for method, method_settings in validated_settings(methods, settings, self.card.view).items():
             if methods is not None or method_settings:
                 for_run(method, model, method_settings)
@@ -202,27 +253,33 @@ class Run:
     ) -> None:
         """Train, score every event and compute the figures of merit; nothing if this is done already.
 
+        A model of the user is not trained.
+
         See `hepxai.training.fit` for ``after_epoch``.
         """
         with self.manifest.locked():
             if "metrics.json" not in self.manifest.names():
                 self._same_cards(self._card_texts())  # another process may have begun with others
                 self._train(device=device, progress=progress, after_epoch=after_epoch)
+            elif isinstance(self.card, PythonCard):
+                check_same_scores(self.model, self.events, self.card, self.scores)
 
     def _train(self, **options: Any) -> None:
         write_json(self.folder / "provenance.json", self._provenance())
-        model, history = fit(self.card, self.events, folder=self.folder, **options)
-        model.save(self.folder / "model.safetensors")
-        logits = model.logits(self.events)
+        history: History = []
+        if isinstance(self.card, PythonCard):
+            logits, files = first_scores(self.model, self.events, self.card), []
+        else:
+            model, history = fit(self.card, self.events, folder=self.folder, **options)
+            model.save(self.folder / "model.safetensors")
+            logits, files = model.logits(self.events), ["model.safetensors"]
         identity = {c: getattr(self.events, c) for c in IDENTITY}
         write_tensors(self.folder / "scores.safetensors", identity | {"logits": logits}, {})
         write_json(self.folder / "history.json", history)
         merits = target_metrics if self.card.training.regression else classification_metrics
         figures = merits(logits, self.events)
         write_json(self.folder / "metrics.json", {s: as_json(m) for s, m in figures.items()})
-        self.manifest.record(
-            "provenance.json", "model.safetensors", "scores.safetensors", "history.json", "metrics.json"
-        )
+        self.manifest.record("provenance.json", *files, "scores.safetensors", "history.json", "metrics.json")
 
     def explain(
         self,
@@ -258,7 +315,7 @@ class Run:
                 continue
             try:
                 with self.manifest.locked():
-                    for name, target in targets_by_name(method, self.model, targets).items():
+                    for name, target in self._targets(method, targets).items():
                         self._explain_one(name, method, target, rows, method_settings)
             except (CannotExplainError, ImportError) as problem:
                 if methods is not None:
@@ -304,6 +361,10 @@ class Run:
 
     # --- explaining --------------------------------------------------------------------------
 
+    def _targets(self, method: str, targets: Sequence[str] | None) -> dict[str, str]:
+        schema, regression = self.events.schema, self.card.training.regression
+        return targets_by_name(method, self.model, schema, targets, regression=regression)
+
     def _explain_one(
         self, key: str, method: str, target: str, rows: NDArray[np.int64], settings: dict[str, Any]
     ) -> None:
@@ -342,7 +403,8 @@ class Run:
 
     def _key(self, prepared: Prepared, rows: NDArray[np.int64]) -> str:
         """Hash of all that an explanation depends on: shards of other settings have other names."""
-        model_hash = self.manifest.names()["model.safetensors"]
+        names = self.manifest.names()
+        model_hash = names.get("model.safetensors", names["scores.safetensors"])  # the latter of own Python
         settings = json.dumps(prepared.settings(), sort_keys=True)
         return fingerprint([prepared.explainer.name, settings, model_hash, version("hepxai")], rows)[:16]
 
@@ -370,7 +432,7 @@ class Run:
             "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
             "platform": platform.platform(),
             "threads": torch.get_num_threads(),
-            "seed": self.card.training.seed,
+            "seed": None if isinstance(self.card, PythonCard) else self.card.training.seed,
             "inputs": self.reading.inputs(),
             "split": {s: int((events.split == i).sum()) for i, s in enumerate(SPLITS)},
             "cards": {n: sha256(self.folder / n) for n in CARDS},
@@ -385,10 +447,13 @@ class Run:
         return {"dataset.yaml": dump_card(self.dataset), "model.yaml": dump_card(self.card)}
 
     def _same_cards(self, texts: Mapping[str, str]) -> None:
-        kinds: dict[str, type[Card]] = {"dataset.yaml": DatasetCard, "model.yaml": ModelCard}
+        kinds: dict[str, type[Card]] = {"dataset.yaml": DatasetCard, "model.yaml": card_class(self.folder)}
         for name, text in texts.items():
             # Loaded, so that a card written before a key was there is one with its default.
-            stored = dump_card(load_card(self.folder / name, kinds[name]))
+            card = load_card(self.folder / name, kinds[name])
+            stored = dump_card(card)
+            if isinstance(card, PythonCard):
+                text = dump_card(check_same_file(self.card, card, self.folder))
             if stored != text:
                 lines = zip(stored.splitlines(), text.splitlines(), strict=False)
                 old, new = next(((a, b) for a, b in lines if a != b), ("less", "more"))

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from hepxai.events import Schema
 from hepxai.explainers import EXPLAINERS
 from hepxai.explainers.methods import resolve_target
+from hepxai.models.protocols import Model
 from hepxai.models.target import REST, Target
 
 
-def targets_by_name(method: str, model: Any, targets: Sequence[str] | None) -> dict[str, str]:
+def targets_by_name(
+    method: str, model: Model, schema: Schema, targets: Sequence[str] | None, *, regression: bool
+) -> dict[str, str]:
     """Targets to explain with a method, by the name of the explanation.
 
-    That is the method itself where all outputs have one explanation. Otherwise ``METHOD_CLASS`` for
-    "CLASS-rest", ``METHOD_C_vs_D`` for "C-D", and ``METHOD_TARGET`` for a target of a regression.
+    That is the method itself where all outputs have one explanation, also of two logits for two classes.
+    Otherwise ``METHOD_CLASS`` for "CLASS-rest", ``METHOD_C_vs_D`` for "C-D", and ``METHOD_TARGET`` for a
+    target of a regression.
 
     Parameters
     ----------
     method : str
     model : Model
-        With card and schema.
+    schema : Schema
+        Of the events.
     targets : sequence of str, optional
-        By default "CLASS-rest" of each of several classes, and each target of a regression.
+        By default "CLASS-rest" of each of several classes, the difference of two, and each target of a
+        regression.
+    regression : bool
     """
     explainer, outputs = EXPLAINERS[method], model.outputs
     if isinstance(targets, str):
         raise TypeError(f"targets={targets!r}: a list is needed, [{targets!r}]")
     if not explainer.tells_outputs_apart:
         return {method: outputs[0]}
+    decision = None if regression or set(outputs) != set(schema.classes) else "-".join(schema.classes[::-1])
+    if targets is None and len(outputs) == 2 and decision:
+        return {method: decision}
     if targets is None:
-        contrasts = len(outputs) > 1 and not model.card.training.regression
-        targets = [f"{output}-{REST}" for output in outputs] if contrasts else outputs
-    resolved = [resolve_target(explainer, model, model.schema, target) for target in targets]
+        targets = outputs if regression or len(outputs) == 1 else [f"{output}-{REST}" for output in outputs]
+    resolved = [resolve_target(explainer, model, schema, target) for target in targets]
     return {_name(method, target, outputs): target for target in resolved}
 
 

@@ -20,7 +20,6 @@ from torch_geometric.nn import (
     GENConv,
     GraphConv,
     SAGEConv,
-    TopKPooling,
     TransformerConv,
     global_mean_pool,
 )
@@ -280,29 +279,25 @@ def test_attention_with_a_diagonal_can_be_stored(events: Events, tmp_path) -> No
 # --- nodes that are no particles -------------------------------------------------------------------------
 
 
-class Pooled(nn.Module):
-    """A second layer on the particles of the highest score; all of them stay where the ratio is 1."""
+class Sorted(nn.Module):
+    """A second layer on particles that a pooling of the user has sorted: same number, other particles."""
 
-    def __init__(self, ratio: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(5)
-        self.one, self.pool, self.two = SAGEConv(INPUTS, 8), TopKPooling(8, ratio), GATConv(8, 8)
-        self.last = nn.Linear(8, 1)
+        self.one, self.two, self.last = SAGEConv(INPUTS, 8), GATConv(8, 8), nn.Linear(8, 1)
 
     def forward(self, batch: Batch) -> Tensor:
         x = torch.tanh(self.one(batch.x / 50, batch.edge_index))
-        x, edges, _, rows, _, _ = self.pool(x, batch.edge_index, batch=batch.batch)
-        return self.last(global_mean_pool(self.two(x, edges), rows, batch.num_graphs))
+        order = (x[:, 0] + 10 * batch.batch).argsort()
+        x = self.two(x[order], order.argsort()[batch.edge_index])
+        return self.last(global_mean_pool(x, batch.batch[order], batch.num_graphs))
 
 
-@pytest.mark.parametrize(
-    ("ratio", "reason"), [(0.5, r"it has \d+ nodes for \d+ particles"), (0.9999, "pooled or sorted")]
-)
-def test_pooled_nodes_are_no_particles(events: Events, ratio: float, reason: str) -> None:
-    """Where all nodes stay, pooling still sorts them: same number, other particles."""
-    model = PygModel(Pooled(ratio), ("signal",))
+def test_sorted_nodes_are_no_particles(events: Events) -> None:
+    model = PygModel(Sorted(), ("signal",))
     for method in ("edge_ig", "attention"):
-        with pytest.raises(ValueError, match=rf"layer two: .*{reason}.*node_ig and shapley"):
+        with pytest.raises(ValueError, match=r"layer two: .*pooled or sorted.*node_ig and shapley"):
             explain(model, events, method, layer="two")
     found = explain(model, events, "edge_ig", layer="one", steps=4)  # the remedy
     assert len(found.values) == len(events.pairs()[0])
@@ -319,13 +314,13 @@ class Odd(nn.Module):
         edges = batch.edge_index
         if self.kind == "twice":
             edges = torch.cat([edges, edges], dim=1)
-        if self.kind == "virtual":  # one node for each event, behind all particles
-            hub = len(batch.x) + batch.batch
-            x = torch.cat([batch.x, batch.x.new_zeros(batch.num_graphs, INPUTS)])
-            edges = torch.cat([edges, torch.stack([torch.arange(len(batch.x)), hub])], dim=1)
-            x = torch.tanh(self.conv(x / 50, edges))[: len(batch.x)]
-        else:
-            x = torch.tanh(self.conv(batch.x / 50, edges))
+        if self.kind == "clusters":  # two nodes for each event, which the particles feed
+            x, nodes = batch.x / 50, torch.arange(len(batch.x))
+            edges = torch.stack([nodes, 2 * batch.batch + (batch.x[:, 0] > 40)])
+            x = torch.tanh(self.conv((x, x.new_zeros(2 * batch.num_graphs, INPUTS)), edges))
+            rows = torch.arange(batch.num_graphs).repeat_interleave(2)
+            return self.last(global_mean_pool(x, rows, batch.num_graphs))
+        x = torch.tanh(self.conv(batch.x / 50, edges))
         return self.last(global_mean_pool(x, batch.batch, batch.num_graphs))
 
 
@@ -333,7 +328,7 @@ class Odd(nn.Module):
     ("kind", "reason"),
     [
         ("twice", r"several edges between the same two particles: .*coalesce"),
-        ("virtual", "pooled, virtual or dupl"),
+        ("clusters", r"it has \d+ senders, \d+ receivers for \d+ particles"),
     ],
 )
 def test_other_edges_are_refused_with_the_reason(events: Events, kind: str, reason: str) -> None:

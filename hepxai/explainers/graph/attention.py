@@ -14,7 +14,7 @@ from hepxai.core.jagged import offsets_from_counts, row_sum
 from hepxai.events import Events
 from hepxai.explainers.base import CannotExplainError, Explainer, Prepared
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.methods import register
+from hepxai.explainers.methods import register, working
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.protocols import EdgeCoefficients, HasAttention
 
@@ -60,7 +60,8 @@ class Attention(Explainer):
     Attributes
     ----------
     layer : str, optional
-        Attention layer to explain; by default all.
+        Attention layer to explain; by default all. The calls of a layer that a torch_geometric module calls
+        several times are named "conv#1", "conv#2" …
     """
 
     title = "attention"
@@ -88,10 +89,18 @@ class Attention(Explainer):
         attention = prepared.model.attention(batch.x)
         layers = [_on_all_pairs(name, attention[name], batch.x) for name in prepared.heads]
         on_pairs, on_self = (_stack_layers(part) for part in zip(*layers, strict=True))
-        return Part(values=on_pairs, self_values=on_self)
+        shares = [getattr(attention[name], "virtual", None) for name in prepared.heads]
+        virtual = [share for share in shares if share is not None]
+        checks = {"virtual_attention": float(np.mean(virtual))} if virtual else {}
+        return Part(values=on_pairs, self_values=on_self, checks=checks)
 
     def checks(self, attribution: Attribution) -> dict[str, float]:
-        """Largest |Σ_j α_ij - 1| over receivers with a nonzero coefficient; pairs are sorted by receiver."""
+        """Largest |Σ_j α_ij - 1| over receivers with a nonzero coefficient; pairs are sorted by receiver.
+
+        Of layers with virtual nodes instead the mean attention to these, which is in no pair.
+        """
+        if attribution.checks:
+            return dict(attribution.checks)
         counts = attribution.events.counts
         senders = np.repeat(np.maximum(counts - 1, 0), counts)
         rows = row_sum(attribution.values, offsets_from_counts(senders))
@@ -100,7 +109,9 @@ class Attention(Explainer):
         return {"max_row_deviation": float(np.abs(receiving - 1).max(initial=0.0))}
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Coefficients of a receiver that do not sum to 1."""
+        """Coefficients of a receiver that do not sum to 1, or include those of virtual nodes."""
+        if (share := checks.get("virtual_attention")) is not None:
+            return (f"{100 * share:.0f} % of the attention goes to virtual nodes and is in no pair",)
         deviation = checks["max_row_deviation"]
         if deviation <= ROUNDING:
             return ()
@@ -115,7 +126,7 @@ class Attention(Explainer):
             raise CannotExplainError(
                 "the model has no attention layer that is recognised: none whose messages are x_j times a "
                 "softmax over the senders (a layer of your own may store its coefficients as self._alpha; "
-                "nn.MultiheadAttention is not read); edge_ig weights the edges of any message-passing layer"
+                f"nn.MultiheadAttention is not read); {working(model, but='attention')}"
             )
         if self.layer is not None and self.layer not in attention:
             raise KeyError(f"no attention layer {self.layer!r}; there are {', '.join(attention)}")

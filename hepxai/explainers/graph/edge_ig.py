@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 
+from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explainers.base import CannotExplainError
 from hepxai.explainers.batches import Batch, Part
@@ -39,7 +41,8 @@ class EdgeIG(PathExplainer):
     Attributes
     ----------
     layer : str, optional
-        A name of ``model.edge_layers``; the first by default.
+        A name of ``model.edge_layers``; the first by default. Of a layer that a torch_geometric module calls
+        several times, one call: "conv#1", "conv#2" …
     neighbours : str
         "frozen": later dynamic layers keep the neighbours of the unweighted event, which makes the
         integrand smooth and the attribution complete. "dynamic": they search again along the path.
@@ -80,7 +83,24 @@ class EdgeIG(PathExplainer):
             )
             with torch.no_grad():
                 values = edges.contract(mean.gradient)
-        return Part(values=values, output_change=mean.output_change, edges=(edges.src, edges.dst))
+        checks = {} if path.virtual is None else {"virtual_messages": path.virtual}
+        ends = edges.src, edges.dst
+        return Part(values=values, output_change=mean.output_change, edges=ends, checks=checks)
+
+    def checks(self, attribution: Attribution) -> dict[str, float]:
+        """Completeness residual, and the share of messages of virtual nodes."""
+        return super().checks(attribution) | dict(attribution.checks)
+
+    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
+        """Bad residual; messages that are not in the result."""
+        concerns, share = super().concerns(checks), checks.get("virtual_messages")
+        if share is None:
+            return concerns
+        return (
+            *concerns,
+            f"{100 * share:.0f} % of the messages come from or go to virtual nodes: they keep the weight 1 "
+            "and are in no pair; the values add up to the effect of the messages between particles",
+        )
 
     def layer_of(self, model: HasEdgeWeights) -> str:
         """Name of the layer whose edges are weighted."""
@@ -89,6 +109,7 @@ class EdgeIG(PathExplainer):
                 f"the model has no message-passing layer, whose edges could be weighted; {working(model)}"
             )
         layer = self.layer or model.edge_layers[0]
-        if layer not in model.edge_layers:
+        numbered = getattr(model, "numbered_calls", False)
+        if (layer.partition("#")[0] if numbered else layer) not in model.edge_layers:
             raise KeyError(f"no layer {layer!r}; edges can be weighted in {', '.join(model.edge_layers)}")
         return layer

@@ -22,7 +22,12 @@ from torch_geometric.nn import TransformerConv as PygTransformerConv
 
 from hepxai.events.pair_features import pair_features
 from hepxai.models.graph.cloud import Cloud
-from hepxai.models.graph.neighbours import Neighbours, edge_mean
+from hepxai.models.graph.neighbours import (
+    Neighbours,
+    edge_mean,
+    nearest_neighbours,
+    squared_distances,
+)
 
 
 @dataclass(frozen=True)
@@ -188,14 +193,8 @@ class DynamicEdge(nn.Module):
     def neighbours(self, x: Tensor, cloud: Cloud) -> Neighbours:
         """Nearest other particles by squared distance; fewer than k where the event is smaller."""
         with torch.no_grad():
-            # Centred, so that far-away clouds lose no digits in the expanded square.
-            centred = cloud.pad(x) - cloud.event_mean(x)[:, None]
-            square = (centred**2).sum(-1)
-            distance = torch.baddbmm(square[:, None, :], centred, centred.transpose(1, 2), alpha=-2)
-            distance.masked_fill_(~cloud.pair_mask, math.inf)
-            nearest, local = distance.topk(min(self.k, max(cloud.longest - 1, 1)), largest=False)
-            flat = (local + cloud.ptr[:-1, None, None]).masked_fill(nearest.isinf(), -1)
-            return Neighbours(cloud.flatten(flat))
+            k = min(self.k, max(cloud.longest - 1, 1))
+            return nearest_neighbours(squared_distances(x, cloud), cloud.pair_mask, k, cloud)
 
     def forward(self, x: Tensor, cloud: Cloud, neighbours: Neighbours | None = None) -> Tensor:
         """Particle states ``[N, width]``; neighbours are searched unless given."""

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from hepxai.models.graph.cloud import Cloud
+
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
@@ -79,6 +81,32 @@ class Neighbours:
         order, start = self.by_sender
         # Sorted by sender, every sum is written once; index_add would read and write it for every edge.
         return F.embedding_bag(order, edges.flatten(0, 1), start, mode="sum")
+
+
+def squared_distances(x: Tensor, cloud: Cloud) -> Tensor:
+    """Squared distances ``[B, longest, longest]`` within each event, in the space of ``x [N, D]``."""
+    # Centred, so that far-away clouds lose no digits in the expanded square.
+    centred = cloud.pad(x) - cloud.event_mean(x)[:, None]
+    square = (centred**2).sum(-1)
+    return torch.baddbmm(square[:, None, :], centred, centred.transpose(1, 2), alpha=-2)
+
+
+def nearest_neighbours(distance: Tensor, allowed: Tensor, k: int, cloud: Cloud) -> Neighbours:
+    """Senders at the smallest distances from each particle; fewer than k where the event is smaller.
+
+    Parameters
+    ----------
+    distance : Tensor, shape [B, longest, longest]
+        Up to a constant for each receiver; changed in place.
+    allowed : Tensor of bool, shape [B, longest, longest]
+        Pairs (receiver, sender) that may be neighbours.
+    k : int
+    cloud : Cloud
+    """
+    distance.masked_fill_(~allowed, math.inf)
+    nearest, local = distance.topk(min(k, cloud.longest), largest=False)
+    flat = (local + cloud.ptr[:-1, None, None]).masked_fill(nearest == math.inf, -1)
+    return Neighbours(cloud.flatten(flat))
 
 
 def edge_mean(x: Tensor, first: nn.Linear, second: nn.Linear, near: Neighbours) -> Tensor:

@@ -1,12 +1,13 @@
-"""Wrapper for torch_geometric modules on complete particle graphs."""
+"""Wrapper for torch_geometric modules on particle graphs."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import count
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.pool.select import SelectTopK
 
 from hepxai.core.chunks import chunk_rows, in_order
 from hepxai.events import Events, Schema
@@ -23,8 +25,10 @@ from hepxai.models.graph.neighbours import Neighbours
 from hepxai.models.network import evaluating
 from hepxai.models.protocols import EdgeCoefficients, EdgePath
 from hepxai.models.schemas import same_inputs
+from hepxai.models.wrappers.knn import searching
 from hepxai.models.wrappers.modules import as_logits, cast_like, naming_inputs, plain_module
-from hepxai.models.wrappers.recorded import CLOSE, LayerCall, recording_calls
+from hepxai.models.wrappers.nodes import NodeMap, node_maps, same_states, unknown_nodes
+from hepxai.models.wrappers.recorded import LayerCall, recording_calls
 
 TESTED_EVENTS = 4
 """Number of events that test whether the nodes of a layer are the particles."""
@@ -40,8 +44,9 @@ def call_with_batch(module: nn.Module, batch: Batch) -> Tensor:
 class PygModel:
     """A torch_geometric module as a `hepxai` model.
 
-    The module gets the complete graph of each event: every ordered pair of different particles is an edge.
-    Edges are accessed through temporary PyG hooks; the module is not modified.
+    The module gets the complete graph of each event, every ordered pair of different particles, unless
+    ``edges`` makes others. Edges are accessed through temporary PyG hooks; the module is not modified. The
+    calls of a layer that is called several times for a batch are numbered: "conv#1", "conv#2" …
 
     Attributes
     ----------
@@ -53,22 +58,30 @@ class PygModel:
     call : callable
         ``(module, batch) -> logits``; needed if ``forward`` does not take a ``Batch``, e.g.
         ``lambda m, b: m(b.x, b.edge_index, b.batch)``.
+    edges : callable, optional
+        ``(batch) -> edge_index`` or ``(batch) -> (edge_index, edge_attr)``: edges of the module's input, from
+        ``batch.x``, ``batch.p4`` and ``batch.batch``; see `hepxai.models.knn_edges`.
     schema : Schema, optional
         Schema of the training events (``events.schema``). Events with other features, units or particle types
         are refused; without a schema, only events on which the module fails.
 
     Notes
     -----
-    Neighbour searches inside the module are repeated at every point of an integration path; only networks of
-    hepxai can freeze neighbours. The stored residual shows the size of the effect.
+    Searches of `hepxai.models.knn_edges`, inside the module or in ``edges``, can be frozen along an
+    integration path. Other neighbour searches are repeated at every point; the stored residual shows the size
+    of the effect.
 
-    Methods for pairs of particles refuse layers whose nodes are not the particles of the event.
+    Methods for pairs of particles need layers whose nodes are the particles of the event, those that
+    TopKPooling or SAGPooling leaves, or the particles and one virtual node per event. Messages from and to a
+    virtual node keep the weight 1, are no pairs, and their share is a check of the result.
     """
 
     module: nn.Module
     outputs: tuple[str, ...]
     call: Callable[[nn.Module, Batch], Tensor] = call_with_batch
     schema: Schema | None = None
+    edges: Callable[[Batch], Tensor | tuple[Tensor, Tensor]] | None = None
+    numbered_calls: ClassVar[bool] = True
     view: str = field(default="graph", init=False)
 
     def __post_init__(self) -> None:
@@ -93,33 +106,31 @@ class PygModel:
         return in_order(parts, chunks, (0, len(self.outputs)))
 
     def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
-        """Logits ``[B, O]``, differentiable, in evaluation mode."""
-        batch = Batch(
-            x=cast_like(cloud.x, self.module),
-            p4=cast_like(cloud.p4, self.module),
-            edge_index=torch.stack(complete_edges(cloud)),
-            batch=cloud.batch.clone(),
-            ptr=cloud.ptr.clone(),
-        )
-        batch._num_graphs = len(cloud)
-        nothing, pairs = cloud.counts.new_zeros(len(cloud)), cloud.counts * (cloud.counts - 1)
-        edges = torch.cat([pairs.new_zeros(1), pairs.cumsum(0)])  # for to_data_list, as in Events.graph
-        batch._slice_dict = {"x": cloud.ptr, "p4": cloud.ptr, "edge_index": edges}
-        batch._inc_dict = {"x": nothing, "p4": nothing, "edge_index": cloud.ptr[:-1]}
-        with evaluating(self.module):
+        """Logits ``[B, O]``, differentiable, in evaluation mode; with the results of earlier searches."""
+        return self._forward(cloud, neighbours)[0]
+
+    def _forward(
+        self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None
+    ) -> tuple[Tensor, dict[str, Neighbours]]:
+        """Logits, and the results of the neighbour searches."""
+        with searching(neighbours) as searches, evaluating(self.module):
+            batch = as_batch(cloud, self.module)
+            if self.edges is not None:
+                set_edges(batch, self.edges(batch))
             try:
                 returned = self.call(self.module, batch)
             except (TypeError, AttributeError, KeyError) as problem:
+                attributes = ", ".join(sorted(batch.keys()))
                 raise ValueError(
-                    f"the module failed on a batch of events: {problem}; the batch has x, p4, edge_index, "
-                    "batch and ptr: pass what forward takes, as in "
-                    "call=lambda m, b: m(b.x, b.edge_index, b.batch)"
+                    f"the module failed on a batch of events: {problem}; the batch has {attributes}: pass "
+                    "what forward takes, as in call=lambda m, b: m(b.x, b.edge_index, b.batch)"
                 ) from problem
-        return as_logits(returned, len(cloud), self.outputs, "batch")
+        return as_logits(returned, len(cloud), self.outputs, "batch"), searches.results
 
     def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
-        """Empty: neighbours inside the module cannot be frozen."""
-        return {}
+        """Results of `hepxai.models.knn_edges`; other searches cannot be frozen."""
+        with torch.no_grad():
+            return self._forward(cloud)[1]
 
     def attention(self, cloud: Cloud) -> Mapping[str, EdgeCoefficients]:
         """α_ij of the layers that compute a softmax over the senders of a particle.
@@ -131,27 +142,36 @@ class PygModel:
             are left out with a warning.
         """
         with torch.no_grad(), ExitStack() as stack:
-            layers = {n: self._layer(n) for n in self.edge_layers}
-            calls = {n: stack.enter_context(recording_calls(m)) for n, m in layers.items()}
+            layers = {n: stack.enter_context(self._recording(n)) for n in self.edge_layers}
             self.forward_cloud(cloud)
         attention, problems = {}, []
-        for name, layer_calls in calls.items():
-            if not any(call.coefficients is not None for call in layer_calls):
-                continue
-            try:
-                coefficients = self._checked_call(name, layer_calls, cloud).attention()
-            except ValueError as problem:
-                problems.append(str(problem))
-                continue
-            if isinstance(coefficients, EdgeCoefficients):
-                attention[name] = coefficients
-            else:
-                problems.append(f"layer {name}: {coefficients}")
+        for layer, calls in layers.items():
+            names = [layer] if len(calls) == 1 else [f"{layer}#{i + 1}" for i in range(len(calls))]
+            for i, name in enumerate(names):
+                if calls[i].coefficients is None:
+                    continue
+                try:
+                    attention[name] = self._attention(layer, i, calls[i], cloud)
+                except ValueError as problem:
+                    problems.append(str(problem))
         if problems and not attention:
             raise ValueError("; ".join(problems) + "; edge_ig, node_ig and shapley need no attention")
         if problems:
             warnings.warn("left out of the attention: " + "; ".join(problems), stacklevel=2)
         return attention
+
+    def _attention(self, layer: str, number: int, call: LayerCall, cloud: Cloud) -> EdgeCoefficients:
+        nodes, alpha = self._node_map(layer, number, call, cloud), call.coefficients
+        assert alpha is not None
+        if problem := call.not_attention():
+            raise ValueError(f"layer {layer}: {problem}")
+        position, src, dst = nodes.pairs(call)
+        virtual = None
+        if nodes.has_virtual:
+            sender, receiver = nodes.particle[call.edge_index]
+            sums = float(alpha[(sender < 0) & (receiver >= 0)].sum())
+            virtual = sums / max(alpha.shape[1] * len(torch.unique(receiver[receiver >= 0])), 1)
+        return EdgeCoefficients(src, dst, alpha[position], virtual)
 
     @contextmanager
     def edge_path(self, cloud: Cloud, layer: str) -> Iterator[EdgePath]:
@@ -165,12 +185,14 @@ class PygModel:
         ValueError
             If the edges of the layer are not pairs of particles of an event, or it is not called once.
         """
+        layer, number = self._choice(layer)
         module = self._layer(layer)
-        with torch.no_grad(), recording_calls(module) as calls:
-            logits = self.forward_cloud(cloud)
-        call = self._checked_call(layer, calls, cloud)
-        order, total = call.order, call.total
-        src, dst = call.edge_index[:, order]
+        with torch.no_grad(), self._recording(layer) as calls:
+            logits, lists = self._forward(cloud)
+        number, call = _chosen_call(layer, number, calls)
+        nodes = self._node_map(layer, number, call, cloud)
+        position, src, dst = nodes.pairs(call)
+        total, pairs = call.total, len(position)
 
         def contract(gradient: Tensor) -> Tensor:
             with torch.enable_grad():
@@ -178,30 +200,37 @@ class PygModel:
                 weighted = call.message * _column(weight, call.message)
                 aggregated = module.aggregate(weighted, **call.arguments)
                 (shares,) = torch.autograd.grad(aggregated, weight, gradient)
-            return shares[order]
+            return shares[position]
 
         def after_total(state: Tensor, frozen: bool) -> Tensor:
-            return self._hooked(module.register_aggregate_forward_hook, lambda *_: state, cloud)
+            with _changed_call(module.register_aggregate_forward_hook, number, lambda *_: state):
+                return self.forward_cloud(cloud, lists if frozen else None)
 
-        def after_weights(weight: Tensor, frozen: bool) -> Tensor:
-            def weigh(*arguments: Tensor) -> Tensor:
-                return arguments[-1] * _column(weight, arguments[-1])
+        def after_weights(state: Tensor, frozen: bool) -> Tensor:
+            weight = state.new_ones(len(call.message)).index_copy(0, position, state)
+            with _changed_call(
+                module.register_message_forward_hook, number, lambda *a: a[-1] * _column(weight, a[-1])
+            ):
+                return self.forward_cloud(cloud, lists if frozen else None)
 
-            return self._hooked(module.register_message_forward_hook, weigh, cloud)
-
-        if call.is_homogeneous(module):
+        if not nodes.has_virtual and call.is_homogeneous(module):
             yield EdgePath(Messages(src, dst, torch.zeros_like(total), total, contract), logits, after_total)
         else:
-            weight = torch.ones(len(order), dtype=total.dtype)
-            messages = Messages(src, dst, torch.zeros_like(weight), weight, lambda gradient: gradient[order])
-            yield EdgePath(messages, logits, after_weights)
+            weight = torch.ones(pairs, dtype=total.dtype)
+            messages = Messages(src, dst, torch.zeros_like(weight), weight, lambda gradient: gradient)
+            virtual = 1 - pairs / max(len(call.message), 1) if nodes.has_virtual else None
+            yield EdgePath(messages, logits, after_weights, virtual)
 
-    def _hooked(self, register: Callable[..., Any], hook: Callable[..., Tensor], cloud: Cloud) -> Tensor:
-        handle = register(hook)
-        try:
-            return self.forward_cloud(cloud)
-        finally:
-            handle.remove()
+    def _recording(self, layer: str) -> AbstractContextManager[list[LayerCall]]:
+        poolings = [m for m in self.module.modules() if isinstance(m, SelectTopK)]
+        return recording_calls(self._layer(layer), poolings)
+
+    def _choice(self, layer: str) -> tuple[str, int | None]:
+        """Name of the layer and position of the call in "conv#2"."""
+        name, _, number = layer.partition("#")
+        if number and not (number.isdigit() and int(number)):
+            raise ValueError(f"layer {layer!r}: the calls of a layer are numbered {name}#1, {name}#2 …")
+        return name, int(number) - 1 if number else None
 
     def _layer(self, name: str) -> MessagePassing:
         module = self.module.get_submodule(name)
@@ -211,38 +240,115 @@ class PygModel:
             raise ValueError(f"layer {name} has flow {module.flow}; source_to_target is supported")
         return module
 
-    def _checked_call(self, layer: str, calls: list[LayerCall], cloud: Cloud) -> LayerCall:
-        """Only call of a layer, checked to have pairs of particles as edges; raises as `edge_path`."""
-        if len(calls) != 1:  # one attribution cannot hold two sets of edges
-            often = (
-                f"sends messages {len(calls)} times for one batch: it is called again, or has several hops; "
-                "use a separate module for each call (they may share parameters)"
-            )
-            never = "sends no messages: it is not called, or gets a sparse matrix; pass batch.edge_index"
-            raise ValueError(f"layer {layer} {often if calls else never}. node_ig and shapley need no edges")
-        problem = calls[0].problem(cloud) or self._order_problem(layer, cloud)
-        if problem:
-            others = ", ".join(n for n in self.edge_layers if n != layer)
-            remedy = f"choose another layer with layer= ({others}); " if others else ""
-            raise ValueError(f"layer {layer}: {problem}; {remedy}node_ig and shapley need no edges")
-        return calls[0]
+    def _node_map(self, layer: str, number: int, call: LayerCall, cloud: Cloud) -> NodeMap:
+        """Particles behind the nodes of a call; raises as `edge_path`."""
+        problem = unknown_nodes(call, cloud)
+        for nodes in node_maps(call, cloud):
+            problem = nodes.problem(call) or self._order_problem(layer, number, nodes, cloud) or ""
+            if not problem:
+                return nodes
+        others = ", ".join(n for n in self.edge_layers if n != layer)
+        remedy = f"choose another layer with layer= ({others}); " if others else ""
+        raise ValueError(f"layer {layer}: {problem}; {remedy}node_ig and shapley need no edges")
 
-    def _order_problem(self, layer: str, cloud: Cloud) -> str | None:
+    def _order_problem(self, layer: str, number: int, nodes: NodeMap, cloud: Cloud) -> str | None:
         """Reason why the nodes of a layer are not the particles, tested by reversing their order; or None."""
         few = cloud.take((cloud.counts > 1).nonzero().flatten()[:TESTED_EVENTS])
         reverse = few.ptr[few.batch] + few.ptr[few.batch + 1] - 1 - torch.arange(len(few.x))
-        nodes = []
+        states = []
         for part in (few, Cloud(few.x[reverse], few.p4[reverse], few.ptr)):
-            with torch.no_grad(), recording_calls(self._layer(layer)) as calls:
+            with torch.no_grad(), self._recording(layer) as calls:
                 self.forward_cloud(part)
-            nodes.append(calls[0].nodes)
-        close = CLOSE * float(nodes[0].abs().max()) if nodes[0].numel() else 0.0
-        if torch.allclose(nodes[1], nodes[0][reverse], rtol=0.0, atol=close):
+            same = [
+                m for c in calls[number : number + 1] for m in node_maps(c, part) if m.order == nodes.order
+            ]
+            if not same:
+                return "its nodes in another batch are of another kind"
+            states.append(same[0].by_particle(calls[number].nodes, part))
+        events = torch.arange(len(few.x), len(few.x) + len(few))
+        if same_states(states[1], states[0][torch.cat([reverse, events])]):
             return None
         return (
             "its nodes do not follow the particles when these are reordered: they are pooled or sorted, or "
             "earlier layers depend on the order"
         )
+
+
+def as_batch(cloud: Cloud, module: nn.Module) -> Batch:
+    """Batch of complete graphs, in the floating-point type of the module."""
+    batch = Batch(
+        x=cast_like(cloud.x, module),
+        p4=cast_like(cloud.p4, module),
+        edge_index=torch.stack(complete_edges(cloud)),
+        batch=cloud.batch.clone(),
+        ptr=cloud.ptr.clone(),
+    )
+    batch._num_graphs = len(cloud)
+    nothing, pairs = cloud.counts.new_zeros(len(cloud)), cloud.counts * (cloud.counts - 1)
+    edges = torch.cat([pairs.new_zeros(1), pairs.cumsum(0)])  # for to_data_list, as in Events.graph
+    batch._slice_dict = {"x": cloud.ptr, "p4": cloud.ptr, "edge_index": edges}
+    batch._inc_dict = {"x": nothing, "p4": nothing, "edge_index": cloud.ptr[:-1]}
+    return batch
+
+
+def set_edges(batch: Batch, edges: object) -> None:
+    """Replace the edges of a batch by those that a user made.
+
+    Raises
+    ------
+    ValueError
+        If they are no ``edge_index`` of this batch, or ``edge_attr`` has another length.
+    """
+    index, attributes = edges if isinstance(edges, tuple | list) and len(edges) == 2 else (edges, None)
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 2 or len(index) != 2:
+        found = f"{index.dtype} {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+        raise ValueError(
+            f"edges returned {found}; edge_index, int64 [2, P], or (edge_index, edge_attr) is needed"
+        )
+    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(batch.x):
+        raise ValueError(
+            f"edges returned particles {int(index.min())} to {int(index.max())} in a batch of {len(batch.x)}"
+        )
+    if attributes is not None and len(attributes) != index.shape[1]:
+        raise ValueError(f"edges returned {len(attributes)} rows of edge_attr for {index.shape[1]} edges")
+    order = torch.argsort(batch.batch[index[1]], stable=True)  # by event, for to_data_list
+    batch.edge_index = index[:, order]
+    counts = torch.bincount(batch.batch[index[1]], minlength=batch.num_graphs)
+    slices = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    batch._slice_dict["edge_index"] = slices
+    if attributes is not None:
+        batch.edge_attr = attributes[order].to(batch.x.dtype)
+        batch._slice_dict["edge_attr"] = slices
+        batch._inc_dict["edge_attr"] = counts.new_zeros(len(counts))
+
+
+def _chosen_call(layer: str, number: int | None, calls: list[LayerCall]) -> tuple[int, LayerCall]:
+    """Position and tensors of the chosen call: one attribution cannot hold two sets of edges."""
+    names = ", ".join(f"{layer}#{i + 1}" for i in range(len(calls)))
+    if not calls:
+        raise ValueError(
+            f"layer {layer} sends no messages: it is not called, or gets a sparse matrix; pass "
+            "batch.edge_index. node_ig and shapley need no edges"
+        )
+    if number is None and len(calls) > 1:
+        raise ValueError(
+            f"layer {layer} sends messages {len(calls)} times for one batch: it is called again, or has "
+            f"several hops; choose one with layer= ({names}). node_ig and shapley need no edges"
+        )
+    if number is not None and number >= len(calls):
+        raise ValueError(f"layer {layer} has no call {number + 1} for a batch; choose one of {names}")
+    return number or 0, calls[number or 0]
+
+
+@contextmanager
+def _changed_call(register: Callable[..., Any], number: int, hook: Callable[..., Tensor]) -> Iterator[None]:
+    """Change the tensors of one call of a layer; the calls are counted from 0."""
+    counter = count()
+    handle = register(lambda *arguments: hook(*arguments) if next(counter) == number else None)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _column(weight: Tensor, like: Tensor) -> Tensor:

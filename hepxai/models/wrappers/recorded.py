@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
-
-from hepxai.models.graph.cloud import Cloud
-from hepxai.models.protocols import EdgeCoefficients
+from torch_geometric.nn.pool.select import SelectOutput, SelectTopK
 
 CLOSE = 1e-3
 """Relative tolerance for equality in single precision."""
@@ -36,6 +34,9 @@ class LayerCall:
         Arguments of ``aggregate`` other than the messages.
     coefficients : Tensor, shape [P, heads], optional
         The layer's ``alpha``, or else the ratio of message to ``x_j``.
+    selected : sequence of Tensor of int64
+        Particles that each top-k pooling before this call has left, in the order of its nodes; nothing if a
+        pooling does not follow the previous one.
     """
 
     edge_index: Tensor
@@ -44,29 +45,7 @@ class LayerCall:
     total: Tensor
     arguments: dict[str, Any]
     coefficients: Tensor | None
-
-    @property
-    def order(self) -> Tensor:
-        """Permutation that sorts the edges by receiver, then by sender."""
-        src, dst = self.edge_index
-        return torch.argsort(dst * len(self.total) + src, stable=True)
-
-    def problem(self, cloud: Cloud) -> str | None:
-        """Reason why the edges are not pairs of particles of the same event; None if they are."""
-        particles = len(cloud.x)
-        if len(self.total) != particles or len(self.nodes) != particles:
-            return (
-                f"it has {len(self.total)} nodes for {particles} particles: pooled, virtual or duplicated "
-                "nodes are not particles, so its edges are not pairs of particles"
-            )
-        src, dst = self.edge_index
-        if bool((cloud.batch[src] != cloud.batch[dst]).any()):
-            return (
-                "it sends messages between different events: does its neighbour search use the batch vector?"
-            )
-        if len(torch.unique(dst * particles + src)) != len(src):
-            return "it has several edges between the same two particles: remove duplicates (coalesce)"
-        return None
+    selected: Sequence[Tensor] = ()
 
     def is_homogeneous(self, module: MessagePassing) -> bool:
         """True if half of every message gives half of the total, as for a sum, a mean or a maximum."""
@@ -75,29 +54,34 @@ class LayerCall:
         scale = CLOSE * self.total.abs().max() if self.total.numel() else 0.0
         return bool(((half - 0.5 * self.total).abs() <= scale).all() and (nothing.abs() <= scale).all())
 
-    def attention(self) -> EdgeCoefficients | str | None:
-        """Coefficients that are a softmax over the senders, else the reason; None without coefficients."""
-        alpha = self.coefficients
-        if alpha is None:
-            return None
-        src, dst = self.edge_index
+    def not_attention(self) -> str | None:
+        """Reason why the coefficients are no softmax over the senders; None if they are."""
+        alpha, dst = self.coefficients, self.edge_index[1]
+        assert alpha is not None
         received = torch.unique(dst)
         sums = alpha.new_zeros(len(self.total), alpha.shape[1]).index_add(0, dst, alpha)[received]
-        if len(alpha) and (alpha.min() < -CLOSE or (sums - 1).abs().max() > CLOSE):
-            low, high, least, most = (float(v) for v in (alpha.min(), alpha.max(), sums.min(), sums.max()))
-            return (
-                f"its coefficients range from {low:.2g} to {high:.2g}, and their sums over the senders of a "
-                f"receiver from {least:.2g} to {most:.2g}: gates or norms, not attention"
-            )
-        order = self.order
-        return EdgeCoefficients(src[order], dst[order], alpha[order])
+        if not len(alpha) or (alpha.min() >= -CLOSE and (sums - 1).abs().max() <= CLOSE):
+            return None
+        low, high, least, most = (float(v) for v in (alpha.min(), alpha.max(), sums.min(), sums.max()))
+        return (
+            f"its coefficients range from {low:.2g} to {high:.2g}, and their sums over the senders of a "
+            f"receiver from {least:.2g} to {most:.2g}: gates or norms, not attention"
+        )
 
 
 @contextmanager
-def recording_calls(module: MessagePassing) -> Iterator[list[LayerCall]]:
-    """Record every call of a layer."""
+def recording_calls(module: MessagePassing, poolings: Sequence[SelectTopK] = ()) -> Iterator[list[LayerCall]]:
+    """Record every call of a layer, and the nodes that the poolings of the network leave."""
     calls: list[LayerCall] = []
     current: dict[str, Any] = {}
+    selected: list[Tensor] = []
+    branches = False
+
+    def on_select(_: Any, inputs: Any, output: SelectOutput) -> None:
+        nonlocal branches
+        branches |= bool(selected) and len(inputs[0]) != len(selected[-1])
+        index = output.node_index
+        selected.append(selected[-1][index] if selected and not branches else index)
 
     def on_propagate(_: Any, inputs: Any) -> None:
         current.update(edge_index=inputs[0], arguments=inputs[2])
@@ -111,13 +95,15 @@ def recording_calls(module: MessagePassing) -> Iterator[list[LayerCall]]:
         total = output.detach()
         nodes = _nodes(current["arguments"], total)
         message, coefficients = current["message"], current["coefficients"]
-        calls.append(LayerCall(current["edge_index"], nodes, message, total, inputs[0], coefficients))
+        kept = () if branches else tuple(selected)
+        calls.append(LayerCall(current["edge_index"], nodes, message, total, inputs[0], coefficients, kept))
 
     with ExitStack() as stack:
         for handle in (
             module.register_propagate_forward_pre_hook(on_propagate),
             module.register_message_forward_hook(on_message),
             module.register_aggregate_forward_hook(on_aggregate),
+            *(pooling.register_forward_hook(on_select) for pooling in poolings),
         ):
             stack.callback(handle.remove)
         yield calls
