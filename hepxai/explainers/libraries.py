@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hepxai.core.extras import MissingExtraError as MissingExtraError
+from hepxai.core.extras import import_extra as import_extra
 from hepxai.core.jagged import IntArray
 from hepxai.datasets.splits import event_hash, splitmix64
 from hepxai.events import Events
@@ -24,34 +23,6 @@ from hepxai.models.target import Target
 Array = NDArray[np.float64]
 RUNS = 4
 """Independent runs of a method that samples: their spread is its error."""
-
-
-class MissingExtraError(ImportError):
-    """An optional package that the method needs is not installed."""
-
-
-def import_extra(name: str, method: str) -> ModuleType:
-    """Import a package of the extra ``shap``.
-
-    Raises
-    ------
-    MissingExtraError
-        If it is not there; the message says how to get it.
-    """
-    try:
-        with warnings.catch_warnings():  # about their own dependencies
-            warnings.simplefilter("ignore")
-            return importlib.import_module(name)
-    except ImportError as problem:
-        package = name.partition(".")[0]
-        raise MissingExtraError(
-            f'{method} needs {package} ({problem}): pip install "hepxai[shap]"'
-        ) from problem
-
-
-def installed(name: str) -> bool:
-    """True if a package is installed; it is not imported."""
-    return importlib.util.find_spec(name) is not None
 
 
 @contextmanager

@@ -1,0 +1,45 @@
+"""Packages of an extra, imported on first use."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from types import ModuleType
+
+
+class MissingExtraError(ImportError):
+    """An optional package is not installed."""
+
+
+def import_extra(name: str, what: str, extra: str = "shap") -> ModuleType:
+    """Import a package of an extra.
+
+    Parameters
+    ----------
+    name : str
+        Module.
+    what : str
+        Method or model that needs it.
+    extra : str
+        Extra of `hepxai` that installs it.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not there; the message says how to get it.
+    """
+    try:
+        with warnings.catch_warnings():  # about their own dependencies
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ImportError as problem:
+        package = name.partition(".")[0]
+        raise MissingExtraError(
+            f'{what} needs {package} ({problem}): pip install "hepxai[{extra}]"'
+        ) from problem
+
+
+def installed(name: str) -> bool:
+    """True if a package is installed; it is not imported."""
+    return importlib.util.find_spec(name) is not None
