@@ -163,7 +163,7 @@ class BackgroundExplainer(Explainer):
         pool = rng.permutation(self._pool(events))
         share = np.cumsum(np.abs(events.weight[pool]))
         places = (np.arange(size) + rng.random()) / size * share[-1]
-        return pool[np.minimum(np.searchsorted(share, places, side="right"), len(pool) - 1)]
+        return np.asarray(pool[np.minimum(np.searchsorted(share, places, side="right"), len(pool) - 1)])
 
 
 def need_table(method: str, events: Events) -> None:

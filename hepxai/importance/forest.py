@@ -27,8 +27,8 @@ LARGEST = 512
 DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 """De Bruijn number: the upper six bits of its product with a power of two identify it; 0 for 1 and for 0."""
 ALL = np.uint64(2**64 - 1)
-SAME = 1e-9
-"""Relative difference from the model's own score that is rounding."""
+SAME, SAME_SINGLE = 1e-9, 1e-5
+"""Relative difference from the model's own score that is rounding, in double and in single precision."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class Forest:
         forest = Forest(edges, tuple(b for t in trees for b in _blocks(t, edges)), _codes(table, edges), 0.0)
         rest = score - forest.score()
         constant = float(np.median(rest))
-        adds_up = np.abs(rest - constant).max() <= SAME * max(1.0, float(np.abs(score).max()))
+        rounding = SAME_SINGLE if _single_precision(score) else SAME
+        adds_up = np.abs(rest - constant).max() <= rounding * max(1.0, float(np.abs(score).max()))
         return dataclasses.replace(forest, constant=constant) if adds_up else None
 
     def uses(self, columns: IntArray) -> bool:
@@ -191,6 +192,11 @@ def _trees(model: HasTrees, output: int) -> list[Nodes]:
         return []
     plain = not ensemble.transformers and not any(tree.categories for tree in trees)
     return trees if plain else []
+
+
+def _single_precision(score: Array) -> bool:
+    """True for scores that were added in single precision, as XGBoost does."""
+    return bool((score == score.astype(np.float32)).all())
 
 
 def _edges(trees: Sequence[Nodes], columns: int) -> tuple[Array, ...]:

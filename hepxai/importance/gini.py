@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,8 +9,8 @@ from hepxai.explainers.base import CannotExplainError
 from hepxai.explainers.table.trees import ADVICE, need_trees
 from hepxai.metrics.importance import Importance
 from hepxai.models.protocols import HasTrees
-from hepxai.models.wrappers.boosters import Booster
 from hepxai.models.wrappers.booster_files import UnsupportedTreesError
+from hepxai.models.wrappers.boosters import Booster
 from hepxai.models.wrappers.ensembles import FORESTS, HISTOGRAM, Ensemble
 
 Array = NDArray[np.float64]
@@ -64,9 +62,7 @@ def gini_importance(model: HasTrees) -> Importance:
     error = repeats.std(axis=1, ddof=1) / np.sqrt(trees) if trees > 1 else np.full(len(names), np.nan)
     members = {name: (name,) for name in names}
     score = float(repeats.mean(axis=1).sum())
-    return Importance(
-        names, members, _measure(ensemble), ", ".join(model.outputs), score, repeats, error
-    )
+    return Importance(names, members, _measure(ensemble), ", ".join(model.outputs), score, repeats, error)
 
 
 # --- decrease of impurity by column and tree, [G, T] ---------------------------------------------------

@@ -19,7 +19,7 @@ from hepxai.importance.shuffling import among_all, cells, permute_within_cells
 from hepxai.metrics.classification import both_classes, placements
 from hepxai.metrics.importance import Importance, correlated_groups
 from hepxai.models.protocols import Tabular
-from hepxai.models.table.rows import need_values
+from hepxai.models.table.rows import need_scores, need_values
 
 Array = NDArray[np.float64]
 ROWS = 65_536
@@ -102,7 +102,7 @@ def permutation_importance(
     measure = METRICS[metric](signal, events.weight)
     members = _members(events, groups, threshold)
     score = model.logits(events)[:, output]
-    _need_scores(score, events)
+    need_scores(score, events)
     original = measure(score)
     lost, error = np.zeros((len(members), repeats)), np.zeros(len(members))
     influence = np.zeros((len(members), len(events)), dtype=np.float32)
@@ -294,16 +294,6 @@ def _target(model: Tabular, events: Events, target: str | None) -> tuple[int, ND
         raise KeyError(f"target {target!r} is not an output of the model; choose one of {', '.join(outputs)}")
     output = outputs.index(target)
     return output, events.label == (1 if len(outputs) == 1 else output)
-
-
-def _need_scores(score: Array, events: Events) -> None:
-    """Refuse scores that are not finite: they have no rank."""
-    bad = ~np.isfinite(score)
-    if bad.any():
-        table, columns = events.table()
-        named = [n for n, c in zip(columns, table[bad].T, strict=True) if not np.isfinite(c).all()]
-        where = f"; there, {', '.join(named)} is not finite either" if named else ""
-        raise ValueError(f"the score of {bad.sum()} of {len(score)} events is not finite{where}")
 
 
 def _members(

@@ -24,8 +24,10 @@ from .storage import load_model
 from .table.boosted_trees import BoostedTreesModel
 from .table.dense import DenseModel
 from .wrappers.image import ImageModel
+from .wrappers.onnx import load_onnx
 from .wrappers.pyg import PygModel
 from .wrappers.table import SklearnModel, TableModel
+from .wrappers.tree_files import load_trees
 
 __all__ = [
     "BoostedTreesModel",
@@ -55,4 +57,6 @@ __all__ = [
     "TableModel",
     "Tabular",
     "load_model",
+    "load_onnx",
+    "load_trees",
 ]

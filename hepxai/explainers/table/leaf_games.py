@@ -55,8 +55,8 @@ class RowsGame:
     """Game of a leaf in which the unknown columns come from background rows.
 
     ``v(S) = Σ_r w_r Π_{f ∈ S} 1[x_f passes] Π_{f ∉ S} 1[r_f passes]`` with Σ w_r = 1, weights of any sign.
-    With A = columns that only the event passes and B = those that only the row passes, a row adds
-    ``w (a-1)! b! / (a+b)!`` to each of A and ``-w a! (b-1)! / (a+b)!`` to each of B, if no column fails in both.
+    With A = columns that only the event passes and B = those that only the row passes, a row in which no
+    column fails in both adds ``w (a-1)! b! / (a+b)!`` to each of A and ``-w a! (b-1)! / (a+b)!`` to each of B.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class RowsGame:
     def of(masks: Sequence[Mask], weight: Array) -> RowsGame:
         """Game of the rows with these masks."""
         patterns = Patterns.of(masks)
-        return RowsGame(patterns.passes, np.bincount(patterns.place, weight))
+        return RowsGame(patterns.passes, np.bincount(patterns.place, weight).astype(np.float64))
 
     def mean(self) -> float:
         """Share of the rows that reach the leaf: v(∅)."""
@@ -159,7 +159,9 @@ class TreeGames:
             games.append([_game(cuts, weight) for _, cuts in tree.leaf_paths(x, sources)])
             reached = (game.mean() for game in games[-1])
             leaves = (leaf for leaf, _ in tree.leaf_paths(x[:0], sources))
-            expected += sum(float(tree.value[leaf]) * share for leaf, share in zip(leaves, reached, strict=True))
+            expected += sum(
+                float(tree.value[leaf]) * share for leaf, share in zip(leaves, reached, strict=True)
+            )
         return TreeGames(trees, sources, games, expected)
 
     def values(self, x: Table, columns: int) -> Array:

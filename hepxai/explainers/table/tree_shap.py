@@ -69,7 +69,7 @@ class PreparedTrees(PreparedBackground):
 
     def mean_score(self, events: Events) -> float:
         """v(∅): of the rows, by the model itself; else that of the trees and the constant of the model."""
-        if self.rows is not None:
+        if self.rows is not None and self.weight is not None:
             return float(self.weight @ self.score(self.rows))
         if self.ensemble.kind is FORESTS or not len(events):
             return float(self.engine.expected)
@@ -84,8 +84,8 @@ class TreeShap(BackgroundExplainer):
 
     ``φ_f = Σ_{S ⊆ G∖f} s! (g-s-1)! / g! [v(S ∪ f) - v(S)]``, where v(S) is the mean score if only the columns
     S are known. Boosted trees are explained on their score (log-odds); forests of classification trees
-    average probabilities, and it is the probability of the target that they are explained on. Computed leaf by
-    leaf, see `hepxai.explainers.table.leaf_games`.
+    average probabilities, and it is the probability of the target that they are explained on. For the
+    computation see `hepxai.explainers.table.leaf_games`.
 
     Every event is checked: values and mean must add up to the score of the library.
 
@@ -99,8 +99,8 @@ class TreeShap(BackgroundExplainer):
     tolerance : float
         Largest |residual| of an event, as a share of Σ_f |φ_f| or of the change of the score.
     sample : str
-        Of "interventional", as all that follow. "background": the rows are the first class of the given events.
-        "all": all of them.
+        Of "interventional", as all that follow. "background": the rows are the first class of the given
+        events. "all": all of them.
     size : int, optional
         Rows that are drawn, in proportion to |weight|; each counts as 1 or, with a negative weight, as -1.
         By default all events are taken, with their weights: the time depends little on their number.

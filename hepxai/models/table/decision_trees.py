@@ -120,7 +120,6 @@ class Nodes:
                 stack += [(int(self.left[node]), rows[left]), (int(self.right[node]), rows[~left])]
         return score
 
-
     def check(self, columns: int) -> None:
         """Refuse, with a ValueError, arrays that are no tree on a table of that many columns."""
         sizes = {len(a) for a in (self.feature, self.threshold, self.left, self.right, self.value, self.size)}

@@ -136,9 +136,9 @@ class _Ubjson:
             length = self._length()
             if kind is None:
                 return [self.value() for _ in range(length)]
-            values = self._take(length * np.dtype(NUMBERS[kind]).itemsize)
-            return np.frombuffer(values, NUMBERS[kind]).tolist()
-        values = []
+            packed = self._take(length * np.dtype(NUMBERS[kind]).itemsize)
+            return list(np.frombuffer(packed, NUMBERS[kind]).tolist())
+        values: list[Any] = []
         while not self._ends(b"]"):
             values.append(self.value())
         return values
@@ -180,18 +180,18 @@ def lightgbm_content(text: str) -> Object:
 
 
 def lightgbm_nodes(content: Object, rounds: int, output: int, scale: float) -> list[Nodes]:
-    """Trees of one output in the first rounds, leaves times a factor; the mean of them for random forests."""
+    """Trees of one output in the first rounds, leaves times a factor."""
     outputs = int(content["num_tree_per_iteration"])
     trees = content["trees"][output : rounds * outputs : outputs]
     if any(tree.get("is_linear", "0") != "0" for tree in trees):
         raise UnsupportedTreesError("its leaves hold linear models (linear_tree)")
     if any((kinds & 12 == 4).any() for tree in trees if (kinds := _array(tree, "decision_type")).size):
         raise UnsupportedTreesError("it takes zeros as missing (zero_as_missing)")
-    return [_lightgbm_nodes(tree, scale / (rounds if "average_output" in content else 1)) for tree in trees]
+    return [_lightgbm_nodes(tree, scale) for tree in trees]
 
 
 def _lightgbm_nodes(tree: Object, scale: float) -> Nodes:
-    """Cuts first, then leaves, which LightGBM numbers by -1, -2 …"""
+    """Cuts first, then leaves, whose numbers are negative in the file."""
     leaves = int(tree["num_leaves"])
     kinds, columns = _array(tree, "decision_type"), _array(tree, "split_feature")
     lengths = {name: len(_array(tree, name, float)) for name in ("split_gain", "threshold", "internal_count")}

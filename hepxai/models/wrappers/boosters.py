@@ -24,10 +24,16 @@ from hepxai.models.wrappers.booster_files import (
 )
 
 Array = NDArray[np.float64]
-CLASSES = ("binary:logistic", "binary:logitraw", "multi:softprob", "multi:softmax")
-CLASSES += ("binary", "cross_entropy", "multiclass", "multiclassova")
-VALUES = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror")
-VALUES += ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
+CLASSES = (
+    *("binary:logistic", "binary:logitraw", "multi:softprob", "multi:softmax"),
+    *("binary", "cross_entropy", "multiclass", "multiclassova"),
+)
+"""Objectives whose margins are logits: of XGBoost, of LightGBM."""
+VALUES = (
+    *("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror"),
+    *("regression", "regression_l1", "huber", "fair", "quantile", "mape"),
+)
+"""Objectives whose margins are predictions."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class XgboostBooster(Booster):
 
     @property
     def feature_names_in_(self) -> tuple[str, ...]:
-        """Names of the columns, or f0, f1 …"""
+        """Names of the columns, by default f0, f1, f2."""
         return tuple(self.booster.feature_names or (f"f{i}" for i in range(self.n_features_in_)))
 
     def predict(self, x: NDArray[np.floating]) -> Array:
@@ -154,7 +160,7 @@ class LightgbmBooster(Booster):
 
     @property
     def feature_names_in_(self) -> tuple[str, ...]:
-        """Names of the columns, or Column_0, Column_1 …"""
+        """Names of the columns, by default Column_0, Column_1, Column_2."""
         return tuple(self.booster.feature_name())
 
     def predict(self, x: NDArray[np.floating]) -> Array:
@@ -246,6 +252,8 @@ def _lightgbm(booster: Any, estimator: Any) -> LightgbmBooster:
     rounds = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
     outputs = int(booster.num_model_per_iteration())
     scale = float(settings.get("sigmoid", 1)) if objective in ("binary", "multiclassova") else 1.0
+    if "\naverage_output" in head:  # a random forest, whose raw score is the sum
+        scale /= rounds
     classes = _classes(estimator, objective, outputs)
     return LightgbmBooster(booster, objective, outputs, rounds, classes, scale=scale)
 

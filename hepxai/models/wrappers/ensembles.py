@@ -129,7 +129,7 @@ class Ensemble:
         return [cart_nodes(t.tree_, rate * t.tree_.value[:, 0, 0]) for t in self.last.estimators_[:, k]]
 
     def weights(self, model: HasTrees, target: Array) -> Array:
-        """Weights ``[K]`` of the trees' outputs from those ``[O]`` of the model's: in the order of the card."""
+        """Weights ``[K]`` of the trees' outputs from those ``[O]`` of the model's outputs."""
         order = list(getattr(model, "class_order", range(len(target))))
         weights = np.zeros(self.outputs)
         if len(target) > 1:

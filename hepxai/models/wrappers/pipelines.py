@@ -112,7 +112,7 @@ def _numbers(chosen: Any, names: list[Any]) -> IntArray:
     if isinstance(chosen, slice) and isinstance(chosen.start or chosen.stop, str):
         stop = len(names) if chosen.stop is None else names.index(chosen.stop) + 1
         return np.arange(names.index(chosen.start) if chosen.start else 0, stop)
-    return np.arange(len(names))[chosen]
+    return np.asarray(np.arange(len(names))[chosen])
 
 
 def _is_a(estimator: object, name: str) -> bool:

@@ -18,6 +18,7 @@ from hepxai.models.hooks import capture_activations, last_layer_io, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import evaluating
 from hepxai.models.schemas import listed, need_columns, same_columns
+from hepxai.models.table.rows import need_scores
 from hepxai.models.wrappers.advice import wrapping_advice
 from hepxai.models.wrappers.boosters import as_estimator, library_of
 from hepxai.models.wrappers.modules import (
@@ -90,7 +91,7 @@ class TableModel:
     def logits(self, events: Events) -> NDArray[np.float64]:
         """Logits ``[E, O]``."""
         same_columns(self.schema, events.schema)
-        return self.score_table(events.table()[0])
+        return need_scores(self.score_table(events.table()[0]), events)
 
     def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Logits ``[E, O]`` of rows of the table."""
@@ -132,8 +133,8 @@ class TableModel:
 class SklearnModel:
     """A fitted estimator on the event-level table, as a `hepxai` model.
 
-    Takes classifiers and regressors of scikit-learn, XGBoost and LightGBM, pipelines of them, and raw boosters;
-    `hepxai.load_trees` reads the files of boosters.
+    Takes classifiers and regressors of scikit-learn, XGBoost and LightGBM, pipelines of them, and raw
+    boosters; `hepxai.load_trees` reads the files of boosters.
 
     The score is, in this order: the prediction of a regressor; the margin of a booster; the
     ``decision_function`` of a classifier that has one (log-odds for boosted trees and logistic regression, a
@@ -164,8 +165,8 @@ class SklearnModel:
         If it has no ``predict``, or is no estimator; the message has a remedy.
     ValueError
         If the estimator knows one class only, has another number of classes than there are outputs, was
-        fitted on another number of columns or on other names, its classes are not recognised, or the margin of
-        a booster is neither a logit nor a prediction.
+        fitted on another number of columns or on other names, its classes are not recognised, or the margin
+        of a booster is neither a logit nor a prediction.
     """
 
     estimator: Any
@@ -183,9 +184,10 @@ class SklearnModel:
         raw = library_of(estimator) and type(estimator).__name__ == "Booster"
         object.__setattr__(self, "estimator", as_estimator(estimator) if raw else estimator)
         self._check_columns()
-        split(self.estimator)  # refuses rankings
         if hasattr(self.estimator, "classes_"):
             self._check_classes()
+        elif (size := getattr(self._parts[1], "outputs", len(self.outputs))) != len(self.outputs):
+            raise ValueError(f"the booster predicts {size} values; named are {self.outputs}")
 
     def _check_columns(self) -> None:
         kind, mine = type(self.estimator).__name__, self.schema.globals
@@ -250,7 +252,7 @@ class SklearnModel:
         """Scores ``[E, O]``; warns where a probability was clipped."""
         same_columns(self.schema, events.schema)
         x = events.table()[0]
-        scores = self.score_table(x)
+        scores = need_scores(self.score_table(x), events)
         limit = np.log((1 - self.clip) / self.clip) * (1 - 1e-9)  # up to rounding
         if self._by_probability() and (clipped := int((np.abs(scores) >= limit).any(axis=1).sum())):
             warnings.warn(
