@@ -12,7 +12,7 @@ class MissingExtraError(ImportError):
     """An optional package is not installed."""
 
 
-def import_extra(name: str, what: str, extra: str = "shap") -> ModuleType:
+def import_extra(name: str, what: str, extra: str | None = "shap") -> ModuleType:
     """Import a package of an extra.
 
     Parameters
@@ -21,8 +21,8 @@ def import_extra(name: str, what: str, extra: str = "shap") -> ModuleType:
         Module.
     what : str
         Method or model that needs it.
-    extra : str
-        Extra of `hepxai` that installs it.
+    extra : str, optional
+        Extra of `hepxai` that installs it; None for a package that no extra has.
 
     Raises
     ------
@@ -35,9 +35,8 @@ def import_extra(name: str, what: str, extra: str = "shap") -> ModuleType:
             return importlib.import_module(name)
     except ImportError as problem:
         package = name.partition(".")[0]
-        raise MissingExtraError(
-            f'{what} needs {package} ({problem}): pip install "hepxai[{extra}]"'
-        ) from problem
+        remedy = f'"hepxai[{extra}]"' if extra else package
+        raise MissingExtraError(f"{what} needs {package} ({problem}): pip install {remedy}") from problem
 
 
 def installed(name: str) -> bool:

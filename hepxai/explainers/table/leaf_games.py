@@ -55,8 +55,9 @@ class RowsGame:
     """Game of a leaf in which the unknown columns come from background rows.
 
     ``v(S) = Σ_r w_r Π_{f ∈ S} 1[x_f passes] Π_{f ∉ S} 1[r_f passes]`` with Σ w_r = 1, weights of any sign.
-    With A = columns that only the event passes and B = those that only the row passes, a row in which no
-    column fails in both adds ``w (a-1)! b! / (a+b)!`` to each of A and ``-w a! (b-1)! / (a+b)!`` to each of B.
+    With A = columns that only the event passes and B = those that only the row passes, a row adds
+    ``w (a-1)! b! / (a+b)!`` to each of A and ``-w a! (b-1)! / (a+b)!`` to each of B, or nothing if a column
+    fails in both.
 
     Attributes
     ----------

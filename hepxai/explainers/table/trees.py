@@ -22,8 +22,8 @@ def need_trees(method: str, estimator: Any) -> Ensemble:
     if family(estimator) is None:
         raise CannotExplainError(
             f"{method} reads the decision trees of XGBoost, LightGBM, and scikit-learn's GradientBoosting, "
-            "HistGradientBoosting, RandomForest, ExtraTrees and DecisionTree models, also behind the scalers of "
-            f"a pipeline; {type(estimator).__name__} is none of them; {ADVICE}"
+            "HistGradientBoosting, RandomForest, ExtraTrees and DecisionTree models, also behind the "
+            f"scalers of a pipeline; {type(estimator).__name__} is none of them; {ADVICE}"
         )
     try:
         return Ensemble.of(estimator)

@@ -73,7 +73,7 @@ def need_values(events: Events) -> None:
 
 def need_scores(scores: NDArray[np.float64], events: Events) -> NDArray[np.float64]:
     """Scores ``[E, ...]`` of a model; refuses, with a ValueError, those that are NaN or infinite."""
-    bad = ~np.isfinite(scores).reshape(len(scores), -1).all(axis=1)
+    bad = ~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim)))
     if bad.any():
         table, columns = events.table()
         named = [n for n, c in zip(columns, table[bad].T, strict=True) if not np.isfinite(c).all()]

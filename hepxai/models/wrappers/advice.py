@@ -16,8 +16,8 @@ def wrapping_advice(candidate: object) -> str | None:
     if isinstance(candidate, str | Path):
         return (
             f"{str(candidate)!r} is a text; hepxai.models.load_model(path) reads a trained model, "
-            "hepxai.load_trees(path, events.schema) a booster, hepxai.load_onnx(path, events.schema, outputs) "
-            "an ONNX file, hepxai.fit(hepxai.ModelCard.find(name), events) trains one"
+            "hepxai.load_trees(path, events.schema) a booster, hepxai.load_onnx(path, events.schema, "
+            "outputs) an ONNX file, hepxai.fit(hepxai.ModelCard.find(name), events) trains one"
         )
     if isinstance(candidate, ModelCard):
         return f"{type(candidate).__name__} is a card; model, history = hepxai.fit(card, events) trains it"

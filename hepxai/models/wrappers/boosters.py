@@ -121,6 +121,8 @@ class XgboostBooster(Booster):
     def predict(self, x: NDArray[np.floating]) -> Array:
         """Margins ``[E]`` or ``[E, K]``."""
         xgboost = import_extra("xgboost", "this model", "trees")
+        if infinite := int(np.isinf(x).any(axis=1).sum()):
+            raise ValueError(f"infinite values in {infinite} of {len(x)} rows, which XGBoost does not take")
         kinds = self.booster.feature_types
         table = xgboost.DMatrix(
             self.as_missing(x),

@@ -330,13 +330,14 @@ def _cast(x: NDArray[Any], tensor: Any) -> NDArray[Any]:
 
 def _graph(data: bytes, output: str | None) -> tuple[OnnxGraph, Any]:
     """Session that stops before a last softmax or sigmoid, and the content of the file."""
-    onnx, runtime = (import_extra(name, "an ONNX file", "onnx") for name in ("onnx", "onnxruntime"))
+    onnx = import_extra("onnx", "an ONNX file", "onnx")
     try:
         content = onnx.load_model_from_string(data)
-        onnx.checker.check_model(content)
-    except Exception as problem:  # of protobuf, or of the checker
+    except Exception as problem:  # of protobuf
         raise ValueError(f"no ONNX model ({str(problem).splitlines()[0]})") from None
     names = [o.name for o in content.graph.output]
+    if not names:
+        raise ValueError("no ONNX model (it has no output)")
     if output is None and len(names) > 1:
         output = next((n for n in names if "prob" in n.lower()), None)
     if (output not in names) if output else len(names) > 1:
@@ -344,12 +345,17 @@ def _graph(data: bytes, output: str | None) -> tuple[OnnxGraph, Any]:
     tensor, probabilities = _before_squashing(content.graph, output or names[0])
     del content.graph.output[:]
     content.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    return OnnxGraph(_session(content.SerializeToString()), tensor, probabilities), content
+
+
+def _session(data: bytes) -> Any:
+    runtime = import_extra("onnxruntime", "an ONNX file", "onnx")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    session = runtime.InferenceSession(
-        content.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return OnnxGraph(session, tensor, probabilities), content
+    try:
+        return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # onnxruntime has an exception for every code
+        raise ValueError(f"onnxruntime cannot read it ({str(problem).splitlines()[0]})") from None
 
 
 def _before_squashing(graph: Any, output: str) -> tuple[str, bool]:
@@ -370,7 +376,7 @@ def _as_torch(model: Any, content: Any) -> Any:
     """Torch module with the scores of the file, wrapped."""
     if model.view == "padded" or not model.input or model.graph.probabilities:
         raise ValueError("gradients=True works for networks of one input, on tables and images")
-    converter = import_extra("onnx2torch", "gradients=True", "onnx")
+    converter = import_extra("onnx2torch", "gradients=True", None)
     try:
         module = converter.convert(content).eval()
     except Exception as problem:  # NotImplementedError of an operation, and others

@@ -90,7 +90,7 @@ def _if_all_are_kept(transformer: Any, columns: int) -> IntArray | None:
 
 
 def _of_column_transformer(transformer: Any, columns: int) -> IntArray | None:
-    sources = np.full(len(transformer.get_feature_names_out()), -1, dtype=np.int64)
+    sources = np.zeros(max(p.stop for p in transformer.output_indices_.values()), dtype=np.int64)
     names = list(getattr(transformer, "feature_names_in_", range(columns)))
     for name, step, chosen in transformer.transformers_:
         place = transformer.output_indices_[name]
