@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import warnings
 from types import ModuleType
 
@@ -37,8 +36,3 @@ def import_extra(name: str, what: str, extra: str | None = "shap") -> ModuleType
         package = name.partition(".")[0]
         remedy = f'"hepxai[{extra}]"' if extra else package
         raise MissingExtraError(f"{what} needs {package} ({problem}): pip install {remedy}") from problem
-
-
-def installed(name: str) -> bool:
-    """True if a package is installed; it is not imported."""
-    return importlib.util.find_spec(name) is not None

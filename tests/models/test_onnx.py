@@ -217,7 +217,10 @@ def test_inputs_that_do_not_fit(events: Events, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     two = [node("Add", ["x", "u"], "y")]
     for make, message in (
-        (lambda: load(linear(path, shape=(None, 3))), "x takes 3 columns; the globals are ht, njet"),
+        (
+            lambda: load(linear(path, shape=(None, 3), weights=np.eye(3, dtype=np.float32))),
+            "x takes 3 columns; the globals are ht, njet",
+        ),
         (
             lambda: load(linear(path, shape=(None, 4, 2))),
             r"the input x has the shape .*; a table \[event, col",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -207,6 +207,9 @@ class OnnxParticleModel:
         return need_scores(self.graph.scores(feed, len(self.outputs)), events)
 
 
+OnnxModel = OnnxTableModel | OnnxImageModel | OnnxParticleModel | TableModel | ImageModel
+
+
 def load_onnx(
     path: str | Path,
     schema: Schema,
@@ -217,7 +220,7 @@ def load_onnx(
     output: str | None = None,
     mask: str | None = None,
     gradients: bool = False,
-) -> OnnxTableModel | OnnxImageModel | OnnxParticleModel | TableModel | ImageModel:
+) -> OnnxModel:
     """Model in an ONNX file.
 
     Scores are logits: a softmax or sigmoid at the end is left out. The probabilities of classifiers that
@@ -246,12 +249,12 @@ def load_onnx(
     MissingExtraError
         If onnx, onnxruntime or onnx2torch is not installed.
     """
+    if view not in _MODELS:
+        raise ValueError(f"view={view!r}; choose one of {', '.join(_MODELS)}")
     try:
         graph, content = _graph(Path(path).read_bytes(), output)
-        model = _MODELS[view](graph, outputs, schema, input, mask)
-        return _as_torch(model, content) if gradients else model
-    except KeyError:
-        raise ValueError(f"view={view!r}; choose one of {', '.join(_MODELS)}") from None
+        model: Any = _MODELS[view](graph, outputs, schema, input, mask)
+        return cast(OnnxModel, _as_torch(model, content) if gradients else model)
     except ValueError as problem:
         raise ValueError(f"{path}: {problem}") from None
 
