@@ -114,8 +114,10 @@ class BackgroundExplainer(Explainer):
         if self.rows is None:
             return super().settings()
         rows = self.rows.table()[0] if isinstance(self.rows, Events) else np.asarray(self.rows)
-        digest = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.float32).tobytes()).hexdigest()
-        return super().settings() | {"rows": f"{len(rows)} rows, sha256 {digest[:16]}"}
+        digest = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
+        if isinstance(self.rows, Events):
+            digest.update(self.rows.weight.tobytes())
+        return super().settings() | {"rows": f"{len(rows)} rows, sha256 {digest.hexdigest()[:16]}"}
 
     def prepare(self, model: Any, events: Events, target: str) -> PreparedBackground:
         """Compute the rows and their mean score."""
