@@ -17,6 +17,7 @@ NAMES = (
     "conductance",
     "tracin",
     "permutation",
+    "tree_shap",
     "feature_ig",
     "images",
 )

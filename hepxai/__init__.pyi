@@ -7,9 +7,11 @@ from .export.friends import write_friends as write_friends
 from .models.card import ModelCard as ModelCard
 from .models.network import NetworkModel as NetworkModel
 from .models.wrappers.image import ImageModel as ImageModel
+from .models.wrappers.onnx import load_onnx as load_onnx
 from .models.wrappers.pyg import PygModel as PygModel
 from .models.wrappers.table import SklearnModel as SklearnModel
 from .models.wrappers.table import TableModel as TableModel
+from .models.wrappers.tree_files import load_trees as load_trees
 from .run import Run as Run
 from .scan import Scan as Scan
 from .training import fit as fit
@@ -30,6 +32,8 @@ __all__ = [
     "TableModel",
     "explain",
     "fit",
+    "load_onnx",
+    "load_trees",
     "read",
     "write_friends",
 ]

@@ -1,4 +1,4 @@
-"""Import of optional packages."""
+"""Packages of an extra, imported on first use."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ class MissingExtraError(ImportError):
     """An optional package is not installed."""
 
 
-def import_extra(name: str, user: str, extra: str) -> ModuleType:
-    """Import a module of an optional package.
+def import_extra(name: str, what: str, extra: str | None = "shap") -> ModuleType:
+    """Import a package of an extra.
 
     Parameters
     ----------
     name : str
         Module.
-    user : str
-        Method or feature that needs it, for the message.
-    extra : str
-        Extra of hepxai that installs it.
+    what : str
+        Method or model that needs it.
+    extra : str, optional
+        Extra of `hepxai` that installs it; None for a package that no extra has.
 
     Raises
     ------
     MissingExtraError
-        If it is not installed; the message gives the command.
+        If it is not there; the message says how to get it.
     """
     try:
         with warnings.catch_warnings():  # about their own dependencies
@@ -34,6 +34,5 @@ def import_extra(name: str, user: str, extra: str) -> ModuleType:
             return importlib.import_module(name)
     except ImportError as problem:
         package = name.partition(".")[0]
-        raise MissingExtraError(
-            f'{user} needs {package} ({problem}): pip install "hepxai[{extra}]"'
-        ) from problem
+        remedy = f'"hepxai[{extra}]"' if extra else package
+        raise MissingExtraError(f"{what} needs {package} ({problem}): pip install {remedy}") from problem

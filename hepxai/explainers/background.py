@@ -114,8 +114,10 @@ class BackgroundExplainer(Explainer):
         if self.rows is None:
             return super().settings()
         rows = self.rows.table()[0] if isinstance(self.rows, Events) else np.asarray(self.rows)
-        digest = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.float32).tobytes()).hexdigest()
-        return super().settings() | {"rows": f"{len(rows)} rows, sha256 {digest[:16]}"}
+        digest = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
+        if isinstance(self.rows, Events):
+            digest.update(self.rows.weight.tobytes())
+        return super().settings() | {"rows": f"{len(rows)} rows, sha256 {digest.hexdigest()[:16]}"}
 
     def prepare(self, model: Any, events: Events, target: str) -> PreparedBackground:
         """Compute the rows and their mean score."""
@@ -132,7 +134,9 @@ class BackgroundExplainer(Explainer):
     def background(self, events: Events) -> Table:
         """Rows ``[K, G]`` that events are compared with."""
         need_table(self.name, events)
-        return self._drawn(events) if self.rows is None else self._given(events)
+        if self.rows is not None:
+            return self._given(events)
+        return np.ascontiguousarray(events.table()[0][self._drawn(events, self.size)])
 
     def _given(self, events: Events) -> Table:
         columns, background = events.schema.globals, self.rows
@@ -144,21 +148,24 @@ class BackgroundExplainer(Explainer):
             raise ValueError(f"rows have shape {rows.shape}; rows of {', '.join(columns)} are needed")
         return rows
 
-    def _drawn(self, events: Events) -> Table:
-        """Systematic sample: shuffled events, evenly spaced in their cumulative weight."""
+    def _pool(self, events: Events) -> IntArray:
+        """Positions of the events that rows are drawn from."""
         pool = np.flatnonzero(events.label == 0) if self.sample == "background" else np.arange(len(events))
-        rng = np.random.default_rng(self.seed)
-        pool = rng.permutation(pool)
-        share = np.cumsum(np.abs(events.weight[pool]))
-        if not len(pool) or share[-1] == 0:
+        if not len(pool) or not events.weight[pool].any():
             what = f"class {events.schema.classes[0]!r}" if self.sample == "background" else "the events"
             raise ValueError(
                 f"no event of {what} with a weight to compare with; explain a population that has some, "
                 "or give the `rows`"
             )
-        places = (np.arange(self.size) + rng.random()) / self.size * share[-1]
-        chosen = pool[np.minimum(np.searchsorted(share, places, side="right"), len(pool) - 1)]
-        return np.ascontiguousarray(events.table()[0][chosen])
+        return pool
+
+    def _drawn(self, events: Events, size: int) -> IntArray:
+        """Systematic sample: positions of shuffled events, evenly spaced in their cumulative weight."""
+        rng = np.random.default_rng(self.seed)
+        pool = rng.permutation(self._pool(events))
+        share = np.cumsum(np.abs(events.weight[pool]))
+        places = (np.arange(size) + rng.random()) / size * share[-1]
+        return np.asarray(pool[np.minimum(np.searchsorted(share, places, side="right"), len(pool) - 1)])
 
 
 def need_table(method: str, events: Events) -> None:

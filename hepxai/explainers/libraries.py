@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hepxai.core import extras
+from hepxai.core.extras import MissingExtraError as MissingExtraError
+from hepxai.core.extras import import_extra as import_extra
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.events.splits import event_hash, splitmix64
@@ -24,16 +23,6 @@ from hepxai.models.target import Target
 Array = NDArray[np.float64]
 RUNS = 4
 """Independent runs of a method that samples: their spread is its error."""
-
-
-def import_extra(name: str, method: str) -> ModuleType:
-    """Import a package of the extra ``shap``; see `hepxai.core.extras.import_extra`."""
-    return extras.import_extra(name, method, "shap")
-
-
-def installed(name: str) -> bool:
-    """True if a package is installed; it is not imported."""
-    return importlib.util.find_spec(name) is not None
 
 
 @contextmanager

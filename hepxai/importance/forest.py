@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.core.jagged import IntArray
-from hepxai.explainers.table.trees import BOOSTED, HISTOGRAM, family
 from hepxai.models.protocols import HasTrees
+from hepxai.models.table.decision_trees import Nodes
+from hepxai.models.wrappers.booster_files import UnsupportedTreesError
+from hepxai.models.wrappers.ensembles import BOOSTED, BOOSTERS, HISTOGRAM, Ensemble, MixedColumnsError, family
 
 Array = NDArray[np.float64]
 Bits = NDArray[np.uint64]
@@ -25,44 +27,8 @@ LARGEST = 512
 DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 """De Bruijn number: the upper six bits of its product with a power of two identify it; 0 for 1 and for 0."""
 ALL = np.uint64(2**64 - 1)
-SAME = 1e-9
-"""Relative difference from the model's own score that is rounding."""
-
-
-@dataclass(frozen=True)
-class Nodes:
-    """A binary tree: children have larger numbers than their parent.
-
-    Attributes
-    ----------
-    feature : ndarray of int, shape [M]
-        Column of the cut; negative for a leaf.
-    threshold : ndarray, shape [M]
-        Events with ``x <= threshold`` go left.
-    missing_left : ndarray of bool, shape [M]
-        Events with NaN go left.
-    left, right : ndarray of int, shape [M]
-    value : ndarray, shape [M]
-        Contribution of a leaf to the score.
-    """
-
-    feature: IntArray
-    threshold: Array
-    missing_left: NDArray[np.bool_]
-    left: IntArray
-    right: IntArray
-    value: Array
-
-    def leaves(self) -> IntArray:
-        """Numbers of the leaves from left to right."""
-        leaves, stack = [], [0]
-        while stack:
-            node = stack.pop()
-            if self.feature[node] < 0:
-                leaves.append(node)
-            else:
-                stack += [int(self.right[node]), int(self.left[node])]
-        return np.array(leaves, dtype=np.int64)
+SAME, SAME_SINGLE = 1e-9, 1e-5
+"""Relative difference from the model's own score that is rounding, in double and in single precision."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +86,15 @@ class Forest:
         score : ndarray, shape [E]
             Of the model for the table; None is returned where the trees do not add up to it.
         """
-        trees = _trees(model.estimator, output) if isinstance(model, HasTrees) and len(table) else []
+        trees = _trees(model, output) if isinstance(model, HasTrees) and len(table) else []
         if not trees or max(len(t.leaves()) for t in trees) > LARGEST:
             return None
         edges = _edges(trees, table.shape[1])
         forest = Forest(edges, tuple(b for t in trees for b in _blocks(t, edges)), _codes(table, edges), 0.0)
         rest = score - forest.score()
         constant = float(np.median(rest))
-        adds_up = np.abs(rest - constant).max() <= SAME * max(1.0, float(np.abs(score).max()))
+        rounding = SAME_SINGLE if _single_precision(score) else SAME
+        adds_up = np.abs(rest - constant).max() <= rounding * max(1.0, float(np.abs(score).max()))
         return dataclasses.replace(forest, constant=constant) if adds_up else None
 
     def uses(self, columns: IntArray) -> bool:
@@ -214,34 +181,22 @@ def _all_but_one(masks: Sequence[Bits]) -> tuple[list[Bits], Bits]:
 # --- decomposition of trees ---------------------------------------------------------------------------
 
 
-def _trees(estimator: Any, output: int) -> list[Nodes]:
-    """Trees of one output of a gradient-boosted estimator of scikit-learn; none for others.
-
-    HistGradientBoosting numbers columns in another order if some hold categories.
-    """
-    kind = family(estimator)
-    if kind is HISTOGRAM:
-        numbers = getattr(estimator, "is_categorical_", None) is None
-        return [_of_histograms(one[output].nodes) for one in estimator._predictors] if numbers else []
-    if kind is BOOSTED:
-        rate = float(estimator.learning_rate)
-        return [_of_cart(tree.tree_, rate) for tree in estimator.estimators_[:, output]]
-    return []
+def _trees(model: HasTrees, output: int) -> list[Nodes]:
+    """Trees of one output of a boosted model; none for others, and for pipelines."""
+    if family(model.estimator) not in (BOOSTED, HISTOGRAM, BOOSTERS):
+        return []
+    try:
+        ensemble = Ensemble.of(model.estimator)
+        trees = ensemble.trees(ensemble.weights(model, np.eye(len(model.outputs))[output]))
+    except (MixedColumnsError, UnsupportedTreesError):
+        return []
+    plain = not ensemble.transformers and not any(tree.categories for tree in trees)
+    return trees if plain else []
 
 
-def _of_histograms(nodes: Any) -> Nodes:
-    leaf = nodes["is_leaf"].astype(bool)
-    left, right = (nodes[k].astype(np.int64) for k in ("left", "right"))
-    feature = np.where(leaf, -1, nodes["feature_idx"].astype(np.int64))
-    missing = nodes["missing_go_to_left"].astype(bool)
-    return Nodes(feature, nodes["num_threshold"], missing, left, right, nodes["value"])
-
-
-def _of_cart(tree: Any, rate: float) -> Nodes:
-    missing = getattr(tree, "missing_go_to_left", np.zeros(tree.node_count)).astype(bool)
-    feature = np.where(tree.children_left < 0, -1, tree.feature)
-    value = rate * tree.value[:, 0, 0]
-    return Nodes(feature, tree.threshold, missing, tree.children_left, tree.children_right, value)
+def _single_precision(score: Array) -> bool:
+    """True for scores that were added in single precision, as XGBoost does."""
+    return bool((score == score.astype(np.float32)).all())
 
 
 def _edges(trees: Sequence[Nodes], columns: int) -> tuple[Array, ...]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.explainers.base import CannotExplainError
-from hepxai.explainers.table.trees import ADVICE, BOOSTED, FORESTS, HISTOGRAM, columns_inside, need_trees
+from hepxai.explainers.table.trees import ADVICE, need_trees
 from hepxai.metrics.importance import Importance
 from hepxai.models.protocols import HasTrees
+from hepxai.models.wrappers.booster_files import UnsupportedTreesError
+from hepxai.models.wrappers.boosters import Booster
+from hepxai.models.wrappers.ensembles import FORESTS, HISTOGRAM, Ensemble
 
 Array = NDArray[np.float64]
 
@@ -51,43 +52,31 @@ def gini_importance(model: HasTrees) -> Importance:
     """
     if not isinstance(model, HasTrees):
         raise CannotExplainError(f"gini needs HasTrees; {type(model).__name__} has no estimator; {ADVICE}")
-    kind = need_trees("gini", model.estimator)
-    decrease = _READ[kind](model.estimator)
-    repeats = _mean_is_share(decrease) if kind is not FORESTS else _shares(decrease)
-    names, trees = model.schema.globals, repeats.shape[1]
+    ensemble, names = need_trees("gini", model.estimator), model.schema.globals
+    try:
+        decrease = _decrease(ensemble, len(names))
+    except UnsupportedTreesError as problem:
+        raise CannotExplainError(f"gini cannot read these trees: {problem}; {ADVICE}") from None
+    repeats = _mean_is_share(decrease) if ensemble.kind is not FORESTS else _shares(decrease)
+    trees = repeats.shape[1]
     error = repeats.std(axis=1, ddof=1) / np.sqrt(trees) if trees > 1 else np.full(len(names), np.nan)
     members = {name: (name,) for name in names}
     score = float(repeats.mean(axis=1).sum())
-    return Importance(
-        names, members, _measure(model.estimator), ", ".join(model.outputs), score, repeats, error
-    )
+    return Importance(names, members, _measure(ensemble), ", ".join(model.outputs), score, repeats, error)
 
 
 # --- decrease of impurity by column and tree, [G, T] ---------------------------------------------------
 
 
-def _forest(estimator: Any) -> Array:
-    trees = getattr(estimator, "estimators_", [estimator])
-    return np.stack([t.tree_.compute_feature_importances(normalize=False) for t in trees], axis=1)
-
-
-def _boosted(estimator: Any) -> Array:
-    trees = estimator.estimators_.ravel()
-    return np.stack([t.tree_.compute_feature_importances(normalize=False) for t in trees], axis=1)
-
-
-def _histogram(estimator: Any) -> Array:
-    """Sums of the gains of the nodes that were split."""
-    trees = [tree.nodes for step in estimator._predictors for tree in step]
-    column, size = columns_inside(estimator), estimator.n_features_in_
-    gains = []
-    for nodes in trees:
-        split = nodes[nodes["is_leaf"] == 0]
-        gains.append(np.bincount(column[split["feature_idx"]], split["gain"], minlength=size))
-    return np.stack(gains, axis=1)
-
-
-_READ = {FORESTS: _forest, BOOSTED: _boosted, HISTOGRAM: _histogram}
+def _decrease(ensemble: Ensemble, columns: int) -> Array:
+    trees = [tree for output in np.eye(ensemble.outputs) for tree in ensemble.trees(output)]
+    if ensemble.kind is FORESTS:  # a tree has the cuts of all classes
+        trees = ensemble.trees(np.eye(ensemble.outputs)[0])
+    decrease = np.zeros((columns, len(trees)))
+    for tree, total in zip(trees, decrease.T, strict=True):
+        cut = tree.feature >= 0
+        np.add.at(total, ensemble.sources[tree.feature[cut]], tree.gain[cut])
+    return decrease
 
 
 def _shares(decrease: Array) -> Array:
@@ -103,9 +92,11 @@ def _mean_is_share(decrease: Array) -> Array:
     return np.asarray(decrease * (decrease.shape[1] / total)) if total > 0 else np.zeros_like(decrease)
 
 
-def _measure(estimator: Any) -> str:
+def _measure(ensemble: Ensemble) -> str:
     """Name of the quantity that the splits decrease."""
-    if loss := getattr(estimator, "loss", None):
-        decrease = "gain" if hasattr(estimator, "_predictors") else "squared error of residuals"
-        return f"{decrease}, {loss}"
-    return str(estimator.criterion)
+    last = ensemble.last
+    if isinstance(last, Booster):
+        return f"gain, {last.objective}"
+    if loss := getattr(last, "loss", None):
+        return f"{'gain' if ensemble.kind is HISTOGRAM else 'squared error of residuals'}, {loss}"
+    return str(last.criterion)

@@ -21,7 +21,7 @@ from hepxai.importance.shuffling import among_all, cells, permute_within_cells
 from hepxai.metrics.classification import both_classes, has_weight, placements
 from hepxai.metrics.importance import Importance, correlated_groups
 from hepxai.models.protocols import Tabular
-from hepxai.models.table.rows import need_values
+from hepxai.models.table.rows import need_scores, need_values
 
 Array = NDArray[np.float64]
 ROWS = 65_536
@@ -111,7 +111,7 @@ def permutation_importance(
     measure = metrics[metric](score_of.truth[score_of.rows], events.weight)
     members = _members(events, groups, threshold)
     score = score_of(model.logits(events))
-    _need_scores(score, events)
+    need_scores(score, events)
     original = measure(score)
     lost, error = np.zeros((len(members), repeats)), np.zeros(len(members))
     influence = np.zeros((len(members), len(events)), dtype=np.float32)
@@ -302,16 +302,6 @@ def _numbers(events: Events, members: Mapping[str, tuple[str, ...]]) -> list[Int
 
 
 # --- arguments -----------------------------------------------------------------------------------------
-
-
-def _need_scores(score: Array, events: Events) -> None:
-    """Refuse scores that are not finite: they have no rank."""
-    bad = ~np.isfinite(score)
-    if bad.any():
-        table, columns = events.table()
-        named = [n for n, c in zip(columns, table[bad].T, strict=True) if not np.isfinite(c).all()]
-        where = f"; there, {', '.join(named)} is not finite either" if named else ""
-        raise ValueError(f"the score of {bad.sum()} of {len(score)} events is not finite{where}")
 
 
 def _members(

@@ -25,8 +25,10 @@ from .table.boosted_trees import BoostedTreesModel
 from .table.dense import DenseModel
 from .wrappers.image import ImageModel
 from .wrappers.knn import knn_edges
+from .wrappers.onnx import load_onnx
 from .wrappers.pyg import PygModel
 from .wrappers.table import SklearnModel, TableModel
+from .wrappers.tree_files import load_trees
 
 __all__ = [
     "BoostedTreesModel",
@@ -57,4 +59,6 @@ __all__ = [
     "Tabular",
     "knn_edges",
     "load_model",
+    "load_onnx",
+    "load_trees",
 ]

@@ -58,6 +58,7 @@ def test_rows_of_events(events: Events) -> None:
     trees = GradientBoostingClassifier(n_estimators=3).fit(events.globals, events.label)
     model = SklearnModel(trees, ("signal",), events.schema)
     background = events[events.label == 0]
+    background = background.replace(weight=np.ones(len(background)))  # as those of an array
     for method in ("tree_shap", "kernel_shap"):
         more = {"baseline": "interventional"} if method == "tree_shap" else {}
         expected = explain(model, events[:3], method, rows=background.globals, **more)

@@ -23,13 +23,18 @@ def slow_shapley(value: Callable[[frozenset[int]], float], columns: int) -> np.n
     return found
 
 
-def interventional(score: Callable[[np.ndarray], np.ndarray], x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """v(S): mean score of the background rows that have the columns S of the event."""
+def interventional(
+    score: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+    rows: np.ndarray,
+    weight: np.ndarray | None = None,
+) -> np.ndarray:
+    """v(S): weighted mean score of the background rows that have the columns S of the event."""
 
     def value(known: frozenset[int]) -> float:
         mixed = rows.copy()
         mixed[:, sorted(known)] = x[sorted(known)]
-        return float(np.mean(score(mixed)))
+        return float(np.average(score(mixed), weights=weight))
 
     return slow_shapley(value, len(x))
 

@@ -32,16 +32,10 @@ class Network:
         return 1 / (1 + np.exp(-x[:, :1].astype(np.float64) / 100))
 
 
-def booster(library: str) -> Any:
-    return type("Booster", (Network,), {"__module__": f"{library}.core"})()
-
-
 GIVEN = [
     (nn.Linear(2, 1), "Linear is a bare torch module; .* as in hepxai.PygModel", None),
     (LogisticRegression(), "LogisticRegression is a bare estimator", "hepxai.SklearnModel(estimator, ("),
     (Network(), "Network is neither a torch module nor", "predict_proba=lambda x: np.column_stack([1"),
-    (booster("xgboost"), "xgboost.Booster is a raw booster", "trees.load_model(booster.save_raw())"),
-    (booster("lightgbm"), "lightgbm.Booster is a raw booster", "booster.predict(x, raw_score=True)"),
     (LogisticRegression, "LogisticRegression is a class; give a trained object of it", None),
     (Path("model.safetensors"), r"'model\.safetensors' is a text; hepxai\.models\.load_model\(", None),
     (hepxai.ModelCard.find("dense"), r"DenseCard is a card; model, history = hepxai\.fit\(card", None),
@@ -94,34 +88,14 @@ def test_a_dressed_network(events: Events) -> None:
     np.testing.assert_allclose(attribution.values[:, 0], expected, atol=1e-6)
 
 
-def test_a_raw_booster_of_xgboost(events: Events) -> None:
+def test_a_raw_booster(events: Events) -> None:
     xgboost = pytest.importorskip("xgboost")
     data = xgboost.DMatrix(events.globals, label=events.label)
-    raw = xgboost.train({"objective": "binary:logistic", "nthread": 1}, data, 5)
-    with pytest.raises(CannotExplainError, match=r"trees\.load_model\(booster\.save_raw\(\)\)"):
-        explain(raw, events, "tree_shap")
-    trees = xgboost.XGBClassifier()
-    trees.load_model(raw.save_raw())
-    model = hepxai.SklearnModel(trees, ("signal",), events.schema)
-    np.testing.assert_allclose(model.logits(events)[:, 0], raw.predict(data, output_margin=True), atol=1e-5)
-
-
-def test_lightgbm(events: Events) -> None:
-    lightgbm = pytest.importorskip("lightgbm")
-    fitted = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1).fit(events.globals, events.label)
-    score = fitted.predict(events.globals, raw_score=True)
-    booster = fitted.booster_
-    with pytest.raises(TypeError, match=r"booster\.predict\(x, raw_score=True\)"):
-        hepxai.SklearnModel(booster, ("signal",), events.schema)
-    trees = types.SimpleNamespace(
-        classes_=(0, 1),
-        n_features_in_=booster.num_feature(),
-        predict=booster.predict,
-        decision_function=lambda x: booster.predict(x, raw_score=True),
-    )
-    for estimator in (fitted, trees):
-        model = hepxai.SklearnModel(estimator, ("signal",), events.schema)
-        np.testing.assert_allclose(model.logits(events)[:, 0], score, atol=1e-6)
+    booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, data, 5)
+    message = r"Booster is a raw booster; .* hepxai\.SklearnModel\(booster, \('signal',\), events\.schema\)"
+    with pytest.raises(CannotExplainError, match=message):
+        explain(booster, events, "tree_shap")
+    explain(hepxai.SklearnModel(booster, ("signal",), events.schema), events, "tree_shap")
 
 
 @pytest.mark.parametrize("wrapper", ["compile", "parallel", "double"])

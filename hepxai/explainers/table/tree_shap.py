@@ -2,81 +2,126 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from scipy.special import expit
 from torch import Tensor
 
+from hepxai.core.estimate import weighted_mean
+from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.explainers.background import Array, BackgroundExplainer, PreparedBackground, Table
 from hepxai.explainers.base import CannotExplainError
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.libraries import import_extra, installed, isolated_rng
 from hepxai.explainers.methods import register
-from hepxai.explainers.table.trees import FORESTS, counted_once, family, need_trees
+from hepxai.explainers.table.leaf_games import TreeGames
+from hepxai.explainers.table.trees import need_trees
 from hepxai.models.protocols import HasTrees
 from hepxai.models.table.rows import need_values
 from hepxai.models.target import Target
+from hepxai.models.wrappers.booster_files import UnsupportedTreesError
+from hepxai.models.wrappers.ensembles import BOOSTERS, FORESTS, Ensemble, family
+
+ROWS = 16_384
+"""Events at a time."""
+REMEDY = "give other `rows`, or draw some by |weight| with size=…"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTrees(PreparedBackground):
-    """TreeSHAP of an estimator."""
+    """TreeSHAP of an estimator.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+    weight : ndarray, shape [K], or None
+        Of the background rows; their sum is 1.
+    """
+
+    ensemble: Ensemble
+    weight: Array | None
 
     def settings(self) -> dict[str, Any]:
         """Settings with the unit and the reference."""
-        reference = "training events, each counted once" if self.rows is None else "background rows"
-        unit = _unit(self.model.estimator)
-        return super().settings() | {"unit": unit, "reference": reference}
+        return super().settings() | {"unit": self.unit(None), "reference": self._reference()}
 
-    def unit(self, events: Events) -> str:
+    def _reference(self) -> str:
+        if self.rows is not None:
+            return f"weighted mean of {len(self.rows)} background rows"
+        if self.ensemble.kind is BOOSTERS and self.ensemble.last.single_precision:
+            return "training events, weighted by the second derivative of the loss"
+        return "training events, each counted once"
+
+    def unit(self, events: Events | None) -> str:
         """Probability for forests of classification trees, the unit of the target for a regression."""
-        units = dict(zip(events.schema.targets, events.schema.target_units, strict=True))
-        return units.get(self.target, _unit(self.model.estimator))
+        if self.ensemble.gives_probabilities:
+            return "probability"
+        schema = self.model.schema
+        units = dict(zip(schema.targets, schema.target_units, strict=True))
+        return "logit" if hasattr(self.ensemble.last, "classes_") else units.get(self.target, "prediction")
 
     def score(self, table: Table) -> Array:
-        """Quantity that the values explain, ``[E]``."""
-        return _explained(self.model, table, self.target)
+        """Explained quantity ``[E]``: the score, or the probability of which it is the log-odds."""
+        score = self.model.score_table(np.ascontiguousarray(table, dtype=np.float32))
+        if self.ensemble.gives_probabilities:
+            score = expit(score) if len(self.model.outputs) == 1 else np.exp(score)
+        return self.output(score)
+
+    def mean_score(self, events: Events) -> float:
+        """v(∅): of the rows, by the model itself; else that of the trees and the constant of the model."""
+        if self.rows is not None and self.weight is not None:
+            return float(self.weight @ self.score(self.rows))
+        if self.ensemble.kind is FORESTS or not len(events):
+            return float(self.engine.expected)
+        row = events.table()[0][:1]
+        trees = sum(tree.score(self.ensemble.inputs(row))[0] for tree in self.engine.trees)
+        return float(self.engine.expected + self.score(row)[0] - trees)
 
 
 @register("tree_shap")
 class TreeShap(BackgroundExplainer):
-    """Shapley values of the columns, by shap's TreeExplainer [Lundberg et al., arXiv:1905.04610].
+    """Shapley values of the columns of a model made of trees [Lundberg et al., arXiv:1905.04610].
 
     ``φ_f = Σ_{S ⊆ G∖f} s! (g-s-1)! / g! [v(S ∪ f) - v(S)]``, where v(S) is the mean score if only the columns
     S are known. Boosted trees are explained on their score (log-odds); forests of classification trees
-    average probabilities, and it is the probability of the target that they are explained on.
+    average probabilities, and it is the probability of the target that they are explained on. For the
+    computation see `hepxai.explainers.table.leaf_games`.
 
-    Every event is checked: values and mean must add up to the score, which fails for trees that shap
-    misinterprets.
+    Every event is checked: values and mean must add up to the score of the library.
 
     Attributes
     ----------
     baseline : str
         Average in v(S). "path_dependent": over both sides of a cut in an unknown column, in proportion to the
-        training events on them. Each counts once, whatever its weight, for trees of all kinds
-        (HistGradientBoosting stores no other numbers). "interventional": over the unknown columns of the
-        background rows, which are drawn in proportion to |weight|.
+        training events on them. Each counts once, whatever its weight (HistGradientBoosting stores no other
+        numbers); XGBoost stores no numbers of events, but the sums of their second derivatives of the loss.
+        "interventional": over the unknown columns of the background rows, with their signed weights.
     tolerance : float
         Largest |residual| of an event, as a share of Σ_f |φ_f| or of the change of the score.
-    sample, size, seed, rows
-        Of "interventional"; see `hepxai.explainers.background.BackgroundExplainer`.
+    sample : str
+        Of "interventional", as all that follow. "background": the rows are the first class of the given
+        events. "all": all of them.
+    size : int, optional
+        Rows that are drawn, in proportion to |weight|; each counts as 1 or, with a negative weight, as -1.
+        By default all events are taken, with their weights: the time depends little on their number.
+    seed : int
+        Of the draw.
+    rows : ndarray, shape [K, G], or Events, optional
+        The rows; those of an array have equal weights.
     """
 
     title = "Shapley values of columns, from trees (TreeSHAP)"
     short_title = "TreeSHAP"
     default_for = "table"
     needs = HasTrees
-    advice = (
-        "trees that were trained on float64 need float32 here: train on `events.table()`, or take "
-        "baseline='path_dependent', or kernel_shap"
-    )
+    advice = "the trees are not those that the model scores with; take kernel_shap"
     baseline: Literal["path_dependent", "interventional"] = "path_dependent"
     tolerance: float = Field(default=1e-3, ge=0)
+    size: int | None = Field(default=None, ge=1)  # type: ignore[assignment]
 
     @field_validator("baseline", mode="before")
     @classmethod
@@ -87,82 +132,58 @@ class TreeShap(BackgroundExplainer):
 
     @classmethod
     def works_on(cls, model: object) -> bool:
-        """True for estimators with trees, if shap is installed."""
-        return isinstance(model, HasTrees) and family(model.estimator) is not None and installed("shap")
+        """True for estimators with trees."""
+        return isinstance(model, HasTrees) and family(model.estimator) is not None
 
     def prepare(self, model: HasTrees, events: Events, target: str) -> PreparedTrees:
-        """Choose the background rows, and compute the mean score."""
-        _need_plain_trees(self.name, model.estimator)
+        """Choose the background rows, and what they do in each leaf."""
+        ensemble = need_trees(self.name, model.estimator)
         need_values(events)
-        rows = self.background(events) if self.baseline == "interventional" else None
-        engine = _explainer(self.name, model.estimator, rows)
-        if rows is None:
-            expected = float(_of_target(model, target, np.ravel(engine.expected_value)))
-        else:
-            expected = float(_explained(model, rows, target).mean())
-        return PreparedTrees(
-            explainer=self, model=model, target=target, rows=rows, expected=expected, engine=engine
+        rows, weight = self.weighted_rows(events) if self.baseline == "interventional" else (None, None)
+        output = Target.of(model.outputs, target)(np.eye(len(model.outputs)))
+        try:
+            trees = ensemble.trees(ensemble.weights(model, output))
+        except UnsupportedTreesError as problem:
+            raise CannotExplainError(
+                f"{self.name} cannot read this {type(model.estimator).__name__}: {problem}; take kernel_shap"
+            ) from None
+        inputs = None if rows is None else ensemble.inputs(rows)
+        games = TreeGames.of(trees, ensemble.sources, inputs, weight)
+        prepared = PreparedTrees(
+            explainer=self,
+            model=model,
+            target=target,
+            rows=rows,
+            weight=weight,
+            ensemble=ensemble,
+            engine=games,
+            expected=games.expected,
         )
+        return dataclasses.replace(prepared, expected=prepared.mean_score(events))
+
+    def weighted_rows(self, events: Events) -> tuple[Table, Array]:
+        """Background rows ``[K, G]`` and their weights ``[K]``, which sum to 1.
+
+        Raises
+        ------
+        ValueError
+            If there are none, or weights of both signs nearly cancel.
+        """
+        if self.rows is not None:
+            rows = self._given(events)
+            weight = self.rows.weight if isinstance(self.rows, Events) else np.ones(len(rows))
+        else:
+            drawn = self._pool(events) if self.size is None else self._drawn(events, self.size)
+            weight = events.weight[drawn] if self.size is None else np.sign(events.weight[drawn])
+            rows = events.table()[0][drawn]
+        weighted_mean(rows[:, :1], weight, "the background rows", REMEDY)
+        return rows, weight / weight.sum()
+
+    def batch_rows(self, events: Events) -> list[IntArray]:
+        """Chunks of events."""
+        return np.split(np.arange(len(events)), range(ROWS, len(events), ROWS))
 
     def attribute_batch(self, prepared: PreparedTrees, batch: Batch[Tensor]) -> Part:
         """Signed values."""
-        with isolated_rng():
-            values = prepared.engine.shap_values(batch.x.numpy(), check_additivity=False)
-        outputs = values if values.ndim == 3 else values[..., None]
-        return Part(values=_of_target(prepared.model, prepared.target, outputs).astype(float))
-
-
-def _need_plain_trees(method: str, estimator: Any) -> None:
-    """Refuse models that are not made of trees, and those that shap reads wrongly without a warning."""
-    need_trees(method, estimator)
-    if getattr(estimator, "is_categorical_", None) is not None:
-        raise CannotExplainError(
-            f"{method}: shap takes the categorical columns of {type(estimator).__name__} for ordered ones, "
-            "and its values are wrong; train without categorical_features, or take kernel_shap"
-        )
-
-
-def _explainer(method: str, estimator: Any, rows: NDArray[np.float32] | None) -> Any:
-    shap = import_extra("shap", method)
-    # An array would be cut down to 100 rows without a word.
-    masker = None if rows is None else shap.maskers.Independent(rows, max_samples=len(rows))
-    how = "tree_path_dependent" if rows is None else "interventional"
-    with isolated_rng():
-        try:
-            trees = counted_once(estimator) if rows is None else estimator
-            return shap.TreeExplainer(trees, masker, feature_perturbation=how)
-        except Exception as problem:  # InvalidModelError and whatever else shap has for it
-            raise CannotExplainError(
-                f"{method}: shap cannot explain this {type(estimator).__name__} ({problem}); take kernel_shap"
-            ) from problem
-
-
-def _gives_probabilities(estimator: Any) -> bool:
-    return family(estimator) is FORESTS and hasattr(estimator, "classes_")
-
-
-def _unit(estimator: Any) -> str:
-    if _gives_probabilities(estimator):
-        return "probability"
-    return "logit" if hasattr(estimator, "classes_") else "prediction"
-
-
-def _of_target(model: HasTrees, target: str, values: Array) -> Array:
-    """Values of the target from those of the trees, ``[..., K]``: one score, or one for each class."""
-    order = list(getattr(model, "class_order", range(len(model.outputs))))
-    if len(model.outputs) > 1:
-        return np.asarray(Target.of(model.outputs, target)(values[..., order]))
-    if order != [1, 0]:
-        return np.asarray(values[..., -1])
-    # The estimator's second class is the card's first one.
-    return np.asarray(values[..., 0] if values.shape[-1] == 2 else -values[..., 0])
-
-
-def _explained(model: HasTrees, x: NDArray[np.float32], target: str) -> Array:
-    """Explained quantity ``[E]``: the score, or the probability of which it is the log-odds."""
-    score = model.score_table(x)
-    if not _gives_probabilities(model.estimator):
-        outputs = score
-    else:
-        outputs = expit(score) if len(model.outputs) == 1 else np.exp(score)
-    return Target.of(model.outputs, target)(outputs)
+        x = batch.x.numpy()
+        return Part(values=prepared.engine.values(prepared.ensemble.inputs(x), x.shape[1]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.events import Events
@@ -68,6 +69,17 @@ def need_values(events: Events) -> None:
     empty = [name for name, column in zip(columns, table.T, strict=True) if np.isnan(column).all()]
     if len(table) and empty:
         raise ValueError(f"all values of {', '.join(empty)} are NaN: look at its expression on the card")
+
+
+def need_scores(scores: NDArray[np.float64], events: Events) -> NDArray[np.float64]:
+    """Scores ``[E, ...]`` of a model; refuses, with a ValueError, those that are NaN or infinite."""
+    bad = ~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim)))
+    if bad.any():
+        table, columns = events.table()
+        named = [n for n, c in zip(columns, table[bad].T, strict=True) if not np.isfinite(c).all()]
+        where = f"; there, {', '.join(named)} is not finite either" if named else ""
+        raise ValueError(f"the score of {bad.sum()} of {len(scores)} events is not finite{where}")
+    return scores
 
 
 def warn_of_constants(events: Events) -> None:

@@ -16,7 +16,8 @@ def wrapping_advice(candidate: object) -> str | None:
     if isinstance(candidate, str | Path):
         return (
             f"{str(candidate)!r} is a text; hepxai.models.load_model(path) reads a trained model, "
-            "hepxai.fit(hepxai.ModelCard.find(name), events) trains one"
+            "hepxai.load_trees(path, events.schema) a booster, hepxai.load_onnx(path, events.schema, "
+            "outputs) an ONNX file, hepxai.fit(hepxai.ModelCard.find(name), events) trains one"
         )
     if isinstance(candidate, ModelCard):
         return f"{type(candidate).__name__} is a card; model, history = hepxai.fit(card, events) trains it"
@@ -30,7 +31,7 @@ def wrapping_advice(candidate: object) -> str | None:
             "table, ImageModel for images"
         )
     if name == "Booster":
-        return _booster(type(candidate).__module__.partition(".")[0])
+        return f"{name} is a raw booster; wrap it, as in {TABLE.format('booster')}"
     if hasattr(candidate, "get_params") and hasattr(candidate, "predict"):
         return f"{name} is a bare estimator; wrap it, as in {TABLE.format('estimator')}"
     if hasattr(candidate, "predict") and not hasattr(candidate, "logits"):
@@ -42,17 +43,3 @@ def wrapping_advice(candidate: object) -> str | None:
             f"p = lambda x: np.ravel(model.predict(x)), and wrap it, as in {TABLE.format('net')}"
         )
     return None
-
-
-def _booster(library: str) -> str:
-    if library == "xgboost":
-        return (
-            "xgboost.Booster is a raw booster; load it into a classifier: "
-            "trees = xgboost.XGBClassifier(); trees.load_model(booster.save_raw()); " + TABLE.format("trees")
-        )
-    return (
-        f"{library}.Booster is a raw booster; make it look like a classifier: "
-        "trees = types.SimpleNamespace(classes_=(0, 1), n_features_in_=booster.num_feature(), "
-        "predict=booster.predict, decision_function=lambda x: booster.predict(x, raw_score=True)); "
-        + TABLE.format("trees")
-    )

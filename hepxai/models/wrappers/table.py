@@ -1,10 +1,11 @@
-"""Wrappers for models of the event-level table: a torch module, or a scikit-learn estimator."""
+"""Wrappers for models of the event-level table: a torch module, or an estimator."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from hepxai.models.hooks import capture_activations, last_layer_io, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import evaluating
 from hepxai.models.schemas import listed, need_columns, same_columns
+from hepxai.models.table.rows import need_scores
 from hepxai.models.wrappers.advice import wrapping_advice
+from hepxai.models.wrappers.boosters import as_estimator, library_of
 from hepxai.models.wrappers.modules import (
     as_logits,
     call_with_tensor,
@@ -26,6 +29,7 @@ from hepxai.models.wrappers.modules import (
     naming_inputs,
     plain_module,
 )
+from hepxai.models.wrappers.pipelines import split, transformed
 
 ROWS = 65_536
 """Rows in a chunk."""
@@ -87,7 +91,7 @@ class TableModel:
     def logits(self, events: Events) -> NDArray[np.float64]:
         """Logits ``[E, O]``."""
         same_columns(self.schema, events.schema)
-        return self.score_table(events.table()[0])
+        return need_scores(self.score_table(events.table()[0]), events)
 
     def score_table(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Logits ``[E, O]`` of rows of the table."""
@@ -127,17 +131,21 @@ class TableModel:
 
 @dataclass(frozen=True)
 class SklearnModel:
-    """A fitted scikit-learn classifier or regressor on the event-level table, as a `hepxai` model.
+    """A fitted estimator on the event-level table, as a `hepxai` model.
 
-    The score is, in this order: the prediction of a regressor; the ``decision_function`` of a classifier
-    that has one (log-odds for boosted trees and logistic regression, a distance for support vectors);
-    log(p / (1 - p)) of ``predict_proba`` (random forests), for several classes log(p), whose differences are
-    those of logits.
+    Takes classifiers and regressors of scikit-learn, XGBoost and LightGBM, pipelines of them, and raw
+    boosters; `hepxai.load_trees` reads the files of boosters.
+
+    The score is, in this order: the prediction of a regressor; the margin of a booster; the
+    ``decision_function`` of a classifier that has one (log-odds for boosted trees and logistic regression, a
+    distance for support vectors); log(p / (1 - p)) of ``predict_proba`` (random forests), for several classes
+    log(p), whose differences are those of logits.
 
     Attributes
     ----------
     estimator : object
-        Fitted, on the columns of ``schema.globals``. Of a grid search, its best estimator.
+        Fitted, on the columns of ``schema.globals``. Of a grid search, its best estimator. After early
+        stopping, a booster is scored by its best rounds.
     outputs : tuple of str, length O
         One for two classes (the second one of the card) and for a regressor of one value; else one for each,
         in the order of the card.
@@ -157,7 +165,8 @@ class SklearnModel:
         If it has no ``predict``, or is no estimator; the message has a remedy.
     ValueError
         If the estimator knows one class only, has another number of classes than there are outputs, was
-        fitted on another number of columns or on other names, or its classes are not recognised.
+        fitted on another number of columns or on other names, its classes are not recognised, or the margin
+        of a booster is neither a logit nor a prediction.
     """
 
     estimator: Any
@@ -171,10 +180,14 @@ class SklearnModel:
         need_columns(self.schema)
         if not 0 < self.clip < 0.5:
             raise ValueError(f"clip={self.clip}; it must be above 0 and below 0.5")
-        object.__setattr__(self, "estimator", getattr(self.estimator, "best_estimator_", self.estimator))
+        estimator = getattr(self.estimator, "best_estimator_", self.estimator)
+        raw = library_of(estimator) and type(estimator).__name__ == "Booster"
+        object.__setattr__(self, "estimator", as_estimator(estimator) if raw else estimator)
         self._check_columns()
         if hasattr(self.estimator, "classes_"):
             self._check_classes()
+        elif (size := getattr(self._parts[1], "outputs", len(self.outputs))) != len(self.outputs):
+            raise ValueError(f"the booster predicts {size} values; named are {self.outputs}")
 
     def _check_columns(self) -> None:
         kind, mine = type(self.estimator).__name__, self.schema.globals
@@ -239,7 +252,7 @@ class SklearnModel:
         """Scores ``[E, O]``; warns where a probability was clipped."""
         same_columns(self.schema, events.schema)
         x = events.table()[0]
-        scores = self.score_table(x)
+        scores = need_scores(self.score_table(x), events)
         limit = np.log((1 - self.clip) / self.clip) * (1 - 1e-9)  # up to rounding
         if self._by_probability() and (clipped := int((np.abs(scores) >= limit).any(axis=1).sum())):
             warnings.warn(
@@ -254,21 +267,29 @@ class SklearnModel:
         """Scores ``[E, O]`` of rows of the table."""
         return _score_in_chunks(x, len(self.outputs), lambda chunk: self._score(chunk.copy()))
 
+    @cached_property
+    def _parts(self) -> tuple[list[Any], Any]:
+        """Transformers, and the estimator behind them."""
+        return split(self.estimator)
+
     def _by_probability(self) -> bool:
-        return hasattr(self.estimator, "classes_") and not hasattr(self.estimator, "decision_function")
+        return hasattr(self.estimator, "classes_") and not hasattr(self._parts[1], "decision_function")
 
     def _score(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        transformers, last = self._parts
         with warnings.catch_warnings():  # their order was checked when the model was made
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            if transformers:
+                x = transformed(transformers, x, self.estimator)
             if not hasattr(self.estimator, "classes_"):
-                return np.asarray(self.estimator.predict(x), dtype=np.float64)
+                return np.asarray(last.predict(x), dtype=np.float64)
             order = list(self.class_order)
             if not self._by_probability():
-                score = np.asarray(self.estimator.decision_function(x), dtype=np.float64)
+                score = np.asarray(last.decision_function(x), dtype=np.float64)
                 if len(order) == 2:  # of the second class of the estimator
                     return score if order == [0, 1] else -score
                 return score[:, order]
-            p = np.asarray(self.estimator.predict_proba(x), dtype=np.float64)[:, order]
+            p = np.asarray(last.predict_proba(x), dtype=np.float64)[:, order]
         return logits_of(p, self.clip)
 
 
