@@ -8,6 +8,7 @@ from .models.card import ModelCard as ModelCard
 from .models.network import NetworkModel as NetworkModel
 from .models.wrappers.image import ImageModel as ImageModel
 from .models.wrappers.pyg import PygModel as PygModel
+from .models.wrappers.sequence import SequenceModel as SequenceModel
 from .models.wrappers.table import SklearnModel as SklearnModel
 from .models.wrappers.table import TableModel as TableModel
 from .run import Run as Run
@@ -26,6 +27,7 @@ __all__ = [
     "PygModel",
     "Run",
     "Scan",
+    "SequenceModel",
     "SklearnModel",
     "TableModel",
     "explain",

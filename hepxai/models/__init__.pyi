@@ -25,6 +25,7 @@ from .table.boosted_trees import BoostedTreesModel
 from .table.dense import DenseModel
 from .wrappers.image import ImageModel
 from .wrappers.pyg import PygModel
+from .wrappers.sequence import SequenceModel
 from .wrappers.table import SklearnModel, TableModel
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "NetworkModel",
     "ParticleGNNModel",
     "PygModel",
+    "SequenceModel",
     "SklearnModel",
     "SoftTreeModel",
     "TableModel",
