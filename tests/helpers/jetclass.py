@@ -130,13 +130,17 @@ def write_jets(path: Path, jets: int = 60, seed: int = 0) -> Path:
         "isElectron": rng.random(size) < 0.1,
     }
     particles = {
-        f"part_{n}": ak.unflatten(c if c.dtype == bool else c.astype(np.float32), counts) for n, c in columns.items()
+        f"part_{n}": ak.unflatten(c if c.dtype == bool else c.astype(np.float32), counts)
+        for n, c in columns.items()
     }
     label = np.arange(jets) % len(CLASSES)
     labels = {name: (label == i).astype(np.float32) for i, name in enumerate(CLASSES)}
     jet_pt = rng.uniform(380, 1000, jets).astype(np.float32)
     with uproot.recreate(path) as file:
         file["tree"] = {
-            **particles, **labels, "jet_pt": jet_pt, "jet_eta": jet_eta.astype(np.float32),
+            **particles,
+            **labels,
+            "jet_pt": jet_pt,
+            "jet_eta": jet_eta.astype(np.float32),
         }
     return path

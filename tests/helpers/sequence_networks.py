@@ -1,4 +1,4 @@
-"""Networks of padded particles as users write them: an encoder with a mask, and a small Particle Transformer."""
+"""Networks of padded particles as users write them: encoders with a mask, a small Particle Transformer."""
 
 from __future__ import annotations
 
@@ -64,7 +64,11 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads, self.norm = heads, nn.LayerNorm(width)
-        self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.q, self.kv, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
 
     def forward(self, query: Tensor, x: Tensor, bias: Tensor) -> Tensor:
         q, (k, v) = self.q(self.norm(query)), self.kv(self.norm(x)).chunk(2, dim=-1)

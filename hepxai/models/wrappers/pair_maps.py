@@ -97,9 +97,7 @@ def scaling_map(module: nn.Module, layer: str, scale: Tensor, longest: int) -> I
 
 
 @contextmanager
-def _visiting(
-    module: nn.Module, events: int, longest: int, attention: Visit, bias: Visit
-) -> Iterator[None]:
+def _visiting(module: nn.Module, events: int, longest: int, attention: Visit, bias: Visit) -> Iterator[None]:
     names = {m: n.replace("_orig_mod.", "") or "module" for n, m in module.named_modules()}
     stack: list[nn.Module] = []
 
@@ -189,6 +187,7 @@ class _AttentionMode(TorchFunctionMode):
         a = bound.arguments
         by_head = {"need_weights": True, "average_attn_weights": False}
         _, weights = F.multi_head_attention_forward(**(a | by_head))
+        assert weights is not None
         visited = self._visited(weights)
         output = _weighted_values(visited, a)
         if not a["need_weights"]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ CLOSE = 1e-3
 FAILURES = (RuntimeError, IndexError, TypeError, AttributeError, KeyError, AssertionError)
 """Errors of a module that gets inputs of another shape, number or name."""
 
+CHOICES = {"layout": ("particles_first", "features_first"), "mask": ("real", "padded")}
 Input = Sequence[str] | Literal["p4", "pair_features"]
 
 
@@ -72,6 +73,10 @@ class SequenceModel:
         "real": the mask is true for particles. "padded": true for padding, as in a key_padding_mask.
     length : int, optional
         Fixed M, for modules that need one.
+    fixed : tuple of str
+        Inputs that keep the values of the event while ``node_ig`` moves its particles, as pair features do:
+        coordinates of a neighbour search, or four-vectors from which the module computes pair features.
+        ``"p4"`` and ``"pair_features"`` are always fixed.
 
     Raises
     ------
@@ -94,13 +99,17 @@ class SequenceModel:
     layout: Literal["particles_first", "features_first"] = "particles_first"
     mask: Literal["real", "padded"] = "real"
     length: int | None = None
+    fixed: tuple[str, ...] = ()
     view: str = field(default="graph", init=False)
 
     def __post_init__(self) -> None:
         outputs: object = self.outputs
         if isinstance(outputs, str):  # would pass as a sequence of letters
             raise TypeError(f"outputs={outputs!r} is a text; a tuple is needed: outputs=({outputs!r},)")
-        for name, choices in (("layout", ("particles_first", "features_first")), ("mask", ("real", "padded"))):
+        for name, choices in (
+            ("layout", ("particles_first", "features_first")),
+            ("mask", ("real", "padded")),
+        ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}; choose {' or '.join(map(repr, choices))}")
         object.__setattr__(self, "module", plain_module(self.module))
@@ -111,6 +120,8 @@ class SequenceModel:
                     "'pair_features'"
                 )
             self._columns(content)
+        if unknown := [name for name in self.fixed if name not in self._inputs]:
+            raise ValueError(f"fixed: no input {unknown[0]!r}; there are {listed(list(self._inputs))}")
         if "pair_features" in self._inputs.values() and not self.schema.pair_features:
             raise ValueError("the schema has no pair features; declare pair_features: on the data-set card")
 
@@ -140,11 +151,13 @@ class SequenceModel:
 
     def forward_cloud(self, cloud: Cloud, neighbours: dict[str, Neighbours] | None = None) -> Tensor:
         """Logits ``[B, O]``, differentiable, in evaluation mode."""
-        return self._forward(cloud, lambda _, values: values)
+        fixed = neighbours.inputs if isinstance(neighbours, _FixedInputs) else {}
+        return self._forward(cloud, lambda _, values: values, fixed)
 
     def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
-        """Empty: neighbours inside the module cannot be frozen."""
-        return {}
+        """No neighbours, which are inside the module, but the ``fixed`` inputs for `forward_cloud`."""
+        content = self._inputs
+        return _FixedInputs({n: self._input(content[n], cloud) for n in self.fixed})
 
     @cached_property
     def edge_layers(self) -> tuple[str, ...]:
@@ -200,7 +213,9 @@ class SequenceModel:
 
         def after(weights: Tensor, frozen: bool) -> Tensor:
             scale = torch.ones(len(values), 1, *values.shape[2:], dtype=values.dtype)
-            scale = scale.index_put((event, torch.zeros_like(event), first + receiver, first + sender), weights)
+            scale = scale.index_put(
+                (event, torch.zeros_like(event), first + receiver, first + sender), weights
+            )
             with scaling_map(self.module, layer, scale, cloud.longest) as visit:
                 return self._forward(cloud, visit)
 
@@ -209,13 +224,15 @@ class SequenceModel:
 
     # --- inputs ------------------------------------------------------------------------------
 
-    def _forward(self, cloud: Cloud, bias: Visit) -> Tensor:
+    def _forward(self, cloud: Cloud, bias: Visit, fixed: Mapping[str, Tensor] | None = None) -> Tensor:
         if self.length is not None and cloud.longest > self.length:
             raise ValueError(
                 f"an event has {cloud.longest} particles, the module takes length={self.length}; write max: "
                 f"{self.length} for the particles on the data-set card"
             )
-        inputs = {name: self._input(name, content, cloud, bias) for name, content in self._inputs.items()}
+        inputs = dict(fixed or {})
+        inputs = {n: inputs[n] if n in inputs else self._input(c, cloud) for n, c in self._inputs.items()}
+        inputs |= {n: bias(n, inputs[n]) for n, c in self._inputs.items() if c == "pair_features"}
         mask = F.pad(cloud.mask, (0, self._padding(cloud)))
         arguments = inputs | {"mask": mask if self.mask == "real" else ~mask}
         with evaluating(self.module):
@@ -230,10 +247,10 @@ class SequenceModel:
                 ) from problem
         return as_logits(returned, len(cloud), self.outputs, "x, mask")
 
-    def _input(self, name: str, content: Input, cloud: Cloud, bias: Visit) -> Tensor:
+    def _input(self, content: Input, cloud: Cloud) -> Tensor:
         """Input ``[B, M, F]`` or ``[B, F, M]``; pair features ``[B, C, M, M]``."""
         if content == "pair_features":
-            return bias(name, cast_like(self._pair_features(cloud), self.module))
+            return cast_like(self._pair_features(cloud), self.module)
         flat = _four_vectors(cloud.p4) if content == "p4" else cloud.x[:, self._columns(content)]
         padded = F.pad(cloud.pad(cast_like(flat, self.module)), (0, 0, 0, self._padding(cloud)))
         return padded if self.layout == "particles_first" else padded.transpose(1, 2).contiguous()
@@ -263,8 +280,8 @@ class SequenceModel:
         total = alpha.new_zeros(len(cloud.x), alpha.shape[1]).index_add(0, dst, alpha)[dst]
         if len(alpha) and total.min() < 1 - CLOSE:
             warnings.warn(
-                f"layer {layer}: a part of the attention of particles goes to class tokens; the rest is scaled "
-                "to a sum of 1 over the particles",
+                f"layer {layer}: a part of the attention of particles goes to class tokens; the rest is "
+                "scaled to a sum of 1 over the particles",
                 stacklevel=3,
             )
             alpha = torch.where(total > 0, alpha / total, 0.0)
@@ -294,7 +311,8 @@ class SequenceModel:
         last = few.counts[event] - 1
         reverse = few.ptr[few.batch] + few.ptr[few.batch + 1] - 1 - torch.arange(len(few.x))
         before, after = (
-            self._recorded(part)[0][layer][0] for part in (few, Cloud(few.x[reverse], few.p4[reverse], few.ptr))
+            self._recorded(part)[0][layer][0]
+            for part in (few, Cloud(few.x[reverse], few.p4[reverse], few.ptr))
         )
         for first in range(min(before.shape[2], after.shape[2]) - few.longest + 1):
             one = before[event, :, first + receiver, first + sender]
@@ -302,6 +320,14 @@ class SequenceModel:
             if torch.allclose(one, other, rtol=0.0, atol=CLOSE * float(one.abs().max() if len(one) else 0.0)):
                 return first
         return None
+
+
+class _FixedInputs(dict[str, Neighbours]):
+    """No neighbours, and the inputs that stay as they are along a path."""
+
+    def __init__(self, inputs: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.inputs = inputs
 
 
 def _several_particles(cloud: Cloud) -> Cloud:
@@ -329,7 +355,7 @@ def _four_vectors(p4: Tensor) -> Tensor:
 
 
 def _refuse_not_finite(logits: NDArray[np.float64], events: Events) -> None:
-    bad = ~np.isfinite(logits).all(axis=1)
+    bad = np.asarray(~np.isfinite(logits).all(axis=1))
     if not bad.any():
         return
     empty = int((events.counts[bad] == 0).sum())

@@ -18,6 +18,11 @@ from hepxai.datasets.building import schema_of
 from hepxai.models.wrappers.sequence import SequenceModel
 from hepxai.models.wrappers.weaver_config import InputGroup, WeaverConfig
 
+FIXED = ("_points", "_vectors")
+"""Ends of the names of inputs that give neighbours or pair features."""
+FEWEST = 32
+"""Slots that are left where a mask allows to cut the padding: neighbour searches need some."""
+
 
 class WeaverNetwork(nn.Module):
     """A network of weaver behind its standardisation and padding.
@@ -28,16 +33,23 @@ class WeaverNetwork(nn.Module):
         Takes the inputs of the groups, ``[B, variables, M]`` each, in their order.
     groups : sequence of InputGroup
     features : sequence of str
-        Rows of the input ``x [B, F, M]``: physical values.
+        Rows of the inputs ``x`` and ``fixed``, ``[B, F, M]``: physical values.
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[InputGroup], features: Sequence[str]) -> None:
         super().__init__()
-        self.network, self.inputs = network, nn.ModuleList(_Input(group, features) for group in groups)
+        self.network, self.has_mask = network, any(group.is_mask for group in groups)
+        self.inputs = nn.ModuleList(_Input(group, features) for group in groups)
+        for module in network.modules():
+            if type(module).__name__ == "SequenceTrimmer":  # it leaves fewer slots than neighbours
+                module.enabled = False  # type: ignore[assignment]
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Logits ``[B, O]`` from ``x [B, F, M]`` and the mask of particles ``[B, M]``."""
-        logits: Tensor = self.network(*(one(x, mask) for one in self.inputs))
+    def forward(self, x: Tensor, fixed: Tensor, mask: Tensor) -> Tensor:
+        """Logits ``[B, O]``; coordinates and four-vectors are from ``fixed``; mask ``[B, M]``."""
+        if self.has_mask:
+            size = max(int(mask.sum(1).max()) if len(mask) else 0, FEWEST)
+            x, fixed, mask = x[..., :size], fixed[..., :size], mask[:, :size]
+        logits: Tensor = self.network(*(one(x, fixed, mask) for one in self.inputs))
         return logits
 
 
@@ -46,7 +58,7 @@ class _Input(nn.Module):
 
     def __init__(self, group: InputGroup, features: Sequence[str]) -> None:
         super().__init__()
-        self.group = group
+        self.group, self.is_fixed = group, group.name.endswith(FIXED)
         self.rows = [] if group.is_mask else [features.index(v.name) for v in group.variables]
         unscaled = (0.0, 1.0, -torch.inf, torch.inf)
         numbers = [
@@ -55,9 +67,9 @@ class _Input(nn.Module):
         ]
         self.register_buffer("numbers", torch.tensor(numbers).T[..., None], persistent=False)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, fixed: Tensor, mask: Tensor) -> Tensor:
         """Input ``[B, variables, M]``."""
-        real = mask[:, None]
+        real, x = mask[:, None], fixed if self.is_fixed else x
         if self.group.is_mask:
             return real.to(x.dtype)
         center, scale, low, high, pad = self.numbers
@@ -91,8 +103,9 @@ def read_weaver(
 ) -> Weaver:
     """Read a data config, a network and its weights.
 
-    The config is read by whitelist: its expressions are translated to those of data-set cards, anything else
-    is refused by line. The network file is Python, which is executed.
+    Variables of inputs ``…_points`` and ``…_vectors`` give neighbours and pair features; ``node_ig`` keeps
+    those of the event. The config is read by whitelist: its expressions are translated to those of data-set
+    cards, anything else is refused by line. The network file is Python, which is executed.
 
     Parameters
     ----------
@@ -122,7 +135,9 @@ def read_weaver(
         WeaverNetwork(module, config.groups, schema.features),
         config.outputs,
         schema,
+        inputs={"x": schema.features, "fixed": schema.features},
         layout="features_first",
+        fixed=("fixed",),
         length=config.length,
     )
     return Weaver(card, model)
@@ -185,15 +200,17 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     except Exception as problem:  # zip, pickle and torch errors
         reason = " ".join(str(problem).split())[:120]
         raise ValueError(
-            f"{path}: no weights ({type(problem).__name__}: {reason}…); a pickled model is not loaded, because "
-            "that could execute anything: write torch.save(model.state_dict(), path)"
+            f"{path}: no weights ({type(problem).__name__}: {reason}…); a pickled model is not loaded, "
+            "because that could execute anything: write torch.save(model.state_dict(), path)"
         ) from problem
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path}: no state dict; write torch.save(model.state_dict(), path)")
     expected = module.state_dict()
     missing, unknown = ([k for k in a if k not in b] for a, b in ((expected, state), (state, expected)))
     if missing or unknown:
-        differences = [f"{w} {_first(names)}" for w, names in (("lack", missing), ("have beside", unknown)) if names]
+        differences = [
+            f"{w} {_first(names)}" for w, names in (("lack", missing), ("have beside", unknown)) if names
+        ]
         raise ValueError(f"{path}: these weights are of another network; they {' and '.join(differences)}")
     for name, value in expected.items():
         if value.shape != state[name].shape:

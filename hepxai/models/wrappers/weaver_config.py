@@ -151,7 +151,9 @@ class WeaverConfig(Card):
         lengths = {name: group.length for name, group in self.inputs.items()}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise entry_error(f"inputs differ in length ({listed}); one collection of particles is read", "inputs")
+            raise entry_error(
+                f"inputs differ in length ({listed}); one collection of particles is read", "inputs"
+            )
         return self
 
     @staticmethod
@@ -185,13 +187,11 @@ class WeaverConfig(Card):
     @property
     def variables(self) -> dict[str, Place]:
         """Variables of all inputs but masks, each once, and their places in the config."""
-        places = {
-            variable.name: ("inputs", group.name, "vars", i)
-            for group in reversed(self.groups)
-            for i, variable in reversed(list(enumerate(group.variables)))
-            if not group.is_mask
-        }
-        return dict(reversed(places.items()))
+        places: dict[str, Place] = {}
+        for group in (g for g in self.groups if not g.is_mask):
+            for i, variable in enumerate(group.variables):
+                places.setdefault(variable.name, ("inputs", group.name, "vars", i))
+        return places
 
     def data_config(self) -> DataConfig:
         """Argument of ``get_model``."""
@@ -224,8 +224,8 @@ class WeaverConfig(Card):
     def _variable(self, value: Any, place: Place) -> Variable:
         entries = list(value) if isinstance(value, list | tuple) else [value]
         name, numbers = entries[0] if entries else None, entries[1:]
-        is_plain = all(n is None or (isinstance(n, int | float) and not isinstance(n, bool)) for n in numbers)
-        if not isinstance(name, str) or len(numbers) > len(DEFAULTS) or not (is_plain or numbers[0] == "auto"):
+        plain = all(type(n) in (int, float, type(None)) for n in numbers) or numbers[0] == "auto"
+        if not isinstance(name, str) or len(numbers) > len(DEFAULTS) or not plain:
             raise self.error(
                 place,
                 f"found {value!r}; write a name, or [name, subtract_by, multiply_by, clip_min, clip_max, "
@@ -234,8 +234,11 @@ class WeaverConfig(Card):
         stored = self.preprocess.params
         if stored is not None:
             if name not in stored:
-                raise self.error(("preprocess", "params"), f"no standardisation of {name!r}{nearest(name, stored)}")
-            settings = [stored[name].get(key, d) for key, d in zip(SETTINGS, DEFAULTS, strict=True)]
+                text = f"no standardisation of {name!r}{nearest(name, stored)}"
+                raise self.error(("preprocess", "params"), text)
+            settings: list[Any] = [
+                stored[name].get(key, d) for key, d in zip(SETTINGS, DEFAULTS, strict=True)
+            ]
         else:
             automatic = self.preprocess.method.lower().startswith("auto")
             start = ["auto" if automatic else None, *DEFAULTS[1:]]
@@ -321,7 +324,9 @@ class WeaverConfig(Card):
                 return {"branches": {c: features[n] for c, n in zip(MOMENTA, names, strict=True)}}
         branch = next((text for text in features.values() if text.isidentifier()), None)
         if branch is None:
-            raise self.error(("inputs",), "no variable is a branch; add an input pf_vectors of px, py, pz, energy")
+            raise self.error(
+                ("inputs",), "no variable is a branch; add an input pf_vectors of px, py, pz, energy"
+            )
         return {"branches": {branch: branch}, "momenta": "none"}
 
     def _translated(self, text: str, place: Place) -> str:
@@ -344,4 +349,3 @@ def _only_tree(path: str) -> str:
     if len(trees) != 1:
         raise ReadError(f"{path} has the trees {', '.join(trees) or '(none)'}; write treename: in the config")
     return trees[0]
-

@@ -77,7 +77,7 @@ class _Translation(ast.NodeTransformer):
     ) -> None:
         self.variables, self.text, self.written, self.active = variables, text, written, active
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - the name that ast looks for
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         """Write a new variable out."""
         name = node.id
         if name.startswith("__") or name in LIBRARIES:
@@ -94,14 +94,14 @@ class _Translation(ast.NodeTransformer):
         tree: ast.expr = inner.visit(_parsed(text))
         return tree
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         """Constant of a library."""
         constants = {"pi": math.pi, "e": math.e}
         if _library_name(node) not in constants:
             raise self._refusal(node)
         return ast.Constant(constants[node.attr])
 
-    def visit_Call(self, node: ast.Call) -> ast.expr:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> ast.expr:
         """Rename a function of a library."""
         given = _library_name(node.func)
         name = RENAMED.get(given or "", given)
@@ -127,9 +127,9 @@ class _Translation(ast.NodeTransformer):
 
     def _refusal(self, node: ast.expr) -> ExpressionError:
         return ExpressionError(
-            f"in {shorten_text(self.text)!r}: {shorten_text(ast.unparse(node))!r} is free Python, which is not "
-            "executed; write it with branches, arithmetic, comparisons, & | ~ and functions of np and ak such "
-            "as np.log, np.hypot, np.where, ak.sum"
+            f"in {shorten_text(self.text)!r}: {shorten_text(ast.unparse(node))!r} is free Python, which is "
+            "not executed; write it with branches, arithmetic, comparisons, & | ~ and functions of np and ak "
+            "such as np.log, np.hypot, np.where, ak.sum"
         )
 
 
@@ -147,6 +147,6 @@ class _Filled(ast.NodeTransformer):
     def __init__(self, values: Mapping[str, ast.expr]) -> None:
         self.values = values
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         """Argument of that name."""
         return self.values.get(node.id, node)
