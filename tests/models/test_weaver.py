@@ -132,11 +132,9 @@ def test_card_and_names(part: Weaver, jets: Events) -> None:
 
 @pytest.mark.parametrize("layer", ["blocks.0.attn", "blocks.1.attn", "pair_embed"])
 def test_edge_ig(part: Weaver, jets: Events, layer: str) -> None:
-    found = explain(
-        part.model, jets[:10], "edge_ig", layer=f"network.mod.{layer}", target="Hbb-QCD", steps=32
-    )
-    assert found.checks["median_residual"] < 5e-3
-    assert np.abs(found.values).max() > 0.05
+    found = explain(part.model, jets[:4], "edge_ig", layer=f"network.mod.{layer}", target="Hbb-QCD", steps=12)
+    assert found.checks["median_residual"] < 0.02
+    assert np.abs(found.values).max() > 0.01
     assert np.abs(found.self_values).max() > 1e-3
 
 
@@ -162,7 +160,7 @@ def test_attention_is_that_of_the_query_and_key(part: Weaver, jets: Events) -> N
 
 
 def test_node_ig_keeps_pair_features_and_neighbours(part: Weaver, jets: Events) -> None:
-    found = explain(part.model, jets[:10], "node_ig", target="Hbb-QCD")
+    found = explain(part.model, jets[:4], "node_ig", baseline="zero", target="Hbb-QCD")
     assert found.checks["median_residual"] < 0.01
     only_in_vectors = found.values[:, jets.schema.column("part_px")]
     np.testing.assert_array_equal(only_in_vectors, 0)

@@ -65,6 +65,7 @@ class _Input(nn.Module):
             (*(unscaled if v.center is None else (v.center, v.scale, v.low, v.high)), v.pad)
             for v in group.variables
         ]
+        self.numbers: Tensor
         self.register_buffer("numbers", torch.tensor(numbers).T[..., None], persistent=False)
 
     def forward(self, x: Tensor, fixed: Tensor, mask: Tensor) -> Tensor:
