@@ -280,6 +280,7 @@ class WeaverConfig(Card):
             {
                 "name": Path(self.where).stem.partition(".")[0],
                 "description": f"Made from {Path(self.where).name}",
+                "folder": str(Path(self.where).resolve().parent),
                 "tree": self.treename or _only_tree(paths[0]),
                 "samples": [{"name": "weaver", "files": paths}],
                 **self._labels(),
