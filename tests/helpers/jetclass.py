@@ -107,6 +107,22 @@ def get_model(data_config, **kwargs):
                     fc_params=[(8, 0.1)])
     return model, {}
 """
+PLAIN = """\
+from torch import nn
+
+
+class DeepSets(nn.Module):
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.one, self.last = nn.Conv1d(inputs, 8, 1), nn.Linear(8, classes)
+
+    def forward(self, points, features, lorentz_vectors, mask):
+        return self.last((self.one(features).tanh() * mask).sum(-1))
+
+
+def get_model(data_config, **kwargs):
+    return DeepSets(len(data_config.input_dicts["pf_features"]), len(data_config.label_value)), {}
+"""
 
 
 def write_jets(path: Path, jets: int = 60, seed: int = 0) -> Path:

@@ -17,6 +17,7 @@ from hepxai.models.wrappers.weaver_config import WeaverConfig
 from hepxai.run import Run
 
 pytest.importorskip("weaver", reason="needs weaver-core")
+pytest.importorskip("hepxai.run.foreign", reason="needs runs of models of users")
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +32,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     return tuple(str(folder / n) for n in ("data.yaml", "network.py", "weights.pt", "jets.root"))
 
 
+@pytest.mark.filterwarnings("ignore:left out of the attention")
 def test_run_folder(files: tuple[str, ...], tmp_path: Path) -> None:
-    options = (
-        "--with",
-        "edge_ig.steps=8",
-        "--with",
-        "node_ig.steps=8",
-        "-n",
-        "6",
-        "-o",
-        str(tmp_path / "run"),
-    )
-    methods = [w for m in ("edge_ig", "node_ig", "attention") for w in ("-m", m)]
-    result = typed("weaver", *files, *options, *methods)
+    words = "--with edge_ig.steps=4 -m edge_ig -m attention -n 3 -o".split()
+    result = typed("weaver", *files, *words, str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     run = Run.open(tmp_path / "run")
     assert "edge_ig_Hbb" in run.explained()
