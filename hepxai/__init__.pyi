@@ -9,6 +9,7 @@ from .models.network import NetworkModel as NetworkModel
 from .models.wrappers.image import ImageModel as ImageModel
 from .models.wrappers.onnx import load_onnx as load_onnx
 from .models.wrappers.pyg import PygModel as PygModel
+from .models.wrappers.sequence import SequenceModel as SequenceModel
 from .models.wrappers.table import SklearnModel as SklearnModel
 from .models.wrappers.table import TableModel as TableModel
 from .models.wrappers.tree_files import load_trees as load_trees
@@ -28,6 +29,7 @@ __all__ = [
     "PygModel",
     "Run",
     "Scan",
+    "SequenceModel",
     "SklearnModel",
     "TableModel",
     "explain",

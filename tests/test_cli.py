@@ -31,7 +31,8 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "run", "train", "explain", "report", "inspect", "check", "simulate", "cards"]
+    "command",
+    ["demo", "run", "weaver", "train", "explain", "report", "inspect", "check", "simulate", "cards"],
 )
 def test_help(command: str) -> None:
     result = typed(command, "--help")
@@ -39,7 +40,7 @@ def test_help(command: str) -> None:
     assert "Usage" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "explain"])
+@pytest.mark.parametrize("command", ["run", "weaver", "explain"])
 def test_help_names_the_methods(command: str) -> None:
     shown = " ".join(typed(command, "--help").stdout.replace("│", " ").split())
     assert f"One of {', '.join(EXPLAINERS)}; may be repeated" in shown

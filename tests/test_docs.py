@@ -133,17 +133,35 @@ def work_through(block: Block, page: Path, desk: types.ModuleType) -> None:
 
 def lay_out(page: Path) -> None:
     """What a page takes for granted."""
+    if page.name == "sequences.md":
+        lay_out_weaver()
     if page.name != "dataset_card.md":
         return
-    source = importlib.util.spec_from_file_location("ntuples", ROOT / "tests" / "helpers" / "ntuples.py")
-    ntuples = importlib.util.module_from_spec(source)
-    source.loader.exec_module(ntuples)
+    ntuples = helper("ntuples")
     card, *_ = (b.text for b in blocks(page) if b.language == "yaml")
     Path("my_card.yaml").write_text(card, encoding="utf-8")
     Path("ntuples").mkdir()
     for i, name in enumerate(("dy_1", "ttbar")):
         columns = ntuples.make_columns(400, seed=i)
         ntuples.write_ttree(Path("ntuples", f"{name}.root"), columns | {"HLT_IsoMu24": columns["trigger"]})
+
+
+def lay_out_weaver() -> None:
+    """Files of a training with weaver; the network is a plain one."""
+    jetclass = helper("jetclass")
+    jetclass.write_jets(Path("jets_1.root"), 60)
+    Path("data.yaml").write_text(jetclass.DATA, encoding="utf-8")
+    Path("network.py").write_text(jetclass.PLAIN, encoding="utf-8")
+    parts = {"one": torch.nn.Conv1d(9, 8, 1), "last": torch.nn.Linear(8, 5)}
+    torch.save(torch.nn.ModuleDict(parts).state_dict(), "net_best_epoch_state.pt")
+
+
+def helper(name: str) -> Any:
+    """Module of tests/helpers."""
+    source = importlib.util.spec_from_file_location(name, ROOT / "tests" / "helpers" / f"{name}.py")
+    module = importlib.util.module_from_spec(source)
+    source.loader.exec_module(module)
+    return module
 
 
 def test_pages_leave_no_explainer_behind() -> None:

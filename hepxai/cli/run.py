@@ -66,7 +66,7 @@ def run_all(
         run.dry_run(method, settings)
         run.train(device=device)
         run.explain(method, split=split, maximum=events, settings=settings)
-        _write_results(run)
+        write_results(run)
 
 
 @app.command(cls=NetworkCommand)
@@ -118,10 +118,11 @@ def report(folder: RunFolder) -> None:
         else:
             from hepxai.run import Run
 
-            _write_results(Run.open(folder))
+            write_results(Run.open(folder))
 
 
-def _write_results(run: Run) -> None:
+def write_results(run: Run) -> None:
+    """Write friend trees and the report."""
     from hepxai.report import write_report
 
     run.friends()

@@ -28,7 +28,7 @@ class EventBuilder:
 
     def __init__(self, card: DatasetCard, files: tuple[FileInfo, ...], cutflow: CutFlow) -> None:
         self.card, self.files, self.cutflow = card, files, cutflow
-        self.schema, self.momenta = _schema(card), MomentumCounts()
+        self.schema, self.momenta = schema_of(card), MomentumCounts()
         self.samples = {s.name: (i, s) for i, s in enumerate(card.samples)}
         self._hashes: dict[str, list[tuple[int, int, NDArray[np.uint64]]]] = {
             s.name: [] for s in card.samples
@@ -208,7 +208,7 @@ def _require_finite(context: ExpressionContext, what: str, expression: str, valu
         )
 
 
-def _schema(card: DatasetCard) -> Schema:
+def schema_of(card: DatasetCard) -> Schema:
     """Names, units and types that a card declares."""
     units = dict(FEATURE_UNITS)
     for particle in card.particles.values():

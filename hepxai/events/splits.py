@@ -19,9 +19,9 @@ UInt64Array = NDArray[np.uint64]
 class Split(Card):
     """Shares of training, validation and test, or k-fold, by a hash of the event's numbers."""
 
-    train: float = Field(default=6, ge=0, le=1e15, allow_inf_nan=False)
-    valid: float = Field(default=3, ge=0, le=1e15, allow_inf_nan=False)
-    test: float = Field(default=1, ge=0, le=1e15, allow_inf_nan=False)
+    train: float = Field(default=6.0, ge=0, le=1e15, allow_inf_nan=False)
+    valid: float = Field(default=3.0, ge=0, le=1e15, allow_inf_nan=False)
+    test: float = Field(default=1.0, ge=0, le=1e15, allow_inf_nan=False)
     seed: int = Field(default=0, ge=0, lt=2**63)
     folds: int | None = Field(default=None, ge=2, le=10_000)
     fold: int = Field(default=0, ge=0)

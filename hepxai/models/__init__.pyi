@@ -27,6 +27,7 @@ from .wrappers.image import ImageModel
 from .wrappers.knn import knn_edges
 from .wrappers.onnx import load_onnx
 from .wrappers.pyg import PygModel
+from .wrappers.sequence import SequenceModel
 from .wrappers.table import SklearnModel, TableModel
 from .wrappers.tree_files import load_trees
 
@@ -53,6 +54,7 @@ __all__ = [
     "NetworkModel",
     "ParticleGNNModel",
     "PygModel",
+    "SequenceModel",
     "SklearnModel",
     "SoftTreeModel",
     "TableModel",
