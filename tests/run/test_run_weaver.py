@@ -34,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 @pytest.mark.filterwarnings("ignore:left out of the attention")
 def test_run_folder(files: tuple[str, ...], tmp_path: Path) -> None:
-    words = "--with edge_ig.steps=4 -m edge_ig -m attention -n 3 -o".split()
+    words = ["--with", "edge_ig.steps=4", "-m", "edge_ig", "-m", "attention", "-n", "3", "-o"]
     result = typed("weaver", *files, *words, str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     run = Run.open(tmp_path / "run")

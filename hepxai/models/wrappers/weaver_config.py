@@ -14,9 +14,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hepxai.cards import Card, Place, entry_error, load_card, nearest
 from hepxai.datasets import DatasetCard, ReadError
-from hepxai.datasets.card import KINEMATICS, NODE_FEATURES
+from hepxai.datasets.card import KINEMATICS
 from hepxai.datasets.columns import ExpressionError
 from hepxai.datasets.sources import open_root, trees_of
+from hepxai.events.momenta import NODE_FEATURES
 from hepxai.models.wrappers.weaver_expressions import translate
 
 PARTICLE, MOMENTA = "particle", ("px", "py", "pz", "energy")
