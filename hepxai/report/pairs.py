@@ -158,8 +158,8 @@ def _focus_figure(view: RunView, layer: LayerAttribution) -> CaptionedFigure:
     few = f"; errors and other pairs of {view.classes[0]} alone" if len(view.classes) > MANY else ""
     caption = (
         f"{capital(pair_name(view.focus))} (full lines, with errors){others}, each "
-        f"of unit area{few}; {layer.about} Pairs of one event are treated as correlated. The outermost bins hold "
-        "what lies beyond."
+        f"of unit area{few}; {layer.about} Pairs of one event are treated as correlated. The outermost bins "
+        "hold what lies beyond."
     )
     return drawn(
         f"{layer.key}_focus",

@@ -176,8 +176,8 @@ def _outputs(view: RunView) -> Iterator[str]:
         yield (
             "Scores are log-odds of a class against all others, ln p/(1 − p) of the softmax. Explained is "
             f"the logit of a class less the mean logit of the others, written {signal}-{REST}; positive: "
-            f"towards {signal}, away from the other classes. It stays the same if all logits grow by the same "
-            "number, as the probabilities do."
+            f"towards {signal}, away from the other classes. It stays the same if all logits grow by the "
+            "same number, as the probabilities do."
         )
     if any(view.compact(a.target) for a in view.explained.values()):
         outputs = view.in_full.partition(";")[0].removeprefix("Tables alone: ")
