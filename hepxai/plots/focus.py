@@ -29,6 +29,8 @@ from hepxai.plots.style import (
 
 Key = tuple[str, str]
 Mask = NDArray[np.bool_]
+MANY = 3
+"""Classes beyond which only one has errors and other pairs in `focus_distribution`."""
 ENDS = "  (end bins: all beyond)"
 
 
@@ -75,6 +77,8 @@ def focus_distribution(
 ) -> Axes:
     """Attribution of the pairs in focus and of all other pairs, class by class; each of unit area.
 
+    Of more than three classes, errors and other pairs are drawn for the last class, signal, alone.
+
     Parameters
     ----------
     attribution : Attribution
@@ -86,7 +90,12 @@ def focus_distribution(
     """
     ax = axes_or_new(ax)
     plain_map = whole_pairs(reduced(attribution))
-    histograms, classes = focus_histograms(plain_map, focus, bins), attribution.events.schema.classes
+    classes = attribution.events.schema.classes
+    histograms = {
+        (name, pairs): histogram
+        for (name, pairs), histogram in focus_histograms(plain_map, focus, bins).items()
+        if pairs == pair_name(focus) or len(classes) <= MANY or name == classes[-1]
+    }
     for (name, pairs), filled in histograms.items():
         label = f"{short(name)}, {escape_label(pairs, 40)}"
         _step(ax, filled, classes.index(name), len(classes), label, pairs == pair_name(focus))
@@ -125,5 +134,5 @@ def _step(ax: Axes, filled: hist.Hist, index: int, classes: int, label: str, in_
     }
     height = np.where(filled.variances() > 0, density, np.nan)
     ax.stairs(height, edges, baseline=None, label=label, **look)
-    if in_front:
+    if in_front and (classes <= MANY or index == classes - 1):
         ax.stairs(density + error, edges, baseline=density - error, fill=True, color=colour, alpha=0.2, lw=0)

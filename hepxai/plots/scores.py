@@ -214,7 +214,7 @@ def score_distributions(
     ax.axhline(0, color=INK, lw=0.8)
     ax.set(xlabel=score.label, ylabel="events, unit area")
     ax.margins(x=0)
-    legend_above(ax, columns=2)
+    legend_above(ax, columns=2 if others else 1)  # names may be long, and panels are narrow
     return ax
 
 

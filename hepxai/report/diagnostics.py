@@ -42,7 +42,7 @@ def residuals_section(view: RunView) -> Section:
     )
     in_full = {m: a for m, a in maps.items() if not view.compact(a.target)}
     if len(in_full) < len(maps):
-        caption += f" {view.in_full}"
+        caption += " Lines: outputs with figures of their own; the table has all."
     figure = drawn("residuals", caption, lambda ax: residuals(in_full, ax=ax), (7.2, 5.0))
     return Section(
         "residuals",

@@ -9,7 +9,7 @@ import numpy as np
 from hepxai.attribution.means import ENDS, Means, focus_means, pair_means, pair_profile
 from hepxai.attribution.reductions import in_focus, pair_name, quantity
 from hepxai.core.formatting import measured, observer_name
-from hepxai.plots.focus import focus_distribution, focus_histograms
+from hepxai.plots.focus import MANY, focus_distribution, focus_histograms
 from hepxai.plots.matrices import matrix_bar, pair_types
 from hepxai.plots.profiles import focus_profile
 from hepxai.plots.style import canvas, style
@@ -155,10 +155,11 @@ def _focus(view: RunView, layer: LayerAttribution) -> Section:
 
 def _focus_figure(view: RunView, layer: LayerAttribution) -> CaptionedFigure:
     others = " and all other pairs (dashed)" if layer.tells_apart(view.focus) else ""
+    few = f"; errors and other pairs of {view.classes[0]} alone" if len(view.classes) > MANY else ""
     caption = (
         f"{capital(pair_name(view.focus))} (full lines, with errors){others}, each "
-        f"of unit area; {layer.about} Pairs of one event are treated as correlated. The outermost bins hold "
-        "what lies beyond."
+        f"of unit area{few}; {layer.about} Pairs of one event are treated as correlated. The outermost bins "
+        "hold what lies beyond."
     )
     return drawn(
         f"{layer.key}_focus",

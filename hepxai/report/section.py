@@ -112,6 +112,7 @@ def means_table(caption: str, means: Means) -> Table:
     classes, names = means.labels[:2]
     order = range(len(classes))[::-1]
     header = [means.axes[1], *classes[::-1], *(f"events, {c}" for c in classes[::-1])]
+    header = [means.axes[1], "mean", "events"] if len(classes) == 1 else header
     rows = []
     for i, name in enumerate(names):
         values = [measured(float(means.value[c, i]), float(means.error[c, i])) for c in order]

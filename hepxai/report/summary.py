@@ -151,7 +151,7 @@ def _by_class(view: RunView, layer: LayerAttribution, column: int) -> str:
         return ""
     both = means.value[:, column], means.error[:, column]
     values = [
-        f"{measured(float(value), float(error))} ({name})"
+        measured(float(value), float(error)) + (f" ({name})" if len(means.labels[0]) > 1 else "")
         for name, value, error in zip(means.labels[0], *both, strict=True)
         if np.isfinite(value)
     ]

@@ -15,6 +15,7 @@ from hepxai.core.estimate import ROUNDING, Array, cancellation
 from hepxai.core.formatting import measured, real
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
+from hepxai.models.network import output_names
 from hepxai.models.target import REST, Target
 from hepxai.models.wrappers.python_card import PythonCard
 from hepxai.plots.scores import ClassScore, class_scores
@@ -177,8 +178,11 @@ class RunView:
         """Explained output of part of the population, ``[E]``; None if the model has no such output."""
         if target in self.predictions:
             return self.predicted(target, events)
+        schema, names = self.events.schema, output_names(self.run.card, self.events.schema)
+        if len(schema.classes) == 2 and target == "-".join(schema.classes[::-1]):
+            target = names[0]  # of two logits, a run stores the difference
         try:
-            output = Target.of(self.run.model.outputs, target)
+            output = Target.of(names, target)
         except KeyError:
             return None
         return output(self.logits_of(events))

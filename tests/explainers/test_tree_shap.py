@@ -190,7 +190,7 @@ def test_more_than_a_hundred_rows_are_all_used(events: Events) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*is one of several outputs")
+@pytest.mark.filterwarnings("ignore:.*is one of several outputs", "ignore:the outputs are log-prob")
 def test_several_classes(events: Events) -> None:
     label = events.label + (events.globals[:, 2] > 0.5)
     schema = events.schema
