@@ -25,9 +25,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from slow_tables import interventional, path_dependent
 
+from hepxai.core.extras import MissingExtraError
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
-from hepxai.explainers.libraries import MissingExtraError
 from hepxai.explainers.methods import is_default_for
 from hepxai.models.wrappers.table import SklearnModel, TableModel
 
