@@ -119,7 +119,7 @@ def _write_parquet(path: str | Path, schema: Schema, columns: Columns, head: str
     }
     table = pyarrow.table(lists).replace_schema_metadata({KEY: head})
     with replacing(path) as part:
-        parquet.write_table(table, part)
+        parquet.write_table(table, part, use_dictionary=False)  # floats repeat seldom
 
 
 def _split_tables(schema: Schema, columns: Columns) -> dict[str, NDArray[Any]]:

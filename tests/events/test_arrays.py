@@ -198,26 +198,18 @@ def test_dask_arrays_are_refused() -> None:
         Events.from_awkward(one(), label=Delayed())
 
 
-def test_virtual_arrays() -> None:
-    loaded = []
+def test_virtual_arrays_are_loaded() -> None:
+    form, length, buffers = ak.to_buffers(ak.zip({k: ak.Array(v) for k, v in muons().items()}))
+    loaded: list[str] = []
 
-    def load() -> np.ndarray:
-        loaded.append(1)
-        return np.arange(4.0) + 1
+    def later(name: str) -> Callable[[], Any]:
+        return lambda: loaded.append(name) or buffers[name]
 
-    layout = ak.contents.ListOffsetArray(
-        ak.index.Index64(np.array([0, 1, 4])),
-        ak.contents.NumpyArray(
-            ak._nplikes.virtual.VirtualNDArray(
-                ak._nplikes.numpy.Numpy.instance(), (4,), np.dtype(float), load
-            )
-        ),
-    )
-    lazy = ak.Array(layout)
-    zeros = ak.zeros_like(ak.Array([[0.0], [0.0] * 3]))
-    events = Events.from_awkward({"jet": {"pt": lazy, "eta": zeros, "phi": zeros, "mass": zeros}})
-    assert events.p4[:, 0].tolist() == [1, 2, 3, 4]
-    assert loaded
+    lazy = ak.from_buffers(form, length, {name: later(name) for name in buffers})
+    assert not loaded
+    events = Events.from_awkward({"muon": lazy}, features=["pt"])
+    assert events.particles[:, 0].tolist() == np.float32(ak.flatten(ak.Array(muons()["pt"]))).tolist()
+    assert not [name for name in loaded if "charge" in name], "fields that nobody reads are not loaded"
 
 
 # --- padded and flat arrays ------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from slow_tables import interventional
 from torch import Tensor, nn
 
+from hepxai.core.extras import MissingExtraError
 from hepxai.events import Events
 from hepxai.explainers import CannotExplainError, SettingError, explain
-from hepxai.explainers.libraries import MissingExtraError
 from hepxai.models.network import NetworkModel
 from hepxai.models.wrappers.table import SklearnModel, TableModel
 
