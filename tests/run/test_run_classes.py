@@ -148,12 +148,11 @@ def test_a_class_missing_in_one_split(tmp_path: Path) -> None:
         run.train(progress=False)
 
 
-@pytest.mark.parametrize("policy", ["drop", "abs"])
-def test_signed_weights(tmp_path: Path, policy: str) -> None:
+def test_signed_weights(tmp_path: Path) -> None:
     dataset = many_classes(tmp_path)
     kept = train(tmp_path / "a", dataset, "dense").scores
     assert not np.array_equal(
-        train(tmp_path, dataset, "dense", f"training.negative_weights={policy}").scores, kept
+        train(tmp_path, dataset, "dense", "training.negative_weights=drop").scores, kept
     )
     with pytest.raises(ValueError, match="events have negative weights and the model card says"):
         train(tmp_path / "error", dataset, "dense", "training.negative_weights=error")
