@@ -43,7 +43,7 @@ def test_run_folder(files: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.
     assert "edge_ig_Hbb" in run.explained()
     assert run.scores.shape == (len(run.events), 5)
     test = json.loads((run.folder / "metrics.json").read_text())["test"]
-    assert {"accuracy", "auc_QCD_vs_Hbb"} <= test.keys()
+    assert {"accuracy", "auc_Hbb_vs_QCD"} <= test.keys()
     (friend,) = (run.folder / "friends").glob("*.root")
     with uproot.open(friend) as file:
         branches = next(t for t in file.values() if hasattr(t, "arrays")).arrays(library="np")
