@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 
 export MPLBACKEND := Agg
 
@@ -49,8 +49,10 @@ $(VENV)/.base: $(VENV)/.venv pyproject.toml constraints.txt
 	touch $@
 
 # ROOT and the generators have wheels for some platforms only; their tests are skipped where they are missing.
+# Of weaver-core and jetnet, the tests need the networks alone.
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) --editable ".[dev]"
 	-$(PIP) --only-binary pythia8mc,fastjet --editable ".[simulate]"
 	-$(PIP) --only-binary root --editable ".[root]"
+	-$(PIP) --no-deps weaver-core jetnet
 	touch $@
