@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from explained_models import IMAGE, build, build_image, build_table
+from explained_models import IMAGE, build_image, build_table
+from networks import DeepSets, GATv2, ParticleNet
 from quick_settings import TABLES
+from sequence_networks import Encoder, ParT
+from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
@@ -26,7 +31,11 @@ from hepxai.importance.gini import gini_importance
 from hepxai.importance.permutation import permutation_importance
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
+from hepxai.models.wrappers.onnx import load_onnx
+from hepxai.models.wrappers.pyg import PygModel
+from hepxai.models.wrappers.sequence import SequenceModel
 from hepxai.models.wrappers.table import SklearnModel
+from hepxai.training import fit
 
 PAGE = Path(__file__).parents[1] / "docs" / "models_and_methods.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
@@ -38,7 +47,13 @@ POPULATION: dict[str, Callable[..., Any]] = {
     "permutation_importance": permutation_importance,
     "gini_importance": lambda model, events, **_: gini_importance(model),
 }
+QUICK |= dict.fromkeys(
+    ("shapley", "shapley_interaction"), {"empty": 0.0}
+)  # not every network scores an empty event
 METHODS = (*sorted(EXPLAINERS), *POPULATION)
+
+
+BOOSTED = {"kind": "boosted_trees", "training": {"trees": 3, "step": 3}, "smallest_leaf": 4}
 
 
 @cache
@@ -47,7 +62,7 @@ def population() -> Events:
     from conftest import make_events
 
     events = make_events(30, seed=3, smallest=2, largest=5)
-    schema = dataclasses.replace(events.schema, image=IMAGE)
+    schema = dataclasses.replace(events.schema, image=IMAGE, pair_features=("delta_r", "log_mass"))
     return events.replace(schema=schema, weight=np.abs(events.weight), split=np.arange(30) % 3)
 
 
@@ -63,24 +78,96 @@ def estimator(trees: Any) -> SklearnModel:
     return SklearnModel(trees.fit(events.globals, events.label), ("signal",), events.schema)
 
 
+def pyg(network: Any, edges: Any = None) -> PygModel:
+    """A module of torch_geometric with random weights."""
+    return PygModel(network, ("signal",), schema=population().schema, edges=edges)
+
+
+def angles(batch: Any) -> tuple[Tensor, Tensor]:
+    """All pairs, with the differences in η and φ as their features."""
+    src, dst = batch.edge_index
+    return batch.edge_index, (batch.p4[src] - batch.p4[dst])[:, 1:3]
+
+
+def sequence(network: Any, **settings: Any) -> SequenceModel:
+    """A module of padded particles with random weights."""
+    return SequenceModel(network, ("signal",), population().schema, **settings)
+
+
+def part() -> SequenceModel:
+    """A small Particle Transformer with pair features."""
+    inputs = {"x": population().schema.features, "pairs": "pair_features"}
+    return sequence(ParT(5, 2, outputs=1), inputs=inputs, layout="features_first")
+
+
+def xgboost() -> SklearnModel:
+    """Boosted trees of XGBoost."""
+    library = pytest.importorskip("xgboost")
+    return estimator(library.XGBClassifier(n_estimators=3, max_depth=2))
+
+
+def lightgbm() -> SklearnModel:
+    """Boosted trees of LightGBM."""
+    library = pytest.importorskip("lightgbm")
+    return estimator(library.LGBMClassifier(n_estimators=3, min_child_samples=4, verbose=-1))
+
+
+def onnx() -> Any:
+    """A linear ONNX file on the table."""
+    library = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    make, kind = library.helper, library.TensorProto.FLOAT
+    value = make.make_tensor_value_info
+    weights = make.make_tensor("W", kind, (2, 1), [1.5, -3.0])
+    graph = make.make_graph(
+        [make.make_node("MatMul", ["x", "W"], ["y"])],
+        "linear",
+        [value("x", kind, (None, 2))],
+        [value("y", kind, (None, 1))],
+        [weights],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "linear.onnx"
+        made = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+        path.write_bytes(made.SerializeToString())
+        return load_onnx(path, population().schema, ("signal",), view="table")
+
+
+def trees() -> HistGradientBoostingClassifier:
+    """Few boosted trees of scikit-learn."""
+    return HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=4)
+
+
+ENTRIES: dict[str, dict[str, Any]] = {
+    "particle_gnn": {
+        "convolutions": [
+            {"kind": "transformer", "width": 4},
+            {"kind": "dynamic_edge", "width": 4, "neighbours": 2},
+        ]
+    },
+    "lstm": {"kind": "lstm", "width": 4, "dense": [4]},
+    "dense": {"kind": "dense", "widths": [4]},
+    "convolutional": {"kind": "convolutional", "channels": [4], "kernel": 3, "dense": []},
+    "soft_tree": {"kind": "soft_tree", "channels": [4], "depth": 2},
+}
+X = torch.zeros(2, 5)
 MODELS: dict[str, Callable[[], Any]] = {
-    "card: particle_gnn": lambda: build(
-        population(),
-        {"kind": "transformer", "width": 4},
-        {"kind": "dynamic_edge", "width": 4, "neighbours": 2},
-    ),
-    "card: lstm": lambda: card(kind="lstm", width=4, dense=[4]),
-    "card: dense": lambda: card(kind="dense", widths=[4]),
-    "card: convolutional": lambda: card(kind="convolutional", channels=[4], kernel=3, dense=[]),
-    "card: soft_tree": lambda: card(kind="soft_tree", channels=[4], depth=2),
+    **{f"card: {name}": partial(card, **entries) for name, entries in ENTRIES.items()},
+    "card: boosted_trees": lambda: fit(ModelCard.model_validate(BOOSTED), population())[0],
+    "PygModel: ParticleNet": lambda: pyg(ParticleNet(X)),
+    "PygModel: GATv2": lambda: pyg(GATv2(X), angles),
+    "PygModel: DeepSets": lambda: pyg(DeepSets(X)),
+    "SequenceModel: transformer encoder": lambda: sequence(Encoder(5), mask="padded"),
+    "SequenceModel: Particle Transformer": part,
     "TableModel: dense network": lambda: build_table(population()),
-    "SklearnModel: boosted trees": lambda: estimator(
-        HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=4)
-    ),
+    "SklearnModel: boosted trees": lambda: estimator(trees()),
     "SklearnModel: random forest": lambda: estimator(RandomForestClassifier(3, max_depth=3, random_state=0)),
-    "SklearnModel: scaler and logistic regression": lambda: estimator(
-        make_pipeline(StandardScaler(), LogisticRegression())
-    ),
+    "SklearnModel: XGBoost": xgboost,
+    "SklearnModel: LightGBM": lightgbm,
+    "SklearnModel: scaler and boosted trees": lambda: estimator(make_pipeline(StandardScaler(), trees())),
+    "SklearnModel: PCA and boosted trees": lambda: estimator(make_pipeline(PCA(), trees())),
+    "SklearnModel: logistic regression": lambda: estimator(LogisticRegression()),
+    "load_onnx: table": onnx,
     "ImageModel: convolutional network": lambda: build_image(population()),
 }
 
