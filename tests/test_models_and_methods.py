@@ -39,17 +39,21 @@ from hepxai.training import fit
 
 PAGE = Path(__file__).parents[1] / "docs" / "models_and_methods.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
-QUICK: dict[str, dict[str, Any]] = TABLES | {
-    method: {"steps": 4}
-    for method in ("conductance", "edge_ig", "feature_ig", "image_ig", "node_ig", "surrogate")
-}
+QUICK: dict[str, dict[str, Any]] = (
+    TABLES
+    | {
+        "shapley": {"empty": 0.0},  # not every network scores an event without particles
+        "shapley_interaction": {"empty": 0.0},
+    }
+    | {
+        method: {"steps": 4}
+        for method in ("conductance", "edge_ig", "feature_ig", "image_ig", "node_ig", "surrogate")
+    }
+)
 POPULATION: dict[str, Callable[..., Any]] = {
     "permutation_importance": permutation_importance,
     "gini_importance": lambda model, events, **_: gini_importance(model),
 }
-QUICK |= dict.fromkeys(
-    ("shapley", "shapley_interaction"), {"empty": 0.0}
-)  # not every network scores an empty event
 METHODS = (*sorted(EXPLAINERS), *POPULATION)
 
 

@@ -64,16 +64,16 @@ def unit_of(attribution: Attribution) -> str:
 def quantity(attribution: Attribution) -> str:
     """Name of the values with their unit, as an axis label.
 
-    Values without a unit, such as attention, are called by the name of their method.
+    Coefficients of a method's own, such as attention, are called by its name.
     """
     name, unit = short_name(attribution), unit_of(attribution)
     if is_relative(attribution):
         return f"{name} × (n − 1)"
-    if not unit:
+    of_method = attribution.settings.get("unit", attribution.unit) == attribution.method
+    if not unit and (of_method or attribution.target not in attribution.events.schema.targets):
         return name
-    if not is_directed(attribution):
-        return f"interaction of the pair for {attribution.target} [{unit}]"
-    return f"attribution to {attribution.target} [{unit}]"
+    what = "attribution to" if is_directed(attribution) else "interaction of the pair for"
+    return f"{what} {attribution.target}" + (f" [{unit}]" if unit else "")
 
 
 # --- pairs -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from hepxai.core.files import locked, refuse_links, remove_leftovers, sha256, write_json
+from hepxai.explainers import EXPLAINERS
 
 NAME = "manifest.json"
 EXPLAINED, POPULATION = "explanations", "population"
@@ -118,15 +119,16 @@ class Manifest:
     def _verify_explanations(self, problems: Mapping[str, str], others: Collection[str]) -> None:
         again = f"`hepxai explain {shlex.quote(str(self.folder))}"
         for name, what in problems.items():
-            path, method = self.folder / name, PurePosixPath(name).stem
+            path, key = self.folder / name, PurePosixPath(name).stem
+            method = max((m for m in EXPLAINERS if key == m or key.startswith(f"{m}_")), key=len, default=key)
             alone = not any(PurePosixPath(n).parent.name == EXPLAINED for n in others)
-            if method == POPULATION and not (alone and what == MISSING):
+            if key == POPULATION and not (alone and what == MISSING):
                 text = f"{path} {what}, and the explanations beside it rely on it"
                 raise RunError(f"{text}; remove the folder {path.parent}, and {again}` works them out again")
             if what != MISSING:
                 text = f"{path} {what}; its results cannot be trusted"
                 raise RunError(f"{text}: remove it, and {again} --method {method}` works it out again")
-            if method != POPULATION:
+            if key != POPULATION:
                 warnings.warn(f"{path} {what}; {again} --method {method}` works it out again", stacklevel=4)
 
     @contextmanager

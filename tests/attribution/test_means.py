@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from toy_maps import make_attention, make_map
@@ -130,3 +132,11 @@ def test_empty_population(toy):
     attribution = make_map(toy(0))
     assert np.isnan(pair_means(attribution).value).all()
     assert (focus_means(attribution, ("muon", "muon")).events == 0).all()
+
+
+def test_quantity_of_a_target_without_unit(toy):
+    events = toy(10)
+    schema = dataclasses.replace(events.schema, targets=("eta",), target_units=("",))
+    events = events.replace(schema=schema, targets=np.zeros((10, 1), dtype=np.float32))
+    attribution = make_map(events).replace(method="node_ig", target="eta", settings={"unit": ""})
+    assert quantity(attribution) == "attribution to eta"

@@ -41,3 +41,15 @@ def test_truth_marks_the_signal_only(events: Events) -> None:
     assert not from_hp[label == 0].any()
     assert from_hp[(label == 1) & muons].mean() > 0.9
     assert events.truth["fromResonance"][muons].mean() > 0.9
+
+
+def test_three_classes() -> None:
+    """The muons of tt̄ come from no resonance; the two others peak as their cards say."""
+    events = read(DatasetCard.find("top_dimuon")).events
+    assert events.schema.classes == ("ttbar", "ttz", "signal")
+    np.testing.assert_array_equal(np.bincount(events.label), [608, 1628, 1892])
+    from_resonance, mass = events.truth["fromResonance"], events.observers["mass_mumu"]
+    assert not from_resonance[events.label[events.parent] == 0].any()
+    assert np.median(mass[events.label == 0]) < 60
+    for label, expected in ((1, 91.19), (2, 90.0)):
+        assert np.median(mass[events.label == label]) == pytest.approx(expected, abs=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from hepxai.cli import app
 from hepxai.datasets import DatasetCard, read
 from hepxai.metrics import classification_metrics
 from hepxai.models import ModelCard
+from hepxai.report import write_report
 from hepxai.run import Run
 from hepxai.run.manifest import RunError
 
@@ -122,6 +125,34 @@ def test_targets_by_name(graph: Run) -> None:
         graph.explain(["node_ig"], targets="many-few")
     with pytest.warns(UserWarning, match="target='many' is explained as 'many-rest'"):
         graph.explain(["node_ig"], maximum=15, settings=QUICK, targets=["many"])
+
+
+def test_a_removed_explanation_of_a_class(graph: Run, tmp_path: Path) -> None:
+    """The warning names the method, whose command works it out again."""
+    folder = tmp_path / "run"
+    shutil.copytree(graph.folder, folder)
+    (folder / "explanations" / "node_ig_few.safetensors").unlink()
+    with pytest.warns(UserWarning, match="node_ig_few.* is missing; .* --method node_ig` works it out again"):
+        again = Run.open(folder).on(graph.reading)
+    assert "node_ig_few" in again.explain(["node_ig"], settings=QUICK)
+
+
+@pytest.mark.slow
+def test_the_shipped_sample(tmp_path: Path) -> None:
+    """Signal, tt̄ with a Z-like scalar, and tt̄: separated, and tt̄ most easily."""
+    card = ModelCard.find("transformer_edgeconv", ["training.epochs=8", "training.batch_size=64"])
+    run = Run.start(tmp_path / "run", DatasetCard.find("top_dimuon"), card)
+    run.train(progress=False)
+    run.explain(["attention", "edge_ig"], maximum=60, targets=["signal-rest", "signal-ttbar"])
+    figures = run.metrics()["test"]
+    assert figures["mean_auc"]["value"] > 0.7
+    assert figures["auc_ttbar_vs_rest"]["value"] > figures["auc_signal_vs_ttz"]["value"] > 0.6
+    assert run.explained().keys() == {"attention", "edge_ig_signal", "edge_ig_signal_vs_ttbar"}
+    write_report(run)
+    numbers = json.loads((run.folder / "numbers.json").read_text())["sections"]
+    assert "confusion_test" in numbers["roc"]
+    assert {"edge_ig_signal", "edge_ig_signal_vs_ttbar"} < numbers.keys()
+    assert len(run.friends()) == 3
 
 
 def test_a_stored_explanation_of_another_target(graph: Run) -> None:
