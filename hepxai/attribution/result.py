@@ -224,6 +224,11 @@ class Attribution:
             Shape of the regular axes. Events are the independent units, also where an event has
             many particles or pairs; see `hepxai.core.estimate.ratio_mean`.
         """
+        if where is not None and np.shape(where) != (len(self.events),):
+            raise ValueError(
+                f"where has shape {np.shape(where)}, the attribution {len(self.events)} events; make it from "
+                "attribution.events, as in attribution.events.label == 1"
+            )
         finite = np.isfinite(self.values).all(axis=tuple(range(1, self.values.ndim)))
         column = (slice(None),) + (None,) * (self.values.ndim - 1)
         total = row_sum(np.where(finite[column], self.values, 0.0), self.offsets)

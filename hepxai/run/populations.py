@@ -38,6 +38,13 @@ class Populations:
         files = (self.folder / n for n in Manifest(self.folder).names() if n.startswith(f"{EXPLAINED}/"))
         return {f.stem: f for f in files if f.is_file()}
 
+    def holds(self, key: str, rows: IntArray) -> bool:
+        """True if there is an explanation of these events, current or set aside."""
+        current = self.rows()
+        if current is not None and np.array_equal(current, rows):
+            return key in self.stored()
+        return (self.aside(rows) / f"{key}.safetensors").is_file()
+
     def rows(self) -> IntArray | None:
         """Rows of the explained events; None without an explanation."""
         file = self.stored().get(POPULATION)
@@ -81,6 +88,8 @@ class Populations:
         the process is killed.
         """
         current = self.rows()
+        if current is None:
+            self._restore(self.aside(rows))
         if current is None or np.array_equal(current, rows):
             return
         files, aside = self.stored(), self.aside(current)

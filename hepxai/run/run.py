@@ -373,16 +373,18 @@ class Run:
         fields = EXPLAINERS[method].model_fields
         always = {"folder": str(self.folder / key)} if "folder" in fields else {}
         explainer = for_run(method, self.model, always | settings | {"progress": True})
-        self.populations.switch(self.events, rows)
-        if key in self.populations.stored():
-            self._same_settings(key, settings, target)
-            return
+        if self.populations.holds(key, rows):
+            self.populations.switch(self.events, rows)
+            if key in self.populations.stored():
+                self._same_settings(key, settings, target)
+                return
         prepared = self._prepared(key, explainer, settings, target)
         prepared.announce(self.events[rows])
         shards = self.folder / "shards" / f"{key}-{self._key(prepared, rows)}"
         size = SHARD // 8 if self.card.view == "image" else SHARD  # an image takes as long as many particles
         result = prepared.checked(explain_in_shards(prepared, self.events[rows], folder=shards, size=size))
         prepared.refuse_broken(result)
+        self.populations.switch(self.events, rows)  # last, so that a method that fails costs nothing
         result.save(self.folder / name)
         write_tensors(self.folder / population, {"rows": rows}, {})
         self.manifest.record(population, name)

@@ -254,6 +254,11 @@ def test_the_population_of_nothing_is_unknown(toy):
     assert np.isnan(of_pairs(toy(0)).population().value).all()
 
 
+def test_a_mask_of_other_events_is_refused(toy):
+    with pytest.raises(ValueError, match=r"where has shape \(7,\), the attribution 40 events; make it from"):
+        of_pairs(toy()).population(np.ones(7, dtype=bool))
+
+
 # --- subsets of events ---------------------------------------------------------------------------
 
 

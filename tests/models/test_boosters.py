@@ -214,6 +214,13 @@ def test_outputs_of_a_file(events: Events, tmp_path: Path) -> None:
         ValueError, match=r"value\.json: the booster predicts 1 values; named are \('a', 'b'\)"
     ):
         hepxai.load_trees(tmp_path / "value.json", events.schema, ("a", "b"))
+    one = xgb(events.replace(label=(events.label == 0).astype(int)))
+    one.save_model(tmp_path / "one.json")
+    with pytest.raises(
+        ValueError, match=r"separates two classes, the events have w, top, qcd: give outputs="
+    ):
+        hepxai.load_trees(tmp_path / "one.json", events.schema)
+    assert hepxai.load_trees(tmp_path / "one.json", events.schema, ("w",)).outputs == ("w",)
 
 
 def test_ubjson_is_json(events: Events) -> None:

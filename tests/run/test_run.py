@@ -366,6 +366,30 @@ def test_what_was_changed_while_set_aside_is_worked_out_again(copied: Path) -> N
     np.testing.assert_array_equal(again.values, before.values)
 
 
+def test_a_method_that_fails_costs_nothing(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explanations of other events are not set aside before there are new ones."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise CannotExplainError("no")
+
+    (copied / "report.html").write_text("page")
+    with monkeypatch.context() as patch:
+        patch.setattr("hepxai.run.run.explain_in_shards", fail)
+        with pytest.raises(CannotExplainError, match="no"):
+            Run.open(copied).explain(["node_ig"], maximum=20)
+    assert (copied / "report.html").exists()
+    assert set(Run.open(copied).explained()) == {"attention", "edge_ig"}
+
+
+def test_explanations_come_back_without_others(copied: Path) -> None:
+    """Also if those that displaced them were removed."""
+    Run.open(copied).explain(["attention"], maximum=20)
+    shutil.rmtree(copied / "explanations")
+    with pytest.warns(UserWarning, match="missing"):
+        run = Run.open(copied)
+    assert set(run.explain(["attention"], maximum=150)) == {"attention", "edge_ig"}
+
+
 def test_the_population_of_before_is_the_default(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """So that the command by which a lost explanation is worked out again is as short as the hint says."""
     run = Run.open(copied)

@@ -69,4 +69,9 @@ def _booster(data: bytes) -> Any:
 def _outputs(estimator: Any, schema: Schema) -> tuple[str, ...]:
     if estimator.classes is None:
         return schema.targets
+    if estimator.outputs == 1 and len(schema.classes) > 2:
+        raise ValueError(
+            f"the booster separates two classes, the events have {', '.join(schema.classes)}: give "
+            "outputs=(NAME,), what its positive margin means"
+        )
     return schema.classes[-1:] if estimator.outputs == 1 else schema.classes
