@@ -23,6 +23,13 @@ def _refuse(trained: object, events: object) -> NoReturn:
     )
 
 
+def checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
+    """Names of the outputs; refuses, with a TypeError, a text, which would pass as a sequence of letters."""
+    if isinstance(outputs, str):
+        raise TypeError(f"outputs={outputs!r} is a text; a tuple is needed: outputs=({outputs!r},)")
+    return tuple(outputs)
+
+
 def need_columns(schema: Schema) -> None:
     """Refuse a schema without a table."""
     if not schema.globals:

@@ -21,6 +21,7 @@ from hepxai.events import Events, Schema
 from hepxai.explainers import guards
 from hepxai.models.card import ModelCard
 from hepxai.models.protocols import ChecksEvents, Model
+from hepxai.models.schemas import checked_outputs
 from hepxai.models.wrappers.advice import wrapping_advice
 from hepxai.models.wrappers.python_card import KIND, PythonCard, settings_of
 from hepxai.run.manifest import RunError
@@ -119,7 +120,10 @@ def card_of(model: Any, schema: Schema, source: str, **record: Any) -> PythonCar
         raise RunError(f"{source} gave no model: {advice}")
     if model.view not in ("graph", "table", "image"):
         raise RunError(f"{source}: view={model.view!r}; a run explains models of the graph, table or image")
-    outputs = tuple(model.outputs)
+    try:
+        outputs = checked_outputs(model.outputs)
+    except TypeError as problem:
+        raise RunError(f"{source}: {problem}") from None
     regression = bool(schema.targets) and set(outputs) == set(schema.targets)
     if not regression and outputs != schema.classes[1:] * (len(schema.classes) == 2):
         _need_classes(outputs, schema, source)

@@ -107,6 +107,117 @@ def test_probabilities_of_a_converted_classifier(zipped: bool, events: Events, t
     np.testing.assert_allclose(model.logits(events)[:, 0], expected, atol=1e-5)
 
 
+def classifier(path: Path, kind: str, zipped: bool, transform: str = "NONE") -> Path:
+    """Classifier that gives raw scores, or the votes of a stump."""
+    if kind == "linear":
+        settings: dict[str, Any] = {
+            "coefficients": [-1.0, 0.5, 1.0, -0.5],
+            "intercepts": [0.1, -0.1],
+            "classlabels_ints": [0, 1],
+        }
+    else:
+        weights = [0.8, 0.2, 0.3, 0.7] if kind == "forest" else [1.5, -1.5, -2.0, 2.0]
+        settings = {
+            "nodes_treeids": [0] * 3,
+            "nodes_nodeids": [0, 1, 2],
+            "nodes_featureids": [0] * 3,
+            "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+            "nodes_values": [0.0] * 3,
+            "nodes_truenodeids": [1, 0, 0],
+            "nodes_falsenodeids": [2, 0, 0],
+            "class_treeids": [0] * 4,
+            "class_nodeids": [1, 1, 2, 2],
+            "class_ids": [0, 1, 0, 1],
+            "class_weights": weights,
+            "classlabels_int64s": [0, 1],
+        }
+    name = "LinearClassifier" if kind == "linear" else "TreeEnsembleClassifier"
+    nodes = [
+        onnx.helper.make_node(
+            name, ["x"], ["label", "p"], domain="ai.onnx.ml", post_transform=transform, **settings
+        )
+    ]
+    if zipped:
+        nodes.append(node("ZipMap", ["p"], "probability", "ai.onnx.ml", classlabels_int64s=[0, 1]))
+    return write(path, nodes, {"x": (None, 2)}, ["label", "probability" if zipped else "p"])
+
+
+@pytest.mark.parametrize("kind", ["linear", "trees"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_raw_scores_of_a_classifier(kind: str, zipped: bool, events: Events, tmp_path: Path) -> None:
+    """Refused as probabilities; the remedy of the message gives their difference, also for one event."""
+    path = classifier(tmp_path / "m.onnx", kind, zipped)
+    if zipped:
+        with pytest.raises(ValueError, match=r"classifier are no probabilities; name their .* output='p'"):
+            hepxai.load_onnx(path, events.schema, ("signal",)).logits(events)
+    model = hepxai.load_onnx(path, events.schema, ("signal",), output="p")
+    ht = events.globals[:, 0]
+    expected = 2 * (events.globals @ [1.0, -0.5] - 0.1) if kind == "linear" else np.where(ht <= 0, -3.0, 4.0)
+    np.testing.assert_allclose(model.logits(events)[:, 0], expected, atol=1e-5)
+    np.testing.assert_allclose(model.logits(events[:1])[:, 0], expected[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("output", [None, "p"])
+def test_a_forest_gives_probabilities(output: str | None, events: Events, tmp_path: Path) -> None:
+    path = classifier(tmp_path / "m.onnx", "forest", True)
+    model = hepxai.load_onnx(path, events.schema, ("signal",), output=output)
+    expected = np.where(events.globals[:, 0] <= 0, np.log(0.2 / 0.8), np.log(0.7 / 0.3))
+    np.testing.assert_allclose(model.logits(events)[:, 0], expected, atol=1e-5)
+
+
+PLAIN = {
+    "sigmoid": [
+        node("Sigmoid", ["z"], "p1"),
+        node("Sub", ["one", "p1"], "p0"),
+        node("Concat", ["p0", "p1"], "y", axis=-1),
+    ],
+    "softmax": [
+        node("Concat", ["zero", "z"], "both", axis=-1),
+        node("Exp", ["both"], "e"),
+        node("ReduceSum", ["e", "axes"], "s"),
+        node("Div", ["e", "s"], "y"),
+    ],
+}
+
+
+@pytest.mark.parametrize("last", PLAIN)
+def test_probabilities_behind_plain_nodes(last: str, events: Events, tmp_path: Path) -> None:
+    constants = {
+        "W": W[:, :1],
+        "one": np.ones((1, 1), np.float32),
+        "axes": np.array([-1]),
+        "W0": W[:, :1] * 0,
+    }
+    nodes = [node("MatMul", ["x", "W"], "z"), node("MatMul", ["x", "W0"], "zero"), *PLAIN[last]]
+    path = write(tmp_path / "m.onnx", nodes, {"x": (None, 2)}, constants=constants)
+    expected = events.globals @ W[:, :1]
+    for output in (None, "z"):
+        model = hepxai.load_onnx(path, events.schema, ("signal",), output=output)
+        np.testing.assert_allclose(model.logits(events), expected, atol=1e-5)
+    layers = [node("GlobalAveragePool", ["x"], "m"), node("Flatten", ["m"], "x0"), *nodes[2:]]
+    layers[1:2] = [node("Flatten", ["m"], "flat"), node("Gather", ["flat", "first"], "z", axis=1)]
+    layers.insert(3, node("Mul", ["z", "zeros"], "zero"))
+    constants |= {"first": np.array([0]), "zeros": np.zeros((1, 1), np.float32)}
+    images = make_images(5)
+    path = write(
+        tmp_path / "i.onnx", layers, {"x": (None, *images.image_layout().shape)}, constants=constants
+    )
+    with pytest.raises(
+        ValueError, match=r"the two scores y add up to 1 as probabilities do.* name the tensor"
+    ):
+        hepxai.load_onnx(path, images.schema, ("signal",), view="image").logits(images)
+    model = hepxai.load_onnx(path, images.schema, ("signal",), view="image", output="z")
+    np.testing.assert_allclose(model.logits(images)[:, 0], images.image()[:, 0].mean((1, 2)), rtol=1e-5)
+
+
+def test_one_score_between_0_and_1_stays(events: Events, tmp_path: Path) -> None:
+    nodes = [node("MatMul", ["x", "W"], "z"), node("Sigmoid", ["z"], "p"), node("Mul", ["p", "p"], "y")]
+    path = write(tmp_path / "m.onnx", nodes, {"x": (None, 2)}, constants={"W": W[:, :1]})
+    model = hepxai.load_onnx(path, events.schema, ("efficiency",))
+    p = 1 / (1 + np.exp(-events.globals @ W[:, :1]))
+    np.testing.assert_allclose(model.logits(events), p**2, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE", "FLOAT16"])
 def test_types_of_numbers(kind: str, events: Events, tmp_path: Path) -> None:
     number = getattr(onnx.TensorProto, kind)
@@ -129,10 +240,11 @@ def test_a_fixed_number_of_events(events: Events, tmp_path: Path) -> None:
 
 def test_columns_as_inputs_of_their_own(events: Events, tmp_path: Path) -> None:
     nodes = [node("Sub", ["njet", "ht"], "y")]
-    path = write(tmp_path / "m.onnx", nodes, {"njet": (None, 1), "ht": (None, 1)})
-    model = hepxai.load_onnx(path, events.schema, ("signal",))
     ht, njet = events.globals.T
-    np.testing.assert_allclose(model.logits(events)[:, 0], njet - ht, rtol=1e-6)
+    for shape in ((None, 1), (None,), (None, None)):
+        path = write(tmp_path / "m.onnx", nodes, dict.fromkeys(("njet", "ht"), shape))
+        model = hepxai.load_onnx(path, events.schema, ("signal",))
+        np.testing.assert_allclose(model.logits(events)[:, 0], njet - ht, rtol=1e-6)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -173,6 +285,87 @@ def test_padded_particles(features_first: bool, events: Events, tmp_path: Path) 
             small.logits(events)
 
 
+@pytest.mark.parametrize("kind", ["BOOL", "INT64", "INT32", "FLOAT"])
+def test_particles_of_any_number(
+    kind: str, toy: Callable[..., Events], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of events of similar size, in the order of the events; masks of every type."""
+    events = toy(2000, seed=3)
+    features = len(events.schema.features)
+    nodes = [
+        node("Cast", ["mask"], "m", to=onnx.TensorProto.FLOAT),
+        node("Unsqueeze", ["m", "last"], "m3"),
+        node("Mul", ["x", "m3"], "real"),
+        node("ReduceMax", ["real"], "largest", axes=[1], keepdims=0),
+        node("ReduceSum", ["real", "axes"], "total", keepdims=0),
+        node("Mul", ["largest", "none"], "zero"),
+        node("Add", ["total", "zero"], "y"),
+    ]
+    constants = {"axes": np.array([1]), "last": np.array([2]), "none": np.zeros(1, np.float32)}
+    shapes = {"mask": (None, None), "x": (None, None, features)}
+    path = write(tmp_path / "m.onnx", nodes, shapes, constants=constants)
+    content = onnx.load(path)
+    content.graph.input[0].type.tensor_type.elem_type = getattr(onnx.TensorProto, kind)
+    onnx.save(content, path)
+    model = hepxai.load_onnx(path, events.schema, events.schema.features, view="padded")
+    sizes, padded = [], Events.padded
+
+    def watched(self: Events, maximum: int | None = None) -> Any:
+        values = padded(self, maximum)
+        sizes.append(values[1].size)
+        return values
+
+    monkeypatch.setattr(Events, "padded", watched)
+    expected = np.zeros((len(events), features))
+    np.add.at(expected, np.repeat(np.arange(len(events)), events.counts), events.particles)
+    np.testing.assert_allclose(model.logits(events), expected, rtol=1e-4, atol=1e-3)
+    assert len(sizes) > 3
+    assert sum(sizes) < 0.8 * len(events) * events.counts.max()
+    assert model.logits(events[:0]).shape == (0, features)
+
+
+def test_particles_as_many_as_features(events: Events, tmp_path: Path) -> None:
+    """The layout cannot be read from the shape: it is asked for."""
+    few = events[np.flatnonzero(events.counts <= 5)]
+    features = len(few.schema.features)
+    for shape in ((None, features, features), (None, "m", "f")):
+        for first in (False, True):
+            nodes = [node("ReduceSum", ["x", "axes"], "y", keepdims=0)]
+            constants = {"axes": np.array([2 if first else 1])}
+            path = write(tmp_path / "m.onnx", nodes, {"x": shape}, constants=constants)
+            with pytest.raises(
+                ValueError, match=r"fits \[particle, feature\] and .* say features_first=False"
+            ):
+                hepxai.load_onnx(path, few.schema, few.schema.features, view="padded")
+            model = hepxai.load_onnx(
+                path, few.schema, few.schema.features, view="padded", features_first=first
+            )
+            expected = np.array([few[[i]].particles.sum(0) for i in range(len(few))])
+            np.testing.assert_allclose(model.logits(few), expected, rtol=1e-4, atol=1e-3)
+
+
+# --- weights in a second file ------------------------------------------------------------------------
+
+
+def test_weights_beside_the_file(events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of the folder of the file count, not those of the current folder; others are refused."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder, weights in ((here, 2 * W), (there, W)):
+        folder.mkdir()
+        content = onnx.load(linear(folder / "m.onnx", weights=weights))
+        onnx.save(content, folder / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    monkeypatch.chdir(here)
+    model = hepxai.load_onnx(there / "m.onnx", events.schema, ("a", "b", "c"))
+    np.testing.assert_allclose(model.logits(events), events.globals @ W, rtol=1e-5, atol=1e-6)
+    for place in ("../here/m.data", str(here / "m.data"), "none.data"):
+        content = onnx.load(there / "m.onnx", load_external_data=False)
+        next(e for e in content.graph.initializer[0].external_data if e.key == "location").value = place
+        (there / "n.onnx").write_bytes(content.SerializeToString())
+        with pytest.raises(ValueError, match=r"n\.onnx: its weights cannot be read \(") as refusal:
+            hepxai.load_onnx(there / "n.onnx", events.schema, ("a", "b", "c"))
+        assert "\n" not in str(refusal.value)
+
+
 # --- gradients ----------------------------------------------------------------------------------------
 
 
@@ -203,7 +396,7 @@ def test_gradients(events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     model = hepxai.load_onnx(*arguments, gradients=True)
     assert explain(model, events, "feature_ig", target="a-b", baseline="zero").checks["p90_residual"] < 1e-4
     monkeypatch.setitem(sys.modules, "onnx2torch", Converter(weighted(2 * W)))
-    with pytest.raises(ValueError, match="the torch module that onnx2torch makes gives other scores"):
+    with pytest.raises(ValueError, match="converted module does not reproduce the scores of the file"):
         hepxai.load_onnx(*arguments, gradients=True)
 
 
@@ -227,6 +420,22 @@ def test_inputs_that_do_not_fit(events: Events, tmp_path: Path) -> None:
         ),
         (lambda: load(linear(path), input="u"), "the file has no input 'u'; it takes x"),
         (lambda: load(linear(path), output="p"), "the file has the outputs y; choose one, as output=…"),
+        (lambda: load(linear(path), mask="x"), "mask and features_first are settings of view='padded'"),
+        (lambda: load(linear(path), features_first=True, view="image"), "not of view='image'"),
+        (
+            lambda: load(write(path, [node("Sub", ["njet", "ht"], "y")], {"njet": (), "ht": ()})),
+            r"the input njet has the shape \[\]; a column \[event, 1\] is needed",
+        ),
+        (
+            lambda: load(write(path, [node("Identity", ["W"], "y")], {}, constants={"W": W})),
+            "the file has no input; a table",
+        ),
+        (
+            lambda: load(
+                write(path, [node("Mul", ["x", "m"], "y")], {"x": (None, 9, 5), "m": ()}), view="padded"
+            ),
+            r"the mask m has the shape \[\]; \[event, particle\] is needed",
+        ),
         (lambda: load(linear(path), view="graph"), "view='graph'; choose one of table, image, padded"),
         (
             lambda: load(write(path, two, {"x": (None, 2), "u": (None, 2)})),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from image_events import make_images
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -18,6 +19,8 @@ from torch import nn
 import hepxai
 from hepxai.events import Events
 from hepxai.explainers import CannotExplainError, explain
+from hepxai.run.foreign import card_of
+from hepxai.run.manifest import RunError
 
 
 @pytest.fixture
@@ -127,3 +130,23 @@ def test_outputs_in_a_tuple(events: Events) -> None:
     assert explain(model, events, "feature_ig").checks["median_residual"] < 1e-5
     with pytest.raises(ValueError, match=r"failed on 2 columns \(ht, njet\): .*shapes.*in this order"):
         explain(hepxai.TableModel(nn.Linear(3, 1), ("signal",), events.schema), events, "feature_ig")
+
+
+def test_a_text_as_outputs(events: Events) -> None:
+    """It would pass as a sequence of letters."""
+    schema, rows = events.schema, events.globals
+    images = make_images(2).schema
+    trees = LogisticRegression().fit(rows, events.label)
+    match = r"outputs='signal' is a text; a tuple is needed: outputs=\('signal',\)"
+    for make in (
+        lambda: hepxai.TableModel(nn.Linear(2, 1), "signal", schema),  # type: ignore[arg-type]
+        lambda: hepxai.SklearnModel(trees, "signal", schema),  # type: ignore[arg-type]
+        lambda: hepxai.ImageModel(nn.Conv2d(1, 1, 1), "signal", images),  # type: ignore[arg-type]
+        lambda: hepxai.PygModel(nn.Linear(2, 1), "signal"),  # type: ignore[arg-type]
+        lambda: hepxai.load_onnx("m.onnx", schema, "signal"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=match):
+            make()
+    model = types.SimpleNamespace(view="table", outputs="signal", logits=lambda events: events.globals)
+    with pytest.raises(RunError, match=rf"my_model.py:make: {match}"):
+        card_of(model, schema, "my_model.py:make")

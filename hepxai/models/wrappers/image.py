@@ -16,7 +16,7 @@ from hepxai.events.images import LIT
 from hepxai.models.hooks import capture_activations, last_layer_of_chunks, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import constant, evaluating
-from hepxai.models.schemas import image_size, layout_of, same_image
+from hepxai.models.schemas import checked_outputs, image_size, layout_of, same_image
 from hepxai.models.wrappers.modules import (
     as_logits,
     call_with_tensor,
@@ -84,6 +84,7 @@ class ImageModel:
     view: str = field(default="image", init=False)
 
     def __post_init__(self) -> None:
+        checked_outputs(self.outputs)
         object.__setattr__(self, "module", plain_module(self.module))
         same_image(self.schema, self.schema)
         _need_value(self.schema)

@@ -24,7 +24,7 @@ from hepxai.models.graph.layers import Messages, complete_edges
 from hepxai.models.graph.neighbours import Neighbours
 from hepxai.models.network import evaluating
 from hepxai.models.protocols import EdgeCoefficients, EdgePath
-from hepxai.models.schemas import same_inputs
+from hepxai.models.schemas import checked_outputs, same_inputs
 from hepxai.models.wrappers.knn import searching
 from hepxai.models.wrappers.modules import as_logits, cast_like, naming_inputs, plain_module
 from hepxai.models.wrappers.nodes import NodeMap, node_maps, same_states, unknown_nodes
@@ -85,9 +85,7 @@ class PygModel:
     view: str = field(default="graph", init=False)
 
     def __post_init__(self) -> None:
-        outputs: object = self.outputs
-        if isinstance(outputs, str):  # would pass as a sequence of letters
-            raise TypeError(f"outputs={outputs!r} is a text; a tuple is needed: outputs=({outputs!r},)")
+        checked_outputs(self.outputs)
         object.__setattr__(self, "module", plain_module(self.module))
 
     @property

@@ -23,7 +23,7 @@ from hepxai.models.graph.layers import Messages
 from hepxai.models.graph.neighbours import Neighbours
 from hepxai.models.network import evaluating
 from hepxai.models.protocols import EdgeCoefficients, EdgePath
-from hepxai.models.schemas import listed, same_inputs
+from hepxai.models.schemas import checked_outputs, listed, same_inputs
 from hepxai.models.wrappers.modules import as_logits, cast_like, plain_module
 from hepxai.models.wrappers.pair_maps import PairMaps, Visit, recording_maps, scaling_map
 
@@ -103,9 +103,7 @@ class SequenceModel:
     view: str = field(default="graph", init=False)
 
     def __post_init__(self) -> None:
-        outputs: object = self.outputs
-        if isinstance(outputs, str):  # would pass as a sequence of letters
-            raise TypeError(f"outputs={outputs!r} is a text; a tuple is needed: outputs=({outputs!r},)")
+        checked_outputs(self.outputs)
         for name, choices in (
             ("layout", ("particles_first", "features_first")),
             ("mask", ("real", "padded")),

@@ -17,7 +17,7 @@ from hepxai.events import Events, Schema
 from hepxai.models.hooks import capture_activations, last_layer_io, last_linear
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import evaluating
-from hepxai.models.schemas import listed, need_columns, same_columns
+from hepxai.models.schemas import checked_outputs, listed, need_columns, same_columns
 from hepxai.models.table.rows import need_scores
 from hepxai.models.wrappers.advice import wrapping_advice
 from hepxai.models.wrappers.boosters import as_estimator, library_of
@@ -76,6 +76,7 @@ class TableModel:
     view: str = field(default="table", init=False)
 
     def __post_init__(self) -> None:
+        checked_outputs(self.outputs)
         object.__setattr__(self, "module", plain_module(self.module))
         need_columns(self.schema)
         known_loss(self.loss)
@@ -177,6 +178,7 @@ class SklearnModel:
     view: str = field(default="table", init=False)
 
     def __post_init__(self) -> None:
+        checked_outputs(self.outputs)
         need_columns(self.schema)
         if not 0 < self.clip < 0.5:
             raise ValueError(f"clip={self.clip}; it must be above 0 and below 0.5")
