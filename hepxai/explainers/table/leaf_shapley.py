@@ -158,7 +158,9 @@ class TreeShapley:
     expected: float
 
     @staticmethod
-    def of(trees: Sequence[Nodes], sources: IntArray, rows: Table | None, weight: Array | None) -> TreeShapley:
+    def of(
+        trees: Sequence[Nodes], sources: IntArray, rows: Table | None, weight: Array | None
+    ) -> TreeShapley:
         """Leaves with background rows ``[K, T]`` of weights with sum 1; without rows, path-dependent."""
         x = np.zeros((1, len(sources))) if rows is None else np.asfortranarray(rows)
         leaves: list[list[LeafShapley]] = []
