@@ -17,8 +17,7 @@ from hepxai.core.extras import import_extra
 from hepxai.core.jagged import IntArray, offsets_from_counts
 from hepxai.datasets.columns import ReadError
 from hepxai.events import P4, Events
-from hepxai.events.arrays import NONE
-from hepxai.events.momenta import SPELLINGS, Momenta
+from hepxai.events.momenta import NO_MOMENTA, Momenta
 from hepxai.events.records import flat_content
 from hepxai.events.splits import text_hash
 
@@ -155,7 +154,7 @@ def read_h5(
             {"event": jets.dtype.names, "particle": tracks.dtype.names},
             {"event": lambda n: jets.fields(n)[:rows], "particle": lambda n: tracks.fields(n)[:rows][real]},
         )
-        return _events(source, features, {"p4": NONE, "type": particles.removesuffix("s"), **options})
+        return _events(source, features, {"p4": NO_MOMENTA, "type": particles.removesuffix("s"), **options})
 
 
 def read_parquet(path: str | Path, features: Sequence[str], **options: Unpack[FileOptions]) -> Events:
@@ -268,7 +267,7 @@ def read_padded(
             {"event": names, "particle": list(features)},
             {
                 "event": lambda n: np.asarray(file[n][:rows]),
-                "particle": lambda n: values[real][:, list(features).index(n)],
+                "particle": lambda n: values[..., list(features).index(n)][real],
             },
         )
         return _events(source, features, {"p4": "{}", **options})
@@ -337,20 +336,18 @@ def _events(source: Source, features: Sequence[str], options: FileOptions) -> Ev
 
 
 def _p4(source: Source, pattern: str) -> Any:
-    if pattern == NONE:
-        return NONE
-    if pattern.count("{}") != 1:
-        raise ReadError(f"p4={pattern!r}; write a pattern with one {{}}, such as 'part_{{}}', or {NONE!r}")
-    names = source.names["particle"]
-    columns = {
-        c: next((n for n in (pattern.replace("{}", s) for s in spelled) if n in names), None)
-        for c, spelled in SPELLINGS.items()
-    }
-    given = {c: source.column("particle", n).astype(np.float64) for c, n in columns.items() if n is not None}
+    if pattern == NO_MOMENTA:
+        return NO_MOMENTA
+    names, what = source.names["particle"], f"{source.where} with the pattern {pattern}"
     try:
-        momenta = Momenta(given, f"{source.where} with the pattern {pattern}")
+        momenta = Momenta.by_pattern(names, lambda n: source.column("particle", n), pattern, what)
+    except ReadError:
+        raise
     except ValueError as problem:
-        raise ReadError(f"{problem}; or write p4={NONE!r} if particles have no momenta") from None
+        raise ReadError(
+            f"{problem}; p4 takes a pattern, as in p4='part_{{}}', or p4={NO_MOMENTA!r} if particles have no "
+            "momenta"
+        ) from None
     return np.stack([momenta[c] for c in P4], axis=1)
 
 

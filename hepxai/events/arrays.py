@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 from hepxai.core.jagged import IntArray, local_index, offsets_from_counts, parents
 from hepxai.events.complete import Columns, check_finite, check_momenta, complete, narrow
 from hepxai.events.images import ImageAxis, ImageLayout
-from hepxai.events.momenta import SPELLINGS, Momenta
+from hepxai.events.momenta import NO_MOMENTA, Momenta
 from hepxai.events.per_event import PerEvent, numeric, plain, type_codes
 from hepxai.events.schema import P4
-
-NONE = "none"
-"""Particles without momenta, such as detector hits; as on the cards."""
 
 
 class ArrayOptions(PerEvent, total=False):
@@ -31,7 +28,7 @@ class ArrayOptions(PerEvent, total=False):
     offsets : array of int, shape [E+1]
         In place of ``counts``, for a flat array.
     type : array of int or str, shape [E, M] or [N]
-        Place in ``types``, or the name; 0 by default.
+        Index in ``types``, or name; 0 by default.
     types : sequence of str
         Particle types; "particle" by default.
     p4 : str or array
@@ -52,7 +49,7 @@ class ArrayOptions(PerEvent, total=False):
     pair_features: Sequence[str]
 
 
-class PictureOptions(PerEvent, total=False):
+class ImageOptions(PerEvent, total=False):
     """Options of `Events.from_images` beside those of `PerEvent`.
 
     Attributes
@@ -89,30 +86,28 @@ def from_arrays(
 ) -> Columns:
     """Columns of `Events.from_arrays`."""
     array = numeric(x, "x")
-    _need_columns(array, features)
-    real, ends = (
-        _flat_places(array, mask, counts, offsets)
-        if array.ndim == 3
-        else _given_rows(array, mask, counts, offsets)
-    )
-    table = narrow(array[real])
-    parent = parents(ends)
-    where = _namer(types, parent)
+    _check_shape(array, features)
+    real, offsets = (_padded_rows if array.ndim == 3 else _flat_rows)(array, mask, counts, offsets)
+    table, parent = narrow(array[real]), parents(offsets)
+
+    def where(row: int) -> str:
+        return f"{types[0] if len(types) == 1 else 'a particle'} in event {parent[row]}"
+
     check_finite(table, features, where)
     kind = np.zeros(len(table), dtype=np.int64)
     if type is not None:
-        kind = _like(type_codes(type, types), "type", array)[real]
-    momenta = _momenta_of(table, tuple(features), p4, array, real)
+        kind = _same_shape(type_codes(type, types), "type", array)[real]
+    momenta = _momenta_of(p4, tuple(features), array, real)
     check_momenta(momenta, where)
-    position = np.nonzero(real)[1] if array.ndim == 3 else local_index(ends)
+    position = np.nonzero(real)[1] if array.ndim == 3 else local_index(offsets)
     flat = {
-        "offsets": ends,
+        "offsets": offsets,
         "particles": table,
         "p4": momenta,
         "type": kind,
         "index": position.astype(np.int64),
         "truth": {
-            n: _like(plain(v, f"truth: {n}"), f"truth: {n}", array)[real] != 0
+            n: _same_shape(plain(v, f"truth: {n}"), f"truth: {n}", array)[real] != 0
             for n, v in (truth or {}).items()
         },
     }
@@ -120,7 +115,7 @@ def from_arrays(
     return complete(flat, schema, columns)
 
 
-def _need_columns(array: NDArray[Any], features: Sequence[str]) -> None:
+def _check_shape(array: NDArray[Any], features: Sequence[str]) -> None:
     if isinstance(features, str) or array.ndim not in (2, 3):
         raise ValueError(
             f"x has shape {array.shape} for the features {features}; give [E, M, F] with a mask, or "
@@ -128,19 +123,19 @@ def _need_columns(array: NDArray[Any], features: Sequence[str]) -> None:
         )
     if array.shape[-1] != len(features):
         turned = array.ndim == 3 and array.shape[1] == len(features)
-        remedy = "write x.transpose(0, 2, 1)" if turned else "name each column of x"
+        remedy = "x looks feature-first: pass x.transpose(0, 2, 1)" if turned else "name each column of x"
         raise ValueError(f"x has shape {array.shape} for {len(features)} features; {remedy}")
 
 
-def _flat_places(
-    array: NDArray[Any], mask: Any, counts: Any, offsets: Any
+def _padded_rows(
+    array: NDArray[Any], mask: Any, counts: Any, given_offsets: Any
 ) -> tuple[NDArray[np.bool_], IntArray]:
     """Mask ``[E, M]`` of the real particles of a padded array, and their offsets."""
     events, longest, _ = array.shape
-    if offsets is not None or (mask is not None and counts is not None):
+    if given_offsets is not None or (mask is not None and counts is not None):
         raise ValueError("a padded x takes a mask or counts, one of them; offsets belong to a flat x [N, F]")
     if counts is not None:
-        sizes = _whole(counts, "counts")
+        sizes = _integers(counts, "counts")
         if sizes.shape != (events,) or sizes.max(initial=0) > longest or sizes.min(initial=0) < 0:
             raise ValueError(
                 f"counts of shape {sizes.shape}, up to {sizes.max(initial=0)}, for x of shape {array.shape}; "
@@ -166,51 +161,51 @@ def _flat_places(
     return real, offsets_from_counts(real.sum(axis=1))
 
 
-def _given_rows(
-    array: NDArray[Any], mask: Any, counts: Any, offsets: Any
+def _flat_rows(
+    array: NDArray[Any], mask: Any, counts: Any, given_offsets: Any
 ) -> tuple[NDArray[np.bool_], IntArray]:
     """All rows of a flat array, and the offsets of its events."""
-    if mask is not None or (counts is None) == (offsets is None):
+    if mask is not None or (counts is None) == (given_offsets is None):
         raise ValueError("a flat x [N, F] takes counts or offsets, one of them, and no mask")
-    if offsets is not None:
-        ends = _whole(offsets, "offsets")
-        if ends.ndim != 1 or not len(ends) or ends[0] != 0 or (np.diff(ends) < 0).any():
+    if given_offsets is not None:
+        offsets = _integers(given_offsets, "offsets")
+        if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or (np.diff(offsets) < 0).any():
             raise ValueError(
                 "offsets must start at 0 and never decrease; np.append(0, np.cumsum(counts)) does"
             )
     else:
-        sizes = _whole(counts, "counts")
+        sizes = _integers(counts, "counts")
         if sizes.ndim != 1 or (sizes < 0).any():
             raise ValueError(f"counts of shape {sizes.shape}; give one number from 0 for each event")
-        ends = offsets_from_counts(sizes)
-    if ends[-1] != len(array):
-        raise ValueError(f"the counts sum up to {ends[-1]} particles, x has {len(array)}; give all of them")
-    return np.ones(len(array), dtype=np.bool_), ends
+        offsets = offsets_from_counts(sizes)
+    if offsets[-1] != len(array):
+        raise ValueError(
+            f"the counts sum up to {offsets[-1]} particles, x has {len(array)}; give all of them"
+        )
+    return np.ones(len(array), dtype=np.bool_), offsets
 
 
-def _whole(values: Any, what: str) -> IntArray:
+def _integers(values: Any, what: str) -> IntArray:
     array = numeric(values, what)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{what} holds {array.dtype}; whole numbers are needed, as in x.astype(int)")
+        raise TypeError(
+            f"{what}: expected whole numbers, got {array.dtype}; convert them, as in x.astype(int)"
+        )
     return array.astype(np.int64)
 
 
-def _like(values: NDArray[Any], what: str, array: NDArray[Any]) -> NDArray[Any]:
+def _same_shape(values: NDArray[Any], what: str, array: NDArray[Any]) -> NDArray[Any]:
     if values.shape != array.shape[:-1]:
         raise ValueError(f"{what} has shape {values.shape}; x has particles of shape {array.shape[:-1]}")
     return values
 
 
 def _momenta_of(
-    table: NDArray[np.float32],
-    features: tuple[str, ...],
-    p4: Any,
-    array: NDArray[Any],
-    real: NDArray[np.bool_],
+    p4: Any, features: tuple[str, ...], array: NDArray[Any], real: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Four-momenta ``[N, 4]``, given or from columns that are named like components."""
-    if isinstance(p4, str) and p4 == NONE:
-        return np.zeros((len(table), 4), dtype=np.float32)
+    if isinstance(p4, str) and p4 == NO_MOMENTA:
+        return np.zeros((np.count_nonzero(real), 4), dtype=np.float32)
     if not isinstance(p4, str):
         given = numeric(p4, "p4")
         if given.shape != (*array.shape[:-1], 4):
@@ -218,21 +213,13 @@ def _momenta_of(
                 f"p4 has shape {given.shape} for x of {array.shape}; the last axis is pt, eta, phi, mass"
             )
         return narrow(given[real])
-    if p4.count("{}") != 1:
-        raise ValueError(
-            f"p4={p4!r}; write a pattern with one {{}} such as 'part_{{}}', an array, or {NONE!r}"
-        )
-    names = {c: [p4.replace("{}", s) for s in spelled] for c, spelled in SPELLINGS.items()}
-    columns = {c: next((n for n in s if n in features), None) for c, s in names.items()}
-    components = {
-        c: array[real][:, features.index(n)].astype(np.float64) for c, n in columns.items() if n is not None
-    }
+    what = f"x with the features {', '.join(features)}"
     try:
-        momenta = Momenta(components, f"x with the features {', '.join(features)}")
+        momenta = Momenta.by_pattern(features, lambda n: array[..., features.index(n)][real], p4, what)
     except ValueError as problem:
         raise ValueError(
-            f"{problem}; or name the columns by a pattern, as in p4='part_{{}}', give p4 as an array, or "
-            f"write p4={NONE!r} if particles have no momenta"
+            f"{problem}; p4 takes a pattern, as in p4='part_{{}}', an array, or p4={NO_MOMENTA!r} if "
+            "particles have no momenta"
         ) from None
     return np.stack([narrow(momenta[c]) for c in P4], axis=1)
 
@@ -251,8 +238,8 @@ def from_images(
     """Columns of `Events.from_images`."""
     array = numeric(images, "images")
     if array.ndim != 4:
-        remedy = " images[:, None] for one channel" if array.ndim == 3 else ""
-        raise ValueError(f"images have shape {array.shape}; give [events, channels, rows, columns],{remedy}")
+        remedy = ", images[:, None] for one channel" if array.ndim == 3 else ""
+        raise ValueError(f"images have shape {array.shape}; give [events, channels, rows, columns]{remedy}")
     number = array.shape[1]
     names = tuple(channels or (["pixel"] if number == 1 else [f"channel_{i}" for i in range(number)]))
     if len(names) != number:
@@ -275,7 +262,3 @@ def from_images(
     rows, width = array.shape[2:]
     layout = ImageLayout(ImageAxis(axes[0], rows), ImageAxis(axes[1], width), names, value)
     return complete(flat, {"features": (*axes, value), "types": names, "image": layout}, columns)
-
-
-def _namer(types: Sequence[str], parent: IntArray) -> Callable[[int], str]:
-    return lambda i: f"{types[0] if len(types) == 1 else 'a particle'} in event {parent[i]}"

@@ -22,7 +22,7 @@ from hepxai.core.jagged import (
     take_rows,
 )
 from hepxai.events import arrays, records, storage
-from hepxai.events.arrays import ArrayOptions, PictureOptions
+from hepxai.events.arrays import ArrayOptions, ImageOptions
 from hepxai.events.graphs import complete_graphs
 from hepxai.events.images import ImageLayout
 from hepxai.events.overview import overview
@@ -241,7 +241,7 @@ class Events:
         return Events(**arrays.from_arrays(x, features, **options))
 
     @staticmethod
-    def from_images(images: Any, **options: Unpack[PictureOptions]) -> Events:
+    def from_images(images: Any, **options: Unpack[ImageOptions]) -> Events:
         """Events from images ``[E, T, R, C]`` of real numbers; `image` returns the same array in float32.
 
         Every pixel that is not 0 becomes a particle of its channel.
@@ -250,7 +250,7 @@ class Events:
         ----------
         images : array
         **options
-            Names: `hepxai.events.arrays.PictureOptions`. Labels, weights and more:
+            Names: `hepxai.events.arrays.ImageOptions`. Labels, weights and more:
             `hepxai.events.per_event.PerEvent`.
 
         Raises

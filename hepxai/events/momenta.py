@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,8 @@ SPELLINGS = {
     "py": ("py", "Py", "PY"),
     "pz": ("pz", "Pz", "PZ"),
 }
+#: Particles without momenta, such as detector hits; as on the cards.
+NO_MOMENTA = "none"
 #: Components in units of momentum.
 MOMENTA = ("pt", "mass", "energy", "px", "py", "pz")
 
@@ -99,6 +101,14 @@ def convention(have: Collection[str]) -> tuple[str, ...] | None:
     return next((c for c in (("pt", "phi"), ("px", "py")) if set(c) <= set(have)), None)
 
 
+def component_columns(
+    names: Collection[str], pattern: str = "{}", spellings: Mapping[str, Sequence[str]] = SPELLINGS
+) -> dict[str, str]:
+    """Column of each component, with one of its spellings in the place of ``{}``."""
+    columns = {c: [pattern.replace("{}", s) for s in spelled] for c, spelled in spellings.items()}
+    return {c: next(n for n in found if n in names) for c, found in columns.items() if {*found} & {*names}}
+
+
 class Momenta:
     """Components of the momenta of particles, and the features that follow; computed from what is given.
 
@@ -125,6 +135,16 @@ class Momenta:
         self.polar, self.transverse = components[0] == "pt", len(components) == 2
         if not self.transverse and not {"mass", "energy"} & {*given}:
             raise ValueError(f"{what} has neither mass nor energy; give a mass in GeV, 0 where it is small")
+
+    @classmethod
+    def by_pattern(
+        cls, names: Collection[str], column: Callable[[str], Array], pattern: str, what: str
+    ) -> Momenta:
+        """Momenta from the columns among ``names`` that are spelled by a pattern, such as ``part_{}``."""
+        if pattern.count("{}") != 1:
+            raise ValueError(f"expected one {{}} in p4={pattern!r}")
+        columns = component_columns(names, pattern)
+        return cls({c: column(n).astype(np.float64) for c, n in columns.items()}, what)
 
     def __getitem__(self, name: str) -> Array:
         """Values of a component or feature, ``[N]``."""

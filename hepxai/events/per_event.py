@@ -130,7 +130,7 @@ def numeric(values: Any, what: str) -> NDArray[Any]:
     """
     array = plain(values, what)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{what} holds {array.dtype}, numbers are needed; convert it, as in x.astype(float)")
+        raise TypeError(f"{what}: expected numbers, got {array.dtype}; convert it, as in x.astype(float)")
     return array
 
 
@@ -174,7 +174,7 @@ def _codes(values: Any, what: str, names: Sequence[str], remedy: str) -> IntArra
         return array.astype(np.int64)
     if array.dtype.kind not in "UTO" or not all(isinstance(v, str) for v in array.ravel()[:1].tolist()):
         raise TypeError(
-            f"{what} holds {array.dtype}; whole numbers are needed, as in x.astype(int), or names"
+            f"{what}: expected whole numbers or names, got {array.dtype}; convert it, as in x.astype(int)"
         )
     if not names:
         raise ValueError(f"{what} holds names, and their order is not known; write it, as in {remedy}")
@@ -222,7 +222,7 @@ def _identity(identity: Mapping[str, Any] | None, rows: int) -> dict[str, IntArr
             raise ValueError(f"identity has no {name!r}; it takes {', '.join(IDENTITY)}")
         array = one_each(values, f"identity: {name}", rows)
         if array.dtype.kind not in "iu":
-            raise TypeError(f"identity: {name} holds {array.dtype}; whole numbers are needed")
+            raise TypeError(f"identity: {name}: expected whole numbers, got {array.dtype}")
         if array.size and int(array.max()) > np.iinfo(np.int64).max:
             raise ValueError(f"identity: {name} is {array.max()}; write numbers below 2^63, as in x % 2**62")
         numbers[name] = array.astype(np.int64)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from hepxai.cards import nearest
 from hepxai.core.jagged import IntArray, interleave, local_index, offsets_from_counts, parents
 from hepxai.events.complete import Columns, check_finite, check_momenta, complete, narrow
-from hepxai.events.momenta import NODE_FEATURES, SPELLINGS, Momenta
+from hepxai.events.momenta import NODE_FEATURES, SPELLINGS, Momenta, component_columns
 from hepxai.events.per_event import PerEvent, refuse_delayed
 from hepxai.events.schema import P4
 
-FOUR = ("energy", "px", "py", "pz")
+FOUR_MOMENTUM = ("energy", "px", "py", "pz")
 """First features of particles, unless others are chosen."""
-MOST = 12
-"""Further fields of a particle type that become features without being named."""
+MAX_EXTRA_FIELDS = 12
+"""Maximum number of extra fields used as features by default."""
 _OF_VECTOR = {"pt": "rho", "mass": "tau", "energy": "t", "px": "x", "py": "y", "pz": "z"}
 """Names under which scikit-hep's vector stores the components of its records."""
 
@@ -30,8 +30,9 @@ class RecordOptions(PerEvent, total=False):
     Attributes
     ----------
     features : sequence of str
-        Of the components, log_pt, sin_phi, cos_phi, the further fields (0 where a type has none) and "type",
-        one ``is_<type>`` each. By default energy, px, py, pz and all further fields, at most 12 of a type.
+        Names among the components, log_pt, sin_phi, cos_phi, the further fields (0 where a type has none) and
+        "type", one ``is_<type>`` each. By default energy, px, py, pz and all further fields, at most 12 of a
+        type.
     truth : sequence of str
         Further fields that are truth masks.
     pair_features : sequence of str
@@ -72,17 +73,16 @@ class Collection:
         self.fields = tuple(records) if isinstance(records, Mapping) else tuple(ak.fields(records))
         sources = self._sources()
         self.extras = tuple(f for f in self.fields if f not in sources.values())
-        self.counted, self.offsets = "", np.zeros(0, dtype=np.int64)
+        self.reference_field, self.offsets = "", np.zeros(0, dtype=np.int64)
         self.momenta = Momenta({c: self._component(f) for c, f in sources.items()}, name)
 
     def _sources(self) -> dict[str, str]:
         """Field of each component of the momenta."""
         layout = None if isinstance(self.records, Mapping) else ak.to_layout(self.records)
-        typed = "" if layout is None else str(layout.purelist_parameter("__record__"))
-        vector = typed.startswith(("Momentum", "Vector"))
-        names = {c: (*s, _OF_VECTOR.get(c, "")) if vector else s for c, s in SPELLINGS.items()}
-        spelled = {c: next((n for n in s if n in self.fields), None) for c, s in names.items()}
-        return {c: f for c, f in spelled.items() if f is not None}
+        record_name = "" if layout is None else str(layout.purelist_parameter("__record__"))
+        vector = record_name.startswith(("Momentum", "Vector"))
+        spellings = {c: (*s, _OF_VECTOR.get(c, "")) if vector else s for c, s in SPELLINGS.items()}
+        return component_columns(self.fields, spellings=spellings)
 
     def _component(self, field: str) -> NDArray[Any]:
         values = self.flat(field)
@@ -91,19 +91,19 @@ class Collection:
     def flat(self, field: str) -> NDArray[Any]:
         """Values of a field, ``[n]``."""
         values, offsets = flat_content(self.records[field], f"{self.name}.{field}")
-        if not self.counted:
-            self.counted, self.offsets = field, offsets
+        if not self.reference_field:
+            self.reference_field, self.offsets = field, offsets
         if len(offsets) != len(self.offsets):
             raise ValueError(
-                f"{self.name}.{field} has {len(offsets) - 1} events, {self.name}.{self.counted} has "
-                f"{len(self.offsets) - 1}; all fields need the same events"
+                f"{self.name}.{field} has {len(offsets) - 1} events, {self.name}.{self.reference_field} has "
+                f"{len(self.offsets) - 1}; expected the same events in all fields"
             )
         if not np.array_equal(offsets, self.offsets):
             row = int(np.argmax(np.diff(offsets) != np.diff(self.offsets)))
             size, expected = np.diff(offsets)[row], np.diff(self.offsets)[row]
             raise ValueError(
-                f"{self.name}.{field} has {size} values in event {row}, {self.name}.{self.counted} has "
-                f"{expected}; give one value for each {self.name}"
+                f"{self.name}.{field} has {size} values in event {row}, {self.name}.{self.reference_field} "
+                f"has {expected}; give one value for each {self.name}"
             )
         return values
 
@@ -138,12 +138,12 @@ def flat_content(values: Any, what: str) -> tuple[NDArray[Any], IntArray]:
     array = values if isinstance(values, ak.Array) else ak.Array(values)
     _refuse_missing(array, what)
     if array.ndim > 2 or ak.fields(array):
-        raise TypeError(f"{what} holds {array.type.content}; one number for each particle is needed")
+        raise TypeError(f"{what} holds {array.type.content}; expected one number per particle")
     counts = np.ones(len(array), dtype=np.int64) if array.ndim == 1 else np.asarray(ak.num(array, axis=1))
     flat = array if array.ndim == 1 else ak.flatten(array, axis=1)
     content = None if "union" in str(flat.type) else np.asarray(flat)
     if content is None or content.dtype.kind not in "biuf":
-        raise TypeError(f"{what} holds {flat.type.content}; numbers are needed")
+        raise TypeError(f"{what}: expected numbers, got {flat.type.content}")
     return content, offsets_from_counts(counts)
 
 
@@ -170,10 +170,13 @@ def from_awkward(
 ) -> Columns:
     """Columns of `Events.from_awkward`."""
     types = [Collection(name, records) for name, records in particles.items()]
-    rows = _events_of(types, columns.get("globals") or {})
+    rows = _number_of_events(types, columns.get("globals") or {})
     names = _features(types, features, truth)
-    order, kind, offsets = interleave([t.offsets for t in types]) if types else _nothing(rows)
-    table, p4 = (_joined([t.table(n) for t in types], len(n))[order] for n in (names, P4))
+    if types:
+        order, kind, offsets = interleave([t.offsets for t in types])
+    else:
+        order, kind, offsets = (np.zeros(n, dtype=np.int64) for n in (0, 0, rows + 1))
+    table, p4 = (_concatenate([t.table(n) for t in types], len(n))[order] for n in (names, P4))
     type_names = tuple(particles)
     parent = parents(offsets)
     check_momenta(p4, lambda i: f"{type_names[kind[i]]} in event {parent[i]}")
@@ -184,13 +187,13 @@ def from_awkward(
         "particles": table,
         "p4": p4,
         "type": kind,
-        "index": _joined([t.index for t in types])[order].astype(np.int64),
-        "truth": {n: _joined([t.truth(n) for t in types])[order].astype(np.bool_) for n in truth},
+        "index": _concatenate([t.index for t in types])[order].astype(np.int64),
+        "truth": {n: _concatenate([t.truth(n) for t in types])[order].astype(np.bool_) for n in truth},
     }
     return complete(flat, schema, columns)
 
 
-def _events_of(types: Sequence[Collection], others: Mapping[str, Any]) -> int:
+def _number_of_events(types: Sequence[Collection], others: Mapping[str, Any]) -> int:
     """Number of events, the same for all particle types."""
     if not types:
         if not others:
@@ -208,31 +211,36 @@ def _features(
     types: Sequence[Collection], chosen: Sequence[str] | None, truth: Sequence[str]
 ) -> tuple[str, ...]:
     """Names of the features, "type" as one ``is_<type>`` for each particle type."""
-    extras = tuple(dict.fromkeys(f for t in types for f in t.extras if f not in truth))
-    if odd := [n for n in truth if not any(n in t.extras for t in types)]:
-        raise ValueError(f"no particle type has a field {odd[0]!r} for truth; write its name as in the array")
+    all_extras = tuple(dict.fromkeys(f for t in types for f in t.extras if f not in truth))
+    if unknown := [n for n in truth if not any(n in t.extras for t in types)]:
+        raise ValueError(
+            f"no particle type has a field {unknown[0]!r} for truth; write its name as in the array"
+        )
+    one_hot = tuple(f"is_{t.name}" for t in types)
     if chosen is None:
         for t in types:
-            if len(own := [f for f in t.extras if f not in truth]) > MOST:
+            if len(extras := [f for f in t.extras if f not in truth]) > MAX_EXTRA_FIELDS:
                 raise ValueError(
-                    f"{t.name} has {len(own)} further fields ({', '.join(own[:4])}, …); choose those that "
-                    f"the model reads, as in features=['energy', 'px', 'py', 'pz', {own[0]!r}]"
+                    f"{t.name} has {len(extras)} further fields ({', '.join(extras[:4])}, …); choose those "
+                    f"that the model reads, as in features=['energy', 'px', 'py', 'pz', {extras[0]!r}]"
                 )
-        return (*FOUR, *extras) if types else ()
-    one_hot = tuple(f"is_{t.name}" for t in types)
-    known = (*NODE_FEATURES, *extras, *one_hot, "type")
+        chosen = (*FOUR_MOMENTUM, *all_extras) if types else ()
+    available = (*NODE_FEATURES, *all_extras, *one_hot, "type")
     for name in chosen:
-        if name not in known:
-            raise ValueError(f"no feature {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+        if name not in available:
+            raise ValueError(
+                f"no feature {name!r}{nearest(name, available)}; there are {', '.join(available)}"
+            )
+        for t in types:
+            if name in t.extras and name in (*NODE_FEATURES, *one_hot, "type"):
+                raise ValueError(
+                    f"{t.name} has a field {name!r}, the name of a feature that is computed for all "
+                    f"particles; rename it, as in {t.name}_{name}"
+                )
     return tuple(n for f in chosen for n in (one_hot if f == "type" else (f,)))
 
 
-def _joined(parts: Sequence[NDArray[Any]], columns: int | None = None) -> NDArray[Any]:
+def _concatenate(parts: Sequence[NDArray[Any]], columns: int | None = None) -> NDArray[Any]:
     if parts:
         return np.concatenate(parts)
     return np.zeros(0 if columns is None else (0, columns), dtype=np.float32)
-
-
-def _nothing(rows: int) -> tuple[IntArray, IntArray, IntArray]:
-    empty = np.zeros(0, dtype=np.int64)
-    return empty, empty, np.zeros(rows + 1, dtype=np.int64)

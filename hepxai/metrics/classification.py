@@ -101,7 +101,11 @@ def auc(score: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
     the symmetric form of Newcombe (Stat. Med. 25 (2006) 559).
     """
     _need_two_classes(score, signal, weight)
-    placement = placements(score, signal, weight)
+    return auc_of_placements(placements(score, signal, weight), signal, weight)
+
+
+def auc_of_placements(placement: Array, signal: NDArray[np.bool_], weight: Array) -> Estimate:
+    """Area under the ROC curve from the `placements` of the events; see `auc`."""
     value, other = (_mean(placement[of], weight[of]) for of in (signal, ~signal))
     area_under_curve = Estimate(value.value, np.hypot(value.error, other.error), effective(weight))
     area, s, b = np.clip(value.value, 0, 1), value.n_eff, other.n_eff

@@ -1,4 +1,4 @@
-"""Classification into any number of classes with signed weights, all figures with errors."""
+"""Metrics with errors for any number of classes and signed weights."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hepxai.events import SPLITS, Events
 from hepxai.metrics.classification import (
     WORKING_POINTS,
     auc,
+    auc_of_placements,
     binary_metrics,
     both_classes,
     has_weight,
@@ -24,11 +25,11 @@ from hepxai.metrics.classification import (
     placements,
 )
 
-Figures = dict[str, Estimate]
+Metrics = dict[str, Estimate]
 
 
 def class_logits(logits: NDArray[np.floating]) -> Array:
-    """Logits ``[E, K]``, one for each class; a single logit, ``[E]`` or ``[E, 1]``, becomes 0 and itself."""
+    """Logits ``[E, K]``, one for each class; a single logit z, ``[E]`` or ``[E, 1]``, becomes (0, z)."""
     z = np.asarray(logits, dtype=np.float64)
     z = z[:, None] if z.ndim == 1 else z
     return np.stack([np.zeros(len(z)), z[:, 0]], axis=1) if z.shape[1] == 1 else z
@@ -74,20 +75,28 @@ def mean_auc(logits: NDArray[np.floating], label: IntArray, weight: Array) -> Es
     The score is `class_log_odds`. The error is DeLong's for correlated curves: the placement values of an
     event in all curves are added up.
     """
-    log_odds, shares, values = class_log_odds(logits), np.zeros(len(label)), []
-    for k, score in enumerate(log_odds.T):
-        if not both_classes(label == k, weight):
-            return None
-        values.append(float(auc(score, label == k, weight).value))
-        pull, total = placements(score, label == k, weight) - values[-1], weight[label == k].sum()
-        shares += weight * pull / np.where(label == k, total, weight.sum() - total) / len(log_odds.T)
-    mean = Estimate(np.asarray(np.mean(values)), np.asarray(np.linalg.norm(shares)), effective(weight))
-    return mean.bounded("mean AUC")
+    return _aucs(class_log_odds(logits), label, weight)[1]
+
+
+def _aucs(log_odds: Array, label: IntArray, weight: Array) -> tuple[dict[int, Estimate], Estimate | None]:
+    """AUC of each class against all others, where both have events, and their mean if all have one."""
+    classes = range(log_odds.shape[1])
+    aucs, shares = {}, np.zeros(len(label))
+    for k in (k for k in classes if both_classes(label == k, weight)):
+        need_numbers(score=log_odds[:, k], weight=weight)
+        placement = placements(log_odds[:, k], label == k, weight)
+        aucs[k] = auc_of_placements(placement, label == k, weight)
+        deviation, total = placement - float(aucs[k].value), weight[label == k].sum()
+        shares += weight * deviation / np.where(label == k, total, weight.sum() - total) / len(classes)
+    if len(aucs) < len(classes):
+        return aucs, None
+    value, error = np.asarray(np.mean([a.value for a in aucs.values()])), np.asarray(np.linalg.norm(shares))
+    return aucs, Estimate(value, error, effective(weight)).bounded("mean AUC")
 
 
 def classification_metrics(
     logits: NDArray[np.floating], events: Events, working_points: Sequence[float] = WORKING_POINTS
-) -> dict[str, Figures]:
+) -> dict[str, Metrics]:
     """All figures of merit of a classifier, for each split with at least two classes.
 
     Parameters
@@ -120,7 +129,7 @@ def classification_metrics(
     outputs = shape[1] if len(shape) > 1 else 1
     if outputs != len(classes) and not (outputs == 1 and len(classes) == 2):
         raise ValueError(
-            f"{outputs} logits for the classes {', '.join(classes) or '(none)'}; one each is needed"
+            f"{outputs} logits for the classes {', '.join(classes) or '(none)'}; expected one logit per class"
         )
     z, result = class_logits(logits), {}
     for number, split in enumerate(SPLITS):
@@ -133,33 +142,30 @@ def classification_metrics(
             score = (z[rows, 1] - z[rows, 0]) if outputs == 2 else z[rows, 1]
             result[split] = binary_metrics(score, label == 1, weight, working_points)
         else:
-            _warn_of_missing([c for k, c in enumerate(classes) if k not in present], split)
-            result[split] = dict(_figures(z[rows], label, weight, classes, present))
+            if missing := [c for k, c in enumerate(classes) if k not in present]:
+                warnings.warn(
+                    f"the {split} split has no events of {', '.join(missing)}, or their weights sum to zero: "
+                    "its figures of merit are those of the other classes",
+                    stacklevel=2,
+                )
+            result[split] = dict(_metrics(z[rows], label, weight, classes, present))
     return result
 
 
-def _warn_of_missing(missing: Sequence[str], split: str) -> None:
-    if missing:
-        warnings.warn(
-            f"the {split} split has no events of {', '.join(missing)}, or their weights sum to zero: its "
-            "figures of merit are those of the other classes",
-            stacklevel=3,
-        )
-
-
-def _figures(
+def _metrics(
     z: Array, label: IntArray, weight: Array, classes: Sequence[str], present: Sequence[int]
 ) -> Iterator[tuple[str, Estimate]]:
-    correct, log_odds = z.argmax(axis=1) == label, class_log_odds(z)
+    correct = z.argmax(axis=1) == label
     need_numbers(logits=z, weight=weight)
     yield "accuracy", share(correct, weight, "accuracy")
     if len(present) == len(classes):
         recalls = [Estimate.of(correct[label == k], weight[label == k]) for k in present]
         yield "balanced_accuracy", mean_recall(recalls)
-    if (area := mean_auc(z, label, weight)) is not None:
-        yield "mean_auc", area
-    for k in (k for k in present if both_classes(label == k, weight)):
-        yield f"auc_{classes[k]}_vs_rest", auc(log_odds[:, k], label == k, weight)
+    aucs, mean = _aucs(class_log_odds(z), label, weight)
+    if mean is not None:
+        yield "mean_auc", mean
+    for k, estimate in aucs.items():
+        yield f"auc_{classes[k]}_vs_rest", estimate
     for one, other in combinations(reversed(present), 2):
         two = (label == one) | (label == other)
         score = z[two, one] - z[two, other]

@@ -26,7 +26,7 @@ def closure_part(view: RunView, layer: LayerAttribution) -> Section:
     means = {name: _means(view, layer, name) for name in view.classes}
     differences = _differences(means, output)
     if layer.full.axes[0] == "particle" and output.kind == "logit":
-        text += [_beyond(output.about)] if all(m.value[0] > 0 for m in means.values()) else []
+        text += [_beyond(output.favoured_class)] if all(m.value[0] > 0 for m in means.values()) else []
     means |= differences
     return Section("closure", "", text=text, tables=[_table(means, output)], numbers=_numbers(means))
 
@@ -36,11 +36,11 @@ def _output(layer: LayerAttribution) -> ExplainedOutput:
 
 
 def _differences(means: dict[str, Estimate], output: ExplainedOutput) -> dict[str, Estimate]:
-    """Differences of the class that the output is about from each other class; none for a prediction."""
-    if (about := means.get(output.about)) is None:
+    """Differences of the favoured class from each other class; none for a prediction."""
+    if (favoured := means.get(output.favoured_class)) is None:
         return {}
-    others = {name: mean for name, mean in means.items() if name != output.about}
-    return {f"{output.about} − {name}": _difference(about, mean) for name, mean in others.items()}
+    others = {name: mean for name, mean in means.items() if name != output.favoured_class}
+    return {f"{output.favoured_class} − {name}": _difference(favoured, mean) for name, mean in others.items()}
 
 
 def carried(view: RunView, layer: LayerAttribution) -> str:

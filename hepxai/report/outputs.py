@@ -21,14 +21,14 @@ class ExplainedOutput:
         "logit", "contrast" or "prediction".
     sign : str
         Sentence on positive and negative values.
-    about : str
-        Class that positive values speak for; "" for a prediction.
+    favoured_class : str
+        Class favoured by positive values; "" for a prediction.
     """
 
     name: str
     kind: str
     sign: str
-    about: str = ""
+    favoured_class: str = ""
 
 
 def explained_output(schema: Schema, target: str) -> ExplainedOutput:
@@ -40,20 +40,23 @@ def explained_output(schema: Schema, target: str) -> ExplainedOutput:
         return ExplainedOutput(
             f"predicted {target}{units}", "prediction", f"{sign}{unit and f'; they are in {unit}'}."
         )
-    if (sides_of := _sides(schema, target)) is not None:
-        one, others = sides_of
+    if (contrast := _contrast(schema, target)) is not None:
+        one, others = contrast
         rest = len(others) > 1
         name = f"logit of {one} − {'mean of the others' if rest else f'logit of {others[0]}'}"
         down = "the other classes" if rest else others[0]
         sign = f"Positive: towards {one}, away from {down}; negative: the other way."
-        return ExplainedOutput(name, "contrast", f"{sign} Values share out the {name}.", one)
-    other = sides(schema)[target == sides(schema)[0]]
+        return ExplainedOutput(
+            name, "contrast", f"{sign} Values add up to the {name}, relative to the reference.", one
+        )
+    signal, background = sides(schema)
+    other = background if target == signal else signal
     sign = f"Positive values push the logit of {target} up, negative ones down, towards {other}."
     return ExplainedOutput(f"logit of {target}", "logit", sign, target)
 
 
-def _sides(schema: Schema, target: str) -> tuple[str, list[str]] | None:
-    """Class of the positive weight of a contrast and those of the negative ones; None for anything else."""
+def _contrast(schema: Schema, target: str) -> tuple[str, list[str]] | None:
+    """Positive class and negative classes of a contrast; None for anything else."""
     try:
         weights = dict(zip(schema.classes, Target.of(schema.classes, target).weights, strict=True))
     except (KeyError, IndexError):

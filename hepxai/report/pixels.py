@@ -116,7 +116,7 @@ def _events_section(view: RunView, target: str, maps: Mapping[str, Attribution])
     keys = [k for k, a in view.explained.items() if a.axes == PIXELS and a.target == target]
     rows, compact = shown_events(view, target, events), view.compact(target)
     if compact:  # one event, of the class that the maps are about
-        about = f"typical {explained_output(events.schema, target).about}".strip()
+        about = f"typical {explained_output(events.schema, target).favoured_class}".strip()
         rows = {role: row for role, row in rows.items() if role == about}
     return Section(
         _key(target),

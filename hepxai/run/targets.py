@@ -16,7 +16,7 @@ def targets_by_name(
 ) -> dict[str, str]:
     """Targets to explain with a method, by the name of the explanation.
 
-    That is the method itself where all outputs have one explanation, also of two logits for two classes.
+    The name is the method if one explanation covers all outputs, as for two classes.
     Otherwise ``METHOD_CLASS`` for "CLASS-rest", ``METHOD_C_vs_D`` for "C-D", and ``METHOD_TARGET`` for a
     target of a regression.
 
@@ -36,13 +36,19 @@ def targets_by_name(
         raise TypeError(f"targets={targets!r}: a list is needed, [{targets!r}]")
     if not explainer.tells_outputs_apart:
         return {method: outputs[0]}
-    decision = None if regression or set(outputs) != set(schema.classes) else "-".join(schema.classes[::-1])
-    if targets is None and len(outputs) == 2 and decision:
-        return {method: decision}
-    if targets is None:
-        targets = outputs if regression or len(outputs) == 1 else [f"{output}-{REST}" for output in outputs]
-    resolved = [resolve_target(explainer, model, schema, target) for target in targets]
+    chosen = _default_targets(outputs, schema, regression) if targets is None else targets
+    resolved = [resolve_target(explainer, model, schema, target) for target in chosen]
+    if targets is None and len(resolved) == 1:
+        return {method: resolved[0]}
     return {_name(method, target, outputs): target for target in resolved}
+
+
+def _default_targets(outputs: Sequence[str], schema: Schema, regression: bool) -> Sequence[str]:
+    if regression or len(outputs) == 1:
+        return outputs
+    if len(outputs) == 2 and set(outputs) == set(schema.classes):
+        return ["-".join(schema.classes[::-1])]
+    return [f"{output}-{REST}" for output in outputs]
 
 
 def _name(method: str, target: str, outputs: Sequence[str]) -> str:

@@ -160,7 +160,10 @@ BAD = {
     "limit": (lambda p: read_h5(p / "jets.h5", ["d0"], limit=0), "limit is 0; it should be at least 1"),
     "no list": (lambda p: read_parquet(p / "jets.parquet", ["part_dta"]), "did you mean 'part_deta'"),
     "number": (lambda p: read_parquet(p / "jets.parquet", ["jet_pt"]), "no list column 'jet_pt'"),
-    "pattern": (lambda p: read_parquet(p / "jets.parquet", ["part_px"], p4="part"), "write a pattern"),
+    "pattern": (
+        lambda p: read_parquet(p / "jets.parquet", ["part_px"], p4="part"),
+        r"expected one \{\} in p4='part'; p4 takes a pattern.*'part_\{\}'",
+    ),
     "one label": (
         lambda p: read_parquet(p / "jets.parquet", ["part_px"], label=["label_QCD"]),
         "have not one label among label_QCD; name the label columns of all",

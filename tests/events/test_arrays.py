@@ -331,7 +331,10 @@ BAD = {
         awkward(particles=one(charge=[[1, np.nan], *muons()["charge"][1:]])),
         r"charge is nan for muon in event 0",
     ),
-    "texts": (awkward(particles=one(pt=[["a", "b"], *muons()["pt"][1:]])), r"muon.pt holds .*number"),
+    "texts": (
+        awkward(particles=one(pt=[["a", "b"], *muons()["pt"][1:]])),
+        r"muon.pt holds .*expected one number per particle|muon.pt: expected numbers",
+    ),
     "text feature": (
         awkward(particles=one(charge=[[["+"]] * len(r) for r in muons()["pt"]])),
         r"muon.charge holds",
@@ -346,6 +349,16 @@ BAD = {
         awkward(particles=one(**{f"f{i}": muons()["pt"] for i in range(12)})),
         r"muon has 13 further fields.*features=",
     ),
+    **{
+        f"field {name} of one type": (
+            awkward(particles=one(**{name: muons()["pt"]}), features=features),
+            rf"muon has a field '{name}', .*; rename it, as in muon_{name}",
+        )
+        for name, features in [
+            *(("log_pt", None), ("sin_phi", None), ("cos_phi", ["pt", "cos_phi"])),
+            *(("is_muon", None), ("type", ["type"])),
+        ]
+    },
     "unknown feature": (awkward(features=["energy", "chrge"]), r"no feature 'chrge' \(did you mean 'charge'"),
     "unknown truth": (awkward(truth=["fromB"]), r"no particle type has a field 'fromB'"),
     "labels of another length": (awkward(label=[0, 1]), r"label has shape \(2,\) for 6 events"),
@@ -354,7 +367,7 @@ BAD = {
         r"label holds 2 \(1 such\); write 0 to 1",
     ),
     "negative label": (awkward(label=[0, 1, -1, 0, 1, 0]), r"label holds -1 \(1 such\)"),
-    "float labels": (awkward(label=np.ones(6)), r"label holds float64; .*astype\(int\)"),
+    "float labels": (awkward(label=np.ones(6)), r"label: expected .*, got float64; .*astype\(int\)"),
     "names without classes": (awkward(label=["a", "b"] * 3), r"their order is not known; .*classes="),
     "unknown name": (
         awkward(label=["a", "b"] * 3, classes=("a", "c")),
@@ -363,7 +376,7 @@ BAD = {
     "classes without labels": (awkward(classes=("a", "b")), r"2 classes \(a, b\) and no labels"),
     "classes as a text": (awkward(label=[0] * 6, classes="signal"), r"write a tuple"),
     "NaN weight": (awkward(weight=[1.0, np.nan, 1, 1, 1, 1]), r"weight of event 1 is nan"),
-    "text weight": (awkward(weight=["1"] * 6), r"weight holds <U1, numbers are needed"),
+    "text weight": (awkward(weight=["1"] * 6), r"weight: expected numbers, got <U1"),
     "missing weight": (
         awkward(weight=ak.Array([1.0, None, 1, 1, 1, 1])),
         r"weight is no regular array.*fill_none",
@@ -372,7 +385,10 @@ BAD = {
     "infinite target": (awkward(targets={"t": [1, 2, 3, np.inf, 5, 6]}), r"targets: t is inf in event 3"),
     "identity": (awkward(identity={"number": range(6)}), r"identity has no 'number'; it takes run"),
     "identity without event": (awkward(identity={"run": np.ones(6, dtype=int)}), r"identity without event"),
-    "float identity": (awkward(identity={"event": np.ones(6)}), r"identity: event holds float64"),
+    "float identity": (
+        awkward(identity={"event": np.ones(6)}),
+        r"identity: event: expected whole numbers, got float64",
+    ),
     "large identity": (awkward(identity={"event": np.full(6, 2**63, dtype=np.uint64)}), r"below 2\^63"),
     "split": (awkward(split="testing"), r"split holds 'testing'.*train, valid, test"),
     "units": (awkward(units={"chrge": "e"}), r"units of 'chrge' \(did you mean 'charge'"),
@@ -387,14 +403,17 @@ BAD = {
     "counts do not sum up": (array(x=X[MASK], mask=None, counts=[1, 2]), r"sum up to 3 particles, x has \d+"),
     "falling offsets": (array(x=X[MASK], mask=None, offsets=[0, 3, 2]), r"never decrease"),
     "no counts": (array(x=X[MASK], mask=None), r"takes counts or offsets, one of them"),
-    "float counts": (array(x=X[MASK], mask=None, counts=[1.5]), r"counts holds float64"),
-    "transposed": (array(x=X.transpose(0, 2, 1)), r"write x.transpose\(0, 2, 1\)"),
+    "float counts": (
+        array(x=X[MASK], mask=None, counts=[1.5]),
+        r"counts: expected whole numbers, got float64",
+    ),
+    "transposed": (array(x=X.transpose(0, 2, 1)), r"x looks feature-first: pass x.transpose\(0, 2, 1\)"),
     "names of columns": (array(names=NAMES[:3]), r"for 3 features; name each column"),
     "one name": (array(names="part_pt"), r"list of F names"),
     "no momenta": (array(p4="{}"), r"no momenta; .*p4='part_\{\}'.*p4='none'"),
-    "pattern": (array(p4="part"), r"write a pattern"),
+    "pattern": (array(p4="part"), r"expected one \{\} in p4='part'; .*p4='part_\{\}'"),
     "shape of p4": (array(p4=X[..., :3]), r"the last axis is pt, eta, phi, mass"),
-    "texts in x": (array(x=X.astype(str)), r"x holds <U\d+, numbers are needed"),
+    "texts in x": (array(x=X.astype(str)), r"x: expected numbers, got <U\d+"),
     "NaN in x": (array(x=changed(X, np.nan, (0, 0, 4))), r"d0 is nan for particle in event 0 \(1 such\)"),
     "negative pt in x": (array(x=changed(X, -1, (0, 0, 0))), r"pt is -1.0 for particle in event 0"),
     "unknown type": (
@@ -408,6 +427,7 @@ BAD = {
         r"a pixel is nan in event 1 \(1 such\)",
     ),
     "images without channels": (lambda: Events.from_images(IMAGES[:, 0]), r"images\[:, None\]"),
+    "one image": (lambda: Events.from_images(IMAGES[0, 0]), r"give \[events, .*columns\]$"),
     "names of channels": (lambda: Events.from_images(IMAGES, channels=["a", "b"]), r"2 names of channels"),
     "unknown option": (
         lambda: Events.from_images(IMAGES, labels=[0]),

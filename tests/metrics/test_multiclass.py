@@ -15,7 +15,15 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from sklearn.metrics import confusion_matrix as reference_matrix
 
 from hepxai.events import Events
-from hepxai.metrics import class_log_odds, class_logits, classification_metrics, confusion_matrix, mean_auc
+from hepxai.metrics import (
+    class_log_odds,
+    class_logits,
+    classification_metrics,
+    confusion_matrix,
+    mean_auc,
+    multiclass,
+)
+from hepxai.metrics.classification import placements
 
 Array = NDArray[np.float64]
 NAMES = ("ttbar", "ttz", "wz", "signal")
@@ -174,13 +182,22 @@ def test_two_classes_with_one_logit_or_two(toy: Callable[..., Events]) -> None:
 def test_wrong_logits_are_refused(toy: Callable[..., Events]) -> None:
     events = population(toy, 100, 3)
     z = logits_of(events.label, 3, 7)
-    with pytest.raises(ValueError, match="2 logits for the classes ttz, wz, signal; one each"):
+    with pytest.raises(
+        ValueError, match="2 logits for the classes ttz, wz, signal; expected one logit per class"
+    ):
         classification_metrics(z[:, :2], events)
     with pytest.raises(ValueError, match="1 logits"):
         classification_metrics(z[:, 0], events)
     with pytest.raises(ValueError, match="values of logits are NaN"):
         classification_metrics(np.where(z > 2.5, np.nan, z), events)
     assert classification_metrics(z, events)
+
+
+def test_curves_are_made_once(toy: Callable[..., Events], monkeypatch: pytest.MonkeyPatch) -> None:
+    events, calls = population(toy, 300, 3), []
+    monkeypatch.setattr(multiclass, "placements", lambda *a: calls.append(a) or placements(*a))
+    classification_metrics(logits_of(events.label, 3, 1), events.replace(split=np.zeros(300, dtype=np.int8)))
+    assert len(calls) == 3
 
 
 def test_no_events() -> None:

@@ -119,7 +119,7 @@ def test_estimators_of_the_libraries(events: Events) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The argument 'eval_set'")
-def test_the_best_rounds_count(events: Events) -> None:
+def test_the_best_rounds_count(events: Events, tmp_path: Path) -> None:
     """As the estimators of the libraries score."""
     x, y, other = events.globals[::2], events.label[::2], (events.globals[1::2], events.label[1::2])
     stop = {"n_estimators": 60, "learning_rate": 0.5, "n_jobs": 1}
@@ -129,8 +129,13 @@ def test_the_best_rounds_count(events: Events) -> None:
     expected = trees.predict(events.globals, output_margin=True)
     model = hepxai.SklearnModel(trees, ("signal",), events.schema)
     np.testing.assert_allclose(model.logits(events)[:, 0], expected, rtol=1e-12)
-    with pytest.warns(UserWarning, match=rf"its best {best} of \d+ rounds .*set_attr\(best_iteration=None\)"):
+    booster.save_model(tmp_path / "early.json")
+    message = rf"its best {best} of \d+ rounds .*set_attr\(best_iteration=None\)"
+    with pytest.warns(UserWarning, match=message) as caught:
         raw = hepxai.SklearnModel(booster, ("signal",), events.schema)
+    with pytest.warns(UserWarning, match=message) as of_file:
+        hepxai.load_trees(tmp_path / "early.json", events.schema)
+    assert {warning.filename for warning in (*caught, *of_file)} == {__file__}
     np.testing.assert_allclose(raw.logits(events)[:, 0], expected, rtol=1e-12)
     booster.set_attr(best_iteration=None)
     whole = hepxai.SklearnModel(booster, ("signal",), events.schema)

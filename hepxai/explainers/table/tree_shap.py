@@ -18,7 +18,7 @@ from hepxai.explainers.background import Array, BackgroundExplainer, PreparedBac
 from hepxai.explainers.base import CannotExplainError
 from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.methods import register
-from hepxai.explainers.table.leaf_games import TreeGames
+from hepxai.explainers.table.leaf_shapley import TreeShapley
 from hepxai.explainers.table.trees import need_trees
 from hepxai.models.protocols import HasTrees
 from hepxai.models.table.rows import need_values
@@ -89,7 +89,7 @@ class TreeShap(BackgroundExplainer):
     ``φ_f = Σ_{S ⊆ G∖f} s! (g-s-1)! / g! [v(S ∪ f) - v(S)]``, where v(S) is the mean score if only the columns
     S are known. Boosted trees are explained on their score (log-odds); forests of classification trees
     average probabilities, and it is the probability of the target that they are explained on. For the
-    computation see `hepxai.explainers.table.leaf_games`.
+    computation see `hepxai.explainers.table.leaf_shapley`.
 
     Every event is checked: values and mean must add up to the score of the library.
 
@@ -148,7 +148,7 @@ class TreeShap(BackgroundExplainer):
                 f"{self.name} cannot read this {type(model.estimator).__name__}: {problem}; take kernel_shap"
             ) from None
         inputs = None if rows is None else ensemble.inputs(rows)
-        games = TreeGames.of(trees, ensemble.sources, inputs, weight)
+        shapley = TreeShapley.of(trees, ensemble.sources, inputs, weight)
         prepared = PreparedTrees(
             explainer=self,
             model=model,
@@ -156,8 +156,8 @@ class TreeShap(BackgroundExplainer):
             rows=rows,
             weight=weight,
             ensemble=ensemble,
-            engine=games,
-            expected=games.expected,
+            engine=shapley,
+            expected=shapley.expected,
         )
         return dataclasses.replace(prepared, expected=prepared.mean_score(events))
 

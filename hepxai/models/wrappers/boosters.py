@@ -24,12 +24,12 @@ from hepxai.models.wrappers.booster_files import (
 )
 
 Array = NDArray[np.float64]
-CLASSES = (
+LOGIT_OBJECTIVES = (
     *("binary:logistic", "binary:logitraw", "multi:softprob", "multi:softmax"),
     *("binary", "cross_entropy", "multiclass", "multiclassova"),
 )
 """Objectives whose margins are logits: of XGBoost, of LightGBM."""
-VALUES = (
+PREDICTION_OBJECTIVES = (
     *("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror"),
     *("regression", "regression_l1", "huber", "fair", "quantile", "mape"),
 )
@@ -48,7 +48,7 @@ class Booster:
     outputs : int
         Margins per event.
     rounds : int
-        Boosting rounds that count: up to the best one, after early stopping.
+        Boosting rounds used: up to the best one, after early stopping.
     classes : sequence, optional
         Labels of the classes, in the order of the margins; None for a regression.
     missing : float
@@ -149,7 +149,7 @@ class LightgbmBooster(Booster):
     Attributes
     ----------
     scale : float
-        Factor of the margin, with which the sigmoid of it is the probability.
+        Factor that turns the margin into a logit.
     """
 
     single_precision = False
@@ -185,11 +185,16 @@ def library_of(estimator: object) -> str | None:
     return next((root for root in roots if root in ("xgboost", "lightgbm")), None)
 
 
-def as_estimator(estimator: Any) -> Any:
+def as_estimator(estimator: Any, *, stacklevel: int = 3) -> Any:
     """Booster of an XGBoost or LightGBM object as an estimator; any other object as it is.
 
-    Estimators of the two libraries with an objective whose margin is no logit and no prediction stay as they
-    are, and are scored by what they predict.
+    Estimators with other objectives are returned unchanged and scored by `predict`.
+
+    Parameters
+    ----------
+    estimator : object
+    stacklevel : int
+        Calls from here to the line that a warning names, as in `warnings.warn`.
 
     Raises
     ------
@@ -203,24 +208,27 @@ def as_estimator(estimator: Any) -> Any:
     attribute = {"xgboost": "get_booster", "lightgbm": "booster_"}[library]
     booster = estimator if raw else getattr(estimator, attribute)
     booster = booster() if callable(booster) and not raw else booster
-    wrapped = {"xgboost": _xgboost, "lightgbm": _lightgbm}[library](booster, estimator)
+    if library == "xgboost":
+        wrapped: Booster = _xgboost(booster, estimator, stacklevel + 1)
+    else:
+        wrapped = _lightgbm(booster, estimator)
     if wrapped.objective.startswith(("rank:", "lambdarank", "rank_xendcg")):
         raise ValueError(f"the objective {wrapped.objective} ranks events within groups, which has no logit")
-    if wrapped.objective in CLASSES + VALUES:
+    if wrapped.objective in LOGIT_OBJECTIVES + PREDICTION_OBJECTIVES:
         return wrapped
     if raw:
         raise ValueError(
             f"the margin of the objective {wrapped.objective} is neither a logit nor a prediction; known are "
-            f"{', '.join(CLASSES + VALUES)}. Wrap the XGBRegressor or LGBMRegressor of it, which is scored "
-            "by its predictions"
+            f"{', '.join(LOGIT_OBJECTIVES + PREDICTION_OBJECTIVES)}. Wrap the XGBRegressor or LGBMRegressor "
+            "of it, which is scored by its predictions"
         )
     return estimator
 
 
-def _xgboost(booster: Any, estimator: Any) -> XgboostBooster:
+def _xgboost(booster: Any, estimator: Any, stacklevel: int) -> XgboostBooster:
     learner = json.loads(booster.save_config())["learner"]
-    objective, numbers = learner["objective"]["name"], learner["learner_model_param"]
-    outputs = max(int(numbers["num_class"]), int(numbers["num_target"]), 1)
+    objective, parameters = learner["objective"]["name"], learner["learner_model_param"]
+    outputs = max(int(parameters["num_class"]), int(parameters["num_target"]), 1)
     has_trees = learner["gradient_booster"]["name"] != "gblinear"
     rounds, best = booster.num_boosted_rounds(), booster.attr("best_iteration")
     if best is not None and int(best) + 1 < rounds and has_trees:
@@ -229,7 +237,7 @@ def _xgboost(booster: Any, estimator: Any) -> XgboostBooster:
                 f"the booster stopped early: its best {int(best) + 1} of {rounds} rounds are used, as "
                 "XGBClassifier does. For all of them, call booster.set_attr(best_iteration=None) first",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=stacklevel,
             )
         rounds = int(best) + 1
     missing = getattr(estimator, "missing", None)
@@ -245,8 +253,8 @@ def _xgboost(booster: Any, estimator: Any) -> XgboostBooster:
 
 
 def _lightgbm(booster: Any, estimator: Any) -> LightgbmBooster:
-    head = booster.model_to_string(num_iteration=1)
-    line = next((row for row in head.splitlines() if row.startswith("objective=")), "objective=custom")
+    text = booster.model_to_string(num_iteration=1)
+    line = next((row for row in text.splitlines() if row.startswith("objective=")), "objective=custom")
     objective, *options = line.removeprefix("objective=").split()
     settings = dict(option.partition(":")[::2] for option in options)
     if "sqrt" in options:
@@ -254,14 +262,14 @@ def _lightgbm(booster: Any, estimator: Any) -> LightgbmBooster:
     rounds = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
     outputs = int(booster.num_model_per_iteration())
     scale = float(settings.get("sigmoid", 1)) if objective in ("binary", "multiclassova") else 1.0
-    if "\naverage_output" in head:  # a random forest, whose raw score is the sum
+    if "\naverage_output" in text:  # a random forest, whose raw score is the sum
         scale /= rounds
     classes = _classes(estimator, objective, outputs)
     return LightgbmBooster(booster, objective, outputs, rounds, classes, scale=scale)
 
 
 def _classes(estimator: Any, objective: str, outputs: int) -> Sequence[Any] | None:
-    if objective not in CLASSES:
+    if objective not in LOGIT_OBJECTIVES:
         return None
     numbers = range(2 if outputs == 1 else outputs)
     return tuple(getattr(estimator, "classes_", numbers))

@@ -184,7 +184,7 @@ class SklearnModel:
             raise ValueError(f"clip={self.clip}; it must be above 0 and below 0.5")
         estimator = getattr(self.estimator, "best_estimator_", self.estimator)
         raw = library_of(estimator) and type(estimator).__name__ == "Booster"
-        object.__setattr__(self, "estimator", as_estimator(estimator) if raw else estimator)
+        object.__setattr__(self, "estimator", as_estimator(estimator, stacklevel=4) if raw else estimator)
         self._check_columns()
         if hasattr(self.estimator, "classes_"):
             self._check_classes()
