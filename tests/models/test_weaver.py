@@ -265,10 +265,16 @@ def test_config_is_refused_by_line(folder: Path, old: str, new: str, message: st
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("import a_library_nobody_has\n", r"net.py:1: ModuleNotFoundError: .*a_library_nobody_has"),
-        ("x = 1\nx +\n", r"net.py:2: SyntaxError"),
-        ("def get_model(c):\n    return c.nothing\n", r"net.py:2: AttributeError: .*nothing"),
-        ("x = 1\n", r"net.py: .*no function get_model\(data_config\)"),
+        (
+            "import a_library_nobody_has\n",
+            r"net.py:1: import failed with ModuleNotFoundError: .*a_library_nobody_has",
+        ),
+        ("x = 1\nx +\n", r"net.py:2: import failed with SyntaxError"),
+        (
+            "def get_model(c):\n    return c.nothing\n",
+            r"net.py:2: get_model\(data_config\) failed with AttributeError: .*nothing",
+        ),
+        ("x = 1\n", r"net.py has no function get_model\(data_config\)"),
         ("def get_model(c):\n    return 3, {}\n", r"get_model returns int; a torch module is needed"),
     ],
 )

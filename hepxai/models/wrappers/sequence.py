@@ -353,8 +353,8 @@ class _OrderTest:
         one, other = before[0, :, inside, inside], alone[0, :, inside, inside]
         if one.shape != other.shape or not same_states(one, other):
             raise ValueError(
-                "its map of an event is another one in a batch than alone: with events and heads in one axis, "
-                "the order [B·heads, M, M] is read, events first"
+                "its map of an event is another one in a batch than alone: with events and heads in one axis "
+                "the order is [B·heads, M, M], events first"
             )
         return rows[0]
 
@@ -373,8 +373,8 @@ def _test_events(cloud: Cloud) -> Cloud:
     if sample.longest > 1 or not len(sample.x):
         return sample
     x, p4 = (torch.cat([flat, 0.9 * flat + 0.1])[:TESTED_EVENTS] for flat in (sample.x, sample.p4))
-    more = (torch.cat([flat, 1.1 * flat]) for flat in (x, p4))
-    return Cloud(*more, torch.tensor([0, len(x), 2 * len(x)]))
+    x, p4 = (torch.cat([flat, 1.1 * flat]) for flat in (x, p4))
+    return Cloud(x, p4, torch.tensor([0, len(x), 2 * len(x)]))
 
 
 def _pairs(cloud: Cloud) -> tuple[Tensor, ...]:
