@@ -60,7 +60,7 @@ class _Input(nn.Module):
         self.rows = [] if group.is_mask else [features.index(v.name) for v in group.variables]
         unscaled = (0.0, 1.0, -torch.inf, torch.inf)
         numbers = [
-            (*(unscaled if v.center is None else (v.center, v.scale, v.low, v.high)), v.pad)
+            (*(unscaled if v.center is None else (v.center, v.scale, v.min, v.max)), v.pad_value)
             for v in group.variables
         ]
         self.numbers: Tensor
