@@ -140,7 +140,7 @@ def test_edge_ig(part: Weaver, jets: Events, layer: str) -> None:
 
 def test_attention_is_that_of_the_query_and_key(part: Weaver, jets: Events) -> None:
     """Slow reference: the softmax by hand, from the input of the first attention layer of each jet alone."""
-    with pytest.warns(UserWarning, match=r"cls_blocks.0.attn has 1 class token"):
+    with pytest.warns(UserWarning, match=r"cls_blocks.0.attn attends from class tokens only"):
         found = explain(part.model, jets[:6], "attention", target="Hbb-QCD")
     network = part.model.module.network.mod.eval()
     layer, inputs = network.blocks[0].attn, []
