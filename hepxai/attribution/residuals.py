@@ -15,17 +15,19 @@ def relative_residual(attribution: Attribution) -> NDArray[np.float64]:
     """Completeness residual of each event over the change of its output; NaN where nothing changed.
 
     A change and a residual below ``ROUNDING`` of the largest change are nothing, as those of an event without
-    hits are.
+    hits are. The relative residual of an event is infinite if its values or its change are NaN.
     """
     if attribution.residual is None or attribution.output_change is None:
         raise ValueError(f"{attribution.method} promises no completeness")
     residual, output_change = np.abs(attribution.residual), np.abs(attribution.output_change)
-    floor = ROUNDING * np.nanmax(output_change, initial=0.0)
+    defined = np.isfinite(residual) & np.isfinite(output_change)
+    floor = ROUNDING * np.max(output_change[defined], initial=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.where(
             output_change == 0, np.where(residual == 0, np.nan, np.inf), residual / output_change
         )
-    return np.where((output_change <= floor) & (residual <= floor), np.nan, relative)
+    relative = np.where((output_change <= floor) & (residual <= floor), np.nan, relative)
+    return np.where(defined, relative, np.inf)
 
 
 def residual_checks(attribution: Attribution) -> dict[str, float]:

@@ -21,7 +21,7 @@ from hepxai.models.wrappers.python_card import PythonCard
 from hepxai.plots.scores import ClassScore, class_scores
 from hepxai.plots.training import time_name
 from hepxai.run import Run
-from hepxai.run.foreign import UNKNOWN
+from hepxai.run.user_models import TRAINING_EVENTS_UNKNOWN
 from hepxai.training import History, validation_loss
 
 VS_REST = f"_vs_{REST}"
@@ -159,7 +159,7 @@ class RunView:
         """Shown at the top: notes of the reading, doubts about the model, concerns about attributions."""
         concerns = (c for key in self.explained for c in self.warnings_about(key))
         doubts = (*out_of_range(self.metrics), *doubts_about(self.metrics))
-        unknown = (UNKNOWN,) if isinstance(self.run.card, PythonCard) else ()
+        unknown = (TRAINING_EVENTS_UNKNOWN,) if isinstance(self.run.card, PythonCard) else ()
         return (*self.run.reading.notes, *unknown, *doubts, *concerns)
 
     def warnings_about(self, key: str) -> tuple[str, ...]:

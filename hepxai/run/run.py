@@ -44,7 +44,12 @@ from hepxai.models.card import ModelCard, NetworkCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.storage import load_model
 from hepxai.models.wrappers.python_card import PythonCard
-from hepxai.run.foreign import (
+from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
+from hepxai.run.manifest import NAME as MANIFEST
+from hepxai.run.populations import Populations
+from hepxai.run.shards import explain_in_shards
+from hepxai.run.targets import targets_by_name
+from hepxai.run.user_models import (
     card_class,
     check_same_file,
     check_same_scores,
@@ -52,11 +57,6 @@ from hepxai.run.foreign import (
     make_model,
     model_is_needed,
 )
-from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
-from hepxai.run.manifest import NAME as MANIFEST
-from hepxai.run.populations import Populations
-from hepxai.run.shards import explain_in_shards
-from hepxai.run.targets import targets_by_name
 from hepxai.training import History, fit
 
 SHARD = 1024

@@ -68,6 +68,9 @@ def test_relative_residual(toy: Callable[..., Events]) -> None:
     assert residual_checks(make(toy, [0.0], [0.0])) == {"median_residual": 0.0, "p90_residual": 0.0}
     rounded = make(toy, [0.1, 4.8e-7], [1.0, -4.8e-7])  # an event without hits
     np.testing.assert_allclose(relative_residual(rounded), [0.1, np.nan])
+    undefined = make(toy, [np.nan, np.nan], [np.nan, 1.0])  # not the same as complete
+    assert residual_checks(undefined) == {"median_residual": np.inf, "p90_residual": np.inf}
+    assert np.isinf(relative_residual(make(toy, [np.nan, 0.1], [np.nan, 1.0]))).tolist() == [True, False]
     with pytest.raises(ValueError, match="test promises no completeness"):
         relative_residual(found.replace(residual=None))
 

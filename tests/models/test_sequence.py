@@ -152,7 +152,7 @@ def test_attention_of_a_softmax_by_hand(events: Events) -> None:
 
 def test_class_tokens(events: Events) -> None:
     """Rows of a class token are left out; columns too, and the others are a softmax without them."""
-    with pytest.warns(UserWarning, match="cls_block has 1 class tokens as rows, no particles"):
+    with pytest.warns(UserWarning, match="layer cls_block attends from class tokens only"):
         found = explain(part(events), events, "attention")
     assert found.labels["layer"] == ("blocks.0", "blocks.1")
     model = part(events, token=True)
@@ -377,5 +377,70 @@ def test_modules_without_attention(events: Events) -> None:
         CannotExplainError, match=r"no message-passing layer.*these methods work on it: node_ig"
     ):
         explain(model, events, "edge_ig")
-    with pytest.raises(CannotExplainError, match="no attention layer"):
+    with pytest.raises(CannotExplainError, match=r"no attention layer .*: none of nn.MultiheadAttention, "):
         explain(model, events, "attention")
+
+
+class DiagonalMasked(nn.Module):
+    """Bias of the pairs that masks its own diagonal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(2, 2, 1)
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        diagonal = torch.eye(pairs.shape[-1], dtype=torch.bool)
+        return self.mix(pairs).masked_fill(diagonal, -torch.inf)
+
+
+def test_a_bias_with_a_masked_diagonal(events: Events) -> None:
+    """An infinite entry is a mask at every weight: no NaN, and nothing attributed to it."""
+    events = events[events.counts > 1]
+    model = part(events)
+    model.module.pair_embed = DiagonalMasked()
+    found = explain(model, events, "edge_ig", layer="pair_embed", **STEPS)
+    np.testing.assert_allclose(found.residual, 0, atol=1e-5)
+    assert np.abs(found.output_change).max() > 1e-4
+    assert found.self_values is None or not np.asarray(found.self_values).any()
+
+
+class HeadsFirst(nn.Module):
+    """Attention on ``[heads·B, M, M]`` (events first: ``[B·heads, M, M]``)."""
+
+    def __init__(self, heads_first: bool) -> None:
+        super().__init__()
+        self.heads_first, self.project, self.last = heads_first, nn.Linear(5, 24), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        order = (2, 3, 0, 1, 4) if self.heads_first else (2, 0, 3, 1, 4)
+        q, k, v = self.project(x / 10).unflatten(-1, (3, 2, -1)).permute(*order)
+        masked = ~(mask[None, :, None] if self.heads_first else mask[:, None, None])
+        score = (q @ k.mT).masked_fill(masked, -torch.inf)
+        weights = torch.special.softmax(score.flatten(0, 1), -1)
+        mixed = (weights @ v.flatten(0, 1)).unflatten(0, score.shape[:2])
+        mixed = mixed if not self.heads_first else mixed.transpose(0, 1)
+        return self.last((mixed.transpose(1, 2).flatten(2) * mask[..., None]).sum(1))
+
+
+@pytest.mark.filterwarnings("ignore:left out of the attention")
+def test_maps_with_heads_and_events_in_one_axis(events: Events) -> None:
+    """Events first are read; heads first, which would give an event the weights of others, are refused."""
+    read, other = (SequenceModel(HeadsFirst(h), ("signal",), events.schema) for h in (False, True))
+    other.module.load_state_dict(read.module.state_dict())
+    np.testing.assert_allclose(read.logits(events), other.logits(events), atol=1e-6)
+    whole = explain(read, events, "attention")
+    np.testing.assert_allclose(whole[[3]].values, explain(read, events[[3]], "attention").values, atol=1e-5)
+    np.testing.assert_allclose(explain(other, events[[3]], "attention").values, whole[[3]].values, atol=1e-5)
+    for method in ("attention", "edge_ig"):
+        with pytest.raises(ValueError, match=r"is another one in a batch than alone: .* events first"):
+            explain(other, events, method)
+
+
+def test_attention_that_fits_several_rows(events: Events) -> None:
+    """Behind a class token, equal weights are those of the particles from row 0 as well as from row 1."""
+    model = part(events, token=True)
+    with torch.no_grad():
+        for parameter in (*model.module.blocks.parameters(), *model.module.pair_embed.parameters()):
+            parameter.zero_()
+    with pytest.raises(ValueError, match=r"the first particle may be in row 0, 1"):
+        explain(model, events, "edge_ig", layer="blocks.0")

@@ -140,7 +140,7 @@ def test_edge_ig(part: Weaver, jets: Events, layer: str) -> None:
 
 def test_attention_is_that_of_the_query_and_key(part: Weaver, jets: Events) -> None:
     """Slow reference: the softmax by hand, from the input of the first attention layer of each jet alone."""
-    with pytest.warns(UserWarning, match=r"cls_blocks.0.attn has 1 class token"):
+    with pytest.warns(UserWarning, match=r"cls_blocks.0.attn attends from class tokens only"):
         found = explain(part.model, jets[:6], "attention", target="Hbb-QCD")
     network = part.model.module.network.mod.eval()
     layer, inputs = network.blocks[0].attn, []
@@ -251,6 +251,20 @@ def test_doubling_variables_are_refused() -> None:
         ("method: manual", "method: auto", r"automatic standardisation of 'part_isElectron' .*auto.yaml"),
         ("observers:", "observer:", r"observer: unknown key \(did you mean 'observers'"),
         ("treename: tree", "treename: tree\nbranch_magic: {a: b}", r":2: branch_magic: is not supported"),
+        ("[part_e_log, 2.0, 0.7]", "[part_e_log, null, null]", r":26: .* and null for the first only"),
+        ("[part_e_log, 2.0, 0.7]", "[part_e_log, auto, x]", r":26: .*automatic standardisation"),
+        ("[part_e_log, 2.0, 0.7]", "[jet_pt, 2.0, 0.7]", r":26: .*'jet_pt' has one value per event"),
+        ("[part_e_log, 2.0, 0.7]", "[part_ee, 2.0, 0.7]", r":26: .*no branch or variable 'part_ee'"),
+        (
+            "part_d0: np.tanh(part_d0val)",
+            "part_d0: ak.sum(part_d0val, axis=1)",
+            r":31: .*'part_d0' has one value per event",
+        ),
+        (
+            "  data_fraction: 0.5",
+            "  params: {part_deta: {center: 0.5, scale: null}}",
+            r":13: preprocess.params.part_deta: .* and null for center only",
+        ),
         ("part_d0, null", "pt, null", r"'pt' is computed from the momenta; rename it"),
         ("type: simple", "type: custom", r"type: custom needs a mapping"),
     ],
@@ -265,10 +279,16 @@ def test_config_is_refused_by_line(folder: Path, old: str, new: str, message: st
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("import a_library_nobody_has\n", r"net.py:1: ModuleNotFoundError: .*a_library_nobody_has"),
-        ("x = 1\nx +\n", r"net.py:2: SyntaxError"),
-        ("def get_model(c):\n    return c.nothing\n", r"net.py:2: AttributeError: .*nothing"),
-        ("x = 1\n", r"net.py: .*no function get_model\(data_config\)"),
+        (
+            "import a_library_nobody_has\n",
+            r"net.py:1: import failed with ModuleNotFoundError: .*a_library_nobody_has",
+        ),
+        ("x = 1\nx +\n", r"net.py:2: import failed with SyntaxError"),
+        (
+            "def get_model(c):\n    return c.nothing\n",
+            r"net.py:2: get_model\(data_config\) failed with AttributeError: .*nothing",
+        ),
+        ("x = 1\n", r"net.py has no function get_model\(data_config\)"),
         ("def get_model(c):\n    return 3, {}\n", r"get_model returns int; a torch module is needed"),
     ],
 )

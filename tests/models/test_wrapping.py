@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hepxai.run.foreign import card_of
 from image_events import make_images
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -19,7 +20,6 @@ from torch import nn
 import hepxai
 from hepxai.events import Events
 from hepxai.explainers import CannotExplainError, explain
-from hepxai.run.foreign import card_of
 from hepxai.run.manifest import RunError
 
 

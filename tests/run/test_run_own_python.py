@@ -225,10 +225,11 @@ def test_a_changed_file_is_refused(finished: Path, tmp_path: Path, reading: Read
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:
-    path, data = write(tmp_path / "mine"), DatasetCard.find(CARD)
+    text = FILE.replace("my_sizes.SEED", 'int(Path(__file__).with_name("seed").read_text())')
+    path, data, seed = write(tmp_path / "mine", text=text), DatasetCard.find(CARD), tmp_path / "mine" / "seed"
+    seed.write_text("5")
     Run.start(tmp_path / "run", data, model=f"{path}:make").train()
-    (tmp_path / "mine" / "my_sizes.py").write_text("SEED, WIDTH = 6, 6\n", encoding="utf-8")
-    forget_module("my_sizes")
+    seed.write_text("6")
     for again in (
         lambda: Run.start(tmp_path / "run", data, model=f"{path}:make").train(),
         lambda: Run.open(tmp_path / "run", model=f"{path}:make"),
@@ -237,13 +238,20 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
             RunError, match=r"gives other scores than in this run .*weights, or files that it reads"
         ):
             again()
-    forget_module("my_sizes")
 
 
-def forget_module(name: str) -> None:
-    import sys
-
-    sys.modules.pop(name, None)
+def test_a_changed_module_beside_the_file_is_refused(tmp_path: Path) -> None:
+    """Also one that leaves the scores as they are."""
+    path, data = write(tmp_path / "mine"), DatasetCard.find(CARD)
+    Run.start(tmp_path / "run", data, model=f"{path}:make").train()
+    assert "my_sizes.py: " in (tmp_path / "run" / "model.yaml").read_text()
+    (tmp_path / "mine" / "my_sizes.py").write_text("SEED, WIDTH = 5, 6  # a comment\n", encoding="utf-8")
+    for again in (
+        lambda: Run.start(tmp_path / "run", data, model=f"{path}:make"),
+        lambda: Run.open(tmp_path / "run", model=f"{path}:make"),
+    ):
+        with pytest.raises(RunError, match=r"my_sizes.py was changed since the run in .*; choose another"):
+            again()
 
 
 def test_a_package_run_has_its_own_model(tmp_path: Path, finished: Path) -> None:
@@ -291,7 +299,9 @@ def test_a_model_from_memory(tmp_path: Path, reading: Reading) -> None:
     run = Run.start(tmp_path / "run", data, model=model)
     run.train()
     np.testing.assert_array_equal(run.scores[:, 0], reading.events.counts - 8)
-    with pytest.raises(RunError, match=r"from memory, which it does not hold: Run.open\(.*, model=…\)"):
+    with pytest.raises(
+        RunError, match=r"an in-memory Plain, which is not stored; pass it again: Run.open\(.*, model=…\)"
+    ):
         _ = Run.open(run.folder).model
     assert Run.open(run.folder, model=model).model is model
     with pytest.raises(RunError, match="gives other scores than in this run"):
@@ -314,13 +324,13 @@ def test_one_of_the_two(tmp_path: Path) -> None:
 # --- mistakes --------------------------------------------------------------------------------------
 
 LINES = {
-    "import nonsense_that_is_not_there\n": r"my_model.py line 1: import failed with ModuleNotFoundError: .*nonsense",  # noqa: E501
-    "x = 1\ndef make(schema)\n": r"my_model.py line 2: import failed with SyntaxError",
+    "import nonsense_that_is_not_there\n": r"my_model.py:1: import failed with ModuleNotFoundError: .*nonsense",  # noqa: E501
+    "x = 1\ndef make(schema)\n": r"my_model.py:2: import failed with SyntaxError",
     "def other(schema):\n    pass\n": r"my_model.py has no function 'make'; it has other",
     "make = 3\n": r"my_model.py has no function 'make'; it has no function",
     "def make():\n    pass\n": r"make is called with one argument, the schema of the events .*def make\(schema\)",  # noqa: E501
     "def make(schema):\n    pass\n": "gave None instead of a model; does the function end without a return",
-    "def make(schema):\n    return 1 / 0\n": r"line 2: make\(schema\) failed with ZeroDivisionError",
+    "def make(schema):\n    return 1 / 0\n": r"my_model.py:2: make\(schema\) failed with ZeroDivisionError",
     "import torch\ndef make(schema):\n    return torch.nn.Linear(1, 1)\n": (
         r"gave no model: Linear is a bare torch module; wrap it .*PygModel\(net"
     ),

@@ -18,7 +18,6 @@ from hepxai.models.wrappers.weaver_config import WeaverConfig
 from hepxai.run import Run
 
 pytest.importorskip("weaver", reason="needs weaver-core")
-pytest.importorskip("hepxai.run.foreign", reason="needs runs of models of users")
 
 
 @pytest.fixture(scope="module")

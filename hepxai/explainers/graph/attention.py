@@ -123,10 +123,15 @@ class Attention(Explainer):
             return {}
         attention = model.attention(Cloud.of(events[[int(np.argmax(events.counts))]]))
         if not attention:
+            reason = getattr(
+                model,
+                "no_attention",
+                "none whose messages are x_j times a softmax over the senders (a layer of your own may store "
+                "its coefficients as self._alpha; nn.MultiheadAttention is not read)",
+            )
             raise CannotExplainError(
-                "the model has no attention layer that is recognised: none whose messages are x_j times a "
-                "softmax over the senders (a layer of your own may store its coefficients as self._alpha; "
-                f"nn.MultiheadAttention is not read); {working(model, but='attention')}"
+                f"the model has no attention layer that is recognised: {reason}; "
+                f"{working(model, but='attention')}"
             )
         if self.layer is not None and self.layer not in attention:
             raise KeyError(f"no attention layer {self.layer!r}; there are {', '.join(attention)}")

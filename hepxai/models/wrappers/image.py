@@ -19,7 +19,7 @@ from hepxai.models.network import constant, evaluating
 from hepxai.models.schemas import checked_outputs, image_size, layout_of, same_image
 from hepxai.models.wrappers.modules import (
     as_logits,
-    call_with_tensor,
+    call_module,
     cast_like,
     check_layers,
     naming_inputs,
@@ -80,7 +80,7 @@ class ImageModel:
     schema: Schema
     maps: str | None = None
     loss: Loss = "cross_entropy"
-    call: Callable[[nn.Module, Tensor], Tensor] = call_with_tensor
+    call: Callable[[nn.Module, Tensor], Tensor] = call_module
     view: str = field(default="image", init=False)
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,9 +131,9 @@ def check_layers(module: nn.Module, names: Sequence[str]) -> None:
             raise ValueError(f"the module has no layer {name!r}; it has {', '.join(submodules) or '(none)'}")
 
 
-def call_with_tensor(module: nn.Module, x: Tensor) -> Tensor:
-    """Apply a module whose ``forward`` takes one tensor."""
-    logits: Tensor = module(x)
+def call_module(module: nn.Module, *arguments: Any) -> Tensor:
+    """Apply a module to its inputs: one tensor, a batch of graphs, or several tensors and a mask."""
+    logits: Tensor = module(*arguments)
     return logits
 
 

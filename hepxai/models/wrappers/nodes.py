@@ -1,4 +1,4 @@
-"""Particles behind the nodes of a torch_geometric layer: all, all and one virtual node per event, or some."""
+"""Mapping from the nodes of a torch_geometric layer to particles."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class NodeMap:
         return None
 
     def by_particle(self, states: Tensor, cloud: Cloud) -> Tensor:
-        """States of the nodes in the order of the particles, then of the events; NaN without a node."""
+        """States of the nodes, by particle, then by event; NaN where a particle has no node."""
         size = len(cloud.x)
         ordered = states.new_full((size + len(cloud), *states.shape[1:]), torch.nan)
         return ordered.index_copy(0, self.particle.where(self.particle >= 0, size + self.event), states)
@@ -92,7 +92,7 @@ def _with_virtual(order: str, cloud: Cloud) -> NodeMap:
 
 
 def unknown_nodes(call: LayerCall, cloud: Cloud) -> str:
-    """Reason against a layer whose number of nodes is not understood."""
+    """Message for a layer whose nodes match no known order."""
     nodes, senders = len(call.total), len(call.nodes)
     count = f"{nodes} nodes" if nodes == senders else f"{senders} senders, {nodes} receivers"
     return (
@@ -103,7 +103,7 @@ def unknown_nodes(call: LayerCall, cloud: Cloud) -> str:
 
 
 def same_states(first: Tensor, second: Tensor) -> bool:
-    """True if two tables of `NodeMap.by_particle` agree."""
-    size = first.nan_to_num().abs()
+    """True if two tensors agree; NaN equals NaN, and infinity infinity."""
+    size = first[first.isfinite()].abs()
     close = CLOSE * float(size.max()) if size.numel() else 0.0
     return torch.allclose(first, second, rtol=0.0, atol=close, equal_nan=True)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
+SOFTMAX = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax)
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 
 #: ``(layer, values [B, C, T, S]) -> values``, called for each map; rows are receivers, columns senders.
@@ -69,7 +69,7 @@ def recording_maps(module: nn.Module, events: int, longest: int) -> Iterator[Pai
     ----------
     module : nn.Module
     events : int
-        B; other batch sizes are no maps of these events.
+        Batch size; maps of other sizes are ignored.
     longest : int
         Particles of the largest event; smaller maps are left out.
     """
@@ -82,15 +82,15 @@ def recording_maps(module: nn.Module, events: int, longest: int) -> Iterator[Pai
 def scaling_map(module: nn.Module, layer: str, scale: Tensor, longest: int) -> Iterator[Visit]:
     """Multiply the map of a layer by ``scale [B, 1, T, S]`` in every pass in the context.
 
-    Entries of scale 1 stay as they are, also infinite ones (a mask). The `Visit` that the context gives does
-    the same with a map that no module returns.
+    Infinite entries (a mask) stay as they are. The yielded `Visit` scales a map passed in as an input.
     """
 
     def visit(name: str, values: Tensor) -> Tensor:
         if name != layer:
             return values
         weights = scale[:, :, : values.shape[2], : values.shape[3]]  # a module may trim its padding
-        return torch.where(weights == 1, values, values * weights)
+        infinite = values.isinf()  # no product with these: its gradient would be NaN
+        return torch.where(infinite, values, values.masked_fill(infinite, 0.0) * weights)
 
     with _visiting(module, len(scale), longest, visit, visit):
         yield visit
@@ -138,12 +138,12 @@ class _AttentionMode(TorchFunctionMode):
         if func not in SOFTMAX:
             return result
         dim = arguments.get("dim", args[1] if len(args) > 1 else None)
-        return self._visited(result) if dim in (-1, result.ndim - 1) else result
+        return self._apply_visit(result) if dim in (-1, result.ndim - 1) else result
 
-    def _visited(self, weights: Tensor) -> Tensor:
+    def _apply_visit(self, weights: Tensor) -> Tensor:
         """Weights ``[B, T, S]``, ``[B H, T, S]`` or ``[B, H, T, S]`` after the visit, in the same shape.
 
-        Others, which are no attention over the particles of these events, are not visited.
+        Other tensors are returned unchanged.
         """
         if weights.ndim not in (3, 4) or len(weights) % self.events or weights.shape[-1] < self.longest:
             return weights
@@ -177,34 +177,38 @@ class _AttentionMode(TorchFunctionMode):
             scores = scores.masked_fill(~attn_mask, -math.inf)
         elif attn_mask is not None:
             scores = scores + attn_mask
-        nothing = scores.isneginf().all(-1, keepdim=True)  # every sender masked: 0, as in torch
-        weights = F.dropout(scores.softmax(-1).masked_fill(nothing, 0.0), dropout_p)
-        return self._visited(weights) @ value
+        all_masked = scores.isneginf().all(-1, keepdim=True)  # every sender masked: 0, as in torch
+        weights = F.dropout(scores.softmax(-1).masked_fill(all_masked, 0.0), dropout_p)
+        return self._apply_visit(weights) @ value
 
     def _multi_head(self, bound: inspect.BoundArguments) -> tuple[Tensor, Tensor | None]:
         """``nn.MultiheadAttention``, with torch's own weights, and the output from the visited ones."""
         bound.apply_defaults()
-        a = bound.arguments
+        arguments = bound.arguments
         by_head = {"need_weights": True, "average_attn_weights": False}
-        _, weights = F.multi_head_attention_forward(**(a | by_head))
+        _, weights = F.multi_head_attention_forward(**(arguments | by_head))
         assert weights is not None
-        visited = self._visited(weights)
-        output = _weighted_values(visited, a)
-        if not a["need_weights"]:
+        visited = self._apply_visit(weights)
+        output = _weighted_values(visited, arguments)
+        if not arguments["need_weights"]:
             return output, None
-        return output, visited.mean(1) if a["average_attn_weights"] else visited
+        return output, visited.mean(1) if arguments["average_attn_weights"] else visited
 
 
-def _weighted_values(weights: Tensor, a: Mapping[str, Any]) -> Tensor:
+def _weighted_values(weights: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     """Output ``[T, B, D]`` of ``nn.MultiheadAttention`` from its weights ``[B, H, T, S]``."""
-    width = a["embed_dim_to_check"]
-    projection = a["v_proj_weight"] if a["use_separate_proj_weight"] else a["in_proj_weight"][-width:]
-    bias = None if a["in_proj_bias"] is None else a["in_proj_bias"][-width:]
-    value = F.linear(a["value"], projection, bias)
-    if a["bias_v"] is not None:
-        value = torch.cat([value, a["bias_v"].expand(-1, value.shape[1], -1)])
-    if a["add_zero_attn"]:
+    width = arguments["embed_dim_to_check"]
+    projection = (
+        arguments["v_proj_weight"]
+        if arguments["use_separate_proj_weight"]
+        else arguments["in_proj_weight"][-width:]
+    )
+    bias = None if arguments["in_proj_bias"] is None else arguments["in_proj_bias"][-width:]
+    value = F.linear(arguments["value"], projection, bias)
+    if arguments["bias_v"] is not None:
+        value = torch.cat([value, arguments["bias_v"].expand(-1, value.shape[1], -1)])
+    if arguments["add_zero_attn"]:
         value = torch.cat([value, torch.zeros_like(value[:1])])
-    heads = value.unflatten(-1, (a["num_heads"], -1)).permute(1, 2, 0, 3)  # [B, H, S, D / H]
+    heads = value.unflatten(-1, (arguments["num_heads"], -1)).permute(1, 2, 0, 3)  # [B, H, S, D / H]
     mixed = (weights @ heads).permute(2, 0, 1, 3).flatten(2)
-    return F.linear(mixed, a["out_proj_weight"], a["out_proj_bias"])
+    return F.linear(mixed, arguments["out_proj_weight"], arguments["out_proj_bias"])

@@ -26,18 +26,12 @@ from hepxai.models.network import evaluating
 from hepxai.models.protocols import EdgeCoefficients, EdgePath
 from hepxai.models.schemas import checked_outputs, same_inputs
 from hepxai.models.wrappers.knn import searching
-from hepxai.models.wrappers.modules import as_logits, cast_like, naming_inputs, plain_module
+from hepxai.models.wrappers.modules import as_logits, call_module, cast_like, naming_inputs, plain_module
 from hepxai.models.wrappers.nodes import NodeMap, node_maps, same_states, unknown_nodes
 from hepxai.models.wrappers.recorded import LayerCall, recording_calls
 
 TESTED_EVENTS = 4
 """Number of events that test whether the nodes of a layer are the particles."""
-
-
-def call_with_batch(module: nn.Module, batch: Batch) -> Tensor:
-    """Apply a module whose ``forward`` takes a PyG ``Batch``."""
-    logits: Tensor = module(batch)
-    return logits
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class PygModel:
 
     module: nn.Module
     outputs: tuple[str, ...]
-    call: Callable[[nn.Module, Batch], Tensor] = call_with_batch
+    call: Callable[[nn.Module, Batch], Tensor] = call_module
     schema: Schema | None = None
     edges: Callable[[Batch], Tensor | tuple[Tensor, Tensor]] | None = None
     numbered_calls: ClassVar[bool] = True

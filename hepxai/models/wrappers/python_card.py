@@ -32,6 +32,8 @@ class PythonCard(ModelCard):
     ----------
     file, function, sha256 : str, optional
         File of the function, its name, and the hash of the file; none of a model that was given as an object.
+    modules : dict
+        Hashes of the modules that the file loaded from its folder, by relative path.
     model : str
         Class of the model.
     settings : dict
@@ -46,6 +48,7 @@ class PythonCard(ModelCard):
     file: str | None = None
     function: str | None = None
     sha256: str | None = None
+    modules: Mapping[str, str] = Field(default_factory=dict)
     model: str
     settings: Mapping[str, str] = Field(default_factory=dict)
     view: Literal["graph", "table", "image"]  # type: ignore[misc]

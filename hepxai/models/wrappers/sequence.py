@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,24 +24,18 @@ from hepxai.models.graph.neighbours import Neighbours
 from hepxai.models.network import evaluating
 from hepxai.models.protocols import EdgeCoefficients, EdgePath
 from hepxai.models.schemas import checked_outputs, listed, same_inputs
-from hepxai.models.wrappers.modules import as_logits, cast_like, plain_module
+from hepxai.models.wrappers.modules import as_logits, call_module, cast_like, plain_module
+from hepxai.models.wrappers.nodes import same_states
 from hepxai.models.wrappers.pair_maps import PairMaps, Visit, recording_maps, scaling_map
+from hepxai.models.wrappers.recorded import CLOSE
 
 TESTED_EVENTS, PROBED_PARTICLES = 4, 33
 """Events that test which rows of a map are the particles; particles of the event that lists the layers."""
-CLOSE = 1e-3
-"""Relative tolerance for equality in single precision."""
-FAILURES = (RuntimeError, IndexError, TypeError, AttributeError, KeyError, AssertionError)
+MODULE_ERRORS = (RuntimeError, IndexError, TypeError, AttributeError, KeyError, AssertionError)
 """Errors of a module that gets inputs of another shape, number or name."""
 
 CHOICES = {"layout": ("particles_first", "features_first"), "mask": ("real", "padded")}
 Input = Sequence[str] | Literal["p4", "pair_features"]
-
-
-def call_with_mask(module: nn.Module, *arguments: Tensor) -> Tensor:
-    """Apply a module to its inputs and the mask."""
-    logits: Tensor = module(*arguments)
-    return logits
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class SequenceModel:
     """A torch module of padded particles as a `hepxai` model.
 
     The particles of an event keep their order. They are padded with zeros to the longest event of the batch,
-    M, or to a fixed length; the mask tells them from the padding.
+    M, or to a fixed length; the mask marks the particles.
 
     Attributes
     ----------
@@ -86,28 +80,29 @@ class SequenceModel:
     Notes
     -----
     ``edge_layers`` are attention layers, named after the module that contains the softmax, and maps
-    ``[B, C, M, M]`` that a submodule or the schema gives (the pair bias of a Particle Transformer). Edge
-    weights multiply attention after its softmax, the same in all heads, and pair biases before it. The
-    entries of class tokens keep the weight 1.
+    ``[B, C, M, M]`` returned by a submodule or declared in the schema (the pair bias of a Particle
+    Transformer). Edge weights multiply attention after its softmax, the same in all heads, and pair biases
+    before it. The entries of class tokens keep the weight 1.
     """
 
     module: nn.Module
     outputs: tuple[str, ...]
     schema: Schema
-    call: Callable[..., Tensor] = call_with_mask
+    call: Callable[..., Tensor] = call_module
     inputs: Mapping[str, Input] | None = None
     layout: Literal["particles_first", "features_first"] = "particles_first"
     mask: Literal["real", "padded"] = "real"
     length: int | None = None
     fixed: tuple[str, ...] = ()
     view: str = field(default="graph", init=False)
+    no_attention: ClassVar[str] = (
+        "none of nn.MultiheadAttention, F.scaled_dot_product_attention or a softmax over the last axis gives "
+        "weights [B, heads, M, M] inside the module"
+    )
 
     def __post_init__(self) -> None:
         checked_outputs(self.outputs)
-        for name, choices in (
-            ("layout", ("particles_first", "features_first")),
-            ("mask", ("real", "padded")),
-        ):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}; choose {' or '.join(map(repr, choices))}")
         object.__setattr__(self, "module", plain_module(self.module))
@@ -153,7 +148,7 @@ class SequenceModel:
         return self._forward(cloud, lambda _, values: values, fixed)
 
     def neighbour_lists(self, cloud: Cloud) -> dict[str, Neighbours]:
-        """No neighbours, which are inside the module, but the ``fixed`` inputs for `forward_cloud`."""
+        """Fixed inputs for `forward_cloud`; the module searches its own neighbours."""
         content = self._inputs
         return _FixedInputs({n: self._input(content[n], cloud) for n in self.fixed})
 
@@ -183,10 +178,11 @@ class SequenceModel:
             If no attention layer has particles as rows. If some have, the others are left out with a warning.
         """
         maps, _ = self._recorded(cloud)
+        test = self._order_test(cloud)
         attention, problems = {}, []
         for name in maps.attention:
             try:
-                attention[name] = self._coefficients(name, maps, cloud)
+                attention[name] = self._coefficients(name, maps, cloud, test)
             except ValueError as problem:
                 problems.append(str(problem))
         if problems and not attention:
@@ -205,7 +201,7 @@ class SequenceModel:
             If the rows of the layer are not the particles, or it is not called once.
         """
         maps, logits = self._recorded(cloud)
-        values, first = self._map(layer, maps, cloud)
+        values, first = self._map(layer, maps, cloud, self._order_test(cloud))
         event, receiver, sender = _pairs(cloud)
         ones = torch.ones(len(event), dtype=values.dtype)
 
@@ -236,7 +232,7 @@ class SequenceModel:
         with evaluating(self.module):
             try:
                 returned = self.call(self.module, *arguments.values())
-            except FAILURES as problem:
+            except MODULE_ERRORS as problem:
                 shapes = listed([f"{name} {list(value.shape)}" for name, value in arguments.items()])
                 reason = " ".join(str(problem).split()) or type(problem).__name__
                 raise ValueError(
@@ -270,8 +266,8 @@ class SequenceModel:
             logits = self._forward(cloud, maps.add_bias)
         return maps, logits
 
-    def _coefficients(self, layer: str, maps: PairMaps, cloud: Cloud) -> EdgeCoefficients:
-        values, first = self._map(layer, maps, cloud)
+    def _coefficients(self, layer: str, maps: PairMaps, cloud: Cloud, test: _OrderTest) -> EdgeCoefficients:
+        values, first = self._map(layer, maps, cloud, test)
         event, receiver, sender = _pairs(cloud)
         src, dst = cloud.ptr[event] + sender, cloud.ptr[event] + receiver
         alpha = values[event, :, first + receiver, first + sender]
@@ -285,39 +281,80 @@ class SequenceModel:
             alpha = torch.where(total > 0, alpha / total, 0.0)
         return EdgeCoefficients(src, dst, alpha)
 
-    def _map(self, layer: str, maps: PairMaps, cloud: Cloud) -> tuple[Tensor, int]:
+    def _map(self, layer: str, maps: PairMaps, cloud: Cloud, test: _OrderTest) -> tuple[Tensor, int]:
         """Map ``[B, C, T, S]`` of a layer, and the row of the first particle; raises as `edge_path`."""
         calls, others = maps[layer], "node_ig and shapley need no attention"
         if len(calls) != 1:
             often = f"is called {len(calls)} times" if calls else "is not called"
             raise ValueError(f"layer {layer} {often} for one batch: use a module for each call; {others}")
-        rows = calls[0].shape[2]
-        if rows < cloud.longest:
-            raise ValueError(f"layer {layer} has {rows} class tokens as rows, no particles; {others}")
-        first = self._first_row(layer, cloud)
-        if first is None:
-            raise ValueError(
-                f"layer {layer}: its rows do not follow the particles when these are reordered: they are "
-                f"pooled or sorted, or earlier layers depend on the order (a positional encoding); {others}"
-            )
-        return calls[0], first
+        if calls[0].shape[2] < cloud.longest:
+            raise ValueError(f"layer {layer} attends from class tokens only; {others}")
+        try:
+            return calls[0], test.first_row(layer)
+        except ValueError as problem:
+            raise ValueError(f"layer {layer}: {problem}; {others}") from None
 
-    def _first_row(self, layer: str, cloud: Cloud) -> int | None:
-        """Row of the first particle, behind those of class tokens; tested by reversing the particles."""
-        few = _several_particles(cloud)
-        event, receiver, sender = _pairs(few)
-        last = few.counts[event] - 1
-        reverse = few.ptr[few.batch] + few.ptr[few.batch + 1] - 1 - torch.arange(len(few.x))
-        before, after = (
-            self._recorded(part)[0][layer][0]
-            for part in (few, Cloud(few.x[reverse], few.p4[reverse], few.ptr))
+    def _order_test(self, cloud: Cloud) -> _OrderTest:
+        """Maps that match rows to particles, recorded once for all layers."""
+        sample = _test_events(cloud)
+        reverse = sample.ptr[sample.batch] + sample.ptr[sample.batch + 1] - 1 - torch.arange(len(sample.x))
+        backwards = Cloud(sample.x[reverse], sample.p4[reverse], sample.ptr)
+        alone = sample.take(torch.arange(min(1, len(sample))))
+        return _OrderTest(sample, *(self._recorded(part)[0] for part in (sample, backwards, alone)))
+
+
+@dataclass(frozen=True)
+class _OrderTest:
+    """Maps of a few events: as they are, with their particles reversed, and of the first event alone."""
+
+    sample: Cloud
+    maps: PairMaps
+    backwards: PairMaps
+    alone: PairMaps
+
+    def first_row(self, layer: str) -> int:
+        """Row of the first particle, after those of class tokens.
+
+        Raises
+        ------
+        ValueError
+            If no row fits, several do, or the map of an event depends on the other events of its batch.
+        """
+        before, after, alone = (
+            next(iter(maps[layer]), torch.empty(0, 0, 0, 0))
+            for maps in (self.maps, self.backwards, self.alone)
         )
-        for first in range(min(before.shape[2], after.shape[2]) - few.longest + 1):
-            one = before[event, :, first + receiver, first + sender]
-            other = after[event, :, first + last - receiver, first + last - sender]
-            if torch.allclose(one, other, rtol=0.0, atol=CLOSE * float(one.abs().max() if len(one) else 0.0)):
-                return first
-        return None
+        event, receiver, sender = _pairs(self.sample)
+        if not len(event):
+            return 0
+        last = self.sample.counts[event] - 1
+        rows = [
+            first
+            for first in range(min(before.shape[2], after.shape[2]) - self.sample.longest + 1)
+            if same_states(
+                before[event, :, first + receiver, first + sender],
+                after[event, :, first + last - receiver, first + last - sender],
+            )
+        ]
+        if not rows:
+            raise ValueError(
+                "its rows do not follow the particles when these are reordered: they are pooled or sorted, "
+                "or earlier layers depend on the order (a positional encoding)"
+            )
+        if len(rows) > 1:
+            raise ValueError(
+                f"its rows are almost equal, and the first particle may be in row {listed(rows)}: is the "
+                "module trained?"
+            )
+        size = int(self.sample.counts[0])
+        inside = slice(rows[0], rows[0] + size)
+        one, other = before[0, :, inside, inside], alone[0, :, inside, inside]
+        if one.shape != other.shape or not same_states(one, other):
+            raise ValueError(
+                "its map of an event is another one in a batch than alone: with events and heads in one axis "
+                "the order is [B·heads, M, M], events first"
+            )
+        return rows[0]
 
 
 class _FixedInputs(dict[str, Neighbours]):
@@ -328,13 +365,14 @@ class _FixedInputs(dict[str, Neighbours]):
         self.inputs = inputs
 
 
-def _several_particles(cloud: Cloud) -> Cloud:
-    """Largest events; particles of different events as one event if none has two of them."""
-    few = cloud.take(torch.argsort(cloud.counts, descending=True, stable=True)[:TESTED_EVENTS])
-    if few.longest > 1 or not len(few.x):
-        return few
-    x, p4 = (torch.cat([flat, 0.9 * flat + 0.1])[:TESTED_EVENTS] for flat in (few.x, few.p4))
-    return Cloud(x, p4, torch.tensor([0, len(x)]))
+def _test_events(cloud: Cloud) -> Cloud:
+    """Largest events; two events of particles of different events if none has two of them."""
+    sample = cloud.take(torch.argsort(cloud.counts, descending=True, stable=True)[:TESTED_EVENTS])
+    if sample.longest > 1 or not len(sample.x):
+        return sample
+    x, p4 = (torch.cat([flat, 0.9 * flat + 0.1])[:TESTED_EVENTS] for flat in (sample.x, sample.p4))
+    x, p4 = (torch.cat([flat, 1.1 * flat]) for flat in (x, p4))
+    return Cloud(x, p4, torch.tensor([0, len(x), 2 * len(x)]))
 
 
 def _pairs(cloud: Cloud) -> tuple[Tensor, ...]:
@@ -359,7 +397,5 @@ def _refuse_not_finite(logits: NDArray[np.float64], events: Events) -> None:
     empty = int((events.counts[bad] == 0).sum())
     why = "look for a logarithm or a root of 0, and for extreme inputs (`hepxai check`)"
     if empty:
-        why = (
-            f"{empty} of them have no particle, and attention without any key is NaN: select such events away"
-        )
+        why = f"{empty} of them have no particle, and attention without any key is NaN: remove such events"
     raise ValueError(f"the scores of {int(bad.sum())} of {len(bad)} events are not finite; {why}")

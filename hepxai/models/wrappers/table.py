@@ -23,7 +23,7 @@ from hepxai.models.wrappers.advice import wrapping_advice
 from hepxai.models.wrappers.boosters import as_estimator, library_of
 from hepxai.models.wrappers.modules import (
     as_logits,
-    call_with_tensor,
+    call_module,
     cast_like,
     check_layers,
     naming_inputs,
@@ -72,7 +72,7 @@ class TableModel:
     schema: Schema
     layers: tuple[str, ...] | None = None
     loss: Loss = "cross_entropy"
-    call: Callable[[nn.Module, Tensor], Tensor] = call_with_tensor
+    call: Callable[[nn.Module, Tensor], Tensor] = call_module
     view: str = field(default="table", init=False)
 
     def __post_init__(self) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hepxai.core.user_code import run_user_file, user_errors
 from hepxai.datasets import DatasetCard
 from hepxai.datasets.building import schema_of
 from hepxai.models.wrappers.sequence import SequenceModel
@@ -62,7 +60,7 @@ class _Input(nn.Module):
         self.rows = [] if group.is_mask else [features.index(v.name) for v in group.variables]
         unscaled = (0.0, 1.0, -torch.inf, torch.inf)
         numbers = [
-            (*(unscaled if v.center is None else (v.center, v.scale, v.low, v.high)), v.pad)
+            (*(unscaled if v.center is None else (v.center, v.scale, v.min, v.max)), v.pad_value)
             for v in group.variables
         ]
         self.numbers: Tensor
@@ -155,35 +153,15 @@ def network_of(path: str | Path, config: WeaverConfig) -> nn.Module:
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"{file}: no such file; give the Python file of the network")
-    try:
-        module = _imported(file)
-        get_model = getattr(module, "get_model", None)
-        if get_model is None:
-            raise ValueError("it has no function get_model(data_config)")
-        returned = get_model(config.data_config())
-    except Exception as problem:  # a user's file may raise anything
-        raise ValueError(f"{_place(file, problem)}: {type(problem).__name__}: {problem}") from problem
+    module = run_user_file(file)
+    if not hasattr(module, "get_model"):
+        raise ValueError(f"{file} has no function get_model(data_config)")
+    with user_errors(file, "get_model(data_config)"):
+        returned = module.get_model(config.data_config())
     network = returned[0] if isinstance(returned, tuple | list) and returned else returned
     if not isinstance(network, nn.Module):
         raise ValueError(f"{file}: get_model returns {type(network).__name__}; a torch module is needed")
     return network
-
-
-def _imported(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"_network_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ValueError("not a Python file; its name ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _place(file: Path, problem: BaseException) -> str:
-    """``file:line`` where an error left the file."""
-    if isinstance(problem, SyntaxError) and problem.filename == str(file):
-        return f"{file}:{problem.lineno}"
-    lines = [f.lineno for f in traceback.extract_tb(problem.__traceback__) if f.filename == str(file)]
-    return f"{file}:{lines[-1]}" if lines else str(file)
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:

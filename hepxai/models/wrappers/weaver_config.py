@@ -14,39 +14,39 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hepxai.cards import Card, Place, entry_error, load_card, nearest
 from hepxai.datasets import DatasetCard, ReadError
+from hepxai.datasets.branches import Names
 from hepxai.datasets.card import KINEMATICS
 from hepxai.datasets.columns import ExpressionError
-from hepxai.datasets.sources import open_root, trees_of
+from hepxai.datasets.evaluation import UnknownNameError, evaluate
+from hepxai.datasets.sources import find_files, open_root, opened, trees_of
 from hepxai.events.momenta import NODE_FEATURES
 from hepxai.models.wrappers.weaver_expressions import translate
 
 PARTICLE, MOMENTA = "particle", ("px", "py", "pz", "energy")
-TAKEN = (*KINEMATICS, *NODE_FEATURES, "type", "index")
-ONES = re.compile(r"\s*\w+\.ones_like\(\s*\w+\s*\)\s*")
-SETTINGS = ("center", "scale", "min", "max", "pad_value")
-DEFAULTS = (None, 1, -5, 5, 0)
-"""Standardisation of a variable ``[name, subtract_by, multiply_by, clip_min, clip_max, pad_value]``."""
+RESERVED = (*KINEMATICS, *NODE_FEATURES, "type", "index")
+STANDARDISATION = ("center", "scale", "min", "max", "pad_value")
+ONES_LIKE = re.compile(r"\s*\w+\.ones_like\(\s*\w+\s*\)\s*")
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of an input: ``clip((x - center) * scale, low, high)``, or x where there is no center.
+    """A variable of an input: ``clip((x - center) * scale, min, max)``, or x where there is no center.
 
     Attributes
     ----------
     name : str
     center : float, optional
-    scale, low, high : float
-    pad : float
+    scale, min, max : float
+    pad_value : float
         Value of the padding.
     """
 
     name: str
-    center: float | None
-    scale: float
-    low: float
-    high: float
-    pad: float
+    center: float | None = None
+    scale: float = 1.0
+    min: float = -5.0
+    max: float = 5.0
+    pad_value: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class InputGroup:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What ``get_model(data_config)`` of a network file can ask for, as in weaver."""
+    """Argument of ``get_model``, with the attributes of weaver's DataConfig."""
 
     input_names: tuple[str, ...]
     input_dicts: Mapping[str, Sequence[str]]
@@ -105,7 +105,7 @@ class Inputs(Card):
     vars: Annotated[list[Any], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _padding(self) -> Self:
+    def _check_padding(self) -> Self:
         if self.pad_mode.lower() not in ("constant", "wrap"):
             raise entry_error(f"found {self.pad_mode!r}; choose constant or wrap", "pad_mode")
         if self.length is None:
@@ -120,7 +120,7 @@ class Labels(Card):
     value: list[str] | dict[str, str]
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_form(self) -> Self:
         if isinstance(self.value, list) != (self.type == "simple"):
             form = "a list of branches" if self.type == "simple" else "a mapping, `name: expression`"
             raise entry_error(f"type: {self.type} needs {form}", "value")
@@ -145,7 +145,7 @@ class WeaverConfig(Card):
     bucketing: Any = None
 
     @model_validator(mode="after")
-    def _supported(self) -> Self:
+    def _check_support(self) -> Self:
         for key in ("branch_magic", "file_magic"):
             if getattr(self, key) is not None:
                 raise entry_error("is not supported; rename the branches in the files", key)
@@ -214,7 +214,7 @@ class WeaverConfig(Card):
         variables = tuple(self._variable(value, (*place, i)) for i, value in enumerate(inputs.vars))
         if is_mask:
             text = str(self.new_variables.get(variables[0].name, variables[0].name))
-            if len(variables) > 1 or not ONES.fullmatch(text) or wraps:
+            if len(variables) > 1 or not ONES_LIKE.fullmatch(text) or wraps:
                 raise self.error(
                     (*place, 0),
                     f"the mask is {text}; it has to be 1 for every particle and 0 for the padding, as in "
@@ -223,35 +223,33 @@ class WeaverConfig(Card):
         return InputGroup(name, variables, wraps, is_mask)
 
     def _variable(self, value: Any, place: Place) -> Variable:
-        entries = list(value) if isinstance(value, list | tuple) else [value]
-        name, numbers = entries[0] if entries else None, entries[1:]
-        plain = all(type(n) in (int, float, type(None)) for n in numbers) or numbers[0] == "auto"
-        if not isinstance(name, str) or len(numbers) > len(DEFAULTS) or not plain:
-            raise self.error(
-                place,
-                f"found {value!r}; write a name, or [name, subtract_by, multiply_by, clip_min, clip_max, "
-                "pad_value] with numbers",
-            )
-        stored = self.preprocess.params
-        if stored is not None:
-            if name not in stored:
-                text = f"no standardisation of {name!r}{nearest(name, stored)}"
+        name, *settings = value if isinstance(value, list | tuple) and value else [value]
+        form = (
+            f"found {value!r}; write a name, or [name, subtract_by, multiply_by, clip_min, clip_max, "
+            "pad_value] with numbers, and null for the first only"
+        )
+        if not isinstance(name, str) or len(settings) > len(STANDARDISATION):
+            raise self.error(place, form)
+        if not settings and self.preprocess.method.lower().startswith("auto"):
+            settings = ["auto"]
+        named = dict(zip(STANDARDISATION, settings, strict=False))
+        if (parameters := self.preprocess.params) is not None:
+            if name not in parameters:
+                text = f"no standardisation of {name!r}{nearest(name, parameters)}"
                 raise self.error(("preprocess", "params"), text)
-            settings: list[Any] = [
-                stored[name].get(key, d) for key, d in zip(SETTINGS, DEFAULTS, strict=True)
-            ]
-        else:
-            automatic = self.preprocess.method.lower().startswith("auto")
-            start = ["auto" if automatic else None, *DEFAULTS[1:]]
-            settings = numbers + start[len(numbers) :]
-        center, *others = settings
-        if center == "auto":
+            named = {key: value for key, value in parameters[name].items() if key in STANDARDISATION}
+            place = ("preprocess", "params", name)
+            form = f"found {named!r}; numbers are needed, and null for center only"
+        if named.get("center") == "auto":
             raise self.error(
                 place,
                 f"the automatic standardisation of {name!r} is not in this file; give the "
                 f"{Path(self.where).stem}.HASH.auto.yaml that weaver wrote beside it in the training",
             )
-        return Variable(name, None if center is None else float(center), *map(float, others))
+        are_numbers = all(type(n) in (int, float) for k, n in named.items() if (k, n) != ("center", None))
+        if not are_numbers:
+            raise self.error(place, form)
+        return Variable(name, **named)
 
     @property
     def where(self) -> str:
@@ -277,7 +275,7 @@ class WeaverConfig(Card):
         selection, place = self.selection, "selection"
         if self.test_time_selection:
             selection, place = self.test_time_selection, "test_time_selection"
-        return DatasetCard.model_validate(
+        card = DatasetCard.model_validate(
             {
                 "name": Path(self.where).stem.partition(".")[0],
                 "description": f"Made from {Path(self.where).name}",
@@ -293,24 +291,43 @@ class WeaverConfig(Card):
                         "features": features,
                     }
                 },
-                "selection": {place: self._translated(selection, (place,))} if selection else {},
+                "selection": {place: self._translate(selection, (place,))} if selection else {},
                 "features": list(features),
-                "observers": {name: self._translated(name, ("observers", name)) for name in self.observers},
+                "observers": {name: self._translate(name, ("observers", name)) for name in self.observers},
             }
         )
+        self._check_per_particle(card, features)
+        return card
+
+    def _check_per_particle(self, card: DatasetCard, features: Mapping[str, str]) -> None:
+        """Refuse variables with one value per event: weaver pads them as inputs of one particle."""
+        listed = find_files(card)[0]
+        with opened(listed.path, listed.tree) as tree:
+            columns = _EmptyColumns(Names(tree, listed.path), tree)
+            for name, text in features.items():
+                try:
+                    per_particle = getattr(evaluate(text, columns), "ndim", 0) > 1
+                except ExpressionError as problem:
+                    raise self.error(self.variables[name], str(problem)) from None
+                if not per_particle:
+                    raise self.error(
+                        self.variables[name],
+                        f"{name!r} has one value per event, which weaver pads as one particle; multiply it "
+                        "by ak.ones_like of a variable of the particles, and train again",
+                    )
 
     def _feature(self, name: str, place: Place) -> str:
-        if name in TAKEN:
+        if name in RESERVED:
             raise self.error(place, f"{name!r} is computed from the momenta; rename it, as in part_{name}")
-        return self._translated(name, place)
+        return self._translate(name, place)
 
     def _labels(self) -> dict[str, Any]:
         values = self.labels.value
         if isinstance(values, dict):
-            targets = {n: self._translated(t, ("labels", "value", n)) for n, t in values.items()}
+            targets = {n: self._translate(t, ("labels", "value", n)) for n, t in values.items()}
             return {"targets": targets}
         places = {v: ("labels", "value", i) for i, v in enumerate(values)}
-        return {"labels": {class_name(v): f"({self._translated(v, p)}) == 1" for v, p in places.items()}}
+        return {"labels": {class_name(v): f"({self._translate(v, p)}) == 1" for v, p in places.items()}}
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -331,13 +348,32 @@ class WeaverConfig(Card):
             )
         return {"branches": {branch: branch}, "momenta": "none"}
 
-    def _translated(self, text: str, place: Place) -> str:
+    def _translate(self, text: str, place: Place) -> str:
         variables = {name: str(value) for name, value in self.new_variables.items()}
         try:
             return translate(text, variables)
         except ExpressionError as problem:
             origin = ("new_variables", text) if text in variables else place
             raise self.error(origin, str(problem)) from None
+
+
+class _EmptyColumns:
+    """Values of names in an expression: columns of a tree without entries."""
+
+    def __init__(self, names: Names, tree: Any) -> None:
+        self.names, self.tree = names, tree
+
+    def place(self, row: int) -> str:
+        """File of an event."""
+        return self.names.where
+
+    def __call__(self, name: str) -> Any:
+        """Empty column."""
+        if name not in self.names.all_names:
+            raise UnknownNameError(name, self.names.where, self.names.all_names)
+        return self.names.empty(name, self.tree)
+
+    in_file = __call__
 
 
 def class_name(label: str) -> str:

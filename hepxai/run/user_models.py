@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from numpy.typing import NDArray
 
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.files import sha256
+from hepxai.core.user_code import UserCodeError, modules_beside, run_user_file, user_errors
 from hepxai.events import Events, Schema
 from hepxai.explainers import guards
 from hepxai.models.card import ModelCard
@@ -26,10 +23,10 @@ from hepxai.models.wrappers.advice import wrapping_advice
 from hepxai.models.wrappers.python_card import KIND, PythonCard, settings_of
 from hepxai.run.manifest import RunError
 
-FORM = "FILE.py:FUNCTION, as in my_model.py:make"
-COMPARED, ROUNDING = 16, 1e-3
+SOURCE_FORM = "FILE.py:FUNCTION, as in my_model.py:make"
+COMPARED_EVENTS, SCORE_TOLERANCE = 16, 1e-3
 """Events that are scored again when a model is given to a finished run, and their relative tolerance."""
-UNKNOWN = (
+TRAINING_EVENTS_UNKNOWN = (
     "The training events of this model are unknown to the run: figures of merit and explanations of any "
     "split, also of the test split, may be of events that trained it."
 )
@@ -48,11 +45,15 @@ def make_model(source: object, schema: Schema) -> tuple[Any, PythonCard]:
         name = f"{type(source).__module__}.{type(source).__qualname__}"
         return source, card_of(source, schema, f"model={name}")
     path, function = split_source(source)
-    make = _function(path, function)
-    with _line_of_user(path, f"{function}(schema)"):
-        model = make(schema)
+    try:
+        make = _function(path, function)
+        with user_errors(path, f"{function}(schema)"):
+            model = make(schema)
+    except UserCodeError as problem:
+        raise RunError(str(problem)) from problem
     description = " ".join((inspect.getdoc(make) or "").split("\n\n")[0].split())
-    record = {"file": str(path.resolve()), "function": function, "sha256": sha256(path)}
+    record: dict[str, Any] = {"file": str(path.resolve()), "function": function, "sha256": sha256(path)}
+    record["modules"] = modules_beside(path)
     return model, card_of(model, schema, source, description=description, **record)
 
 
@@ -60,25 +61,21 @@ def split_source(source: str) -> tuple[Path, str]:
     """File and function of ``FILE.py:FUNCTION``."""
     file, colon, function = source.rpartition(":")
     if not colon or not file.endswith(".py") or not function.isidentifier():
-        raise RunError(f"--model {source}: expected {FORM}; the function takes the schema of the events")
+        raise RunError(
+            f"--model {source}: expected {SOURCE_FORM}; the function takes the schema of the events"
+        )
     if not Path(file).is_file():
         raise RunError(f"--model {source}: there is no file {file} (in {Path.cwd()})")
     return Path(file), function
 
 
 def _function(path: Path, name: str) -> Callable[[Schema], Any]:
-    """Function of a file, which is executed; modules beside the file can be imported."""
-    spec = importlib.util.spec_from_file_location(f"hepxai_model_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    with _line_of_user(path, "import"):
-        spec.loader.exec_module(module)
+    """Function of a file, which is executed."""
+    module = run_user_file(path)
     make = getattr(module, name, None)
     if not callable(make):
         names = ", ".join(
-            n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == spec.name
+            n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__
         )
         raise RunError(f"{path} has no function {name!r}; it has {names or 'no function'}")
     try:
@@ -89,26 +86,6 @@ def _function(path: Path, name: str) -> Callable[[Schema], Any]:
             f"def {name}(schema)"
         ) from None
     return make  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _line_of_user(path: Path, what: str) -> Iterator[None]:
-    """Modules beside the file can be imported; an error is a RunError that names the line of the file."""
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)
-    try:
-        yield
-    except Exception as problem:  # a user's file may raise anything
-        frames = [f.lineno for f in traceback.extract_tb(problem.__traceback__) if _same(f.filename, path)]
-        line = problem.lineno if isinstance(problem, SyntaxError) and not frames else (frames or [None])[-1]
-        where = f" line {line}" if line else ""
-        raise RunError(f"{path}{where}: {what} failed with {type(problem).__name__}: {problem}") from problem
-    finally:
-        sys.path.remove(folder)
-
-
-def _same(name: str, path: Path) -> bool:
-    return Path(name).resolve() == path.resolve()
 
 
 def card_of(model: Any, schema: Schema, source: str, **record: Any) -> PythonCard:
@@ -125,7 +102,8 @@ def card_of(model: Any, schema: Schema, source: str, **record: Any) -> PythonCar
     except TypeError as problem:
         raise RunError(f"{source}: {problem}") from None
     regression = bool(schema.targets) and set(outputs) == set(schema.targets)
-    if not regression and outputs != schema.classes[1:] * (len(schema.classes) == 2):
+    single = schema.classes[1:] if len(schema.classes) == 2 else ()
+    if not regression and outputs != single:
         _need_classes(outputs, schema, source)
     record |= {"model": type(model).__name__, "settings": settings_of(model)}
     view: Any = model.view
@@ -185,11 +163,11 @@ def first_scores(model: Model, events: Events, card: PythonCard) -> Scores:
 
 def check_same_scores(model: Model, events: Events, card: PythonCard, stored: Scores) -> None:
     """Refuse a model that does not give the stored scores: its weights or other files were changed."""
-    rows = evenly_spread(len(events), COMPARED)
+    rows = evenly_spread(len(events), COMPARED_EVENTS)
     scores = run_scores(model, events[rows], card)
-    off = np.abs(scores - stored[rows])
-    if len(rows) and off.max() > ROUNDING * max(np.abs(stored[rows]).max(), 1e-6):
-        place = np.unravel_index(np.argmax(off), off.shape)
+    differences = np.abs(scores - stored[rows])
+    if len(rows) and differences.max() > SCORE_TOLERANCE * max(np.abs(stored[rows]).max(), 1e-6):
+        place = np.unravel_index(np.argmax(differences), differences.shape)
         raise RunError(
             f"{card.source} gives other scores than in this run ({scores[place]:.6g}, stored "
             f"{stored[rows][place]:.6g}): its weights, or files that it reads, were changed; "
@@ -207,11 +185,14 @@ def check_same_file(card: ModelCard, stored: ModelCard, folder: Path) -> ModelCa
     """Card with the path of the stored one if the file has the same content; refuses a changed file."""
     if not isinstance(card, PythonCard) or not isinstance(stored, PythonCard) or not card.file:
         return card
-    if (card.function, card.sha256) == (stored.function, stored.sha256):
+    same_modules = card.modules == stored.modules
+    if same_modules and (card.function, card.sha256) == (stored.function, stored.sha256):
         return card.model_copy(update={"file": stored.file})
-    if card.file == stored.file and card.sha256 != stored.sha256:
+    if card.file == stored.file and (card.sha256 != stored.sha256 or not same_modules):
+        pairs = card.modules.items() ^ stored.modules.items()
+        changed = Path(card.file).with_name(min(pairs)[0]) if card.sha256 == stored.sha256 else card.file
         raise RunError(
-            f"{card.file} was changed since the run in {folder} was made with it; choose another folder, or "
+            f"{changed} was changed since the run in {folder} was made with it; choose another folder, or "
             "put the file back"
         )
     return card
@@ -221,11 +202,11 @@ def model_is_needed(card: PythonCard, folder: Path) -> RunError:
     """Error for work that needs the model, in a run that was opened without it."""
     if card.file is None:
         return RunError(
-            f"{folder} was made with a {card.model} from memory, which it does not hold: "
+            f"{folder} was made with an in-memory {card.model}, which is not stored; pass it again: "
             f"Run.open({str(folder)!r}, model=…)"
         )
     return RunError(
-        f"the model of {folder} is made by {card.source}, and own Python is executed only where you name it: "
-        f"`hepxai explain {folder} --model {card.source}`, or "
+        f"the run {folder} holds no model, only its source {card.source}, and own Python is executed only "
+        f"where you name it; name it again: `hepxai explain {folder} --model {card.source}`, or "
         f"Run.open({str(folder)!r}, model={card.source!r})"
     )
