@@ -84,6 +84,7 @@ def test_cards_are_listed_and_printed() -> None:
     )
 
 
+@pytest.mark.slow
 def test_run_then_explain_then_report(tmp_path: Path) -> None:
     out = tmp_path / "run"
     run = ("run", "charged_higgs", "transformer_edgeconv", "-o", out, *SMALL, "-n", "60", "-m", "attention")

@@ -12,14 +12,13 @@ import torch
 from explained_models import IMAGE, build, build_image, build_table
 from quick_settings import TABLES
 from sklearn.ensemble import (
-    GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
 from torch import Tensor, nn
 
 from hepxai.events import Events
-from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
+from hepxai.explainers import EXPLAINERS, explain
 from hepxai.models.hooks import last_linear
 from hepxai.models.target import Target
 from hepxai.models.wrappers.table import SklearnModel, TableModel
@@ -164,13 +163,3 @@ def test_trees(three: Events, kind: Any, baseline: str) -> None:
         reference = shap.TreeExplainer(trees).shap_values(three.globals)
         expected = reference[..., 2] - reference[..., :2].mean(axis=-1)
         np.testing.assert_allclose(maps["signal-rest"].values, expected, atol=1e-6)
-
-
-def test_trees_that_shap_does_not_know(three: Events) -> None:
-    trees = GradientBoostingClassifier(n_estimators=2).fit(three.globals, three.label)
-    model = SklearnModel(trees, CLASSES, three.schema)
-    with pytest.raises(
-        CannotExplainError, match=r"only supported for binary classification.*take kernel_shap"
-    ):
-        explain(model, three, "tree_shap", target="signal-rest")
-    assert explain(model, three, "kernel_shap", target="signal-rest", size=5).values.any()

@@ -150,7 +150,9 @@ def test_bad_settings(many: tuple[TableModel, Events], interaction: TableModel, 
 def test_values_that_are_no_numbers(interaction: TableModel, events: Events) -> None:
     table = events.globals.copy()
     table[3, 1] = np.inf
-    with pytest.raises(ValueError, match="not finite: c1 in 1 of 200 events"):
+    with pytest.raises(
+        ValueError, match="score of 1 of 200 events is not finite; there, c1 is not finite either"
+    ):
         explain(interaction, events.replace(globals=table), "kernel_shap")
 
 

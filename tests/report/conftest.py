@@ -171,7 +171,8 @@ class StubRun:
         self.reading = SimpleNamespace(notes=results["notes"], cutflow=SimpleNamespace(rows=rows))
         classes = self.events.schema.classes
         outputs = classes[1:] if self.scores.shape[1] == 1 else classes
-        self.model = SimpleNamespace(outputs=tuple(self.predictions) or outputs)
+        self.outputs = tuple(self.predictions) or outputs
+        self.model = SimpleNamespace(outputs=self.outputs)
         for name in ("explained", "history", "metrics", "provenance", "cards"):
             setattr(self, name, lambda name=name: copy.copy(results[name]))
 

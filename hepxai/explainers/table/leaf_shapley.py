@@ -194,4 +194,5 @@ def _leaf(cuts: Mapping[int, tuple[Mask, float]], weight: Array | None) -> LeafS
 def _in_chunks(values: Callable[[Array], Array], passes: Array, elements: int) -> Array:
     """Values of patterns, a few at a time; ``elements`` is the size of the largest array per pattern."""
     size = max(1, PATTERN_PAIRS // elements)
-    return np.concatenate([values(passes[i : i + size]) for i in range(0, len(passes), size)])
+    parts = [values(passes[i : i + size]) for i in range(0, len(passes), size)]
+    return np.concatenate(parts) if parts else np.zeros_like(passes)

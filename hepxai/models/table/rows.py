@@ -77,7 +77,8 @@ def need_scores(scores: NDArray[np.float64], events: Events) -> NDArray[np.float
     if bad.any():
         table, columns = events.table()
         named = [n for n, c in zip(columns, table[bad].T, strict=True) if not np.isfinite(c).all()]
-        where = f"; there, {', '.join(named)} is not finite either" if named else ""
+        card = f"; there, {', '.join(named)} is not finite either: give it a number on the card"
+        where = card if named else ""
         raise ValueError(f"the score of {bad.sum()} of {len(scores)} events is not finite{where}")
     return scores
 
