@@ -20,10 +20,16 @@ Columns = dict[str, Any]
 
 def complete(flat: Columns, schema: dict[str, Any], columns: PerEvent) -> Columns:
     """All columns of events: particles, and one row for each event."""
+    for name in columns:
+        if name not in PerEvent.__annotations__:
+            hint = nearest(name, PerEvent.__annotations__)
+            raise TypeError(f"no option {name!r}{hint}; there are {', '.join(PerEvent.__annotations__)}")
+    units: Any = columns.get("units") or {}
+    if isinstance(units, str):
+        raise TypeError(f"units={units!r} is a text; give a mapping of names to units, as in {{'ht': 'GeV'}}")
     others, names = per_event(len(flat["offsets"]) - 1, **columns)
-    units = FEATURE_UNITS | dict(columns.get("units") or {})
-    _known_units(columns.get("units") or {}, (*schema["features"], *names["globals"], *names["targets"]))
-    of_features = tuple(units.get(n, "") for n in schema["features"])
+    _known_units(units, (*schema["features"], *names["globals"], *names["targets"]))
+    of_features = tuple((FEATURE_UNITS | dict(units)).get(n, "") for n in schema["features"])
     full = Schema(**(schema | names), units=of_features, collections=schema["types"])
     if not columns.get("identity"):
         content = fingerprint(flat["offsets"], flat["particles"], flat["type"], others["globals"])
@@ -34,7 +40,7 @@ def complete(flat: Columns, schema: dict[str, Any], columns: PerEvent) -> Column
 def _known_units(units: Mapping[str, str], names: Sequence[str]) -> None:
     for name in units:
         if name not in names:
-            raise ValueError(f"units of {name!r}{nearest(name, names)}; there are {', '.join(names)}")
+            raise ValueError(f"units: no column {name!r}{nearest(name, names)}; there are {', '.join(names)}")
 
 
 def check_finite(table: NDArray[np.float32], names: Sequence[str], where: Callable[[int], str]) -> None:
@@ -54,6 +60,11 @@ def check_momenta(p4: NDArray[np.float32], where: Callable[[int], str]) -> None:
         raise ValueError(
             f"pt is {p4[bad[0], 0]} for {where(bad[0])} ({bad.size} such); pt is not below 0: leave "
             "such particles out"
+        )
+    if (bad := np.flatnonzero(np.abs(p4[:, 2]) > 2 * np.pi + 1e-3)).size:
+        raise ValueError(
+            f"phi is {p4[bad[0], 2]} for {where(bad[0])} ({bad.size} such); expected radians: are the "
+            "columns in the order of their names?"
         )
 
 

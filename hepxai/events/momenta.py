@@ -135,6 +135,12 @@ class Momenta:
         self.polar, self.transverse = components[0] == "pt", len(components) == 2
         if not self.transverse and not {"mass", "energy"} & {*given}:
             raise ValueError(f"{what} has neither mass nor energy; give a mass in GeV, 0 where it is small")
+        energy = np.asarray(given["energy"] if "mass" not in given and "energy" in given else ())
+        if negative := int(np.count_nonzero(energy < 0)):
+            raise ValueError(
+                f"{what}: {negative} of {len(energy)} energies are negative; are the columns in the order of "
+                "their names?"
+            )
 
     @classmethod
     def by_pattern(

@@ -157,6 +157,8 @@ def _labels(label: Any, classes: Sequence[str] | None, rows: int) -> tuple[IntAr
                 f"{len(names)} classes ({', '.join(names)}) and no labels; give label, or one class"
             )
         return np.zeros(rows, dtype=np.int64), names or ("events",)
+    if np.ndim(label) == 2:
+        raise ValueError(f"label has shape {np.shape(label)}; of a one-hot array take label.argmax(axis=1)")
     codes = _codes(label, "label", names, "classes=('background', 'signal')")
     if codes.shape != (rows,):
         raise ValueError(f"label has shape {codes.shape} for {rows} events; give one label for each event")

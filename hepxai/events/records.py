@@ -169,6 +169,11 @@ def from_awkward(
     **columns: Unpack[PerEvent],
 ) -> Columns:
     """Columns of `Events.from_awkward`."""
+    if not isinstance(particles, Mapping):
+        raise TypeError(
+            f"particles is a {type(particles).__name__}; give a mapping of particle types to their arrays, "
+            "as in {'muon': array}"
+        )
     types = [Collection(name, records) for name, records in particles.items()]
     rows = _number_of_events(types, columns.get("globals") or {})
     names = _features(types, features, truth)

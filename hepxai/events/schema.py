@@ -54,6 +54,12 @@ class Schema:
 
     def __post_init__(self) -> None:
         units = {"features": self.units, "globals": self.global_units, "targets": self.target_units}
+        for name in ("features", "types", "classes", "globals", "targets"):
+            names = getattr(self, name)
+            if twice := [n for n in dict.fromkeys(names) if names.count(n) > 1]:
+                raise ValueError(f"{name} has {twice[0]!r} twice; give each its own name")
+        if len(self.classes) > 2 and "rest" in self.classes:
+            raise ValueError("no class may be called 'rest': targets such as 'signal-rest' mean all others")
         for name, of_columns in units.items():
             if len(getattr(self, name)) != len(of_columns):
                 raise ValueError(f"{len(getattr(self, name))} {name} but {len(of_columns)} units")

@@ -66,7 +66,10 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _is_parquet(path: str | Path) -> bool:
-    return Path(path).suffix in (".parquet", ".pq")
+    ending = Path(path).suffix
+    if ending not in (".safetensors", ".parquet", ".pq"):
+        raise ValueError(f"{path}: events are kept in .safetensors or .parquet files, not in {ending!r}")
+    return ending != ".safetensors"
 
 
 def _group(columns: Columns, group: str) -> dict[str, NDArray[Any]]:

@@ -68,6 +68,11 @@ def fit(
     check_type(events, Events, "fit(card, events)", "second", "hepxai.read(card).events has them")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
+    if not card.training.regression and targets is None and len(events.schema.classes) < 2:
+        only = ", ".join(events.schema.classes) or "none"
+        raise ValueError(
+            f"two classes or more are needed, the events have {only}: give label=, or other events"
+        )
     train: Callable[..., tuple[Any, History]] = fit_network
     if not isinstance(card, NetworkCard):
         from hepxai.training.trees import fit_trees  # scikit-learn takes a second to import

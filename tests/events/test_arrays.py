@@ -297,6 +297,9 @@ def changed(array: np.ndarray, value: float, at: Any) -> np.ndarray:
 
 
 NONE = ak.Array([[1.0, None], *muons()["pt"][1:]])
+CARTESIAN = np.abs(np.random.default_rng(4).normal(size=(5, 4, 4))) + 1
+
+
 BAD = {
     "lengths of fields": (
         awkward(particles=one(eta=[[0.0], *muons()["eta"][1:]])),
@@ -391,7 +394,7 @@ BAD = {
     ),
     "large identity": (awkward(identity={"event": np.full(6, 2**63, dtype=np.uint64)}), r"below 2\^63"),
     "split": (awkward(split="testing"), r"split holds 'testing'.*train, valid, test"),
-    "units": (awkward(units={"chrge": "e"}), r"units of 'chrge' \(did you mean 'charge'"),
+    "units": (awkward(units={"chrge": "e"}), r"units: no column 'chrge' \(did you mean 'charge'"),
     "mask of another length": (array(mask=MASK[:, :3]), r"mask of bool \(5, 3\) for x of shape \(5, 4, 5\)"),
     "mask of numbers": (array(mask=MASK * 2.0), r"true for real ones"),
     "padding without a mask": (
@@ -429,9 +432,33 @@ BAD = {
     "images without channels": (lambda: Events.from_images(IMAGES[:, 0]), r"images\[:, None\]"),
     "one image": (lambda: Events.from_images(IMAGES[0, 0]), r"give \[events, .*columns\]$"),
     "names of channels": (lambda: Events.from_images(IMAGES, channels=["a", "b"]), r"2 names of channels"),
+    "units as a text": (array(units="MeV"), r"units='MeV' is a text; give a mapping"),
+    "unknown units": (array(units={"c": "MeV"}), r"units: no column 'c'; there are"),
+    "one-hot labels": (array(label=np.eye(5)), r"label has shape \(5, 5\); .*label\.argmax\(axis=1\)"),
+    "rest": (array(label=np.arange(5) % 3, classes=("a", "b", "rest")), r"no class may be called 'rest'"),
+    "columns of one name": (
+        lambda: Events.from_arrays(X, [*NAMES[:-1], NAMES[0]], mask=MASK, p4="none"),
+        r"features has 'part_pt' twice",
+    ),
+    "columns in another order": (
+        lambda: Events.from_arrays(
+            -CARTESIAN, ["energy", "px", "py", "pz"], mask=np.ones((5, 4), dtype=bool)
+        ),
+        r"energies are negative; are the columns in the order of their names\?",
+    ),
+    "phi of something else": (
+        lambda: Events.from_arrays(
+            400 * CARTESIAN, ["pt", "eta", "phi", "mass"], mask=np.ones((5, 4), dtype=bool)
+        ),
+        r"phi is .*expected radians: are the columns in the order of their names\?",
+    ),
+    "records without a mapping": (
+        lambda: Events.from_awkward(ak.Array([[{"pt": 1.0}]])),
+        r"give a mapping of par",
+    ),
     "unknown option": (
         lambda: Events.from_images(IMAGES, labels=[0]),
-        r"unexpected keyword argument 'labels'",
+        r"no option 'labels' \(did you mean 'label'",
     ),
 }
 

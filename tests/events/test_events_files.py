@@ -123,3 +123,8 @@ def test_other_parquet_files_are_refused(toy, tmp_path: Path) -> None:
         pyarrow.parquet.write_table(table.drop_columns([column]), tmp_path / "c.parquet")
         with pytest.raises(ValueError, match=f"has no column '{column}'"):
             Events.load(tmp_path / "c.parquet")
+
+
+def test_another_ending_is_refused(toy, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"events\.csv: events are kept in .*\.safetensors or \.parquet"):
+        toy(3).save(tmp_path / "events.csv")

@@ -168,6 +168,12 @@ def test_early_stopping(toy: ToyEvents) -> None:
     assert len(history) == best + 1 + 3 < 40
 
 
+def test_one_class_is_refused(events: Events) -> None:
+    schema = dataclasses.replace(events.schema, classes=("events",))
+    with pytest.raises(ValueError, match="two classes or more are needed, the events have events: give label="):
+        fit(ModelCard.find("lstm"), events.replace(schema=schema, label=np.zeros_like(events.label)))
+
+
 def test_three_classes(events: Events) -> None:
     label = np.where((events.label == 1) & (events.counts > 5), 2, events.label)
     three = dataclasses.replace(events.schema, classes=("ttZ", "ttH", "HpHm"))
