@@ -170,7 +170,9 @@ def test_early_stopping(toy: ToyEvents) -> None:
 
 def test_one_class_is_refused(events: Events) -> None:
     schema = dataclasses.replace(events.schema, classes=("events",))
-    with pytest.raises(ValueError, match="two classes or more are needed, the events have events: give label="):
+    with pytest.raises(
+        ValueError, match="two classes or more are needed, the events have events: give label="
+    ):
         fit(ModelCard.find("lstm"), events.replace(schema=schema, label=np.zeros_like(events.label)))
 
 
