@@ -94,10 +94,11 @@ def explain(
     )
     one = "one method a call: {name: explain(model, events, name) for name in names}"
     check_type(method, str, "explain(model, events, method)", "third", one)
-    explainer = build(method, model, settings)
+    explainer = _configure_for(method, model, settings)
     if isinstance(model, ChecksEvents):
         model.check(events)
-    guards.check_scores(model, events)
+    guards.check_scores(model, events)  # first: a module that fails has no layers to choose from
+    explainer.check_model(model)
     resolved = resolve_target(explainer, model, events.schema, target)
     guards.doubt_logits(model, events, resolved)
     return explainer.explain(model, events, resolved)
@@ -111,12 +112,11 @@ def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
     return EXPLAINERS[method](**settings)
 
 
-def build(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
-    """Configure an explainer for a model with the abilities that it needs; see `explain` for the errors."""
+def _configure_for(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
+    """Explainer with these settings, if the model has the abilities that it needs; see `explain`."""
     explainer = configure(method, settings)
     if not isinstance(model, explainer.needs):
         raise CannotExplainError(_incompatibility(model, method, explainer.needs))
-    explainer.check_model(model)
     return explainer
 
 
@@ -214,8 +214,9 @@ def for_run(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer
     Raises
     ------
     ValueError
-        If a run cannot keep the result; see `build` for the rest.
+        If a run cannot keep the result; see `explain` for the rest.
     """
-    explainer = build(method, model, settings)
+    explainer = _configure_for(method, model, settings)
+    explainer.check_model(model)
     explainer.check_run(model)
     return explainer

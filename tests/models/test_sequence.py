@@ -331,6 +331,7 @@ def longer_mask(module: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     return module(x, nn.functional.pad(mask, (0, 2)))
 
 
+@pytest.mark.filterwarnings("ignore:attention layers cannot be listed")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -345,6 +346,8 @@ def test_inputs_that_the_module_does_not_take(events: Events, settings: dict[str
     model = dataclasses.replace(encoder(events), **settings)
     with pytest.raises(ValueError, match=message):
         model.logits(events)
+    with pytest.raises(ValueError, match=message):  # not that it has no layers
+        explain(model, events, "edge_ig")
 
 
 def test_other_schema_is_refused(events: Events) -> None:

@@ -315,8 +315,8 @@ def _empty_score(method: str, model: Differentiable, events: Events, target: str
                 model.forward_cloud(cloud.take(torch.tensor([int(np.argmax(events.counts))])))
             raise CannotExplainError(
                 f"{method} needs the score of an event with no particle, and {type(model).__name__} gives "
-                f"none ({type(problem).__name__}: {problem}). A torch_geometric module gives one if its "
-                "pooling is told the number of events, as in global_add_pool(x, batch.batch, "
-                "size=batch.num_graphs); or set the score, e.g. empty=0.0"
+                f"none ({type(problem).__name__}: {problem}). Set it, e.g. empty=0.0; or tell the pooling of "
+                "a torch_geometric module the number of events, as in global_add_pool(x, batch.batch, "
+                "size=batch.num_graphs)"
             ) from problem
     return score
