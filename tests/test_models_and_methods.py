@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from toy_events import make_events
 
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
@@ -63,8 +64,6 @@ BOOSTED = {"kind": "boosted_trees", "training": {"trees": 3, "step": 3}, "smalle
 @cache
 def population() -> Events:
     """Toy events with a table and an image, at least two particles each."""
-    from conftest import make_events
-
     events = make_events(30, seed=3, smallest=2, largest=5)
     schema = dataclasses.replace(events.schema, image=IMAGE, pair_features=("delta_r", "log_mass"))
     return events.replace(schema=schema, weight=np.abs(events.weight), split=np.arange(30) % 3)

@@ -16,6 +16,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from torch import Tensor, nn
+from toy_events import make_events
 
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, explain
@@ -33,9 +34,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @pytest.fixture(scope="module")
-def three(request: pytest.FixtureRequest) -> Events:
-    shared = request.config.pluginmanager.get_plugin(str(request.config.rootpath / "tests/conftest.py"))
-    events: Events = shared.make_events(12, seed=3)
+def three() -> Events:
+    events = make_events(12, seed=3)
     schema = dataclasses.replace(events.schema, classes=CLASSES, image=IMAGE)
     return events.replace(schema=schema, label=np.arange(12) % 3)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import nn
+from toy_events import make_events
 
 from hepxai.core.jagged import parents
 from hepxai.events import Events
@@ -159,14 +159,13 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(pytestconfig: pytest.Config) -> Trained:
-    shared = pytestconfig.pluginmanager.get_plugin(str(Path(__file__).parents[1] / "conftest.py"))
+def trained() -> Trained:
     training = {"epochs": 15, "batch_size": 64, "learning_rate": 0.01}
     first = {"kind": "transformer", "width": 8}
     rest = [{"kind": "dynamic_edge", "width": 8, "neighbours": 3}]
     common = {"dense": [8], "alpha_dropout": 0.1, "training": training}
     card = ModelCard.model_validate({"convolutions": [first, *rest]} | common)
     simple = ModelCard.model_validate({"convolutions": [{"kind": "graph", "width": 8}, *rest]} | common)
-    events = learnable(shared.make_events(400, seed=5))
+    events = learnable(make_events(400, seed=5))
     model, _ = fit(card, events)
     return Trained(model, events, fit_surrogate(model, events, card=simple), simple)

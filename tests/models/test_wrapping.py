@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hepxai.run.foreign import card_of
 from image_events import make_images
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -21,6 +20,7 @@ import hepxai
 from hepxai.events import Events
 from hepxai.explainers import CannotExplainError, explain
 from hepxai.run.manifest import RunError
+from hepxai.run.user_models import card_of
 
 
 @pytest.fixture

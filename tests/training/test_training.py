@@ -232,8 +232,8 @@ def test_resumes_in_the_middle(events: Events, tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-sys.path[:0] = [sys.argv[1], f"{sys.argv[1]}/training"]
-from conftest import make_events
+sys.path[:0] = [f"{sys.argv[1]}/training", f"{sys.argv[1]}/helpers"]
+from toy_events import make_events
 from test_training import learnable, make_card
 from hepxai.training import fit
 fit(make_card(epochs=int(sys.argv[3])), learnable(make_events(300, smallest=1)), folder=sys.argv[2])

@@ -209,9 +209,9 @@ def test_a_finished_training_is_not_repeated(events: Events, tmp_path: Path) -> 
 
 KILLED = """
 import sys
-sys.path[:0] = sys.argv[1:3]
+sys.path[:0] = [*sys.argv[1:3], f"{sys.argv[1]}/helpers"]
 import hepxai.training.trees
-from conftest import make_events
+from toy_events import make_events
 from test_trees import learnable, make_card
 from hepxai.training import fit
 hepxai.core.resume.SECONDS = 0
