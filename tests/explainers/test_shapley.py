@@ -385,7 +385,7 @@ def test_model_without_a_score_for_nothing(
     model = PygModel(Readout(guarded=guarded, mean=mean), ("signal",))
     with pytest.raises(
         CannotExplainError,
-        match=f"{method} needs .* PygModel gives none .*{why}.*size=batch.num_graphs.*empty=0.0",
+        match=f"{method} needs .* PygModel gives none .*{why}.*empty=0.0.*size=batch.num_graphs",
     ):
         explain(model, events, method)
     found = explain(model, events, method, empty=0.5)
