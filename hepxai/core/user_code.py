@@ -77,10 +77,10 @@ def modules_beside(path: str | Path) -> dict[str, str]:
 
 
 def _forget_modules(folder: Path) -> None:
-    own = {p.stem if p.suffix == ".py" else p.name for p in folder.iterdir()}
+    names = {p.stem if p.suffix == ".py" else p.name for p in folder.iterdir()}
     for name, module in list(sys.modules.items()):
         source = _source(name, module)
-        if source and (source.is_relative_to(folder) or name.partition(".")[0] in own):
+        if source and (source.is_relative_to(folder) or name.partition(".")[0] in names):
             del sys.modules[name]
 
 

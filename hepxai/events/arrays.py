@@ -207,12 +207,12 @@ def _momenta_of(
     if isinstance(p4, str) and p4 == NO_MOMENTA:
         return np.zeros((np.count_nonzero(real), 4), dtype=np.float32)
     if not isinstance(p4, str):
-        given = numeric(p4, "p4")
-        if given.shape != (*array.shape[:-1], 4):
+        components = numeric(p4, "p4")
+        if components.shape != (*array.shape[:-1], 4):
             raise ValueError(
-                f"p4 has shape {given.shape} for x of {array.shape}; the last axis is pt, eta, phi, mass"
+                f"p4 has shape {components.shape} for x of {array.shape}; the last axis is pt, eta, phi, mass"
             )
-        return narrow(given[real])
+        return narrow(components[real])
     what = f"x with the features {', '.join(features)}"
     try:
         momenta = Momenta.by_pattern(features, lambda n: array[..., features.index(n)][real], p4, what)

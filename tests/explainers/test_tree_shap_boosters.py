@@ -110,22 +110,22 @@ def test_equals_the_definition_with_signed_weights(name: str, events: Events) ->
     model = SklearnModel(BINARY[name](events), ("signal",), events.schema)
     rows = events[40:70]
     assert (rows.weight < 0).any()
-    found = explain(model, events[:6], "tree_shap", baseline="interventional", rows=rows)
+    attribution = explain(model, events[:6], "tree_shap", baseline="interventional", rows=rows)
     expected = [
         interventional(lambda x: model.score_table(x)[:, 0], x, rows.globals, rows.weight)
         for x in events.globals[:6]
     ]
-    np.testing.assert_allclose(found.values, expected, atol=2e-6)
+    np.testing.assert_allclose(attribution.values, expected, atol=2e-6)
     mean = np.average(model.score_table(rows.globals)[:, 0], weights=rows.weight)
-    assert found.settings["expected"] == pytest.approx(mean, abs=1e-6)
-    assert found.settings["reference"] == "weighted mean of 30 background rows"
+    assert attribution.settings["expected"] == pytest.approx(mean, abs=1e-6)
+    assert attribution.settings["reference"] == "weighted mean of 30 background rows"
 
 
 @pytest.mark.parametrize("name", [n for n in BINARY if n.startswith(("xgb", "light")) and "sigmoid" not in n])
 def test_path_dependent_equals_the_libraries(name: str, events: Events) -> None:
     booster = BINARY[name](events)
     model = SklearnModel(booster, ("signal",), events.schema)
-    found = explain(model, events, "tree_shap")
+    attribution = explain(model, events, "tree_shap")
     if name.startswith("xgboost"):
         library = pytest.importorskip("xgboost")
         kinds = booster.feature_types
@@ -133,8 +133,8 @@ def test_path_dependent_equals_the_libraries(name: str, events: Events) -> None:
         theirs = booster.predict(data, pred_contribs=True)
     else:
         theirs = booster.predict(events.globals, pred_contrib=True) / (5 if "forest" in name else 1)
-    np.testing.assert_allclose(found.values, theirs[:, :-1], atol=2e-6)
-    assert found.settings["expected"] == pytest.approx(theirs[0, -1], abs=2e-6)
+    np.testing.assert_allclose(attribution.values, theirs[:, :-1], atol=2e-6)
+    assert attribution.settings["expected"] == pytest.approx(theirs[0, -1], abs=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_deep_trees_of_many_columns(events: Events) -> None:
     model = SklearnModel(trees, ("signal",), schema)
     for baseline in ("path_dependent", "interventional"):
         settings = {"baseline": baseline} | ({"sample": "all"} if baseline == "interventional" else {})
-        found = explain(model, wide, "tree_shap", **settings)
-        total = found.values.sum(1) + found.settings["expected"]
+        attribution = explain(model, wide, "tree_shap", **settings)
+        total = attribution.values.sum(1) + attribution.settings["expected"]
         np.testing.assert_allclose(total, trees.predict_proba(x)[:, 1], atol=1e-5)
 
 
@@ -189,9 +189,9 @@ def test_deep_trees_of_many_columns(events: Events) -> None:
 def test_all_events_are_the_background(events: Events) -> None:
     model = SklearnModel(BINARY["xgboost"](events), ("signal",), events.schema)
     first = events.label == 0
-    found = explain(model, events[:5], "tree_shap", baseline="interventional", rows=events[first])
+    attribution = explain(model, events[:5], "tree_shap", baseline="interventional", rows=events[first])
     again = explain(model, events, "tree_shap", baseline="interventional")
-    np.testing.assert_allclose(again.values[:5], found.values, atol=1e-12)
+    np.testing.assert_allclose(again.values[:5], attribution.values, atol=1e-12)
     drawn = explain(model, events, "tree_shap", baseline="interventional", size=4000)
     assert drawn.settings["expected"] == pytest.approx(again.settings["expected"], abs=0.01)  # signs are kept
 
@@ -272,10 +272,10 @@ def test_pipelines_are_explained_in_physical_columns(name: str, last: str, event
     def score(x: Any) -> Any:
         return pipeline.predict_proba(x)[:, 1] if last == "forest" else model.score_table(x)[:, 0]
 
-    found = explain(model, events[:4], "tree_shap", baseline="interventional", rows=rows)
+    attribution = explain(model, events[:4], "tree_shap", baseline="interventional", rows=rows)
     expected = [interventional(score, x, rows.globals, rows.weight) for x in events.globals[:4]]
-    np.testing.assert_allclose(found.values, expected, atol=2e-6)
-    assert found.labels["feature"] == events.schema.globals
+    np.testing.assert_allclose(attribution.values, expected, atol=2e-6)
+    assert attribution.labels["feature"] == events.schema.globals
     importance = gini_importance(model)
     assert importance.names == events.schema.globals
     if name == "columns":
@@ -292,8 +292,8 @@ def test_columns_by_name(events: Events) -> None:
     pipeline = make_pipeline(choose, RandomForestClassifier(4, max_depth=3, random_state=0))
     pipeline.fit(frame(events), events.label)
     model = SklearnModel(pipeline, ("signal",), events.schema)
-    found = explain(model, events, "tree_shap")
-    total = found.values.sum(1) + found.settings["expected"]
+    attribution = explain(model, events, "tree_shap")
+    total = attribution.values.sum(1) + attribution.settings["expected"]
     np.testing.assert_allclose(total, pipeline.predict_proba(frame(events))[:, 1], atol=1e-5)
     others = dataclasses.replace(events.schema, globals=("c3", "c0", "c1", "c2"))
     with pytest.raises(ValueError, match="was fitted on c0, c1, c2, c3; the globals are c3, c0, c1, c2"):
@@ -324,8 +324,8 @@ def test_searches_inside_and_outside(events: Events) -> None:
     for estimator in (make_pipeline(StandardScaler(), search), outside):
         estimator.fit(events.globals, events.label)
         model = SklearnModel(estimator, ("signal",), events.schema)
-        found = explain(model, events, "tree_shap")
-        total = found.values.sum(1) + found.settings["expected"]
+        attribution = explain(model, events, "tree_shap")
+        total = attribution.values.sum(1) + attribution.settings["expected"]
         np.testing.assert_allclose(total, estimator.decision_function(events.globals), atol=1e-9)
 
 

@@ -69,9 +69,9 @@ def test_shipped_particle_net(network: nn.Module, jets: Events) -> None:
         expected = network(torch.tensor(jets.padded(PARTICLES)[0]))
     np.testing.assert_allclose(model.logits(jets), expected, rtol=1e-4, atol=1e-4)
     assert expected.std() > 1  # trained
-    found = explain(model, jets[:2], "node_ig", target="top-quark", baseline="zero", steps=24)
-    assert found.values.shape == (int(jets.counts[:2].sum()), 3)
-    assert np.abs(found.values).max() > 0.1
+    attribution = explain(model, jets[:2], "node_ig", target="top-quark", baseline="zero", steps=24)
+    assert attribution.values.shape == (int(jets.counts[:2].sum()), 3)
+    assert np.abs(attribution.values).max() > 0.1
 
 
 def test_weights_of_another_network_are_refused() -> None:

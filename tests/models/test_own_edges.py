@@ -123,13 +123,13 @@ def by_hand(  # noqa: C901
 
 
 def assert_by_hand(model: PygModel, events: Events, layer: str, **how: object) -> Attribution:
-    found = explain(model, events, "edge_ig", layer=layer, steps=STEPS)
-    expected, mine = by_hand(model, events, layer.partition("#")[0], **how), pair_values(found)
+    attribution = explain(model, events, "edge_ig", layer=layer, steps=STEPS)
+    expected, mine = by_hand(model, events, layer.partition("#")[0], **how), pair_values(attribution)
     assert {k for k in mine if k[0] != k[1]} == {k for k in expected if k[0] != k[1]}
     assert max(map(abs, expected.values())) > 1e-3
     for pair, value in expected.items():
         assert mine[pair] == pytest.approx(value, abs=2e-6), pair
-    return found
+    return attribution
 
 
 # --- edges of the user -----------------------------------------------------------------------------
@@ -171,17 +171,17 @@ KINDS = {
 def test_edge_ig_on_edges_of_the_user(events: Events, kind: str) -> None:
     make, bipartite, attributes = KINDS[kind]
     net = One(make(), bipartite=bipartite, attributes=attributes)
-    found = assert_by_hand(wrapped(net, edges=near), events, "conv")
-    assert len(found.values) == np.minimum(events.counts - 1, 3).clip(0) @ events.counts
-    assert np.abs(found.residual).max() < 5e-3
+    attribution = assert_by_hand(wrapped(net, edges=near), events, "conv")
+    assert len(attribution.values) == np.minimum(events.counts - 1, 3).clip(0) @ events.counts
+    assert np.abs(attribution.residual).max() < 5e-3
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if "GAT" in k or k == "transformer"])
 def test_attention_is_what_the_layer_returns(events: Events, kind: str) -> None:
     make, bipartite, attributes = KINDS[kind]
     net = One(make(), bipartite=bipartite, attributes=attributes)
-    found = explain(wrapped(net, edges=near), events, "attention")
-    loops = found.self_loops
+    attribution = explain(wrapped(net, edges=near), events, "attention")
+    loops = attribution.self_loops
     seen = 0
     for e, (first, last) in enumerate(pairwise(events.offsets.tolist())):
         batch = events[[e]].graph()
@@ -196,14 +196,14 @@ def test_attention_is_what_the_layer_returns(events: Events, kind: str) -> None:
         for s in range(first, last):
             for d in range(first, last):
                 if s != d:
-                    (row,) = np.flatnonzero((found.pairs.src == s) & (found.pairs.dst == d))
-                    mine = found.values[row, 0]
+                    (row,) = np.flatnonzero((attribution.pairs.src == s) & (attribution.pairs.dst == d))
+                    mine = attribution.values[row, 0]
                 else:
                     mine = np.zeros(alpha.shape[1]) if loops is None else loops.values[s, 0]
                 np.testing.assert_allclose(mine, expected.get((s, d), 0.0), rtol=1e-5, atol=1e-7)
                 seen += (s, d) in expected
     assert seen > events.n_particles
-    assert found.checks["max_row_deviation"] < 1e-5
+    assert attribution.checks["max_row_deviation"] < 1e-5
 
 
 def test_call_may_build_the_batch(events: Events) -> None:
@@ -363,8 +363,8 @@ def test_virtual_nodes_are_said(events: Events) -> None:
     with pytest.warns(CheckWarning, match=r"\d+ % of the messages come from or go to virtual nodes"):
         explain(model, events, "edge_ig", layer="conv")
     with pytest.warns(CheckWarning, match=r"\d+ % of the attention goes to virtual nodes"):
-        found = explain(model, events, "attention")
-    assert found.concerns
+        attribution = explain(model, events, "attention")
+    assert attribution.concerns
 
 
 @virtual
@@ -434,7 +434,7 @@ class Pooled(Net):
 def test_particles_that_poolings_leave(events: Events, pool: Callable[..., nn.Module]) -> None:
     net = Pooled(pool)
     model, expected = wrapped(net), {}
-    found = explain(model, events, "edge_ig", layer="two", steps=STEPS)
+    attribution = explain(model, events, "edge_ig", layer="two", steps=STEPS)
     attention = explain(model, events, "attention", layer="two")
     for e, first in enumerate(events.offsets[:-1].tolist()):
         kept: list[Tensor] = []
@@ -449,7 +449,7 @@ def test_particles_that_poolings_leave(events: Events, pool: Callable[..., nn.Mo
         rows = kept[0][kept[1]].tolist()
         only = by_hand(model, events[[e]], "two", particle=lambda _, rows=rows: lambda node: rows[node])
         expected |= {(first + s, first + d): v for (s, d), v in only.items()}
-    mine = pair_values(found)
+    mine = pair_values(attribution)
     assert mine.keys() == expected.keys()
     assert len(mine) > 20
     for pair, value in expected.items():
@@ -496,8 +496,8 @@ def test_lightning_and_compiled_modules(events: Events) -> None:
     assert type(compiled.module) is LightningModule
     expected = explain(plain, events, "edge_ig", layer="conv", steps=4)
     for model in (lightning, compiled):
-        found = explain(model, events, "edge_ig", layer="net.conv", steps=4)
-        np.testing.assert_array_equal(found.values, expected.values)
+        attribution = explain(model, events, "edge_ig", layer="net.conv", steps=4)
+        np.testing.assert_array_equal(attribution.values, expected.values)
         np.testing.assert_array_equal(
             explain(model, events, "attention").values, explain(plain, events, "attention").values
         )

@@ -125,12 +125,12 @@ def attention_of(network: Encoder, x: Tensor) -> list[Tensor]:
 def test_attention_is_that_of_torch(events: Events) -> None:
     model = encoder(events)
     assert model.edge_layers == ("layer.self_attn", "attend")
-    found = explain(model, events, "attention")
-    assert found.axes == ("pair", "layer", "head")
-    assert found.checks["max_row_deviation"] < 1e-6
+    attribution = explain(model, events, "attention")
+    assert attribution.axes == ("pair", "layer", "head")
+    assert attribution.checks["max_row_deviation"] < 1e-6
     network = model.module.eval()
     for e, x in enumerate(np.split(events.particles, events.offsets[1:-1])):
-        one = found[[e]]
+        one = attribution[[e]]
         with torch.no_grad():
             expected = attention_of(network, torch.tensor(x))
         for i, weights in enumerate(expected):
@@ -153,18 +153,18 @@ def test_attention_of_a_softmax_by_hand(events: Events) -> None:
 def test_class_tokens(events: Events) -> None:
     """Rows of a class token are left out; columns too, and the others are a softmax without them."""
     with pytest.warns(UserWarning, match="layer cls_block attends from class tokens only"):
-        found = explain(part(events), events, "attention")
-    assert found.labels["layer"] == ("blocks.0", "blocks.1")
+        attribution = explain(part(events), events, "attention")
+    assert attribution.labels["layer"] == ("blocks.0", "blocks.1")
     model = part(events, token=True)
     with pytest.warns(UserWarning, match="of particles goes to class tokens") as told:
-        found = explain(model, events, "attention")
+        attribution = explain(model, events, "attention")
     assert {str(w.message).partition(":")[0] for w in told} == {"layer blocks.0", "layer blocks.1"}
-    assert found.checks["max_row_deviation"] < 1e-5
+    assert attribution.checks["max_row_deviation"] < 1e-5
     weights = recorded(model, events, 0, "blocks.0")
     n = int(events.counts[0])
     assert weights.shape[1:] == (n + 1, n + 1)
     particles = weights[:, 1:, 1:] / weights[:, 1:, 1:].sum(-1, keepdim=True)
-    one = found[[0]]
+    one = attribution[[0]]
     np.testing.assert_allclose(one.values[:, 0], particles[:, one.pairs.dst, one.pairs.src].T, atol=1e-6)
 
 
@@ -191,11 +191,11 @@ def recorded(model: SequenceModel, events: Events, event: int, layer: str) -> Te
 
 def test_edge_ig_is_complete(model: SequenceModel, events: Events) -> None:
     for layer in model.edge_layers:
-        found = explain(model, events, "edge_ig", layer=layer, **STEPS)
-        np.testing.assert_allclose(found.residual, 0, atol=3e-6, err_msg=layer)
-        assert np.abs(found.output_change).max() > 3e-4, layer
-        assert np.abs(found.self_values).max() > 1e-5, layer
-        assert len(found.pairs.src) == (events.counts * (events.counts - 1)).sum()
+        attribution = explain(model, events, "edge_ig", layer=layer, **STEPS)
+        np.testing.assert_allclose(attribution.residual, 0, atol=3e-6, err_msg=layer)
+        assert np.abs(attribution.output_change).max() > 3e-4, layer
+        assert np.abs(attribution.self_values).max() > 1e-5, layer
+        assert len(attribution.pairs.src) == (events.counts * (events.counts - 1)).sum()
 
 
 def test_pair_bias_layers(events: Events) -> None:
@@ -236,13 +236,13 @@ def test_edge_ig_over_attention_by_hand(events: Events, event: int) -> None:
         mixed = attend.out_proj((weights @ v).transpose(0, 1).flatten(1))
         return network.last((h + mixed).mean(0))[0]
 
-    found = explain(model, events, "edge_ig", layer="attend", **STEPS)
-    assert_entries(found[[event]], slow_edge_ig(one, score))
+    attribution = explain(model, events, "edge_ig", layer="attend", **STEPS)
+    assert_entries(attribution[[event]], slow_edge_ig(one, score))
 
 
 def test_edge_ig_over_the_pair_bias_by_hand(events: Events) -> None:
     model, one = part(events), events[[3]]
-    found = explain(model, events, "edge_ig", layer="pair_embed", **STEPS)
+    attribution = explain(model, events, "edge_ig", layer="pair_embed", **STEPS)
     network, embed = model.module.eval(), model.module.pair_embed
 
     def score(entries: Tensor) -> Tensor:
@@ -253,7 +253,7 @@ def test_edge_ig_over_the_pair_bias_by_hand(events: Events) -> None:
             hook.remove()
 
     assert not network.training
-    assert_entries(found[[3]], slow_edge_ig(one, score))
+    assert_entries(attribution[[3]], slow_edge_ig(one, score))
 
 
 def cloud_of(events: Events) -> Any:
@@ -275,9 +275,9 @@ def test_events_are_independent(model: SequenceModel, events: Events) -> None:
 @pytest.mark.parametrize("method", ["node_ig", "shapley", "shapley_interaction"])
 def test_other_methods(events: Events, method: str) -> None:
     settings = {"quiet": True, "empty": 0.0} if method != "node_ig" else {}
-    found = explain(part(events), events, method, **settings)
-    assert found.checks["median_residual"] < 0.01
-    assert np.abs(found.values).max() > 1e-4
+    attribution = explain(part(events), events, method, **settings)
+    assert attribution.checks["median_residual"] < 0.01
+    assert np.abs(attribution.values).max() > 1e-4
 
 
 def test_nothing_stays_on_the_module(events: Events) -> None:
@@ -401,10 +401,10 @@ def test_a_bias_with_a_masked_diagonal(events: Events) -> None:
     events = events[events.counts > 1]
     model = part(events)
     model.module.pair_embed = DiagonalMasked()
-    found = explain(model, events, "edge_ig", layer="pair_embed", **STEPS)
-    np.testing.assert_allclose(found.residual, 0, atol=1e-5)
-    assert np.abs(found.output_change).max() > 1e-4
-    assert found.self_values is None or not np.asarray(found.self_values).any()
+    attribution = explain(model, events, "edge_ig", layer="pair_embed", **STEPS)
+    np.testing.assert_allclose(attribution.residual, 0, atol=1e-5)
+    assert np.abs(attribution.output_change).max() > 1e-4
+    assert attribution.self_values is None or not np.asarray(attribution.self_values).any()
 
 
 class HeadsFirst(nn.Module):

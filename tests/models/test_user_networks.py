@@ -129,8 +129,8 @@ def by_pair(found: Attribution) -> dict[tuple[int, int], float]:
 def test_edge_ig_of_particle_net(models: dict[str, PygModel], few: Events, block: str) -> None:
     """Event by event, each message of a block weighted by hand, neighbours those of the unweighted event."""
     model = models["ParticleNet"]
-    found = explain(model, few, "edge_ig", layer=f"{block}.conv", steps=STEPS)
-    mine, seen = by_pair(found), 0
+    attribution = explain(model, few, "edge_ig", layer=f"{block}.conv", steps=STEPS)
+    mine, seen = by_pair(attribution), 0
     for e, (first, last) in enumerate(pairwise(few.offsets.tolist())):
         edges = edges_of(model, few[[e]])
         weighted = Weighted(model.module.eval(), block, edges)
@@ -143,9 +143,9 @@ def test_edge_ig_of_particle_net(models: dict[str, PygModel], few: Events, block
             assert mine[first + s, first + d] == pytest.approx(value, abs=1e-5)
             seen += 1
     assert seen == len(mine)
-    assert np.abs(found.values).max() > 0.01
-    assert found.checks["median_residual"] < 0.01
-    assert found.checks["p90_residual"] < 0.05
+    assert np.abs(attribution.values).max() > 0.01
+    assert attribution.checks["median_residual"] < 0.01
+    assert attribution.checks["p90_residual"] < 0.05
 
 
 def test_frozen_neighbours_improve_the_residual(models: dict[str, PygModel], few: Events) -> None:
@@ -158,14 +158,14 @@ def test_frozen_neighbours_improve_the_residual(models: dict[str, PygModel], few
 
 @pytest.mark.parametrize("layer", ["concat", "mean"])
 def test_edge_ig_of_gatv2_is_complete(models: dict[str, PygModel], few: Events, layer: str) -> None:
-    found = explain(models["GATv2"], few, "edge_ig", layer=layer, steps=STEPS)
-    assert found.self_loops is not None
-    assert found.checks["median_residual"] < 0.02  # kinks of ReLU and LeakyReLU
+    attribution = explain(models["GATv2"], few, "edge_ig", layer=layer, steps=STEPS)
+    assert attribution.self_loops is not None
+    assert attribution.checks["median_residual"] < 0.02  # kinks of ReLU and LeakyReLU
 
 
 def test_attention_of_gatv2(models: dict[str, PygModel], few: Events) -> None:
-    found = explain(models["GATv2"], few, "attention")
-    assert found.labels["head"] == ("concat 0", "concat 1", "concat 2", "concat 3", "mean 0", "mean 1")
+    attribution = explain(models["GATv2"], few, "attention")
+    assert attribution.labels["head"] == ("concat 0", "concat 1", "concat 2", "concat 3", "mean 0", "mean 1")
     net, batch, mine = models["GATv2"].module.eval(), few.graph(), {}
     edges, attributes = near(batch)
     with torch.no_grad():
@@ -174,10 +174,10 @@ def test_attention_of_gatv2(models: dict[str, PygModel], few: Events) -> None:
         _, (second, beta) = net.mean(torch.relu(x), edges, attributes, return_attention_weights=True)
     assert torch.equal(index, second)
     both = torch.cat([alpha, beta], dim=1).numpy()
-    mine = by_pair(found) | dict(enumerate(found.self_loops.values))
+    mine = by_pair(attribution) | dict(enumerate(attribution.self_loops.values))
     for (s, d), expected in zip(index.T.tolist(), both, strict=True):
         np.testing.assert_allclose(mine[d if s == d else (s, d)], expected, rtol=1e-4, atol=1e-6)
-    assert np.count_nonzero(found.values.any(axis=1)) == edges.shape[1]
+    assert np.count_nonzero(attribution.values.any(axis=1)) == edges.shape[1]
 
 
 @pytest.mark.parametrize("method", ["attention", "edge_ig"])
@@ -201,7 +201,7 @@ def test_attention_refuses_particle_net(models: dict[str, PygModel], few: Events
 def test_node_ig(models: dict[str, PygModel], few: Events, name: str) -> None:
     """Event by event from zero, with the neighbours of the event."""
     model = models[name]
-    found = explain(model, few, "node_ig", baseline="zero", steps=8)
+    attribution = explain(model, few, "node_ig", baseline="zero", steps=8)
     for e, (first, last) in enumerate(pairwise(few.offsets.tolist())):
         cloud, total = Cloud.of(few[[e]]), 0.0
         lists = model.neighbour_lists(cloud)
@@ -209,7 +209,7 @@ def test_node_ig(models: dict[str, PygModel], few: Events, name: str) -> None:
             x = (t * cloud.x).requires_grad_()
             (gradient,) = torch.autograd.grad(model.forward_cloud(cloud.with_features(x), lists).sum(), x)
             total = total + share * gradient
-        np.testing.assert_allclose(found.values[first:last], cloud.x * total, rtol=1e-3, atol=2e-5)
+        np.testing.assert_allclose(attribution.values[first:last], cloud.x * total, rtol=1e-3, atol=2e-5)
     better = explain(model, few, "node_ig", baseline="zero", steps=48)
     assert better.checks["median_residual"] < 0.02
 
@@ -233,8 +233,8 @@ def test_shapley_from_the_definition(models: dict[str, PygModel], events: Events
 def test_deletion_of_the_leading_particle(models: dict[str, PygModel], few: Events, name: str) -> None:
     """The score changes more without the particle of the largest |node IG| than without the last one."""
     model, cloud = models[name], Cloud.of(few)
-    found = explain(model, few, "node_ig", baseline="zero", steps=16)
-    size = np.abs(found.values.sum(1))
+    attribution = explain(model, few, "node_ig", baseline="zero", steps=16)
+    size = np.abs(attribution.values.sum(1))
     change = {np.argmax: [], np.argmin: []}
     score = model.forward_cloud(cloud).detach()[:, 0]
     for e, (first, last) in enumerate(pairwise(few.offsets.tolist())):

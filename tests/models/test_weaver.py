@@ -132,16 +132,18 @@ def test_card_and_names(part: Weaver, jets: Events) -> None:
 
 @pytest.mark.parametrize("layer", ["blocks.0.attn", "blocks.1.attn", "pair_embed"])
 def test_edge_ig(part: Weaver, jets: Events, layer: str) -> None:
-    found = explain(part.model, jets[:4], "edge_ig", layer=f"network.mod.{layer}", target="Hbb-QCD", steps=12)
-    assert found.checks["median_residual"] < 0.02
-    assert np.abs(found.values).max() > 0.01
-    assert np.abs(found.self_values).max() > 1e-3
+    attribution = explain(
+        part.model, jets[:4], "edge_ig", layer=f"network.mod.{layer}", target="Hbb-QCD", steps=12
+    )
+    assert attribution.checks["median_residual"] < 0.02
+    assert np.abs(attribution.values).max() > 0.01
+    assert np.abs(attribution.self_values).max() > 1e-3
 
 
 def test_attention_is_that_of_the_query_and_key(part: Weaver, jets: Events) -> None:
     """Slow reference: the softmax by hand, from the input of the first attention layer of each jet alone."""
     with pytest.warns(UserWarning, match=r"cls_blocks.0.attn attends from class tokens only"):
-        found = explain(part.model, jets[:6], "attention", target="Hbb-QCD")
+        attribution = explain(part.model, jets[:6], "attention", target="Hbb-QCD")
     network = part.model.module.network.mod.eval()
     layer, inputs = network.blocks[0].attn, []
     hook = layer.register_forward_pre_hook(lambda *a: inputs.append((a[1], a[2])), with_kwargs=True)
@@ -153,16 +155,16 @@ def test_attention_is_that_of_the_query_and_key(part: Weaver, jets: Events) -> N
         q, k, _ = layer.in_proj(query[0, :n]).chunk(3, dim=-1)
         q, k = (x.unflatten(-1, (2, -1)).transpose(0, 1) for x in (q, k))
         weights = ((q @ k.transpose(1, 2)) / 8**0.5 + named["attn_mask"][0, :, :n, :n]).softmax(-1)
-    one = found[[3]]
+    one = attribution[[3]]
     receiver, sender = one.pairs.dst, one.pairs.src
     np.testing.assert_allclose(one.values[:, 0], weights[:, receiver, sender].T, atol=1e-5)
     np.testing.assert_allclose(one.self_values[:, 0], weights.diagonal(dim1=1, dim2=2).T, atol=1e-5)
 
 
 def test_node_ig_keeps_pair_features_and_neighbours(part: Weaver, jets: Events) -> None:
-    found = explain(part.model, jets[:4], "node_ig", baseline="zero", target="Hbb-QCD")
-    assert found.checks["median_residual"] < 0.01
-    only_in_vectors = found.values[:, jets.schema.column("part_px")]
+    attribution = explain(part.model, jets[:4], "node_ig", baseline="zero", target="Hbb-QCD")
+    assert attribution.checks["median_residual"] < 0.01
+    only_in_vectors = attribution.values[:, jets.schema.column("part_px")]
     np.testing.assert_array_equal(only_in_vectors, 0)
 
 

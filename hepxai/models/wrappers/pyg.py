@@ -293,9 +293,9 @@ def set_edges(batch: Batch, edges: object) -> None:
     """
     index, attributes = edges if isinstance(edges, tuple | list) and len(edges) == 2 else (edges, None)
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 2 or len(index) != 2:
-        found = f"{index.dtype} {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+        form = f"{index.dtype} {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
         raise ValueError(
-            f"edges returned {found}; edge_index, int64 [2, P], or (edge_index, edge_attr) is needed"
+            f"edges returned {form}; edge_index, int64 [2, P], or (edge_index, edge_attr) is needed"
         )
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(batch.x):
         raise ValueError(

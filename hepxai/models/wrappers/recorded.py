@@ -95,8 +95,10 @@ def recording_calls(module: MessagePassing, poolings: Sequence[SelectTopK] = ())
         total = output.detach()
         nodes = _nodes(current["arguments"], total)
         message, coefficients = current["message"], current["coefficients"]
-        kept = () if branches else tuple(selected)
-        calls.append(LayerCall(current["edge_index"], nodes, message, total, inputs[0], coefficients, kept))
+        remaining = () if branches else tuple(selected)
+        calls.append(
+            LayerCall(current["edge_index"], nodes, message, total, inputs[0], coefficients, remaining)
+        )
 
     with ExitStack() as stack:
         for handle in (

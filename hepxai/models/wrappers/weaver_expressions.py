@@ -103,8 +103,8 @@ class _Translation(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         """Rename a function of a library."""
-        given = _library_name(node.func)
-        name = RENAMED.get(given or "", given)
+        weaver_name = _library_name(node.func)
+        name = RENAMED.get(weaver_name or "", weaver_name)
         if name not in FUNCTIONS and name not in WRITTEN_OUT:
             raise self._refusal(node)
         arguments = [self.visit(argument) for argument in self._positional(name, node)]
