@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 JAGGED = ("particle", "pair", "self")
 PIXELS = ("event", "row", "column")
-"""Axes of maps over the pixels of the event's image."""
+CHANNEL_PIXELS = ("event", "channel", "row", "column")
+"""Axes of maps over the pixels of the event's image, all channels together and each of them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Attribution:
         length in every event.
     axes : tuple of str
         Names of the axes of ``values``. The first is "event", "particle", "pair" or "self" (see
-        `self_loops`); the others are any of feature, row, column, neuron, head, layer, repeat.
+        `self_loops`); the others are any of feature, channel, row, column, neuron, head, layer, repeat.
     events : Events
         The events explained.
     method, target : str

@@ -137,6 +137,10 @@ class Explainer(BaseModel):
     def check_run(self, model: Any) -> None:
         """Refuse settings whose result a run cannot store."""
 
+    def axes_of_result(self) -> tuple[str, ...]:
+        """Axes of the result with these settings."""
+        return self.axes
+
     def settings(self) -> dict[str, Any]:
         """Settings as JSON values, stored with the result."""
         names = (n for n, f in type(self).model_fields.items() if not f.exclude)
@@ -175,6 +179,10 @@ class Explainer(BaseModel):
     def checks(self, attribution: Attribution) -> dict[str, float]:
         """Figures of merit, stored with the result; by default the completeness residual, if there is one."""
         return {} if attribution.residual is None else residual_checks(attribution)
+
+    def model_checks(self, prepared: Any, attribution: Attribution) -> dict[str, float]:
+        """Figures of merit that need further passes of the model; by default none."""
+        return {}
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
         """One sentence for each failed check: raised as a warning, stored, and shown in figures and reports.
@@ -237,7 +245,7 @@ class Prepared:
     @property
     def axes(self) -> tuple[str, ...]:
         """Axes of the result."""
-        axes: tuple[str, ...] = self.explainer.axes
+        axes: tuple[str, ...] = self.explainer.axes_of_result()
         return axes
 
     def settings(self) -> dict[str, Any]:
@@ -248,7 +256,8 @@ class Prepared:
     def labels(self, events: Events) -> dict[str, tuple[str, ...]]:
         """Names along the regular axes, from the schema of the events; other axes are numbered."""
         schema = events.schema
-        return {"feature": schema.globals if self.axes[0] == "event" else schema.features}
+        names = {"feature": schema.globals if self.axes[0] == "event" else schema.features}
+        return names | ({"channel": events.image_layout().types} if "channel" in self.axes else {})
 
     def unit(self, events: Events) -> str:
         """Unit of the values."""
@@ -318,8 +327,8 @@ class Prepared:
 
     def checks(self, attribution: Attribution) -> dict[str, float]:
         """Figures of merit of a result; see `Explainer.checks`."""
-        checks: dict[str, float] = self.explainer.checks(attribution)
-        return checks
+        explainer: Explainer = self.explainer
+        return {**explainer.checks(attribution), **explainer.model_checks(self, attribution)}
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
         """One sentence for each failed check; see `Explainer.concerns`."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from hepxai.attribution import PIXELS, Attribution
+from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.core.jagged import IntArray, local_index, take_rows
 from hepxai.events import Events
 
@@ -174,7 +174,8 @@ class _Aligned:
         self.at = _positions(attribution, events)
         self.row = np.full(len(events), NONE, dtype=np.int64)
         self.row[self.at] = np.arange(len(self.at))
-        self.layers, self.of_pixels = _layers(attribution), attribution.axes == PIXELS
+        self.layers = _layers(attribution)
+        self.of_pixels = attribution.axes in (PIXELS, CHANNEL_PIXELS)
         self.columns, self.tables = [""], self._tables()
         if not (self.layers or self.of_pixels):
             self.columns = _column_names(attribution)
@@ -277,9 +278,12 @@ def _layers(attribution: Attribution) -> dict[str, IntArray]:
 
 
 def lit_places(attribution: Attribution) -> tuple[NDArray[np.bool_], IntArray, IntArray]:
-    """Mask ``[N]`` of the particles that light a pixel, and the event and the place in the map of each."""
+    """Mask ``[N]`` of the particles that light a pixel, and the event and the place in the map of each.
+
+    In a map of each channel, a particle has the value of its own channel.
+    """
     _, rows, columns = attribution.events.image_layout().shape
-    if attribution.values.shape[1:] != (rows, columns):
+    if attribution.values.shape[-2:] != (rows, columns):
         size = " x ".join(map(str, attribution.values.shape[1:]))
         raise ValueError(
             f"the map of {attribution.method} has {size} pixels, the image {rows} x {columns}; explain with "
@@ -287,7 +291,7 @@ def lit_places(attribution: Attribution) -> tuple[NDArray[np.bool_], IntArray, I
         )
     pixel = attribution.events.pixels()
     lights = pixel >= 0
-    return lights, attribution.events.parent[lights], pixel[lights] % (rows * columns)
+    return lights, attribution.events.parent[lights], pixel[lights] % math.prod(attribution.values.shape[1:])
 
 
 def _column_names(attribution: Attribution) -> list[str]:

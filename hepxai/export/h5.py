@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.attribution.result import PIXELS
+from hepxai.attribution.result import CHANNEL_PIXELS, PIXELS
 from hepxai.core.extras import import_extra
 from hepxai.core.files import replacing
 from hepxai.core.jagged import IntArray, parents
@@ -131,7 +131,7 @@ def _ends(attribution: Attribution) -> tuple[IntArray, IntArray]:
 
 
 def _type(attribution: Attribution) -> np.dtype[Any]:
-    if attribution.axes[-1] != "feature" or attribution.axes == PIXELS:
+    if attribution.axes[-1] != "feature" or attribution.axes in (PIXELS, CHANNEL_PIXELS):
         return np.dtype(np.float32)
     return np.dtype([(label, np.float32) for label in attribution.labels["feature"]])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.attribution import Attribution
+from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.attribution.reductions import finite
 from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, distinct, offsets_from_counts, row_sum
@@ -80,14 +80,16 @@ def _lit(events: Events, where: NDArray[np.bool_] | None = None) -> IntArray:
 
 
 def flat(attribution: Attribution) -> Array:
-    """Values of a map over pixels as ``[E, P]``.
+    """Values of a map over pixels as ``[E, P]``, channels added up.
 
     Raises
     ------
     ValueError
         If it is no map over the pixels of the image, or has values that are not finite.
     """
-    if attribution.axes != ("event", "row", "column"):
+    if attribution.axes == CHANNEL_PIXELS:
+        attribution = attribution.sum("channel")
+    if attribution.axes != PIXELS:
         axes = ", ".join(attribution.axes)
         raise ValueError(f"needs a map over pixels (event, row, column); {attribution.method} has {axes}")
     shape = attribution.events.image_layout().shape[1:]

@@ -229,6 +229,19 @@ class HasFeatureMaps(DifferentiableImage, Protocol):
 
 
 @runtime_checkable
+class HasLayerCut(HasFeatureMaps, Protocol):
+    """Rest of the network behind a convolutional layer."""
+
+    def forward_after(self, maps: Tensor, layer: str, x: Tensor) -> Tensor:
+        """Outputs ``[B, O]`` with the maps of a layer replaced, differentiable in ``maps [B, K, r, c]``.
+
+        ``x [B, T, R, C]`` are the images that the maps belong to; a network with a path around the layer
+        needs them.
+        """
+        ...
+
+
+@runtime_checkable
 class HasLinearReadout(HasFeatureMaps, Protocol):
     """Outputs that may be a linear function of the maps' means over the pixels."""
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from hepxai.attribution import Attribution
+from hepxai.attribution import CHANNEL_PIXELS, Attribution
 from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import Array, Estimate
 from hepxai.events import Events
@@ -268,7 +268,7 @@ def attribution_image(
     Parameters
     ----------
     attribution : Attribution
-        Axes ("event", "row", "column").
+        Axes ("event", "row", "column"); channels are added up, ``attribution.select(channel=…)`` is one.
     event : int
         Position in ``attribution.events``.
     truth : str, optional
@@ -281,7 +281,7 @@ def attribution_image(
     ax = axes_or_new(ax, (10.0, 3.0))
     single = attribution[np.array([event])]
     lit = LitPixels.lit(single.events, truth)
-    rows, columns = single.values.shape[1:]
+    rows, columns = single.values.shape[-2:]
     values = flat(single).reshape(rows, columns)
     _coloured(ax, single, values)
     ax.set(xlim=window(lit, columns, zoom), ylim=(0, rows))
@@ -303,13 +303,14 @@ def mean_map(attribution: Attribution, class_name: str | None = None, *, ax: Axe
     Parameters
     ----------
     attribution : Attribution
-        Axes ("event", "row", "column").
+        Axes ("event", "row", "column"); channels are added up, ``attribution.select(channel=…)`` is one.
     class_name : str, optional
         Class of the events; all by default.
     """
     events = attribution.events
     where = None if class_name is None else events.label == events.schema.classes.index(class_name)
     mean = attribution.population(where).value
+    mean = mean.sum(0) if attribution.axes == CHANNEL_PIXELS else mean
     ax = axes_or_new(ax, (10.0, 3.0) if mean.shape[1] > 3 * mean.shape[0] else (6.4, 5.2))
     _coloured(ax, attribution, mean)
     _row_ticks(ax, mean.shape[0], 5)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import pair_means, type_means
 from hepxai.attribution.reductions import features_only, reduced, relative_to_uniform, sums_to_one
-from hepxai.attribution.result import PIXELS
+from hepxai.attribution.result import CHANNEL_PIXELS, PIXELS
 from hepxai.metrics.columns import Ranking
 from hepxai.plots.bars import entry_bars, importance_bars, neuron_bars, particle_types
 from hepxai.plots.display import event_display
@@ -67,7 +67,7 @@ def plot(
     """
     _check(attribution, event, class_name, kind)
     first, rest = attribution.axes[0], attribution.axes[1:]
-    if attribution.axes == PIXELS:
+    if attribution.axes in (PIXELS, CHANNEL_PIXELS):
         if event is not None:
             return attribution_image(attribution, event, ax=ax, **options)
         return mean_map(attribution, class_name, ax=ax, **options)
@@ -92,7 +92,7 @@ def plot(
 def _check(attribution: Attribution, event: int | None, class_name: str | None, kind: str | None) -> None:
     axes, events, classes = attribution.axes, attribution.events, attribution.events.schema.classes
     columns = axes in (("event", "feature"), ("event", "neuron"))
-    if axes[0] not in ("pair", "particle") and not columns and axes != PIXELS:
+    if axes[0] not in ("pair", "particle") and not columns and axes not in (PIXELS, CHANNEL_PIXELS):
         raise ValueError(
             f"no figure fits the axes {', '.join(axes)}; draw the values yourself, as in "
             "plt.hist(np.asarray(attribution))"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hepxai.attribution import PIXELS, Attribution
+from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.attribution.reductions import full_name, short_name, unit_of
 from hepxai.core.formatting import measured
 from hepxai.events import Events
@@ -31,9 +31,14 @@ SHARES = ("among_hits", "chance", "of_all")
 
 
 def pixel_maps(view: RunView) -> dict[str, dict[str, Attribution]]:
-    """Maps over pixels, ``output → method → attribution``; one of all outputs stands with the first."""
+    """Maps over pixels, ``output → method → attribution``, channels added up.
+
+    A map of all outputs stands with the first.
+    """
     by_target: dict[str, dict[str, Attribution]] = {}
     for attribution in view.explained.values():
+        if attribution.axes == CHANNEL_PIXELS:
+            attribution = attribution.sum("channel")
         if attribution.axes == PIXELS:
             by_target.setdefault(attribution.target, {})[attribution.method] = attribution
     order = {name: i for i, name in enumerate(view.predictions)}
@@ -113,7 +118,7 @@ def pixel_agreements(view: RunView) -> Iterator[dict[str, Any]]:
 
 def _events_section(view: RunView, target: str, maps: Mapping[str, Attribution]) -> Section:
     events = next(iter(maps.values())).events
-    keys = [k for k, a in view.explained.items() if a.axes == PIXELS and a.target == target]
+    keys = [k for k, a in view.explained.items() if a.axes in (PIXELS, CHANNEL_PIXELS) and a.target == target]
     rows, compact = shown_events(view, target, events), view.compact(target)
     if compact:  # one event, of the class that the maps are about
         about = f"typical {explained_output(events.schema, target).favoured_class}".strip()

@@ -247,3 +247,19 @@ def test_no_image(events: Events, toy: ToyEvents) -> None:
         build(plain)
     with pytest.raises(ValueError, match="the events have no image; say image: on the data-set card"):
         build(events).logits(plain)
+
+
+@pytest.mark.parametrize("layer", ["0", "2"])
+def test_the_rest_behind_a_layer(layer: str) -> None:
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.Conv2d(3, 2, 3)]
+    net = nn.Sequential(*convolutions, nn.Flatten(), nn.LazyLinear(1))
+    events = Events.from_images(np.random.default_rng(0).random((3, 6, 9)).astype(np.float32))
+    x = torch.as_tensor(events.image())
+    net(x)
+    model = ImageModel(net, ("pt",), events.schema)
+    outputs, maps = model.forward_maps(x, layer)
+    torch.testing.assert_close(model.forward_after(maps, layer, x), outputs)
+    blank = model.forward_after(maps * 0, layer, x)
+    torch.testing.assert_close(blank, blank[:1].expand(3, 1))
+    assert not net.get_submodule(layer)._forward_hooks

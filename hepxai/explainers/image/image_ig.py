@@ -21,8 +21,6 @@ class ImageIG(ImageExplainer):
     """Integrated Gradients from a baseline image to the image of the event, on the logit or the target.
 
     ``IG_p = (x_p - x'_p) ∫_0^1 ∂F(x' + t (x - x'))/∂x_p dt`` [Sundararajan et al., arXiv:1703.01365].
-    Channels are added up.
-
     ``path="lighting"`` is another path between the same ends: the pixels that differ from the baseline go
     from x'_p to x_p one after the other, row by row. On each piece of it only one pixel changes, so that its
     integral is the change of the score, without quadrature. A pixel that is lit early meets an emptier image
@@ -32,7 +30,7 @@ class ImageIG(ImageExplainer):
     Attributes
     ----------
     path : {"straight", "lighting"}
-    baseline, blur, steps, tolerance
+    baseline, blur, steps, tolerance, channels
         See `hepxai.explainers.image.images.ImageExplainer`; "lighting" has no steps.
     """
 
@@ -48,13 +46,13 @@ class ImageIG(ImageExplainer):
         return self.path == "straight"
 
     def attribute_batch(self, prepared: PreparedImage, batch: Batch[Tensor]) -> Part:
-        """Signed attribution of every pixel, channels added up."""
+        """Signed attribution of every pixel."""
         x = batch.x
         if self.path == "straight":
             part = prepared.from_baseline(x)
         else:
             part = _lighting(prepared.model, prepared.start(x), x, prepared.output)
-        return dataclasses.replace(part, values=torch.as_tensor(part.values).sum(1).float())
+        return dataclasses.replace(part, values=self.reduced(torch.as_tensor(part.values)).float())
 
 
 def _lighting(model: DifferentiableImage, start: Tensor, x: Tensor, output: Target) -> Part:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,19 +14,52 @@ from pydantic import Field, PlainValidator
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.core.chunks import image_rows
 from hepxai.events import Events
+from hepxai.explainers.base import Explainer, Prepared
 from hepxai.explainers.batches import Part
 from hepxai.explainers.path import PathExplainer, PreparedPath, check_baseline
-from hepxai.models.protocols import DifferentiableImage
+from hepxai.models.protocols import DifferentiableImage, Imaging
 from hepxai.models.target import Target
 
 BLURRED = "blurred"
-PIXELS = ("event", "row", "column")
 Baseline = Annotated[
     float | str | Sequence[Any] | Events,
     PlainValidator(partial(check_baseline, names=(BLURRED,), numbers="a number, an image of numbers")),
 ]
+
+
+class MapExplainer(Explainer):
+    """Method with one value for each pixel, all channels together."""
+
+    reads = "image"
+    axes = PIXELS
+    needs: ClassVar[type] = Imaging
+
+    def model_checks(self, prepared: Prepared, attribution: Attribution) -> dict[str, float]:
+        """Faithfulness of the map."""
+        return {}
+
+
+class PixelExplainer(MapExplainer):
+    """Method with a value for each pixel of each channel.
+
+    Attributes
+    ----------
+    channels : {"sum", "each"}
+        Add the channels up, or keep an axis "channel".
+    """
+
+    channels: Literal["sum", "each"] = "sum"
+
+    def axes_of_result(self) -> tuple[str, ...]:
+        """Axes with or without the channels."""
+        return PIXELS if self.channels == "sum" else CHANNEL_PIXELS
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """Map ``[B, R, C]`` of values ``[B, T, R, C]`` if the channels are added up; else the values."""
+        return values.sum(1) if self.channels == "sum" else values
 
 
 def gradient(model: DifferentiableImage, x: Tensor, output: Target) -> Tensor:
@@ -63,7 +96,7 @@ class PreparedImage(PreparedPath):
         return self.integral(self.model.forward_image, self.start(x), x)
 
 
-class ImageExplainer(PathExplainer):
+class ImageExplainer(PathExplainer, PixelExplainer):
     """A path from a baseline image to the image of each event.
 
     Attributes
@@ -75,10 +108,10 @@ class ImageExplainer(PathExplainer):
         σ of the Gaussian for "blurred", in pixels, along rows and columns.
     steps, tolerance
         See `hepxai.explainers.path.PathExplainer`.
+    channels
+        See `PixelExplainer`.
     """
 
-    reads = "image"
-    axes = PIXELS
     needs = DifferentiableImage
     baseline: Baseline = 0.0
     blur: float = Field(default=4.0, gt=0)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hepxai.events import Events
-from hepxai.explainers.base import CannotExplainError, Explainer, Prepared
+from hepxai.explainers.base import CannotExplainError, Prepared
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.image.images import PIXELS
+from hepxai.explainers.image.images import MapExplainer
 from hepxai.explainers.methods import register
 from hepxai.models.protocols import HasFeatureMaps, HasLinearReadout
 from hepxai.models.target import Target
@@ -46,7 +46,7 @@ class PreparedMap(Prepared):
 
 
 @register("ram")
-class RegressionActivationMap(Explainer):
+class RegressionActivationMap(MapExplainer):
     """Weighted sum of the feature maps before the pooling, in the units of the output.
 
     ``R(p) = Σ_k w_k A_k(p)`` [Wang and Yang, arXiv:1703.10757] where a linear layer with weights w and bias b
@@ -73,8 +73,6 @@ class RegressionActivationMap(Explainer):
 
     title = "regression activation map (RAM)"
     short_title = "RAM"
-    axes = PIXELS
-    reads = "image"
     default_for = "image"
     needs = HasFeatureMaps
     head: Literal["auto", "linear", "gradient"] = "auto"

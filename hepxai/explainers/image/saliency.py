@@ -5,15 +5,15 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from hepxai.explainers.base import Explainer, Prepared
+from hepxai.explainers.base import Prepared
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.image.images import PIXELS, gradient
+from hepxai.explainers.image.images import PixelExplainer, gradient
 from hepxai.explainers.methods import register
 from hepxai.models.protocols import DifferentiableImage
 
 
 @register("saliency")
-class Saliency(Explainer):
+class Saliency(PixelExplainer):
     """``|∂F/∂x_p|`` at the image of the event [Simonyan et al., arXiv:1312.6034].
 
     Channels are added up, after the absolute value has been taken.
@@ -22,13 +22,13 @@ class Saliency(Explainer):
     ----------
     signed : bool
         Keep the sign: ``∂F/∂x_p``, positive where more light would raise the score.
+    channels
+        See `hepxai.explainers.image.images.PixelExplainer`.
     """
 
     title = "gradient of pixels (saliency)"
     short_title = "saliency"
     sign = "positive"
-    axes = PIXELS
-    reads = "image"
     needs = DifferentiableImage
     signed: bool = False
 
@@ -37,8 +37,8 @@ class Saliency(Explainer):
         return Part(values=self.reduced(gradient(prepared.model, batch.x, prepared.output)))
 
     def reduced(self, slope: Tensor) -> Tensor:
-        """Map ``[B, R, C]`` of gradients ``[B, T, R, C]``."""
-        return (slope if self.signed else slope.abs()).sum(1)
+        """Map ``[B, R, C]``, or ``[B, T, R, C]``, of gradients ``[B, T, R, C]``."""
+        return super().reduced(slope if self.signed else slope.abs())
 
 
 @register("capped_saliency")
@@ -63,5 +63,6 @@ class CappedSaliency(Saliency):
     def reduced(self, slope: Tensor) -> Tensor:
         """Map with its largest values cut off."""
         values = super().reduced(slope)
-        cap = values.abs().flatten(1).quantile(self.quantile, dim=1).view(-1, 1, 1)
+        cap = values.abs().flatten(1).quantile(self.quantile, dim=1)
+        cap = cap.view(-1, *(1,) * (values.ndim - 1))
         return values.clamp(-cap, cap)

@@ -114,14 +114,14 @@ class SmoothGrad(ImageExplainer):
         return draw.standard_normal(shape, dtype=np.float32) * np.float32(self.level)
 
     def _maps(self, prepared: PreparedImage, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``[B, R, C]`` of each copy, and the change of the score that it adds up to; 0 for gradients."""
+        """Map of each copy, and the change of the score that it adds up to; 0 for gradients."""
         maps, changes = [], []
         for rows in image_rows(len(x), tuple(x.shape[1:])):
             copies = x[rows[0] : rows[-1] + 1]
             if self.integrates:
                 part = prepared.from_baseline(copies)
-                maps.append(torch.as_tensor(part.values).sum(1))
+                maps.append(self.reduced(torch.as_tensor(part.values)))
                 changes.append(torch.as_tensor(part.output_change).double())
             else:
-                maps.append(gradient(prepared.model, copies, prepared.output).sum(1))
+                maps.append(self.reduced(gradient(prepared.model, copies, prepared.output)))
         return torch.cat(maps), torch.cat(changes) if changes else torch.zeros(len(x))

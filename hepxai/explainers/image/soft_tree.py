@@ -14,9 +14,9 @@ from torch import Tensor
 from hepxai.core.console import track
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.explainers.base import CannotExplainError, Explainer, Prepared
+from hepxai.explainers.base import CannotExplainError, Prepared
 from hepxai.explainers.batches import Batch, Part, batches, default_rows
-from hepxai.explainers.image.images import PIXELS
+from hepxai.explainers.image.images import MapExplainer
 from hepxai.explainers.methods import register
 from hepxai.models.protocols import HasSoftTree
 
@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 @register("soft_tree")
-class SoftTree(Explainer):
+class SoftTree(MapExplainer):
     """Evidence for the decisions on the most probable path through a soft decision tree.
 
     Node i goes to the right with probability ``σ(w_i·h + b_i)`` on the latent maps h of the image [Frosst &
@@ -48,8 +48,6 @@ class SoftTree(Explainer):
     title = "evidence for the most probable path (soft tree)"
     short_title = "soft tree"
     unit = "log-odds"
-    axes = PIXELS
-    reads = "image"
     default_for = "image"
     needs = HasSoftTree
     tells_outputs_apart = False

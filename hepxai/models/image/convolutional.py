@@ -99,15 +99,23 @@ class ConvolutionalModel(ImageNetworkModel):
     def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
         """Outputs ``[B, O]``, and the maps ``[B, K, R, C]`` of a layer from which they were computed."""
         self.check_images(x.shape)
-        if layer not in self.feature_layers:
-            raise ValueError(f"no layer {layer!r}; there are {', '.join(self.feature_layers)}")
-        after = self.feature_layers.index(layer) + 1
+        after = self._number_of(layer)
         with constant(self.network):
             maps = self.network.maps(x, 0, after)
-            if not maps.requires_grad:
-                maps.requires_grad_(True)
-            rest = self.network.maps(maps, after)
-            return self.network.head(rest.mean((2, 3))), maps
+        if not maps.requires_grad:
+            maps.requires_grad_(True)
+        return self.forward_after(maps, layer, x), maps
+
+    def forward_after(self, maps: Tensor, layer: str, x: Tensor) -> Tensor:
+        """Outputs ``[B, O]`` with the maps ``[B, K, R, C]`` of a layer replaced."""
+        with constant(self.network):
+            outputs: Tensor = self.network.head(self.network.maps(maps, self._number_of(layer)).mean((2, 3)))
+            return outputs
+
+    def _number_of(self, layer: str) -> int:
+        if layer not in self.feature_layers:
+            raise ValueError(f"no layer {layer!r}; there are {', '.join(self.feature_layers)}")
+        return self.feature_layers.index(layer) + 1
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:
         """Weight ``[O, K]`` and bias ``[O]`` of the mean over the pixels of the last maps.

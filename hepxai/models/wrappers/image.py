@@ -137,6 +137,14 @@ class ImageModel:
             raise ValueError(f"the module does not call its layer {layer}; name one that it calls, by `maps`")
         return outputs, maps[layer]
 
+    def forward_after(self, maps: Tensor, layer: str, x: Tensor) -> Tensor:
+        """Outputs ``[B, O]`` with the maps ``[B, K, r, c]`` of a layer replaced; a whole pass."""
+        hook = self.module.get_submodule(layer).register_forward_hook(lambda *_: maps)
+        try:
+            return self.forward_image(x)
+        finally:
+            hook.remove()
+
     def readout_weights(self) -> tuple[Tensor, Tensor]:
         """Weight ``[O, K]`` and bias ``[O]`` of the last ``nn.Linear``.
 
