@@ -254,7 +254,7 @@ def test_the_rest_behind_a_layer(layer: str) -> None:
     torch.manual_seed(0)
     convolutions = [nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.Conv2d(3, 2, 3)]
     net = nn.Sequential(*convolutions, nn.Flatten(), nn.LazyLinear(1))
-    events = Events.from_images(np.random.default_rng(0).random((3, 6, 9)).astype(np.float32))
+    events = Events.from_images(np.random.default_rng(0).random((3, 1, 6, 9)).astype(np.float32))
     x = torch.as_tensor(events.image())
     net(x)
     model = ImageModel(net, ("pt",), events.schema)
