@@ -32,7 +32,7 @@ def test_version() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "weaver", "train", "explain", "report", "inspect", "check", "simulate", "cards"],
+    ["demo", "run", "weaver", "train", "explain", "report", "flow", "inspect", "check", "simulate", "cards"],
 )
 def test_help(command: str) -> None:
     result = typed(command, "--help")

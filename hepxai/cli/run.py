@@ -1,4 +1,4 @@
-"""Commands on one run: ``demo``, ``run``, ``train``, ``explain``, ``report``."""
+"""Commands on one run: ``demo``, ``run``, ``train``, ``explain``, ``report``, ``flow``."""
 
 from __future__ import annotations
 
@@ -119,6 +119,22 @@ def report(folder: RunFolder) -> None:
             from hepxai.run import Run
 
             write_results(Run.open(folder))
+
+
+@app.command(cls=NetworkCommand)
+def flow(folder: RunFolder, split: Split = "valid") -> None:
+    """Show how the predictions of every event changed in the training: page, table and figures.
+
+    The training must have recorded them: --set model.training.record_predictions=true.
+    """
+    with plain_errors(stopped="; the same command writes the page from the start"):
+        from hepxai.run import Run
+        from hepxai.studies.instance_flow.numbers import InstanceFlow
+        from hepxai.studies.instance_flow.page import write_flow
+
+        recorded = InstanceFlow.read(Run.open(folder).folder).where(split)
+        page = write_flow(recorded, folder / "flow", title=f"{folder.resolve().name}: {split} events")
+        console.print(f"[bold green]page:[/] {page.resolve()}")
 
 
 def write_results(run: Run) -> None:

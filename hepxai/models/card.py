@@ -93,6 +93,9 @@ class CommonTraining(Card):
         the loss grows while the ranking still improves.
     early_stopping : int, optional
         Stop after this many epochs without a better one.
+    record_predictions : bool
+        Store the class predicted for every event after every epoch, or step of boosted trees; see
+        `hepxai.studies.instance_flow`. Of classifiers; one more pass over all events an epoch.
     seed : int
     """
 
@@ -101,6 +104,7 @@ class CommonTraining(Card):
     class_balance: bool = True
     monitor: Literal["auc", "loss"] = "auc"
     early_stopping: PositiveInt | None = None
+    record_predictions: bool = False
     seed: int = 1
 
     @property

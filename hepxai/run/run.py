@@ -58,6 +58,7 @@ from hepxai.run.user_models import (
     model_is_needed,
 )
 from hepxai.training import History, fit
+from hepxai.training.predictions import PREDICTIONS
 
 SHARD = 1024
 """Events between two saves of an explanation."""
@@ -273,6 +274,7 @@ class Run:
             model, history = fit(self.card, self.events, folder=self.folder, **options)
             model.save(self.folder / "model.safetensors")
             logits, files = model.logits(self.events), ["model.safetensors"]
+            files += [PREDICTIONS] if self.card.training.record_predictions else []
         identity = {c: getattr(self.events, c) for c in IDENTITY}
         write_tensors(self.folder / "scores.safetensors", identity | {"logits": logits}, {})
         write_json(self.folder / "history.json", history)

@@ -38,6 +38,7 @@ class State:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_figure: float = -math.inf
     best_epoch: int = -1
+    predicted: list[NDArray[np.int16]] = field(default_factory=list)
 
     @property
     def length(self) -> int:
@@ -95,6 +96,7 @@ def save(state: State, checkpoint: Checkpoint) -> None:
     tensors = {f"network.{k}": v for k, v in state.model.network.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in state.best.items()}
     tensors |= {f"adam.{i}.{k}": v for i, moment in moments.items() for k, v in moment.items()}
+    tensors |= {"predicted.all": torch.as_tensor(np.stack(state.predicted))} if state.predicted else {}
     values: dict[str, Any] = {"history": state.history}
     values |= {"best_figure": state.best_figure, "best_epoch": state.best_epoch}
     checkpoint.write({k: v.detach().cpu().numpy() for k, v in tensors.items()}, values)
@@ -135,12 +137,13 @@ def resume(state: State, checkpoint: Checkpoint) -> None:
         return
     tensors, stored = contents
     device = next(state.model.network.parameters()).device
-    groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "adam": {}}
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "adam": {}, "predicted": {}}
     for name, value in tensors.items():
         group, _, rest = name.partition(".")
         groups[group][rest] = torch.as_tensor(value, device=device)
     state.model.network.load_state_dict(groups["network"])
     state.best = groups["best"]
+    state.predicted = [p for part in groups["predicted"].values() for p in part.cpu().numpy()]
     state.history, state.best_epoch = stored["history"], stored["best_epoch"]
     state.best_figure = stored["best_figure"]
     moments: dict[int, dict[str, Tensor]] = {}

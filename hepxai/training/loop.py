@@ -17,9 +17,10 @@ from hepxai.events import Events
 from hepxai.models.card import NetworkCard, Training
 from hepxai.models.graph.cloud import Cloud
 from hepxai.models.losses import cross_entropy, distance
-from hepxai.models.network import NetworkModel
+from hepxai.models.network import Inputs, NetworkModel
 from hepxai.training.checkpoint import CHECKPOINT, Checkpoint, State, keep, resume, save, training_key
 from hepxai.training.history import History, errors, monitored, refuse_divergence, scores, train_to_the_end
+from hepxai.training.predictions import check_recording, predicted_class, write_predictions
 from hepxai.training.samples import Sample
 from hepxai.training.symmetries import check_symmetries, transformed
 
@@ -40,11 +41,16 @@ def fit_network(
     data = {name: Sample.of(state.model, events, name, targets, device) for name in ("train", "valid")}
     scales = _standardise_targets(data) if training.regression else None
     check_symmetries(events.schema.features, training.symmetries)
+    everything = (
+        state.model.inputs.of(events).to(device) if check_recording(training, folder, targets) else None
+    )
     checkpoint = Checkpoint(folder and folder / CHECKPOINT, training_key(card, events, targets))
     resume(state, checkpoint)
 
     def step() -> None:
         _epoch(state, data, scales)
+        if everything is not None:
+            state.predicted.append(predicted_class(_outputs(state.model, everything, device).cpu().numpy()))
         if folder is not None and state.length in training.keep_checkpoints:
             keep(state, folder, scales)
         if checkpoint.path is not None:
@@ -57,6 +63,8 @@ def fit_network(
     elif training.calibrate:
         _calibrate(state.model, data["valid"])
     state.model.network.to("cpu").eval()
+    if folder is not None and everything is not None:
+        write_predictions(folder, events, np.stack(state.predicted))
     return state.model, state.history
 
 
@@ -163,14 +171,21 @@ def _loss(outputs: Tensor, target: Tensor, weight: Tensor, training: Training) -
 
 
 def _evaluate(model: NetworkModel, sample: Sample) -> tuple[NDArray[np.float64], float]:
-    model.network.eval()
-    outputs = torch.empty(len(sample.target), len(model.outputs), device=sample.target.device)
+    outputs = _outputs(model, sample.inputs, sample.target.device)
     with torch.inference_mode():
-        for chunk in chunk_rows(sample.inputs.counts.cpu().numpy()):
-            rows = torch.as_tensor(chunk, device=outputs.device)
-            outputs[rows] = model.network(sample.inputs.take(rows))
         loss = _loss(outputs, sample.target, sample.loss_weight, model.card.training).mean().item()
     return outputs.double().cpu().numpy(), loss
+
+
+def _outputs(model: NetworkModel, inputs: Inputs, device: str | torch.device) -> Tensor:
+    """Outputs ``[E, O]`` in evaluation mode."""
+    model.network.eval()
+    outputs = torch.empty(len(inputs.counts), len(model.outputs), device=device)
+    with torch.inference_mode():
+        for chunk in chunk_rows(inputs.counts.cpu().numpy()):
+            rows = torch.as_tensor(chunk, device=outputs.device)
+            outputs[rows] = model.network(inputs.take(rows))
+    return outputs
 
 
 def _calibrate(model: NetworkModel, sample: Sample) -> None:

@@ -30,6 +30,7 @@ from hepxai.training.history import (
     scores,
     train_to_the_end,
 )
+from hepxai.training.predictions import Classes, check_recording, predicted_class, write_predictions
 from hepxai.training.samples import loss_weights, used_events
 
 Array = NDArray[np.float64]
@@ -75,6 +76,7 @@ class _State:
     estimator: Any
     sums: dict[str, Array]
     history: History = field(default_factory=list)
+    predicted: list[Classes] = field(default_factory=list)
 
     @property
     def length(self) -> int:
@@ -119,19 +121,28 @@ def fit_trees(
     finite_columns(events)
     data = {name: _Split.of(events, name, card) for name in ("train", "valid")}
     warn_of_constants(events.where("train"))
+    everything = events.table()[0] if check_recording(card.training, folder, targets) else None
     checkpoint = Checkpoint(folder and folder / CHECKPOINT, training_key(card, events, None))
     state = _start(card, len(events.schema.globals), checkpoint)
 
     def step() -> None:
+        before = state.length
         _step(state, data)
+        if everything is not None:
+            scores_now = _accumulated(state, "all", before, everything)
+            state.predicted.append(predicted_class(scores_now))
         if checkpoint.path is not None and (state.exhausted or checkpoint.due):
-            arrays = {"estimator": trees_of.dumped(state.estimator)} | state.sums
+            arrays: dict[str, NDArray[Any]] = {"estimator": trees_of.dumped(state.estimator)}
+            arrays |= state.sums
+            arrays |= {"predicted": np.stack(state.predicted)} if state.predicted else {}
             checkpoint.write(arrays, {"history": state.history})
 
     with threadpool_limits(torch.get_num_threads()):
         total = card.training.trees
         train_to_the_end(state, step, "tree", total, progress=progress, after_epoch=after_epoch)
     estimator = trees_of.first_trees(state.estimator, state.best)
+    if folder is not None and everything is not None:
+        write_predictions(folder, events, np.stack(state.predicted))
     return BoostedTreesModel(estimator, card, events.schema), state.history
 
 
@@ -145,9 +156,7 @@ def _step(state: _State, data: dict[str, _Split]) -> None:
     row = {"trees": float(after)}
     figures: dict[str, float] = {}
     for name, split in data.items():
-        share = trees_of.share_of_trees(state.estimator, before, split.x)
-        state.sums[name] = state.sums[name] + share if before else share
-        outputs = trees_of.scores_of(state.estimator, state.sums[name], SklearnModel.clip)
+        outputs = _accumulated(state, name, before, split.x)
         if training.regression:
             difference = np.abs(outputs - split.label[:, None])
             power = 1 if training.loss == "mae" else 2
@@ -161,10 +170,18 @@ def _step(state: _State, data: dict[str, _Split]) -> None:
     refuse_divergence(row["train_loss"], f"with {after} trees")
 
 
+def _accumulated(state: _State, name: str, before: int, x: NDArray[np.float32]) -> Array:
+    """Outputs ``[E, O]`` of rows, from the sums of the trees before and the share of the others."""
+    share = trees_of.share_of_trees(state.estimator, before, x)
+    state.sums[name] = state.sums[name] + share if before else share
+    return trees_of.scores_of(state.estimator, state.sums[name], SklearnModel.clip)
+
+
 def _start(card: BoostedTreesCard, columns: int, checkpoint: Checkpoint) -> _State:
     """State of a new training, or of the checkpoint."""
     if (contents := checkpoint.read()) is None:
         return _State(card, trees_of.estimator_of(card), {})
     arrays, stored = contents
     estimator = trees_of.restored(arrays.pop("estimator"), card, columns)
-    return _State(card, estimator, arrays, stored["history"])
+    predicted = list(arrays.pop("predicted", ()))
+    return _State(card, estimator, arrays, stored["history"], predicted)
