@@ -53,6 +53,35 @@ def capture_activations(
         yield outputs
 
 
+@contextmanager
+def replace_activation(module: nn.Module, layer: str, value: Tensor) -> Iterator[None]:
+    """Replace the output of a layer in the pass within the context.
+
+    Raises
+    ------
+    ValueError
+        If the layer is not called exactly once, or its output has another shape.
+    """
+    calls = 0
+
+    def replace(_: nn.Module, __: Any, output: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise ValueError(f"the module calls layer {layer} twice for one batch: use a layer for each call")
+        if (shape := getattr(output, "shape", None)) != value.shape:
+            raise ValueError(f"layer {layer} gives {tuple(shape or ())}, not {tuple(value.shape)}")
+        return value.clone()  # the module may work in place
+
+    hook = module.get_submodule(layer).register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        hook.remove()
+    if not calls:
+        raise ValueError(f"the module does not call its layer {layer}; name one that it calls, by `maps`")
+
+
 def last_linear(module: nn.Module) -> nn.Linear:
     """Last ``nn.Linear`` of a module, in the order of its submodules; a ValueError if there is none."""
     layers = [m for m in module.modules() if isinstance(m, nn.Linear)]

@@ -17,6 +17,7 @@ from hepxai.models.hooks import capture_activations, last_layer_of_chunks, last_
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import constant, evaluating
 from hepxai.models.schemas import checked_outputs, image_size, layout_of, same_image
+from hepxai.models.wrappers.layer_cut import forward_behind
 from hepxai.models.wrappers.modules import (
     as_logits,
     call_module,
@@ -117,10 +118,17 @@ class ImageModel:
 
     def forward_image(self, x: Tensor) -> Tensor:
         """Outputs ``[B, O]``, differentiable, in evaluation mode."""
-        if tuple(x.shape[1:]) != self._shape:
-            raise ValueError(f"images {tuple(x.shape)} for a model of {image_size(self._shape)}")
+        self._check_images(x)
         with constant(self.module):
             return self._outputs(x)
+
+    def _check_images(self, x: Tensor) -> None:
+        if tuple(x.shape[1:]) != self._shape:
+            raise ValueError(f"images {tuple(x.shape)} for a model of {image_size(self._shape)}")
+
+    def _check_layer(self, layer: str) -> None:
+        if layer not in self.feature_layers:
+            raise ValueError(f"no maps of layer {layer!r}; there are {', '.join(self.feature_layers)}")
 
     def _outputs(self, x: Tensor) -> Tensor:
         with naming_inputs(f"images of {image_size(self._shape)}"):
@@ -129,8 +137,7 @@ class ImageModel:
 
     def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
         """Outputs ``[B, O]`` and the maps ``[B, K, r, c]`` of a layer."""
-        if layer not in self.feature_layers:
-            raise ValueError(f"no maps of layer {layer!r}; there are {', '.join(self.feature_layers)}")
+        self._check_layer(layer)
         with capture_activations(self.module, (layer,), 4, "maps are [event, map, row, column]") as maps:
             outputs = self.forward_image(x)
         if layer not in maps:
@@ -138,12 +145,16 @@ class ImageModel:
         return outputs, maps[layer]
 
     def forward_after(self, maps: Tensor, layer: str, x: Tensor) -> Tensor:
-        """Outputs ``[B, O]`` with the maps ``[B, K, r, c]`` of a layer replaced; a whole pass."""
-        hook = self.module.get_submodule(layer).register_forward_hook(lambda *_: maps)
-        try:
-            return self.forward_image(x)
-        finally:
-            hook.remove()
+        """Outputs ``[B, O]`` with the maps ``[B, K, r, c]`` of a layer replaced.
+
+        Only what follows the layer runs, if possible; see
+        `hepxai.models.wrappers.layer_cut.forward_behind`.
+        """
+        self._check_images(x)
+        self._check_layer(layer)
+        with constant(self.module), naming_inputs(f"images of {image_size(self._shape)}"):
+            outputs = forward_behind(self.module, self.call, layer, maps, x)
+        return as_logits(outputs, len(x), self.outputs)
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:
         """Weight ``[O, K]`` and bias ``[O]`` of the last ``nn.Linear``.
