@@ -11,7 +11,7 @@ from image_helpers import LAYERS, SCHEMA, STRIPS, cnn, image_events, image_model
 from torch import nn
 
 from hepxai.explainers import CannotExplainError, explain
-from hepxai.explainers.image.ram import upsampled
+from hepxai.explainers.image.feature_maps import upsampled
 from hepxai.models.protocols import HasFeatureMaps, HasLinearReadout
 from hepxai.models.wrappers.image import ImageModel
 
