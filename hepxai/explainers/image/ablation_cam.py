@@ -22,7 +22,7 @@ VALUES = 1 << 20
 """Values of maps in a chunk: 4 MB, so that memory stays flat and caches hold what follows."""
 MOMENT = 5.0
 """Expected time in seconds above which it is printed beforehand."""
-PROBED = 16
+PROBED = 32
 """Channels whose time is measured for it."""
 SHARE = "ablated_activation"
 LEAST_SHARE = 0.5
@@ -64,15 +64,16 @@ class PreparedAblation(PreparedMap):
             every = torch.arange(maps.shape[1]).expand(maps.shape[:2])
             return self.output(logits).detach(), maps.detach(), every
         value, maps, slope = slopes(self.model, x, self.layer, self.output)
-        order = (slope * maps).abs().sum((2, 3)).argsort(1, descending=True, stable=True)
+        order = (slope * maps).abs().sum((2, 3)).argsort(dim=1, descending=True, stable=True)
         return value, maps, order[:, : max(round(ratio * maps.shape[1]), 1)]
 
     def without(self, x: Tensor, maps: Tensor, channels: Tensor) -> Tensor:
         """Output ``[B, n]`` when each of the channels ``[B, n]`` is 0."""
         flat = channels.flatten()
         size = max(VALUES // maps[0].numel(), 1)
-        parts = [self._scores(x, maps, flat[i : i + size], i, channels.shape[1])
-                 for i in range(0, len(flat), size)]
+        parts = [
+            self._scores(x, maps, flat[i : i + size], i, channels.shape[1]) for i in range(0, len(flat), size)
+        ]
         return torch.cat(parts).view(channels.shape)
 
     def _scores(self, x: Tensor, maps: Tensor, channel: Tensor, first: int, each: int) -> Tensor:
@@ -81,11 +82,9 @@ class PreparedAblation(PreparedMap):
         event = (number + first) // each
         ablated = maps[event]
         ablated[number, channel] = 0
-        # One image repeated: what passes by the layer is computed once.
-        one = event[0] == event[-1]
-        images = x[event[:1]].expand(len(event), *x.shape[1:]) if one else x[event]
         with torch.no_grad():
-            return self.output(self.model.forward_after(ablated, self.layer, images)).double()
+            outputs: Tensor = self.model.forward_after(ablated, self.layer, x[event])
+        return self.output(outputs).double()
 
 
 @register("ablation_cam")

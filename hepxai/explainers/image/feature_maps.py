@@ -1,4 +1,4 @@
-"""Methods that add up the maps of a convolutional layer: the layer, slopes of the output, the image's pixels."""
+"""Weighted sums of the maps of a convolutional layer: choice of the layer, slopes, interpolation."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def forward_behind(module: nn.Module, call: Call, layer: str, maps: Tensor, x: T
     """Output of a module, in evaluation mode, whose layer gives ``maps`` instead of its own output.
 
     Only the operations behind the layer run, and those of a path around it such as a skip connection; for
-    images that are one image repeated (``expand``) the latter run once. A module that `torch.fx` cannot
+    equal images in a row the latter run once. A module that `torch.fx` cannot
     trace, or whose trace gives other outputs, runs as a whole with a hook: slower, never different. A trace
     is valid until a submodule or a plain attribute of the module changes.
 
@@ -99,28 +99,34 @@ def _whole(module: nn.Module, call: Call, layer: str, maps: Tensor, x: Tensor) -
 
 def _rest(halves: Halves, module: nn.Module, call: Call, maps: Tensor, x: Tensor) -> Tensor:
     root = _Called(module, call)
-    maps = maps.clone()  # the module may work in place
-    beside = _beside(halves.before, root, x) if len(halves.behind.find_nodes(op="placeholder")) > 1 else ()
-    outputs: Tensor = fx.Interpreter(root, graph=halves.behind).run(maps, *beside)
+    passes_by = len(halves.behind.find_nodes(op="placeholder")) > 1
+    beside = _beside(halves.before, root, x) if passes_by else ()
+    outputs: Tensor = _interpret(halves.behind, root, maps.clone(), *beside)  # it may work in place
     return outputs
 
 
 def _beside(graph: fx.Graph, root: _Called, x: Tensor) -> tuple[Any, ...]:
-    """Values that pass by the layer, computed once for one image repeated."""
-    values: tuple[Any, ...]
-    if len(x) > 1 and x.stride(0) == 0:
-        values = fx.Interpreter(root, graph=graph).run(cast_like(x[:1], root.module))
-        if all(isinstance(v, Tensor) and v.ndim and len(v) == 1 for v in values):
-            return tuple(v.repeat(len(x), *(1,) * (v.ndim - 1)) for v in values)
-    values = fx.Interpreter(root, graph=graph).run(cast_like(x, root.module))
+    """Values that pass by the layer, computed once for equal images in a row."""
+    new = torch.ones(len(x), dtype=torch.bool)
+    new[1:] = (x[1:] != x[:-1]).flatten(1).any(1)
+    values: tuple[Any, ...] = _interpret(graph, root, cast_like(x[new], root.module))
+    if new.all():
+        return values
+    if all(isinstance(v, Tensor) and v.ndim and len(v) == int(new.sum()) for v in values):
+        return tuple(v[new.cumsum(0) - 1] for v in values)
+    values = _interpret(graph, root, cast_like(x, root.module))
     return values
+
+
+def _interpret(graph: fx.Graph, root: _Called, *inputs: Any) -> Any:
+    return fx.Interpreter(root, graph=graph).run(*inputs)
 
 
 def _agrees(halves: Halves, module: nn.Module, call: Call, layer: str, maps: Tensor, x: Tensor) -> bool:
     """True if both ways give the same outputs for other maps of one or two of the images."""
     other = maps.detach()[[0, -1]].flip(1)
     with torch.no_grad():
-        for images in (x[[0, -1]], x[:1].expand(2, *x.shape[1:])):
+        for images in (x[[0, -1]], x[[0, 0]]):
             whole = _whole(module, call, layer, other, images)
             try:
                 rest = _rest(halves, module, call, other, images)
