@@ -161,11 +161,10 @@ def test_only_the_rest_runs(events: Events, monkeypatch: pytest.MonkeyPatch) -> 
         maps = model.forward_maps(x, layer)[1].detach()
         model.forward_after(maps, layer, x)  # traced and compared
         images: list[int] = []
-        forward = nn.Conv2d.forward
 
         def counted(self: nn.Conv2d, h: Tensor, images: list[int] = images) -> Tensor:
             images.append(len(h))
-            return forward(self, h)
+            return self._conv_forward(h, self.weight, self.bias)
 
         with monkeypatch.context() as patch:
             patch.setattr(nn.Conv2d, "forward", counted)

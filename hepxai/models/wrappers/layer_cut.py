@@ -109,13 +109,12 @@ def _beside(graph: fx.Graph, root: _Called, x: Tensor) -> tuple[Any, ...]:
     """Values that pass by the layer, computed once for equal images in a row."""
     new = torch.ones(len(x), dtype=torch.bool)
     new[1:] = (x[1:] != x[:-1]).flatten(1).any(1)
-    values: tuple[Any, ...] = _interpret(graph, root, cast_like(x[new], root.module))
-    if new.all():
-        return values
-    if all(isinstance(v, Tensor) and v.ndim and len(v) == int(new.sum()) for v in values):
-        return tuple(v[new.cumsum(0) - 1] for v in values)
-    values = _interpret(graph, root, cast_like(x, root.module))
-    return values
+    different = int(new.sum())
+    if different < len(x):
+        values = _interpret(graph, root, cast_like(x[new], root.module))
+        if all(isinstance(v, Tensor) and v.ndim and len(v) == different for v in values):
+            return tuple(v[new.cumsum(0) - 1] for v in values)
+    return tuple(_interpret(graph, root, cast_like(x, root.module)))
 
 
 def _interpret(graph: fx.Graph, root: _Called, *inputs: Any) -> Any:
