@@ -388,7 +388,9 @@ def test_models_without_maps(events: Events) -> None:
         def logits(self, events: Events) -> np.ndarray:
             return np.zeros((len(events), 1))
 
-    with pytest.raises(CannotExplainError, match="ablation_cam needs HasLayerCut; Scores has no feature_layers"):
+    with pytest.raises(
+        CannotExplainError, match="ablation_cam needs HasLayerCut; Scores has no feature_layers"
+    ):
         explain(Scores(), events, "ablation_cam")
 
 
