@@ -239,7 +239,9 @@ def test_no_negative_values(method: str, model: ImageModel, events: Events) -> N
 def test_the_component_is_the_same_for_every_class(model: ImageModel, events: Events) -> None:
     first, second = (explain(model, events, "eigen_cam", target=name) for name in ("quark", "top-rest"))
     np.testing.assert_array_equal(first.values, second.values)
-    assert first.unit == "activation"
+    assert first.unit == first.settings["unit"] == "activation"
+    ablation = explained(model, events, "ablation_cam")
+    assert ablation.unit == ablation.settings["unit"] == "logit × activation"
 
 
 @pytest.mark.parametrize("dense", [[], [4]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -31,7 +32,23 @@ LEAST_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedAblation(PreparedMap):
-    """Ablation-CAM of a layer."""
+    """Ablation-CAM of a layer.
+
+    Attributes
+    ----------
+    unit_of_map : str
+        Unit of the target times an activation.
+    """
+
+    unit_of_map: str
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the unit."""
+        return super().settings() | {"unit": self.unit_of_map}
+
+    def unit(self, events: Events) -> str:
+        """Unit of the values."""
+        return self.unit_of_map
 
     def announce(self, events: Events) -> None:
         """Print the number of passes and the expected time, where that is long."""
@@ -93,7 +110,8 @@ class AblationCam(SignedMapExplainer):
 
     Each map A_k of a convolutional layer is set to 0, and the rest of the network runs again: no slope that
     could be saturated enters. The paper divides w_k by F(A); a logit or a regression has no natural zero, so
-    that such a ratio changes when a constant is added to F, and w_k keeps the units of the output here.
+    that such a ratio changes when a constant is added to F, and w_k keeps the units of the output here, the
+    map those times an activation.
 
     ``ratio_channels_to_ablate`` below 1 ablates this fraction of the channels only, those with the largest
     ``Σ_p |A_k(p) ∂F/∂A_k(p)|`` in the event; others get the weight 0. The check ``ablated_activation`` is
@@ -114,7 +132,11 @@ class AblationCam(SignedMapExplainer):
 
     def prepare(self, model: HasLayerCut, events: Events, target: str) -> PreparedAblation:
         """Choose the layer."""
-        return PreparedAblation(explainer=self, model=model, target=target, layer=self.chosen_layer(model))
+        prepared = super().prepare(model, events, target)
+        unit = f"{prepared.unit(events)} × activation".removeprefix(" × ")
+        return PreparedAblation(
+            explainer=self, model=model, target=target, layer=prepared.layer, unit_of_map=unit
+        )
 
     def attribute_batch(self, prepared: PreparedAblation, batch: Batch[Tensor]) -> Part:
         """Map of every event."""

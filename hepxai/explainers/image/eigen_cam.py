@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,10 @@ class EigenCam(FeatureMapExplainer):
     unit = "activation"
     tells_outputs_apart = False
     centred: bool = True
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the unit."""
+        return super().settings() | {"unit": self.unit}
 
     def attribute_batch(self, prepared: PreparedMap, batch: Batch[Tensor]) -> Part:
         """Map of every event."""
