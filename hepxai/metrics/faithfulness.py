@@ -1,16 +1,16 @@
-"""Faithfulness of maps over pixels: does a map tell which pixels change the output of the model?
+"""Faithfulness of maps over pixels to the model: removal of pixels, and the change of the output.
 
 Pixels are removed: set to a baseline in all channels. Only pixels that differ from the baseline count.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.core.chunks import evenly_spread
@@ -65,7 +65,7 @@ class RemovalCurve:
     @property
     def change(self) -> Array:
         """Output of the image minus that of its baseline, ``[E]``."""
-        step = self.outputs[:, -1] - self.outputs[:, 0] if self.fraction.size else np.zeros(0)
+        step = self.outputs[:, -1] - self.outputs[:, 0]
         return rounded(step if self.inserts else -step, self.outputs[:, 0])
 
     @property
@@ -85,7 +85,8 @@ class RemovalCurve:
         """Area under the curve of each event relative to its change, ``[E]``; NaN where nothing changes."""
         start = self.outputs[:, 0 if self.inserts else -1, None]
         change = np.where(self.change == 0, np.nan, self.change)
-        return np.asarray(np.trapezoid(self.outputs - start, self.fraction, axis=1) / change)
+        middle = (self.outputs[:, 1:] + self.outputs[:, :-1]) / 2
+        return np.asarray((np.diff(self.fraction) * (middle - start)).sum(1) / change)
 
     @property
     def area(self) -> Estimate:
@@ -108,7 +109,7 @@ def removal_curve(
     steps: int = 16,
     baseline: Baseline = 0.0,
 ) -> RemovalCurve:
-    """Deletion or insertion curve of a map [Petsiuk et al., arXiv:1806.07421; Samek et al., arXiv:1509.06321].
+    """Deletion or insertion curve of a map [Samek et al., arXiv:1509.06321; RISE, arXiv:1806.07421].
 
     Parameters
     ----------
@@ -224,8 +225,8 @@ class Removals:
         score : callable
         events : Events
         n : float, optional
-            Pixels of each group, or their share if below 1, for sensitivity-n; by default random blocks, which
-            hold at least one pixel that differs from the baseline.
+            Pixels of each group, or their share if below 1, for sensitivity-n; by default random blocks
+            around a pixel that differs from the baseline.
         draws : int
             Groups of each event, at least 2.
         baseline : float, ndarray or callable
@@ -241,7 +242,7 @@ class Removals:
             changes[rows] = rounded(full - pixels.outputs(score, chosen), full)
         return removals
 
-    def _groups(self) -> Iterator[tuple[slice, RemovablePixels, Array]]:
+    def _groups(self) -> Iterator[tuple[slice, RemovablePixels, NDArray[np.bool_]]]:
         draws = self.changes.shape[1]
         for rows, pixels in RemovablePixels.chunks(self.events, self.baseline):
             if self.n is None:
@@ -312,7 +313,8 @@ def infidelity(removals: Removals, attribution: Attribution, *, rescaled: bool =
     """
     totals, changes = removals.compared(attribution)
     norm, square = (changes**2).sum(1), (totals**2).sum(1)
-    scale = (totals * changes).sum(1) / np.where(square > 0, square, np.inf) if rescaled else np.ones(len(norm))
+    best = (totals * changes).sum(1) / np.where(square > 0, square, np.inf)
+    scale = best if rescaled else np.ones(len(norm))
     error = ((scale[:, None] * totals - changes) ** 2).sum(1)
     return np.where(norm > 0, error / np.where(norm > 0, norm, 1.0), np.nan)
 
@@ -336,14 +338,14 @@ def gini(attribution: Attribution) -> Array:
 def quick_check(score: Score, attribution: Attribution, baseline: Baseline = 0.0) -> dict[str, float]:
     """Cheap faithfulness check: mean of `region_correlation` over few events, and its error.
 
-    At most `CHECK_EVENTS` evenly spread events with `CHECK_DRAWS` random blocks each: some 500 images, however
-    large the population. Events are not weighted: this is a property of the method on the model.
+    At most `CHECK_EVENTS` evenly spread events with `CHECK_DRAWS` random blocks each: 528 images, whatever
+    the size of the population. Events are not weighted: this is a property of the method on the model.
 
     Returns
     -------
     dict
-        ``faithfulness``, ``faithfulness_error`` and the number of events ``faithfulness_events``; empty without
-        an event on which any map could tell something.
+        ``faithfulness``, ``faithfulness_error`` and the number of events, ``faithfulness_events``; empty
+        without an event in which the changes differ.
     """
     few = attribution[evenly_spread(len(attribution.events), CHECK_EVENTS)]
     removals = Removals.sample(score, few.events, draws=CHECK_DRAWS, baseline=baseline)
@@ -354,8 +356,11 @@ def quick_check(score: Score, attribution: Attribution, baseline: Baseline = 0.0
     return dict(zip(names, (float(mean.value), float(mean.error), mean.n_eff), strict=True))
 
 
-def quick_concern(checks: dict[str, float]) -> tuple[str, ...]:
-    """Concern about a `quick_check` whose mean is not above 0 by two errors; none about fewer than 8 events."""
+def quick_concern(checks: Mapping[str, float]) -> tuple[str, ...]:
+    """Concern about a `quick_check` whose mean is not above 0 by two errors.
+
+    None about fewer than `CHECK_LEAST` events.
+    """
     mean, error = (checks.get(k, np.nan) for k in ("faithfulness", "faithfulness_error"))
     if checks.get("faithfulness_events", 0) < CHECK_LEAST or mean > 2 * error:
         return ()

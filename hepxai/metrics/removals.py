@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.attribution import Attribution
+from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.attribution.reductions import finite
-from hepxai.core.chunks import PIXELS
+from hepxai.core.chunks import PIXELS as CHUNK
 from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray, local_index, offsets_from_counts
 from hepxai.events import Events
@@ -23,9 +23,8 @@ Score = Callable[[Images], Array]
 """Function from images ``[B, T, R, C]`` to the explained output ``[B]``."""
 Baseline = float | NDArray[np.floating] | Callable[[Images], Images]
 """Value of a removed pixel: a number, an image, or a function from images to their baseline images."""
-BUDGET = 8 * PIXELS
+BUDGET = 8 * CHUNK
 """Pixels of the images that are scored together."""
-AXES = (("event", "row", "column"), ("event", "channel", "row", "column"))
 LARGEST = 3
 """A block has at most one part in three of the rows, and of the columns, of an image."""
 TIES = 2**31 - 1
@@ -66,10 +65,7 @@ class RemovablePixels:
         base = np.broadcast_to(base, image.shape)
         event, place = np.nonzero((image != base).any(1).reshape(len(image), -1))
         offsets = offsets_from_counts(np.bincount(event, minlength=len(image)))
-        key = event_hash(
-            events.run, events.luminosity_block, events.event, events.file, events.entry, seed=0
-        )
-        return RemovablePixels(image, base, key, event, place, offsets)
+        return RemovablePixels(image, base, _event_keys(events, 0), event, place, offsets)
 
     @staticmethod
     def chunks(events: Events, baseline: Baseline = 0.0) -> Iterator[tuple[slice, RemovablePixels]]:
@@ -113,11 +109,12 @@ class RemovablePixels:
 
     def _seeds(self, seed: int, draws: int) -> UInt64Array:
         draw = splitmix64(np.arange(draws, dtype=np.uint64) + (np.uint64(seed) << np.uint64(32)))
-        return splitmix64(self.key ^ draw[:, None])
+        seeds: UInt64Array = splitmix64(self.key ^ draw[:, None])
+        return seeds
 
     @cached_property
     def _tie(self) -> Array:
-        return self.uniform(TIES, 1)[0]
+        return np.asarray(self.uniform(TIES, 1)[0])
 
     def ranks(self, key: Array) -> IntArray:
         """Place of each pixel in its image, the largest ``key [L]`` first; equal ones in random order."""
@@ -157,9 +154,7 @@ class RemovablePixels:
         """True for pixels whose row or column ``position [L]`` is in an interval around ``middle``."""
         extent = 1 + (size * math.ceil(length / LARGEST)).astype(np.int64)
         first = middle - (shift * extent).astype(np.int64)
-        return np.asarray(
-            (position >= first[:, self.event]) & (position < (first + extent)[:, self.event])
-        )
+        return np.asarray((position >= first[:, self.event]) & (position < (first + extent)[:, self.event]))
 
     def without(self, chosen: NDArray[np.bool_]) -> Images:
         """Images ``[M, B, T, R, C]`` without the pixels of ``chosen [M, L]``."""
@@ -181,6 +176,18 @@ class RemovablePixels:
         return outputs
 
 
+def random_values(events: Events, seed: int = 0) -> NDArray[np.float32]:
+    """Map ``[E, R, C]`` of random numbers from -½ to ½: functions of seed, event and pixel."""
+    _, rows, columns = events.image_layout().shape
+    place = splitmix64(np.arange(rows * columns, dtype=np.uint64))
+    values = _uniform(_event_keys(events, seed)[:, None] ^ place) - 0.5
+    return values.reshape(-1, rows, columns).astype(np.float32)
+
+
+def _event_keys(events: Events, seed: int) -> UInt64Array:
+    return event_hash(events.run, events.luminosity_block, events.event, events.file, events.entry, seed=seed)
+
+
 def _uniform(mixed: UInt64Array) -> Array:
     return np.asarray((splitmix64(mixed) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
@@ -193,7 +200,7 @@ def pixel_values(attribution: Attribution) -> Array:
     ValueError
         If it is no map over pixels, or has values that are not finite.
     """
-    if attribution.axes not in AXES:
+    if attribution.axes not in (PIXELS, CHANNEL_PIXELS):
         axes = ", ".join(attribution.axes)
         raise ValueError(f"needs a map over pixels (event, row, column); {attribution.method} has {axes}")
     values = finite(attribution)
