@@ -20,11 +20,11 @@ CHECK = (
     f"signs is compared with the size of the change. {ERRORS}"
 )
 COMPARISON = (
-    "Deletion and insertion: areas under the curves, small and large are good; a linear model in random order "
-    "has ½. Infidelity from 0 (good) to 1; sensitivity-n: correlation for random groups of that share of the "
-    "pixels; sparsity: Gini index; randomised: rank correlation with the map of a network of random weights, "
-    "which should be near 0. The last two rows are maps without information: values by chance. Removed pixels "
-    f"make images unlike those of the training. {ERRORS}"
+    "Deletion and insertion: areas under the curves, small and large are good; a linear model in random "
+    "order has ½. Infidelity: from 0 (good) to 1. Sensitivity-n: correlation for random groups of that share "
+    "of the pixels. Sparsity: Gini index. Randomised: rank correlation with the map of a network of random "
+    "weights, which should be near 0. The last two rows are maps without information: values by chance. "
+    f"Images without some pixels may be unlike those of the training. {ERRORS}"
 )
 
 

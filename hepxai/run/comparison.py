@@ -98,7 +98,7 @@ def compare_run(
 def stored_comparisons(run: Run) -> list[dict[str, Any]]:
     """Comparisons of the maps that the run holds now, of populations; others are out of date."""
     contents = [read_json(path) for path in sorted((run.folder / FOLDER).glob("*.json"))]
-    now = _hashes(run)
+    now = _hashes(run) if contents else {}
     return [c for c in contents if c["maps"] == now and not isinstance(c["entry"], int)]
 
 

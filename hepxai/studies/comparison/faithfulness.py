@@ -341,11 +341,8 @@ def _cell(measure: str, number: Mapping[str, float | None] | None) -> str:
         return "–"
     if measure == "residual":
         return percentage(number["value"])
-    return (
-        general(number["value"], 3)
-        if math.isnan(real(number["error"]))
-        else measured(number["value"], number["error"])
-    )
+    alone = math.isnan(real(number["error"]))
+    return general(number["value"], 3) if alone else measured(number["value"], number["error"])
 
 
 # --- maps made again -------------------------------------------------------------------------------
