@@ -19,8 +19,9 @@ from hepxai.core.console import track
 from hepxai.core.estimate import Estimate, as_json
 from hepxai.core.formatting import general, measured, percentage, real
 from hepxai.events import Events
-from hepxai.explainers import EXPLAINERS, CannotExplainError, SettingError, explain
+from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
 from hepxai.explainers.image.images import BLURRED, blurred
+from hepxai.explainers.methods import configure
 from hepxai.metrics.faithfulness import (
     RemovalCurve,
     Removals,
@@ -349,18 +350,9 @@ def _cell(measure: str, number: Mapping[str, float | None] | None) -> str:
 
 
 def settings_of(attribution: Attribution) -> dict[str, Any]:
-    """Settings with which a map can be made again, without those that cannot be read back.
-
-    Raises
-    ------
-    SettingError
-        If the method does not take its stored settings.
-    """
-    explainer = EXPLAINERS[attribution.method]
-    fields = {n for n, f in explainer.model_fields.items() if not f.exclude}
-    settings = {n: v for n, v in attribution.settings.items() if n in fields}
-    explainer(**settings)
-    return settings
+    """Stored settings of a map with which it can be made again."""
+    fields = {n for n, f in EXPLAINERS[attribution.method].model_fields.items() if not f.exclude}
+    return {n: v for n, v in attribution.settings.items() if n in fields}
 
 
 def _again(model: Model, attribution: Attribution, size: int, seed: int) -> tuple[Numbers, str]:
@@ -369,13 +361,14 @@ def _again(model: Model, attribution: Attribution, size: int, seed: int) -> tupl
     try:
         settings = settings_of(attribution)
         start = time.perf_counter()
-        made = explain(model, few, attribution.method, target=attribution.target, **settings)
+        prepared = configure(attribution.method, settings).prepare(model, few, attribution.target)
+        made = prepared.attribute(few)
         seconds = (time.perf_counter() - start) / max(len(few), 1)
         numbers = {"seconds": Estimate(np.asarray(seconds), none, float(len(few)))}
-    except (KeyError, SettingError, ValueError) as problem:
+    except (KeyError, ValueError) as problem:
         return {}, f"not made again for its time and randomisation: {problem}"
     try:
-        random = similarity(made, model, settings, target=attribution.target, only_last=True, seed=seed)
+        random = similarity(made, model, settings, only_last=True, seed=seed)
     except (CannotExplainError, ValueError, ArithmeticError) as problem:
         return numbers, f"not randomised: {problem}"
     return {"randomised": random.last, **numbers}, ""

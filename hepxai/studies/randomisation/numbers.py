@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from hepxai.core.console import track
 from hepxai.core.estimate import Estimate, as_arrays
 from hepxai.events import Events
 from hepxai.explainers import CannotExplainError, explain
+from hepxai.explainers.methods import configure
 from hepxai.metrics.pixels import hit_rank_agreement
 from hepxai.models.protocols import Model
 
@@ -84,17 +85,14 @@ def cascading_randomisation(
         If the model has no torch module with parameters.
     """
     trained = explain(model, events, method, target=target, **settings)
-    return similarity(
-        trained, model, settings, target=target, only_last=only_last, seed=seed, progress=progress
-    )
+    return similarity(trained, model, settings, only_last=only_last, seed=seed, progress=progress)
 
 
 def similarity(
     trained: Attribution,
     model: Model,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     *,
-    target: str | None = None,
     only_last: bool = False,
     seed: int = 0,
     progress: bool = False,
@@ -102,12 +100,14 @@ def similarity(
     """Do the same with a map of the trained model that is at hand; see `cascading_randomisation`."""
     forgetful: Any = copy.deepcopy(model)
     layers = layers_from_output(forgetful, trained.events)
+    explainer = configure(trained.method, settings)
     correlations = []
     with isolated_seed(seed), track(f"randomised {trained.method}", len(layers), show=progress) as advance:
         for name in layers:
             randomise(forgetful.module.get_submodule(name))
             if not only_last or name == layers[-1]:
-                other = explain(forgetful, trained.events, trained.method, target=target, **settings)
+                prepared = explainer.prepare(forgetful, trained.events, trained.target)
+                other = prepared.attribute(trained.events)
                 correlations.append(hit_rank_agreement(trained, other).mean)
             advance(1, name)
     value, error = as_arrays(correlations)
