@@ -20,6 +20,7 @@ Most = Annotated[int, typer.Option("--max-events", "-n", min=1, help="At most so
 Entry = Annotated[
     int | None, typer.Option(help="One image: its entry number in the input file, as in the report.")
 ]
+File = Annotated[str, typer.Option(help="Part of the name of that file, if several have this entry.")]
 Again = Annotated[
     int, typer.Option(min=0, help="Events explained twice more, for time and randomisation; 0: neither.")
 ]
@@ -34,6 +35,7 @@ def compare(
     split: Split = None,
     max_events: Most = 64,
     entry: Entry = None,
+    file: File = "",
     again: Again = 8,
     python: Python = None,
 ) -> None:
@@ -53,6 +55,7 @@ def compare(
             split=split,
             maximum=max_events,
             entry=entry,
+            file=file,
             truth=telling_truth(run.events, RunView(run).focus),
             settings=method_settings(options),
             again=again,

@@ -34,6 +34,7 @@ def compare_run(
     split: str | None = None,
     maximum: int = MOST,
     entry: int | None = None,
+    file: str = "",
     truth: str | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     progress: bool = True,
@@ -56,6 +57,8 @@ def compare_run(
         At most so many events, evenly spread.
     entry : int, optional
         A single event by its entry number in the input file.
+    file : str
+        Part of the name of that file, if several have this entry.
     truth : str, optional
         Truth mask of the hits.
     settings : mapping
@@ -82,15 +85,17 @@ def compare_run(
             f"the {run.card.view} view of the events; `hepxai report` compares its methods by their agreement"
         )
     chosen = validated_settings(methods, settings or {}, "image", split=split or "test", maximum=maximum)
-    rows = _rows(run, split, maximum, entry)
+    rows = _rows(run, split, maximum) if entry is None else _one_row(run.events, entry, file)
     stored = dict(_stored(run, rows))
     target = target or next((a.target for a in stored.values()), _first_target(run))
     stored = {a.method: a for a in stored.values() if a.target == target}
     names = methods or list(stored) or [m for m in default_methods()["image"] if is_default_for(m, run.model)]
     maps = {m: stored[m] if m in stored and not chosen.get(m) else chosen.get(m, {}) for m in names}
     table = compare_maps(run.model, run.events[rows], maps, target, truth=truth, progress=progress, **options)
-    name = f"{table.target.replace('-', '_')}{'' if entry is None else f'_entry_{entry}'}"
-    path = run.folder / FOLDER / f"{name}.json"
+    path = run.folder / FOLDER / f"{table.target.replace('-', '_')}.json"
+    if entry is not None:
+        source = run.events.files[run.events.file[rows[0]]].rpartition("/")[2].partition(".")[0]
+        path = path.with_stem(f"{path.stem}_{source}_{entry}")
     _write(path, table, {"maps": _hashes(run), "entry": entry, "population": _population(run, rows)})
     return table, path
 
@@ -111,14 +116,20 @@ def _first_target(run: Run) -> str:
     return f"{outputs[-1]}-rest" if several else outputs[0]
 
 
-def _rows(run: Run, split: str | None, maximum: int, entry: int | None) -> IntArray:
+def _one_row(events: Events, entry: int, file: str) -> IntArray:
+    """Row of the event with an entry number, in the file with this in its name."""
+    rows = np.flatnonzero(events.entry == entry)
+    names = [events.files[f] for f in events.file[rows]]
+    chosen = rows[[file in name for name in names]]
+    if len(chosen) == 1:
+        return chosen
+    where = f" ({', '.join(names)}); choose one by `file`, --file" if names else ""
+    raise RunError(f"{len(chosen)} events of the run are entry {entry} of a file{where}; one is needed")
+
+
+def _rows(run: Run, split: str | None, maximum: int) -> IntArray:
     """Rows of the compared events."""
     events, explained = run.events, run.populations.rows()
-    if entry is not None:
-        rows = np.flatnonzero(events.entry == entry)
-        if len(rows) != 1:
-            raise RunError(f"{len(rows)} events of the run are entry {entry} of a file; one is needed")
-        return rows
     if split is None and explained is not None:
         return explained[evenly_spread(len(explained), maximum)]
     return run.populations.choose(events, split or "test", maximum)

@@ -242,11 +242,17 @@ def test_compare(finished: tuple[str, Run], monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_compare_one_image(finished: tuple[str, Run]) -> None:
     _, run = finished
-    entry = int(run.events[run.populations.rows()].entry[3])
-    table, path = compare_run(run, ["image_ig"], target="eta", entry=entry, again=0, progress=False)
-    assert (table.events, path.name) == (1, f"eta_entry_{entry}.json")
+    one = run.events[run.populations.rows()][[3]]
+    entry, name = int(one.entry[0]), one.files[one.file[0]]
+    table, path = compare_run(
+        run, ["image_ig"], target="eta", entry=entry, file=name, again=0, progress=False
+    )
+    source = name.rpartition("/")[2].partition(".")[0]
+    assert (table.events, path.name) == (1, f"eta_{source}_{entry}.json")
     assert not stored_comparisons(run)  # of populations
-    with pytest.raises(RunError, match="0 events of the run are entry 123456789"):
+    with pytest.raises(RunError, match=f"2 events of the run are entry {entry} of a file .* --file; one"):
+        compare_run(run, ["image_ig"], entry=entry)
+    with pytest.raises(RunError, match="0 events of the run are entry 123456789 of a file; one is needed"):
         compare_run(run, ["image_ig"], entry=123456789)
     shutil.rmtree(path.parent)
 
