@@ -45,7 +45,7 @@ def compare(
         from hepxai.report.view import RunView
         from hepxai.run import Run
         from hepxai.run.comparison import compare_run
-        from hepxai.studies.comparison.faithfulness import table_cells
+        from hepxai.studies.comparison.cells import table_cells
 
         run = Run.open(folder, model=python)
         table, path = compare_run(

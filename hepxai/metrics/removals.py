@@ -25,6 +25,8 @@ Baseline = float | NDArray[np.floating] | Callable[[Images], Images]
 """Value of a removed pixel: a number, an image, or a function from images to their baseline images."""
 BUDGET = 8 * CHUNK
 """Pixels of the images that are scored together."""
+SINGLE = 1e-6
+"""Change of the output, relative to the output, that is rounding in single precision."""
 LARGEST = 3
 """A block has at most one part in three of the rows, and of the columns, of an image."""
 TIES = 2**31 - 1
@@ -190,6 +192,16 @@ def _event_keys(events: Events, seed: int) -> UInt64Array:
 
 def _uniform(mixed: UInt64Array) -> Array:
     return np.asarray((splitmix64(mixed) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
+
+
+def has_sign(attribution: Attribution) -> bool:
+    """True for a map with negative values; one without is compared with the size of changes."""
+    return bool((attribution.values < 0).any())
+
+
+def rounded(change: Array, output: Array) -> Array:
+    """Changes of an output, 0 where they are rounding."""
+    return np.where(np.abs(change) <= SINGLE * np.abs(output), 0.0, change)
 
 
 def pixel_values(attribution: Attribution) -> Array:

@@ -12,8 +12,8 @@ from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 from hepxai.plots.images import target_unit
 from hepxai.report.displays import by_error, chosen_rows, telling_truth
-from hepxai.report.faithfulness import faithfulness_sections
 from hepxai.report.outputs import explained_output
+from hepxai.report.pixel_faithfulness import faithfulness_sections
 from hepxai.report.section import (
     ERRORS,
     CaptionedFigure,

@@ -18,7 +18,7 @@ from hepxai.events import SPLITS, Events
 from hepxai.explainers.methods import default_methods, is_default_for, validated_settings
 from hepxai.run.manifest import EXPLAINED, RunError
 from hepxai.run.run import Run
-from hepxai.studies.comparison.faithfulness import FaithfulnessTable, compare_maps
+from hepxai.studies.comparison.faithfulness_table import FaithfulnessTable, compare_maps
 from hepxai.studies.comparison.figures import faithfulness_curves
 
 FOLDER = "comparison"
@@ -66,7 +66,7 @@ def compare_run(
     progress : bool
         Show progress.
     **options
-        Of `hepxai.studies.comparison.faithfulness.compare_maps`.
+        Of `hepxai.studies.comparison.faithfulness_table.compare_maps`.
 
     Returns
     -------

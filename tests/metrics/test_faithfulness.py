@@ -14,18 +14,16 @@ from scipy.stats import pearsonr, spearmanr
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.events import Events
 from hepxai.metrics.faithfulness import (
-    RemovalCurve,
     Removals,
     gini,
     infidelity,
     mean_of,
     quick_check,
     quick_concern,
-    random_curve,
     region_correlation,
-    removal_curve,
     sensitivity_n,
 )
+from hepxai.metrics.removal_curves import RemovalCurve, random_curve, removal_curve
 from hepxai.metrics.removals import RemovablePixels
 
 SHAPE = (2, 5, 8)

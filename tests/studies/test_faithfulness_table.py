@@ -15,7 +15,7 @@ from hepxai.metrics.faithfulness import Removals, region_correlation
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 from hepxai.models.target import Target
 from hepxai.models.wrappers.image import ImageModel
-from hepxai.studies.comparison.faithfulness import ALIKE, RANDOM, FaithfulnessTable, compare_maps
+from hepxai.studies.comparison.faithfulness_table import ALIKE, RANDOM, FaithfulnessTable, compare_maps
 from hepxai.studies.comparison.figures import faithfulness_curves
 from hepxai.studies.randomisation.numbers import cascading_randomisation, layers_from_output
 

@@ -12,8 +12,8 @@ from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import as_arrays
 from hepxai.core.formatting import general
-from hepxai.metrics.faithfulness import RemovalCurve
 from hepxai.metrics.pixels import LitPixels
+from hepxai.metrics.removal_curves import RemovalCurve
 from hepxai.plots.images import attribution_image, hit_display, target_unit, window
 from hepxai.plots.style import (
     CLASS_COLOURS,
@@ -26,7 +26,7 @@ from hepxai.plots.style import (
     style,
     styled,
 )
-from hepxai.studies.comparison.faithfulness import ALIKE, RANDOM, FaithfulnessTable
+from hepxai.studies.comparison.faithfulness_table import ALIKE, RANDOM, FaithfulnessTable
 from hepxai.studies.comparison.numbers import MethodComparison
 
 

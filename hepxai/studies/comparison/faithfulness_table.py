@@ -17,23 +17,20 @@ from hepxai.attribution.reductions import short_name
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.console import track
 from hepxai.core.estimate import Estimate, as_json
-from hepxai.core.formatting import general, measured, percentage, real
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
 from hepxai.explainers.image.images import BLURRED, blurred
 from hepxai.explainers.methods import configure
 from hepxai.metrics.faithfulness import (
-    RemovalCurve,
     Removals,
     gini,
     infidelity,
     mean_of,
-    random_curve,
     region_correlation,
-    removal_curve,
     sensitivity_n,
 )
 from hepxai.metrics.pixels import truth_share
+from hepxai.metrics.removal_curves import RemovalCurve, random_curve, removal_curve
 from hepxai.metrics.removals import Baseline, Images, random_values
 from hepxai.models.protocols import Imaging, Model
 from hepxai.models.target import Target
@@ -46,18 +43,6 @@ BLUR = 4.0
 """σ of the Gaussian of the baseline "blurred", in pixels."""
 SUBSETS = (0.1, 0.3, 0.6)
 """Shares of the pixels that are removed for sensitivity-n."""
-HEADINGS = {
-    "residual": "residual",
-    "faithfulness": "rank correlation",
-    "deletion": "deletion",
-    "insertion": "insertion",
-    "infidelity": "infidelity",
-    "sparsity": "sparsity",
-    "truth_share": "on true hits",
-    "randomised": "randomised",
-    "seconds": "s/event",
-}
-"""Measures in the order of a table, and their headings."""
 Numbers = dict[str, Estimate]
 
 
@@ -309,41 +294,6 @@ def _baseline(baseline: Any) -> Baseline:
             raise ValueError(f"baseline={baseline!r}; a number, an image or {BLURRED!r} is needed")
         return partial(blurred, sigma=BLUR)
     return np.asarray(baseline, dtype=np.float32)
-
-
-def table_cells(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table for people, one row for each method.
-
-    Parameters
-    ----------
-    content : mapping
-        From `FaithfulnessTable.to_json`.
-    """
-    numbers: Mapping[str, Mapping[str, Mapping[str, float | None]]] = content["numbers"]
-    measures = dict.fromkeys(m for row in numbers.values() for m in row)
-    order = [m for m in HEADINGS if m in measures]
-    at = order.index("sparsity")
-    order[at:at] = [m for m in measures if m.startswith("sensitivity_")]
-    rows = [
-        [content["titles"][method], *(_cell(m, row.get(m)) for m in order)] for method, row in numbers.items()
-    ]
-    return ["method", *(_heading(m) for m in order)], rows
-
-
-def _heading(measure: str) -> str:
-    if measure in HEADINGS:
-        return HEADINGS[measure]
-    n = float(measure.removeprefix("sensitivity_"))
-    return f"sensitivity, {percentage(n)}" if n < 1 else f"sensitivity, n={n:g}"
-
-
-def _cell(measure: str, number: Mapping[str, float | None] | None) -> str:
-    if number is None:
-        return "–"
-    if measure == "residual":
-        return percentage(number["value"])
-    alone = math.isnan(real(number["error"]))
-    return general(number["value"], 3) if alone else measured(number["value"], number["error"])
 
 
 # --- maps made again -------------------------------------------------------------------------------

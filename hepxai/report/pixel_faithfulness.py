@@ -11,7 +11,7 @@ from hepxai.core.formatting import measured
 from hepxai.report.section import ERRORS, Section, Table
 from hepxai.report.view import RunView
 from hepxai.run.comparison import stored_comparisons
-from hepxai.studies.comparison.faithfulness import table_cells
+from hepxai.studies.comparison.cells import table_cells
 
 CHECK = (
     "Faithfulness: rank correlation, inside an event, of the sum of a map over random blocks of pixels with "
