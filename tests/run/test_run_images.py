@@ -147,6 +147,7 @@ def test_sections(finished: tuple[str, Run], monkeypatch: pytest.MonkeyPatch) ->
     assert [k for k in found if k not in ("samples", "cutflow", "training", "provenance")] == [
         "targets",
         "looked",
+        "faithfulness",
         "pixels_pt",
         "pixels_eta",
         "residuals",
