@@ -15,6 +15,7 @@ from .models.wrappers.table import TableModel as TableModel
 from .models.wrappers.tree_files import load_trees as load_trees
 from .run import Run as Run
 from .scan import Scan as Scan
+from .studies.comparison.faithfulness_table import compare_maps as compare_maps
 from .training import fit as fit
 
 __version__: str
@@ -32,6 +33,7 @@ __all__ = [
     "SequenceModel",
     "SklearnModel",
     "TableModel",
+    "compare_maps",
     "explain",
     "fit",
     "load_onnx",

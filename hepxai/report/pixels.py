@@ -13,6 +13,7 @@ from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 from hepxai.plots.images import target_unit
 from hepxai.report.displays import by_error, chosen_rows, telling_truth
 from hepxai.report.outputs import explained_output
+from hepxai.report.pixel_faithfulness import faithfulness_sections
 from hepxai.report.section import (
     ERRORS,
     CaptionedFigure,
@@ -51,6 +52,7 @@ def pixel_sections(view: RunView) -> Iterator[Section]:
     if not by_target:
         return
     yield _shares_section(view, by_target)
+    yield from faithfulness_sections(view, by_target)
     for target, maps in by_target.items():
         yield _events_section(view, target, maps)
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import uproot
+from command_line import typed
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from hepxai.cli import app
+from hepxai.core.files import write_json
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.explainers import CannotExplainError
 from hepxai.models import ModelCard
 from hepxai.report.view import RunView
 from hepxai.report.write import sections
 from hepxai.run import Run
+from hepxai.run.comparison import compare_run, stored_comparisons
 from hepxai.run.manifest import RunError
 from hepxai.scan import Scan
 from hepxai.scan.space import ScanError
@@ -143,6 +147,7 @@ def test_sections(finished: tuple[str, Run], monkeypatch: pytest.MonkeyPatch) ->
     assert [k for k in found if k not in ("samples", "cutflow", "training", "provenance")] == [
         "targets",
         "looked",
+        "faithfulness",
         "pixels_pt",
         "pixels_eta",
         "residuals",
@@ -204,3 +209,66 @@ def test_a_scan_compares_classifiers(dataset: DatasetCard, tmp_path: Path) -> No
     with pytest.raises(ScanError, match=r"this model card learns numbers \(training\.loss\)"):
         Scan.start(tmp_path / "scan", dataset, ModelCard.find("muon_cnn"), ["training.batch_size=32,64"])
     assert not (tmp_path / "scan").exists()
+
+
+# --- comparison of maps ----------------------------------------------------------------------------------
+
+
+def test_compare(finished: tuple[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored maps, one made on the spot, numbers in files, and a table in the report."""
+    name, run = finished
+    monkeypatch.setattr(Run, "open", lambda *_, **__: run)  # of the few events that were read
+    assert not stored_comparisons(run)
+    stored = "ram" if name == "muon_cnn_linear" else "soft_tree"
+    words = ("compare", run.folder, "-m", "image_ig", "-m", stored, "-m", "saliency", "-n", "5")
+    result = typed(*words, "--target", "pt", "--again", "1", columns=300)
+    assert result.exit_code == 0, result.output
+    for text in ("image IG", "saliency", "random values", "rank correlation", "randomised", "s/event"):
+        assert text in result.output
+    (content,) = stored_comparisons(run)
+    assert (content["target"], content["population"]) == ("pt", "5 test events")
+    assert list(content["numbers"]) == ["image_ig", stored, "saliency", "random values", "all pixels alike"]
+    folder = run.folder / "comparison"
+    assert {p.name for p in folder.iterdir()} == {"pt.csv", "pt.json", "pt.png"}
+    lines = (folder / "pt.csv").read_text().splitlines()
+    assert lines[0] == "target,method,other,what,value,error,events"
+    part = next(s for s in sections(RunView(run)) if s.key == "faithfulness")
+    assert len(part.tables) == 2
+    assert part.tables[1].rows[-1][0] == "all pixels alike"
+    for one in part.numbers["checks"]:
+        key = next(k for k in (one["method"], f"{one['method']}_{one['target']}") if k in run.explained())
+        assert one["value"] == run.explained()[key].checks["faithfulness"]
+    shutil.rmtree(folder)
+
+
+def test_compare_one_image(finished: tuple[str, Run]) -> None:
+    _, run = finished
+    one = run.events[run.populations.rows()][[3]]
+    entry, name = int(one.entry[0]), one.files[one.file[0]]
+    table, path = compare_run(
+        run, ["image_ig"], target="eta", entry=entry, file=name, again=0, progress=False
+    )
+    source = name.rpartition("/")[2].partition(".")[0]
+    assert (table.events, path.name) == (1, f"eta_{source}_{entry}.json")
+    assert not stored_comparisons(run)  # of populations
+    with pytest.raises(RunError, match=f"2 events of the run are entry {entry} of a file .* --file; one"):
+        compare_run(run, ["image_ig"], entry=entry)
+    with pytest.raises(RunError, match="0 events of the run are entry 123456789 of a file; one is needed"):
+        compare_run(run, ["image_ig"], entry=123456789)
+    shutil.rmtree(path.parent)
+
+
+def test_a_comparison_of_other_maps_is_out_of_date(finished: tuple[str, Run]) -> None:
+    _, run = finished
+    _, path = compare_run(run, ["image_ig"], maximum=2, again=0, subsets=(), steps=2, progress=False)
+    assert len(stored_comparisons(run)) == 1
+    content = json.loads(path.read_text())
+    write_json(path, content | {"maps": content["maps"] | {"explanations/image_ig_pt.safetensors": "0"}})
+    assert not stored_comparisons(run)
+    shutil.rmtree(path.parent)
+
+
+def test_only_images_are_compared() -> None:
+    run = SimpleNamespace(card=SimpleNamespace(view="graph"))
+    with pytest.raises(RunError, match="takes the graph view of the events; `hepxai report` compares"):
+        compare_run(run)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
@@ -20,6 +20,7 @@ from hepxai.events import Events
 from hepxai.explainers.base import Explainer, Prepared
 from hepxai.explainers.batches import Part
 from hepxai.explainers.path import PathExplainer, PreparedPath, check_baseline
+from hepxai.metrics.faithfulness import quick_check, quick_concern
 from hepxai.models.protocols import DifferentiableImage, Imaging
 from hepxai.models.target import Target
 
@@ -31,15 +32,30 @@ Baseline = Annotated[
 
 
 class MapExplainer(Explainer):
-    """Method with one value for each pixel, all channels together."""
+    """Method with one value for each pixel, all channels together.
+
+    Every map has a cheap check of its faithfulness: see `hepxai.metrics.faithfulness.quick_check`.
+    """
 
     reads = "image"
     axes = PIXELS
     needs: ClassVar[type] = Imaging
 
     def model_checks(self, prepared: Prepared, attribution: Attribution) -> dict[str, float]:
-        """Faithfulness of the map."""
-        return {}
+        """Faithfulness on a few events; see `hepxai.metrics.faithfulness.quick_check`."""
+        start = getattr(prepared, "start", None)
+
+        def score(x: NDArray[np.float32]) -> NDArray[np.float64]:
+            return prepared.output(prepared.model.score_image(x))
+
+        def baseline(x: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.zeros_like(x) if start is None else start(torch.as_tensor(x)).numpy()
+
+        return quick_check(score, attribution, baseline)
+
+    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
+        """Concerns about completeness and faithfulness."""
+        return (*super().concerns(checks), *quick_concern(checks))
 
 
 class PixelExplainer(MapExplainer):

@@ -1,4 +1,4 @@
-"""Maps of several methods on one event, and their shares on the true hits."""
+"""Maps of several methods on one event, their shares on the true hits, and their faithfulness."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import as_arrays
 from hepxai.core.formatting import general
 from hepxai.metrics.pixels import LitPixels
+from hepxai.metrics.removal_curves import RemovalCurve
 from hepxai.plots.images import attribution_image, hit_display, target_unit, window
 from hepxai.plots.style import (
     CLASS_COLOURS,
@@ -25,6 +26,7 @@ from hepxai.plots.style import (
     style,
     styled,
 )
+from hepxai.studies.comparison.faithfulness_table import ALIKE, RANDOM, FaithfulnessTable
 from hepxai.studies.comparison.numbers import MethodComparison
 
 
@@ -113,3 +115,36 @@ def truth_shares(
     ax.set(xlabel=quantity, ylabel=f"share on true hits, of the {where}", ylim=(0, None))
     legend_above(ax, columns=3, fontsize="x-small")
     return ax
+
+
+def faithfulness_curves(table: FaithfulnessTable) -> Figure:
+    """Mean deletion and insertion curve of each method with a band of one error, and of a random order.
+
+    Outputs are relative to the whole change: 1 is the image, 0 the baseline.
+    """
+    with style():
+        figure, axes = canvas(1, 2, (13.5, 6.2), sharey=True)
+        for ax, kind, title in zip(axes[0], (0, 1), ("deletion", "insertion"), strict=True):
+            for i, (name, curves) in enumerate(_drawn(table)):
+                _band(ax, curves[kind], table.titles[name], i, mirrored=name == RANDOM and kind == 1)
+            ax.set_title(title, fontsize="small")
+            ax.set(xlabel=f"fraction of pixels {'inserted' if kind else 'deleted'}", xlim=(0, 1))
+        axes[0, 0].set(ylabel="output, relative to its change")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize="x-small")
+    return figure
+
+
+def _drawn(table: FaithfulnessTable) -> list[tuple[str, tuple[RemovalCurve, RemovalCurve]]]:
+    return [(name, curves) for name, curves in table.curves.items() if name != ALIKE]
+
+
+def _band(ax: Axes, curve: RemovalCurve, name: str, index: int, *, mirrored: bool) -> None:
+    """Mean with its error; the insertion curve of random orders is their deletion curve from its end."""
+    turn = slice(None, None, -1) if mirrored else slice(None)
+    value, error = curve.mean.value[turn], np.nan_to_num(curve.mean.error[turn])
+    look = class_look(index) | {"ls": ("-", "--", "-.", ":")[index // len(CLASS_COLOURS) % 4]}
+    if name == RANDOM:
+        name, look = "random order", {"color": INK, "marker": "", "ls": "--"}
+    ax.plot(curve.fraction, value, lw=1.6, ms=4, label=escape_label(name), **look)
+    ax.fill_between(curve.fraction, value - error, value + error, color=look["color"], alpha=0.15, lw=0)

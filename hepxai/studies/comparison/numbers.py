@@ -112,7 +112,7 @@ def _row(
 def compare(
     maps: Maps,
     *,
-    truth: str,
+    truth: str | None = None,
     k: int = 10,
     quantity: NDArray[np.number] | None = None,
     edges: NDArray[np.float64] | None = None,
@@ -123,8 +123,8 @@ def compare(
     ----------
     maps : mapping
         ``name → attribution`` of the same events.
-    truth : str
-        A key of ``events.truth``.
+    truth : str, optional
+        A key of ``events.truth``; there are no shares without.
     k : int
         Strongest pixels that are compared.
     quantity : ndarray, shape [E], optional
@@ -154,7 +154,8 @@ def compare(
     return MethodComparison(whole.methods, whole.rank, whole.top, whole.shares, k, edges, parts, outside)
 
 
-def _compare(maps: Maps, truth: str, k: int) -> MethodComparison:
+def _compare(maps: Maps, truth: str | None, k: int) -> MethodComparison:
     rank = agreement_matrix(maps, hit_rank_agreement)
     top = agreement_matrix(maps, functools.partial(top_pixel_agreement, k=k))
-    return MethodComparison(tuple(maps), rank, top, {n: truth_share(m, truth) for n, m in maps.items()}, k)
+    shares = {} if truth is None else {n: truth_share(m, truth) for n, m in maps.items()}
+    return MethodComparison(tuple(maps), rank, top, shares, k)

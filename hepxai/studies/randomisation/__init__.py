@@ -1,0 +1,1 @@
+"""Cascading randomisation: maps of a model that forgets its layers one by one."""

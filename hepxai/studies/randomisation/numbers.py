@@ -1,0 +1,163 @@
+"""Sanity check by randomisation: a map of a trained model is compared with those of a model that forgets."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hepxai.attribution import Attribution
+from hepxai.core.console import track
+from hepxai.core.estimate import Estimate, as_arrays
+from hepxai.events import Events
+from hepxai.explainers import CannotExplainError, explain
+from hepxai.explainers.methods import configure
+from hepxai.metrics.pixels import hit_rank_agreement
+from hepxai.models.protocols import Model
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """Similarity of a map to the maps after the layers were randomised, from the output down.
+
+    Attributes
+    ----------
+    layers : tuple of str, length K
+        In the order of the randomisation; each map is that of a model without this layer and all before it.
+    correlation : Estimate
+        ``[K]``: rank correlation of |value| over the lit pixels with the map of the trained model, weighted
+        mean over events. Near 0 after all layers: the map depends on what was learned.
+    """
+
+    layers: tuple[str, ...]
+    correlation: Estimate
+
+    def __repr__(self) -> str:
+        return f"<Randomisation: {len(self.layers)} layers, at the end {self.last}>"
+
+    @property
+    def last(self) -> Estimate:
+        """Rank correlation after all layers."""
+        return self.correlation.at((len(self.layers) - 1,))
+
+
+def cascading_randomisation(
+    model: Model,
+    events: Events,
+    method: str,
+    *,
+    target: str | None = None,
+    only_last: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+    **settings: Any,
+) -> Randomisation:
+    """Randomise the layers of a copy of the model from the output down, and explain after each.
+
+    The model itself is not touched [Adebayo et al., arXiv:1810.03292].
+
+    Parameters
+    ----------
+    model : Model
+        With a torch module as ``module``.
+    events : Events
+    method : str
+    target : str, optional
+        See `hepxai.explainers.methods.explain`.
+    only_last : bool
+        Explain only after all layers were randomised: one map more instead of one for each layer.
+    seed : int
+        Of the fresh weights.
+    progress : bool
+        Show a progress bar.
+    **settings
+        Of the method.
+
+    Raises
+    ------
+    CannotExplainError
+        If the model has no torch module with parameters.
+    """
+    trained = explain(model, events, method, target=target, **settings)
+    return similarity(trained, model, settings, only_last=only_last, seed=seed, progress=progress)
+
+
+def similarity(
+    trained: Attribution,
+    model: Model,
+    settings: Mapping[str, Any],
+    *,
+    only_last: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> Randomisation:
+    """Do the same with a map of the trained model that is at hand; see `cascading_randomisation`."""
+    forgetful: Any = copy.deepcopy(model)
+    layers = layers_from_output(forgetful, trained.events)
+    explainer = configure(trained.method, settings)
+    correlations = []
+    with isolated_seed(seed), track(f"randomised {trained.method}", len(layers), show=progress) as advance:
+        for name in layers:
+            randomise(forgetful.module.get_submodule(name))
+            if not only_last or name == layers[-1]:
+                prepared = explainer.prepare(forgetful, trained.events, trained.target)
+                other = prepared.attribute(trained.events)
+                correlations.append(hit_rank_agreement(trained, other).mean)
+            advance(1, name)
+    value, error = as_arrays(correlations)
+    n_eff = correlations[-1].n_eff
+    return Randomisation(layers[-1:] if only_last else layers, Estimate(value, error, n_eff))
+
+
+def layers_from_output(model: Any, events: Events) -> tuple[str, ...]:
+    """Names of the submodules with parameters of their own, the last one called first.
+
+    Raises
+    ------
+    CannotExplainError
+        If there are none.
+    """
+    module = getattr(model, "module", None)
+    named = dict(module.named_modules()) if isinstance(module, nn.Module) else {}
+    own = {name: part for name, part in named.items() if any(True for _ in part.parameters(recurse=False))}
+    if not own:
+        raise CannotExplainError(
+            f"{type(model).__name__} has no `module` with parameters to randomise; wrap a torch module"
+        )
+    calls: list[str] = []
+    hooks = [
+        part.register_forward_hook(lambda *_, name=name: calls.append(name)) for name, part in own.items()
+    ]
+    model.logits(events[:1])
+    for hook in hooks:
+        hook.remove()
+    order = dict.fromkeys([*reversed(calls), *reversed(own)])
+    return tuple(order)
+
+
+def randomise(module: nn.Module) -> None:
+    """Fresh weights of a module's own parameters.
+
+    By its ``reset_parameters``; a module without gets normal numbers with the mean square of the old weights.
+    """
+    if callable(reset := getattr(module, "reset_parameters", None)):
+        reset()
+        return
+    with torch.no_grad():
+        for weight in module.parameters(recurse=False):
+            weight.normal_(0.0, float(weight.square().mean().sqrt()) or 1.0)
+
+
+@contextmanager
+def isolated_seed(seed: int) -> Iterator[None]:
+    """Seed torch, hide the warnings about a model without sense, and restore both."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        yield
