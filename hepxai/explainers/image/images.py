@@ -88,8 +88,7 @@ class PreparedImage(PreparedPath):
 
     def start(self, x: Tensor) -> Tensor:
         """Image ``[B, T, R, C]`` where the path of each image begins."""
-        image: Any = blurred(x.numpy(), self.explainer.blur) if self.baseline == BLURRED else self.baseline
-        return torch.empty_like(x).copy_(torch.as_tensor(np.asarray(image, dtype=np.float32)))
+        return start_image(x, self.baseline, self.explainer.blur)
 
     def from_baseline(self, x: Tensor) -> Part:
         """Integrated Gradients ``[B, T, R, C]`` along the straight path to each image."""
@@ -126,6 +125,12 @@ class ImageExplainer(PathExplainer, PixelExplainer):
     def integrates(self) -> bool:
         """True if the settings need a quadrature."""
         return True
+
+
+def start_image(x: Tensor, baseline: Any, blur: float) -> Tensor:
+    """Baseline of images ``[B, T, R, C]``, in their shape; ``baseline`` as from `baseline_image`."""
+    image: Any = blurred(x.numpy(), blur) if baseline == BLURRED else baseline
+    return torch.empty_like(x).copy_(torch.as_tensor(np.asarray(image, dtype=np.float32)))
 
 
 def baseline_image(baseline: Any, events: Events) -> Any:
