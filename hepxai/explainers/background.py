@@ -16,6 +16,7 @@ from hepxai.attribution import Attribution
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.explainers.base import Explainer, Prepared, with_residual
+from hepxai.explainers.batches import View
 from hepxai.models.protocols import Tabular
 from hepxai.models.table.rows import finite_columns
 from hepxai.models.target import Target
@@ -74,8 +75,8 @@ def must_add_up(attribution: Attribution, tolerance: float, advice: str) -> None
     residual, change = attribution.residual, attribution.output_change
     assert residual is not None
     assert change is not None
-    values = attribution.values.reshape(len(change), -1)
-    size = np.maximum(np.abs(values).sum(axis=1), np.abs(change))
+    values = np.abs(attribution.values)
+    size = np.maximum(values.sum(axis=tuple(range(1, values.ndim))), np.abs(change))
     bad = np.abs(residual) > tolerance * np.maximum(size, np.finfo(np.float32).eps)
     if bad.any():
         worst = int(np.argmax(np.abs(residual)))
@@ -108,10 +109,10 @@ class BackgroundExplainer(Explainer):
 
     advice: ClassVar[str] = ""
     noun: ClassVar[str] = "rows"
-    axes = ("event", "feature")
+    axes: ClassVar[tuple[str, ...]] = ("event", "feature")
     complete = True
-    reads = "table"
-    needs = Tabular
+    reads: ClassVar[View] = "table"
+    needs: ClassVar[type] = Tabular
     sample: Literal["background", "all"] = "background"
     size: int = Field(default=100, ge=1)
     seed: int = Field(default=0, ge=0)

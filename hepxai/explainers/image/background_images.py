@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -30,7 +30,7 @@ class BackgroundImageExplainer(PixelExplainer, BackgroundExplainer):
         See `hepxai.explainers.image.images.PixelExplainer`.
     """
 
-    needs = DifferentiableImage
+    needs: ClassVar[type] = DifferentiableImage
     noun = "images"
 
     def forward(self, model: Any) -> Callable[[Tensor], Tensor]:

@@ -44,7 +44,7 @@ class ImageGradientShap(BackgroundImageExplainer):
     def attribute_batch(self, prepared: PreparedBackground, batch: Batch[Tensor]) -> Part:
         """Signed values with errors."""
         seeds = event_seeds(batch.events, self.seed)[:, 0]
-        # One stream for each event, whatever else is in the batch; the gradients take far longer than this loop.
+        # One stream for each event, whatever else is in the batch; gradients take far longer than the loop.
         maps = [self._maps(prepared, x, int(seed)) for x, seed in zip(batch.x, seeds, strict=True)]
         error = torch.stack([m.std(0) for m in maps]) / np.sqrt(self.samples)
         return Part(values=torch.stack([m.mean(0) for m in maps]), error=error)

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from hepxai.attribution import Attribution
 from hepxai.core.jagged import IntArray
 from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.image.segments import Array, Block, Mask, SegmentExplainer, SegmentGame
@@ -26,13 +27,13 @@ UNRESOLVED = 0.5
 
 @register("image_partition_shap")
 class ImagePartitionShap(SegmentExplainer):
-    """Owen values of blocks of an image that is halved again and again [Owen, in: Essays in Mathematical
-    Economics and Game Theory (1977) 76; as in shap's PartitionExplainer].
+    """Owen values of blocks of an image that is halved again and again.
 
     The image is halved along its longer side, each half again, down to ``block``. A half gets its gain in the
-    mean of two cases: the other half is at the baseline, or as in the image. This goes on inside each half,
-    in both cases: an Owen value is a Shapley value over only those orders in which the blocks of each node
-    follow each other. That costs about m² scores for m blocks, instead of 2^m.
+    mean of two cases: the other half is at the baseline, or as in the image. Inside each half it is the same,
+    in both cases: an Owen value [in: Essays in Mathematical Economics and Game Theory (1977) 76] is a Shapley
+    value over those orders only in which the blocks of each half follow each other. That costs about m²
+    scores for m blocks, instead of 2^m.
 
     With fewer ``evaluations`` the nodes with the largest gains are split first; what is left is spread evenly
     over the pixels of its node. The map adds up to the change in any case.
@@ -67,13 +68,17 @@ class ImagePartitionShap(SegmentExplainer):
         change = np.array([full - empty])
         return Part(values=game.spread(values)[None], output_change=change, checks={"unresolved": unresolved})
 
+    def checks(self, attribution: Attribution) -> dict[str, float]:
+        """Completeness, and the mean share that was not traced down to the smallest blocks."""
+        return super().checks(attribution) | attribution.checks
+
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
         """Concerns of completeness, and of blocks that could not be split."""
         if (share := checks.get("unresolved", 0.0)) <= UNRESOLVED:
             return super().concerns(checks)
         coarse = (
-            f"{share:.0%} of the map is spread over blocks that {self.evaluations} evaluations did not suffice "
-            "to split; give more evaluations, or a larger block"
+            f"{share:.0%} of the map is spread over blocks that {self.evaluations} evaluations did not "
+            "suffice to split; give more evaluations, or a larger block"
         )
         return (*super().concerns(checks), coarse)
 
@@ -104,7 +109,7 @@ class Node:
         """All players of an image."""
         pixel = np.unique(game.player[game.player >= 0], return_index=True)[1]
         place = np.argwhere(game.player >= 0)[pixel] // block
-        last = (np.array(game.player.shape) - 1) // block + 1
+        last = (np.array(game.player.shape) - 1) // np.array(block) + 1
         return Node(np.arange(len(place)), place, np.zeros(2, dtype=np.int64), last, block)
 
     @property
@@ -117,7 +122,8 @@ class Node:
         """Halves along the longer side in pixels, after halves without players are left out."""
         size = self.last - self.first
         axis = int(np.argmax(np.where(size > 1, size * self.block, 0)))
-        cut = np.where(np.arange(2) == axis, (self.first + self.last) // 2, 0)
+        cut = np.zeros(2, dtype=np.int64)
+        cut[axis] = (self.first[axis] + self.last[axis]) // 2
         is_before = self.place[self.members, axis] < cut[axis]
         lower = replace(self, members=self.members[is_before], last=np.where(cut > 0, cut, self.last))
         upper = replace(self, members=self.members[~is_before], first=np.where(cut > 0, cut, self.first))

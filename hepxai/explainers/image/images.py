@@ -18,7 +18,7 @@ from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.core.chunks import image_rows
 from hepxai.events import Events
 from hepxai.explainers.base import Explainer, Prepared
-from hepxai.explainers.batches import Part
+from hepxai.explainers.batches import Part, View
 from hepxai.explainers.path import PathExplainer, PreparedPath, check_baseline
 from hepxai.models.protocols import DifferentiableImage, Imaging
 from hepxai.models.target import Target
@@ -33,8 +33,8 @@ Baseline = Annotated[
 class MapExplainer(Explainer):
     """Method with one value for each pixel, all channels together."""
 
-    reads = "image"
-    axes = PIXELS
+    reads: ClassVar[View] = "image"
+    axes: ClassVar[tuple[str, ...]] = PIXELS
     needs: ClassVar[type] = Imaging
 
     def model_checks(self, prepared: Prepared, attribution: Attribution) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,11 @@ class L2X(MapExplainer):
     """Probability with which a learned selector picks each patch [Chen et al., arXiv:1802.07814].
 
     ``max_{p, q} E log q(F(x) | V ⊙ x)``: a selector p(x) chooses k patches of an image, relaxed to
-    ``V = max_j softmax((log p + Gumbel_j) / τ)``, and a second network q predicts the answer of the model from
-    those alone. Both are trained in `prepare` on the given events. For a classifier the answer is the softmax
-    of the classes that the target names (all of them, if it names one), and the loss is the cross-entropy; for
-    a regression it is the target, and the loss is the squared error.
+    ``V = max_j softmax((log p + Gumbel_j) / τ)``, and a second network q predicts the answer of the model
+    from those alone. Both are trained in `prepare` on the given events. For a classifier the answer is the
+    softmax of the classes that the target names (all of them, if it names one), and the loss is the
+    cross-entropy; for a regression it is the target, and the loss is the squared error. Weights of events do
+    not count.
 
     A pixel has the probability of its patch. The selector sees the image, never the gradient of the model.
 
@@ -90,25 +91,31 @@ class L2X(MapExplainer):
         prepared = PreparedSelector(
             explainer=self, model=model, target=target, selector=selector, scale=scale, figures={}
         )
-        figures = post_hoc(prepared, events[held_out], answer) if len(events) else {}
-        is_held_out = float(len(held_out) if len(events) >= HELD_OUT else 0)
-        prepared.figures.update(figures | {"held_out_events": is_held_out})
-        return prepared
+        if not len(events):
+            return prepared
+        tested = {"held_out_events": float(len(held_out) if len(events) >= HELD_OUT else 0)}
+        return replace(prepared, figures=post_hoc(prepared, events[held_out], answer) | tested)
 
     def parts(self, events: Events) -> tuple[IntArray, IntArray]:
-        """Positions of the events of the training, and of those that are held out; of few events all are both."""
+        """Positions of the events of the training and of those that are held out; the same if few."""
         order = np.argsort(event_hash(*(getattr(events, n) for n in IDENTITY), seed=self.seed), kind="stable")
         held_out = order[: len(order) // HELD_OUT] if len(order) >= HELD_OUT else order
         train = order[len(order) // HELD_OUT :]
         return train[: self.training_events], held_out[:CHECKED]
 
     def _trained(self, events: Events, answer: Answer, patches: Patches, scale: float) -> Selector:
-        settings = self.model_dump(include={"k", "temperature", "seed"})
         epochs = self.epochs if len(events) else 0
         with track(f"{self.name}: training", epochs, show=self.progress) as advance:
-            answers = answer.for_training(events)
             return train_selector(
-                events, answers, patches, scale=scale, epochs=epochs, advance=advance, **settings
+                events,
+                answer.for_training(events),
+                patches,
+                scale=scale,
+                k=self.k,
+                epochs=epochs,
+                temperature=self.temperature,
+                seed=self.seed,
+                advance=advance,
             )
 
     def attribute_batch(self, prepared: PreparedSelector, batch: Batch[Tensor]) -> Part:
@@ -122,7 +129,9 @@ class L2X(MapExplainer):
         gain, error = checks["gain_over_random"], checks["gain_over_random_error"]
         concerns = []
         if not checks["held_out_events"]:
-            concerns.append(f"fewer than {HELD_OUT} events: the selection was tested on those of its training")
+            concerns.append(
+                f"fewer than {HELD_OUT} events: the selection was tested on those of its training"
+            )
         if gain <= 2 * error:
             concerns.append(
                 f"the {self.k} selected patches are not better than random ones: the answer of the model is "
@@ -155,7 +164,8 @@ class PreparedSelector(Prepared):
     def probabilities(self, x: Tensor) -> Tensor:
         """Probability ``[B, P]`` of every patch of images ``[B, T, R, C]``; adds up to 1."""
         with torch.no_grad():
-            return self.selector(x / self.scale).softmax(1)
+            logits: Tensor = self.selector(x / self.scale)
+        return logits.softmax(1)
 
     def checks(self, attribution: Attribution) -> dict[str, float]:
         """Figures of the post-hoc check; see `post_hoc`."""
@@ -190,7 +200,8 @@ class Answer:
     def __call__(self, outputs: Array) -> Array:
         """Logits ``[E, C]`` of the classes, those of one logit are 0 and the logit; or values ``[E]``."""
         if self.classes is None:
-            return self.output(outputs)
+            values: Array = self.output(outputs)
+            return values
         return np.pad(outputs, ((0, 0), (1, 0))) if outputs.shape[1] == 1 else outputs[:, self.classes]
 
     def for_training(self, events: Events) -> Tensor:
@@ -205,7 +216,7 @@ class Answer:
         """1 where the decision is the same, else 0; or 1 - (squared error / variance), whose mean is R²."""
         if self.classes is not None:
             return (whole.argmax(1) == part.argmax(1)).astype(np.float64)
-        return 1 - np.square(part - whole) / (float(whole.var()) or 1.0)
+        return np.asarray(1 - np.square(part - whole) / (float(whole.var()) or 1.0))
 
 
 def pixel_scale(events: Events) -> float:
@@ -213,7 +224,8 @@ def pixel_scale(events: Events) -> float:
     total, number = 0.0, 0
     for rows in image_rows(len(events), events.image_layout().shape):
         x = events[rows].image()
-        total, number = total + float(np.square(x, dtype=np.float64).sum()), number + np.count_nonzero(x)
+        total += float(np.square(x, dtype=np.float64).sum())
+        number += int(np.count_nonzero(x))
     return float(np.sqrt(total / number)) if number else 1.0
 
 
@@ -223,19 +235,42 @@ def post_hoc(prepared: PreparedSelector, events: Events, answer: Answer) -> dict
     Returns
     -------
     dict
-        ``post_hoc_accuracy`` (share of the events with the same decision; ``post_hoc_r2`` for a regression),
-        the same for random patches (``random_…``), an image of zeros (``empty_…``), and the gain over the
-        random ones with its standard error.
+        ``post_hoc_accuracy``: share of events with the same decision; for a regression ``post_hoc_r2``.
+        The same for random patches (``random_…``) and for the best constant answer (``constant_…``), and
+        ``gain_over_random`` with its standard error.
     """
-    patches, explainer = prepared.selector.patches, prepared.explainer
-    draw = np.random.default_rng(explainer.seed)
-    scores: dict[str, list[Array]] = {"post_hoc": [], "random": [], "empty": []}
+    draw, patches = np.random.default_rng(prepared.explainer.seed), prepared.selector.patches
     whole = answer(prepared.model.logits(events))
 
-    def best(x: Tensor) -> Tensor:
-        return prepared.probabilities(x)
+    def kept(weights: Callable[[Tensor], Tensor]) -> Array:
+        return answer.kept(whole, answer(scores_of_selection(prepared, events, weights)))
 
-    def chance(x: Tensor) -> Tensor:
+    def random(x: Tensor) -> Tensor:
         return torch.as_tensor(draw.random((len(x), patches.number)))
 
-    raise NotImplementedError
+    best, chance = kept(prepared.probabilities), np.mean([kept(random) for _ in range(DRAWS)], axis=0)
+    figure, constant = "r2", 0.0
+    if answer.classes is not None:
+        figure, constant = "accuracy", float(np.bincount(whole.argmax(1)).max() / len(whole))
+    gain = best - chance
+    return {
+        f"post_hoc_{figure}": float(best.mean()),
+        f"random_{figure}": float(chance.mean()),
+        f"constant_{figure}": constant,
+        "gain_over_random": float(gain.mean()),
+        "gain_over_random_error": float(gain.std() / np.sqrt(max(len(gain) - 1, 1))),
+    }
+
+
+def scores_of_selection(
+    prepared: PreparedSelector, events: Events, weights: Callable[[Tensor], Tensor]
+) -> Array:
+    """Outputs ``[E, O]`` of images of which only the k patches of largest weight are left."""
+    patches, k = prepared.selector.patches, prepared.explainer.k
+    scores = np.empty((len(events), len(prepared.model.outputs)))
+    for rows in image_rows(len(events), patches.shape):
+        x = torch.as_tensor(events[rows].image())
+        weight = weights(x)
+        on = torch.zeros(weight.shape).scatter_(1, weight.topk(k, dim=1).indices, 1.0)
+        scores[rows] = prepared.model.score_image((x * patches.pixels(on)[:, None]).numpy())
+    return scores

@@ -146,8 +146,8 @@ class PreparedSegments(Prepared):
 class SegmentExplainer(MapExplainer):
     """Shares of segments of an image in the change of the score from a baseline image.
 
-    The value of a segment is spread evenly over those of its pixels that differ from the baseline, and is that
-    of all channels together: the map adds up to the change. All other pixels have exactly 0.
+    The value of a segment is that of all channels together, spread evenly over those of its pixels that
+    differ from the baseline: the map adds up to the change. All other pixels have exactly 0.
 
     Attributes
     ----------
@@ -173,7 +173,7 @@ class SegmentExplainer(MapExplainer):
         return PreparedSegments(explainer=self, model=model, target=target, baseline=baseline, block=block)
 
     def segment_numbers(self, prepared: PreparedSegments, differs: Mask) -> IntArray:
-        """Number of the segment of each pixel, ``[R, C]``; ``differs``: pixels that are not at the baseline."""
+        """Number of the segment of each pixel ``[R, C]``, from those that differ from the baseline."""
         return block_numbers((1, *differs.shape), prepared.block)
 
     def batch_rows(self, events: Events) -> list[IntArray]:

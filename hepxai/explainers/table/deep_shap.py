@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -46,7 +46,7 @@ class DeepShap(BackgroundExplainer):
 
     title = "Shapley values of columns, by DeepLIFT (DeepSHAP)"
     short_title = "DeepSHAP"
-    needs = DifferentiableTable
+    needs: ClassVar[type] = DifferentiableTable
     advice = (
         "DeepSHAP sees activations only that are modules of their own (nn.ReLU(), each used once), not "
         "functions (torch.relu); take feature_ig, or kernel_shap"
