@@ -15,7 +15,8 @@ from hepxai.events import Events
 
 WIDTH, HIDDEN, CELLS = 16, 64, 32
 """Channels of the convolutions, neurons of the dense layer, and most cells along rows and columns for it."""
-BATCH, LEARNING_RATE = 32, 3e-3
+BATCH, LEARNING_RATE, PLACE_RATE = 32, 3e-3, 3e-2
+"""Events of a step; step sizes of the networks, and of the logits of the places, of which each is alone."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,9 @@ def train_selector(
     torch.manual_seed(seed)
     selector = Selector(patches)
     predictor = Predictor(patches, answers.shape[1] if answers.ndim == 2 else 1)
-    parameters = [*selector.parameters(), *predictor.parameters()]
-    optimiser = torch.optim.Adam(parameters, LEARNING_RATE)
+    networks = [p for net in (selector, predictor) for p in net.parameters() if p is not selector.place]
+    fast = {"params": [selector.place], "lr": PLACE_RATE}
+    optimiser = torch.optim.Adam([{"params": networks}, fast], LEARNING_RATE)
     for _ in range(epochs):
         total = 0.0
         for rows in torch.randperm(len(events)).split(BATCH):
