@@ -126,7 +126,8 @@ def test_same_selector_for_any_chunk(
     monkeypatch.undo()
     other = L2X(**QUICK | {"epochs": 1, "seed": 1}).prepare(planted, hits, "q")
     assert not np.allclose(other.attribute(hits[:9]).values, selection.values[:9], rtol=1e-2)
-    few = [L2X(**QUICK).prepare(planted, e, "q").attribute(hits[:9]).values for e in (hits[:40], hits[39::-1])]
+    orders = hits[:40], hits[39::-1]
+    few = [L2X(**QUICK).prepare(planted, e, "q").attribute(hits[:9]).values for e in orders]
     np.testing.assert_allclose(*few, rtol=1e-3)
 
 
