@@ -70,7 +70,7 @@ class ImagePartitionShap(SegmentExplainer):
 
     def checks(self, attribution: Attribution) -> dict[str, float]:
         """Completeness, and the mean share that was not traced down to the smallest blocks."""
-        return super().checks(attribution) | attribution.checks
+        return {**super().checks(attribution), **attribution.checks}
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
         """Concerns of completeness, and of blocks that could not be split."""
