@@ -202,7 +202,9 @@ class Answer:
         if self.classes is None:
             values: Array = self.output(outputs)
             return values
-        return np.pad(outputs, ((0, 0), (1, 0))) if outputs.shape[1] == 1 else outputs[:, self.classes]
+        return np.asarray(
+            np.pad(outputs, ((0, 0), (1, 0))) if outputs.shape[1] == 1 else outputs[:, self.classes]
+        )
 
     def for_training(self, events: Events) -> Tensor:
         """Probabilities ``[E, C]`` of the classes, or standardised values ``[E]``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -133,8 +133,8 @@ def train_selector(
     selector = Selector(patches)
     predictor = Predictor(patches, answers.shape[1] if answers.ndim == 2 else 1)
     networks = [p for net in (selector, predictor) for p in net.parameters() if p is not selector.place]
-    fast = {"params": [selector.place], "lr": PLACE_RATE}
-    optimiser = torch.optim.Adam([{"params": networks}, fast], LEARNING_RATE)
+    groups: list[dict[str, Any]] = [{"params": networks}, {"params": [selector.place], "lr": PLACE_RATE}]
+    optimiser = torch.optim.Adam(groups, LEARNING_RATE)
     for _ in range(epochs):
         total = 0.0
         for rows in torch.randperm(len(events)).split(BATCH):
