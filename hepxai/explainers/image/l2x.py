@@ -217,7 +217,7 @@ class Answer:
     def kept(self, whole: Array, part: Array) -> Array:
         """1 where the decision is the same, else 0; or 1 - (squared error / variance), whose mean is R²."""
         if self.classes is not None:
-            return (whole.argmax(1) == part.argmax(1)).astype(np.float64)
+            return np.asarray(whole.argmax(1) == part.argmax(1), dtype=np.float64)
         return np.asarray(1 - np.square(part - whole) / (float(whole.var()) or 1.0))
 
 
