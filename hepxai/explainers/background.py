@@ -1,19 +1,22 @@
-"""Methods that compare an event with rows of a background sample."""
+"""Methods that compare an event with a background sample: rows of the table, or images."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from hepxai.attribution import Attribution
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.explainers.base import Explainer, Prepared, with_residual
+from hepxai.explainers.batches import View
 from hepxai.models.protocols import Tabular
 from hepxai.models.table.rows import finite_columns
 from hepxai.models.target import Target
@@ -30,7 +33,7 @@ class PreparedBackground(Prepared):
 
     Attributes
     ----------
-    rows : ndarray of float32, shape [K, G], or None
+    rows : ndarray of float32, shape [K, G] or [K, T, R, C], or None
         None where the method needs no rows.
     expected : float
         Mean score of the rows.
@@ -46,16 +49,18 @@ class PreparedBackground(Prepared):
         """Settings with the mean score of the rows."""
         return super().settings() | {"expected": self.expected}
 
-    def score(self, table: Table) -> Array:
-        """Target for rows of a table, ``[E]``."""
-        return self.output(self.model.score_table(np.ascontiguousarray(table, dtype=np.float32)))
+    def score(self, rows: Table) -> Array:
+        """Target for rows of a table, or for images, ``[E]``."""
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
+        scores: Array = self.output(self.explainer.score_rows(self.model, rows))
+        return scores
 
     def attribute(self, events: Events) -> Attribution:
         """Explain every event; a method with a ``tolerance`` refuses results that do not add up."""
         attribution = super().attribute(events)
         if not self.explainer.complete:
             return attribution
-        score = self.score(events.table()[0])
+        score = self.explainer.score_events(self, events)
         attribution = with_residual(attribution, score - self.expected)
         assert attribution.residual is not None
         rounding = np.abs(attribution.residual) <= ROUNDING * np.maximum(1.0, np.abs(score))
@@ -70,7 +75,8 @@ def must_add_up(attribution: Attribution, tolerance: float, advice: str) -> None
     residual, change = attribution.residual, attribution.output_change
     assert residual is not None
     assert change is not None
-    size = np.maximum(np.abs(attribution.values).sum(axis=1), np.abs(change))
+    values = np.abs(attribution.values)
+    size = np.maximum(values.sum(axis=tuple(range(1, values.ndim))), np.abs(change))
     bad = np.abs(residual) > tolerance * np.maximum(size, np.finfo(np.float32).eps)
     if bad.any():
         worst = int(np.argmax(np.abs(residual)))
@@ -87,7 +93,9 @@ class BackgroundExplainer(Explainer):
     Attributes
     ----------
     advice : str
-        Remedy where they do not (class attribute); for methods with a ``tolerance``.
+        Remedy where the values do not add up, for methods with a ``tolerance`` (class attribute).
+    noun : str
+        Of the rows, for messages (class attribute).
     sample : str
         "background": rows are drawn from the first class of the given events. "all": from all of them.
     size : int
@@ -100,10 +108,11 @@ class BackgroundExplainer(Explainer):
     """
 
     advice: ClassVar[str] = ""
-    axes = ("event", "feature")
+    noun: ClassVar[str] = "rows"
+    axes: ClassVar[tuple[str, ...]] = ("event", "feature")
     complete = True
-    reads = "table"
-    needs = Tabular
+    reads: ClassVar[View] = "table"
+    needs: ClassVar[type] = Tabular
     sample: Literal["background", "all"] = "background"
     size: int = Field(default=100, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -113,16 +122,16 @@ class BackgroundExplainer(Explainer):
         """Settings; rows that were given are named by their hash."""
         if self.rows is None:
             return super().settings()
-        rows = self.rows.table()[0] if isinstance(self.rows, Events) else np.asarray(self.rows)
+        rows = self.rows_of(self.rows) if isinstance(self.rows, Events) else np.asarray(self.rows)
         digest = hashlib.sha256(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
         if isinstance(self.rows, Events):
             digest.update(self.rows.weight.tobytes())
-        return super().settings() | {"rows": f"{len(rows)} rows, sha256 {digest.hexdigest()[:16]}"}
+        return super().settings() | {"rows": f"{len(rows)} {self.noun}, sha256 {digest.hexdigest()[:16]}"}
 
     def prepare(self, model: Any, events: Events, target: str) -> PreparedBackground:
         """Compute the rows and their mean score."""
         rows = self.background(events)
-        expected = float(Target.of(model.outputs, target)(model.score_table(rows)).mean())
+        expected = float(Target.of(model.outputs, target)(self.score_rows(model, rows)).mean())
         prepared = {"model": model, "target": target, "rows": rows, "expected": expected}
         engine = self.engine(PreparedBackground(explainer=self, engine=None, **prepared))
         return PreparedBackground(explainer=self, engine=engine, **prepared)
@@ -131,21 +140,44 @@ class BackgroundExplainer(Explainer):
         """Explainer of the library that does the work."""
         return None
 
-    def background(self, events: Events) -> Table:
-        """Rows ``[K, G]`` that events are compared with."""
+    def forward(self, model: Any) -> Callable[[Tensor], Tensor]:
+        """Differentiable function from rows to outputs ``[B, O]``."""
+        score: Callable[[Tensor], Tensor] = model.forward_table
+        return score
+
+    def score_rows(self, model: Any, rows: Table) -> Array:
+        """Outputs ``[K, O]`` of rows."""
+        scores: Array = model.score_table(rows)
+        return scores
+
+    def score_events(self, prepared: PreparedBackground, events: Events) -> Array:
+        """Target ``[E]`` of events."""
+        return prepared.score(self.rows_of(events))
+
+    def rows_of(self, events: Events) -> Table:
+        """Row of each event, ``[E, G]``."""
+        return events.table()[0]
+
+    def check_rows(self, events: Events) -> None:
+        """Refuse events without rows, or with values that are not finite."""
         need_table(self.name, events)
+
+    def background(self, events: Events) -> Table:
+        """Rows ``[K, ...]`` that events are compared with."""
+        self.check_rows(events)
         if self.rows is not None:
             return self._given(events)
-        return np.ascontiguousarray(events.table()[0][self._drawn(events, self.size)])
+        return np.ascontiguousarray(self.rows_of(events[self._drawn(events, self.size)]))
 
     def _given(self, events: Events) -> Table:
-        columns, background = events.schema.globals, self.rows
-        if isinstance(background, Events):
-            events.schema.need_equal(background.schema)
-            background = background.table()[0]
-        rows = np.asarray(background, dtype=np.float32)
-        if rows.ndim != 2 or rows.shape[1] != len(columns) or not len(rows):
-            raise ValueError(f"rows have shape {rows.shape}; rows of {', '.join(columns)} are needed")
+        if isinstance(self.rows, Events):
+            events.schema.need_equal(self.rows.schema)
+            return self.rows_of(self.rows)
+        rows = np.asarray(self.rows, dtype=np.float32)
+        shape = self.rows_of(events[:0]).shape[1:]
+        if rows.shape[1:] != shape or not len(rows):
+            what = ", ".join(events.schema.globals) if len(shape) == 1 else f"shape {shape}"
+            raise ValueError(f"rows have shape {rows.shape}; {self.noun} of {what} are needed")
         return rows
 
     def _pool(self, events: Events) -> IntArray:

@@ -7,6 +7,10 @@ from typing import Any
 TABLES: dict[str, dict[str, Any]] = {
     "deep_shap": {"size": 10},
     "gradient_shap": {"size": 10, "samples": 10},
+    "image_deep_shap": {"size": 5},
+    "image_gradient_shap": {"size": 10, "samples": 10},
+    "image_kernel_shap": {"samples": 300},
     "kernel_shap": {"size": 5},
+    "l2x": {"epochs": 2},
     "lime": {"samples": 80},
 }

@@ -18,7 +18,7 @@ from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.core.chunks import image_rows
 from hepxai.events import Events
 from hepxai.explainers.base import Explainer, Prepared
-from hepxai.explainers.batches import Part
+from hepxai.explainers.batches import Part, View
 from hepxai.explainers.path import PathExplainer, PreparedPath, check_baseline
 from hepxai.metrics.faithfulness import quick_check, quick_concern
 from hepxai.models.protocols import DifferentiableImage, Imaging
@@ -37,8 +37,8 @@ class MapExplainer(Explainer):
     Every map has a cheap check of its faithfulness: see `hepxai.metrics.faithfulness.quick_check`.
     """
 
-    reads = "image"
-    axes = PIXELS
+    reads: ClassVar[View] = "image"
+    axes: ClassVar[tuple[str, ...]] = PIXELS
     needs: ClassVar[type] = Imaging
 
     def model_checks(self, prepared: Prepared, attribution: Attribution) -> dict[str, float]:
@@ -104,8 +104,7 @@ class PreparedImage(PreparedPath):
 
     def start(self, x: Tensor) -> Tensor:
         """Image ``[B, T, R, C]`` where the path of each image begins."""
-        image: Any = blurred(x.numpy(), self.explainer.blur) if self.baseline == BLURRED else self.baseline
-        return torch.empty_like(x).copy_(torch.as_tensor(np.asarray(image, dtype=np.float32)))
+        return start_image(x, self.baseline, self.explainer.blur)
 
     def from_baseline(self, x: Tensor) -> Part:
         """Integrated Gradients ``[B, T, R, C]`` along the straight path to each image."""
@@ -142,6 +141,12 @@ class ImageExplainer(PathExplainer, PixelExplainer):
     def integrates(self) -> bool:
         """True if the settings need a quadrature."""
         return True
+
+
+def start_image(x: Tensor, baseline: Any, blur: float) -> Tensor:
+    """Baseline of images ``[B, T, R, C]``, in their shape; ``baseline`` as from `baseline_image`."""
+    image: Any = blurred(x.numpy(), blur) if baseline == BLURRED else baseline
+    return torch.empty_like(x).copy_(torch.as_tensor(np.asarray(image, dtype=np.float32)))
 
 
 def baseline_image(baseline: Any, events: Events) -> Any:

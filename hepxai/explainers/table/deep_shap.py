@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -12,10 +12,16 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hepxai.explainers.background import BackgroundExplainer, PreparedBackground
+from hepxai.explainers.base import CannotExplainError
 from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.libraries import OneOutput, import_extra, isolated_rng
 from hepxai.explainers.methods import register
 from hepxai.models.protocols import DifferentiableTable
+
+NOT_LINEAR = tuple(
+    f"torch.nn.modules.{name}" for name in ("activation", "pooling", "normalization", "instancenorm", "rnn")
+)
+"""Files of torch with modules that are not linear."""
 
 
 @register("deep_shap")
@@ -40,7 +46,7 @@ class DeepShap(BackgroundExplainer):
 
     title = "Shapley values of columns, by DeepLIFT (DeepSHAP)"
     short_title = "DeepSHAP"
-    needs = DifferentiableTable
+    needs: ClassVar[type] = DifferentiableTable
     advice = (
         "DeepSHAP sees activations only that are modules of their own (nn.ReLU(), each used once), not "
         "functions (torch.relu); take feature_ig, or kernel_shap"
@@ -51,12 +57,21 @@ class DeepShap(BackgroundExplainer):
         """DeepExplainer of shap."""
         shap, rows = import_extra("shap", self.name), torch.as_tensor(prepared.rows)
         model = copy.deepcopy(prepared.model)  # hooks of shap stay on it, also after an error
-        modules = called_modules(model.forward_table, rows[:1])
+        modules = called_modules(self.forward(model), rows[:1])
+        self._check_modules(modules)
         for module in modules:
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment] # autograd allows no hook on it otherwise
         with isolated_rng():
-            return shap.DeepExplainer(OneOutput(model.forward_table, prepared.output, modules), rows)
+            return shap.DeepExplainer(OneOutput(self.forward(model), prepared.output, modules), rows)
+
+    def _check_modules(self, modules: list[nn.Module]) -> None:
+        """Refuse modules of torch that are not linear and for which shap has no rule."""
+        rules = import_extra("shap.explainers._deep.deep_pytorch", self.name).op_handler
+        types = {type(m) for m in modules if type(m).__module__.startswith(NOT_LINEAR)}
+        if names := {t.__name__ for t in types} - rules.keys():
+            no_rule = f"{self.name}: shap has no rule for {', '.join(sorted(names))}"
+            raise CannotExplainError(f"{no_rule}; {self.advice}")
 
     def attribute_batch(self, prepared: PreparedBackground, batch: Batch[Tensor]) -> Part:
         """Signed values."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 from torch import Tensor
 
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
-from hepxai.explainers.background import Array, BackgroundExplainer, PreparedBackground, one_by_one
+from hepxai.explainers.background import BackgroundExplainer, PreparedBackground, one_by_one
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.libraries import RUNS, event_seeds, import_extra, isolated_rng, mean_and_error
+from hepxai.explainers.kernel import kernel_runs, kernel_values
+from hepxai.explainers.libraries import event_seeds, import_extra, isolated_rng
 from hepxai.explainers.methods import register
 
 
@@ -47,7 +47,7 @@ class KernelShap(BackgroundExplainer):
     def engine(self, prepared: PreparedBackground) -> Any:
         """KernelExplainer of shap."""
         assert prepared.rows is not None
-        self._runs(prepared.rows.shape[1])
+        kernel_runs(self.samples, prepared.rows.shape[1], "columns")
         shap = import_extra("shap", self.name)
         with isolated_rng():
             return shap.KernelExplainer(prepared.score, prepared.rows)
@@ -58,24 +58,8 @@ class KernelShap(BackgroundExplainer):
 
     def attribute_batch(self, prepared: PreparedBackground, batch: Batch[Tensor]) -> Part:
         """Signed values with errors."""
-        x, runs = batch.x.numpy(), self._runs(batch.x.shape[1])
+        x = batch.x.numpy()
+        runs = kernel_runs(self.samples, x.shape[1], "columns")
         (seeds,) = event_seeds(batch.events, self.seed, runs)
-        with isolated_rng():
-            values, error = mean_and_error([self._run(prepared.engine, x, int(s), runs) for s in seeds])
+        values, error = kernel_values(prepared.engine, x, seeds, self.samples)
         return Part(values=values[None], error=error[None])
-
-    def _runs(self, columns: int) -> int:
-        """Number of runs: 1 if all sets fit; else a few, whose spread gives the error."""
-        if columns < 60 and 2**columns - 2 <= self.samples:
-            return 1
-        if self.samples < 16 * columns:
-            raise ValueError(
-                f"samples={self.samples}; at least {16 * columns} are needed for {columns} columns"
-            )
-        return RUNS
-
-    def _run(self, engine: Any, x: Any, seed: int, runs: int) -> Array:
-        np.random.seed(seed)  # noqa: NPY002 - what shap draws from
-        # Its default, ten columns at most, would give 0 to all others.
-        values = engine.shap_values(x, nsamples=self.samples // runs, l1_reg=False, silent=True)
-        return np.asarray(values, dtype=np.float64).reshape(-1)
