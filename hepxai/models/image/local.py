@@ -152,6 +152,9 @@ class LocalPart:
             x = layer(x)
         return x
 
+    def _outputs(self, maps: Tensor) -> Tensor:
+        return self.rest(maps).reshape(len(maps), -1)
+
     def replaced(
         self,
         x: Tensor,
@@ -210,11 +213,11 @@ class LocalPart:
         local = torch.where(changes, local, before)
         if self.mean:
             pooled = maps.mean((2, 3))[at] + (local - before).sum((2, 3)) / (maps.shape[2] * maps.shape[3])
-            return self.rest(pooled[:, :, None, None])
+            return self._outputs(pooled[:, :, None, None])
         whole = maps[at]
         r, c = (torch.as_tensor(s)[:, None] + torch.arange(n) for s, n in ((row, height), (column, width)))
         whole[torch.arange(len(at))[:, None, None], :, r[:, :, None], c[:, None, :]] = local.permute(0, 2, 3, 1)
-        return self.rest(whole)
+        return self._outputs(whole)
 
     def collapse(self, lit: Tensor) -> Collapsed:
         """Rows and columns to keep of images that are constant but for the pixels ``lit [R, C]``."""
@@ -231,11 +234,11 @@ class LocalPart:
         with torch.no_grad(), evaluating(self.network):
             maps = self.maps(x)
             if not self.mean:
-                return self.rest(maps[:, :, collapsed.map_rows[:, None], collapsed.map_columns])
+                return self._outputs(maps[:, :, collapsed.map_rows[:, None], collapsed.map_columns])
             row, column = (i.bincount().to(maps) / len(i) for i in collapsed[2:])
             flat = maps.permute(0, 2, 3, 1).flatten(1, 2)  # a view: channels come last in memory
             pooled = torch.outer(row, column).flatten() @ flat
-            return self.rest(pooled[:, :, None, None])
+            return self._outputs(pooled[:, :, None, None])
 
 
 class _Cut(NamedTuple):
