@@ -20,6 +20,7 @@ NAMES = (
     "tree_shap",
     "feature_ig",
     "images",
+    "perturbation",
 )
 
 for name in sys.argv[1:] or NAMES:

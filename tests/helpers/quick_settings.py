@@ -6,6 +6,8 @@ from typing import Any
 
 TABLES: dict[str, dict[str, Any]] = {
     "deep_shap": {"size": 10},
+    "image_lime": {"samples": 320},
+    "rise": {"samples": 256},
     "gradient_shap": {"size": 10, "samples": 10},
     "kernel_shap": {"size": 5},
     "lime": {"samples": 80},

@@ -129,9 +129,7 @@ def _without(
         return prepared.output(local.replaced(x, start, image, rows, columns, channel)).double()
     parts = []
     for n in image_rows(len(image), tuple(x.shape[1:])):
-        inside = (
-            covered((e[0][n], e[1][n]), size).T > 0 for e, size in zip(ends, x.shape[2:], strict=True)
-        )
+        inside = (covered((e[0][n], e[1][n]), size).T > 0 for e, size in zip(ends, x.shape[2:], strict=True))
         mask = torch.einsum("nr,nc->nrc", *inside)[:, None]
         if channel is not None:
             mask = mask & (torch.arange(x.shape[1]) == torch.as_tensor(channel[n])[:, None])[..., None, None]

@@ -34,6 +34,7 @@ GROUPS = 20
 NOISY = 0.5
 """Error relative to the spread of the map that raises a concern; noise alone has about 1."""
 ROUNDING = 1e-6
+"""Rounding of masks and of scores in single precision."""
 
 
 @register("rise")
@@ -278,6 +279,6 @@ class Sums:
         error = (influence.square().sum(0) * groups / (groups - 1)).sqrt() / number
         values = shown - mean
         spread, noise = float(values.std(correction=0)), float(error.square().mean().sqrt())
-        is_rounding = noise <= ROUNDING * self.largest
+        is_rounding = noise <= ROUNDING * self.largest / number**0.5
         relative = 0.0 if is_rounding else noise / max(spread, ROUNDING * noise)
         return RiseMap(values, error, number, relative)

@@ -35,7 +35,9 @@ class Field(NamedTuple):
         """Field of the maps of a convolution or pooling that follows."""
         kernel, stride, padding, dilation = _geometry(layer, axis)
         reach = dilation * (kernel - 1)
-        return Field(self.stride * stride, self.left + padding * self.stride, self.width + reach * self.stride)
+        return Field(
+            self.stride * stride, self.left + padding * self.stride, self.width + reach * self.stride
+        )
 
     def met(self, start: IntArray, stop: IntArray, maps: int) -> tuple[IntArray, IntArray]:
         """First map pixel that depends on pixels ``[start, stop)``, and the one behind the last."""
@@ -216,7 +218,9 @@ class LocalPart:
             return self._outputs(pooled[:, :, None, None])
         whole = maps[at]
         r, c = (torch.as_tensor(s)[:, None] + torch.arange(n) for s, n in ((row, height), (column, width)))
-        whole[torch.arange(len(at))[:, None, None], :, r[:, :, None], c[:, None, :]] = local.permute(0, 2, 3, 1)
+        whole[torch.arange(len(at))[:, None, None], :, r[:, :, None], c[:, None, :]] = local.permute(
+            0, 2, 3, 1
+        )
         return self._outputs(whole)
 
     def collapse(self, lit: Tensor) -> Collapsed:
