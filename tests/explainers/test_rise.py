@@ -140,7 +140,7 @@ def one_pixel(row: int, column: int, weight: float = 2.0) -> ImageModel:
 
 
 def test_a_model_of_one_pixel() -> None:
-    """``F = w x_p``: the value at p is w Var(M_p) / E[M_p]; the mask of another cell says nothing about it."""
+    """``F = w x_p``: the value at p is w Var(M_p) / E[M_p]; the masks of other cells say nothing of it."""
     events = with_hits(image_events(), [[(2, 8), (0, 1)]])
     found = explain(one_pixel(2, 8), events, "rise", samples=20_000, grid=(LAYERS, 4), tolerance=0.0)
     masks = Masks.of((LAYERS, 4), (LAYERS, STRIPS))
@@ -199,7 +199,7 @@ def test_no_hits_and_no_events() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "grid", "probability"),
-    [(20_000, 13, 0.5), (100, 13, 0.5), (20_000, 13, 0.5), (10_000, 2, 0.5)],
+    [(20_000, 13, 0.5), (100, 13, 0.5), (10_000, 2, 0.5)],
 )
 def test_published_settings_are_valid(samples: int, grid: int, probability: float) -> None:
     explainer = EXPLAINERS["rise"](samples=samples, grid=grid, probability=probability)

@@ -33,7 +33,7 @@ WIDTH = 0.25
 
 @register("image_lime")
 class ImageLime(LinearFitExplainer, PerturbationExplainer):
-    """Coefficients of segments in a linear model of the score [LIME: Ribeiro et al., arXiv:1602.04938], by lime.
+    """Coefficients of segments in a linear model of the score, by lime [Ribeiro et al., arXiv:1602.04938].
 
     A random half of the segments keeps its pixels, the others have those of the baseline. A ridge regression
     of the scores on z (1: segment shown, 0: hidden) has the weights ``exp(-d² / 2 w²)`` with w = 0.25 and

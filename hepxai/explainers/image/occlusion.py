@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from pydantic import ValidationInfo, field_validator
@@ -22,7 +20,9 @@ from hepxai.models.protocols import Imaging
 
 @register("occlusion")
 class Occlusion(PerturbationExplainer, PixelExplainer):
-    """``F(x) - F(x with a window replaced)``, mean over the windows that cover the pixel [Zeiler and Fergus, arXiv:1311.2901].
+    """``F(x) - F(x with a window replaced)``, mean over the windows that cover the pixel.
+
+    [Zeiler and Fergus, arXiv:1311.2901.]
 
     The windows stand at multiples of the stride from the first row and column. The last one ends at the
     border, or is cut off there: every pixel is covered, those at the border by fewer windows. A window whose
@@ -63,11 +63,11 @@ class Occlusion(PerturbationExplainer, PixelExplainer):
     def prepare(self, model: Imaging, events: Events, target: str) -> PreparedPerturbation:
         """Compute the baseline; refuse a window that is larger than the image."""
         rows, columns = events.image_layout().shape[1:]
-        if self.window[0] > rows or self.window[1] > columns:
+        high, wide = self.window
+        if high > rows or wide > columns:
             raise ValueError(
-                f"occlusion: a window of {self.window[0]} x {self.window[1]} is larger than the image of {rows} "
-                f"x {columns} pixels; give window=({min(self.window[0], rows)}, "
-                f"{min(self.window[1], columns)}) or less"
+                f"occlusion: a window of {high} x {wide} is larger than the image of {rows} x {columns} pixels; "
+                f"give window=({min(high, rows)}, {min(wide, columns)}) or less"
             )
         return super().prepare(model, events, target)
 
@@ -87,7 +87,7 @@ class Occlusion(PerturbationExplainer, PixelExplainer):
         change = torch.zeros_like(pixels)
         if len(image):
             which = None if self.channels == "sum" else channel
-            ends = tuple(e[i] for e in rows), tuple(e[j] for e in columns)
+            ends = (rows[0][i], rows[1][i]), (columns[0][j], columns[1][j])
             less = _without(prepared, x, start, image, ends, which)
             change[image, channel, i, j] = prepared.score(x)[image] - less
         total = torch.einsum("btij,ri,cj->btrc", change, down, across)
@@ -104,7 +104,7 @@ Ends = tuple[IntArray, IntArray]
 
 
 def windows(size: int, window: int, stride: int) -> Ends:
-    """First pixel of each window along an axis, and the one behind its last; the last window may be cut off."""
+    """First pixel of each window along an axis, and the one behind its last; the last may be cut off."""
     start = np.arange(-(-(size - window) // stride) + 1) * stride
     return start, np.minimum(start + window, size)
 
@@ -120,7 +120,7 @@ def _without(
     x: Tensor,
     start: Tensor,
     image: IntArray,
-    ends: tuple[tuple[IntArray, ...], ...],
+    ends: tuple[Ends, Ends],
     channel: IntArray | None,
 ) -> Tensor:
     """Target ``[n]`` of images with one window replaced each."""

@@ -86,8 +86,8 @@ class PreparedPerturbation(Prepared):
         if local is None or collapsed is None or collapsed.of(x[0]).numel() == x[0].numel():
             rows, columns = (torch.arange(n) for n in x.shape[1:])
             return Between(self, rows, columns, x, start)
-        kept = (collapsed.of(image).contiguous() for image in (x, start))
-        return Between(self, collapsed.rows, collapsed.columns, *kept, (local, collapsed))
+        x, start = (collapsed.of(image).contiguous() for image in (x, start))
+        return Between(self, collapsed.rows, collapsed.columns, x, start, (local, collapsed))
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ class Between:
         if self.shortened is None:
             return self.prepared.score(images)
         local, collapsed = self.shortened
-        return self.prepared.output(local.outputs(images, collapsed)).double()
+        outputs: Tensor = local.outputs(images, collapsed)
+        return self.prepared.output(outputs).double()
 
 
 def grid_of(explainer: Any, events: Events) -> tuple[int, int]:

@@ -90,7 +90,8 @@ class Rise(PerturbationExplainer):
         # One stream of masks for each event; scoring them takes far longer than this loop.
         maps = [self._map(prepared, *images) for images in zip(batch.x, start, keys, strict=True)]
         checks = {name: float(np.mean([getattr(m, name) for m in maps])) for name in CHECKS}
-        values, error = (torch.stack([m[i] for m in maps]).float() for i in (0, 1))
+        values = torch.stack([m.values for m in maps]).float()
+        error = torch.stack([m.error for m in maps]).float()
         return Part(values=values, error=error, checks=checks)
 
     def _map(self, prepared: PreparedRise, x: Tensor, start: Tensor, key: Any) -> RiseMap:
@@ -267,7 +268,7 @@ class Sums:
         if hidden or full:
             what = f"no mask shows {hidden}" if hidden else f"all masks show {full}"
             raise ValueError(
-                f"rise: {what} of {total.numel()} pixels in an event ({settings}), so that they have no value; "
+                f"rise: {what} of {total.numel()} pixels in an event ({settings}): they have no value; "
                 "give more samples or a probability closer to 0.5"
             )
         mean = self.scores[1].sum() / number

@@ -25,7 +25,7 @@ POINTWISE: frozenset[type[nn.Module]] = frozenset(
 
 
 class Field(NamedTuple):
-    """Receptive field along an axis: map pixel j depends on pixels ``j * stride - left`` and ``width - 1`` more."""
+    """Receptive field along an axis: pixel j of a map depends on ``width`` from ``j * stride - left`` on."""
 
     stride: int = 1
     left: int = 0
@@ -59,7 +59,7 @@ class Field(NamedTuple):
         return np.minimum(low, size - length), length
 
     def collapse(self, lit: Tensor, maps: int) -> tuple[Tensor, Tensor]:
-        """Pixels ``[n]`` to keep of an axis that is constant but for ``lit``, and the map pixel of each map pixel.
+        """Pixels to keep of an axis that is constant but for ``lit``, and which map pixel each one equals.
 
         Map pixels whose field is inside the image and has nothing lit are equal to their neighbours of the
         same kind: of a stretch of those only the first is kept, and as many pixels of its field are left out.
