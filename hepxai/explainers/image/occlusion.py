@@ -66,8 +66,8 @@ class Occlusion(PerturbationExplainer, PixelExplainer):
         high, wide = self.window
         if high > rows or wide > columns:
             raise ValueError(
-                f"occlusion: a window of {high} x {wide} is larger than the image of {rows} x {columns} pixels; "
-                f"give window=({min(high, rows)}, {min(wide, columns)}) or less"
+                f"occlusion: a window of {high} x {wide} is larger than the image of {rows} x {columns} "
+                f"pixels; give window=({min(high, rows)}, {min(wide, columns)}) or less"
             )
         return super().prepare(model, events, target)
 
