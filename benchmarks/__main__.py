@@ -21,6 +21,7 @@ NAMES = (
     "feature_ig",
     "images",
     "cam",
+    "perturbation",
 )
 
 for name in sys.argv[1:] or NAMES:

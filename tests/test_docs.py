@@ -34,7 +34,7 @@ PAGES = [
 COMMAND: Any = typer.main.get_command(app)
 OTHER_PROGRAMS = {"bash", "cd", "git", "pip", "python", "root"}
 FLAGS = ("slow", "ROOT")
-TO_BE_WRITTEN = {"hepxai/explainers/graph/occlusion.py", "tests/explainers/test_occlusion.py"}
+TO_BE_WRITTEN = {"hepxai/explainers/graph/leave_one_out.py", "tests/explainers/test_leave_one_out.py"}
 """Files that a page tells the reader to make."""
 
 
@@ -165,21 +165,21 @@ def helper(name: str) -> Any:
 
 
 def test_pages_leave_no_explainer_behind() -> None:
-    assert "occlusion" not in EXPLAINERS
-    assert "occlusion" not in sys.modules
+    assert "leave_one_out" not in EXPLAINERS
+    assert "leave_one_out" not in sys.modules
 
 
 @pytest.mark.slow
 def test_the_explainer_of_the_page_passes_the_suite(tmp_path: Path) -> None:
     """As a reader would: the file of the page, and the suite that runs over all registered methods."""
-    (example,) = (b for b in blocks(ROOT / "docs" / "add_an_explainer.md") if b.file == "occlusion.py")
-    (tmp_path / "occlusion.py").write_text(example.text, encoding="utf-8")
+    (example,) = (b for b in blocks(ROOT / "docs" / "add_an_explainer.md") if b.file == "leave_one_out.py")
+    (tmp_path / "leave_one_out.py").write_text(example.text, encoding="utf-8")
     suite = (
         "tests/explainers/test_registry.py",
         "-k",
-        "occlusion",
+        "leave_one_out",
         "-p",
-        "occlusion",
+        "leave_one_out",
         "-p",
         "no:cacheprovider",
     )

@@ -17,6 +17,7 @@ from hepxai.models.graph.layers import Messages
 from hepxai.models.graph.neighbours import Neighbours
 
 if TYPE_CHECKING:
+    from hepxai.models.image.local import LocalPart as LocalPart
     from hepxai.models.image.soft_tree import TreePass as TreePass
 
 
@@ -225,6 +226,15 @@ class HasFeatureMaps(DifferentiableImage, Protocol):
 
     def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
         """Outputs ``[B, O]``, and the maps ``[B, K, r, c]`` of a layer, from which they were computed."""
+        ...
+
+
+@runtime_checkable
+class HasLocalPart(Imaging, Protocol):
+    """Local layers, such as convolutions, at the beginning of the network."""
+
+    def local_part(self) -> LocalPart | None:
+        """Local layers and the rest of the network; None if it does not begin with such layers."""
         ...
 
 

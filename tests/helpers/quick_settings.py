@@ -6,6 +6,8 @@ from typing import Any
 
 TABLES: dict[str, dict[str, Any]] = {
     "deep_shap": {"size": 10},
+    "image_lime": {"samples": 320},
+    "rise": {"samples": 256},
     "gradient_shap": {"size": 10, "samples": 10},
     "image_deep_shap": {"size": 5},
     "image_gradient_shap": {"size": 10, "samples": 10},

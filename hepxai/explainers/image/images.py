@@ -104,7 +104,7 @@ class PreparedImage(PreparedPath):
 
     def start(self, x: Tensor) -> Tensor:
         """Image ``[B, T, R, C]`` where the path of each image begins."""
-        return start_image(x, self.baseline, self.explainer.blur)
+        return baseline_like(x, self.baseline, self.explainer.blur)
 
     def from_baseline(self, x: Tensor) -> Part:
         """Integrated Gradients ``[B, T, R, C]`` along the straight path to each image."""
@@ -143,12 +143,6 @@ class ImageExplainer(PathExplainer, PixelExplainer):
         return True
 
 
-def start_image(x: Tensor, baseline: Any, blur: float) -> Tensor:
-    """Baseline of images ``[B, T, R, C]``, in their shape; ``baseline`` as from `baseline_image`."""
-    image: Any = blurred(x.numpy(), blur) if baseline == BLURRED else baseline
-    return torch.empty_like(x).copy_(torch.as_tensor(np.asarray(image, dtype=np.float32)))
-
-
 def baseline_image(baseline: Any, events: Events) -> Any:
     """Baseline for images of these events: a number, "blurred", or lists ``[T][R][C]``.
 
@@ -169,6 +163,12 @@ def baseline_image(baseline: Any, events: Events) -> Any:
     if image.shape not in (shape, shape[1:] if shape[0] == 1 else shape):
         raise ValueError(f"the baseline has shape {image.shape}; the images have {shape}")
     return image.reshape(shape).tolist()
+
+
+def baseline_like(x: Tensor, baseline: Any, blur: float) -> Tensor:
+    """Baseline of each image, shape of ``x [B, T, R, C]``; ``baseline`` as from `baseline_image`."""
+    image: Any = blurred(x.numpy(), blur) if baseline == BLURRED else baseline
+    return torch.empty_like(x).copy_(torch.as_tensor(np.asarray(image, dtype=np.float32)))
 
 
 def mean_image(events: Events) -> NDArray[np.float64]:

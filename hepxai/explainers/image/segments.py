@@ -20,7 +20,7 @@ from hepxai.events import Events
 from hepxai.explainers.background import one_by_one
 from hepxai.explainers.base import Prepared
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.image.images import Baseline, MapExplainer, baseline_image, start_image
+from hepxai.explainers.image.images import Baseline, MapExplainer, baseline_image, baseline_like
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -138,7 +138,7 @@ class PreparedSegments(Prepared):
 
     def game(self, x: Tensor) -> SegmentGame:
         """Game of an image ``[T, R, C]``."""
-        start = start_image(x[None], self.baseline, self.explainer.blur)[0]
+        start = baseline_like(x[None], self.baseline, self.explainer.blur)[0]
         segments = self.explainer.segment_numbers(self, (x != start).any(0).numpy())
         return SegmentGame.of(self.score, x, start, segments)
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from hepxai.attribution import Attribution
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.explainers.background import Array, BackgroundExplainer, PreparedBackground, one_by_one
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.libraries import RUNS, event_seeds, import_extra, isolated_rng, mean_and_error
+from hepxai.explainers.libraries import RUNS, event_seeds, import_extra, isolated_rng
+from hepxai.explainers.linear_fit import LinearFitExplainer
 from hepxai.explainers.methods import register
 
 
 @register("lime")
-class Lime(BackgroundExplainer):
+class Lime(LinearFitExplainer, BackgroundExplainer):
     """Slope of a linear model of the score around the event [Ribeiro et al., arXiv:1602.04938], by lime.
 
     Normal numbers are added to all columns of the event, with the standard deviations of the background
@@ -33,10 +32,8 @@ class Lime(BackgroundExplainer):
 
     Attributes
     ----------
-    samples : int
-        Points around each event.
-    minimum_r2 : float
-        Mean R² of the local fits below which there is a warning.
+    samples, minimum_r2
+        See `hepxai.explainers.linear_fit.LinearFitExplainer`.
     sample, size, seed, rows
         See `hepxai.explainers.background.BackgroundExplainer`; the rows give the spread of the columns.
     """
@@ -45,9 +42,7 @@ class Lime(BackgroundExplainer):
     short_title = "LIME"
     unit = "logit per standard deviation"
     complete = False
-    has_errors = True
-    samples: int = Field(default=2000, ge=10 * RUNS)
-    minimum_r2: float = Field(default=0.5, ge=0)
+    alternative: ClassVar[str] = "kernel_shap"
     sample: Literal["background", "all"] = "all"
     size: int = Field(default=1000, ge=1)
 
@@ -80,25 +75,7 @@ class Lime(BackgroundExplainer):
         """Signed slopes with errors; R² of the fits in the checks."""
         (x,), (seeds,) = batch.x.numpy(), event_seeds(batch.events, self.seed, RUNS)
         with isolated_rng():
-            fits = [self._fit(prepared, x, int(s)) for s in seeds]
-        values, error = mean_and_error([slopes for slopes, _ in fits])
-        r2 = float(np.mean([r for _, r in fits]))
-        checks = {"mean_r2": r2, "poor_fits": float(r2 < self.minimum_r2)}
-        return Part(values=values[None], error=error[None], checks=checks)
-
-    def checks(self, attribution: Attribution) -> dict[str, float]:
-        """Mean R² of the local fits, and the share of events below ``minimum_r2``."""
-        return {"mean_r2": 1.0, "poor_fits": 0.0} | dict(attribution.checks)
-
-    def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Concern about local linear models with a poor fit."""
-        if checks["mean_r2"] >= self.minimum_r2:
-            return ()
-        return (
-            f"the linear models around the events have a mean R² of {checks['mean_r2']:.2f}, below "
-            f"{self.minimum_r2:g}: the score is not linear there, and their slopes say little; "
-            "take kernel_shap",
-        )
+            return self.joined([[self._fit(prepared, x, int(s)) for s in seeds]])
 
     def _fit(self, prepared: PreparedBackground, x: NDArray[np.float32], seed: int) -> tuple[Array, float]:
         """Slopes ``[G]`` per standard deviation and R² of one fit."""

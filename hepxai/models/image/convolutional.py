@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hepxai.events import Events, Schema
 from hepxai.models.hooks import last_linear
 from hepxai.models.image.cards import ConvolutionalCard
+from hepxai.models.image.local import LocalPart
 from hepxai.models.image.network import ImageNetworkModel
 from hepxai.models.image.pixels import Pixels
 from hepxai.models.image.skip_empty_columns import column_mean
@@ -116,6 +117,12 @@ class ConvolutionalModel(ImageNetworkModel):
         if layer not in self.feature_layers:
             raise ValueError(f"no layer {layer!r}; there are {', '.join(self.feature_layers)}")
         return self.feature_layers.index(layer) + 1
+
+    def local_part(self) -> LocalPart:
+        """Convolutions, and the head behind the mean over the pixels."""
+        network = self.network
+        layers = tuple(m for c in network.convolutions for m in (c, nn.ReLU()))
+        return LocalPart(network, layers, lambda pooled: network.head(pooled.flatten(1)), mean=True)
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:
         """Weight ``[O, K]`` and bias ``[O]`` of the mean over the pixels of the last maps.

@@ -14,6 +14,7 @@ from hepxai.core.chunks import image_rows
 from hepxai.events import Events, Schema
 from hepxai.events.images import LIT
 from hepxai.models.hooks import capture_activations, last_layer_of_chunks, last_linear
+from hepxai.models.image.local import LocalPart, local_part
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import constant, evaluating
 from hepxai.models.schemas import checked_outputs, image_size, layout_of, same_image
@@ -155,6 +156,10 @@ class ImageModel:
         with constant(self.module), naming_inputs(f"images of {image_size(self._shape)}"):
             outputs = forward_behind(self.module, self.call, layer, maps, x)
         return as_logits(outputs, len(x), self.outputs)
+
+    def local_part(self) -> LocalPart | None:
+        """Local layers of an ``nn.Sequential`` that is called as it is; None for other modules."""
+        return local_part(self.module) if self.call is call_module else None
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:
         """Weight ``[O, K]`` and bias ``[O]`` of the last ``nn.Linear``.

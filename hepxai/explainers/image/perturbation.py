@@ -1,0 +1,147 @@
+"""Methods that replace pixels with a baseline and score the images again; no gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import BeforeValidator, Field, PositiveInt
+from torch import Tensor
+
+from hepxai.core.chunks import image_rows
+from hepxai.events import Events
+from hepxai.explainers.base import Prepared
+from hepxai.explainers.image.images import Baseline, MapExplainer, baseline_image, baseline_like
+from hepxai.models.protocols import HasLocalPart, Imaging
+
+if TYPE_CHECKING:
+    from hepxai.models.protocols import LocalPart
+
+CELLS = 7
+"""Rows and columns of a grid by default; fewer in an image that has fewer."""
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value, value) if isinstance(value, int) else value
+
+
+Pair = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)]
+"""Number of rows and of columns; one number is both."""
+
+
+class PerturbationExplainer(MapExplainer):
+    """Comparison of an image with copies in which pixels are replaced.
+
+    Attributes
+    ----------
+    baseline, blur
+        Values of replaced pixels; see `hepxai.explainers.image.images.ImageExplainer`.
+    """
+
+    baseline: Baseline = 0.0
+    blur: float = Field(default=4.0, gt=0)
+
+    def prepare(self, model: Imaging, events: Events, target: str) -> PreparedPerturbation:
+        """Compute the baseline."""
+        baseline = baseline_image(self.baseline, events)
+        return PreparedPerturbation(explainer=self, model=model, target=target, baseline=baseline)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedPerturbation(Prepared):
+    """Perturbation with its baseline.
+
+    Attributes
+    ----------
+    baseline : float, str or list
+        A number, "blurred", or an image ``[T][R][C]``.
+    """
+
+    baseline: Any
+
+    def settings(self) -> dict[str, Any]:
+        """Settings with the baseline."""
+        return super().settings() | {"baseline": self.baseline}
+
+    def start(self, x: Tensor) -> Tensor:
+        """Baseline of each image, shape of ``x [B, T, R, C]``."""
+        return baseline_like(x, self.baseline, self.explainer.blur)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Target of images ``[B, T, R, C]``, double precision, ``[B]``."""
+        images = np.ascontiguousarray(x.numpy(), dtype=np.float32)
+        return self.output(torch.as_tensor(self.model.score_image(images)))
+
+    @property
+    def local(self) -> LocalPart | None:
+        """Local layers of the model, if it has any."""
+        return self.model.local_part() if isinstance(self.model, HasLocalPart) else None
+
+    def between(self, x: Tensor, start: Tensor) -> Between:
+        """Scorer of images between ``start`` and ``x``, both ``[T, R, C]``."""
+        local = self.local if isinstance(self.baseline, float) else None
+        collapsed = local.collapse((x != start).any(0)) if local else None
+        if local is None or collapsed is None or collapsed.of(x[0]).numel() == x[0].numel():
+            rows, columns = (torch.arange(n) for n in x.shape[1:])
+            return Between(self, rows, columns, x, start)
+        x, start = (collapsed.of(image).contiguous() for image in (x, start))
+        return Between(self, collapsed.rows, collapsed.columns, x, start, (local, collapsed))
+
+
+@dataclass(frozen=True)
+class Between:
+    """Scores of images that differ from a baseline only where another image does.
+
+    Rows and columns in constant stretches between the pixels that differ are left out where the model allows;
+    see `hepxai.models.image.local`.
+
+    Attributes
+    ----------
+    prepared : PreparedPerturbation
+    rows, columns : Tensor of int64, shape [r], [c]
+        Rows and columns of the image that have to be given.
+    x, start : Tensor, shape [T, r, c]
+        Image and baseline there.
+    shortened : tuple of LocalPart and Collapsed, optional
+        None if all rows and columns are given.
+    """
+
+    prepared: PreparedPerturbation
+    rows: Tensor
+    columns: Tensor
+    x: Tensor
+    start: Tensor
+    shortened: Any = None
+
+    def score(self, share: Tensor) -> Tensor:
+        """Target ``[n]`` of ``start + share * (x - start)``, with ``share [n, r, c]`` between 0 and 1."""
+        parts = [self._score(share[n[0] : n[-1] + 1]) for n in image_rows(len(share), tuple(self.x.shape))]
+        return torch.cat(parts)
+
+    def _score(self, share: Tensor) -> Tensor:
+        images = torch.lerp(self.start, self.x, share[:, None].to(self.x))
+        if self.shortened is None:
+            return self.prepared.score(images)
+        local, collapsed = self.shortened
+        outputs: Tensor = local.outputs(images, collapsed)
+        return self.prepared.output(outputs).double()
+
+
+def grid_of(explainer: Any, events: Events) -> tuple[int, int]:
+    """Setting ``grid`` of a method, with its default for these images.
+
+    Raises
+    ------
+    ValueError
+        If the grid has more rows or columns than the image.
+    """
+    shape = events.image_layout().shape[1:]
+    rows, columns = (min(CELLS, n) for n in shape) if explainer.grid is None else explainer.grid
+    if rows > shape[0] or columns > shape[1]:
+        raise ValueError(
+            f"{explainer.name}: a grid of {rows} x {columns} cells is finer than the image of {shape[0]} x "
+            f"{shape[1]} pixels; give grid=({min(rows, shape[0])}, {min(columns, shape[1])}) or less"
+        )
+    return rows, columns
