@@ -1,4 +1,4 @@
-"""Non-negative factorisation of activations: directions by scikit-learn, scores by coordinate descent."""
+"""Non-negative factorisation of activations: directions by scikit-learn, and scores of any activations."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from hepxai.explainers.base import CheckWarning
 
 Array = NDArray[np.float64]
 ITERATIONS = 400
-TOLERANCE = 1e-4
-"""Largest change of a score at the end, relative to the length of the activation vector."""
-SWEEPS = 500
+TOLERANCE = 1e-3
+"""Of scikit-learn's solver; a tenth of it takes five times as long and lowers the error by a per cent of it."""
+ROWS = 4096
+"""Vectors whose scores are computed at a time."""
+RIDGE, CLOSE, TRIES, LOOPS, BITS = 1e-10, 1e-9, 3, 500, 50
 
 
 class Directions(NamedTuple):
@@ -50,7 +52,7 @@ def nonnegative_directions(vectors: NDArray[np.float32], concepts: int, seed: in
         If it does not converge, or directions vanish.
     """
     check_number(concepts, vectors.shape, layer)
-    solver = NMF(concepts, init="random", max_iter=ITERATIONS, random_state=seed)
+    solver = NMF(concepts, init="random", tol=TOLERANCE, max_iter=ITERATIONS, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         scores = solver.fit_transform(vectors)
@@ -90,20 +92,46 @@ def check_number(concepts: int, shape: tuple[int, ...], layer: str) -> None:
 def nonnegative_scores(vectors: Tensor, directions: Tensor) -> Tensor:
     """Scores ``S ≥ 0`` with the least ``‖v - S P‖²`` for each vector ``[N, c]``, shape ``[N, K]``.
 
-    Cyclic coordinate descent, which ends for each vector on its own: a score does not depend on the other
-    vectors. Directions ``[K, c]`` have length 1, and those that are equal share their score.
+    Exact, for each vector on its own, by block principal pivoting [Kim & Park, SIAM J. Sci. Comput. 33 (2011)
+    3261]: components are free or 0; those with the wrong sign change sides until there are none. Equal
+    directions get equal scores.
     """
-    gram, projection = directions @ directions.T, vectors @ directions.T
-    scores = torch.zeros_like(projection)
-    active, close = torch.arange(len(vectors)), TOLERANCE * vectors.norm(dim=1)
-    for _ in range(SWEEPS):
-        part, aim = scores[active], projection[active]
-        before = part.clone()
-        for k in range(len(gram)):
-            part[:, k] = (part[:, k] + aim[:, k] - part @ gram[k]).clamp_min_(0)
-        scores[active] = part
-        moving = (part - before).abs().amax(1) > close[active]
-        active = active[moving]
-        if not len(active):
+    p = directions.double()
+    gram = p @ p.T + RIDGE * torch.eye(len(p), dtype=torch.float64)
+    parts = [_pivoted(part.double() @ p.T, gram) for part in vectors.split(ROWS)]
+    return torch.cat(parts).to(vectors.dtype) if parts else vectors.new_zeros(0, len(p))
+
+
+def _pivoted(projection: Tensor, gram: Tensor) -> Tensor:
+    """Solutions ``x ≥ 0`` of ``x G - b ≥ 0`` where one of both is 0, for projections b ``[N, K]``."""
+    close = CLOSE * (1 + projection.abs().amax(1, keepdim=True))
+    free, number = projection > 0, torch.arange(projection.shape[1])
+    best = torch.full((len(projection),), projection.shape[1] + 1)
+    tries, solution = torch.full_like(best, TRIES), torch.zeros_like(projection)
+    rows = torch.arange(len(projection))
+    for _ in range(LOOPS):
+        solution[rows] = x = _solved(projection[rows], gram, free[rows])
+        slope = x @ gram - projection[rows]
+        wrong = torch.where(free[rows], x, slope) < -close[rows]
+        count = wrong.sum(1)
+        better = count < best[rows]
+        tries[rows] = torch.where(better, TRIES, tries[rows] - 1)
+        best[rows] = torch.minimum(best[rows], count)
+        last = torch.where(wrong, number, -1).amax(1, keepdim=True)  # one alone ends in any case
+        free[rows] ^= torch.where((tries[rows] >= 0)[:, None], wrong, wrong & (number == last))
+        rows = rows[count > 0]
+        if not len(rows):
             break
-    return scores
+    return solution.clamp_min(0)
+
+
+def _solved(projection: Tensor, gram: Tensor, free: Tensor) -> Tensor:
+    """Least-squares solution of the free components, 0 for the others; one inverse per set of free ones."""
+    many = len(gram) > BITS
+    code = np.packbits(free, axis=1) if many else free.numpy() @ 2.0 ** np.arange(len(gram))
+    _, first, which = np.unique(code, axis=0 if many else None, return_index=True, return_inverse=True)
+    sets = free[first]
+    both = sets[:, :, None] & sets[:, None, :]
+    inverse = torch.linalg.inv(torch.where(both, gram, torch.eye(len(gram), dtype=gram.dtype)))
+    x = torch.bmm(torch.where(free, projection, 0.0)[:, None], inverse[which.ravel()])[:, 0]
+    return torch.where(free, x, 0.0)

@@ -109,11 +109,12 @@ def refuse_negative(model: Any, maps: Tensor, layer: str) -> None:
     module = getattr(model, "module", None)
     modules = module.named_modules() if isinstance(module, nn.Module) else ()
     names = [name for name, m in modules if isinstance(m, nn.ReLU)]
-    example = f", as in ImageModel(net, outputs, schema, maps={names[-1:]}); there are {', '.join(names)}"
+    remedy = ", nn.ReLU() as a module in place of a function or another activation"
+    if names:
+        remedy = f": ImageModel(net, outputs, schema, maps={names[-1]!r}); there are {', '.join(names)}"
     raise ValueError(
         f"layer {layer} has negative activations, down to {least:.3g}: a non-negative factorisation needs "
-        "maps behind a ReLU. Name the layer of the activation"
-        + (example if names else ", nn.ReLU() as a module in place of a function or another activation")
+        f"maps behind a ReLU. Name the layer of the activation{remedy}"
     )
 
 

@@ -18,7 +18,9 @@ def bar_events(n: int = 90, seed: int = 0, *, weight: np.ndarray | None = None) 
     rng = np.random.default_rng(seed)
     label = np.arange(n) % 3
     images = (rng.random((n, 1, ROWS, COLUMNS)) < 0.03) * rng.uniform(0.2, 1.0, (n, 1, ROWS, COLUMNS))
-    for e, (r, c) in enumerate(zip(rng.integers(0, ROWS - 2, n), rng.integers(0, COLUMNS - 2, n), strict=True)):
+    for e, (r, c) in enumerate(
+        zip(rng.integers(0, ROWS - 2, n), rng.integers(0, COLUMNS - 2, n), strict=True)
+    ):
         if label[e] == 1:
             images[e, 0, r, c : c + 3] = 1
         elif label[e] == 2:
