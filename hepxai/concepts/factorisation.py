@@ -17,7 +17,7 @@ from hepxai.explainers.base import CheckWarning
 Array = NDArray[np.float64]
 ITERATIONS = 400
 TOLERANCE = 1e-3
-"""Of scikit-learn's solver; a tenth of it takes five times as long and lowers the error by a per cent of it."""
+"""Of scikit-learn's solver; a tenth of it takes five times as long, and the error is 1 % lower."""
 ROWS = 4096
 """Vectors whose scores are computed at a time."""
 RIDGE, CLOSE, TRIES, LOOPS, BITS = 1e-10, 1e-9, 3, 500, 50

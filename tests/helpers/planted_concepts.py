@@ -31,7 +31,7 @@ def bar_events(n: int = 90, seed: int = 0, *, weight: np.ndarray | None = None) 
 class BarNetwork(nn.Module):
     """Channels 0 and 1 fire at horizontal bars, 2 and 3 at vertical ones, 4 and 5 at any lit pixel.
 
-    The outputs are the sums of the first and of the second pair, and a constant: "any lit pixel" has no effect.
+    The outputs are a constant and the sums of the first and of the second pair; lit pixels have no effect.
     """
 
     def __init__(self) -> None:
