@@ -28,6 +28,7 @@ def test_folder_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "smallest number" in lines[0]
     table = (tmp_path / "concepts.csv").read_text().splitlines()
     assert len(table) == 1 + int(lines[0].split()[0]) * 3
+    monkeypatch.setattr(ConceptStudy, "_draw", lambda *_: None)
     monkeypatch.setattr("hepxai.concepts.study.ice", None)  # nothing is computed again
     monkeypatch.setattr("hepxai.concepts.study.tcav", None)
     monkeypatch.setattr("hepxai.concepts.study.choose_concepts", None)
