@@ -28,6 +28,7 @@ ROOMS = [
     "plots",
     "importance",
     "influence",
+    "concepts",
     "export",
     "studies",
     "run",

@@ -1,0 +1,224 @@
+"""Number of concepts: reconstruction error, fidelity and stability against it, and a rule that chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from hepxai.concepts.factorisation import check_number, nonnegative_directions
+from hepxai.concepts.fidelity import reconstructions
+from hepxai.concepts.ice import POSITIONS, split
+from hepxai.concepts.layers import layer_of, position_sample
+from hepxai.concepts.result import estimate_from_json, estimate_to_json
+from hepxai.core.console import track
+from hepxai.core.estimate import Estimate
+from hepxai.events import Events
+from hepxai.explainers.guards import check_scores
+from hepxai.models.protocols import HasLayerCut
+
+Array = NDArray[np.float64]
+NUMBERS = (2, 5, 10, 15, 20, 30)
+RULE = "smallest number of concepts whose fidelity is within one standard error of the best"
+
+
+@dataclass(frozen=True)
+class ConceptChoice:
+    """Quality of several numbers of concepts.
+
+    Attributes
+    ----------
+    layer : str
+    merit : str
+        "equal decisions", or "R²" of a regression (mean over the outputs).
+    numbers, seeds : tuple of int
+        Lengths N and S.
+    error, fidelity : Estimate, shape [N, S]
+        Relative error of the layer and fidelity on the test events, with the statistical errors of these
+        events, which are the same for all.
+    similarity : ndarray, shape [N, S (S - 1) / 2]
+        Mean cosine of the directions of two seeds, matched one to one.
+    chance : ndarray, shape [N]
+        The same of random non-negative directions.
+    settings : mapping
+        Everything needed to repeat it (JSON values).
+    """
+
+    layer: str
+    merit: str
+    numbers: tuple[int, ...]
+    seeds: tuple[int, ...]
+    error: Estimate
+    fidelity: Estimate
+    similarity: Array
+    chance: Array
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<ConceptChoice: {self.number} of {', '.join(map(str, self.numbers))} concepts>"
+
+    @property
+    def mean_fidelity(self) -> Estimate:
+        """Mean over the seeds, ``[N]``, with the statistical error and that of the mean in quadrature."""
+        return mean_over_seeds(self.fidelity)
+
+    @property
+    def best(self) -> int:
+        """Position of the number with the largest mean fidelity."""
+        return int(np.nanargmax(self.mean_fidelity.value))
+
+    @property
+    def threshold(self) -> float:
+        """Best mean fidelity less its standard error."""
+        mean, best = self.mean_fidelity, self.best
+        return float(mean.value[best] - mean.error[best])
+
+    @property
+    def number(self) -> int:
+        """Chosen number: the smallest whose mean fidelity reaches `threshold` (one-standard-error rule).
+
+        See Breiman et al., Classification and Regression Trees (1984), sec. 3.4.3.
+        """
+        return self.numbers[int(np.argmax(self.mean_fidelity.value >= self.threshold))]
+
+    @property
+    def reason(self) -> str:
+        """Reason of the choice in one sentence."""
+        mean = self.mean_fidelity
+        values = {n: mean.at((i,)) for i, n in enumerate(self.numbers)}
+        best = self.numbers[self.best]
+        return (
+            f"{self.number} concepts ({self.merit} {values[self.number]}): the {RULE} "
+            f"({values[best]} with {best})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers, lists and texts."""
+        return {
+            "layer": self.layer,
+            "merit": self.merit,
+            "numbers": list(self.numbers),
+            "seeds": list(self.seeds),
+            "error": estimate_to_json(self.error),
+            "fidelity": estimate_to_json(self.fidelity),
+            "similarity": self.similarity.tolist(),
+            "chance": self.chance.tolist(),
+            "settings": dict(self.settings),
+        }
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> ConceptChoice:
+        """Choice from the output of `to_json`, possibly read from JSON."""
+        return ConceptChoice(
+            stored["layer"],
+            stored["merit"],
+            tuple(stored["numbers"]),
+            tuple(stored["seeds"]),
+            estimate_from_json(stored["error"]),
+            estimate_from_json(stored["fidelity"]),
+            np.asarray(stored["similarity"], dtype=np.float64).reshape(len(stored["numbers"]), -1),
+            np.asarray(stored["chance"], dtype=np.float64),
+            stored["settings"],
+        )
+
+
+def mean_over_seeds(values: Estimate) -> Estimate:
+    """Mean over the last axis; the statistical errors of the seeds are fully correlated."""
+    seeds = values.value.shape[-1]
+    spread = values.value.std(axis=-1, ddof=1) / np.sqrt(seeds) if seeds > 1 else 0.0
+    error = np.hypot(values.error.mean(axis=-1), spread)
+    return Estimate(values.value.mean(axis=-1), np.asarray(error), values.n_eff)
+
+
+def choose_concepts(
+    model: HasLayerCut,
+    events: Events,
+    numbers: Sequence[int] | None = None,
+    *,
+    test: Events | None = None,
+    layer: str | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    positions: int = POSITIONS,
+    progress: bool = False,
+) -> ConceptChoice:
+    """Compare numbers of concepts, and choose one by a rule that is stated.
+
+    Every number is factorised with each seed, which draws other positions and another start; see
+    `hepxai.concepts.ice.ice` for the parameters that both share. The directions of two seeds are matched one
+    to one so that the sum of their cosines is largest [Kuhn, Nav. Res. Logist. Q. 2 (1955) 83]: a mean near 1
+    says that the concepts do not depend on the seed.
+
+    Parameters
+    ----------
+    numbers : sequence of int, optional
+        Numbers of concepts; by default those of 2, 5, 10, 15, 20, 30 that are at most the number of channels.
+    seeds : sequence of int
+
+    Returns
+    -------
+    ConceptChoice
+
+    Raises
+    ------
+    CannotExplainError, ValueError
+        As `hepxai.concepts.ice.ice`.
+    """
+    layer = layer_of(model, layer)
+    check_scores(model, events)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={list(seeds)}: one or more different seeds are needed")
+    train, test = split(events, test)
+    vectors = {seed: position_sample(model, train, layer, positions, seed) for seed in seeds}
+    shape = min(v.shape for v in vectors.values())
+    chosen = [n for n in NUMBERS if n <= min(shape)] if numbers is None else sorted(set(numbers))
+    for number in chosen or [1]:
+        check_number(number, shape, layer)
+    with track("numbers of concepts", len(chosen) * len(seeds) + 1, show=progress) as advance:
+        fits: list[Array] = []
+        for number in chosen:
+            for seed in seeds:
+                fits.append(nonnegative_directions(vectors[seed], number, seed, layer).values)
+                advance(1)
+        results = reconstructions(model, test, layer, fits)
+        advance(1)
+    fidelity = _grid([r.figure_of_merit for r in results], len(seeds))
+    merit = "equal decisions" if "decisions" in results[0].fidelity else "R²"
+    settings = {"layer": layer, "positions": positions, "events": len(train), "test_events": len(test)}
+    pairs = [fits[i : i + len(seeds)] for i in range(0, len(fits), len(seeds))]
+    return ConceptChoice(
+        layer,
+        merit,
+        tuple(chosen),
+        tuple(seeds),
+        _grid([r.error for r in results], len(seeds)),
+        fidelity,
+        np.array([[similarity(a, b) for a, b in combinations(p, 2)] for p in pairs]),
+        np.array([_chance(n, shape[1]) for n in chosen]),
+        settings,
+    )
+
+
+def _grid(estimates: Sequence[Estimate], seeds: int) -> Estimate:
+    value, error = (
+        np.array([float(getattr(e, n)) for e in estimates]).reshape(-1, seeds) for n in ("value", "error")
+    )
+    return Estimate(value, error, min(e.n_eff for e in estimates))
+
+
+def similarity(one: Array, other: Array) -> float:
+    """Mean cosine of two sets of directions ``[K, c]`` of length 1, matched one to one."""
+    cosines = one @ other.T
+    matched = linear_sum_assignment(-cosines)
+    return float(cosines[matched].mean())
+
+
+def _chance(number: int, channels: int, draws: int = 20) -> float:
+    rng = np.random.default_rng(0)
+    sets = np.abs(rng.normal(size=(draws, 2, number, channels)))
+    sets /= np.linalg.norm(sets, axis=3, keepdims=True)
+    return float(np.mean([similarity(a, b) for a, b in sets]))
