@@ -215,6 +215,16 @@ class DifferentiableImage(Imaging, Protocol):
 
 
 @runtime_checkable
+class HasImageModule(DifferentiableImage, Protocol):
+    """Outputs that a torch module computes from the images, for methods that change its backward pass."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Torch module that ``forward_image`` calls."""
+        ...
+
+
+@runtime_checkable
 class HasFeatureMaps(DifferentiableImage, Protocol):
     """Maps of convolutional layers."""
 
