@@ -23,7 +23,7 @@ SUMS = frozenset(
     "UpsampleNearest2D UpsampleBilinear2D Amax Max MaxPool2DWithIndices AdaptiveMaxPool2D".split()
 )
 """Steps that are linear in the values, or take the largest of them."""
-PRODUCTS = frozenset("Bmm Div Mm Mul".split())
+PRODUCTS = frozenset("Addmm Bmm Mm Mul".split())
 """Steps that are linear only if all factors but one are constant."""
 
 
@@ -108,8 +108,14 @@ def covered_steps(
         outputs = model.forward_image(x)
     steps = steps_before([outputs.grad_fn])
     for node in steps:
-        name, product = kind(node), kind(node) in PRODUCTS and len(inputs(node)) > 1
-        if product or name not in allowed:
-            where = f"module {owners[node]}" if node in owners else "a call in forward, outside of modules,"
-            raise ValueError(refusal("a product of two activations" if product else name, where))
+        name = "a product of activations" if _multiplies(node) else kind(node)
+        if name not in allowed:
+            raise ValueError(refusal(name, f"module {owners[node]}" if node in owners else "a call in forward"))
     return steps, outputs
+
+
+def _multiplies(node: Node) -> bool:
+    """True if two factors depend on the image, or a denominator does."""
+    if kind(node) == "Div":
+        return len(node.next_functions) > 1 and node.next_functions[1][0] is not None
+    return kind(node) in PRODUCTS and len(inputs(node)) > 1

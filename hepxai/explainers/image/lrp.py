@@ -196,6 +196,6 @@ def forward_rules(
 def _refusal(step: str, where: str) -> str:
     layers = "nn.Linear, nn.Conv2d, nn.BatchNorm2d"
     return (
-        f"lrp has no rule for {step} of {where}; it knows {layers} as modules, and {PASSES}: use these, "
+        f"lrp has no rule for {step}, of {where}; it knows {layers} as modules, and {PASSES}: use these, "
         "or image_ig, which works on any differentiable network"
     )
