@@ -43,7 +43,8 @@ def kept_waves(rows: int, columns: int, sigma: float) -> NDArray[np.bool_]:
     """
     squared = np.add.outer(np.fft.fftfreq(rows) ** 2, np.fft.rfftfreq(columns) ** 2)
     limit = sigma / max(rows, columns)
-    return (squared <= limit**2 * (1 + 1e-9)) & (sigma > 0)
+    keep: NDArray[np.bool_] = (squared <= limit**2 * (1 + 1e-9)) & (sigma > 0)
+    return keep
 
 
 def filtered(values: NDArray[Any], sigma: float) -> Filtered:
@@ -72,8 +73,8 @@ def filtered(values: NDArray[Any], sigma: float) -> Filtered:
 def low_pass(attribution: Attribution, sigma: float | None = None) -> Attribution:
     """Any map over pixels, without its short waves [FORGrad, Muzellec et al., arXiv:2307.09591].
 
-    The image is continued periodically, as in every Fourier transform: what is cut out at one edge may show up
-    at the opposite one.
+    The image is continued periodically, as in every Fourier transform: what is cut out at one edge may show
+    up at the opposite one.
 
     Parameters
     ----------

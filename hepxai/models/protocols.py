@@ -223,6 +223,11 @@ class HasImageModule(DifferentiableImage, Protocol):
         """Torch module that ``forward_image`` calls."""
         ...
 
+    @property
+    def schema(self) -> Schema:
+        """Of the events of the training."""
+        ...
+
 
 @runtime_checkable
 class HasFeatureMaps(DifferentiableImage, Protocol):

@@ -1,4 +1,4 @@
-"""Backward passes of a network with other rules than the derivative, and the check that the rules cover it."""
+"""Backward passes of a network with other rules than the derivative, and the check that they cover it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,80 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hepxai.explainers.image.images import PixelExplainer
 from hepxai.models.protocols import HasImageModule
+from hepxai.models.schemas import layout_of
 
 Node = Any
 """Step of the computation as autograd records it (``torch.autograd.graph.Node``)."""
 COPIES = frozenset(
-    "AccumulateGrad Alias AsStrided Clone ConstantPadNd Expand Flip Index Permute ReshapeAlias Select Slice "
-    "Squeeze T ToCopy Transpose Unsqueeze UnsafeView View".split()
+    [
+        "AccumulateGrad",
+        "Alias",
+        "AsStrided",
+        "Clone",
+        "ConstantPadNd",
+        "Expand",
+        "Flip",
+        "Index",
+        "Permute",
+        "ReshapeAlias",
+        "Select",
+        "Slice",
+        "Squeeze",
+        "T",
+        "ToCopy",
+        "Transpose",
+        "Unsqueeze",
+        "UnsafeView",
+        "View",
+    ]
 )
 """Steps that move values without a change."""
 SUMS = frozenset(
-    "Add Cat Div Mean Mul Neg Split SplitWithSizes Stack Sub Sum Unbind AvgPool2D AdaptiveAvgPool2D "
-    "UpsampleNearest2D UpsampleBilinear2D Amax Max MaxPool2DWithIndices AdaptiveMaxPool2D".split()
+    [
+        "Add",
+        "Cat",
+        "Div",
+        "Mean",
+        "Mul",
+        "Neg",
+        "Split",
+        "SplitWithSizes",
+        "Stack",
+        "Sub",
+        "Sum",
+        "Unbind",
+        "AvgPool2D",
+        "AdaptiveAvgPool2D",
+        "UpsampleNearest2D",
+        "UpsampleBilinear2D",
+        "Amax",
+        "Max",
+        "MaxPool2DWithIndices",
+        "AdaptiveMaxPool2D",
+    ]
 )
 """Steps that are linear in the values, or take the largest of them."""
-PRODUCTS = frozenset("Addmm Bmm Mm Mul".split())
+PRODUCTS = frozenset(["Addmm", "Bmm", "Mm", "Mul"])
 """Steps that are linear only if all factors but one are constant."""
+
+
+class BackwardRuleExplainer(PixelExplainer):
+    """Method with a backward pass of its own, which must cover every step of the network."""
+
+    needs = HasImageModule
+
+    @classmethod
+    def works_on(cls, model: object) -> bool:
+        """True if the rules cover the network."""
+        if not isinstance(model, HasImageModule):
+            return False
+        try:
+            cls().check_model(model)
+        except ValueError:
+            return False
+        return True
 
 
 @contextmanager
@@ -83,16 +141,14 @@ def step_owners(module: nn.Module) -> Iterator[dict[Node, str]]:
 
 
 def covered_steps(
-    model: HasImageModule, shape: tuple[int, ...], allowed: frozenset[str], refusal: Callable[[str, str], str]
-) -> tuple[list[Node], Tensor]:
-    """Steps from the outputs back to a dark image ``[T, R, C]``, and the outputs ``[1, O]``.
+    model: HasImageModule, allowed: frozenset[str], refusal: Callable[[str, str], str]
+) -> list[Node]:
+    """Steps from the outputs, which come first, back to a dark image.
 
     Parameters
     ----------
     model : HasImageModule
         With its rules in place.
-    shape : tuple of int
-        Of the image.
     allowed : frozenset of str
         Kinds of steps that the rules cover.
     refusal : callable
@@ -103,15 +159,17 @@ def covered_steps(
     ValueError
         If there is another step, or a product of two values that both depend on the image.
     """
-    x = torch.zeros((1, *shape), requires_grad=True)
+    x = torch.zeros((1, *layout_of(model.schema).shape), requires_grad=True)
     with torch.enable_grad(), step_owners(model.module) as owners:
         outputs = model.forward_image(x)
     steps = steps_before([outputs.grad_fn])
     for node in steps:
         name = "a product of activations" if _multiplies(node) else kind(node)
         if name not in allowed:
-            raise ValueError(refusal(name, f"module {owners[node]}" if node in owners else "a call in forward"))
-    return steps, outputs
+            raise ValueError(
+                refusal(name, f"module {owners[node]}" if node in owners else "a call in forward")
+            )
+    return steps
 
 
 def _multiplies(node: Node) -> bool:

@@ -69,8 +69,8 @@ class PreparedForgrad(Prepared):
         for axis, size, waves in zip(("row", "column"), self.size, (keep[1:, 0], keep[0, 1:]), strict=True):
             if self.sigma and len(waves) and not waves.any():
                 concerns += (
-                    f"no wave along the {size} {axis}s stays, so that all of them look alike: sigma of at least "
-                    f"{max(self.size) / size:.3g} keeps the longest",
+                    f"no wave along the {size} {axis}s stays, so that all of them look alike: sigma of at "
+                    f"least {max(self.size) / size:.3g} keeps the longest",
                 )
         if checks.get("power_removed", 0.0) > NEARLY_ALL:
             share = 100 * checks["power_removed"]
@@ -112,7 +112,9 @@ class Forgrad(MapExplainer):
         """
         maps = sorted(n for n, e in EXPLAINERS.items() if issubclass(e, MapExplainer) and n != self.name)
         if self.base not in maps:
-            raise SettingError(f"forgrad.base={self.base!r}; methods with a map over pixels are {', '.join(maps)}")
+            raise SettingError(
+                f"forgrad.base={self.base!r}; methods with a map over pixels are {', '.join(maps)}"
+            )
         return configure(self.base, self.base_settings)
 
     def axes_of_result(self) -> tuple[str, ...]:
@@ -124,8 +126,8 @@ class Forgrad(MapExplainer):
         base = self.base_explainer()
         if not base.works_on(model):
             raise CannotExplainError(
-                f"forgrad with base={self.base!r} needs {base.needs.__name__}, which {type(model).__name__} is "
-                "not; choose another base"
+                f"forgrad with base={self.base!r} needs {base.needs.__name__}; {type(model).__name__} has not "
+                "all of it: choose another base"
             )
         base.check_model(model)
 

@@ -12,8 +12,14 @@ from hepxai.core.chunks import evenly_spread
 from hepxai.events import Events
 from hepxai.explainers.base import Prepared
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.image.backward import COPIES, SUMS, covered_steps, replaced_forward
-from hepxai.explainers.image.images import PixelExplainer, gradient
+from hepxai.explainers.image.backward import (
+    COPIES,
+    SUMS,
+    BackwardRuleExplainer,
+    covered_steps,
+    replaced_forward,
+)
+from hepxai.explainers.image.images import gradient
 from hepxai.explainers.methods import register
 from hepxai.models.protocols import HasImageModule
 from hepxai.models.target import Target
@@ -22,8 +28,22 @@ COMPARED_EVENTS, COMPARED_OUTPUTS = 16, 3
 """Size of the comparison with the maps of other outputs."""
 SIMILAR = 0.9
 """Correlation above which the maps of two outputs count as the same."""
-COVERED = COPIES | SUMS | frozenset(
-    "Addmm Bmm Convolution Linear Mm NativeBatchNorm NativeGroupNorm NativeLayerNorm Rectify".split()
+COVERED = (
+    COPIES
+    | SUMS
+    | frozenset(
+        [
+            "Addmm",
+            "Bmm",
+            "Convolution",
+            "Linear",
+            "Mm",
+            "NativeBatchNorm",
+            "NativeGroupNorm",
+            "NativeLayerNorm",
+            "Rectify",
+        ]
+    )
 )
 
 
@@ -37,28 +57,26 @@ class Rectify(torch.autograd.Function):
         return x.clamp(min=0)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         """Gradient by the rule."""
         (lit,) = ctx.saved_tensors
         passed = slope.clamp(min=0)
         return passed if lit is None else passed * lit, None
 
 
-class RectifiedGradient(PixelExplainer):
+class RectifiedGradient(BackwardRuleExplainer):
     """Gradient of the pixels, with another backward pass of every ReLU.
 
     Every activation function of the network must be an ``nn.ReLU``: a call such as ``F.relu(x)`` would
     keep its derivative, and the map would be that of no method.
     """
 
-    needs = HasImageModule
     guided: ClassVar[bool]
 
-    def prepare(self, model: HasImageModule, events: Events, target: str) -> Prepared:
-        """Check that the rule reaches every activation function of the network."""
+    def check_model(self, model: HasImageModule) -> None:
+        """Refuse a network with an activation function that the rule does not reach."""
         with replaced_forward(self._rules(model)):
-            covered_steps(model, events.image_layout().shape, COVERED, self._refusal)
-        return super().prepare(model, events, target)
+            covered_steps(model, COVERED, self._refusal)
 
     def _refusal(self, kind: str, where: str) -> str:
         return (
@@ -70,7 +88,7 @@ class RectifiedGradient(PixelExplainer):
     def _rules(self, model: HasImageModule) -> dict[nn.Module, Any]:
         guided = self.guided
         relus = (m for m in model.module.modules() if type(m) is nn.ReLU)
-        return dict.fromkeys(relus, lambda x: Rectify.apply(x, guided))
+        return dict.fromkeys(relus, lambda x: Rectify.apply(x, guided))  # type: ignore[no-untyped-call]
 
     def attribute_batch(self, prepared: Prepared, batch: Batch[Tensor]) -> Part:
         """Gradient of every pixel by the rule."""
@@ -91,7 +109,9 @@ class RectifiedGradient(PixelExplainer):
         """Median correlation, over some events, with the maps of other outputs; None without any."""
         x = torch.as_tensor(events[evenly_spread(len(events), COMPARED_EVENTS)].image())
         weights = prepared.output.weights
-        targets = [Target(weights[-k:] + weights[:-k]) for k in range(min(len(weights), COMPARED_OUTPUTS + 1))]
+        targets = [
+            Target(weights[-k:] + weights[:-k]) for k in range(min(len(weights), COMPARED_OUTPUTS + 1))
+        ]
         maps, *others = (self.rule_gradient(prepared.model, x, t).flatten(1) for t in targets)
         values = [c[c.isfinite()] for c in (correlation(maps, other) for other in others)]
         return float(torch.cat(values).median()) if sum(map(len, values)) else None

@@ -16,8 +16,14 @@ from hepxai.core.chunks import image_rows
 from hepxai.events import Events
 from hepxai.explainers.base import Prepared
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.image.backward import COPIES, SUMS, covered_steps, replaced_forward
-from hepxai.explainers.image.images import PixelExplainer, gradient
+from hepxai.explainers.image.backward import (
+    COPIES,
+    SUMS,
+    BackwardRuleExplainer,
+    covered_steps,
+    replaced_forward,
+)
+from hepxai.explainers.image.images import gradient
 from hepxai.explainers.image.lrp_graph import LayerGraph
 from hepxai.explainers.image.lrp_rules import LAYERS, Absorbed, Rule, RuledLayer, RuleSettings
 from hepxai.explainers.methods import register
@@ -31,6 +37,7 @@ COMPOSITES: dict[str, tuple[Rule, Rule | None]] = {
     "epsilon_gamma_box": ("gamma", "box"),
 }
 """Rule of the convolutions and of the first layer; dense layers have "epsilon"."""
+Composite = Literal["epsilon", "epsilon_plus", "epsilon_alpha2_beta1", "epsilon_gamma_box"]
 LARGE_SHARE = 0.5
 """Share of the relevance that does not reach the pixels above which a map is doubted."""
 PASSES = "ReLU, LeakyReLU, pooling, dropout, flatten, sums and means"
@@ -59,7 +66,7 @@ class PreparedLRP(Prepared):
 
 
 @register("lrp")
-class LRP(PixelExplainer):
+class LRP(BackwardRuleExplainer):
     """Relevance of the pixels: the target handed back layer by layer, in proportion to contributions.
 
     Layer-wise relevance propagation [Bach et al., doi:10.1371/journal.pone.0130140; Montavon et al.,
@@ -75,8 +82,8 @@ class LRP(PixelExplainer):
     "flat"            ``u v = 1``
     ================  ====================================================================================
 
-    A batch normalisation behind a convolution or a dense layer becomes a part of it. The last layer always has
-    "epsilon": only then a contrast of outputs does not depend on what is added to all of them. The relevance
+    A batch normalisation behind a convolution or a dense layer becomes a part of it. The last layer always
+    has "epsilon": only then a contrast of outputs does not depend on what is added to all of them. The relevance
     starts as the value of the target, and the pixels get it but for what biases and stabilisers absorb.
 
     Attributes
@@ -100,19 +107,24 @@ class LRP(PixelExplainer):
     title = "layer-wise relevance propagation (LRP)"
     short_title = "LRP"
     complete = True
-    needs = HasImageModule
-    composite: Literal["epsilon", "epsilon_plus", "epsilon_alpha2_beta1", "epsilon_gamma_box"] = "epsilon_plus"
+    composite: Literal["epsilon", "epsilon_plus", "epsilon_alpha2_beta1", "epsilon_gamma_box"] = (
+        "epsilon_plus"
+    )
     first: Rule | None = None
     epsilon: float = Field(default=1e-6, gt=0)
     gamma: float = Field(default=0.25, ge=0)
     low: float | list[float] | None = None
     high: float | list[float] | None = None
 
+    def check_model(self, model: HasImageModule) -> None:
+        """Refuse a network with a step that has no rule."""
+        self._layers(model, RuleSettings(epsilon=self.epsilon, gamma=self.gamma, low=(), high=()))
+
     def prepare(self, model: HasImageModule, events: Events, target: str) -> PreparedLRP:
         """Settle the rule of every layer, and the range of the pixels."""
         low, high = self._range(events)
         numbers = RuleSettings(epsilon=self.epsilon, gamma=self.gamma, low=low, high=high)
-        layers = self._layers(model, events.image_layout().shape, numbers)
+        layers = self._layers(model, numbers)
         return PreparedLRP(explainer=self, model=model, target=target, layers=layers, numbers=numbers)
 
     def _range(self, events: Events) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -132,18 +144,15 @@ class LRP(PixelExplainer):
             raise ValueError(f"lrp.low={list(low)} is above lrp.high={list(high)}; exchange them")
         return low, high
 
-    def _layers(
-        self, model: HasImageModule, shape: tuple[int, ...], numbers: RuleSettings
-    ) -> tuple[RuledLayer, ...]:
-        """Layers in the order of their calls backwards, each with its rule."""
+    def _layers(self, model: HasImageModule, numbers: RuleSettings) -> tuple[RuledLayer, ...]:
+        """Layers from the outputs to the image, each with its rule."""
         plain = [
             RuledLayer(name, layer, "epsilon", numbers)
             for name, layer in model.module.named_modules()
             if type(layer) in LAYERS
         ]
         with replaced_forward(forward_rules(plain, Absorbed(1))):
-            steps, outputs = covered_steps(model, shape, COVERED, _refusal)
-        graph = LayerGraph(steps, outputs.grad_fn)
+            graph = LayerGraph(covered_steps(model, COVERED, _refusal))
         graph.check()
         convolution, first = COMPOSITES[self.composite]
         return tuple(graph.ruled(convolution, self.first or first))
@@ -184,7 +193,7 @@ class LRP(PixelExplainer):
 def forward_rules(
     layers: Iterable[RuledLayer], absorbed: Absorbed
 ) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
-    """Replacements of the layers' forward passes; a batch normalisation that is part of a layer does nothing."""
+    """Replacements of the layers' forward passes; a batch normalisation in a layer does nothing of its own."""
     rules: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
     for layer in layers:
         rules[layer.layer] = partial(layer, absorbed=absorbed)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 from hepxai.explainers.image.backward import COPIES, Node, inputs, kind, steps_before
 from hepxai.explainers.image.lrp_rules import CONVOLUTIONS, NORMS, Rule, RuledLayer
 
@@ -22,26 +21,23 @@ class LayerGraph:
     Attributes
     ----------
     steps : sequence of Node
-        All steps, from the outputs to the image.
-    end : Node
-        Step that gives the outputs.
+        All steps; the first one gives the outputs.
     """
 
     steps: Sequence[Node]
-    end: Node
 
     def check(self) -> None:
         """Refuse, with a ValueError, a layer that is called twice and a constant that is added."""
         calls = Counter(node.layer.name for node in self.steps if is_layer(node))
         if twice := [name for name, number in calls.items() if number > 1]:
             raise ValueError(
-                f"lrp: the network calls layer {twice[0]} {calls[twice[0]]} times for an image; use a layer of "
-                "its own for each call"
+                f"lrp: the network calls layer {twice[0]} {calls[twice[0]]} times for an image; use a layer "
+                "of its own for each call"
             )
         if any(kind(node) in ("Add", "Sub") and len(inputs(node)) < 2 for node in self.steps):
             raise ValueError(
-                "lrp: forward adds a constant to the activations, which would absorb relevance unseen; put it "
-                "into the bias of a layer, or into an nn.BatchNorm2d"
+                "lrp: forward adds a constant to the activations, which would absorb relevance unseen; put "
+                "it into the bias of a layer, or into an nn.BatchNorm2d"
             )
 
     def norms(self) -> dict[Node, Node]:
@@ -53,7 +49,7 @@ class LayerGraph:
     def ruled(self, convolution: Rule, first: Rule | None) -> list[RuledLayer]:
         """Each layer with its rule: that of the convolutions, of the first layer, or "epsilon"."""
         norms = self.norms()
-        last = set(filter(is_weighted, steps_before([self.end], is_weighted)))
+        last = set(filter(is_weighted, steps_before(self.steps[:1], is_weighted)))
         ruled = {}
         for node in (n for n in self.steps if is_layer(n) and n not in norms.values()):
             rule: Rule = convolution if isinstance(node.layer.layer, CONVOLUTIONS) else "epsilon"
@@ -76,14 +72,16 @@ class LayerGraph:
             if other := [n for n in steps_before(inputs(node)) if kind(n) not in COPIES]:
                 what = other[0].layer.name if is_layer(other[0]) else kind(other[0])
                 raise ValueError(
-                    f"lrp: the rule {first!r} is for a layer that reads the pixels, and {node.layer.name} reads "
-                    f"the output of {what}; {advice}"
+                    f"lrp: the rule {first!r} is for a layer that reads the pixels, and {node.layer.name} "
+                    f"reads the output of {what}; {advice}"
                 )
-        around = [n for n in steps_before([self.end], lambda n: n in readers) if kind(n) == "AccumulateGrad"]
+        around = [
+            n for n in steps_before(self.steps[:1], lambda n: n in readers) if kind(n) == "AccumulateGrad"
+        ]
         if readers and around:
             raise ValueError(
-                f"lrp: the rule {first!r} is for layers that read all pixels, and the network has a path from "
-                f"the pixels around them; {advice}"
+                f"lrp: the rule {first!r} is for layers that read all pixels, and the network has a path "
+                f"from the pixels around them; {advice}"
             )
 
 

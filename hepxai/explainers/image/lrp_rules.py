@@ -65,13 +65,14 @@ def shares(
     """Sums by which a rule distributes relevance, for the input ``x`` and the output ``z`` of a layer."""
     on, off = x.clamp(min=0), x.clamp(max=0)
     up, down = weight.clamp(min=0), weight.clamp(max=0)
-    b_up, b_down = (None, None) if bias is None else (bias.clamp(min=0), bias.clamp(max=0))
+    offset = torch.zeros(()) if bias is None else bias
+    b_up, b_down = offset.clamp(min=0), offset.clamp(max=0)
     if rule == "epsilon":
         return [Share(1, None, [Term(x, weight, bias)])]
     if rule == "gamma":
         g = numbers.gamma
         more, less = weight + g * up, weight + g * down
-        b_more, b_less = (None, None) if bias is None else (bias + g * b_up, bias + g * b_down)
+        b_more, b_less = offset + g * b_up, offset + g * b_down
         return [
             Share(1, z > 0, [Term(on, more, b_more), Term(off, less, None)]),
             Share(1, z < 0, [Term(on, less, b_less), Term(off, more, None)]),
@@ -129,7 +130,7 @@ class RuledLayer:
 
     def __call__(self, x: Tensor, absorbed: Absorbed) -> Tensor:
         """Output of the layer, whose backward pass follows the rule."""
-        output: Tensor = RuledStep.apply(x, self, absorbed)
+        output: Tensor = RuledStep.apply(x, self, absorbed)  # type: ignore[no-untyped-call]
         return output
 
     def parameters(self) -> tuple[Tensor, Tensor | None]:
@@ -156,7 +157,7 @@ class RuledLayer:
         """Bias in the shape of the outputs."""
         if bias is None:
             return z.new_zeros(())
-        return bias if isinstance(self.layer, nn.Linear) else _along_channels(bias, z)
+        return bias if isinstance(self.layer, nn.Linear) or not bias.ndim else _along_channels(bias, z)
 
     def relevance(self, x: Tensor, z: Tensor, relevance: Tensor, absorbed: Absorbed) -> Tensor:
         """Relevance of the inputs ``x`` from that of the outputs ``z``."""
@@ -210,8 +211,8 @@ class RuledStep(torch.autograd.Function):
         return z.clone()  # an activation function may work in place
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        """Relevance over value of the inputs; of pixels the relevance, if the rule gives some to dark ones."""
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
+        """Relevance over value of the inputs; relevance of pixels, if dark ones get some."""
         x, z = ctx.saved_tensors
         received = ctx.layer.relevance(x, z, signal * z, ctx.absorbed)
         passed = received if ctx.layer.reads_image else torch.where(x == 0, 0, received / x)
