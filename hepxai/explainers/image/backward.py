@@ -15,56 +15,24 @@ from hepxai.models.schemas import layout_of
 
 Node = Any
 """Step of the computation as autograd records it (``torch.autograd.graph.Node``)."""
-COPIES = frozenset(
-    [
-        "AccumulateGrad",
-        "Alias",
-        "AsStrided",
-        "Clone",
-        "ConstantPadNd",
-        "Expand",
-        "Flip",
-        "Index",
-        "Permute",
-        "ReshapeAlias",
-        "Select",
-        "Slice",
-        "Squeeze",
-        "T",
-        "ToCopy",
-        "Transpose",
-        "Unsqueeze",
-        "UnsafeView",
-        "View",
-    ]
+
+
+def kinds(names: str) -> frozenset[str]:
+    """Kinds of steps, from a list of words."""
+    return frozenset(names.split())
+
+
+COPIES = kinds(
+    "AccumulateGrad Alias AsStrided Clone ConstantPadNd Expand Flip Index Permute ReshapeAlias Select Slice "
+    "Squeeze T ToCopy Transpose Unsqueeze UnsafeView View"
 )
 """Steps that move values without a change."""
-SUMS = frozenset(
-    [
-        "Add",
-        "Cat",
-        "Div",
-        "Mean",
-        "Mul",
-        "Neg",
-        "Split",
-        "SplitWithSizes",
-        "Stack",
-        "Sub",
-        "Sum",
-        "Unbind",
-        "AvgPool2D",
-        "AdaptiveAvgPool2D",
-        "UpsampleNearest2D",
-        "UpsampleBilinear2D",
-        "Amax",
-        "Max",
-        "MaxPool2DWithIndices",
-        "AdaptiveMaxPool2D",
-    ]
+SUMS = kinds(
+    "Add Cat Div Mean Mul Neg Split SplitWithSizes Stack Sub Sum Unbind AvgPool2D AdaptiveAvgPool2D "
+    "UpsampleNearest2D UpsampleBilinear2D Amax Max MaxPool2DWithIndices AdaptiveMaxPool2D"
 )
 """Steps that are linear in the values, or take the largest of them."""
-PRODUCTS = frozenset(["Addmm", "Bmm", "Mm", "Mul"])
+PRODUCTS = kinds("Addmm Bmm Mm Mul")
 """Steps that are linear only if all factors but one are constant."""
 
 

@@ -124,10 +124,10 @@ class Forgrad(MapExplainer):
     def check_model(self, model: Any) -> None:
         """Refuse a model that the base method cannot explain."""
         base = self.base_explainer()
-        if not base.works_on(model):
+        if not isinstance(model, base.needs):
             raise CannotExplainError(
-                f"forgrad with base={self.base!r} needs {base.needs.__name__}; {type(model).__name__} has not "
-                "all of it: choose another base"
+                f"forgrad with base={self.base!r} needs {base.needs.__name__}; {type(model).__name__} lacks "
+                "a part of it: choose another base"
             )
         base.check_model(model)
 

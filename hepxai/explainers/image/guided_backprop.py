@@ -17,6 +17,7 @@ from hepxai.explainers.image.backward import (
     SUMS,
     BackwardRuleExplainer,
     covered_steps,
+    kinds,
     replaced_forward,
 )
 from hepxai.explainers.image.images import gradient
@@ -28,23 +29,8 @@ COMPARED_EVENTS, COMPARED_OUTPUTS = 16, 3
 """Size of the comparison with the maps of other outputs."""
 SIMILAR = 0.9
 """Correlation above which the maps of two outputs count as the same."""
-COVERED = (
-    COPIES
-    | SUMS
-    | frozenset(
-        [
-            "Addmm",
-            "Bmm",
-            "Convolution",
-            "Linear",
-            "Mm",
-            "NativeBatchNorm",
-            "NativeGroupNorm",
-            "NativeLayerNorm",
-            "Rectify",
-        ]
-    )
-)
+LAYERS = kinds("Addmm Bmm Convolution Linear Mm NativeBatchNorm NativeGroupNorm NativeLayerNorm Rectify")
+COVERED = COPIES | SUMS | LAYERS
 
 
 class Rectify(torch.autograd.Function):

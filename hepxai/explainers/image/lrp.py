@@ -83,8 +83,8 @@ class LRP(BackwardRuleExplainer):
     ================  ====================================================================================
 
     A batch normalisation behind a convolution or a dense layer becomes a part of it. The last layer always
-    has "epsilon": only then a contrast of outputs does not depend on what is added to all of them. The relevance
-    starts as the value of the target, and the pixels get it but for what biases and stabilisers absorb.
+    has "epsilon": only then a contrast of outputs does not depend on what is added to all of them. The
+    relevance starts as the value of the target; the pixels get all but what biases and stabilisers absorb.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ class LRP(BackwardRuleExplainer):
 def forward_rules(
     layers: Iterable[RuledLayer], absorbed: Absorbed
 ) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
-    """Replacements of the layers' forward passes; a batch normalisation in a layer does nothing of its own."""
+    """Replacements of the layers' forward passes; a batch normalisation in a layer does nothing."""
     rules: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
     for layer in layers:
         rules[layer.layer] = partial(layer, absorbed=absorbed)

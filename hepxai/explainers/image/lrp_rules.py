@@ -78,7 +78,7 @@ def shares(
             Share(1, z < 0, [Term(on, less, b_less), Term(off, more, None)]),
         ]
     if rule == "box":
-        low, high = (_per_channel(x, values) for values in (numbers.low, numbers.high))
+        low, high = _box(x, numbers)
         return [Share(1, None, [Term(x, weight, None), Term(-low, up, None), Term(-high, down, None)])]
     if rule == "flat":
         return [Share(1, None, [Term(torch.ones_like(x), torch.ones_like(weight), None)])]
@@ -88,8 +88,12 @@ def shares(
     return [Share(2, None, plus), Share(-1, None, [Term(on, down, b_down), Term(off, up, None)])]
 
 
-def _per_channel(x: Tensor, values: tuple[float, ...]) -> Tensor:
-    return x.new_tensor(values).view(1, -1, *(1,) * (x.ndim - 2)).expand_as(x)
+def _box(x: Tensor, numbers: RuleSettings) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of each pixel: of its channel, or of all channels once they are flattened."""
+    if x.ndim == 2:
+        return x.new_tensor(min(numbers.low)).expand_as(x), x.new_tensor(max(numbers.high)).expand_as(x)
+    low, high = (x.new_tensor(v).view(-1, 1, 1).expand_as(x) for v in (numbers.low, numbers.high))
+    return low, high
 
 
 class Absorbed:
