@@ -112,9 +112,7 @@ class Forgrad(MapExplainer):
         """
         maps = sorted(n for n, e in EXPLAINERS.items() if issubclass(e, MapExplainer) and n != self.name)
         if self.base not in maps:
-            raise SettingError(
-                f"forgrad.base={self.base!r}; methods with a map over pixels are {', '.join(maps)}"
-            )
+            raise SettingError(f"forgrad.base={self.base!r}; maps over pixels come from {', '.join(maps)}")
         return configure(self.base, self.base_settings)
 
     def axes_of_result(self) -> tuple[str, ...]:

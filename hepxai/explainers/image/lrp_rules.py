@@ -89,7 +89,7 @@ def shares(
 
 
 def _box(x: Tensor, numbers: RuleSettings) -> tuple[Tensor, Tensor]:
-    """Smallest and largest value of each pixel: of its channel, or of all channels once they are flattened."""
+    """Smallest and largest value of each pixel: of its channel, or of all if they are flattened."""
     if x.ndim == 2:
         return x.new_tensor(min(numbers.low)).expand_as(x), x.new_tensor(max(numbers.high)).expand_as(x)
     low, high = (x.new_tensor(v).view(-1, 1, 1).expand_as(x) for v in (numbers.low, numbers.high))
