@@ -234,13 +234,13 @@ def test_modules_without_a_rule_are_named(events: Events) -> None:
 
 def test_rules_of_dark_pixels_need_the_pixels(events: Events) -> None:
     around = ImageModel(Residual("around"), CLASSES, events.schema)
-    with pytest.raises(ValueError, match="the rule 'flat' is for layers that read all pixels, .*first='epsi"):
+    with pytest.raises(ValueError, match=r"the rule 'flat' is for layers that read all pixels, .*first='epsi"):
         explain(around, events, "lrp", target="t-g", first="flat")
     assert explain(around, events, "lrp", target="t-g", first="epsilon").checks["median_residual"] < 1e-4
     normed = nn.Sequential(randomised(nn.BatchNorm2d(2)), network())
     own = ImageModel(normed, CLASSES, events.schema)
     with pytest.raises(
-        ValueError, match="'box' is for .* pixels, and 1.0 reads the output of 0; give first="
+        ValueError, match=r"'box' is for .* pixels, and 1.0 reads the output of 0; give first="
     ):
         explain(own, events, "lrp", target="t-g", composite="epsilon_gamma_box")
     assert explain(own, events, "lrp", target="t-g").checks["median_residual"] < 1e-4
