@@ -234,7 +234,7 @@ def test_modules_without_a_rule_are_named(events: Events) -> None:
 
 def test_rules_of_dark_pixels_need_the_pixels(events: Events) -> None:
     around = ImageModel(Residual("around"), CLASSES, events.schema)
-    with pytest.raises(ValueError, match=r"the rule 'flat' is for layers that read all pixels, .*first='epsi"):
+    with pytest.raises(ValueError, match=r"the rule 'flat' is for layers that read all pixels, .*first='e"):
         explain(around, events, "lrp", target="t-g", first="flat")
     assert explain(around, events, "lrp", target="t-g", first="epsilon").checks["median_residual"] < 1e-4
     normed = nn.Sequential(randomised(nn.BatchNorm2d(2)), network())
