@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from hepxai.explainers.image.images import PixelExplainer
 from hepxai.models.protocols import HasImageModule
-from hepxai.models.schemas import layout_of
 
 Node = Any
 """Step of the computation as autograd records it (``torch.autograd.graph.Node``)."""
@@ -127,7 +126,9 @@ def covered_steps(
     ValueError
         If there is another step, or a product of two values that both depend on the image.
     """
-    x = torch.zeros((1, *layout_of(model.schema).shape), requires_grad=True)
+    layout = model.schema.image
+    assert layout is not None  # of a model of images
+    x = torch.zeros((1, *layout.shape), requires_grad=True)
     with torch.enable_grad(), step_owners(model.module) as owners:
         outputs = model.forward_image(x)
     steps = steps_before([outputs.grad_fn])
