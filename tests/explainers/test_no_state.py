@@ -56,6 +56,8 @@ def models(
     images: ImageModel,
     soft_tree_model: NetworkModel,
 ) -> tuple[Any, ...]:
+
+pytestmark = pytest.mark.filterwarnings("ignore:lrp. biases absorb")  # the test model has a large one
     return model, tables, tree_model, images, soft_tree_model
 
 

@@ -360,6 +360,8 @@ def test_everything_survives_the_way_to_another_process(
     (tmp_path / "there").write_bytes(cloudpickle.dumps((hepxai.explain, model, events, explainer)))
     script = f"""
 import cloudpickle, pathlib, torch
+
+pytestmark = pytest.mark.filterwarnings("ignore:lrp. biases absorb")  # the test model has a large one
 torch.set_num_threads(1)
 folder = pathlib.Path({str(tmp_path)!r})
 explain, model, events, explainer = cloudpickle.loads((folder / "there").read_bytes())
