@@ -36,6 +36,7 @@ from hepxai.explainers import (
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 
+pytestmark = pytest.mark.filterwarnings("ignore:lrp. biases absorb")  # the test model has a large one
 REGULAR = ("feature", "row", "column", "neuron", "head", "layer", "repeat")
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
 """Of results in single precision whose sums run in another order."""
@@ -361,7 +362,6 @@ def test_everything_survives_the_way_to_another_process(
     script = f"""
 import cloudpickle, pathlib, torch
 
-pytestmark = pytest.mark.filterwarnings("ignore:lrp. biases absorb")  # the test model has a large one
 torch.set_num_threads(1)
 folder = pathlib.Path({str(tmp_path)!r})
 explain, model, events, explainer = cloudpickle.loads((folder / "there").read_bytes())
