@@ -361,7 +361,6 @@ def test_everything_survives_the_way_to_another_process(
     (tmp_path / "there").write_bytes(cloudpickle.dumps((hepxai.explain, model, events, explainer)))
     script = f"""
 import cloudpickle, pathlib, torch
-
 torch.set_num_threads(1)
 folder = pathlib.Path({str(tmp_path)!r})
 explain, model, events, explainer = cloudpickle.loads((folder / "there").read_bytes())
