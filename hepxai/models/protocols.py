@@ -216,6 +216,21 @@ class DifferentiableImage(Imaging, Protocol):
 
 
 @runtime_checkable
+class HasImageModule(DifferentiableImage, Protocol):
+    """Outputs that a torch module computes from the images, for methods that change its backward pass."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Torch module that ``forward_image`` calls."""
+        ...
+
+    @property
+    def schema(self) -> Schema:
+        """Of the events of the training."""
+        ...
+
+
+@runtime_checkable
 class HasFeatureMaps(DifferentiableImage, Protocol):
     """Maps of convolutional layers."""
 

@@ -1,6 +1,7 @@
 """Figures: every function takes numbers and an ``ax``, and returns the ``ax``."""
 
 from hepxai.plots.bars import correlation_dendrogram, entry_bars, importance_bars, neuron_bars, particle_types
+from hepxai.plots.class_maps import class_mean_maps
 from hepxai.plots.diagnostics import fidelity_points, residuals
 from hepxai.plots.display import event_display
 from hepxai.plots.focus import focus_distribution
@@ -36,6 +37,7 @@ __all__ = [
     "beeswarm",
     "bending_map",
     "class_confusion",
+    "class_mean_maps",
     "class_scores",
     "cluster_size_shares",
     "correlation_dendrogram",

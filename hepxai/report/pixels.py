@@ -10,6 +10,8 @@ from hepxai.attribution.reductions import full_name, short_name, unit_of
 from hepxai.core.formatting import measured
 from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
+from hepxai.models.target import REST
+from hepxai.plots.class_maps import class_mean_maps
 from hepxai.plots.images import target_unit
 from hepxai.report.displays import by_error, chosen_rows, telling_truth
 from hepxai.report.outputs import explained_output
@@ -53,6 +55,8 @@ def pixel_sections(view: RunView) -> Iterator[Section]:
         return
     yield _shares_section(view, by_target)
     yield from faithfulness_sections(view, by_target)
+    if figures := list(_class_figures(by_target)):
+        yield Section("class_maps", "Mean maps of the classes", figures=figures, level=3)
     for target, maps in by_target.items():
         yield _events_section(view, target, maps)
 
@@ -113,6 +117,28 @@ def pixel_agreements(view: RunView) -> Iterator[dict[str, Any]]:
     for target, maps in pixel_maps(view).items():
         for row in agreement_rows({short_name(a): a for a in maps.values()}, hit_rank_agreement):
             yield row | {"first": f"{row['first']} of {target}"}
+
+
+# --- classes -----------------------------------------------------------------------------------------
+
+
+def _class_figures(by_target: Mapping[str, Mapping[str, Attribution]]) -> Iterator[CaptionedFigure]:
+    """Mean map of each class by each method that explains classes."""
+    for method in dict.fromkeys(m for maps in by_target.values() for m in maps):
+        maps = {target: of[method] for target, of in by_target.items() if method in of}
+        first = next(iter(maps.values()))
+        classes = first.events.schema.classes
+        if len(classes) < 2 or first.target in first.events.schema.targets:
+            continue
+        own = {c: maps[t] for c in classes for t in (c, f"{c}-{REST}") if t in maps}
+        shown = own if len(own) > 1 else first
+        whose = "the output of that class" if len(own) > 1 else first.target
+        caption = (
+            f"Weighted mean map of {full_name(first)} over the events of each class (number in brackets), of "
+            f"{whose}. Red raises it, blue lowers it; one colour scale for all. "
+            f"{population(first.events)} of the {splits_of(first.events)} sample."
+        )
+        yield CaptionedFigure(f"class_maps_{method}", class_mean_maps(shown), caption, wide=True)
 
 
 # --- events ------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from hepxai.models.network import NetworkModel
 from hepxai.models.wrappers.image import ImageModel
 from hepxai.models.wrappers.table import SklearnModel, TableModel
 
+pytestmark = pytest.mark.filterwarnings("ignore:lrp. biases absorb")  # the test model has a large one
+
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 MASKS = ("explain", "_edge_mask", "_loop_mask", "_apply_sigmoid")
 

@@ -36,6 +36,7 @@ from hepxai.explainers import (
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 
+pytestmark = pytest.mark.filterwarnings("ignore:lrp. biases absorb")  # the test model has a large one
 REGULAR = ("feature", "row", "column", "neuron", "head", "layer", "repeat")
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
 """Of results in single precision whose sums run in another order."""

@@ -100,8 +100,8 @@ def build_image(events: Events) -> ImageModel:
     norm = nn.BatchNorm2d(6)
     norm.running_mean.copy_(torch.randn(6) * 0.1)
     channels = events.image_layout().shape[0]
-    first = (nn.Conv2d(channels, 6, 3, padding=1), norm, nn.Tanh(), nn.Dropout(0.3))
-    rest = (nn.Conv2d(6, 5, 3, padding=1), nn.Softplus(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    first = (nn.Conv2d(channels, 6, 3, padding=1), norm, nn.ReLU(), nn.Dropout(0.3))
+    rest = (nn.Conv2d(6, 5, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     last = nn.Linear(5, 1)
     nn.init.constant_(last.bias, 3.0)  # no probability, nor in doubt to be one
     return ImageModel(nn.Sequential(*first, *rest, last), ("signal",), events.schema, maps="5")

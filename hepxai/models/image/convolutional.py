@@ -32,6 +32,7 @@ class ConvolutionalNetwork(nn.Module):
         self.convolutions = nn.ModuleList(
             _convolution(a, b, card.kernel) for a, b in zip(widths, card.channels, strict=False)
         )
+        self.activations = nn.ModuleList(nn.ReLU() for _ in card.channels)
         self.head = nn.Sequential(*dense_layers(widths[-1], card.dense, outputs, (), nn.ReLU))
         self.reach = len(card.channels) * (card.kernel // 2)
         self.reduced = card.precision == "bfloat16"
@@ -53,8 +54,9 @@ class ConvolutionalNetwork(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         reduced = self.reduced and self.training
         with torch.autocast(x.device.type, torch.bfloat16, enabled=reduced):
-            for convolution in list(self.convolutions)[first:last]:
-                x = torch.relu(convolution(x))
+            for layer in list(zip(self.convolutions, self.activations, strict=True))[first:last]:
+                for step in layer:
+                    x = step(x)
         return x
 
 
