@@ -91,7 +91,7 @@ def test_shipped_slices_are_exclusive_and_leave_no_gap():
         ("muon_patterns", "calorimeter.outer_radius", 4.6, "must lie outside the calorimeter, r > 4.6 m"),
         ("muon_patterns", "layers.efficiency", 1.2, "should be less than or equal to 1"),
         ("muon_patterns", "toroid.outer_radius", 4.0, "inner_radius must be below outer_radius"),
-        ("muon_patterns", "kind", "calorimeter", "found 'calorimeter'; multijet, spectrometer, or no such"),
+        ("muon_patterns", "kind", "calorimeter", "found 'calorimeter'; multijet, jet_images, spectrometer, or no such"),
     ],
 )
 def test_bad_value_is_named_with_file_and_line(tmp_path, name, key, value, message):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hepxai.events import Events, Schema
 from hepxai.models.hooks import last_linear
 from hepxai.models.image.cards import ConvolutionalCard
-from hepxai.models.image.network import ImageNetworkModel
+from hepxai.models.image.layers import LayeredImageModel, LayeredNetwork
 from hepxai.models.image.pixels import Pixels
 from hepxai.models.image.skip_empty_columns import column_mean
 from hepxai.models.network import constant, output_names
@@ -22,7 +22,7 @@ SAMPLE = 256
 """Training images that determine the scale of the first weights."""
 
 
-class ConvolutionalNetwork(nn.Module):
+class ConvolutionalNetwork(LayeredNetwork):
     """(Convolution → ReLU)* → mean over the pixels → (dense → ReLU)* → outputs."""
 
     def __init__(self, card: ConvolutionalCard, channels: int, outputs: int) -> None:
@@ -56,6 +56,15 @@ class ConvolutionalNetwork(nn.Module):
                 x = torch.relu(convolution(x))
         return x
 
+    def maps_of(self, x: Tensor, layer: int) -> Tensor:
+        """Maps ``[B, K, R, C]`` of a layer."""
+        return self.maps(x, 0, layer)
+
+    def outputs_after(self, maps: Tensor, layer: int) -> Tensor:
+        """Outputs ``[B, O]`` from the maps of a layer."""
+        outputs: Tensor = self.head(self.maps(maps, layer).mean((2, 3)))
+        return outputs
+
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
@@ -65,7 +74,7 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
 
 
 @dataclass(frozen=True, repr=False)
-class ConvolutionalModel(ImageNetworkModel):
+class ConvolutionalModel(LayeredImageModel):
     """A convolutional network, with its maps, and its readout if that is linear."""
 
     network: ConvolutionalNetwork
@@ -90,32 +99,6 @@ class ConvolutionalModel(ImageNetworkModel):
                 cast(nn.Conv2d, convolution).weight.mul_(size ** (-1 / len(self.network.convolutions)))
 
     # --- for explainers -----------------------------------------------------------------------
-
-    @property
-    def feature_layers(self) -> tuple[str, ...]:
-        """``conv_1``, ``conv_2``, …: maps after the ReLU."""
-        return self.network.layer_names
-
-    def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-        """Outputs ``[B, O]``, and the maps ``[B, K, R, C]`` of a layer from which they were computed."""
-        self.check_images(x.shape)
-        after = self._number_of(layer)
-        with constant(self.network):
-            maps = self.network.maps(x, 0, after)
-        if not maps.requires_grad:
-            maps.requires_grad_(True)
-        return self.forward_after(maps, layer, x), maps
-
-    def forward_after(self, maps: Tensor, layer: str, x: Tensor) -> Tensor:
-        """Outputs ``[B, O]`` with the maps ``[B, K, R, C]`` of a layer replaced."""
-        with constant(self.network):
-            outputs: Tensor = self.network.head(self.network.maps(maps, self._number_of(layer)).mean((2, 3)))
-            return outputs
-
-    def _number_of(self, layer: str) -> int:
-        if layer not in self.feature_layers:
-            raise ValueError(f"no layer {layer!r}; there are {', '.join(self.feature_layers)}")
-        return self.feature_layers.index(layer) + 1
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:
         """Weight ``[O, K]`` and bias ``[O]`` of the mean over the pixels of the last maps.
