@@ -264,6 +264,7 @@ def attribution_image(
     attribution: Attribution,
     event: int,
     *,
+    channel: str | None = None,
     truth: str | None = None,
     zoom: int | None = 12,
     title: str | None = None,
@@ -279,9 +280,11 @@ def attribution_image(
     Parameters
     ----------
     attribution : Attribution
-        Axes ("event", "row", "column"); channels are added up, ``attribution.select(channel=…)`` is one.
+        Axes ("event", "row", "column"), or with a channel axis.
     event : int
         Position in ``attribution.events``.
+    channel : str, optional
+        Channel of the map and of the energies; they are added up by default.
     truth : str, optional
         One of ``events.truth``.
     zoom : int, optional
@@ -293,12 +296,12 @@ def attribution_image(
         For the map alone.
     """
     single = attribution[np.array([event])]
+    single = single if channel is None else single.select(channel=channel)
     layout = single.events.image_layout()
     if ax is None and layout.quantity is not None:
         beside, ax = _beside(layout)
-        chosen = single.labels["channel"] if single.axes == CHANNEL_PIXELS else None
-        energy_image(single.events, 0, channels=chosen, ax=beside)
-        beside.set_title(", ".join(chosen or layout.types), loc="left", fontsize="small")
+        energy_image(single.events, 0, channels=channel and [channel], ax=beside)
+        beside.set_title(escape_label(channel or ", ".join(layout.types)), loc="left", fontsize="small")
     ax = axes_or_new(ax, (10.0, 3.0) if is_wide(layout) else SQUARE)
     zoom = zoom if is_wide(layout) else None
     lit = LitPixels.lit(single.events, truth)
