@@ -300,7 +300,7 @@ def attribution_image(
     layout = single.events.image_layout()
     if ax is None and layout.quantity is not None:
         beside, ax = _beside(layout)
-        energy_image(single.events, 0, channels=channel and [channel], ax=beside)
+        energy_image(single.events, 0, channels=None if channel is None else [channel], ax=beside)
         beside.set_title(escape_label(channel or ", ".join(layout.types)), loc="left", fontsize="small")
     ax = axes_or_new(ax, (10.0, 3.0) if is_wide(layout) else SQUARE)
     zoom = zoom if is_wide(layout) else None

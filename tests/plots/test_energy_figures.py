@@ -104,6 +104,6 @@ def test_a_map_of_one_channel_stands_beside_that_channel():
     attribution = Attribution(
         values, ("event", "channel", "row", "column"), events, "image_ig", "b", labels=labels
     )
-    ax = attribution_image(attribution.select(channel="had"), 2)
+    ax = attribution_image(attribution, 2, channel="had")
     np.testing.assert_allclose(drawn(ax.figure.axes[0]).filled(0), images[2, 1], rtol=1e-6)
     np.testing.assert_allclose(drawn(ax), values[2, 1])
