@@ -151,6 +151,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "lstm": {"kind": "lstm", "width": 4, "dense": [4]},
     "dense": {"kind": "dense", "widths": [4]},
     "convolutional": {"kind": "convolutional", "channels": [4], "kernel": 3, "dense": []},
+    "cnn": {"kind": "cnn", "blocks": [{"channels": 4, "pool": [1, 2]}], "dense": [4]},
     "soft_tree": {"kind": "soft_tree", "channels": [4], "depth": 2},
 }
 X = torch.zeros(2, 5)

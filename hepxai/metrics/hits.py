@@ -34,13 +34,18 @@ def lit_pixels(events: Events, where: Mask | None = None) -> tuple[IntArray, Int
     return np.unravel_index(flat, (max(len(events), 1), *shape))  # type: ignore[return-value]
 
 
-def occupancy(events: Events, where: Mask | None = None) -> Array:
-    """Weighted share of events that light each pixel, ``[T, R, C]``; NaN where the weights sum to zero."""
+def occupancy(events: Events, where: Mask | None = None, *, together: bool = False) -> Array:
+    """Weighted share of events that light each pixel, ``[T, R, C]``; NaN where the weights sum to zero.
+
+    With ``together``, a pixel is lit if it is in any channel, ``[R, C]``.
+    """
     event, *pixel = lit_pixels(events, where)
-    shape = events.image_layout().shape
-    filled = np.bincount(
-        np.ravel_multi_index(tuple(pixel), shape), events.weight[event], minlength=int(np.prod(shape))
-    )
+    shape: tuple[int, ...] = events.image_layout().shape
+    place = np.ravel_multi_index(tuple(pixel), shape)
+    if together:
+        shape = shape[1:]
+        event, place = np.divmod(distinct(event * np.prod(shape) + place % np.prod(shape)), np.prod(shape))
+    filled = np.bincount(place, events.weight[event], minlength=int(np.prod(shape)))
     return np.asarray(filled.reshape(shape) / (events.weight.sum() or np.nan))
 
 

@@ -166,6 +166,7 @@ KINDS = {
     "lstm": _home("card:LstmCard", "graph.lstm:LstmModel"),
     "boosted_trees": _home("card:BoostedTreesCard", "table.boosted_trees:BoostedTreesModel"),
     "convolutional": _home("image.cards:ConvolutionalCard", "image.convolutional:ConvolutionalModel"),
+    "cnn": _home("image.cards:CnnCard", "image.cnn:CnnModel"),
     "soft_tree": _home("image.cards:SoftTreeCard", "image.soft_tree:SoftTreeModel"),
 }
 """Every kind of model card; models are imported on use, because a card needs no torch."""

@@ -4,6 +4,7 @@ from hepxai.plots.bars import correlation_dendrogram, entry_bars, importance_bar
 from hepxai.plots.class_maps import class_mean_maps
 from hepxai.plots.diagnostics import fidelity_points, residuals
 from hepxai.plots.display import event_display
+from hepxai.plots.energies import energy_image, mean_energy
 from hepxai.plots.focus import focus_distribution
 from hepxai.plots.images import (
     attribution_image,
@@ -41,6 +42,7 @@ __all__ = [
     "class_scores",
     "cluster_size_shares",
     "correlation_dendrogram",
+    "energy_image",
     "entry_bars",
     "event_display",
     "feature_matrix",
@@ -51,6 +53,7 @@ __all__ = [
     "hit_occupancy",
     "hits_in_rows",
     "importance_bars",
+    "mean_energy",
     "mean_map",
     "method_agreement",
     "method_correlation",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -15,8 +16,10 @@ from hepxai.attribution import CHANNEL_PIXELS, Attribution
 from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import Array, Estimate
 from hepxai.events import Events
+from hepxai.events.images import ImageLayout
 from hepxai.metrics.hits import bending, cluster_shares, hits_per_row, lit_pixels, occupancy
 from hepxai.metrics.pixels import LitPixels, flat
+from hepxai.plots.energies import energy_image, is_wide, row_ticks
 from hepxai.plots.style import (
     BLUE,
     FAINT,
@@ -31,12 +34,15 @@ from hepxai.plots.style import (
     escape_label,
     legend_above,
     styled,
+    wrapped,
 )
 
 LEAST = 24
 """Columns that a zoomed map shows at least."""
 FRAMED = 0.5
 """Share of lit pixels up to which they are framed."""
+SQUARE = (6.4, 5.2)
+"""Inches of an image that is not wide."""
 Mask = NDArray[np.bool_]
 
 
@@ -47,7 +53,7 @@ def _names(events: Events) -> tuple[str, str]:
 
 @styled
 def hit_occupancy(events: Events, where: Mask | None = None, *, ax: Axes | None = None) -> Axes:
-    """Share of events that light each pixel, all channels together, one line of pixels per row.
+    """Share of events that light each pixel, in any channel; `mean_energy` has the mean of real values.
 
     Parameters
     ----------
@@ -55,21 +61,15 @@ def hit_occupancy(events: Events, where: Mask | None = None, *, ax: Axes | None 
     where : ndarray of bool, shape [N], optional
         Particles that light pixels; all by default.
     """
-    ax = axes_or_new(ax, (9.0, 4.0))
-    share = 100 * occupancy(events, where).sum(axis=0)
+    ax = axes_or_new(ax, (9.0, 4.0) if is_wide(events.image_layout()) else SQUARE)
+    share = 100 * occupancy(events, where, together=True)
     mesh = ax.pcolormesh(share, cmap=SEQUENTIAL, vmin=0, rasterized=True)
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
     bar.set_label("events with a hit [%]")
     row, column = _names(events)
     ax.set(xlabel=column, ylabel=row)
-    _row_ticks(ax, len(share))
+    row_ticks(ax, len(share))
     return ax
-
-
-def _row_ticks(ax: Axes, rows: int, number: int = 12) -> None:
-    step = max(1, rows // number)
-    ax.set_yticks(np.arange(0, rows, step) + 0.5, [str(r) for r in range(0, rows, step)])
-    ax.tick_params(axis="y", which="both", length=0)
 
 
 @styled
@@ -191,6 +191,8 @@ def hit_display(
 ) -> Axes:
     """One event's image: a lit pixel is a box, those of the truth in colour.
 
+    Of an image with real values, the energies are drawn, as by `energy_image`, with frames around the truth.
+
     Parameters
     ----------
     events : Events
@@ -205,16 +207,23 @@ def hit_display(
     """
     if not noise and truth is None:
         raise ValueError("noise=False needs truth=, one of " + (", ".join(events.truth) or "(none)"))
-    ax = axes_or_new(ax, (9.0, 3.4))
+    ax = axes_or_new(ax, (9.0, 3.4) if is_wide(events.image_layout()) else SQUARE)
     single = events[[row]]
     real = None if truth is None else single.truth[truth]
-    if noise:
-        _boxes(ax, single, None, GREY, "hits" if truth is None else "other hits")
-    if truth is not None:
-        _boxes(ax, single, real, BLUE, escape_label(truth))
     _, rows, columns = single.image_layout().shape
+    energies = single.image_layout().quantity is not None
+    if energies:
+        energy_image(single, 0, where=None if noise else real, ax=ax)
+    elif noise:
+        _boxes(ax, single, None, GREY, "hits" if truth is None else "other hits")
+    if truth is not None and not energies:
+        _boxes(ax, single, real, BLUE, escape_label(truth))
     ax.set(xlim=_window(single, real, zoom, columns), ylim=(0, rows))
-    _row_ticks(ax, rows)
+    if energies:
+        _frames(ax, LitPixels.lit(single, truth), columns, only_true=True)
+        ax.set_title(_caption(single), loc="right", fontsize="small")
+        return ax
+    row_ticks(ax, rows)
     for line in range(1, rows):
         ax.axhline(line, color=FAINT, lw=0.6, zorder=0)
     ax.set(ylabel=_names(events)[0], xlabel=_names(events)[1])
@@ -255,6 +264,7 @@ def attribution_image(
     attribution: Attribution,
     event: int,
     *,
+    channel: str | None = None,
     truth: str | None = None,
     zoom: int | None = 12,
     title: str | None = None,
@@ -263,37 +273,59 @@ def attribution_image(
     """One event's map: red raises the output, blue lowers it, on a symmetric scale; one colour if none does.
 
     Unless most pixels are lit, hits are framed, thick and black those of the truth, thin and grey the others.
-    Rows (layers) go upwards; a pixel is as high as the frame allows, whatever its width.
+    Of an image with real values, only the truth is framed, and the energies stand beside the map, or above it
+    where the image is wide. Rows (layers) go upwards; a pixel is as high as the frame allows, whatever its
+    width.
 
     Parameters
     ----------
     attribution : Attribution
-        Axes ("event", "row", "column"); channels are added up, ``attribution.select(channel=…)`` is one.
+        Axes ("event", "row", "column"), or with a channel axis.
     event : int
         Position in ``attribution.events``.
+    channel : str, optional
+        Channel of the map and of the energies; they are added up by default.
     truth : str, optional
         One of ``events.truth``.
     zoom : int, optional
-        Columns that are shown on each side of the hits (of the truth, where there are any); None shows all.
+        Columns of a wide image that are shown on each side of the hits (of the truth, where there are any);
+        None shows all.
     title : str, optional
         The method and the target by default. The unit is written at the scale.
+    ax : Axes, optional
+        For the map alone.
     """
-    ax = axes_or_new(ax, (10.0, 3.0))
     single = attribution[np.array([event])]
+    single = single if channel is None else single.select(channel=channel)
+    layout = single.events.image_layout()
+    if ax is None and layout.quantity is not None:
+        beside, ax = _beside(layout)
+        energy_image(single.events, 0, channels=None if channel is None else [channel], ax=beside)
+        beside.set_title(escape_label(channel or ", ".join(layout.types)), loc="left", fontsize="small")
+    ax = axes_or_new(ax, (10.0, 3.0) if is_wide(layout) else SQUARE)
+    zoom = zoom if is_wide(layout) else None
     lit = LitPixels.lit(single.events, truth)
     rows, columns = single.values.shape[-2:]
     values = flat(single).reshape(rows, columns)
     _coloured(ax, single, values)
     ax.set(xlim=window(lit, columns, zoom), ylim=(0, rows))
     if len(lit.place) <= FRAMED * rows * columns:
-        _frames(ax, lit, columns)
-    _row_ticks(ax, rows, 5)
+        _frames(ax, lit, columns, only_true=layout.quantity is not None)
+    row_ticks(ax, rows, 5)
     row, column = _names(single.events)
     ax.set(ylabel=row, xlabel=column)
-    ax.set_title(
-        escape_label(title or f"{short_name(single)} of {single.target}", 90), loc="left", fontsize="small"
-    )
+    text = title or f"{short_name(single)} of {single.target}"
+    text = escape_label(text, 90) if is_wide(layout) else wrapped(text, 28)
+    ax.set_title(text, loc="left", fontsize="small")
     return ax
+
+
+def _beside(layout: ImageLayout) -> tuple[Axes, Axes]:
+    """Axes for the energies and for a map."""
+    wide = is_wide(layout)
+    size = (10.0, 5.2) if wide else (9.6, 4.2)
+    _, (first, second) = plt.subplots(2 if wide else 1, 1 if wide else 2, figsize=size, layout="constrained")
+    return first, second
 
 
 @styled
@@ -311,9 +343,9 @@ def mean_map(attribution: Attribution, class_name: str | None = None, *, ax: Axe
     where = None if class_name is None else events.label == events.schema.classes.index(class_name)
     mean = attribution.population(where).value
     mean = mean.sum(0) if attribution.axes == CHANNEL_PIXELS else mean
-    ax = axes_or_new(ax, (10.0, 3.0) if mean.shape[1] > 3 * mean.shape[0] else (6.4, 5.2))
+    ax = axes_or_new(ax, (10.0, 3.0) if is_wide(events.image_layout()) else SQUARE)
     _coloured(ax, attribution, mean)
-    _row_ticks(ax, mean.shape[0], 5)
+    row_ticks(ax, mean.shape[0], 5)
     row, column = _names(events)
     ax.set(ylabel=row, xlabel=column)
     what = f"mean {short_name(attribution)} of {attribution.target}, {class_name or 'all events'}"
@@ -344,11 +376,13 @@ def window(lit: LitPixels, columns: int, zoom: int | None) -> tuple[float, float
     return float(max(low - missing // 2, 0)), float(min(high + missing - missing // 2, columns))
 
 
-def _frames(ax: Axes, lit: LitPixels, columns: int) -> None:
+def _frames(ax: Axes, lit: LitPixels, columns: int, *, only_true: bool = False) -> None:
     """Frame the hits, those of the truth last so that no other frame covers theirs."""
     low, high = ax.get_xlim()
     thickest = 0.3 * 72 * ax.get_window_extent().width / ax.figure.dpi / (high - low)  # or it hides the pixel
     for place, true in sorted(zip(lit.place.tolist(), lit.true.tolist(), strict=True), key=lambda p: p[1]):
+        if only_true and not true:
+            continue
         row, column = divmod(place, columns)
         colour, width = (INK, 1.8) if true else (GREY, 0.9)
         frame = Rectangle((column, row), 1, 1, fc="none", ec=colour, lw=min(width, thickest))

@@ -19,6 +19,8 @@ from hepxai.simulate.settings import Part, PythiaSample
 
 # Pythia accepts seeds up to this number; equal seeds would repeat events.
 _LARGEST_SEED = 900_000_000
+# Give up when Pythia fails this many times as often as it succeeds.
+_TRIES_PER_EVENT = 10.0
 
 
 class MissingExtraError(ImportError):
@@ -109,6 +111,29 @@ class PythiaSimulation(Simulation[ProductionT]):
         """Sample, chunk, part and seed, for messages."""
         part = f"{self.details.part_name} {self.details.parts[index % self.cycle].name!r}"
         return f"sample {self.sample!r}, chunk {index} ({part}, Pythia seed {self.seed(index)})"
+
+    def generate(self, index: int, events: int) -> tuple[EventRecord, int]:
+        """Generate hadron-level events of the part of a chunk.
+
+        Returns
+        -------
+        record : EventRecord
+        failures : int
+            Hard processes that Pythia could not turn into an event and replaced by others.
+
+        Raises
+        ------
+        CardError
+            If Pythia does not know a setting or cannot start with the settings.
+        """
+        sample = self.details
+        number = index % self.cycle
+        origin = f"samples.{self.sample}.{sample.part_name}s.{number}"
+        pythia = configured_pythia(sample, origin, sample.parts[number], self.seed(index))
+        start(pythia, sample, sample.parts[number])
+        batch = pythia.nextBatch(events, _TRIES_PER_EVENT)
+        info = pythia.infoPython()
+        return EventRecord.of(batch), info.nSelected() - info.nAccepted()
 
     def assemble(self, files: Sequence[Path], events: int) -> tuple[Iterable[Chunk], dict[str, Any]]:
         """All chunks, and the seeds of the first and the last."""

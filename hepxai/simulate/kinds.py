@@ -9,6 +9,7 @@ from hepxai.cards import CardError, find_card, list_cards, load_card
 from hepxai.cards.text import read_card
 from hepxai.simulate.charged_higgs.simulation import ChargedHiggs
 from hepxai.simulate.chunk import Simulation
+from hepxai.simulate.jet_images.simulation import JetImages
 from hepxai.simulate.multijet.simulation import Multijet
 from hepxai.simulate.settings import Production
 from hepxai.simulate.spectrometer.simulation import Spectrometer
@@ -16,6 +17,7 @@ from hepxai.simulate.spectrometer.simulation import Spectrometer
 KINDS: dict[str, type[Simulation[Any]]] = {
     "pythia": ChargedHiggs,
     "multijet": Multijet,
+    "jet_images": JetImages,
     "spectrometer": Spectrometer,
 }
 """Simulations by the entry ``kind`` of their settings; the first has no such entry."""
@@ -67,7 +69,8 @@ def load_settings(path: str | Path, *, seed: int | None = None) -> Production:
     kind = str(content.get("kind", "pythia"))
     if kind not in KINDS:
         raise CardError(
-            f"{lines['kind',]}: kind: found {kind!r}; multijet, spectrometer, or no such key for Pythia"
+            f"{lines['kind',]}: kind: found {kind!r}; {', '.join(list(KINDS)[1:])}, or no such key for the "
+            "charged-Higgs events"
         )
     overrides = [] if seed is None else [f"seed={seed}"]
     return load_card(file, KINDS[kind].settings_class, overrides).with_commands(file.parent)

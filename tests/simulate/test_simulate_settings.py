@@ -1,4 +1,4 @@
-"""Settings of the three simulations: what is accepted, and what the errors say."""
+"""Settings of the simulations: what is accepted, and what the errors say."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SAMPLES = {
     "charged_higgs": ["signal", "background"],
     "ttbar_qcd": ["signal", "background"],
     "muon_patterns": ["muons", "noise", "dimuons"],
+    "jet_images": ["quark", "gluon", "b", "w", "top"],
 }
 
 
@@ -27,7 +28,12 @@ def shipped(name: str):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("charged_higgs", "pythia"), ("ttbar_qcd", "multijet"), ("muon_patterns", "spectrometer")],
+    [
+        ("charged_higgs", "pythia"),
+        ("ttbar_qcd", "multijet"),
+        ("muon_patterns", "spectrometer"),
+        ("jet_images", "jet_images"),
+    ],
 )
 def test_shipped_settings_are_found_and_told_apart(name, kind):
     file = find_settings(name)
@@ -83,6 +89,9 @@ def test_shipped_slices_are_exclusive_and_leave_no_gap():
         ("ttbar_qcd", "detector.quark_gluon.pt_d", "much", "valid number"),
         ("ttbar_qcd", "detector.tracks.resolution", [{"abs_eta_max": 1.0}], "end below abs_eta_max = 2.5"),
         ("ttbar_qcd", "selection.jets_min", -1, "greater than or equal to 0"),
+        ("jet_images", "towers.number", 1, "greater than or equal to 2"),
+        ("jet_images", "samples.w.origin.quark", 2, "unknown key (did you mean 'quarks'?)"),
+        ("jet_images", "jet.pt", [600.0, 450.0], "the values must rise"),
         ("muon_patterns", "layers.radius", 3.0, "unknown key"),
         ("muon_patterns", "samples.muons.fractions", [0.5, 0.4], "add up to 1, these give 0.9"),
         ("muon_patterns", "samples.muons.fractions", [0, 0, 0, 1.0], "at most 3"),
@@ -91,7 +100,7 @@ def test_shipped_slices_are_exclusive_and_leave_no_gap():
         ("muon_patterns", "calorimeter.outer_radius", 4.6, "must lie outside the calorimeter, r > 4.6 m"),
         ("muon_patterns", "layers.efficiency", 1.2, "should be less than or equal to 1"),
         ("muon_patterns", "toroid.outer_radius", 4.0, "inner_radius must be below outer_radius"),
-        ("muon_patterns", "kind", "calorimeter", "found 'calorimeter'; multijet, spectrometer, or no such"),
+        ("muon_patterns", "kind", "calorimeter", "found 'calorimeter'; multijet, jet_images, spectrometer"),
     ],
 )
 def test_bad_value_is_named_with_file_and_line(tmp_path, name, key, value, message):

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
-from hepxai.cards import entry_error
-from hepxai.models.card import NetworkCard
+from hepxai.cards import Card, entry_error
+from hepxai.models.card import Fraction, NetworkCard
 
 
 def _odd(kernel: int) -> int:
@@ -41,6 +41,55 @@ class ConvolutionalCard(NetworkCard):
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32, 64, 128)
     kernel: Kernel = 5
     dense: tuple[PositiveInt, ...] = (1024, 512)
+    precision: Precision = "float32"
+
+
+class ConvolutionBlock(Card):
+    """Convolution → batch norm → ReLU → maximum over neighbouring pixels → dropout.
+
+    Attributes
+    ----------
+    channels : int
+    kernel : tuple of int
+        Rows and columns of the kernel, odd.
+    pool : tuple of int
+        Rows and columns that one pixel of the next layer sums up by their maximum; [1, 1] keeps all.
+    dropout : float
+    """
+
+    channels: PositiveInt
+    kernel: tuple[Kernel, Kernel] = (3, 3)
+    pool: tuple[PositiveInt, PositiveInt] = (2, 2)
+    dropout: Fraction = 0.0
+
+
+class CnnCard(NetworkCard):
+    """A convolutional network with pooling: blocks → flattened or averaged maps → dense layers.
+
+    Attributes
+    ----------
+    blocks : tuple of ConvolutionBlock
+        Their maps after the ReLU are the layers ``conv_1``, ``conv_2``, ….
+    reduce : str
+        "flatten": the dense layers read every pixel of the last maps, and so know the place of what they see;
+        "mean": its mean over the pixels.
+    dense : tuple of int
+        Widths of the dense layers, each with a ReLU.
+    dropout : float
+        After each dense layer.
+    precision : str
+        Of the convolutions in training: "float32" or "bfloat16".
+    """
+
+    view: ClassVar[str] = "image"
+    kind: Literal["cnn"] = "cnn"
+    blocks: Annotated[tuple[ConvolutionBlock, ...], Field(min_length=1)] = (
+        ConvolutionBlock(channels=16),
+        ConvolutionBlock(channels=32),
+    )
+    reduce: Literal["flatten", "mean"] = "flatten"
+    dense: tuple[PositiveInt, ...] = (128,)
+    dropout: Fraction = 0.3
     precision: Precision = "float32"
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from hepxai.events import Events, Schema
 from hepxai.models.hooks import last_linear
 from hepxai.models.image.cards import ConvolutionalCard
+from hepxai.models.image.layers import LayeredImageModel, LayeredNetwork
 from hepxai.models.image.local import LocalPart
-from hepxai.models.image.network import ImageNetworkModel
 from hepxai.models.image.pixels import Pixels
 from hepxai.models.image.skip_empty_columns import column_mean
 from hepxai.models.network import constant, output_names
@@ -23,7 +23,7 @@ SAMPLE = 256
 """Training images that determine the scale of the first weights."""
 
 
-class ConvolutionalNetwork(nn.Module):
+class ConvolutionalNetwork(LayeredNetwork):
     """(Convolution → ReLU)* → mean over the pixels → (dense → ReLU)* → outputs."""
 
     def __init__(self, card: ConvolutionalCard, channels: int, outputs: int) -> None:
@@ -59,6 +59,15 @@ class ConvolutionalNetwork(nn.Module):
                     x = step(x)
         return x
 
+    def maps_of(self, x: Tensor, layer: int) -> Tensor:
+        """Maps ``[B, K, R, C]`` of a layer."""
+        return self.maps(x, 0, layer)
+
+    def outputs_after(self, maps: Tensor, layer: int) -> Tensor:
+        """Outputs ``[B, O]`` from the maps of a layer."""
+        outputs: Tensor = self.head(self.maps(maps, layer).mean((2, 3)))
+        return outputs
+
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
@@ -68,7 +77,7 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
 
 
 @dataclass(frozen=True, repr=False)
-class ConvolutionalModel(ImageNetworkModel):
+class ConvolutionalModel(LayeredImageModel):
     """A convolutional network, with its maps, and its readout if that is linear."""
 
     network: ConvolutionalNetwork
@@ -94,36 +103,11 @@ class ConvolutionalModel(ImageNetworkModel):
 
     # --- for explainers -----------------------------------------------------------------------
 
-    @property
-    def feature_layers(self) -> tuple[str, ...]:
-        """``conv_1``, ``conv_2``, …: maps after the ReLU."""
-        return self.network.layer_names
-
-    def forward_maps(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-        """Outputs ``[B, O]``, and the maps ``[B, K, R, C]`` of a layer from which they were computed."""
-        self.check_images(x.shape)
-        after = self._number_of(layer)
-        with constant(self.network):
-            maps = self.network.maps(x, 0, after)
-        if not maps.requires_grad:
-            maps.requires_grad_(True)
-        return self.forward_after(maps, layer, x), maps
-
-    def forward_after(self, maps: Tensor, layer: str, x: Tensor) -> Tensor:
-        """Outputs ``[B, O]`` with the maps ``[B, K, R, C]`` of a layer replaced."""
-        with constant(self.network):
-            outputs: Tensor = self.network.head(self.network.maps(maps, self._number_of(layer)).mean((2, 3)))
-            return outputs
-
-    def _number_of(self, layer: str) -> int:
-        if layer not in self.feature_layers:
-            raise ValueError(f"no layer {layer!r}; there are {', '.join(self.feature_layers)}")
-        return self.feature_layers.index(layer) + 1
-
     def local_part(self) -> LocalPart:
         """Convolutions, and the head behind the mean over the pixels."""
         network = self.network
-        layers = tuple(m for c in network.convolutions for m in (c, nn.ReLU()))
+        pairs = zip(network.convolutions, network.activations, strict=True)
+        layers = tuple(module for pair in pairs for module in pair)
         return LocalPart(network, layers, lambda pooled: network.head(pooled.flatten(1)), mean=True)
 
     def readout_weights(self) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,8 @@ from hepxai.simulate.charged_higgs.detector import Reconstructed, reconstruct
 from hepxai.simulate.charged_higgs.settings import ChargedHiggsSettings, Selection
 from hepxai.simulate.chunk import IDENTITY, Chunk, CutFlow, Layout, Types
 from hepxai.simulate.collection import BoolArray, Collection, FloatArray, pair_mass
-from hepxai.simulate.generator import EventRecord, PythiaSimulation, configured_pythia, start
+from hepxai.simulate.generator import PythiaSimulation
 
-# Give up when Pythia fails this many times as often as it succeeds.
-_TRIES_PER_EVENT = 10.0
 _P4: Types = dict.fromkeys(("pt", "eta", "phi", "mass"), np.float32)
 _LEPTON: Types = {**_P4, "charge": np.int32, "pfRelIso": np.float32, "fromHp": np.bool_}
 _JET: Types = {**_P4, "btag": np.float32, "hadronFlavour": np.int32, "nConstituents": np.int32}
@@ -47,29 +45,6 @@ class ChargedHiggs(PythiaSimulation[ChargedHiggsSettings]):
             {name: collection.of_events(passed) for name, collection in objects.items()},
         )
         return Chunk(columns, flow, {"failures": failures})
-
-    def generate(self, index: int, events: int) -> tuple[EventRecord, int]:
-        """Generate hadron-level events of the decay channel of a chunk.
-
-        Returns
-        -------
-        record : EventRecord
-        failures : int
-            Hard processes that Pythia could not turn into an event and replaced by others.
-
-        Raises
-        ------
-        CardError
-            If Pythia does not know a setting or cannot start with the settings.
-        """
-        number = index % self.cycle
-        sample, channel = self.details, self.details.parts[number]
-        origin = f"samples.{self.sample}.channels.{number}"
-        pythia = configured_pythia(sample, origin, channel, self.seed(index))
-        start(pythia, sample, channel)
-        batch = pythia.nextBatch(events, _TRIES_PER_EVENT)
-        info = pythia.infoPython()
-        return EventRecord.of(batch), info.nSelected() - info.nAccepted()
 
 
 def dimuon(muons: Collection) -> tuple[FloatArray, BoolArray]:

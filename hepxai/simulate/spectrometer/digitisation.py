@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.core.jagged import local_index, offsets_from_counts, parents
-from hepxai.simulate.spectrometer.settings import Background, Layers, Noise
+from hepxai.simulate.spectrometer.settings import Background, Layers, Noise, Patch, Shower
 
 Ints = NDArray[np.int64]
 
@@ -20,6 +20,9 @@ class Strips:
     event: Ints
     layer: Ints
     strip: Ints
+
+
+NO_STRIPS = Strips(*np.zeros((3, 0), dtype=np.int64))
 
 
 def muon_strips(
@@ -40,8 +43,7 @@ def muon_strips(
     layers : Layers
     rng : Generator
     """
-    low, high = layers.eta
-    position = (np.arcsinh(z / np.array(layers.radii)) - low) / (high - low) * layers.strips
+    position = strip_position(z, layers)
     inside = reached & (position >= 0) & (position < layers.strips)
     muon, layer = np.nonzero(inside & (rng.random(z.shape) < layers.efficiency))
     size = _sizes(layers.cluster_sizes, len(muon), rng)
@@ -51,6 +53,12 @@ def muon_strips(
     clusters = _spread(Strips(event[muon], layer, first), size)
     talk = _cross_talk(Strips(event[muon], layer, first), size, layers, rng)
     return _inside(_joined(clusters, talk), layers.strips)
+
+
+def strip_position(z: NDArray[np.float64], layers: Layers) -> NDArray[np.float64]:
+    """Positions of crossings ``z [M, L]`` in strips, from 0 to the number of strips inside the acceptance."""
+    low, high = layers.eta
+    return np.asarray((np.arcsinh(z / np.array(layers.radii)) - low) / (high - low) * layers.strips)
 
 
 def _sizes(shares: tuple[float, ...], number: int, rng: np.random.Generator) -> Ints:
@@ -95,6 +103,68 @@ def noise_strips(events: int, noise: Noise, layers: Layers, rng: np.random.Gener
     return Strips(event, layer, strip)
 
 
+def shower_strips(
+    event: Ints,
+    z: NDArray[np.float64],
+    reached: NDArray[np.bool_],
+    shower: Shower | None,
+    layers: Layers,
+    rng: np.random.Generator,
+) -> Strips:
+    """Single strips around muons, Gaussian in their distance; parameters as of `muon_strips`."""
+    if shower is None:
+        return NO_STRIPS
+    position = strip_position(z, layers)
+    crossed = reached & (position >= 0) & (position < layers.strips)
+    # From one of the crossed layers on; rows without any have no candidates.
+    start = rng.integers(0, np.maximum(crossed.sum(axis=1) - shower.layers + 1, 1))
+    order = np.cumsum(crossed, axis=1) - 1 - start[:, None]
+    muon, layer = np.nonzero(crossed & (order >= 0) & (order < shower.layers))
+    size = rng.poisson(shower.hits, size=len(muon))
+    of = np.repeat(np.arange(len(muon)), size)
+    distance = shower.width * rng.standard_normal(len(of))
+    strip = np.floor(position[muon, layer][of] + distance).astype(np.int64)
+    return _inside(Strips(event[muon[of]], layer[of], strip), layers.strips)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Rectangle of strips in every event.
+
+    Attributes
+    ----------
+    layer, strip : ndarray, shape [E]
+        First layer and first strip.
+    layers, strips : int
+        Size; 0 without a rectangle.
+    """
+
+    layer: Ints
+    strip: Ints
+    layers: int
+    strips: int
+
+    @staticmethod
+    def of(events: int, size: Patch | None, layers: Layers, rng: np.random.Generator) -> Patches:
+        """Rectangles at uniformly random places inside the detector."""
+        if size is None:
+            return Patches(np.zeros(events, dtype=np.int64), np.zeros(events, dtype=np.int64), 0, 0)
+        layer = rng.integers(0, len(layers.radii) - size.layers, size=events, endpoint=True)
+        strip = rng.integers(0, layers.strips - size.strips, size=events, endpoint=True)
+        return Patches(layer, strip, size.layers, size.strips)
+
+    def cover(self, strips: Strips) -> NDArray[np.bool_]:
+        """Mask of the strips inside the rectangle of their event."""
+        layer, strip = strips.layer - self.layer[strips.event], strips.strip - self.strip[strips.event]
+        return (layer >= 0) & (layer < self.layers) & (strip >= 0) & (strip < self.strips)
+
+    def firing(self, occupancy: float, rng: np.random.Generator) -> Strips:
+        """Strips of the rectangles that fire, each with the same probability."""
+        fires = rng.random((len(self.layer), self.layers, self.strips)) < occupancy
+        event, layer, strip = np.nonzero(fires)
+        return Strips(event, self.layer[event] + layer, self.strip[event] + strip)
+
+
 def _inside(strips: Strips, number: int) -> Strips:
     inside = (strips.strip >= 0) & (strips.strip < number)
     return Strips(strips.event[inside], strips.layer[inside], strips.strip[inside])
@@ -106,10 +176,17 @@ def _joined(*parts: Strips) -> Strips:
 
 def read_out(muon: Strips, other: tuple[Strips, ...], layers: Layers) -> tuple[Strips, NDArray[np.bool_]]:
     """Every fired strip once, by event, layer and strip, and a mask of those that a muon fired (too)."""
-    every = _joined(muon, *other)
-    key = (every.event * len(layers.radii) + every.layer) * layers.strips + every.strip
-    # The muon's hits come first, so that their index wins below.
-    unique, index = np.unique(key, return_index=True)
+    unique = np.unique(_key(_joined(muon, *other), layers))
     rest, strip = np.divmod(unique, layers.strips)
     event, layer = np.divmod(rest, len(layers.radii))
-    return Strips(event, layer, strip), index < len(muon.event)
+    fired = Strips(event, layer, strip)
+    return fired, fired_by(fired, muon, layers)
+
+
+def fired_by(strips: Strips, source: Strips, layers: Layers) -> NDArray[np.bool_]:
+    """Mask of the strips that ``source`` fired, whatever else fired them too."""
+    return np.isin(_key(strips, layers), _key(source, layers))
+
+
+def _key(strips: Strips, layers: Layers) -> Ints:
+    return np.asarray((strips.event * len(layers.radii) + strips.layer) * layers.strips + strips.strip)

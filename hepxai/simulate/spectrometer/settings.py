@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from hepxai.simulate.settings import (
     Fraction,
@@ -27,12 +27,7 @@ def _sums_to_one(shares: tuple[float, ...]) -> tuple[float, ...]:
 Shares = Annotated[tuple[Fraction, ...], Field(min_length=1), AfterValidator(_sums_to_one)]
 Range = Annotated[tuple[float, float], AfterValidator(rising)]
 Radii = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(rising)]
-
-
-class MuonSample(Sample):
-    """Share of events with 0, 1 and 2 muons."""
-
-    fractions: Annotated[Shares, Field(max_length=3)]
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class MuonGun(Settings):
@@ -41,6 +36,74 @@ class MuonGun(Settings):
     pt: Annotated[tuple[Positive, Positive], AfterValidator(rising)]
     eta: Range
     positive: Fraction
+
+
+class GunChanges(Settings):
+    """Entries of the muon gun that one sample replaces."""
+
+    pt: Annotated[tuple[Positive, Positive], AfterValidator(rising)] | None = None
+    eta: Range | None = None
+    positive: Fraction | None = None
+
+
+class BackgroundChanges(Settings):
+    """Entries of the background that one sample replaces."""
+
+    clusters: NonNegative | None = None
+
+
+class Shower(Settings):
+    """Hits around every muon in consecutive layers that it crosses, from a random one outwards.
+
+    ``hits`` is the Poisson mean of their number in each of the ``layers``, ``width`` the standard deviation
+    of their distance from the muon, in strips.
+    """
+
+    hits: Positive
+    layers: PositiveInt
+    width: Positive
+
+
+class Patch(Settings):
+    """Rectangle of neighbouring layers and strips, at another random place in every event."""
+
+    layers: PositiveInt
+    strips: PositiveInt
+
+
+class HotPatch(Patch):
+    """Rectangle in which every strip fires with probability ``occupancy``."""
+
+    occupancy: Annotated[float, Field(gt=0, le=1)]
+
+
+class MuonSample(Sample):
+    """Share of events with 0, 1 and 2 muons, and what sets a sample apart from the others.
+
+    Attributes
+    ----------
+    fractions : tuple of float
+    muon, background : optional
+        Entries that replace those of all samples.
+    shower : Shower, optional
+    hot, dead : optional
+        Rectangle of strips that fire by themselves, and one of strips that never fire.
+    """
+
+    fractions: Annotated[Shares, Field(max_length=3)]
+    muon: GunChanges = GunChanges()
+    background: BackgroundChanges = BackgroundChanges()
+    shower: Shower | None = None
+    hot: HotPatch | None = None
+    dead: Patch | None = None
+
+    @model_validator(mode="after")
+    def _one_fault_and_muons_for_showers(self) -> Self:
+        if self.hot and self.dead:
+            raise ValueError("a sample has hot strips or dead ones, not both; leave one of the two out")
+        if self.shower and sum(self.fractions[1:]) == 0:
+            raise ValueError("a shower surrounds a muon, this sample has none; give fractions with muons")
+        return self
 
 
 class Shell(Settings):
@@ -123,4 +186,31 @@ class SpectrometerSettings(Production):
         face = self.calorimeter.outer_radius
         if face > min(self.layers.radii[0], self.toroid.inner_radius):
             raise ValueError(f"the layers and the toroid must lie outside the calorimeter, r > {face} m")
+        for name, sample in self.samples.items():
+            for patch in (sample.hot, sample.dead):
+                if patch and (patch.layers > layers or patch.strips > self.layers.strips):
+                    size, most = f"{patch.layers} x {patch.strips}", f"{layers} x {self.layers.strips}"
+                    raise ValueError(f"samples.{name}: a patch of {size} strips, there are {most}")
         return self
+
+    @property
+    def has_faults(self) -> bool:
+        """True if a sample has showers or faults: the files of all samples then hold their truth."""
+        return any(s.shower or s.hot or s.dead for s in self.samples.values())
+
+    def gun(self, sample: str) -> MuonGun:
+        """Muon gun of a sample."""
+        return _changed(self.muon, self.samples[sample].muon)
+
+    def background_of(self, sample: str) -> Background:
+        """Background of a sample."""
+        return _changed(self.background, self.samples[sample].background)
+
+    def settings_of(self, sample: str) -> dict[str, Any]:
+        """All settings that influence one sample, ready for JSON, without those that change nothing."""
+        others = {s for s in self.samples if s != sample}
+        return self.model_dump(mode="json", exclude={"samples": others}, exclude_defaults=True)
+
+
+def _changed(common: SettingsT, changes: Settings) -> SettingsT:
+    return common.model_copy(update=changes.model_dump(exclude_none=True))

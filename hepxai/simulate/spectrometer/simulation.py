@@ -8,11 +8,32 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.simulate.chunk import IDENTITY, Chunk, Columns, CutFlow, Layout, Simulation, load_chunk
+from hepxai.simulate.chunk import IDENTITY, Chunk, Columns, CutFlow, Layout, Simulation, Types, load_chunk
 from hepxai.simulate.collection import Collection
-from hepxai.simulate.spectrometer.digitisation import background_strips, muon_strips, noise_strips, read_out
+from hepxai.simulate.spectrometer.digitisation import (
+    NO_STRIPS,
+    Patches,
+    background_strips,
+    fired_by,
+    muon_strips,
+    noise_strips,
+    read_out,
+    shower_strips,
+)
 from hepxai.simulate.spectrometer.propagation import Muons, cross_calorimeter, cross_layers
 from hepxai.simulate.spectrometer.settings import MuonGun, SpectrometerSettings
+
+_HIT: Types = {"layer": np.int16, "strip": np.int16, "fromMuon": np.bool_}
+_MUON: Types = {"pt": np.float32, "eta": np.float32, "charge": np.int32}
+PLAIN = Layout(IDENTITY, {"Hit": _HIT, "Muon": _MUON})
+WITH_FAULTS = Layout(
+    IDENTITY,
+    {
+        "Hit": {**_HIT, "fromShower": np.bool_, "fromFault": np.bool_},
+        "Muon": _MUON,
+        "Fault": dict.fromkeys(("layer", "strip", "layers", "strips"), np.int16),
+    },
+)
 
 
 class Spectrometer(Simulation[SpectrometerSettings]):
@@ -20,13 +41,11 @@ class Spectrometer(Simulation[SpectrometerSettings]):
 
     settings_class = SpectrometerSettings
     packages = ("numpy",)
-    layout = Layout(
-        IDENTITY,
-        {
-            "Hit": {"layer": np.int16, "strip": np.int16, "fromMuon": np.bool_},
-            "Muon": {"pt": np.float32, "eta": np.float32, "charge": np.int32},
-        },
-    )
+
+    @property
+    def layout(self) -> Layout:
+        """Branches; with the truth of showers and faults if any sample has them."""
+        return WITH_FAULTS if self.settings.has_faults else PLAIN
 
     def number_of_chunks(self, events: int) -> int:
         """Number of chunks with ``events`` events."""
@@ -39,24 +58,32 @@ class Spectrometer(Simulation[SpectrometerSettings]):
     def make(self, index: int) -> Chunk:
         """Events of a chunk, from a random stream of its own."""
         settings, sample = self.settings, self.settings.samples[self.sample]
-        events, fractions = settings.chunk_events, np.array(sample.fractions)
+        events, layers = settings.chunk_events, settings.layers
         rng = np.random.default_rng([settings.seed, sample.run, index])
-        counts = rng.choice(len(fractions), size=events, p=fractions / sum(sample.fractions))
-        event = np.repeat(np.arange(events), counts)
-        muons = draw_muons(len(event), settings.muon, rng)
+        shares = np.array(sample.fractions)
+        event = np.repeat(np.arange(events), rng.choice(len(shares), size=events, p=shares / sum(shares)))
+        muons = draw_muons(len(event), settings.gun(self.sample), rng)
         tracks = cross_calorimeter(muons, settings.calorimeter, rng.standard_normal((len(event), 3)))
         z, reached = cross_layers(tracks, settings)
-        fired = muon_strips(event, z, reached, settings.layers, rng)
-        others = (
-            background_strips(events, settings.background, settings.layers, rng),
-            noise_strips(events, settings.noise, settings.layers, rng),
-        )
-        hits, from_muon = read_out(fired, others, settings.layers)
-        strips: Columns = {"layer": hits.layer, "strip": hits.strip, "fromMuon": from_muon}
+        muon = muon_strips(event, z, reached, layers, rng)
+        background = background_strips(events, settings.background_of(self.sample), layers, rng)
+        noise = noise_strips(events, settings.noise, layers, rng)
+        shower = shower_strips(event, z, reached, sample.shower, layers, rng)
+        hot, dead = (Patches.of(events, patch, layers, rng) for patch in (sample.hot, sample.dead))
+        fault = hot.firing(sample.hot.occupancy, rng) if sample.hot else NO_STRIPS
+        hits, from_muon = read_out(muon, (background, noise, shower, fault), layers)
+        strips: Columns = {
+            "layer": hits.layer,
+            "strip": hits.strip,
+            "fromMuon": from_muon,
+            "fromShower": fired_by(hits, shower, layers),
+            "fromFault": fired_by(hits, fault, layers),
+        }
         truth: Columns = {"pt": muons.pt, "eta": muons.eta, "charge": muons.charge}
         objects = {
-            "Hit": Collection(hits.event, strips, events),
+            "Hit": Collection(hits.event, strips, events).take(~dead.cover(hits)),
             "Muon": Collection(event, truth, events),
+            "Fault": _faults(hot if hot.layers else dead),
         }
         columns = self.columns(index, index * events + np.arange(events) + 1, {}, objects)
         return Chunk(columns, _all_selected(events))
@@ -79,6 +106,14 @@ class Spectrometer(Simulation[SpectrometerSettings]):
             columns[f"{name}.counts"] = counts
             columns |= {f"{name}.{key}": chunk.columns[f"{name}.{key}"][: counts.sum()] for key in types}
         return Chunk(columns, _all_selected(events))
+
+
+def _faults(patches: Patches) -> Collection:
+    """Rectangle of every event, if there is one."""
+    events = len(patches.layer)
+    size = {k: np.full(events, getattr(patches, k)) for k in ("layers", "strips")}
+    columns = {"layer": patches.layer, "strip": patches.strip, **size}
+    return Collection(np.arange(events), columns, events).take(size["layers"] > 0)
 
 
 def _all_selected(events: int) -> CutFlow:

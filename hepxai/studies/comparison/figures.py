@@ -14,6 +14,7 @@ from hepxai.core.estimate import as_arrays
 from hepxai.core.formatting import general
 from hepxai.metrics.pixels import LitPixels
 from hepxai.metrics.removal_curves import RemovalCurve
+from hepxai.plots.energies import is_wide
 from hepxai.plots.images import attribution_image, hit_display, target_unit, window
 from hepxai.plots.style import (
     CLASS_COLOURS,
@@ -29,6 +30,9 @@ from hepxai.plots.style import (
 from hepxai.studies.comparison.faithfulness_table import ALIKE, RANDOM, FaithfulnessTable
 from hepxai.studies.comparison.numbers import MethodComparison
 
+ACROSS = 3
+"""Most images side by side."""
+
 
 def convergence_figure(
     maps: Mapping[str, Attribution],
@@ -38,7 +42,9 @@ def convergence_figure(
     predicted: Mapping[str, float] | None = None,
     zoom: int | None = 12,
 ) -> Figure:
-    """Draw the hits of one event, and below them the maps of all methods, with prediction and truth.
+    """Draw the hits of one event, and then the maps of all methods, with prediction and truth.
+
+    Below each other for wide images, side by side for others.
 
     Parameters
     ----------
@@ -57,17 +63,22 @@ def convergence_figure(
         raise ValueError("no maps to draw")
     first = next(iter(maps.values()))
     with style():
-        height = 2.1 * (len(maps) + 1)
-        figure, axes = canvas(len(maps) + 1, 1, (11.0, height))
-        top, *others = axes[:, 0]
+        layout = first.events.image_layout()
+        across = 1 if is_wide(layout) else min(len(maps) + 1, ACROSS)
+        down = -(-(len(maps) + 1) // across)
+        figure, axes = canvas(down, across, (11.0, 2.1 * down) if across == 1 else (4.4 * across, 4.0 * down))
+        top, *others = axes.flat[: len(maps) + 1]
+        for unused in axes.flat[len(maps) + 1 :]:
+            unused.remove()
         hit_display(first.events, event, truth=truth, ax=top)
-        columns = first.events.image_layout().shape[2]
-        top.set(xlim=window(LitPixels.lit(first.events[[event]], truth), columns, zoom))
+        if across == 1:
+            lit = LitPixels.lit(first.events[[event]], truth)
+            top.set(xlim=window(lit, layout.columns.size, zoom))
         for ax, (name, attribution) in zip(others, maps.items(), strict=True):
             prediction = None if predicted is None else predicted.get(name)
             title = _caption(name, attribution, event, prediction)
             attribution_image(attribution, event, truth=truth, zoom=zoom, title=title, ax=ax)
-        for ax in axes[:-1, 0]:
+        for ax in axes[:-1, 0] if across == 1 else ():
             ax.set(xlabel="")
             ax.tick_params(axis="x", labelbottom=False)
     return figure
