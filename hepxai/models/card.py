@@ -167,6 +167,7 @@ KINDS = {
     "boosted_trees": _home("card:BoostedTreesCard", "table.boosted_trees:BoostedTreesModel"),
     "convolutional": _home("image.cards:ConvolutionalCard", "image.convolutional:ConvolutionalModel"),
     "soft_tree": _home("image.cards:SoftTreeCard", "image.soft_tree:SoftTreeModel"),
+    "detector": _home("image.detection.card:DetectorCard", "image.detection.model:DetectorModel"),
 }
 """Every kind of model card; models are imported on use, because a card needs no torch."""
 

@@ -117,9 +117,13 @@ class Simulation(ABC, Generic[ProductionT]):
     settings: ProductionT
     sample: str
     settings_class: ClassVar[type[Production]]
-    layout: ClassVar[Layout]
     packages: ClassVar[tuple[str, ...]]
     """Packages that determine the events."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Branches of the sample."""
 
     @property
     def cycle(self) -> int:

@@ -30,9 +30,9 @@ Radii = Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(risi
 
 
 class MuonSample(Sample):
-    """Share of events with 0, 1 and 2 muons."""
+    """Share of events with 0, 1, 2, 3 and 4 muons."""
 
-    fractions: Annotated[Shares, Field(max_length=3)]
+    fractions: Annotated[Shares, Field(max_length=5)]
 
 
 class MuonGun(Settings):
@@ -103,10 +103,14 @@ class Background(Settings):
 
 
 class SpectrometerSettings(Production):
-    """Everything that determines the muon patterns."""
+    """Everything that determines the muon patterns.
+
+    With ``roads``, the files have the muon of each hit, and the range of each muon's hits.
+    """
 
     kind: Literal["spectrometer"]
     chunk_events: Annotated[int, Field(ge=1, le=100_000)]
+    roads: bool = False
     samples: dict[str, MuonSample] = Field(min_length=1)
     muon: MuonGun
     calorimeter: Calorimeter

@@ -12,7 +12,16 @@ from hepxai.simulate.chunk import IDENTITY, Chunk, Columns, CutFlow, Layout, Sim
 from hepxai.simulate.collection import Collection
 from hepxai.simulate.spectrometer.digitisation import background_strips, muon_strips, noise_strips, read_out
 from hepxai.simulate.spectrometer.propagation import Muons, cross_calorimeter, cross_layers
+from hepxai.simulate.spectrometer.roads import Roads, with_roads
 from hepxai.simulate.spectrometer.settings import MuonGun, SpectrometerSettings
+
+PLAIN = Layout(
+    IDENTITY,
+    {
+        "Hit": {"layer": np.int16, "strip": np.int16, "fromMuon": np.bool_},
+        "Muon": {"pt": np.float32, "eta": np.float32, "charge": np.int32},
+    },
+)
 
 
 class Spectrometer(Simulation[SpectrometerSettings]):
@@ -20,13 +29,11 @@ class Spectrometer(Simulation[SpectrometerSettings]):
 
     settings_class = SpectrometerSettings
     packages = ("numpy",)
-    layout = Layout(
-        IDENTITY,
-        {
-            "Hit": {"layer": np.int16, "strip": np.int16, "fromMuon": np.bool_},
-            "Muon": {"pt": np.float32, "eta": np.float32, "charge": np.int32},
-        },
-    )
+
+    @property
+    def layout(self) -> Layout:
+        """Branches; with the roads of the muons, if the settings ask for them."""
+        return with_roads(PLAIN) if self.settings.roads else PLAIN
 
     def number_of_chunks(self, events: int) -> int:
         """Number of chunks with ``events`` events."""
@@ -46,7 +53,8 @@ class Spectrometer(Simulation[SpectrometerSettings]):
         muons = draw_muons(len(event), settings.muon, rng)
         tracks = cross_calorimeter(muons, settings.calorimeter, rng.standard_normal((len(event), 3)))
         z, reached = cross_layers(tracks, settings)
-        fired = muon_strips(event, z, reached, settings.layers, rng)
+        roads = Roads(muon_strips(np.arange(len(event)), z, reached, settings.layers, rng), event)
+        fired = roads.of_events()
         others = (
             background_strips(events, settings.background, settings.layers, rng),
             noise_strips(events, settings.noise, settings.layers, rng),
@@ -54,6 +62,9 @@ class Spectrometer(Simulation[SpectrometerSettings]):
         hits, from_muon = read_out(fired, others, settings.layers)
         strips: Columns = {"layer": hits.layer, "strip": hits.strip, "fromMuon": from_muon}
         truth: Columns = {"pt": muons.pt, "eta": muons.eta, "charge": muons.charge}
+        if settings.roads:
+            strips |= {"muon": roads.muon_of(hits)}
+            truth |= roads.ranges()
         objects = {
             "Hit": Collection(hits.event, strips, events),
             "Muon": Collection(event, truth, events),

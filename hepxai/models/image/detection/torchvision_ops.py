@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from types import ModuleType
 
 import torch
@@ -56,13 +55,13 @@ def import_torchvision(what: str) -> ModuleType:
 
 
 def _define_operators() -> None:
-    """Define each operator that torch does not know yet."""
+    """Define each operator that torch does not have yet."""
     for name, signature in _SIGNATURES.items():
-        with suppress(AttributeError):
-            getattr(torch.ops.torchvision, name)
+        operator, library = f"torchvision::{name}", torch.library.Library("torchvision", "FRAGMENT")
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(name + signature)
+        elif torch._C._dispatch_has_computed_kernel_for_dispatch_key(operator, "CPU"):
             continue
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        library.define(name + signature)
         # Only the second key lets gradients through; torchvision adds its own kernel for shapes to the first.
         function, key = (roi_align, "Implicit") if name == "roi_align" else (nms, "Explicit")
         library.impl(name, function, f"Composite{key}Autograd")
@@ -105,22 +104,24 @@ def nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         block = torch.arange(start, min(start + BLOCK, len(boxes)), device=boxes.device)
         overlaps = overlap(boxes[remaining], boxes[block]) > iou_threshold
         block = block[~overlaps.any(0)]
-        better = (overlap(boxes[block], boxes[block]) > iou_threshold).triu(1)
-        remains = torch.ones(len(block), dtype=torch.bool, device=boxes.device)
-        while not torch.equal(after := ~(better & remains[:, None]).any(0), remains):
+        better = (overlap(boxes[block], boxes[block]) > iou_threshold).to(boxes.dtype).triu(1)
+        remains = boxes.new_ones(len(block))
+        while not torch.equal(after := (remains @ better == 0).to(boxes.dtype), remains):
             remains = after
-        remaining = torch.cat([remaining, block[remains]])
+        remaining = torch.cat([remaining, block[remains > 0]])
     return order[remaining]
 
 
 def overlap(one: Tensor, other: Tensor) -> Tensor:
     """Intersection over union ``[N, M]`` of boxes ``[N, 4]`` and ``[M, 4]``; 0 for two empty ones."""
-    low = torch.maximum(one[:, None, :2], other[None, :, :2])
-    high = torch.minimum(one[:, None, 2:], other[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    area, others = ((b[:, 2:] - b[:, :2]).prod(-1) for b in (one, other))
-    union = area[:, None] + others[None, :] - shared
-    return torch.where(union > 0, shared / union.clamp(min=torch.finfo(union.dtype).tiny), 0)
+    width, height = (
+        (torch.minimum(one[:, None, i + 2], other[:, i + 2]) - torch.maximum(one[:, None, i], other[:, i]))
+        for i in (0, 1)
+    )
+    shared = width.clamp_(min=0).mul_(height.clamp_(min=0))
+    area, others = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (one, other))
+    union = area[:, None] + others - shared
+    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
 def roi_align(
@@ -159,12 +160,15 @@ def roi_align(
     rows = _sampling(edges[:, 1], edges[:, 3], pooled_height, input.shape[2], sampling_ratio, aligned)
     columns = _sampling(edges[:, 0], edges[:, 2], pooled_width, input.shape[3], sampling_ratio, aligned)
     image = rois[:, 0].long()
-    pooled = input.new_zeros(len(rois), input.shape[1], pooled_height, pooled_width)
-    for b in image.unique().tolist():
-        own = torch.nonzero(image == b)[:, 0]
-        values = torch.einsum("kih,chw->kciw", rows[own], input[b])
-        pooled = pooled.index_copy(0, own, torch.einsum("kciw,kjw->kcij", values, columns[own]))
-    return pooled
+    order, height, width = image.argsort(stable=True), *input.shape[2:]
+    parts = [input.new_zeros(0, pooled_height * input.shape[1], pooled_width)]
+    for own in order.split(torch.bincount(image, minlength=len(input)).tolist()):
+        if len(own):
+            maps = input[image[own[0]]].transpose(0, 1).reshape(height, -1)
+            values = (rows[own].flatten(0, 1) @ maps).view(len(own), -1, width)
+            parts.append(values @ columns[own].transpose(1, 2))
+    pooled = torch.cat(parts)[order.argsort()]
+    return pooled.view(len(rois), pooled_height, input.shape[1], pooled_width).transpose(1, 2)
 
 
 def _sampling(
