@@ -49,9 +49,7 @@ class Boxes:
                 raise ValueError(f"{name} has {len(getattr(self, name))} rows for {self.offsets[-1]} boxes")
 
     @staticmethod
-    def of(
-        events: Events, particle: str, edges: Sequence[str], label: str, classes: Sequence[str]
-    ) -> Boxes:
+    def of(events: Events, particle: str, edges: Sequence[str], label: str, classes: Sequence[str]) -> Boxes:
         """True boxes: the particles of one type, with their edges and class as features.
 
         Raises

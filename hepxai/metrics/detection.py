@@ -16,9 +16,7 @@ REPLICAS = 200
 """Bootstrap samples for the error of an average precision."""
 
 
-def match_boxes(
-    detected: Boxes, true: Boxes, *, overlap: float = 0.5, same_class: bool = True
-) -> IntArray:
+def match_boxes(detected: Boxes, true: Boxes, *, overlap: float = 0.5, same_class: bool = True) -> IntArray:
     """True box of each detected one, ``[N]``, as its position in ``true``; -1 without one.
 
     As in the evaluation of COCO: in the order of their scores, detected boxes of an event take the true box
@@ -43,8 +41,8 @@ def match_boxes(
     match = np.full(len(detected), NONE)
     rank = np.empty(len(detected), dtype=np.int64)
     rank[np.argsort(-detected.score, kind="stable")] = np.arange(len(detected))
-    # All boxes ask for their best true box, which accepts the highest score; the refused ones ask for their next
-    # best. Since all true boxes prefer the higher score, the result is that of the order of the scores.
+    # All boxes ask for their best true box, which accepts the highest score; the refused ones ask for their
+    # next best. Since all true boxes prefer the higher score, the result is that of the order of the scores.
     while len(d):
         asks = np.flatnonzero(np.diff(d, prepend=-1))
         winner = np.full(len(true), len(detected))
@@ -127,25 +125,29 @@ class Detection:
         """
         names = self.true.classes if name is None else (name,)
         rng = np.random.default_rng(0)
-        factors = [np.ones(len(self.weight)), *(rng.poisson(1.0, (REPLICAS, len(self.weight))))]
-        areas = np.array([[self._area(n, self.weight * f) for n in names] for f in factors])
+        factors = np.concatenate(
+            [np.ones((1, len(self.weight))), rng.poisson(1.0, (REPLICAS, len(self.weight)))]
+        )
+        areas = np.stack([self._areas(n, self.weight * factors) for n in names], 1)
         known = ~np.isnan(areas[0])
         if not known.any():
             return Estimate(np.asarray(np.nan), np.asarray(np.nan), 0.0)
-        means = areas[:, known].mean(1)
+        areas = areas[:, known]
+        means = np.nanmean(areas[~np.isnan(areas).all(1)], 1)  # a sample may lack true boxes
         n_eff = float(self.weight.sum() ** 2 / np.sum(self.weight**2))
         estimate = Estimate(np.asarray(means[0]), np.asarray(np.nanstd(means[1:], ddof=1)), n_eff)
         return estimate.bounded("average precision")
 
-    def _area(self, name: str, weight: Floats) -> float:
-        chosen = self._of_class(self.detected, name)
-        order = np.flatnonzero(chosen)[np.argsort(-self.detected.score[chosen], kind="stable")]
-        own = weight[self.detected.event[order]]
-        matched = np.cumsum(own * (self.match[order] != NONE))
-        total = float(weight[self.true.event[self._of_class(self.true, name)]].sum())
-        if total <= 0:
-            return np.nan
+    def _areas(self, name: str, weight: Floats) -> Floats:
+        """Area for each row of weights ``[R, E]``."""
+        chosen = np.flatnonzero(self._of_class(self.detected, name))
+        order = chosen[np.argsort(-self.detected.score[chosen], kind="stable")]
+        own = weight[:, self.detected.event[order]]
+        matched = np.cumsum(own * (self.match[order] != NONE), 1)
+        total = weight[:, self.true.event[self._of_class(self.true, name)]].sum(1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.nan_to_num(matched / np.cumsum(own))
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        return float(np.sum(np.diff(matched / total, prepend=0.0) * envelope))
+            precision = np.nan_to_num(matched / np.cumsum(own, 1))
+            recall = matched / np.where(total > 0, total, np.nan)
+        envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+        areas = np.sum(np.diff(recall, prepend=0.0, axis=1) * envelope, 1)
+        return np.where(total[:, 0] > 0, areas, np.nan)

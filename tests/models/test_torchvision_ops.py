@@ -43,9 +43,7 @@ def slow_nms(every: Tensor, scores: Tensor, threshold: float) -> list[int]:
 
 @pytest.mark.parametrize("block", [1024, 7])
 @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.7])
-def test_suppression_is_the_greedy_one(
-    block: int, threshold: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_suppression_is_the_greedy_one(block: int, threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchvision_ops, "BLOCK", block)
     for number in (0, 1, 60):
         every, scores = boxes(number, seed=number)

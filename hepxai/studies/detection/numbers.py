@@ -133,7 +133,9 @@ def explain_boxes(
 
 def _warn(method: str, parts: list[Attribution]) -> None:
     if doubtful := [p.concerns[0] for p in parts if p.concerns]:
-        text = f"{method}: checks failed for {len(doubtful)} of {len(parts)} boxes; of the first, {doubtful[0]}"
+        text = (
+            f"{method}: checks failed for {len(doubtful)} of {len(parts)} boxes; of the first, {doubtful[0]}"
+        )
         warnings.warn(text, CheckWarning, stacklevel=3)
 
 

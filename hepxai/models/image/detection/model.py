@@ -52,8 +52,9 @@ class DetectorModel(ImageNetworkModel):
         widest = STRIDE * 2 ** (len(card.channels) - 1)
         if shape[2] % widest:
             raise ValueError(
-                f"{len(card.channels)} levels need columns in multiples of {widest}, the image has {shape[2]}: "
-                "give other bins: on the data-set card, or fewer channels and anchors on that of the model"
+                f"{len(card.channels)} levels need columns in multiples of {widest}, the image has "
+                f"{shape[2]}: give other bins: on the data-set card, or fewer channels and anchors on that of "
+                "the model"
             )
         return cls(DetectorNetwork(card, shape), card, schema)
 
@@ -114,11 +115,11 @@ class DetectorModel(ImageNetworkModel):
 class BoxModel:
     """Score of one box in any image: ``max_d IoU(d, box) · s_d`` over the raw detections d.
 
-    The product of overlap and score of the class, as in the target that class activation maps of detectors are
-    made for [Gildenblat, pytorch-grad-cam, FasterRCNNBoxScoreTarget, which adds them and drops detections
-    below thresholds]. The score is ``-ln(1 - p)``: not below 0, so that a detection elsewhere counts as
-    none, and not saturated for certain boxes. The edges of a detection are differentiable, those of the proposal that it
-    starts from are not, and detections come and go: the output has steps.
+    The product of overlap and score of the class, after the target for class activation maps of detectors
+    [Gildenblat, pytorch-grad-cam, FasterRCNNBoxScoreTarget, which adds the two and drops detections below
+    thresholds]. The score is ``-ln(1 - p)``: not below 0, so that a detection elsewhere counts as none, and
+    not saturated for certain boxes. The edges of a detection are differentiable, those of the proposal that
+    it starts from are not, and detections come and go: the output has steps.
 
     Attributes
     ----------

@@ -198,7 +198,9 @@ def _named(features: list[Tensor]) -> dict[str, Tensor]:
 
 def _anchors(generator: Any, card: DetectorCard) -> Any:
     """Anchors of the card's sizes; torchvision's own are areas times ratios of the sides."""
-    anchors = generator([tuple(range(1, 1 + len(level))) for level in card.anchors], [(1.0,)] * len(card.anchors))
+    anchors = generator(
+        [tuple(range(1, 1 + len(level))) for level in card.anchors], [(1.0,)] * len(card.anchors)
+    )
     sides = [torch.tensor(level) for level in card.anchors]
     # Places are those of the lower left corners of the maps' pixels; half a pixel more is their middle.
     middles = [torch.tensor([STRIDE * 2**i / 2, 0.5]) for i in range(len(sides))]

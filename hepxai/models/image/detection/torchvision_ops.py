@@ -81,9 +81,9 @@ def _pass_tests(what: str) -> None:
 def nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Non-maximum suppression: boxes that overlap with no better remaining box by more than a threshold.
 
-    Greedy, in the order of the scores, as ``torchvision.ops.nms``. Blocks of boxes are compared at once: a box
-    remains if no remaining box before it overlaps, and the equation is iterated until it holds, which needs as
-    many passes as the longest chain of boxes that decide about each other.
+    Greedy, in the order of the scores, as ``torchvision.ops.nms``. Blocks of boxes are compared at once: a
+    box remains if no remaining box before it overlaps, and the equation is iterated until it holds, which
+    needs as many passes as the longest chain of boxes that decide about each other.
 
     Parameters
     ----------
@@ -171,9 +171,7 @@ def roi_align(
     return pooled.view(len(rois), pooled_height, input.shape[1], pooled_width).transpose(1, 2)
 
 
-def _sampling(
-    start: Tensor, end: Tensor, bins: int, size: int, sampling_ratio: int, aligned: bool
-) -> Tensor:
+def _sampling(start: Tensor, end: Tensor, bins: int, size: int, sampling_ratio: int, aligned: bool) -> Tensor:
     """Weights ``[K, bins, size]`` of the pixels along one axis in the mean of the samples of each bin."""
     length = end - start if aligned else (end - start).clamp(min=1.0)
     wanted = (length / bins).ceil() if sampling_ratio <= 0 else torch.full_like(length, sampling_ratio)
