@@ -109,4 +109,4 @@ def overlaps(one: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[
     sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
     shared = sides.clip(min=0).prod(1)
     union = sum((b[:, 2:] - b[:, :2]).prod(1) for b in (first, second)) - shared
-    return np.divide(shared, union, out=np.zeros(len(shared)), where=union > 0)
+    return np.asarray(np.divide(shared, union, out=np.zeros(len(shared)), where=union > 0))

@@ -114,7 +114,7 @@ class Detection:
             return np.ones(len(boxes), dtype=bool)
         if name not in boxes.classes:
             raise KeyError(f"no class {name!r} of boxes; there are {', '.join(boxes.classes)}")
-        return boxes.label == boxes.classes.index(name)
+        return np.asarray(boxes.label == boxes.classes.index(name))
 
     def average_precision(self, name: str | None = None) -> Estimate:
         """Area under precision against recall of a class; the mean over the classes by default.

@@ -223,5 +223,5 @@ def test_wrong_use_is_refused() -> None:
         box_model().score_image(two_channels)
     layout = ImageLayout(ImageAxis("layer", 4), ImageAxis("strip", 32), ("hit", "muon"))
     other = events().replace(schema=dataclasses.replace(events().schema, image=layout))
-    with pytest.raises(ValueError, match="trained on images of 1 channel of 4 x 32 pixels, .* 2 channels"):
+    with pytest.raises(ValueError, match=r"trained on images of 1 channel of 4 x 32 pixels, .* 2 channels"):
         detector().detect(other)

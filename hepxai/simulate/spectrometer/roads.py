@@ -59,7 +59,8 @@ class Roads:
 
     def ranges(self) -> Columns:
         """Lowest and highest layer and strip of each muon's hits, and the number of its layers, ``[M]``."""
-        muons, columns = len(self.event), {}
+        muons = len(self.event)
+        columns: Columns = {}
         for name, values in (("layer", self.strips.layer), ("strip", self.strips.strip)):
             low, high = np.full(muons, np.iinfo(np.int16).max), np.full(muons, NONE)
             np.minimum.at(low, self.strips.event, values)

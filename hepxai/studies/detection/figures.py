@@ -39,8 +39,6 @@ def box_maps(maps: BoxMaps, events: Events, event: int, *, true: Boxes | None = 
         figure, axes = canvas(rows, 1, (11.0, HEIGHT * rows + 0.5))
         first: Axes = axes[0, 0]
         hit_display(events, event, ax=first)
-        if first.get_legend():
-            first.get_legend().remove()
         first.set_title("")
         for i in range(len(boxes)):
             _frame(first, boxes, i, colour_of(i), "-")

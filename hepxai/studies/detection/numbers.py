@@ -68,7 +68,7 @@ class BoxMaps:
         used : ndarray of bool, shape [N]
         """
         number = len(self.boxes.offsets) - 1
-        total = np.bincount(self.boxes.event, np.where(used, values, 0.0), number)
+        total = np.bincount(self.boxes.event, np.where(used, values, 0.0), number).astype(np.float64)
         size = np.bincount(self.boxes.event[used], minlength=number)
         weight = np.zeros(number)
         weight[self.boxes.event] = self.attribution.events.weight
@@ -117,8 +117,8 @@ def explain_boxes(
         raise ValueError(f"boxes of {len(boxes.offsets) - 1} events for {len(events)} events")
     if len(boxes) == 0:
         raise ValueError(
-            f"none of {len(events)} images has a detected box with a score of at least {score:g}, so there is "
-            "nothing to explain; give other events, or a lower score="
+            f"none of {len(events)} images has a detected box with a score of at least {score:g}, so there "
+            "is nothing to explain; give other events, or a lower score="
         )
     parts = []
     with track(f"{method} of boxes", len(boxes), show=progress) as advance, warnings.catch_warnings():
@@ -145,10 +145,10 @@ def coverage(boxes: Boxes, rows: int, columns: int) -> Floats:
     def along(low: NDArray[np.floating], high: NDArray[np.floating], size: int) -> Floats:
         pixel = np.arange(size)
         part = np.minimum(high[:, None], pixel + 1) - np.maximum(low[:, None], pixel)
-        return part.clip(0, 1).astype(np.float64)
+        return np.asarray(part.clip(0, 1), dtype=np.float64)
 
     left, bottom, right, top = boxes.edges.T
-    return np.einsum("nr,nc->nrc", along(bottom, top, rows), along(left, right, columns))
+    return np.asarray(along(bottom, top, rows)[:, :, None] * along(left, right, columns)[:, None])
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,13 @@ def box_share(maps: BoxMaps) -> BoxShare:
         part = np.divide((weights * covered).sum(1), total, out=np.zeros(len(total)), where=total > 0)
         return maps.per_event(part, used).bounded("share of a map")
 
-    shares = (share(w) for w in (values, np.ones_like(values), on_hits, is_lit.astype(np.float64)))
-    return BoxShare(*shares, left_out=int(np.count_nonzero(~used)))
+    return BoxShare(
+        inside=share(values),
+        by_area=share(np.ones_like(values)),
+        inside_hits=share(on_hits),
+        by_hits=share(is_lit.astype(np.float64)),
+        left_out=int(np.count_nonzero(~used)),
+    )
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,7 @@ def map_likeness(maps: BoxMaps) -> MapLikeness:
     number = len(maps.boxes.offsets) - 1
     event, weight = maps.boxes.event[first], np.zeros(number)
     weight[maps.boxes.event] = maps.attribution.events.weight
-    total = np.bincount(event[used], correlation[used], number)
+    total = np.bincount(event[used], correlation[used], number).astype(np.float64)
     mean = ratio_mean(total, np.bincount(event[used], minlength=number), weight)
     difference = np.abs(values[first] - values[second]).max(1)
     identical = difference <= 1e-4 * np.abs(values).max(1)[first]

@@ -55,7 +55,7 @@ class DetectorCard(NetworkCard):
     pyramid : int
         Channels of every level of the pyramid.
     anchors : tuple of tuples of (width, height)
-        Sizes in pixels, columns and rows, of the boxes from which each level starts; as many in each level.
+        Sizes in pixels of the boxes from which a level starts; as many in each.
     pooled : tuple of int
         Rows and columns to which the maps inside a box are pooled. The logarithms of width and height of the
         box are two more channels: pooling hides them.

@@ -53,8 +53,8 @@ class DetectorModel(ImageNetworkModel):
         if shape[2] % widest:
             raise ValueError(
                 f"{len(card.channels)} levels need columns in multiples of {widest}, the image has "
-                f"{shape[2]}: give other bins: on the data-set card, or fewer channels and anchors on that of "
-                "the model"
+                f"{shape[2]}: give other bins: on the data-set card, or fewer channels and anchors on "
+                "that of the model"
             )
         return cls(DetectorNetwork(card, shape), card, schema)
 
@@ -116,8 +116,8 @@ class BoxModel:
     """Score of one box in any image: ``max_d IoU(d, box) · s_d`` over the raw detections d.
 
     The product of overlap and score of the class, after the target for class activation maps of detectors
-    [Gildenblat, pytorch-grad-cam, FasterRCNNBoxScoreTarget, which adds the two and drops detections below
-    thresholds]. The score is ``-ln(1 - p)``: not below 0, so that a detection elsewhere counts as none, and
+    [Gildenblat, pytorch-grad-cam: FasterRCNNBoxScoreTarget, which adds the two and drops detections
+    below thresholds]. The score is ``-ln(1 - p)``: not below 0, so that a detection elsewhere counts as none, and
     not saturated for certain boxes. The edges of a detection are differentiable, those of the proposal that
     it starts from are not, and detections come and go: the output has steps.
 
