@@ -44,8 +44,8 @@ class BoxColumns(Card):
 class DetectorCard(NetworkCard):
     """Faster R-CNN with a feature pyramid (arXiv:1506.01497, arXiv:1612.03144), assembled from torchvision.
 
-    All levels of the pyramid have the rows of the image; their columns are 4, 8, 16, … pixels wide. The number
-    of columns must be a multiple of the widest.
+    All levels of the pyramid have the rows of the image; their columns are 4, 8, 16, … pixels wide. The
+    number of columns must be a multiple of the widest.
 
     Attributes
     ----------
