@@ -194,7 +194,7 @@ def box_share(maps: BoxMaps) -> BoxShare:
     def share(weights: Floats) -> Estimate:
         total = weights.sum(1)
         part = np.divide((weights * covered).sum(1), total, out=np.zeros(len(total)), where=total > 0)
-        return maps.per_event(part, used).bounded("share of a map")
+        return maps.per_event(part, used).within("share of a map", 0, 1)
 
     return BoxShare(
         inside=share(values),

@@ -118,8 +118,8 @@ class BoxModel:
     The product of overlap and score of the class, after the target for class activation maps of detectors
     [Gildenblat, pytorch-grad-cam: FasterRCNNBoxScoreTarget, which adds the two and drops detections
     below thresholds]. The score is ``-ln(1 - p)``: not below 0, so that a detection elsewhere counts as
-    none, and not saturated for certain boxes. The edges of a detection are differentiable, those of the proposal that
-    it starts from are not, and detections come and go: the output has steps.
+    none, and not saturated for certain boxes. The edges of a detection are differentiable, those of the
+    proposal that it starts from are not, and detections come and go: the output has steps.
 
     Attributes
     ----------
