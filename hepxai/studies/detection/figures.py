@@ -17,6 +17,8 @@ from hepxai.studies.detection.numbers import BoxMaps
 
 HEIGHT = 2.1
 """Height of a frame, inches."""
+COLOURS = tuple(c for c in TYPE_COLOURS if c not in ("#8c8c8c", "#000000"))
+"""Without grey and black, which are those of hits and of true boxes."""
 
 
 def box_maps(maps: BoxMaps, events: Events, event: int, *, true: Boxes | None = None) -> Figure:
@@ -56,7 +58,7 @@ def box_maps(maps: BoxMaps, events: Events, event: int, *, true: Boxes | None = 
 
 def colour_of(box: int) -> str:
     """Colour of a box: none of those that carry the sign of a map."""
-    return TYPE_COLOURS[box % len(TYPE_COLOURS)]
+    return COLOURS[box % len(COLOURS)]
 
 
 def _title(maps: BoxMaps, boxes: Boxes, i: int) -> str:
@@ -67,7 +69,7 @@ def _title(maps: BoxMaps, boxes: Boxes, i: int) -> str:
 
 def _true_boxes(ax: Axes, true: Boxes) -> None:
     rows = ax.get_ylim()[1]
-    ax.set_ylim(0, rows + 2.2)  # room for the names of the classes
+    ax.set_ylim(0, rows + 3.0)  # room for the names of the classes
     for i in range(len(true)):
         _frame(ax, true, i, INK, (0, (4, 3)))
         ax.text(
