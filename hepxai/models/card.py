@@ -168,6 +168,7 @@ KINDS = {
     "convolutional": _home("image.cards:ConvolutionalCard", "image.convolutional:ConvolutionalModel"),
     "cnn": _home("image.cards:CnnCard", "image.cnn:CnnModel"),
     "soft_tree": _home("image.cards:SoftTreeCard", "image.soft_tree:SoftTreeModel"),
+    "detector": _home("image.detection.card:DetectorCard", "image.detection.model:DetectorModel"),
 }
 """Every kind of model card; models are imported on use, because a card needs no torch."""
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hepxai.core.arguments import check_type
 from hepxai.events import SPLITS, Events
 from hepxai.models.card import CommonTraining, ModelCard, NetworkCard
+from hepxai.models.image.detection.card import DetectorCard
 from hepxai.training.checkpoint import kept_checkpoints
 from hepxai.training.history import History, mean_loss
 from hepxai.training.loop import fit_network
@@ -62,12 +63,24 @@ def fit(
         before the calibration; the AUC of more than two classes is the mean of that of each against all
         others. A regression has ``valid_mae_<target>``, in the target's unit, in place of
         accuracy and AUC; its losses are in units of the targets' spread. Boosted trees have a row for every
-        step: ``trees, train_loss, valid_loss, train_accuracy, train_auc, valid_accuracy, …``.
+        step: ``trees, train_loss, valid_loss, train_accuracy, train_auc, valid_accuracy, …``. A detector has
+        ``valid_average_precision`` in place of accuracy and AUC.
     """
     check_type(card, ModelCard, "fit(card, events)", "first", "hepxai.ModelCard.find(name) gives one")
     check_type(events, Events, "fit(card, events)", "second", "hepxai.read(card).events has them")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
+    if isinstance(card, DetectorCard):
+        from hepxai.training.detector import fit_detector  # needs torchvision
+
+        _refuse_for_detector(targets, device)
+        return fit_detector(
+            card,
+            events,
+            folder=None if folder is None else Path(folder),
+            progress=progress,
+            after_epoch=after_epoch,
+        )
     if not card.training.regression and targets is None and len(events.schema.classes) < 2:
         only = ", ".join(events.schema.classes) or "none"
         raise ValueError(
@@ -87,6 +100,12 @@ def fit(
         progress=progress,
         after_epoch=after_epoch,
     )
+
+
+def _refuse_for_detector(targets: object, device: str) -> None:
+    """Refuse options that the training of a detector lacks."""
+    if targets is not None or torch.device(device).type != "cpu":
+        raise ValueError("a detector learns the boxes of its events on the CPU; leave out targets and device")
 
 
 def validation_loss(logits: NDArray[np.floating], events: Events, training: CommonTraining) -> float:

@@ -94,7 +94,7 @@ def test_shipped_slices_are_exclusive_and_leave_no_gap():
         ("jet_images", "jet.pt", [600.0, 450.0], "the values must rise"),
         ("muon_patterns", "layers.radius", 3.0, "unknown key"),
         ("muon_patterns", "samples.muons.fractions", [0.5, 0.4], "add up to 1, these give 0.9"),
-        ("muon_patterns", "samples.muons.fractions", [0, 0, 0, 1.0], "at most 3"),
+        ("muon_patterns", "samples.muons.fractions", [0, 0, 0, 0, 0, 1.0], "at most 5"),
         ("muon_patterns", "layers.radii", [5.0, 4.6], "the values must rise"),
         ("muon_patterns", "background.layer_weights", [1.0], "9 weights wanted"),
         ("muon_patterns", "calorimeter.outer_radius", 4.6, "must lie outside the calorimeter, r > 4.6 m"),

@@ -78,7 +78,7 @@ class HotPatch(Patch):
 
 
 class MuonSample(Sample):
-    """Share of events with 0, 1 and 2 muons, and what sets a sample apart from the others.
+    """Share of events with 0, 1, 2, 3 and 4 muons, and what sets a sample apart from the others.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class MuonSample(Sample):
         Rectangle of strips that fire by themselves, and one of strips that never fire.
     """
 
-    fractions: Annotated[Shares, Field(max_length=3)]
+    fractions: Annotated[Shares, Field(max_length=5)]
     muon: GunChanges = GunChanges()
     background: BackgroundChanges = BackgroundChanges()
     shower: Shower | None = None
@@ -166,10 +166,14 @@ class Background(Settings):
 
 
 class SpectrometerSettings(Production):
-    """Everything that determines the muon patterns."""
+    """Everything that determines the muon patterns.
+
+    With ``roads``, the files have the muon of each hit, and the range of each muon's hits.
+    """
 
     kind: Literal["spectrometer"]
     chunk_events: Annotated[int, Field(ge=1, le=100_000)]
+    roads: bool = False
     samples: dict[str, MuonSample] = Field(min_length=1)
     muon: MuonGun
     calorimeter: Calorimeter

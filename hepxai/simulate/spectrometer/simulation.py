@@ -21,6 +21,7 @@ from hepxai.simulate.spectrometer.digitisation import (
     shower_strips,
 )
 from hepxai.simulate.spectrometer.propagation import Muons, cross_calorimeter, cross_layers
+from hepxai.simulate.spectrometer.roads import Roads, with_roads
 from hepxai.simulate.spectrometer.settings import MuonGun, SpectrometerSettings
 
 _HIT: Types = {"layer": np.int16, "strip": np.int16, "fromMuon": np.bool_}
@@ -44,8 +45,9 @@ class Spectrometer(Simulation[SpectrometerSettings]):
 
     @property
     def layout(self) -> Layout:
-        """Branches; with the truth of showers and faults if any sample has them."""
-        return WITH_FAULTS if self.settings.has_faults else PLAIN
+        """Branches; with the truth of showers and faults if any sample has them, with roads if asked for."""
+        layout = WITH_FAULTS if self.settings.has_faults else PLAIN
+        return with_roads(layout) if self.settings.roads else layout
 
     def number_of_chunks(self, events: int) -> int:
         """Number of chunks with ``events`` events."""
@@ -65,13 +67,13 @@ class Spectrometer(Simulation[SpectrometerSettings]):
         muons = draw_muons(len(event), settings.gun(self.sample), rng)
         tracks = cross_calorimeter(muons, settings.calorimeter, rng.standard_normal((len(event), 3)))
         z, reached = cross_layers(tracks, settings)
-        muon = muon_strips(event, z, reached, layers, rng)
+        roads = Roads(muon_strips(np.arange(len(event)), z, reached, layers, rng), event)
         background = background_strips(events, settings.background_of(self.sample), layers, rng)
         noise = noise_strips(events, settings.noise, layers, rng)
         shower = shower_strips(event, z, reached, sample.shower, layers, rng)
         hot, dead = (Patches.of(events, patch, layers, rng) for patch in (sample.hot, sample.dead))
         fault = hot.firing(sample.hot.occupancy, rng) if sample.hot else NO_STRIPS
-        hits, from_muon = read_out(muon, (background, noise, shower, fault), layers)
+        hits, from_muon = read_out(roads.of_events(), (background, noise, shower, fault), layers)
         strips: Columns = {
             "layer": hits.layer,
             "strip": hits.strip,
@@ -80,6 +82,9 @@ class Spectrometer(Simulation[SpectrometerSettings]):
             "fromFault": fired_by(hits, fault, layers),
         }
         truth: Columns = {"pt": muons.pt, "eta": muons.eta, "charge": muons.charge}
+        if settings.roads:
+            strips |= {"muon": roads.muon_of(hits)}
+            truth |= roads.ranges()
         objects = {
             "Hit": Collection(hits.event, strips, events).take(~dead.cover(hits)),
             "Muon": Collection(event, truth, events),

@@ -1,0 +1,13 @@
+"""Maps for each detected box: methods that tell the objects of one image apart, and others."""
+
+from hepxai.studies.detection.figures import box_maps
+from hepxai.studies.detection.numbers import (
+    BoxMaps,
+    BoxShare,
+    MapLikeness,
+    box_share,
+    explain_boxes,
+    map_likeness,
+)
+
+__all__ = ["BoxMaps", "BoxShare", "MapLikeness", "box_maps", "box_share", "explain_boxes", "map_likeness"]

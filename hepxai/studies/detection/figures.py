@@ -1,0 +1,105 @@
+"""Figure of one event with its boxes, and one map for each."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+
+from hepxai.events import Events
+from hepxai.events.boxes import Boxes
+from hepxai.plots.images import attribution_image, hit_display
+from hepxai.plots.style import INK, TYPE_COLOURS, canvas, escape_label, style
+from hepxai.studies.detection.numbers import BoxMaps
+
+HEIGHT = 2.1
+"""Height of a frame, inches."""
+COLOURS = tuple(c for c in TYPE_COLOURS if c not in ("#8c8c8c", "#000000"))
+"""Without grey and black, which are those of hits and of true boxes."""
+
+
+def box_maps(maps: BoxMaps, events: Events, event: int, *, true: Boxes | None = None) -> Figure:
+    """Hits of one event with its boxes, and below one map for each detected box.
+
+    Parameters
+    ----------
+    maps : BoxMaps
+    events : Events
+        Those that were given to `explain_boxes`.
+    event : int
+        Position in ``events``.
+    true : Boxes, optional
+        True boxes of ``events``: dashed.
+    """
+    boxes = maps.boxes[[event]]
+    places = np.arange(maps.boxes.offsets[event], maps.boxes.offsets[event + 1])
+    with style():
+        rows = 1 + len(places)
+        figure, axes = canvas(rows, 1, (11.0, HEIGHT * rows + 0.5))
+        first: Axes = axes[0, 0]
+        hit_display(events, event, ax=first)
+        first.set_title("")
+        for i in range(len(boxes)):
+            _frame(first, boxes, i, colour_of(i), "-")
+        if true is not None:
+            _true_boxes(first, true[[event]])
+        _legend(first, boxes, true is not None)
+        for i, place in enumerate(places):
+            ax: Axes = axes[1 + i, 0]
+            attribution_image(maps.attribution, int(place), zoom=None, title=_title(maps, boxes, i), ax=ax)
+            _frame(ax, boxes, i, colour_of(i), "-")
+        for ax in axes[:-1, 0]:
+            ax.set_xlabel("")
+    return figure
+
+
+def colour_of(box: int) -> str:
+    """Colour of a box: none of those that carry the sign of a map."""
+    return COLOURS[box % len(COLOURS)]
+
+
+def _title(maps: BoxMaps, boxes: Boxes, i: int) -> str:
+    name, score = boxes.classes[boxes.label[i]], boxes.score[i]
+    method = maps.attribution.short_title or maps.attribution.method
+    return escape_label(f"{method} of box {i + 1}: {name}, score {score:.2f}", 90)
+
+
+def _true_boxes(ax: Axes, true: Boxes) -> None:
+    rows = ax.get_ylim()[1]
+    ax.set_ylim(0, rows + 3.0)  # room for the names of the classes
+    for i in range(len(true)):
+        _frame(ax, true, i, INK, (0, (4, 3)))
+        ax.text(
+            float(true.edges[i, [0, 2]].mean()),
+            rows + 0.4 + 0.9 * (i % 2),
+            escape_label(true.classes[true.label[i]]),
+            ha="center",
+            fontsize="x-small",
+        )
+
+
+def _frame(ax: Axes, boxes: Boxes, i: int, colour: str, line: object) -> None:
+    left, bottom, right, top = map(float, boxes.edges[i])
+    frame = Rectangle((left, bottom), right - left, top - bottom, fc="none", ec=colour, lw=2.0)
+    frame.set_linestyle(line)  # type: ignore[arg-type]
+    frame.set_path_effects([Stroke(linewidth=3.6, foreground="white"), Normal()])
+    frame.set_clip_on(False)
+    ax.add_patch(frame)
+
+
+def _legend(ax: Axes, boxes: Boxes, has_true: bool) -> None:
+    names = [f"box {i + 1}: {boxes.classes[boxes.label[i]]} {boxes.score[i]:.2f}" for i in range(len(boxes))]
+    handles = [Line2D([], [], color=colour_of(i), label=escape_label(n)) for i, n in enumerate(names)]
+    if has_true:
+        handles.append(Line2D([], [], color=INK, ls="--", label="true, with its class"))
+    ax.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=max(len(handles), 1),
+        fontsize="x-small",
+        borderaxespad=0.3,
+    )
