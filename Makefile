@@ -49,10 +49,10 @@ $(VENV)/.base: $(VENV)/.venv pyproject.toml constraints.txt
 	touch $@
 
 # ROOT and the generators have wheels for some platforms only; their tests are skipped where they are missing.
-# Of weaver-core and jetnet, the tests need the networks alone.
+# Of weaver-core and jetnet, the tests need the networks alone; torchvision's wheel would bring the CUDA libraries.
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) --editable ".[dev]"
 	-$(PIP) --only-binary pythia8mc,fastjet --editable ".[simulate]"
 	-$(PIP) --only-binary root --editable ".[root]"
-	-$(PIP) --no-deps weaver-core jetnet
+	-$(PIP) --no-deps weaver-core jetnet torchvision zennit
 	touch $@
