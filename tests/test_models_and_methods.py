@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from box_events import BOXES, box_events, detector_card
 from explained_models import IMAGE, build_image, build_table
 from networks import DeepSets, GATv2, ParticleNet
 from quick_settings import TABLES
@@ -26,11 +28,13 @@ from torch import Tensor
 from toy_events import make_events
 
 from hepxai.events import Events
+from hepxai.events.boxes import Boxes
 from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
 from hepxai.explainers.graph.surrogate import Surrogate, fit_surrogate
 from hepxai.importance.gini import gini_importance
 from hepxai.importance.permutation import permutation_importance
 from hepxai.models.card import ModelCard
+from hepxai.models.image.detection.model import BoxModel
 from hepxai.models.network import NetworkModel
 from hepxai.models.wrappers.onnx import load_onnx
 from hepxai.models.wrappers.pyg import PygModel
@@ -67,6 +71,12 @@ def population() -> Events:
     events = make_events(30, seed=3, smallest=2, largest=5)
     schema = dataclasses.replace(events.schema, image=IMAGE, pair_features=("delta_r", "log_mass"))
     return events.replace(schema=schema, weight=np.abs(events.weight), split=np.arange(30) % 3)
+
+
+@cache
+def box_population() -> Events:
+    """Small images with boxes."""
+    return box_events(12)
 
 
 def card(**entries: Any) -> NetworkModel:
@@ -136,6 +146,17 @@ def onnx() -> Any:
         return load_onnx(path, population().schema, ("signal",), view="table")
 
 
+def one_box() -> BoxModel:
+    """First box of a small detector with random weights."""
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("needs torchvision")
+    torch.manual_seed(4)
+    detector = NetworkModel.build(detector_card(), box_population().schema)
+    detector.network.eval()
+    boxes = Boxes.of(box_population(), BOXES["particle"], BOXES["edges"], BOXES["label"], ("narrow", "wide"))
+    return detector.box_model(boxes, 0)
+
+
 def trees() -> HistGradientBoostingClassifier:
     """Few boosted trees of scikit-learn."""
     return HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=4)
@@ -157,6 +178,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 X = torch.zeros(2, 5)
 MODELS: dict[str, Callable[[], Any]] = {
     **{f"card: {name}": partial(card, **entries) for name, entries in ENTRIES.items()},
+    "card: detector, one box": one_box,
     "card: boosted_trees": lambda: fit(ModelCard.model_validate(BOOSTED), population())[0],
     "PygModel: ParticleNet": lambda: pyg(ParticleNet(X)),
     "PygModel: GATv2": lambda: pyg(GATv2(X), angles),
@@ -182,23 +204,29 @@ def model(name: str) -> Any:
     return MODELS[name]()
 
 
+def events_of(name: str) -> Events:
+    """Events that the model of a row can read."""
+    return box_population() if MODELS[name] is one_box else population()
+
+
 def surrogate(name: str) -> Surrogate:
     """A quickly trained surrogate of the model of a row."""
     layers = [{"kind": "graph", "width": 4}, {"kind": "dynamic_edge", "width": 4, "neighbours": 2}]
     entries = {"convolutions": layers, "dense": [4], "training": {"epochs": 1, "batch_size": 30}}
-    return fit_surrogate(model(name), population(), card=ModelCard.model_validate(entries))
+    return fit_surrogate(model(name), events_of(name), card=ModelCard.model_validate(entries))
 
 
 def refusal(name: str, method: str) -> str | None:
     """Message with which a method refuses a model; None if it works, on all events and with finite values."""
-    events, settings = population(), QUICK.get(method, {})
+    events, settings = events_of(name), QUICK.get(method, {})
     try:
         if method in POPULATION:
             POPULATION[method](model(name), events, repeats=2)
             return None
         if method == "surrogate":
             settings = settings | {"trained": surrogate(name), "minimum_agreement": 0.0}
-        attribution = explain(model(name), events, method, target="signal", **settings)
+        (target,) = model(name).outputs
+        attribution = explain(model(name), events, method, target=target, **settings)
     except CannotExplainError as problem:
         return str(problem)
     assert len(attribution.events) == len(events)

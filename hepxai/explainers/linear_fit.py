@@ -45,11 +45,12 @@ class LinearFitExplainer(Explainer):
         return {"mean_r2": 1.0, "poor_fits": 0.0} | dict(attribution.checks)
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Concern about local linear models with a poor fit."""
+        """Concerns of the view, and local linear models with a poor fit."""
         if checks["mean_r2"] >= self.minimum_r2:
-            return ()
-        return (
+            return super().concerns(checks)
+        poor = (
             f"the linear models around the events have a mean R² of {checks['mean_r2']:.2f}, below "
             f"{self.minimum_r2:g}: the score is not linear there, and their slopes say little; "
-            f"take {self.alternative}",
+            f"take {self.alternative}"
         )
+        return (*super().concerns(checks), poor)

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from image_helpers import LAYERS, SCHEMA, STRIPS, image_events, image_model, other_shape, with_hits
+from quick_settings import TABLES
 
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
 from hepxai.explainers.image.soft_tree import tree_paths
+from hepxai.explainers.methods import configure
 from hepxai.influence.tracin import self_influence, tracin
+from hepxai.metrics.faithfulness import quick_concern
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 from hepxai.studies.comparison.numbers import compare, compare_methods
@@ -44,7 +47,13 @@ MODELS = {
     "card, dense head": convolutional(4),
     "soft tree": own_model("soft_tree", channels=[4], depth=2),
 }
-QUICK: dict[str, dict[str, Any]] = {"smoothgrad": {"samples": 3}, "image_ig": {"steps": 64}}
+QUICK: dict[str, dict[str, Any]] = TABLES | {
+    "image_deep_shap": {"rows": image_events(5)},
+    "image_gradient_shap": {"rows": image_events(10), "samples": 10},
+    "image_kernel_shap": {"samples": 640},
+    "image_ig": {"steps": 64},
+    "smoothgrad": {"samples": 3},
+}
 CASES = [
     pytest.param(method, kind, id=f"{method}, {kind}")
     for kind, model in MODELS.items()
@@ -68,13 +77,31 @@ def test_there_is_a_case_for_every_method_over_images() -> None:
     assert methods == {n for n, e in EXPLAINERS.items() if e.reads == "image"}
 
 
+FAITHLESS = {"faithfulness": -0.5, "faithfulness_error": 0.1, "faithfulness_events": 12.0}
+GOOD = {"gain_over_random": 1.0, "gain_over_random_error": 0.1, "held_out_events": 100.0}
+GOOD |= {"masks": 500.0, "mean_r2": 1.0, "relative_error": 0.0}
+BAD = {"ablated_activation": 0.0, "explained_share": 0.0, "gain_over_random": 0.0, "held_out_events": 0.0}
+BAD |= {"bias_share": 1.0, "mean_r2": 0.0, "relative_error": 9.0, "similarity_of_outputs": 1.0, "unresolved": 1.0}
+
+
+@pytest.mark.parametrize("method", sorted({case.values[0] for case in CASES}))
+def test_no_method_loses_the_concern_about_faithfulness(method: str) -> None:
+    """With and without concerns of its own."""
+    model = next(m for m in MODELS.values() if EXPLAINERS[method].works_on(m))
+    prepared = configure(method, QUICK.get(method, {})).prepare(model, image_events(), "pt")
+    for others in (GOOD, GOOD | BAD):
+        assert set(quick_concern(FAITHLESS)) <= set(prepared.concerns(others | FAITHLESS))
+
+
+@pytest.mark.filterwarnings("ignore::hepxai.explainers.CheckWarning")  # random weights, two events
 @pytest.mark.parametrize(("method", "kind"), CASES)
 def test_no_hits_and_all_pixels_lit(method: str, kind: str) -> None:
     events = with_hits(image_events(), [[], EVERY])
     found = explain(MODELS[kind], events, method, target="pt", **QUICK.get(method, {}))
     assert found.values.shape == (2, LAYERS, STRIPS)
-    # Where all pixels are alike the maxima that a tree pools are ties, and rounding picks the winner.
-    for row in (0,) if kind == "soft tree" else (0, 1):
+    # Where all pixels are alike the maxima that a tree pools are ties, and rounding picks the winner. The
+    # selector of l2x is trained on the given events.
+    for row in () if method == "l2x" else (0,) if kind == "soft tree" else (0, 1):
         alone = explain(MODELS[kind], events[[row]], method, target="pt", **QUICK.get(method, {}))
         np.testing.assert_allclose(alone.values[0], found.values[row], rtol=1e-4, atol=1e-6)
     if method == "image_ig":

@@ -153,11 +153,12 @@ class AblationCam(SignedMapExplainer):
         return dict(attribution.checks)
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """One sentence if much of the activation is left out."""
+        """Faithfulness, and channels left out that have much of the activation."""
         share = checks.get(SHARE, 1.0)
         if share >= LEAST_SHARE:
-            return ()
-        return (
+            return super().concerns(checks)
+        left_out = (
             f"the channels that are ablated have {100 * share:.0f} % of the activation of the layer; raise "
-            "ratio_channels_to_ablate",
+            "ratio_channels_to_ablate"
         )
+        return (*super().concerns(checks), left_out)

@@ -64,11 +64,12 @@ class EigenCam(FeatureMapExplainer):
         return dict(attribution.checks)
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """One sentence if the component has little of the variance."""
+        """Faithfulness, and a component that has little of the variance."""
         share = checks.get(SHARE, 1.0)
         if share >= LEAST_SHARE:
-            return ()
-        return (f"the first component has only {100 * share:.0f} % of the variance of the maps",)
+            return super().concerns(checks)
+        little = f"the first component has only {100 * share:.0f} % of the variance of the maps"
+        return (*super().concerns(checks), little)
 
 
 def first_component(maps: Tensor, *, centred: bool = True) -> tuple[Tensor, Tensor]:

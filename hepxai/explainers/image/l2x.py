@@ -125,7 +125,7 @@ class L2X(MapExplainer):
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
         """Concern of a selection that is not better than a random one, or was not tested on other events."""
         if "gain_over_random" not in checks:
-            return ()
+            return super().concerns(checks)
         gain, error = checks["gain_over_random"], checks["gain_over_random_error"]
         concerns = []
         if not checks["held_out_events"]:

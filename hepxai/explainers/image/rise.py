@@ -120,14 +120,15 @@ class Rise(PerturbationExplainer):
         return dict.fromkeys(CHECKS, 0.0) | dict(attribution.checks)
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Concern about maps that are not above their noise."""
+        """Faithfulness, and maps that are not above their noise."""
         if checks["relative_error"] <= NOISY:
-            return ()
-        return (
+            return super().concerns(checks)
+        noisy = (
             f"the error of the values is {checks['relative_error']:.2f} of the spread of the map after "
             f"{checks['masks']:.0f} masks: the map is hardly above its noise; give more samples or a "
-            "coarser grid",
+            "coarser grid"
         )
+        return (*super().concerns(checks), noisy)
 
 
 CHECKS = ("masks", "relative_error")
