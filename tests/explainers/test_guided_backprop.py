@@ -15,7 +15,7 @@ from image_helpers import SCHEMA, image_events, image_model
 from torch import Tensor, nn
 
 from hepxai.events import Events
-from hepxai.explainers import EXPLAINERS, CheckWarning, explain
+from hepxai.explainers import EXPLAINERS, CannotExplainError, CheckWarning, explain
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.wrappers.image import ImageModel
@@ -108,7 +108,7 @@ def test_other_activations_are_refused(method: str, name: str) -> None:
     events, (activation, what) = energies(), REFUSED[name]
     model = ImageModel(Twice(activation), ("g", "q", "t"), events.schema)
     with pytest.raises(
-        ValueError, match=f"{method} has a rule for nn.ReLU modules only, and {what}: replace"
+        CannotExplainError, match=f"{method} has a rule for nn.ReLU modules only, and {what}: replace"
     ):
         explain(model, events, method, target="g-q")
     assert not EXPLAINERS[method].works_on(model)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision_ops import define_operators
 
 from hepxai.events import Events
-from hepxai.explainers import EXPLAINERS, CheckWarning, explain
+from hepxai.explainers import EXPLAINERS, CannotExplainError, CheckWarning, explain
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.wrappers.image import ImageModel
@@ -219,7 +219,7 @@ def test_skip_connections_conserve(events: Events, composite: str) -> None:
 )
 def test_steps_without_a_rule_are_refused(events: Events, kind: str, message: str) -> None:
     own = ImageModel(Residual(kind), CLASSES, events.schema)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(CannotExplainError, match=message):
         explain(own, events, "lrp", target="t-g")
     assert not EXPLAINERS["lrp"].works_on(own)
     assert explain(own, events, "image_ig", target="t-g", steps=4).values.any()  # the remedy
@@ -228,7 +228,7 @@ def test_steps_without_a_rule_are_refused(events: Events, kind: str, message: st
 def test_modules_without_a_rule_are_named(events: Events) -> None:
     net = network()
     net[2] = nn.Softplus()
-    with pytest.raises(ValueError, match="lrp has no rule for Softplus, of module 2; it knows"):
+    with pytest.raises(CannotExplainError, match="lrp has no rule for Softplus, of module 2; it knows"):
         explain(ImageModel(net, CLASSES, events.schema), events, "lrp", target="t-g")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hepxai.explainers.base import CannotExplainError
 from hepxai.explainers.image.images import PixelExplainer
 from hepxai.models.protocols import HasImageModule
 
@@ -47,7 +48,7 @@ class BackwardRuleExplainer(PixelExplainer):
             return False
         try:
             cls().check_model(model)
-        except ValueError:
+        except CannotExplainError:
             return False
         return True
 
@@ -123,7 +124,7 @@ def covered_steps(
 
     Raises
     ------
-    ValueError
+    CannotExplainError
         If there is another step, or a product of two values that both depend on the image.
     """
     layout = model.schema.image
@@ -135,7 +136,7 @@ def covered_steps(
     for node in steps:
         name = "a product of activations" if _multiplies(node) else kind(node)
         if name not in allowed:
-            raise ValueError(
+            raise CannotExplainError(
                 refusal(name, f"module {owners[node]}" if node in owners else "a call in forward")
             )
     return steps

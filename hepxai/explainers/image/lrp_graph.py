@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hepxai.explainers.base import CannotExplainError
 from hepxai.explainers.image.backward import COPIES, Node, inputs, kind, steps_before
 from hepxai.explainers.image.lrp_rules import CONVOLUTIONS, NORMS, Rule, RuledLayer
 
@@ -27,15 +28,15 @@ class LayerGraph:
     steps: Sequence[Node]
 
     def check(self) -> None:
-        """Refuse, with a ValueError, a layer that is called twice and a constant that is added."""
+        """Refuse a network with a layer that is called twice and a constant that is added."""
         calls = Counter(node.layer.name for node in self.steps if is_layer(node))
         if twice := [name for name, number in calls.items() if number > 1]:
-            raise ValueError(
+            raise CannotExplainError(
                 f"lrp: the network calls layer {twice[0]} {calls[twice[0]]} times for an image; use a layer "
                 "of its own for each call"
             )
         if any(kind(node) in ("Add", "Sub") and len(inputs(node)) < 2 for node in self.steps):
-            raise ValueError(
+            raise CannotExplainError(
                 "lrp: forward adds a constant to the activations, which would absorb relevance unseen; put "
                 "it into the bias of a layer, or into an nn.BatchNorm2d"
             )
