@@ -81,7 +81,13 @@ FAITHLESS = {"faithfulness": -0.5, "faithfulness_error": 0.1, "faithfulness_even
 GOOD = {"gain_over_random": 1.0, "gain_over_random_error": 0.1, "held_out_events": 100.0}
 GOOD |= {"masks": 500.0, "mean_r2": 1.0, "relative_error": 0.0}
 BAD = {"ablated_activation": 0.0, "explained_share": 0.0, "gain_over_random": 0.0, "held_out_events": 0.0}
-BAD |= {"bias_share": 1.0, "mean_r2": 0.0, "relative_error": 9.0, "similarity_of_outputs": 1.0, "unresolved": 1.0}
+BAD |= {
+    "bias_share": 1.0,
+    "mean_r2": 0.0,
+    "relative_error": 9.0,
+    "similarity_of_outputs": 1.0,
+    "unresolved": 1.0,
+}
 
 
 @pytest.mark.parametrize("method", sorted({case.values[0] for case in CASES}))
