@@ -141,7 +141,8 @@ def _seeds(ax: Axes, choice: ConceptChoice, values: Image) -> None:
 def tcav_bars(scores: TcavScores, *, statistic: Statistic = "score") -> Figure:
     """Scores of all concepts with errors, one frame per class; the 95 % band of random directions in grey.
 
-    A star marks a corrected p-value of this statistic below 5 %.
+    A star marks a corrected p-value of this statistic below 5 %, a circle a score of 0 or 1 that random
+    directions have, too.
 
     Parameters
     ----------
@@ -163,7 +164,9 @@ def tcav_bars(scores: TcavScores, *, statistic: Statistic = "score") -> Figure:
             ax.tick_params(labelbottom=True)
         label = "fraction of events whose target rises" if statistic == "score" else "mean derivative"
         figure.supylabel(label, fontsize="small")
-        figure.suptitle("bars: concepts (★ significant);  grey: 95 % of random directions", fontsize="small")
+        figure.supxlabel("concept", fontsize="small")
+        marks = "★ significant" + ", ○ 0 or 1 as for random directions" * (statistic == "score")
+        figure.suptitle(f"bars: concepts ({marks});  grey: 95 % of random directions", fontsize="small")
     return figure
 
 
@@ -190,7 +193,14 @@ def _bars(ax: Axes, scores: TcavScores, column: int, statistic: Statistic) -> No
         place, [escape_label(n, 14) for n in names], rotation=0 if len(max(names, key=len)) < 4 else 30
     )
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_locator(MaxNLocator(4))
+    if statistic == "score":
+        same = place[scores.saturated[:, column]]
+        ax.plot(same, value[same], "o", ms=4, mfc="white", mec=INK, clip_on=False, zorder=5)
+        ax.set_yticks((0, 0.5, 1))
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+    if scores.independent[column]:
+        ax.text(0.5, 0.6, scores.note((0, column)), transform=ax.transAxes, ha="center", fontsize="small")
     ax.tick_params(labelsize="x-small")
     ax.set_title(
         escape_label(f"{scores.classes[column]}: {scores.targets[column]}", 40), loc="left", fontsize="small"
