@@ -103,9 +103,19 @@ def nonnegative_scores(vectors: Tensor, directions: Tensor) -> Tensor:
     """
     p = directions.double()
     gram = p @ p.T + RIDGE * torch.eye(len(p), dtype=torch.float64)
-    distinct, which = torch.unique(vectors, dim=0, return_inverse=True)
-    parts = [_pivoted(part.double() @ p.T, gram) for part in distinct.split(ROWS)]
+    some, which = _distinct(vectors)
+    parts = [_pivoted(part.double() @ p.T, gram) for part in vectors[some].split(ROWS)]
     return torch.cat(parts).to(vectors.dtype)[which] if parts else vectors.new_zeros(0, len(p))
+
+
+def _distinct(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """One row of each distinct vector, and for each row its place among them; by a hash of the bits."""
+    bits = vectors.contiguous().view(torch.int32).long()
+    odd = torch.randint(2**62, (bits.shape[1],), generator=torch.Generator().manual_seed(0)) * 2 + 1
+    key, which = torch.unique((bits * odd).sum(1), return_inverse=True)
+    rows = torch.arange(len(vectors))
+    some = torch.zeros_like(key).scatter_(0, which, rows)
+    return (some, which) if torch.equal(vectors[some][which], vectors) else (rows, rows)
 
 
 def _pivoted(projection: Tensor, gram: Tensor) -> Tensor:

@@ -43,7 +43,9 @@ def typical_events(concepts: Concepts, events: Events, *, number: int = 4, least
         Draw the least typical events in place of the most typical ones.
     """
     rows = concepts.typical(events, number, least=least)
-    _, height, width = events.image_layout().shape
+    layout = events.image_layout()
+    _, height, width = layout.shape
+    row, column = (escape_label(axis.feature) for axis in (layout.rows, layout.columns))
     wide = width > WIDE * height
     panel = (3.6, 1.25) if wide else (2.1, 2.1)
     with style():
@@ -57,7 +59,8 @@ def typical_events(concepts: Concepts, events: Events, *, number: int = 4, least
                 score_on_image(images[i], maps[i] / largest, ax=ax, columns=WINDOW if wide else None)
                 ax.set_title(escape_label(event_name(chosen, i), 34), fontsize="x-small", loc="left", pad=3)
                 ax.tick_params(labelbottom=wide or k == len(rows) - 1, labelleft=i == 0)
-            axes[0].set_ylabel(concepts.names[k], fontsize="small")
+            axes[0].set_ylabel(f"{concepts.names[k]}\n{row}", fontsize="small")
+        figure.supxlabel(column, fontsize="small")
     return figure
 
 
@@ -197,6 +200,7 @@ def _bars(ax: Axes, scores: TcavScores, column: int, statistic: Statistic) -> No
         same = place[scores.saturated[:, column]]
         ax.plot(same, value[same], "o", ms=4, mfc="white", mec=INK, clip_on=False, zorder=5)
         ax.set_yticks((0, 0.5, 1))
+        ax.yaxis.set_minor_locator(NullLocator())
     else:
         ax.yaxis.set_major_locator(MaxNLocator(4))
     if scores.independent[column]:

@@ -165,10 +165,10 @@ def table(concepts: Concepts, scores: TcavScores, importance: Importance, means:
 
 
 def strongest(scores: TcavScores) -> Iterator[str]:
-    """One line per class: its significant concepts, with their scores."""
+    """One line per class: its significant concepts, with the mean derivatives that tell."""
     for t, name in enumerate(scores.classes):
         rows = np.flatnonzero(scores.significant()[:, t])
         rows = rows[np.argsort(scores.derivative.corrected[rows, t], kind="stable")]
-        parts = [f"{scores.concepts[k]} ({scores.text((int(k), t))})" for k in rows]
+        parts = [f"{scores.concepts[k]} ({scores.derivative.estimate.at((int(k), t))})" for k in rows]
         none = scores.note((0, t)) if scores.independent[t] else "no concept differs from random directions"
         yield f"{name}: {', '.join(parts) or none}"
