@@ -160,7 +160,9 @@ def table(concepts: Concepts, scores: TcavScores, importance: Importance, means:
                     c.p_value[k, t],
                     c.corrected[k, t],
                 ]
-            writer.writerow([concept, name, scores.targets[t], *(f"{x:.6g}" for x in numbers), scores.note((k, t))])
+            writer.writerow(
+                [concept, name, scores.targets[t], *(f"{x:.6g}" for x in numbers), scores.note((k, t))]
+            )
     return text.getvalue()
 
 

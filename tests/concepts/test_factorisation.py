@@ -44,7 +44,9 @@ def test_equal_vectors_are_solved_once(monkeypatch: pytest.MonkeyPatch) -> None:
     repeated = vectors[[0, 3, 0, 0, 5, 3]]
     scores = nonnegative_scores(repeated, vectors[:3])
     assert sum(solved) == 3
-    torch.testing.assert_close(scores, torch.cat([nonnegative_scores(v[None], vectors[:3]) for v in repeated]))
+    torch.testing.assert_close(
+        scores, torch.cat([nonnegative_scores(v[None], vectors[:3]) for v in repeated])
+    )
 
 
 def test_a_solver_that_stops_early_warns(monkeypatch: pytest.MonkeyPatch) -> None:
