@@ -1,4 +1,7 @@
 from .attribution import Attribution as Attribution
+from .concepts.choice import choose_concepts as choose_concepts
+from .concepts.ice import ice as ice
+from .concepts.tcav import tcav as tcav
 from .datasets import DatasetCard as DatasetCard
 from .datasets import read as read
 from .events import Events as Events
@@ -33,11 +36,14 @@ __all__ = [
     "SequenceModel",
     "SklearnModel",
     "TableModel",
+    "choose_concepts",
     "compare_maps",
     "explain",
     "fit",
+    "ice",
     "load_onnx",
     "load_trees",
     "read",
+    "tcav",
     "write_friends",
 ]

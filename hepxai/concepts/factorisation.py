@@ -94,12 +94,28 @@ def nonnegative_scores(vectors: Tensor, directions: Tensor) -> Tensor:
 
     Exact, for each vector on its own, by block principal pivoting [Kim & Park, SIAM J. Sci. Comput. 33 (2011)
     3261]: components are free or 0; those with the wrong sign change sides until there are none. Equal
-    directions get equal scores.
+    directions get equal scores; equal vectors, such as those of blank positions, are solved once.
+
+    Warns
+    -----
+    CheckWarning
+        If the solver stops at its largest number of loops: some scores are then not the minimum.
     """
     p = directions.double()
     gram = p @ p.T + RIDGE * torch.eye(len(p), dtype=torch.float64)
-    parts = [_pivoted(part.double() @ p.T, gram) for part in vectors.split(ROWS)]
-    return torch.cat(parts).to(vectors.dtype) if parts else vectors.new_zeros(0, len(p))
+    some, which = _distinct(vectors)
+    parts = [_pivoted(part.double() @ p.T, gram) for part in vectors[some].split(ROWS)]
+    return torch.cat(parts).to(vectors.dtype)[which] if parts else vectors.new_zeros(0, len(p))
+
+
+def _distinct(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """One row of each distinct vector, and for each row its place among them; by a hash of the bits."""
+    bits = vectors.contiguous().view(torch.int32).long()
+    odd = torch.randint(2**62, (bits.shape[1],), generator=torch.Generator().manual_seed(0)) * 2 + 1
+    key, which = torch.unique((bits * odd).sum(1), return_inverse=True)
+    rows = torch.arange(len(vectors))
+    some = torch.zeros_like(key).scatter_(0, which, rows)
+    return (some, which) if torch.equal(vectors[some][which], vectors) else (rows, rows)
 
 
 def _pivoted(projection: Tensor, gram: Tensor) -> Tensor:
@@ -122,6 +138,13 @@ def _pivoted(projection: Tensor, gram: Tensor) -> Tensor:
         rows = rows[count > 0]
         if not len(rows):
             break
+    else:
+        warnings.warn(
+            f"scores of some positions are not exact: the solver stopped after {LOOPS} loops; take fewer "
+            "concepts, or compare seeds by choose_concepts",
+            CheckWarning,
+            stacklevel=2,
+        )
     return solution.clamp_min(0)
 
 

@@ -43,7 +43,9 @@ def typical_events(concepts: Concepts, events: Events, *, number: int = 4, least
         Draw the least typical events in place of the most typical ones.
     """
     rows = concepts.typical(events, number, least=least)
-    _, height, width = events.image_layout().shape
+    layout = events.image_layout()
+    _, height, width = layout.shape
+    row, column = (escape_label(axis.feature) for axis in (layout.rows, layout.columns))
     wide = width > WIDE * height
     panel = (3.6, 1.25) if wide else (2.1, 2.1)
     with style():
@@ -57,7 +59,8 @@ def typical_events(concepts: Concepts, events: Events, *, number: int = 4, least
                 score_on_image(images[i], maps[i] / largest, ax=ax, columns=WINDOW if wide else None)
                 ax.set_title(escape_label(event_name(chosen, i), 34), fontsize="x-small", loc="left", pad=3)
                 ax.tick_params(labelbottom=wide or k == len(rows) - 1, labelleft=i == 0)
-            axes[0].set_ylabel(concepts.names[k], fontsize="small")
+            axes[0].set_ylabel(f"{concepts.names[k]}\n{row}", fontsize="small")
+        figure.supxlabel(column, fontsize="small")
     return figure
 
 
@@ -141,7 +144,8 @@ def _seeds(ax: Axes, choice: ConceptChoice, values: Image) -> None:
 def tcav_bars(scores: TcavScores, *, statistic: Statistic = "score") -> Figure:
     """Scores of all concepts with errors, one frame per class; the 95 % band of random directions in grey.
 
-    A star marks a corrected p-value of this statistic below 5 %.
+    A star marks a corrected p-value of this statistic below 5 %, a circle a score of 0 or 1 that random
+    directions have, too.
 
     Parameters
     ----------
@@ -163,7 +167,9 @@ def tcav_bars(scores: TcavScores, *, statistic: Statistic = "score") -> Figure:
             ax.tick_params(labelbottom=True)
         label = "fraction of events whose target rises" if statistic == "score" else "mean derivative"
         figure.supylabel(label, fontsize="small")
-        figure.suptitle("bars: concepts (★ significant);  grey: 95 % of random directions", fontsize="small")
+        figure.supxlabel("concept", fontsize="small")
+        marks = "★ significant" + ", ○ 0 or 1 as for random directions" * (statistic == "score")
+        figure.suptitle(f"bars: concepts ({marks});  grey: 95 % of random directions", fontsize="small")
     return figure
 
 
@@ -190,7 +196,15 @@ def _bars(ax: Axes, scores: TcavScores, column: int, statistic: Statistic) -> No
         place, [escape_label(n, 14) for n in names], rotation=0 if len(max(names, key=len)) < 4 else 30
     )
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_locator(MaxNLocator(4))
+    if statistic == "score":
+        same = place[scores.saturated[:, column]]
+        ax.plot(same, value[same], "o", ms=4, mfc="white", mec=INK, clip_on=False, zorder=5)
+        ax.set_yticks((0, 0.5, 1))
+        ax.yaxis.set_minor_locator(NullLocator())
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(4))
+    if scores.independent[column]:
+        ax.text(0.5, 0.6, scores.note((0, column)), transform=ax.transAxes, ha="center", fontsize="small")
     ax.tick_params(labelsize="x-small")
     ax.set_title(
         escape_label(f"{scores.classes[column]}: {scores.targets[column]}", 40), loc="left", fontsize="small"

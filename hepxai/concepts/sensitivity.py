@@ -15,6 +15,7 @@ from hepxai.core.html import html_table
 
 Array = NDArray[np.float64]
 Statistic = Literal["derivative", "score"]
+SATURATED = "a score of 0 or 1, as for more than 1 in 40 random directions"
 ARRAYS = ("concept_error", "band", "p_value", "corrected")
 
 
@@ -100,17 +101,41 @@ class TcavScores:
 
     def _repr_html_(self) -> str:
         header, columns = ("concept", *self.classes), range(len(self.classes))
-        rows = [(name, *(self._text((k, t)) for t in columns)) for k, name in enumerate(self.concepts)]
-        note = "*: corrected p-value of the mean derivative below 5 %"
+        stars = np.where(self.significant(), "*", "")
+        rows = [
+            (name, *(f"{self.text((k, t))}{stars[k, t]}" for t in columns))
+            for k, name in enumerate(self.concepts)
+        ]
+        note = f"*: corrected p-value of the mean derivative below 5 %. Saturated: {SATURATED}."
         return html_table(f"TCAV scores of layer {self.layer}", header, rows, note)
 
-    def _text(self, place: tuple[int, int]) -> str:
-        return f"{self.score.estimate.at(place)}{'*' if self.significant()[place] else ''}"
+    def text(self, place: tuple[int, int]) -> str:
+        """Score of a concept for a class (row, column), and its `note`."""
+        return ", ".join(filter(None, (str(self.score.estimate.at(place)), self.note(place))))
 
     def significant(self, level: float = 0.05, statistic: Statistic = "derivative") -> NDArray[np.bool_]:
         """True where the corrected p-value is at most ``level``, ``[K, T]``."""
         comparison: Comparison = getattr(self, statistic)
         return np.asarray(comparison.corrected <= level)
+
+    @property
+    def independent(self) -> NDArray[np.bool_]:
+        """True for each class whose target does not depend on the layer: all derivatives are 0, ``[T]``."""
+        d = self.derivative
+        return np.asarray(~(d.value.any(axis=0) | d.error.any(axis=0) | d.band.any(axis=(0, 1))))
+
+    @property
+    def saturated(self) -> NDArray[np.bool_]:
+        """True where the score is 0 or 1, as for more than 1 in 40 random directions, ``[K, T]``."""
+        value, (low, high) = self.score.value, self.score.band
+        none, all_events = (np.isclose(value, n) & np.isclose(end, n) for n, end in ((0, low), (1, high)))
+        return np.asarray(none | all_events)
+
+    def note(self, place: tuple[int, int]) -> str:
+        """Reason why the score of a concept for a class (row, column) says nothing; empty if it does."""
+        if self.independent[place[1]]:
+            return f"does not depend on layer {self.layer}"
+        return "saturated" if self.saturated[place] else ""
 
     def to_json(self) -> dict[str, Any]:
         """Numbers, lists and texts."""

@@ -137,7 +137,7 @@ class ConceptStudy:
 
 
 def table(concepts: Concepts, scores: TcavScores, importance: Importance, means: np.ndarray[Any, Any]) -> str:
-    """CSV of every concept and class: mean score, importance, TCAV score, derivative, p-values."""
+    """CSV of every concept and class: mean score, importance, TCAV score, derivative, p-values, note."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -147,6 +147,7 @@ def table(concepts: Concepts, scores: TcavScores, importance: Importance, means:
             for s in ("tcav", "derivative")
             for end in ("", "_error", "_low", "_high", "_p", "_p_corrected")
         ]
+        + ["note"]
     )
     for k, concept in enumerate(scores.concepts):
         for t, name in enumerate(scores.classes):
@@ -159,14 +160,17 @@ def table(concepts: Concepts, scores: TcavScores, importance: Importance, means:
                     c.p_value[k, t],
                     c.corrected[k, t],
                 ]
-            writer.writerow([concept, name, scores.targets[t], *(f"{x:.6g}" for x in numbers)])
+            writer.writerow(
+                [concept, name, scores.targets[t], *(f"{x:.6g}" for x in numbers), scores.note((k, t))]
+            )
     return text.getvalue()
 
 
 def strongest(scores: TcavScores) -> Iterator[str]:
-    """One line per class: its significant concepts, with their scores."""
+    """One line per class: its significant concepts, with the mean derivatives that tell."""
     for t, name in enumerate(scores.classes):
         rows = np.flatnonzero(scores.significant()[:, t])
         rows = rows[np.argsort(scores.derivative.corrected[rows, t], kind="stable")]
-        parts = [f"{scores.concepts[k]} ({scores.score.estimate.at((int(k), t))})" for k in rows]
-        yield f"{name}: {', '.join(parts) or 'no concept differs from random directions'}"
+        parts = [f"{scores.concepts[k]} ({scores.derivative.estimate.at((int(k), t))})" for k in rows]
+        none = scores.note((0, t)) if scores.independent[t] else "no concept differs from random directions"
+        yield f"{name}: {', '.join(parts) or none}"

@@ -40,6 +40,7 @@ def test_figures_have_every_concept_and_class() -> None:
     concepts = ice(bar_model(events), events, concepts=2)
     figure = typical_events(concepts, events, number=2)
     assert len(figure.axes) == 4
+    assert figure.get_supxlabel() == events.image_layout().columns.feature
     scores = tcav(bar_model(events), concepts.directions, events)
     assert [ax.get_title(loc="left").split(":")[0] for ax in tcav_bars(scores).axes[:3]] == list(
         scores.classes

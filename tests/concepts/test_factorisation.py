@@ -7,7 +7,9 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
+from hepxai.concepts import factorisation
 from hepxai.concepts.factorisation import nonnegative_directions, nonnegative_scores
+from hepxai.explainers import CheckWarning
 
 
 @pytest.mark.parametrize("size", [(3, 5), (10, 12), (12, 10), (55, 60)])
@@ -33,6 +35,26 @@ def test_planted_directions_are_found_largest_first() -> None:
     scores = rng.gamma(0.2, 1.0, (400, 3)) * (1, 4, 2)
     found = nonnegative_directions((scores @ planted).astype(np.float32), 3, 0, "relu").values
     np.testing.assert_allclose(found, planted[[1, 2, 0]], atol=0.05)
+
+
+def test_equal_vectors_are_solved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved, pivoted = [], factorisation._pivoted
+    monkeypatch.setattr(factorisation, "_pivoted", lambda b, g: (solved.append(len(b)), pivoted(b, g))[1])
+    vectors = torch.rand(6, 4, generator=torch.Generator().manual_seed(0))
+    repeated = vectors[[0, 3, 0, 0, 5, 3]]
+    scores = nonnegative_scores(repeated, vectors[:3])
+    assert sum(solved) == 3
+    torch.testing.assert_close(
+        scores, torch.cat([nonnegative_scores(v[None], vectors[:3]) for v in repeated])
+    )
+
+
+def test_a_solver_that_stops_early_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    vectors, directions = (torch.as_tensor(np.abs(rng.normal(size=(n, 9)))) for n in (50, 8))
+    monkeypatch.setattr(factorisation, "LOOPS", 1)
+    with pytest.warns(CheckWarning, match="solver stopped after 1 loops; take fewer concepts"):
+        nonnegative_scores(vectors, directions)
 
 
 @pytest.mark.parametrize("number", [0, 4, 5])

@@ -14,8 +14,10 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from hepxai.concepts.figures import tcav_bars
 from hepxai.concepts.ice import ice
 from hepxai.concepts.sensitivity import TcavScores, holm, two_sided
+from hepxai.concepts.study import strongest
 from hepxai.concepts.tcav import tcav
 from hepxai.concepts.vectors import _directions, concept_vector
 from hepxai.core.estimate import Estimate
@@ -193,3 +195,24 @@ def test_a_target_that_does_not_depend_on_the_layer(events: Events) -> None:
     with pytest.warns(CheckWarning, match="does not depend on layer relu"):
         scores = tcav(ImageModel(Blind(), CLASSES, events.schema, maps="relu"), DIRECTIONS, events)
     assert not scores.significant().any()
+    assert scores.independent.all()
+    assert next(strongest(scores)) == "empty: does not depend on layer relu"
+    assert scores._repr_html_().count("does not depend on layer relu") == 18
+    assert tcav_bars(scores).axes[0].texts[0].get_text() == "does not depend on layer relu"
+
+
+class Linear(BarNetwork):
+    """Logit 1 is channel 0 less channel 1: the sign of a derivative is the same for all events."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.relu(self.conv(x)).mean((2, 3))
+        return torch.stack([0 * pooled[:, 0], pooled[:, 0] - pooled[:, 1], 0 * pooled[:, 0]], 1)
+
+
+def test_a_score_that_random_directions_have_too(events: Events) -> None:
+    scores = tcav(ImageModel(Linear(), CLASSES, events.schema, maps="relu"), DIRECTIONS[:2], events)
+    np.testing.assert_array_equal(scores.score.value[:, 1], [1, 0])
+    assert scores.saturated[:, 1].all()
+    assert not scores.independent[1]
+    assert scores._repr_html_().count(", saturated") == 6
+    assert all(ax.get_yticks().max() == 1 for ax in tcav_bars(scores).axes[:3])
