@@ -89,7 +89,7 @@ def test_a_planted_concept_is_found_and_two_models_have_their_own() -> None:
     for channel in (3, 7):
         model, events = wide_model(channel)
         directions = np.abs(np.random.default_rng(2).normal(size=(6, 40)))
-        directions[4, channel] = 20  # the others are random
+        directions[4, channel : channel + 4] = 20  # the others are random
         found = tcav(model, directions, events, classes=["b"]).significant()[:, 0]
         np.testing.assert_array_equal(np.flatnonzero(found), [4])
     model, events = wide_model()
@@ -101,12 +101,14 @@ def test_a_planted_concept_is_found_and_two_models_have_their_own() -> None:
     np.testing.assert_array_equal(again.score.value, tcav(model, concepts, events).score.value)
 
 
-def test_random_directions_are_significant_in_five_per_cent() -> None:
-    """Size of the two-sided test over 400 directions of the kind that the test draws."""
+@pytest.mark.parametrize("share", [1.0, 0.2], ids=["dense", "sparse"])
+def test_random_directions_are_significant_in_five_per_cent(share: float) -> None:
+    """Size of the two-sided test over 400 directions, of which a share of the components is not 0."""
     model, events = wide_model()
-    toys = np.abs(np.random.default_rng(9).normal(size=(400, 40)))
+    rng = np.random.default_rng(9)
+    toys = np.abs(rng.normal(size=(400, 40))) * (rng.random((400, 40)) < share)
     with pytest.warns(CheckWarning, match="no corrected p-value"):
-        scores = tcav(model, toys, events, classes=["b"], random=1999)
+        scores = tcav(model, toys, events, classes=["b"], random=499)
     error = np.sqrt(0.05 * 0.95 / 400)
     assert np.mean(scores.derivative.p_value <= 0.05) == pytest.approx(0.05, abs=3 * error)
     assert np.mean(scores.score.p_value <= 0.05) <= 0.05 + 3 * error
