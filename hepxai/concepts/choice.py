@@ -79,8 +79,8 @@ class ConceptChoice:
         value = self.mean_fidelity.value
         if not np.isfinite(value).any():
             raise ValueError(
-                f"the {self.merit} is undefined for every number of concepts: the outputs do not vary over the "
-                "test events; give others as test="
+                f"the {self.merit} is undefined for every number of concepts: the outputs do not vary over "
+                "the test events; give others as test="
             )
         return int(np.nanargmax(value))
 

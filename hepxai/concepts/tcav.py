@@ -60,10 +60,10 @@ def tcav(
     `hepxai.concepts.populations.populations`. Nothing is stored between calls.
 
     Random directions of the same kind have the same events and targets: for given directions, each with its
-    components permuted over the channels, so that it is as sparse; else classifiers of random splits of examples and counter-examples. The p-values
-    are two-sided: a score far below those of random directions says that the concept speaks against the
-    class. The mean derivative is compared as well; it can tell where the fraction is 0 or 1 for most
-    directions.
+    components permuted over the channels, so that it is as sparse; else classifiers of random splits of
+    examples and counter-examples. The p-values are two-sided: a score far below those of random directions
+    says that the concept speaks against the class. The mean derivative is compared as well; it can tell where
+    the fraction is 0 or 1 for most directions.
 
     Parameters
     ----------

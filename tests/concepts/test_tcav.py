@@ -41,7 +41,7 @@ class Blind(BarNetwork):
 
 
 class Wide(nn.Module):
-    """Of 40 channels, the class "b" depends on channel 3 alone, by a curved function."""
+    """Of 40 channels, the class "b" depends on four from ``channel`` on alone, by a curved function."""
 
     def __init__(self, channel: int = 3) -> None:
         super().__init__()
@@ -50,7 +50,8 @@ class Wide(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.relu(self.conv(x)).mean((2, 3))
-        signal = pooled[:, self.channel] + 0.1 * pooled[:, self.channel] ** 2
+        four = pooled[:, self.channel : self.channel + 4].sum(1)
+        signal = four + 0.1 * four**2
         return torch.stack([torch.zeros_like(signal), signal], 1)
 
 
@@ -110,7 +111,9 @@ def test_random_directions_are_significant_in_five_per_cent(share: float) -> Non
     with pytest.warns(CheckWarning, match="no corrected p-value"):
         scores = tcav(model, toys, events, classes=["b"], random=499)
     error = np.sqrt(0.05 * 0.95 / 400)
-    assert np.mean(scores.derivative.p_value <= 0.05) == pytest.approx(0.05, abs=3 * error)
+    rate = np.mean(scores.derivative.p_value <= 0.05)
+    assert rate <= 0.05 + 3 * error
+    assert share < 1 or rate >= 0.05 - 3 * error  # many sparse directions are 0 in all four channels
     assert np.mean(scores.score.p_value <= 0.05) <= 0.05 + 3 * error
     family = [holm(p).min() <= 0.05 for p in scores.derivative.p_value.reshape(-1, 4)]
     assert np.mean(family) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
