@@ -64,7 +64,7 @@ class FeatureMapExplainer(MapExplainer):
         if layer not in layers:
             raise ValueError(
                 f"the model has no layer {layer!r} with maps; it has {', '.join(layers) or 'none'}. Name "
-                "other layers of a torch module that give [event, map, row, column] by ImageModel(…, maps=(…))"
+                "other layers of a torch module with [event, map, row, column] by ImageModel(…, maps=(…))"
             )
         return layer
 
