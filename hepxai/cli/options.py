@@ -53,6 +53,7 @@ Target = Annotated[
     ),
 ]
 Split = Annotated[str, typer.Option(help="Events to explain: train, valid or test.")]
+FlowSplit = Annotated[str, typer.Option("--split", help="Events to show: train, valid or test.")]
 Events = Annotated[
     int | None, typer.Option("--events", "-n", help="How many to explain; default: as before, or all.")
 ]

@@ -11,6 +11,7 @@ from hepxai.cli.options import (
     Dataset,
     Device,
     Events,
+    FlowSplit,
     Method,
     Model,
     NewFolder,
@@ -122,7 +123,7 @@ def report(folder: RunFolder) -> None:
 
 
 @app.command(cls=NetworkCommand)
-def flow(folder: RunFolder, split: Split = "valid") -> None:
+def flow(folder: RunFolder, split: FlowSplit = "valid") -> None:
     """Show how the predictions of every event changed in the training: page, table and figures.
 
     The training must have recorded them: --set model.training.record_predictions=true.

@@ -69,14 +69,26 @@ class ConceptChoice:
 
     @property
     def best(self) -> int:
-        """Position of the number with the largest mean fidelity."""
-        return int(np.nanargmax(self.mean_fidelity.value))
+        """Position of the number with the largest mean fidelity.
+
+        Raises
+        ------
+        ValueError
+            If no number has one.
+        """
+        value = self.mean_fidelity.value
+        if not np.isfinite(value).any():
+            raise ValueError(
+                f"the {self.merit} is undefined for every number of concepts: the outputs do not vary over "
+                "the test events; give others as test="
+            )
+        return int(np.nanargmax(value))
 
     @property
     def threshold(self) -> float:
         """Best mean fidelity less its standard error."""
         mean, best = self.mean_fidelity, self.best
-        return float(mean.value[best] - mean.error[best])
+        return float(mean.value[best] - np.nan_to_num(mean.error[best]))
 
     @property
     def number(self) -> int:

@@ -20,14 +20,14 @@ BOOTSTRAP = 50
 
 
 class Directions(NamedTuple):
-    """Directions of concepts, and what their scores are compared with.
+    """Directions of concepts, and the random directions that they are compared with.
 
     Attributes
     ----------
     names : tuple of str, length K
     values : ndarray, shape [K, c]
-    random : ndarray, shape [1 or K, R, c]
-        Random directions, common to all concepts or of each.
+    random : ndarray, shape [K, R, c]
+        Random directions of each concept.
     resampled : ndarray, shape [K, N, c]
         Directions from bootstrap samples of the examples; N = 0 for given directions.
     accuracy : mapping of str to Estimate
@@ -43,7 +43,10 @@ class Directions(NamedTuple):
 def given_directions(
     values: ArrayLike, names: tuple[str, ...] | None, channels: int, random: int, seed: int
 ) -> Directions:
-    """Directions ``[K, c]``, scaled to length 1, and random ones: non-negative if all given ones are.
+    """Directions ``[K, c]``, scaled to length 1, and random ones: each with its components permuted.
+
+    A permuted direction has the components of its concept in other channels: it is as sparse as that, and
+    has the same signs.
 
     Raises
     ------
@@ -58,11 +61,11 @@ def given_directions(
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not (np.isfinite(lengths).all() and lengths.all()):
         raise ValueError("a direction is 0 or not finite: it points nowhere; leave it out")
-    drawn = np.random.default_rng(seed).normal(size=(random, channels))
-    drawn = np.abs(drawn) if (rows >= 0).all() else drawn
-    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    unit = rows / lengths
+    copies = np.repeat(unit[:, None], random, axis=1)
+    permuted = np.random.default_rng(seed).permuted(copies, axis=2)
     names = names or tuple(f"direction {k + 1}" for k in range(len(rows)))
-    return Directions(names, rows / lengths, drawn[None], np.zeros((len(rows), 0, channels)), {})
+    return Directions(names, unit, permuted, np.zeros((len(rows), 0, channels)), {})
 
 
 def directions_of_examples(

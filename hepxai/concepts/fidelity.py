@@ -12,10 +12,11 @@ from torch import Tensor
 
 from hepxai.concepts.factorisation import nonnegative_scores
 from hepxai.concepts.layers import Chunk, chunks, refuse_negative
-from hepxai.concepts.populations import is_regression
 from hepxai.core.estimate import Estimate, effective, ratio_mean, share, weighted_mean
 from hepxai.events import Events
 from hepxai.models.protocols import HasLayerCut
+from hepxai.models.target import decides_classes
+from hepxai.training.predictions import predicted_class
 
 Array = NDArray[np.float64]
 
@@ -28,7 +29,8 @@ class Reconstruction(NamedTuple):
     error : Estimate
         Relative error of the layer, ``√(Σ w‖A - SP‖² / Σ w‖A‖²)``.
     fidelity : dict of str to Estimate
-        ``decisions``: fraction of events with the same decision (classes only). ``r2``, ``correlation`` and
+        ``decisions``: fraction of events with the same decision (classes only); ``constant_decisions``: that
+        of the best constant decision, which needs no concepts. ``r2``, ``correlation`` and
         ``mse`` of the outputs, ``[O]``; of several classes, of the logits less their mean in each event.
     """
 
@@ -41,7 +43,10 @@ class Reconstruction(NamedTuple):
         if "decisions" in self.fidelity:
             return self.fidelity["decisions"]
         r2 = self.fidelity["r2"]
-        return Estimate(np.asarray(r2.value.mean()), np.sqrt(np.mean(r2.error**2)), r2.n_eff)
+        varies = np.isfinite(r2.value)  # R² of a constant output is undefined
+        if not varies.any():
+            return Estimate(np.asarray(np.nan), np.asarray(np.nan), r2.n_eff)
+        return Estimate(r2.value[varies].mean(), np.sqrt(np.mean(r2.error[varies] ** 2)), r2.n_eff)
 
 
 def score_maps(maps: Tensor, directions: Tensor) -> Tensor:
@@ -75,9 +80,9 @@ def reconstructions(
         before[chunk.rows] = chunk.outputs.double().numpy()
         for i, values in enumerate(candidates):
             lost[i, chunk.rows], after[i, chunk.rows] = _one(model, chunk, layer, values)
-    regression, weight = is_regression(model, events), events.weight
+    decides, weight = decides_classes(model.outputs, events.schema), events.weight
     return [
-        Reconstruction(_root(ratio_mean(a, norm, weight)), _fidelity(before, b, weight, regression))
+        Reconstruction(_root(ratio_mean(a, norm, weight)), _fidelity(before, b, weight, decides))
         for a, b in zip(lost, after, strict=True)
     ]
 
@@ -97,10 +102,13 @@ def _root(square: Estimate) -> Estimate:
         return Estimate(value, np.where(value > 0, square.error / (2 * value), 0.0), square.n_eff)
 
 
-def _fidelity(before: Array, after: Array, weight: Array, regression: bool) -> dict[str, Estimate]:
+def _fidelity(before: Array, after: Array, weight: Array, decides: bool) -> dict[str, Estimate]:
     figures = {}
-    if not regression:
-        figures["decisions"] = share(_decision(before) == _decision(after), weight, "fidelity")
+    if decides:
+        decision = predicted_class(before)
+        always = [share(decision == c, weight, "rate of a constant decision") for c in np.unique(decision)]
+        figures["decisions"] = share(decision == predicted_class(after), weight, "fidelity")
+        figures["constant_decisions"] = max(always, key=lambda e: float(e.value))
         if before.shape[1] > 1:  # a shift of all logits changes no class
             before, after = (z - z.mean(axis=1, keepdims=True) for z in (before, after))
     return figures | {
@@ -108,10 +116,6 @@ def _fidelity(before: Array, after: Array, weight: Array, regression: bool) -> d
         "correlation": correlation(before, after, weight),
         "mse": Estimate.of((after - before) ** 2, weight),
     }
-
-
-def _decision(outputs: Array) -> NDArray[np.int64]:
-    return np.asarray(outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > 0)
 
 
 def r_squared(before: Array, after: Array, weight: Array) -> Estimate:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hepxai.cards import nearest
 from hepxai.events import Events
 from hepxai.models.protocols import Model
-from hepxai.models.target import REST, Target
+from hepxai.models.target import REST, Target, decides_classes
 
 
 class Population(NamedTuple):
@@ -30,11 +30,6 @@ class Population(NamedTuple):
     target: str
     output: Target
     where: NDArray[np.bool_]
-
-
-def is_regression(model: Model, events: Events) -> bool:
-    """True if the outputs of a model are targets of a regression."""
-    return set(model.outputs) <= set(events.schema.targets)
 
 
 def populations(model: Model, events: Events, names: Sequence[str] | None = None) -> list[Population]:
@@ -57,7 +52,7 @@ def populations(model: Model, events: Events, names: Sequence[str] | None = None
         If a class has no events.
     """
     classes, outputs = events.schema.classes, tuple(model.outputs)
-    by_class = not is_regression(model, events) and (len(outputs) == 1 or set(outputs) <= set(classes))
+    by_class = decides_classes(outputs, events.schema)
     known = outputs if not by_class or len(outputs) > 1 else classes
     if isinstance(names, str):
         raise TypeError(f"classes={names!r}: a list is needed, [{names!r}]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,15 @@ from hepxai.concepts.choice import ConceptChoice, choose_concepts
 from hepxai.concepts.figures import choice_curve, tcav_bars, typical_events
 from hepxai.concepts.ice import ice
 from hepxai.concepts.layers import layer_of
-from hepxai.concepts.populations import is_regression
 from hepxai.concepts.result import Concepts, Importance
 from hepxai.concepts.sensitivity import TcavScores
 from hepxai.concepts.tcav import tcav
 from hepxai.core.chunks import evenly_spread
-from hepxai.core.files import read_json, replacing, write_json, write_text
+from hepxai.core.files import read_json, read_tensors, replacing, write_json, write_text
 from hepxai.core.fingerprint import fingerprint
 from hepxai.events import Events
 from hepxai.models.protocols import HasLayerCut
+from hepxai.models.target import decides_classes
 from hepxai.plots.style import DPI
 
 KEY = "key"
@@ -78,7 +79,10 @@ class ConceptStudy:
             yield choice.reason
         found = self._concepts(train, number, key, request)
         decisions = (
-            f", equal decisions {found.fidelity['decisions']}" if "decisions" in found.fidelity else ""
+            f", equal decisions {found.fidelity['decisions']} (a constant one: "
+            f"{found.fidelity['constant_decisions']})"
+            if "decisions" in found.fidelity
+            else ""
         )
         yield f"layer {layer}: relative error {found.reconstruction}{decisions}, on {len(test)} test events"
         self._draw("typical_events", typical_events(found, test))
@@ -101,10 +105,8 @@ class ConceptStudy:
 
     def _concepts(self, train: Events, number: int, key: str, request: Mapping[str, Any]) -> Concepts:
         path, key = self.folder / "concepts.safetensors", fingerprint([key, number])
-        if path.is_file():
-            stored = Concepts.load(path, self.model)
-            if stored.settings.get(KEY) == key:
-                return stored
+        if path.is_file() and _key_of(path) == key:
+            return Concepts.load(path, self.model)
         found = ice(self.model, train, concepts=number, seed=self.seed, progress=True, **request)
         settings = {**found.settings, KEY: key}
         found = Concepts(
@@ -125,15 +127,21 @@ class ConceptStudy:
     def _classes(self, events: Events) -> list[str] | None:
         """Classes that occur; None for all outputs."""
         known, outputs = np.asarray(events.schema.classes), self.model.outputs
-        several = len(outputs) > 1
-        if is_regression(self.model, events) or (several and not set(outputs) <= set(known.tolist())):
+        if not decides_classes(outputs, events.schema):
             return None
         present = [str(name) for name in known[np.unique(events.label)]]
-        return [name for name in present if name in outputs or not several]
+        return [name for name in present if name in outputs or len(outputs) == 1]
 
     def _draw(self, name: str, figure: Figure) -> None:
         with replacing(self.folder / f"{name}.png") as part:
             figure.savefig(part, format="png", dpi=DPI)
+
+
+def _key_of(path: Path) -> str | None:
+    """Key of the request that a file of concepts is the answer to."""
+    stored = json.loads(read_tensors(path)[1].get("concepts", "{}"))
+    key: str | None = stored.get("settings", {}).get(KEY)
+    return key
 
 
 def table(concepts: Concepts, scores: TcavScores, importance: Importance, means: np.ndarray[Any, Any]) -> str:

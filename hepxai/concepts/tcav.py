@@ -59,11 +59,11 @@ def tcav(
     target F_c of the class: its logit less the mean of all others; see
     `hepxai.concepts.populations.populations`. Nothing is stored between calls.
 
-    Random directions of the same kind have the same events and targets: non-negative directions of length 1
-    for given directions, else classifiers of random splits of examples and counter-examples. The p-values
-    are two-sided: a score far below those of random directions says that the concept speaks against the
-    class. The mean derivative is compared as well; it can tell where the fraction is 0 or 1 for most
-    directions.
+    Random directions of the same kind have the same events and targets: for given directions, each with its
+    components permuted over the channels, so that it is as sparse; else classifiers of random splits of
+    examples and counter-examples. The p-values are two-sided: a score far below those of random directions
+    says that the concept speaks against the class. The mean derivative is compared as well; it can tell where
+    the fraction is 0 or 1 for most directions.
 
     Parameters
     ----------

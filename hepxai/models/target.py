@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor  # a card, which imports this, needs no torch
 
+    from hepxai.events import Schema
+
 Outputs = TypeVar("Outputs", NDArray[np.float64], "Tensor")
 REST = "rest"
 
@@ -61,6 +63,13 @@ class Target:
         for k, weight in others:
             values = values + weight * outputs[..., k]
         return values
+
+
+def decides_classes(outputs: Sequence[str], schema: Schema) -> bool:
+    """True if the class of an event follows from the outputs: all are classes, or one is the logit of two."""
+    if set(outputs) <= set(schema.targets):
+        return False
+    return set(outputs) <= set(schema.classes) or (len(outputs) == 1 and len(schema.classes) == 2)
 
 
 def _choice(names: Sequence[str]) -> str:

@@ -24,9 +24,10 @@ R = TypeVar("R")
 
 # Petroff, arXiv:2107.02270: distinguishable with the common colour-vision deficiencies and in grey.
 BLUE, ORANGE, RED, PURPLE, GREY, VIOLET = "#5790fc", "#f89c20", "#e42536", "#964a8b", "#9c9ca1", "#7a21dd"
-# Then four more, found by the smallest distance in CIELAB under each deficiency: 17, as in Petroff's ten.
-CLASS_COLOURS = (BLUE, RED, ORANGE, PURPLE, GREY, VIOLET, "#1a9850", "#4d2c19", "#86c8dd", "#656364")
-CLASS_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">", "p")
+# Then six more, found by the smallest distance in CIELAB under each deficiency: 17, as in Petroff's ten.
+ADDED_COLOURS = ("#1a9850", "#4d2c19", "#86c8dd", "#656364", "#0d0d30", "#e1bd9a")
+CLASS_COLOURS = (BLUE, RED, ORANGE, PURPLE, GREY, VIOLET, *ADDED_COLOURS)
+CLASS_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 SPLIT_COLOURS = {"train": GREY, "valid": ORANGE, "test": VIOLET}
 # Particle types avoid red and blue, which carry the sign of an attribution. Okabe & Ito, 2008.
 TYPE_COLOURS = ("#e69f00", "#009e73", "#8c8c8c", "#cc79a7", "#5b3a1d", "#000000", "#b8b000", "#56b4e9")

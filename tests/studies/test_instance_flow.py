@@ -166,11 +166,11 @@ def test_against_a_loop_over_events() -> None:
 
 
 def test_shares_are_weighted(flow: InstanceFlow) -> None:
-    weight = np.array([2.0, 1.0, 1.0, -0.5, 0.5])
+    weight = np.array([2.0, 1.5, -0.5, 1.0, 0.5])
     share = flow_of(PREDICTED, LABEL, weight=weight).shares()[CLASSES[1]]
-    expected = [weight[np.array(KIND) == kind].sum() / weight.sum() for kind in KINDS]
-    np.testing.assert_allclose(share.value, expected)
-    assert (share.error > 0).sum() >= 4
+    for kind in KINDS:
+        assert float(share[kind].value) == pytest.approx(weight[np.array(KIND) == kind].sum() / weight.sum())
+        assert share[kind].error > 0
     np.testing.assert_allclose(flow.accuracy()[CLASSES[1]].value, np.mean(PREDICTED, axis=1))
 
 
@@ -181,8 +181,8 @@ def test_errors_cover_the_truth() -> None:
         right = rng.random(200) > truth
         predicted = np.broadcast_to(right, (2, 200)).astype(int)
         share = flow_of(predicted, np.ones(200, dtype=int)).shares()[CLASSES[1]]
-        inside += abs(share.value[0] - truth) < share.error[0]
-    assert 0.6 < inside / 300 < 0.76
+        inside += bool(share["never learned"].low <= truth <= share["never learned"].high)
+    assert 0.63 < inside / 300 < 0.8
 
 
 def test_a_split(flow: InstanceFlow) -> None:
@@ -210,7 +210,8 @@ def test_files(flow: InstanceFlow, tmp_path: Path) -> None:
     assert [row["event"] for row in rows] == ["0", "4", "2", "1", "3"]
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers[CLASSES[1]]["late"]["value"] == pytest.approx(0.4)
-    assert {p.stem for p in tmp_path.glob("*.png")} == {"flow", "flow_0", "kinds", "accuracies"}
+    figures = {"flow", "flow_0___script__b_W__b_", "kinds", "accuracies"}
+    assert {p.stem for p in tmp_path.glob("*.png")} == figures
     first = page.read_bytes()
     write_flow(flow, tmp_path, title="toy")
     assert page.read_bytes() == first
@@ -277,4 +278,4 @@ def test_diagrams_that_cannot_be(flow: InstanceFlow, options: Any, message: str)
 
 def test_other_figures(flow: InstanceFlow) -> None:
     assert len(kinds_of_events(flow).containers) == len(KINDS) - 1
-    assert len(class_accuracies(flow).lines) == 2
+    assert len(class_accuracies(flow).lines) == 1  # no event is a gluon

@@ -63,7 +63,8 @@ class FeatureMapExplainer(MapExplainer):
         layer = self.layer or (layers[-1] if layers else "")
         if layer not in layers:
             raise ValueError(
-                f"the model has no layer {layer!r} with maps; it has {', '.join(layers) or 'none'}"
+                f"the model has no layer {layer!r} with maps; it has {', '.join(layers) or 'none'}. Name "
+                "other layers of a torch module with [event, map, row, column] by ImageModel(…, maps=(…))"
             )
         return layer
 

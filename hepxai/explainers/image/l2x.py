@@ -27,7 +27,7 @@ from hepxai.explainers.image.selector import Patches, Selector, train_selector
 from hepxai.explainers.libraries import isolated_rng
 from hepxai.explainers.methods import register
 from hepxai.models.protocols import Imaging
-from hepxai.models.target import Target
+from hepxai.models.target import Target, decides_classes
 
 Array = NDArray[np.float64]
 HELD_OUT, CHECKED, DRAWS = 4, 1000, 5
@@ -192,7 +192,7 @@ class Answer:
     def of(model: Imaging, events: Events, target: str) -> Answer:
         """Answer that a target asks for."""
         output = Target.of(model.outputs, target)
-        if set(model.outputs) <= set(events.schema.targets):
+        if not decides_classes(model.outputs, events.schema):
             return Answer(model, output, None)
         classes = np.flatnonzero(output.weights)
         return Answer(model, output, classes if len(classes) > 1 else np.arange(len(output.weights)))

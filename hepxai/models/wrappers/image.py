@@ -58,10 +58,10 @@ class ImageModel:
     outputs : tuple of str, length O
     schema : Schema
         Of the events that it was trained on (``events.schema``). Events with other images are refused.
-    maps : str, optional
-        Name of the submodule whose output ``[B, K, r, c]`` are the feature maps; for an exact Regression
-        Activation Map the one whose maps are pooled, behind the last activation function. By default all
-        ``nn.Conv2d``.
+    maps : str or tuple of str, optional
+        Names of the submodules whose outputs ``[B, K, r, c]`` are feature maps, the default one last; for an
+        exact Regression Activation Map the last is that whose maps are pooled, behind the last activation
+        function. By default all ``nn.Conv2d``.
     loss : str
         Of the training, for TracIn; see `hepxai.models.losses.event_loss`.
     call : callable
@@ -80,7 +80,7 @@ class ImageModel:
     module: nn.Module
     outputs: tuple[str, ...]
     schema: Schema
-    maps: str | None = None
+    maps: str | tuple[str, ...] | None = None
     loss: Loss = "cross_entropy"
     call: Callable[[nn.Module, Tensor], Tensor] = call_module
     view: str = field(default="image", init=False)
@@ -91,13 +91,13 @@ class ImageModel:
         same_image(self.schema, self.schema)
         _need_value(self.schema)
         known_loss(self.loss)
-        check_layers(self.module, () if self.maps is None else (self.maps,))
+        check_layers(self.module, () if self.maps is None else self.feature_layers)
 
     @property
     def feature_layers(self) -> tuple[str, ...]:
         """Names of the layers with feature maps."""
         if self.maps is not None:
-            return (self.maps,)
+            return (self.maps,) if isinstance(self.maps, str) else tuple(self.maps)
         return tuple(n for n, m in self.module.named_modules() if isinstance(m, nn.Conv2d))
 
     def logits(self, events: Events) -> NDArray[np.float64]:

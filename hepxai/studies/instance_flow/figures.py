@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator
 
 from hepxai.core.estimate import Array
 from hepxai.plots.style import INK, axes_or_new, class_look, legend_above, short, styled
@@ -56,16 +57,17 @@ def flow_diagram(
     """
     flow, columns = _selected(flow, class_name), _columns(flow, epochs)
     ax = axes_or_new(ax, (9.0, 5.0))
-    bottoms = [_bottoms(flow.transitions(t, t).sum(1) / len(flow.label)) for t in columns]
+    bottoms = [_bottoms(_shares(flow, t)) for t in columns]
     for at, (start, end) in enumerate(pairwise(columns)):
         _ribbons(ax, flow.transitions(start, end) / len(flow.label), at, bottoms[at], bottoms[at + 1])
     for at, t in enumerate(columns):
-        _nodes(ax, flow.transitions(t, t).sum(1) / len(flow.label), at, bottoms[at])
+        _nodes(ax, _shares(flow, t), at, bottoms[at])
+    _names(ax, flow, columns[-1], len(columns) - 1, bottoms[-1])
     ax.set_xticks(np.arange(len(columns)) + WIDTH / 2, [str(t + 1) for t in columns], minor=False)
     ax.set_xticks([], minor=True)
     ax.set_yticks([])
     ax.set_yticks([], minor=True)
-    ax.set(xlim=(-0.1, len(columns) - 0.9 + WIDTH), ylim=(-GAP, 1 + GAP * len(flow.classes)), xlabel="epoch")
+    ax.set(xlim=(-0.1, len(columns) - 0.2), ylim=(-GAP, 1 + GAP * len(flow.classes)), xlabel="epoch")
     what = "all events" if class_name is None else f"true class {short(class_name)}"
     ax.set_ylabel(f"predicted class of {len(flow.label):,} events, {what}", fontsize="small")
     for spine in ax.spines.values():
@@ -113,6 +115,19 @@ def _nodes(ax: Axes, heights: Array, at: int, bottoms: Array) -> None:
             ax.add_patch(Rectangle((at, bottom), WIDTH, height, fc=colour, ec=INK, lw=0.6, zorder=3))
 
 
+def _names(ax: Axes, flow: InstanceFlow, epoch: int, at: int, bottoms: Array) -> None:
+    """Names of the classes beside the nodes of the last column."""
+    for name, height, bottom in zip(flow.classes, _shares(flow, epoch), bottoms, strict=True):
+        if height > 0:
+            place = (at + WIDTH + 0.06, bottom + height / 2)
+            ax.text(*place, short(name), va="center", fontsize="x-small", color=INK)
+
+
+def _shares(flow: InstanceFlow, epoch: int) -> Array:
+    """Share of all events in each predicted class at an epoch, ``[K]``."""
+    return np.asarray(flow.transitions(epoch, epoch).sum(1) / len(flow.label))
+
+
 def _ribbons(ax: Axes, shares: Array, at: int, left: Array, right: Array) -> None:
     """Ribbons between two epochs; those of a node in the order of the classes at their other end."""
     start = left[:, None] + np.cumsum(shares, axis=1) - shares
@@ -141,9 +156,12 @@ def kinds_of_events(flow: InstanceFlow, *, ax: Axes | None = None) -> Axes:
     ax = axes_or_new(ax, (7.0, max(3.0, 0.55 * len(shares) + 1.6)))
     offsets = np.linspace(0.27, -0.27, len(kinds))
     for k, (name, offset) in enumerate(zip(kinds, offsets, strict=True)):
-        value, error = (np.array([getattr(e, a)[k] for e in shares.values()]) for a in ("value", "error"))
+        estimates = [kinds_of_class[name] for kinds_of_class in shares.values()]
+        value = np.array([e.value for e in estimates])
+        ends = [value - [e.low for e in estimates], [e.high for e in estimates] - value]
         place = np.arange(len(shares)) + offset
-        ax.errorbar(100 * value, place, xerr=100 * error, ls="", label=name, **class_look(k))
+        bars = np.maximum(100 * np.array(ends), 0)
+        ax.errorbar(100 * value, place, xerr=bars, ls="", label=name, **class_look(k))
     ax.set_yticks(range(len(shares)), [short(name) for name in shares])
     ax.set_yticks([], minor=True)
     ax.set(xlabel="events of the class [%]", xlim=(0, None), ylim=(len(shares) - 0.5, -0.5))
@@ -156,11 +174,11 @@ def class_accuracies(flow: InstanceFlow, *, ax: Axes | None = None) -> Axes:
     """Share of the events of each class that are assigned to it, epoch by epoch, with error bands."""
     ax = axes_or_new(ax)
     epochs = np.arange(1, len(flow.predicted) + 1)
-    for c, (name, share) in enumerate(flow.accuracy().items()):
-        colour = class_look(c, len(flow.classes))["color"]
+    for name, share in flow.accuracy().items():
+        colour = class_look(flow.classes.index(name), len(flow.classes))["color"]
         ax.plot(epochs, 100 * share.value, color=colour, label=short(name))
-        band = (100 * (share.value - share.error), 100 * (share.value + share.error))
-        ax.fill_between(epochs, *band, color=colour, alpha=0.2, lw=0)
+        ax.fill_between(epochs, 100 * share.low, 100 * share.high, color=colour, alpha=0.2, lw=0)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="epoch", ylabel="events assigned to their class [%]", ylim=(0, None), xlim=(1, epochs[-1]))
     legend_above(ax, columns=3)
     return ax

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Array, Estimate, ratio_mean
+from hepxai.core.estimate import Array, Estimate, share
 from hepxai.core.files import read_tensors
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS
@@ -137,19 +137,25 @@ class InstanceFlow:
         ]
         return np.select(conditions, list(KINDS)[:-1], list(KINDS)[-1])
 
-    def shares(self) -> dict[str, Estimate]:
-        """Weighted share of the events of each class that are of each kind, ``class → [len(KINDS)]``."""
-        return self._by_class(np.eye(len(KINDS))[self._kind_code])
+    @property
+    def occurring(self) -> dict[str, NDArray[np.bool_]]:
+        """Masks ``[E]`` of the events of each class that occurs."""
+        masks = {name: self.label == code for code, name in enumerate(self.classes)}
+        return {name: mask for name, mask in masks.items() if mask.any()}
+
+    def shares(self) -> dict[str, dict[str, Estimate]]:
+        """Weighted share of the events of each class that are of each kind, ``class → kind``."""
+        kind = self.kind
+        return {
+            name: {k: share(kind[mask] == k, self.weight[mask], f"share of {k} events") for k in KINDS}
+            for name, mask in self.occurring.items()
+        }
 
     def accuracy(self) -> dict[str, Estimate]:
         """Weighted share of the events of each class that are assigned to it, ``class → [T]``."""
-        return self._by_class(self.right.T.astype(np.float64))
-
-    def _by_class(self, values: Array) -> dict[str, Estimate]:
-        """Weighted mean of values ``[E, …]`` over the events of each class."""
-        rows = {name: self.label == code for code, name in enumerate(self.classes)}
-        one = np.ones(len(self.label))
-        return {name: ratio_mean(values[r], one[r], self.weight[r]) for name, r in rows.items()}
+        right = self.right.T.astype(np.float64)
+        masks = self.occurring.items()
+        return {n: Estimate.of(right[m], self.weight[m]).bounded("share of events") for n, m in masks}
 
     def transitions(self, epoch: int, later: int) -> IntArray:
         """Number of events in each class at one epoch and each at a later one, ``[K, K]``; epochs from 0."""

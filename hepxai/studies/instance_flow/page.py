@@ -15,8 +15,10 @@ import numpy as np
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
+from hepxai.core.estimate import as_json
 from hepxai.core.files import replacing, write_json, write_text
 from hepxai.events.splits import event_hash
+from hepxai.export.branches import word
 from hepxai.plots.style import CLASS_COLOURS, DPI, class_look
 from hepxai.studies.instance_flow.figures import class_accuracies, flow_diagram, kinds_of_events
 from hepxai.studies.instance_flow.numbers import KINDS, InstanceFlow
@@ -48,22 +50,11 @@ def write_flow(flow: InstanceFlow, folder: str | Path, *, title: str, maximum: i
     root.mkdir(parents=True, exist_ok=True)
     write_text(root / "instance_flow.csv", _csv(flow))
     write_json(root / "instance_flow.json", flow.to_json())
-    write_json(root / "numbers.json", _numbers(flow))
+    write_json(root / "numbers.json", {name: as_json(kinds) for name, kinds in flow.shares().items()})
     _write_figures(flow, root)
     page = root / "instance_flow.html"
     write_text(page, html_page(flow, title=title, maximum=maximum))
     return page
-
-
-def _numbers(flow: InstanceFlow) -> dict[str, dict[str, dict[str, float]]]:
-    """Share of each kind with its error, ``class → kind``."""
-    return {
-        name: {
-            kind: {"value": float(share.value[k]), "error": float(share.error[k])}
-            for k, kind in enumerate(KINDS)
-        }
-        for name, share in flow.shares().items()
-    }
 
 
 def _csv(flow: InstanceFlow) -> str:
@@ -77,8 +68,8 @@ def _csv(flow: InstanceFlow) -> str:
 def _write_figures(flow: InstanceFlow, root: Path) -> None:
     figures = {"kinds": kinds_of_events(flow), "accuracies": class_accuracies(flow)}
     if len(flow.predicted) > 1:
-        names = [name for code, name in enumerate(flow.classes) if (flow.label == code).any()]
-        figures |= {f"flow_{i}": flow_diagram(flow, name) for i, name in enumerate(names)}
+        names = flow.occurring
+        figures |= {f"flow_{i}_{word(n)}": flow_diagram(flow, n) for i, n in enumerate(names)}
         figures["flow"] = flow_diagram(flow)
     for name, ax in figures.items():
         figure = cast(Figure, ax.figure)
