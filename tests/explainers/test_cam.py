@@ -313,7 +313,7 @@ def test_the_cost_is_announced(
 ) -> None:
     explained(model, events, "ablation_cam", layer="last")
     assert not capsys.readouterr().err
-    monkeypatch.setattr(ablation_cam, "MOMENT", 0.0)
+    monkeypatch.setattr(ablation_cam, "LONG", 0.0)
     explained(model, events, "ablation_cam", layer="last", ratio_channels_to_ablate=0.7)
     line = "5 events with 4 of 6 channels need 20 passes behind layer last, about 0 seconds; fewer events"
     assert line in capsys.readouterr().err
