@@ -33,7 +33,7 @@ class LinearFitExplainer(Explainer):
     minimum_r2: float = Field(default=0.5, ge=0)
 
     def joined(self, fits: Sequence[Sequence[tuple[Array, float]]]) -> Part:
-        """Mean and error of each event's runs, and R²; ``fits[event][run]`` has values and R², NaN without a fit."""
+        """Mean and error of each event's runs; ``fits[event][run]`` has values and R², NaN without a fit."""
         maps = [mean_and_error([values for values, _ in runs]) for runs in fits]
         r2 = np.array([np.mean([r for _, r in runs]) for runs in fits])
         poor = np.where(np.isnan(r2), np.nan, r2 < self.minimum_r2)

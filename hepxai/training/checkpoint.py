@@ -62,8 +62,8 @@ class State:
         """
         if math.isnan(figure):
             raise ValueError(
-                f"the figure of merit of epoch {self.length + 1} on the valid split is not a number: no epoch "
-                "can be chosen; look at the events of this split, or monitor another figure"
+                f"the figure of merit of epoch {self.length + 1} on the valid split is not a number: no "
+                "epoch can be chosen; look at the events of this split, or monitor another figure"
             )
         if figure > self.best_figure or not self.best:
             self.best = copy.deepcopy(self.model.network.state_dict())

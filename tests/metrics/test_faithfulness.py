@@ -13,6 +13,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.events import Events
+from hepxai.explainers.methods import configure
 from hepxai.metrics.faithfulness import (
     Removals,
     gini,
@@ -319,6 +320,22 @@ def test_quick_check() -> None:
     (concern,) = quick_concern({**bad, "faithfulness": 0.01, "faithfulness_error": 0.02})
     assert "does not tell which regions change the output" in concern
     assert quick_check(linear, exact(events)) == good
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "sign"),
+    [
+        ("saliency", {}, "positive"),
+        ("saliency", {"signed": True}, "both"),
+        ("grad_cam", {}, "both"),
+        ("grad_cam", {"relu": True}, "positive"),
+        ("l2x", {}, "positive"),
+        ("forgrad", {}, "positive"),
+        ("forgrad", {"base": "grad_cam"}, "both"),
+    ],
+)
+def test_sign_of_the_settings(method: str, settings: dict[str, Any], sign: str) -> None:
+    assert configure(method, settings).sign_of_result() == sign
 
 
 def test_nothing_to_check() -> None:

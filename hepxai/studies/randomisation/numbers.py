@@ -36,9 +36,9 @@ class Randomisation:
         In the order of the randomisation; each map is that of a model without this layer and all before it.
     correlation : Estimate
         ``[K]``: rank correlation of |value| over the lit pixels with the map of the trained model, weighted
-        mean over events and draws of weights. The error combines that of the events with the error of the mean
-        over the draws from their spread; a single draw has the former only. Near 0 after all layers: the
-        map depends on what was learned.
+        mean over events, averaged over the draws of weights. The error combines that of the events with that
+        of the mean over the draws, from their spread; for a single draw it is the former only. Near 0 after
+        all layers: the map depends on what was learned.
     """
 
     layers: tuple[str, ...]
