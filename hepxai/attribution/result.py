@@ -72,6 +72,8 @@ class Attribution:
         Name of the method in words, in full and abbreviated.
     unit : str
         Unit of the values.
+    sign : {"both", "positive", ""}
+        Signs that values of the method can have with its settings; "" if unknown, as for values of your own.
     """
 
     values: NDArray[np.floating]
@@ -91,6 +93,7 @@ class Attribution:
     title: str = ""
     short_title: str = ""
     unit: str = "logit"
+    sign: str = ""
 
     def __post_init__(self) -> None:
         if self.values.ndim != len(self.axes):

@@ -13,7 +13,7 @@ from hepxai.events import Events
 
 ENDS = ("src", "dst", "offsets")
 COLUMNS = ("values", "self_values", "residual", "output_change", "error")
-TEXTS = ("axes", "method", "target", "concerns", "title", "short_title", "unit")
+TEXTS = ("axes", "method", "target", "concerns", "title", "short_title", "unit", "sign")
 MAPPINGS = ("labels", "settings", "checks")
 
 

@@ -141,6 +141,10 @@ class Explainer(BaseModel):
         """Axes of the result with these settings."""
         return self.axes
 
+    def sign_of_result(self) -> Literal["both", "positive"]:
+        """Signs that values can have with these settings."""
+        return self.sign
+
     def settings(self) -> dict[str, Any]:
         """Settings as JSON values, stored with the result."""
         names = (n for n, f in type(self).model_fields.items() if not f.exclude)
@@ -320,6 +324,7 @@ class Prepared:
             title=explainer.title,
             short_title=explainer.short_title,
             unit=self.unit(events),
+            sign=explainer.sign_of_result(),
         )
         if not is_complete:
             return attribution

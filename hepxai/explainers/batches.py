@@ -63,8 +63,9 @@ class Part:
         particle to itself become ``self_values``. By default all pairs of different particles.
     self_values : Tensor, shape [N, ...], optional
         Values of edges from a particle to itself, where there are no ``edges``.
-    checks : mapping of str to float
-        Figures of merit whose mean over the events is one of the population.
+    checks : mapping of str to float or ndarray, shape [B]
+        Figures of merit whose mean over the events is one of the population. NaN leaves an event out, such as
+        an image that is its baseline.
     """
 
     values: Values
@@ -72,7 +73,7 @@ class Part:
     error: Values | None = None
     edges: tuple[Tensor, Tensor] | None = None
     self_values: Tensor | None = None
-    checks: Mapping[str, float] = field(default_factory=dict)
+    checks: Mapping[str, float | AnyArray] = field(default_factory=dict)
 
 
 def default_rows(view: View, events: Events) -> list[IntArray]:
@@ -147,10 +148,16 @@ class Parts:
         return joined if in_order else joined[np.argsort(order, kind="stable")]
 
     def checks(self) -> dict[str, float]:
-        """Mean of the checks over the events."""
-        sizes = [len(rows) for rows in self.rows]
-        names = self.parts[0].checks if self.parts else ()
-        return {n: float(np.average([p.checks[n] for p in self.parts], weights=sizes)) for n in names}
+        """Mean of the checks over the events that have them."""
+        means = {}
+        for name in self.parts[0].checks if self.parts else ():
+            columns = (
+                np.broadcast_to(p.checks[name], len(r)) for p, r in zip(self.parts, self.rows, strict=True)
+            )
+            values = np.concatenate(list(columns))
+            if len(values := values[~np.isnan(values)]):
+                means[name] = float(values.mean())
+        return means
 
     def _particles(self, columns: Sequence[Tensor]) -> AnyArray:
         return jagged_in_order([c.numpy() for c in columns], self.rows, self.events.offsets)

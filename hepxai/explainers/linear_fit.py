@@ -33,10 +33,11 @@ class LinearFitExplainer(Explainer):
     minimum_r2: float = Field(default=0.5, ge=0)
 
     def joined(self, fits: Sequence[Sequence[tuple[Array, float]]]) -> Part:
-        """Mean and error of each event's runs, and R²; ``fits[event][run]`` has values and R²."""
+        """Mean and error of each event's runs; ``fits[event][run]`` has values and R², NaN without a fit."""
         maps = [mean_and_error([values for values, _ in runs]) for runs in fits]
         r2 = np.array([np.mean([r for _, r in runs]) for runs in fits])
-        checks = {"mean_r2": float(r2.mean()), "poor_fits": float(np.mean(r2 < self.minimum_r2))}
+        poor = np.where(np.isnan(r2), np.nan, r2 < self.minimum_r2)
+        checks = {"mean_r2": r2, "poor_fits": poor}
         values, error = (np.stack([m[i] for m in maps]) for i in (0, 1))
         return Part(values=values, error=error, checks=checks)
 

@@ -108,7 +108,7 @@ class Removals:
         return totals
 
     def compared(self, attribution: Attribution) -> tuple[Array, Array]:
-        """Totals of a map, and the changes; their absolute values for a map without negative values."""
+        """Totals of a map, and the changes; their absolute values for a map without a sign (`has_sign`)."""
         signed = has_sign(attribution)
         return self.totals(attribution), self.changes if signed else np.abs(self.changes)
 
@@ -195,7 +195,8 @@ def quick_check(score: Score, attribution: Attribution, baseline: Baseline = 0.0
         ``faithfulness``, ``faithfulness_error`` and the number of events, ``faithfulness_events``; empty
         without an event in which the changes differ.
     """
-    few = attribution[evenly_spread(len(attribution.events), CHECK_EVENTS)]
+    few = attribution.replace(sign="both" if has_sign(attribution) else "positive")
+    few = few[evenly_spread(len(attribution.events), CHECK_EVENTS)]
     removals = Removals.sample(score, few.events, draws=CHECK_DRAWS, baseline=baseline)
     mean = mean_of(region_correlation(removals, few), np.ones(len(few.events)))
     if not np.isfinite(mean.value):

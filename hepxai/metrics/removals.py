@@ -109,8 +109,10 @@ class RemovablePixels:
         """Random numbers from 0 to 1, ``[draws, L]``: functions of seed, draw, event and pixel."""
         return _uniform(self._seeds(seed, draws)[:, self.event] ^ splitmix64(self.place.astype(np.uint64)))
 
-    def _seeds(self, seed: int, draws: int) -> UInt64Array:
-        draw = splitmix64(np.arange(draws, dtype=np.uint64) + (np.uint64(seed) << np.uint64(32)))
+    def _seeds(self, seed: int, draws: int, stream: int = 0) -> UInt64Array:
+        """Seeds ``[draws, B]`` of independent streams of random numbers."""
+        base = splitmix64(splitmix64(np.array([seed], dtype=np.uint64)) + np.uint64(stream))
+        draw = splitmix64(base + np.arange(draws, dtype=np.uint64))
         seeds: UInt64Array = splitmix64(self.key ^ draw[:, None])
         return seeds
 
@@ -144,7 +146,7 @@ class RemovablePixels:
         _, _, rows, columns = self.image.shape
         if not len(self.place):
             return np.zeros((draws, 0), dtype=bool)
-        draw = np.stack([_uniform(self._seeds(seed + i, draws)) for i in range(5)])  # [5, draws, B]
+        draw = np.stack([_uniform(self._seeds(seed, draws, i)) for i in range(1, 6)])  # [5, draws, B]
         nth = self.offsets[:-1] + (draw[0] * self.counts).astype(np.int64)
         middle = self.place[np.minimum(nth, len(self.place) - 1)]
         across = self._around(middle % columns, self.place % columns, columns, *draw[1:3])
@@ -195,8 +197,11 @@ def _uniform(mixed: UInt64Array) -> Array:
 
 
 def has_sign(attribution: Attribution) -> bool:
-    """True for a map with negative values; one without is compared with the size of changes."""
-    return bool((attribution.values < 0).any())
+    """True if the method can give negative values; a map without is compared with the size of changes.
+
+    Of a map of your own: if it has any. Ask for all events at once, before a selection.
+    """
+    return attribution.sign == "both" if attribution.sign else bool((attribution.values < 0).any())
 
 
 def rounded(change: Array, output: Array) -> Array:

@@ -53,7 +53,18 @@ class State:
         return self.length >= training.epochs or self.length - 1 - self.best_epoch >= patience
 
     def enter(self, row: dict[str, float], figure: float) -> None:
-        """Add an epoch to the history, and keep its weights if its figure is the highest."""
+        """Add an epoch to the history, and keep its weights if its figure is the highest.
+
+        Raises
+        ------
+        ValueError
+            If the figure is not a number.
+        """
+        if math.isnan(figure):
+            raise ValueError(
+                f"the figure of merit of epoch {self.length + 1} on the valid split is not a number: no "
+                "epoch can be chosen; look at the events of this split, or monitor another figure"
+            )
         if figure > self.best_figure or not self.best:
             self.best = copy.deepcopy(self.model.network.state_dict())
             self.best_figure, self.best_epoch = figure, self.length

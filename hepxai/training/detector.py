@@ -17,16 +17,13 @@ from hepxai.events.boxes import Boxes
 from hepxai.metrics.detection import Detection
 from hepxai.models.image.detection.card import DetectorCard
 from hepxai.models.image.detection.model import DetectorModel
-from hepxai.models.image.detection.network import DetectorNetwork, Targets
+from hepxai.models.image.detection.network import LEAST_SCORE, DetectorNetwork, Targets
 from hepxai.models.image.network import PIECE
 from hepxai.models.image.pixels import Pixels
 from hepxai.models.network import NetworkModel, evaluating
 from hepxai.training.checkpoint import CHECKPOINT, Checkpoint, State, keep, resume, save, training_key
 from hepxai.training.history import History, refuse_divergence, train_to_the_end
 from hepxai.training.loop import event_order, learning_rates
-
-LEAST_SCORE = 0.05
-"""Lowest score of the boxes that count in an average precision."""
 
 
 def fit_detector(
@@ -40,6 +37,11 @@ def fit_detector(
     """Train a detector on the CPU; see `hepxai.training.fit`."""
     state = _fresh(card, events)
     splits = {name: _events_of(events, name) for name in ("train", "valid")}
+    if not len(cast(DetectorModel, state.model).true_boxes(splits["valid"])):
+        raise ValueError(
+            "the valid split has no true box: no epoch has an average precision there; take more events, or "
+            "check boxes: on the model card"
+        )
     checkpoint = Checkpoint(folder and folder / CHECKPOINT, training_key(card, events, None))
     resume(state, checkpoint)
 

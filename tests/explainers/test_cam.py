@@ -313,7 +313,7 @@ def test_the_cost_is_announced(
 ) -> None:
     explained(model, events, "ablation_cam", layer="last")
     assert not capsys.readouterr().err
-    monkeypatch.setattr(ablation_cam, "MOMENT", 0.0)
+    monkeypatch.setattr(ablation_cam, "LONG", 0.0)
     explained(model, events, "ablation_cam", layer="last", ratio_channels_to_ablate=0.7)
     line = "5 events with 4 of 6 channels need 20 passes behind layer last, about 0 seconds; fewer events"
     assert line in capsys.readouterr().err
@@ -400,3 +400,19 @@ def test_models_without_maps(events: Events) -> None:
 def test_ratios_that_are_none(ratio: float, model: ImageModel, events: Events) -> None:
     with pytest.raises(SettingError, match=f"^ablation_cam.ratio_channels_to_ablate={ratio}; should be"):
         explained(model, events, "ablation_cam", ratio_channels_to_ablate=ratio)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "check"),
+    [
+        ("eigen_cam", {}, "explained_share"),
+        ("ablation_cam", {"ratio_channels_to_ablate": 0.4}, "ablated_activation"),
+    ],
+)
+def test_empty_images_do_not_dilute_the_checks(
+    model: ImageModel, events: Events, method: str, settings: dict[str, Any], check: str
+) -> None:
+    images = np.concatenate([events.image(), np.zeros((9, *SHAPE), dtype=np.float32)])
+    many = Events.from_images(images, label=np.arange(14) % 3, classes=CLASSES)
+    few, diluted = (explained(model, e, method, layer="block", **settings) for e in (events, many))
+    assert diluted.checks[check] == pytest.approx(few.checks[check], rel=1e-5)

@@ -198,6 +198,20 @@ def test_no_hits_and_no_events() -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "settings"), [("rise", {"samples": 300}), ("image_lime", {}), ("image_partition_shap", {})]
+)
+def test_empty_images_do_not_dilute_the_checks(method: str, settings: dict[str, Any]) -> None:
+    if method == "image_lime":
+        pytest.importorskip("lime")
+    lit = [[(1, 5), (3, 9), (4, 30)], [(2, 2), (4, 20)]]
+    events, model = with_hits(image_events(), [*lit, [], [], [], []]), image_model(7)
+    few, many = (explain(model, e, method, target="pt", **settings).checks for e in (events[:2], events))
+    for name in ("masks", "relative_error", "mean_r2", "poor_fits", "unresolved"):
+        assert (name in many) == (name in few)
+        assert many.get(name) == pytest.approx(few.get(name))
+
+
+@pytest.mark.parametrize(
     ("samples", "grid", "probability"),
     [(20_000, 13, 0.5), (100, 13, 0.5), (10_000, 2, 0.5)],
 )

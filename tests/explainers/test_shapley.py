@@ -344,7 +344,7 @@ def test_more_than_the_budget_is_refused_with_remedies_that_work(toy: ToyEvents,
 def test_the_cost_is_said_beforehand(
     toy: ToyEvents, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(shapley, "MOMENT", 0.0)
+    monkeypatch.setattr(shapley, "LONG", 0.0)
     events = double(toy(4, seed=1, smallest=30, largest=30))
     found = explain(Toy(additive), events, "shapley", repeats=16)
     assert f"4 events of up to 30 particles need {4 * (2 + 60 + 870 + 16 * 30 * 25):,} scores" in (

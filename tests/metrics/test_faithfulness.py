@@ -13,6 +13,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.events import Events
+from hepxai.explainers.methods import configure
 from hepxai.metrics.faithfulness import (
     Removals,
     gini,
@@ -221,6 +222,23 @@ def test_a_map_without_a_sign_is_compared_with_the_size_of_changes(events: Event
     np.testing.assert_allclose(np.delete(infidelity(removals, size), 3), 0, atol=1e-6)
 
 
+def test_the_sign_is_that_of_the_method(events: Events) -> None:
+    """A non-negative map of one event does not lose the sign of its method."""
+    removals = Removals.sample(linear, events, n=1, draws=20)
+    values = np.abs(exact(events).values)
+    both = map_of(events, values).replace(sign="both")
+    np.testing.assert_array_equal(removals.compared(both)[1], removals.changes)
+    mixed = map_of(events, np.where(np.arange(len(events))[:, None, None] == 0, values, -values))
+    few = mixed.replace(sign="positive")
+    np.testing.assert_array_equal(removals.compared(few)[1], np.abs(removals.changes))
+
+
+def test_streams_of_adjacent_seeds_differ(events: Events) -> None:
+    pixels = RemovablePixels.of(events)
+    streams = [pixels._seeds(seed, 4, i) for seed in range(3) for i in range(6)]
+    assert len(np.unique(np.stack(streams))) == np.size(streams)
+
+
 def test_a_constant_map_tells_nothing(events: Events) -> None:
     removals = Removals.sample(network, events, n=3)
     zero = map_of(events, np.zeros((len(events), *SHAPE[1:])))
@@ -302,6 +320,22 @@ def test_quick_check() -> None:
     (concern,) = quick_concern({**bad, "faithfulness": 0.01, "faithfulness_error": 0.02})
     assert "does not tell which regions change the output" in concern
     assert quick_check(linear, exact(events)) == good
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "sign"),
+    [
+        ("saliency", {}, "positive"),
+        ("saliency", {"signed": True}, "both"),
+        ("grad_cam", {}, "both"),
+        ("grad_cam", {"relu": True}, "positive"),
+        ("l2x", {}, "positive"),
+        ("forgrad", {}, "positive"),
+        ("forgrad", {"base": "grad_cam"}, "both"),
+    ],
+)
+def test_sign_of_the_settings(method: str, settings: dict[str, Any], sign: str) -> None:
+    assert configure(method, settings).sign_of_result() == sign
 
 
 def test_nothing_to_check() -> None:

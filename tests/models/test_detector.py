@@ -212,6 +212,8 @@ def test_box_of_a_detection() -> None:
 
 
 def test_wrong_use_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^score=0.01; the detector gives no boxes below 0.05$"):
+        detector().detect(events(), score=0.01)
     with pytest.raises(ValueError, match="no class 'jet' of boxes; the detector has narrow, wide"):
         BoxModel(detector(), (0, 0, 1, 1), "jet")
     with pytest.raises(ValueError, match="left, lower, right and upper edge"):

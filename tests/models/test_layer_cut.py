@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 from hepxai.events import Events
 from hepxai.models.wrappers import layer_cut
 from hepxai.models.wrappers.image import ImageModel
+from hepxai.models.wrappers.modules import call_module
 
 SHAPE = (2, 6, 10)
 
@@ -194,6 +197,52 @@ def test_double_precision(events: Events) -> None:
     model.module.double()
     outputs, maps = model.forward_maps(x, "0.2")
     torch.testing.assert_close(model.forward_after(maps, "0.2", x), outputs)
+
+
+class Listed(Residual):
+    """Takes a number from a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = [1.0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scales[0]
+
+
+def test_a_change_in_a_list_is_seen_after_the_next_maps(events: Events) -> None:
+    torch.manual_seed(1)
+    model, x = build(events, Listed()), torch.as_tensor(events.image())
+    maps = model.forward_maps(x, "first")[1].detach()
+    before = model.forward_after(maps, "first", x)
+    model.module.scales[0] = 10.0
+    outputs, maps = model.forward_maps(x, "first")
+    torch.testing.assert_close(outputs, 10 * before)
+    torch.testing.assert_close(model.forward_after(maps, "first", x), outputs)
+
+
+def test_a_module_in_its_call_is_freed(events: Events) -> None:
+    module = Residual()
+    model = ImageModel(module, ("a", "b", "c"), events.schema, call=lambda _, x, net=module: net(x))
+    x = torch.as_tensor(events.image())
+    model.forward_after(model.forward_maps(x, "first")[1].detach(), "first", x)
+    reference = weakref.ref(module)
+    del model, module
+    gc.collect()
+    assert reference() is None
+
+
+def test_one_channel_is_compared_with_other_maps() -> None:
+    """A rest that reads other maps than those given agrees only for the module's own."""
+    module = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.LazyLinear(2)).eval()
+    x = torch.rand(2, 1, 6, 6)
+    maps = module[0](x).detach()
+    halves = layer_cut._halves(layer_cut._Called(module, call_module), "module.0")
+    assert halves
+    assert layer_cut._agrees(halves, module, call_module, "0", maps, x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layer_cut, "_rest", lambda *a: module(a[-1]))  # the maps are ignored
+        assert not layer_cut._agrees(halves, module, call_module, "0", maps, x)
 
 
 # --- bad input -------------------------------------------------------------------------------------------

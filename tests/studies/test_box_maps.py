@@ -1,4 +1,4 @@
-"""Maps for each detected box, their share inside the box, and their likeness."""
+"""Maps for each detected box, their share inside the box, and their similarity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hepxai.events import Events
 from hepxai.events.boxes import Boxes
 from hepxai.explainers import EXPLAINERS, explain
 from hepxai.models.network import NetworkModel
-from hepxai.studies.detection import BoxMaps, box_maps, box_share, explain_boxes, map_likeness
+from hepxai.studies.detection import BoxMaps, box_maps, box_share, explain_boxes, map_similarity
 from hepxai.studies.detection.numbers import coverage
 
 OBJECTS = [[(3, 0), (20, 1)], [], [(0, 1)]]
@@ -71,8 +71,8 @@ def test_class_activation_maps_of_boxes(method: str) -> None:
     maps = explain_boxes(detector(), events, method, boxes=true_boxes(events))
     assert maps.attribution.settings["layer"] == "pyramid"
     assert np.isfinite(maps.attribution.values).all()
-    likeness = map_likeness(maps)
-    assert (likeness.identical == 1) == (method == "eigen_cam")
+    similarity = map_similarity(maps)
+    assert (similarity.identical == 1) == (method == "eigen_cam")
 
 
 @needs_torchvision
@@ -120,19 +120,19 @@ def test_a_constant_map_has_the_share_of_chance() -> None:
 def test_likeness() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(3, 4, 32))
-    different = map_likeness(maps_of(values))
+    different = map_similarity(maps_of(values))
     assert different.pairs == 1
     assert different.identical == 0
     expected = np.corrcoef(values[0].ravel(), values[1].ravel())[0, 1]
     assert float(different.correlation.value) == pytest.approx(expected)
     values[1] = values[0]
-    same = map_likeness(maps_of(values))
+    same = map_similarity(maps_of(values))
     assert same.identical == 1
     assert float(same.correlation.value) == pytest.approx(1)
     single = from_objects([[(3, 0)]])
     maps = BoxMaps(Attribution(values[:1], PIXELS, single, "saliency", "box"), true_boxes(single))
     with pytest.raises(ValueError, match="no image has two boxes"):
-        map_likeness(maps)
+        map_similarity(maps)
 
 
 def test_figure() -> None:

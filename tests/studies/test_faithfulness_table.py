@@ -131,7 +131,7 @@ def test_the_model_given_stays_as_it_is() -> None:
     model, events = image_model(7), image_events(6)
     before, state = weights(model), torch.random.get_rng_state()
     first, second = (
-        cascading_randomisation(model, events, "saliency", target="pt", seed=3) for _ in range(2)
+        cascading_randomisation(model, events, "saliency", target="pt", draws=1, seed=3) for _ in range(2)
     )
     for a, b in zip(before, weights(model), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -146,7 +146,7 @@ def test_each_step_is_the_map_of_a_network_that_forgot() -> None:
     """By hand: the last layers of a copy replaced one after the other."""
     model, events = image_model(7), image_events(6)
     trained = explain(model, events, "saliency", target="pt")
-    result = cascading_randomisation(model, events, "saliency", target="pt", seed=3)
+    result = cascading_randomisation(model, events, "saliency", target="pt", draws=1, seed=3)
     forgetful = copy.deepcopy(model)
     torch.manual_seed(3)
     for k, layer in enumerate((8, 6, 2, 0)):
@@ -154,9 +154,31 @@ def test_each_step_is_the_map_of_a_network_that_forgot() -> None:
         made = explain(forgetful, events, "saliency", target="pt")
         expected = hit_rank_agreement(trained, made).mean
         assert result.correlation.value[k] == pytest.approx(float(expected.value))
-    last = cascading_randomisation(model, events, "saliency", target="pt", seed=3, only_last=True)
+    last = cascading_randomisation(model, events, "saliency", target="pt", draws=1, seed=3, only_last=True)
     assert last.layers == ("0",)
     assert float(last.last.value) == pytest.approx(float(result.last.value))
+
+
+def test_the_error_holds_the_spread_over_draws_of_weights() -> None:
+    model, events = image_model(7), image_events(6)
+    one, many = (
+        cascading_randomisation(model, events, "saliency", target="pt", seed=3, draws=n, only_last=True).last
+        for n in (1, 4)
+    )
+    torch.manual_seed(3)
+    trained, values = explain(model, events, "saliency", target="pt"), []
+    for _ in range(4):
+        randomised = copy.deepcopy(model)
+        for layer in (8, 6, 2, 0):
+            randomised.module[layer].reset_parameters()
+        made = explain(randomised, events, "saliency", target="pt")
+        values.append(hit_rank_agreement(trained, made).mean)
+    numbers, errors = (np.array([getattr(v, n) for v in values]) for n in ("value", "error"))
+    assert float(one.value) == pytest.approx(numbers[0])
+    assert float(many.value) == pytest.approx(numbers.mean())
+    assert float(many.error) == pytest.approx(np.hypot(errors.mean(), numbers.std(ddof=1) / 2))
+    with pytest.raises(ValueError, match="draws=0; at least 1"):
+        cascading_randomisation(model, events, "saliency", target="pt", draws=0)
 
 
 class Own(nn.Module):

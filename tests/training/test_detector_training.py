@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from box_events import box_events, detector_card
+from box_events import box_events, detector_card, from_objects
 
 from hepxai.datasets import DatasetCard, read
+from hepxai.events import SPLITS
 from hepxai.metrics.detection import Detection
 from hepxai.models.card import ModelCard
 from hepxai.training import fit, kept_checkpoints
+from hepxai.training.detector import _fresh
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")
 EVENTS = box_events(30)
@@ -93,6 +95,21 @@ def test_a_killed_training_resumes(tmp_path: Path) -> None:
         torch.set_num_threads(threads)
     assert numbers(rows) == numbers(history)
     np.testing.assert_array_equal(resumed.logits(EVENTS), model.logits(EVENTS))
+
+
+def test_a_valid_split_without_boxes_is_refused() -> None:
+    events = from_objects([[], [], [(2, 0)], [(9, 1)]]).replace(
+        split=np.repeat([SPLITS.index("valid"), 0], 2)
+    )
+    with pytest.raises(ValueError, match="^the valid split has no true box"):
+        fit(detector_card(), events)
+
+
+def test_a_figure_that_is_no_number_is_refused() -> None:
+    state = _fresh(detector_card(), EVENTS)
+    with pytest.raises(ValueError, match="figure of merit of epoch 1 on the valid split is not a number"):
+        state.enter({}, float("nan"))
+    assert not state.history
 
 
 def test_what_it_would_ignore_is_refused() -> None:

@@ -36,8 +36,8 @@ LARGEST = 16
 """Largest number of particles with exact values: 65,536 coalitions per event."""
 SCORES = 65_536
 """Largest number of scores of a batch with several events: a second or two of work."""
-MOMENT = 5.0
-"""Expected time in seconds above which it is printed beforehand."""
+LONG = 5.0
+"""Expected seconds above which the cost is announced."""
 PROBED = 20_000
 """Number of scores below which the time is not measured: fast with any network."""
 
@@ -79,7 +79,7 @@ class PreparedShapley(Prepared):
                 f"{fit} fit), raise the budget, or sample less: exact_up_to=2 and repeats=16 need {least:,}"
             )
         seconds = 0.0 if explainer.quiet else total * self._seconds(events, work)
-        if seconds > MOMENT:
+        if seconds > LONG:
             duration = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
             say(f"{need}, about {duration}; fewer events, or a smaller `repeats`, take less")
 

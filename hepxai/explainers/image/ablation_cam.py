@@ -15,14 +15,14 @@ from hepxai.attribution import Attribution
 from hepxai.core.console import say
 from hepxai.events import Events
 from hepxai.explainers.batches import Batch, Part, batches
-from hepxai.explainers.image.feature_maps import PreparedMap, SignedMapExplainer, slopes
+from hepxai.explainers.image.feature_maps import PreparedMap, SignedMapExplainer, lit, slopes
 from hepxai.explainers.methods import register
 from hepxai.models.protocols import HasLayerCut
 
 VALUES = 1 << 20
 """Values of maps in a chunk: 4 MB, so that memory stays flat and caches hold what follows."""
-MOMENT = 5.0
-"""Expected time in seconds above which it is printed beforehand."""
+LONG = 5.0
+"""Expected seconds above which the cost is announced."""
 PROBED = 32
 """Channels whose time is measured for it."""
 SHARE = "ablated_activation"
@@ -61,7 +61,7 @@ class PreparedAblation(PreparedMap):
         start = time.perf_counter()
         self.without(batch.x, maps, probed)
         seconds = (time.perf_counter() - start) / probed.numel() * passes
-        if seconds > MOMENT:
+        if seconds > LONG:
             duration = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
             say(
                 f"{self.explainer.name}: {len(events):,} events with {channels.shape[1]} of {maps.shape[1]} "
@@ -115,7 +115,7 @@ class AblationCam(SignedMapExplainer):
 
     ``ratio_channels_to_ablate`` below 1 ablates this fraction of the channels only, those with the largest
     ``Σ_p |A_k(p) ∂F/∂A_k(p)|`` in the event; others get the weight 0. The check ``ablated_activation`` is
-    their share of Σ |A|, mean over the events.
+    their share of Σ |A|, mean over the events with lit pixels.
 
     Attributes
     ----------
@@ -146,7 +146,10 @@ class AblationCam(SignedMapExplainer):
         values = torch.einsum("bk,bkrc->brc", weight.to(maps), chosen)
         total, share = (m.abs().sum((1, 2, 3)) for m in (maps, chosen))
         share = torch.where(total > 0, share / total, 1.0)
-        return Part(values=self.in_pixels(values, batch.x), checks={SHARE: float(share.mean())})
+        return Part(
+            values=self.in_pixels(values, batch.x),
+            checks={SHARE: share.masked_fill(~lit(batch.x), torch.nan).numpy()},
+        )
 
     def checks(self, attribution: Attribution) -> dict[str, float]:
         """Mean share of the activation."""

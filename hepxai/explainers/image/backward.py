@@ -33,7 +33,7 @@ SUMS = kinds(
 )
 """Steps that are linear in the values, or take the largest of them."""
 PRODUCTS = kinds("Addmm Bmm Mm Mul")
-"""Steps that are linear only if all factors but one are constant."""
+"""Products: linear if at most one factor depends on the image."""
 
 
 class BackwardRuleExplainer(PixelExplainer):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hepxai.attribution import Attribution
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.image.feature_maps import FeatureMapExplainer, PreparedMap
+from hepxai.explainers.image.feature_maps import FeatureMapExplainer, PreparedMap, lit
 from hepxai.explainers.methods import register
 
 SHARE = "explained_share"
@@ -28,8 +28,8 @@ class EigenCam(FeatureMapExplainer):
     The places p of an image are the samples, its maps A_k the variables [Muhammad and Yeasin,
     arXiv:2008.00299]; no output enters, so that the map is the same for every class. A singular vector has
     no sign: here the map has a positive covariance with the mean of all maps. The check ``explained_share``
-    is the component's share of the variance of the maps, mean over the events; 1 for maps without variance,
-    which give 0 everywhere.
+    is the component's share of the variance of the maps, mean over the events with lit pixels; 1 for maps
+    without variance, which give 0 everywhere.
 
     Attributes
     ----------
@@ -57,7 +57,8 @@ class EigenCam(FeatureMapExplainer):
             _, maps = prepared.model.forward_maps(batch.x, prepared.layer)
         values, share = first_component(maps.detach(), centred=self.centred)
         values = self.in_pixels(values.to(batch.x), batch.x)
-        return Part(values=values, checks={SHARE: float(share.mean())})
+        share = share.masked_fill(~lit(batch.x), torch.nan)
+        return Part(values=values, checks={SHARE: share.numpy()})
 
     def checks(self, attribution: Attribution) -> dict[str, float]:
         """Mean share of the variance."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +87,10 @@ class SignedMapExplainer(FeatureMapExplainer):
 
     relu: bool = False
 
+    def sign_of_result(self) -> Literal["both", "positive"]:
+        """No negative values if ``relu``."""
+        return "positive" if self.relu else "both"
+
     def in_pixels(self, maps: Tensor, x: Tensor) -> Tensor:
         """Map in the pixels of the images, without negative values if ``relu``."""
         if not self.relu:
@@ -102,6 +106,11 @@ def slopes(model: HasFeatureMaps, x: Tensor, layer: str, output: Target) -> tupl
         value = output(logits)
         (slope,) = torch.autograd.grad(value.sum(), maps)
     return value.detach(), maps.detach(), slope
+
+
+def lit(x: Tensor) -> Tensor:
+    """True for images ``[B, T, R, C]`` with a pixel that is not 0, ``[B]``."""
+    return (x != 0).flatten(1).any(1)
 
 
 def upsampled(maps: Tensor, size: tuple[int, int]) -> Tensor:

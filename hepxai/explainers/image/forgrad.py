@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -119,6 +119,10 @@ class Forgrad(MapExplainer):
         """Axes of the base method."""
         return self.base_explainer().axes_of_result()
 
+    def sign_of_result(self) -> Literal["both", "positive"]:
+        """That of the base method: the filter adds ripples of the other sign only."""
+        return self.base_explainer().sign_of_result()
+
     def check_model(self, model: Any) -> None:
         """Refuse a model that the base method cannot explain."""
         base = self.base_explainer()
@@ -150,5 +154,5 @@ class Forgrad(MapExplainer):
         """Filtered map of the base method."""
         part: Part = prepared.base.explainer.attribute_batch(prepared.base, batch)
         values, removed = filtered(np.asarray(part.values), prepared.sigma)
-        checks = {**part.checks, "power_removed": float(removed.mean())}
+        checks = {**part.checks, "power_removed": removed}
         return dataclasses.replace(part, values=values, error=None, checks=checks)

@@ -121,7 +121,7 @@ def correlation(one: Tensor, other: Tensor) -> Tensor:
 
 @register("guided_backprop")
 class GuidedBackprop(RectifiedGradient):
-    """``∂F/∂x_p``; every ReLU lets only positive gradients back, and only where it is lit itself.
+    """``∂F/∂x_p``; every ReLU lets only positive gradients back, and only where the neuron is active.
 
     Guided backpropagation [Springenberg et al., arXiv:1412.6806]: ``g → 1[z > 0] max(g, 0)``.
     It hardly depends on the upper layers of the network and on the output
@@ -134,7 +134,7 @@ class GuidedBackprop(RectifiedGradient):
 
 @register("deconvnet")
 class Deconvnet(RectifiedGradient):
-    """``∂F/∂x_p``; every ReLU lets only positive gradients back, wherever it is lit.
+    """``∂F/∂x_p``; every ReLU lets only positive gradients back, whether or not the neuron is active.
 
     Deconvolutional network [Zeiler & Fergus, arXiv:1311.2901]: ``g → max(g, 0)``. Of the image only
     the largest pixels that max pooling chooses enter: without pooling, the map is the same for every image.

@@ -89,7 +89,7 @@ class ImageLime(LinearFitExplainer, PerturbationExplainer):
         segment = self.segmented(prepared.grid, x.numpy(), start.numpy())
         between, number = prepared.between(x, start), int(segment.max())
         if not number:
-            return [(np.zeros(segment.shape), 1.0)] * len(seeds)
+            return [(np.zeros(segment.shape), np.nan)] * len(seeds)
         if (needed := 2 * RUNS * number) > self.samples:
             raise ValueError(
                 f"image_lime: samples={self.samples} is too few for an event of {number} segments; give "

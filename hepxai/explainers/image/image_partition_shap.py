@@ -58,7 +58,7 @@ class ImagePartitionShap(SegmentExplainer):
 
     def no_checks(self) -> dict[str, float]:
         """Checks of an image that is its baseline."""
-        return {"unresolved": 0.0}
+        return {"unresolved": np.nan}
 
     def attribute_game(self, game: SegmentGame, batch: Batch[Tensor], empty: float, full: float) -> Part:
         """Signed map, and the share of it that was not traced down to the smallest blocks."""
@@ -70,7 +70,7 @@ class ImagePartitionShap(SegmentExplainer):
 
     def checks(self, attribution: Attribution) -> dict[str, float]:
         """Completeness, and the mean share that was not traced down to the smallest blocks."""
-        return {**super().checks(attribution), **attribution.checks}
+        return {**super().checks(attribution), "unresolved": 0.0, **attribution.checks}
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
         """Concerns of completeness, and of blocks that could not be split."""

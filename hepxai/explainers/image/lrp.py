@@ -37,7 +37,6 @@ COMPOSITES: dict[str, tuple[Rule, Rule | None]] = {
     "epsilon_gamma_box": ("gamma", "box"),
 }
 """Rule of the convolutions and of the first layer; dense layers have "epsilon"."""
-Composite = Literal["epsilon", "epsilon_plus", "epsilon_alpha2_beta1", "epsilon_gamma_box"]
 LARGE_SHARE = 0.5
 """Share of the relevance that does not reach the pixels above which a map is doubted."""
 PASSES = "ReLU, LeakyReLU, pooling, dropout, flatten, sums and means"
@@ -67,7 +66,7 @@ class PreparedLRP(Prepared):
 
 @register("lrp")
 class LRP(BackwardRuleExplainer):
-    """Relevance of the pixels: the target handed back layer by layer, in proportion to contributions.
+    """Relevance of the pixels: the target distributed backwards, layer by layer.
 
     Layer-wise relevance propagation [Bach et al., doi:10.1371/journal.pone.0130140; Montavon et al.,
     doi:10.1007/978-3-030-28954-6_10]. A layer ``z_j = Σ_i x_i w_ij + b_j`` hands the relevance of its outputs
@@ -170,7 +169,7 @@ class LRP(BackwardRuleExplainer):
         return Part(
             values=self.reduced(relevance),
             output_change=score - absorbed.biases - absorbed.stabilizers,
-            checks={n: float((v.abs() / total.clamp(min=1e-30)).mean()) for n, v in lost.items()},
+            checks={n: (v.abs() / total.clamp(min=1e-30)).numpy() for n, v in lost.items()},
         )
 
     def checks(self, attribution: Any) -> dict[str, float]:

@@ -216,7 +216,7 @@ class RuledStep(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:
-        """Relevance over value of the inputs; relevance of pixels, if dark ones get some."""
+        """Relevance of the inputs divided by their values; undivided for the layer that reads the pixels."""
         x, z = ctx.saved_tensors
         received = ctx.layer.relevance(x, z, signal * z, ctx.absorbed)
         passed = received if ctx.layer.reads_image else torch.where(x == 0, 0, received / x)

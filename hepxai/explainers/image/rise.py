@@ -32,7 +32,7 @@ BLOCK = 256
 GROUPS = 20
 """Groups of masks whose spread gives the error: known to about one part in six."""
 NOISY = 0.5
-"""Error relative to the spread of the map that raises a concern; noise alone has about 1."""
+"""Error relative to the spread of the map that raises a concern; about 1 for pure noise."""
 ROUNDING = 1e-6
 """Rounding of masks and of scores in single precision."""
 
@@ -89,14 +89,14 @@ class Rise(PerturbationExplainer):
         start = prepared.start(batch.x)
         # One stream of masks for each event; scoring them takes far longer than this loop.
         maps = [self._map(prepared, *images) for images in zip(batch.x, start, keys, strict=True)]
-        checks = {name: float(np.mean([getattr(m, name) for m in maps])) for name in CHECKS}
+        checks = {name: np.array([getattr(m, name) for m in maps], dtype=float) for name in CHECKS}
         values = torch.stack([m.values for m in maps]).float()
         error = torch.stack([m.error for m in maps]).float()
         return Part(values=values, error=error, checks=checks)
 
     def _map(self, prepared: PreparedRise, x: Tensor, start: Tensor, key: Any) -> RiseMap:
         if not bool((x != start).any()):
-            return RiseMap(torch.zeros(x.shape[1:]), torch.zeros(x.shape[1:]), 0, 0.0)
+            return RiseMap(torch.zeros(x.shape[1:]), torch.zeros(x.shape[1:]), np.nan, np.nan)
         between = prepared.between(x, start)
         masks = Masks.of(prepared.grid, (x.shape[1], x.shape[2]))
         draw = np.random.Generator(np.random.Philox(key=int(key)))
@@ -157,15 +157,15 @@ class RiseMap(NamedTuple):
     Attributes
     ----------
     values, error : Tensor, shape [R, C]
-    masks : int
-        Number of masks.
+    masks : float
+        Number of masks; NaN, as the error, for an image that is its baseline.
     relative_error : float
         Root mean square of the error over the standard deviation of the values over the pixels.
     """
 
     values: Tensor
     error: Tensor
-    masks: int
+    masks: float
     relative_error: float
 
 

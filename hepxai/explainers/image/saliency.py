@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from torch import Tensor
 
@@ -31,6 +33,10 @@ class Saliency(PixelExplainer):
     sign = "positive"
     needs = DifferentiableImage
     signed: bool = False
+
+    def sign_of_result(self) -> Literal["both", "positive"]:
+        """Both signs if ``signed``."""
+        return "both" if self.signed else "positive"
 
     def attribute_batch(self, prepared: Prepared, batch: Batch[Tensor]) -> Part:
         """Gradient of every pixel."""

@@ -191,7 +191,7 @@ class SegmentExplainer(MapExplainer):
         return self.attribute_game(game, batch, float(empty), float(full))
 
     def no_checks(self) -> dict[str, float]:
-        """Checks of an image that is its baseline."""
+        """Checks of an image that is its baseline: NaN each."""
         return {}
 
     def attribute_game(self, game: SegmentGame, batch: Batch[Tensor], empty: float, full: float) -> Part:

@@ -18,7 +18,7 @@ from hepxai.models.image.local import LocalPart, local_part
 from hepxai.models.losses import Loss, known_loss, loss_of_outputs
 from hepxai.models.network import constant, evaluating
 from hepxai.models.schemas import checked_outputs, image_size, layout_of, same_image
-from hepxai.models.wrappers.layer_cut import forward_behind
+from hepxai.models.wrappers.layer_cut import forget_stale, forward_behind
 from hepxai.models.wrappers.modules import (
     as_logits,
     call_module,
@@ -143,6 +143,8 @@ class ImageModel:
             outputs = self.forward_image(x)
         if layer not in maps:
             raise ValueError(f"the module does not call its layer {layer}; name one that it calls, by `maps`")
+        with constant(self.module):
+            forget_stale(self.module, self.call, layer, maps[layer], x, outputs)
         return outputs, maps[layer]
 
     def forward_after(self, maps: Tensor, layer: str, x: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ class _Tracer(fx.Tracer):
 
 
 _TRACES: WeakKeyDictionary[nn.Module, dict[Hashable, tuple[Hashable, Halves | None]]] = WeakKeyDictionary()
+"""By layer and ``id`` of the call: the call itself may hold the module, which could then never be freed."""
 
 
 def forward_behind(module: nn.Module, call: Call, layer: str, maps: Tensor, x: Tensor) -> Tensor:
@@ -62,8 +63,8 @@ def forward_behind(module: nn.Module, call: Call, layer: str, maps: Tensor, x: T
 
     Only the operations behind the layer run, and those of a path around it such as a skip connection; for
     equal images in a row the latter run once. A module that `torch.fx` cannot
-    trace, or whose trace gives other outputs, runs as a whole with a hook: slower, never different. A trace
-    is valid until a submodule or a plain attribute of the module changes.
+    trace, or whose trace gives other outputs, runs as a whole with a hook. A trace is kept until a submodule
+    or a plain attribute of the module changes, or `forget_stale` finds other outputs.
 
     Parameters
     ----------
@@ -84,12 +85,32 @@ def forward_behind(module: nn.Module, call: Call, layer: str, maps: Tensor, x: T
     """
     if len(maps) != len(x):
         raise ValueError(f"maps of {len(maps)} images and {len(x)} images")
-    traces, key, state = _TRACES.setdefault(module, {}), (layer, call), _structure(module)
+    traces, key, state = _TRACES.setdefault(module, {}), (layer, id(call)), _structure(module)
     if key not in traces or traces[key][0] != state:
         halves = _halves(_Called(module, call), f"module.{layer}")
         traces[key] = state, halves if halves and _agrees(halves, module, call, layer, maps, x) else None
     halves = traces[key][1]
     return _whole(module, call, layer, maps, x) if halves is None else _rest(halves, module, call, maps, x)
+
+
+def forget_stale(module: nn.Module, call: Call, layer: str, maps: Tensor, x: Tensor, outputs: Tensor) -> None:
+    """Forget the trace of a layer if it does not give the outputs of a pass of the whole for two images.
+
+    A trace keeps everything that ``forward`` read: elements of lists, configurations, globals.
+
+    Parameters
+    ----------
+    module, call, layer, maps, x
+        See `forward_behind`.
+    outputs : Tensor
+        Outputs of the module for the images, whose layer gave ``maps``.
+    """
+    traces, key = _TRACES.get(module, {}), (layer, id(call))
+    if len(x) and traces.get(key, (None, None))[1] is not None:
+        with torch.no_grad():
+            again = forward_behind(module, call, layer, maps[:2].detach(), x[:2])
+        if not _close(again.reshape(-1), outputs[:2].reshape(-1)):
+            del traces[key]
 
 
 def _whole(module: nn.Module, call: Call, layer: str, maps: Tensor, x: Tensor) -> Tensor:
@@ -123,7 +144,9 @@ def _interpret(graph: fx.Graph, root: _Called, *inputs: Any) -> Any:
 
 def _agrees(halves: Halves, module: nn.Module, call: Call, layer: str, maps: Tensor, x: Tensor) -> bool:
     """True if both ways give the same outputs for other maps of one or two of the images."""
-    other = maps.detach()[[0, -1]].flip(1)
+    other = maps.detach()[[0, -1]]
+    noise = torch.randn(other.shape, generator=torch.Generator().manual_seed(0)).to(other)
+    other = other + noise * (float(other.abs().max()) or 1.0)
     with torch.no_grad():
         for images in (x[[0, -1]], x[[0, 0]]):
             whole = _whole(module, call, layer, other, images)
@@ -131,11 +154,14 @@ def _agrees(halves: Halves, module: nn.Module, call: Call, layer: str, maps: Ten
                 rest = _rest(halves, module, call, other, images)
             except Exception:  # for example a size that depends on the image
                 return False
-            if rest.shape != whole.shape or not torch.allclose(
-                rest, whole, rtol=0, atol=CLOSE * float(whole.abs().max())
-            ):
+            if not _close(rest, whole):
                 return False
     return True
+
+
+def _close(outputs: Tensor, whole: Tensor) -> bool:
+    size = CLOSE * float(whole.abs().max())
+    return outputs.shape == whole.shape and torch.allclose(outputs, whole, rtol=0, atol=size, equal_nan=True)
 
 
 def _halves(root: nn.Module, layer: str) -> Halves | None:

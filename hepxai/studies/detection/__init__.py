@@ -4,10 +4,10 @@ from hepxai.studies.detection.figures import box_maps
 from hepxai.studies.detection.numbers import (
     BoxMaps,
     BoxShare,
-    MapLikeness,
+    MapSimilarity,
     box_share,
     explain_boxes,
-    map_likeness,
+    map_similarity,
 )
 
-__all__ = ["BoxMaps", "BoxShare", "MapLikeness", "box_maps", "box_share", "explain_boxes", "map_likeness"]
+__all__ = ["BoxMaps", "BoxShare", "MapSimilarity", "box_maps", "box_share", "explain_boxes", "map_similarity"]

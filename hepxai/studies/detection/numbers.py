@@ -206,7 +206,7 @@ def box_share(maps: BoxMaps) -> BoxShare:
 
 
 @dataclass(frozen=True)
-class MapLikeness:
+class MapSimilarity:
     """Likeness of the maps of different boxes in one image, mean over all pairs of boxes.
 
     Attributes
@@ -225,10 +225,10 @@ class MapLikeness:
 
     def __repr__(self) -> str:
         identical = f"{100 * self.identical:.3g} % of {self.pairs} pairs identical"
-        return f"<MapLikeness: correlation {self.correlation}, {identical}>"
+        return f"<MapSimilarity: correlation {self.correlation}, {identical}>"
 
 
-def map_likeness(maps: BoxMaps) -> MapLikeness:
+def map_similarity(maps: BoxMaps) -> MapSimilarity:
     """Compare the maps of the boxes of each image with each other.
 
     Raises
@@ -253,7 +253,7 @@ def map_likeness(maps: BoxMaps) -> MapLikeness:
     difference = np.abs(values[first] - values[second]).max(1)
     identical = difference <= 1e-4 * np.abs(values).max(1)[first]
     share = float(np.mean(identical[used])) if used.any() else np.nan
-    return MapLikeness(mean, share, int(np.count_nonzero(used)))
+    return MapSimilarity(mean, share, int(np.count_nonzero(used)))
 
 
 def _pairs(offsets: IntArray) -> tuple[IntArray, IntArray]:

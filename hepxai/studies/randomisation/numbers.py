@@ -1,4 +1,4 @@
-"""Sanity check by randomisation: a map of a trained model is compared with those of a model that forgets."""
+"""Sanity check by randomisation: a map of a trained model against those of a model with random layers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +22,9 @@ from hepxai.explainers.methods import configure
 from hepxai.metrics.pixels import hit_rank_agreement
 from hepxai.models.protocols import Model
 
+DRAWS = 3
+"""Draws of random weights, by default."""
+
 
 @dataclass(frozen=True)
 class Randomisation:
@@ -32,7 +36,9 @@ class Randomisation:
         In the order of the randomisation; each map is that of a model without this layer and all before it.
     correlation : Estimate
         ``[K]``: rank correlation of |value| over the lit pixels with the map of the trained model, weighted
-        mean over events. Near 0 after all layers: the map depends on what was learned.
+        mean over events, averaged over the draws of weights. The error combines that of the events with that
+        of the mean over the draws, from their spread; for a single draw it is the former only. Near 0 after
+        all layers: the map depends on what was learned.
     """
 
     layers: tuple[str, ...]
@@ -54,6 +60,7 @@ def cascading_randomisation(
     *,
     target: str | None = None,
     only_last: bool = False,
+    draws: int = DRAWS,
     seed: int = 0,
     progress: bool = False,
     **settings: Any,
@@ -71,7 +78,9 @@ def cascading_randomisation(
     target : str, optional
         See `hepxai.explainers.methods.explain`.
     only_last : bool
-        Explain only after all layers were randomised: one map more instead of one for each layer.
+        Explain only after all layers were randomised: one map a draw instead of one for each layer.
+    draws : int
+        Independent draws of the fresh weights.
     seed : int
         Of the fresh weights.
     progress : bool
@@ -83,9 +92,13 @@ def cascading_randomisation(
     ------
     CannotExplainError
         If the model has no torch module with parameters.
+    ValueError
+        If there is no draw.
     """
     trained = explain(model, events, method, target=target, **settings)
-    return similarity(trained, model, settings, only_last=only_last, seed=seed, progress=progress)
+    return similarity(
+        trained, model, settings, only_last=only_last, draws=draws, seed=seed, progress=progress
+    )
 
 
 def similarity(
@@ -94,25 +107,32 @@ def similarity(
     settings: Mapping[str, Any],
     *,
     only_last: bool = False,
+    draws: int = DRAWS,
     seed: int = 0,
     progress: bool = False,
 ) -> Randomisation:
-    """Do the same with a map of the trained model that is at hand; see `cascading_randomisation`."""
-    forgetful: Any = copy.deepcopy(model)
-    layers = layers_from_output(forgetful, trained.events)
+    """`cascading_randomisation` for a given map of the trained model."""
+    if draws < 1:
+        raise ValueError(f"draws={draws}; at least 1 is needed")
+    layers = layers_from_output(copy.deepcopy(model), trained.events)
     explainer = configure(trained.method, settings)
-    correlations = []
-    with isolated_seed(seed), track(f"randomised {trained.method}", len(layers), show=progress) as advance:
-        for name in layers:
-            randomise(forgetful.module.get_submodule(name))
-            if not only_last or name == layers[-1]:
-                prepared = explainer.prepare(forgetful, trained.events, trained.target)
-                other = prepared.attribute(trained.events)
-                correlations.append(hit_rank_agreement(trained, other).mean)
-            advance(1, name)
-    value, error = as_arrays(correlations)
-    n_eff = correlations[-1].n_eff
-    return Randomisation(layers[-1:] if only_last else layers, Estimate(value, error, n_eff))
+    correlations: list[Estimate] = []
+    title = f"randomised {trained.method}"
+    with isolated_seed(seed), track(title, draws * len(layers), show=progress) as advance:
+        for _ in range(draws):
+            randomised: Any = copy.deepcopy(model)
+            for name in layers:
+                randomise(randomised.module.get_submodule(name))
+                if not only_last or name == layers[-1]:
+                    prepared = explainer.prepare(randomised, trained.events, trained.target)
+                    other = prepared.attribute(trained.events)
+                    correlations.append(hit_rank_agreement(trained, other).mean)
+                advance(1, name)
+    value, error = (column.reshape(draws, -1) for column in as_arrays(correlations))
+    between = value.var(0, ddof=1) / draws if draws > 1 else 0.0
+    total = np.sqrt(error.mean(0) ** 2 + between)
+    estimate = Estimate(value.mean(0), total, correlations[-1].n_eff)
+    return Randomisation(layers[-1:] if only_last else layers, estimate)
 
 
 def layers_from_output(model: Any, events: Events) -> tuple[str, ...]:
@@ -156,7 +176,7 @@ def randomise(module: nn.Module) -> None:
 
 @contextmanager
 def isolated_seed(seed: int) -> Iterator[None]:
-    """Seed torch, hide the warnings about a model without sense, and restore both."""
+    """Seed torch and hide warnings about an untrained model; restore both."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)

@@ -64,8 +64,8 @@ class DetectorCard(NetworkCard):
     proposals : int
         Most boxes of an image that are classified.
     training : Training
-        The loss is the sum of torchvision's four, without weights of events. Of the entries for the loss of a
-        classification none applies; ``monitor`` "auc" stands for the mean average precision.
+        The loss is the sum of torchvision's four, without weights of events. Entries for classification
+        losses do not apply; ``monitor`` "auc" stands for the mean average precision.
     """
 
     view: ClassVar[str] = "image"

@@ -18,7 +18,7 @@ from hepxai.events import Events, Schema
 from hepxai.events.boxes import NONE, Boxes
 from hepxai.metrics.detection import match_boxes
 from hepxai.models.image.detection.card import DetectorCard
-from hepxai.models.image.detection.network import STRIDE, DetectorNetwork, RawDetections, highest
+from hepxai.models.image.detection.network import LEAST_SCORE, STRIDE, DetectorNetwork, RawDetections, highest
 from hepxai.models.image.detection.torchvision_ops import overlap
 from hepxai.models.image.network import PIECE, ImageNetworkModel
 from hepxai.models.network import constant, evaluating
@@ -78,7 +78,14 @@ class DetectorModel(ImageNetworkModel):
             Smallest probability of the class; .05 at least.
         overlap : float
             Smallest intersection over union with the matched true box.
+
+        Raises
+        ------
+        ValueError
+            If the score is below .05, where the network drops boxes.
         """
+        if score < LEAST_SCORE:
+            raise ValueError(f"score={score:g}; the detector gives no boxes below {LEAST_SCORE:g}")
         self.check(events)
         found = [d for x in self._pieces(events) for d in self._detections(x)]
         counts = np.array([len(d["scores"]) for d in found], dtype=np.int64)

@@ -17,6 +17,8 @@ STRIDE = 4
 """Columns of the image in one column of the first level."""
 CANDIDATES = 100
 """Boxes of a level that non-maximum suppression chooses from."""
+LEAST_SCORE = 0.05
+"""Lowest score of a detected box."""
 SAMPLES = 32
 """Proposals of an image in the loss of the second stage."""
 Targets = list[dict[str, Tensor]]
@@ -139,7 +141,7 @@ class DetectorNetwork(nn.Module):
             batch_size_per_image=SAMPLES,
             positive_fraction=0.25,
             bbox_reg_weights=None,
-            score_thresh=0.05,
+            score_thresh=LEAST_SCORE,
             nms_thresh=0.5,
             detections_per_img=20,
         )

@@ -49,7 +49,7 @@ def import_torchvision(what: str) -> ModuleType:
         torchvision = import_extra("torchvision", what, "detection")
     if not import_extra("torchvision.extension", what, "detection")._has_ops():
         _define_operators()
-        _pass_tests(what)
+        _bypass_checks(what)
     import_extra("torchvision.models.detection", what, "detection")
     return torchvision
 
@@ -68,8 +68,8 @@ def _define_operators() -> None:
         _libraries.append(library)  # an operator lives as long as its library
 
 
-def _pass_tests(what: str) -> None:
-    """Let the functions for the three operators believe that torchvision has operators."""
+def _bypass_checks(what: str) -> None:
+    """Bypass torchvision's checks for compiled operators."""
     for name in ("boxes", "roi_align"):
         module = import_extra(f"torchvision.ops.{name}", what, "detection")
         module = sys.modules[f"torchvision.ops.{name}"]  # the package has a function of the same name
