@@ -93,11 +93,16 @@ def similarity(
     model: Model,
     settings: Mapping[str, Any],
     *,
+    reference: Events | None = None,
     only_last: bool = False,
     seed: int = 0,
     progress: bool = False,
 ) -> Randomisation:
-    """Do the same with a map of the trained model that is at hand; see `cascading_randomisation`."""
+    """Do the same with a map of the trained model that is at hand; see `cascading_randomisation`.
+
+    A method that needs more than the explained events, such as a background, is prepared on ``reference``.
+    """
+    reference = trained.events if reference is None else reference
     forgetful: Any = copy.deepcopy(model)
     layers = layers_from_output(forgetful, trained.events)
     explainer = configure(trained.method, settings)
@@ -106,7 +111,7 @@ def similarity(
         for name in layers:
             randomise(forgetful.module.get_submodule(name))
             if not only_last or name == layers[-1]:
-                prepared = explainer.prepare(forgetful, trained.events, trained.target)
+                prepared = explainer.prepare(forgetful, reference, trained.target)
                 other = prepared.attribute(trained.events)
                 correlations.append(hit_rank_agreement(trained, other).mean)
             advance(1, name)
