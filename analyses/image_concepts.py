@@ -81,7 +81,7 @@ def concept_section(page: StudyPage, events: Events, model: Any, quick: bool) ->
     counts = {s: int(scores.significant(LEVEL, s).sum()) for s in ("score", "derivative")}
     tested = scores.score.value.size
     page.facts |= {f"TCAV, {s}, significant": f"{n} of {tested}" for s, n in counts.items()}
-    outside = np.mean((scores.score.band[0] <= 0) & (scores.score.band[1] >= 1))
+    at_end = np.mean((scores.score.band[0] <= 0) | (scores.score.band[1] >= 1))
     page.figure(
         "tcav", tcav_bars(scores), "TCAV scores of all concepts and classes; bands of random directions."
     )
@@ -95,14 +95,10 @@ def concept_section(page: StudyPage, events: Events, model: Any, quick: bool) ->
     )
     page.text(
         f"{NUMBER} concepts reproduce layer {concepts.layer} with a relative error of "
-        f"{concepts.reconstruction}{kept}. "
-        f"Of {tested} pairs of concept and class, {counts['score']} fractions and {counts['derivative']} "
-        "mean "
-        f"derivatives differ from those of random directions at a level of {100 * LEVEL:g} %, corrected for "
-        "all "
-        f"{tested}. In {100 * outside:.0f} % of the pairs the band of random directions reaches from 0 to "
-        "1: there the "
-        "fraction cannot say anything."
+        f"{concepts.reconstruction}{kept}. Of {tested} pairs of concept and class, {counts['score']} "
+        f"fractions and {counts['derivative']} mean derivatives differ from those of random directions at a "
+        f"level of {100 * LEVEL:g} %, corrected for all {tested}. In {100 * at_end:.0f} % of the pairs the "
+        "band of random directions includes 0 or 1: a fraction at that end is not told apart from them."
     )
 
 

@@ -26,12 +26,8 @@ from hepxai.studies.comparison.figures import convergence_figure
 Models = Mapping[str, Any]
 SHOWN = ("shower", "top")
 """Cases whose first event is drawn."""
-RISE = {
-    "20,000 masks, 13 × 13": {"samples": 20_000, "grid": 13},
-    "100 masks, 13 × 13": {"samples": 100, "grid": 13},
-    "20,000 masks, 13 × 13, other masks": {"samples": 20_000, "grid": 13, "seed": 1},
-    "10,000 masks, 2 × 2": {"samples": 10_000, "grid": 2},
-}
+RISE = ((20_000, 13, 0), (100, 13, 0), (20_000, 13, 1), (10_000, 2, 0))
+"""Masks, grid and seed."""
 GRADIENTS: Mapping[str, Mapping[str, Any]] = {
     "saliency": {"method": "saliency"},
     "capped saliency": {"method": "capped_saliency"},
@@ -100,9 +96,8 @@ def smoothing(page: StudyPage, events: Mapping[str, Events], models: Models, qui
         draw(page, f"forgrad_{key}", CASES[key], maps, models, f"{key}, with and without FORGrad.")
         page.text(
             f"{key}: waves shorter than {waves:.3g} pixels are removed, with this share of the power of the "
-            "maps of "
-            f"{len(maps['IG'].events)} events: {', '.join(removed)}. What that does to the faithfulness: "
-            "see below."
+            f"maps of {len(maps['IG'].events)} events: {', '.join(removed)}. What that does to the "
+            "faithfulness: see below."
         )
 
 
@@ -124,8 +119,8 @@ def baselines(page: StudyPage, events: Mapping[str, Events], models: Models, qui
     page.table(
         ("case", "map", "relative residual", "share of the |map| on dark pixels"),
         rows,
-        "Residual: median, of the sum of the map from the change of the output. Pixels at 0 are dark: from a "
-        "baseline of 0 they cannot contribute.",
+        "Residual: median, of the sum of the map from the change of the output. Pixels at 0 are dark: from "
+        "a baseline of 0 they cannot contribute.",
     )
 
 
@@ -142,10 +137,12 @@ def masks(page: StudyPage, events: Events, model: Any, quick: bool) -> None:
     page.heading("RISE: masks and grids")
     case, maps, rows = CASES["top"], {}, []
     chosen = case.events(events, EVENTS[quick])[:2]
-    for name, settings in RISE.items():
-        own = {**settings, "samples": settings["samples"] // (20 if quick else 1), "tolerance": 0.0}
-        maps[name] = stored_map(page.folder / "maps", model, chosen, "rise", case.target, **own)
-        rows.append([name, f"{own['samples']:,}", general(maps[name].checks["relative_error"], 3)])
+    for number, grid, seed in RISE:
+        number = number // 20 if quick else number
+        settings = {"samples": number, "grid": grid, "seed": seed, "tolerance": 0.0}
+        name = f"{number:,} masks, {grid} × {grid}{', again' if seed else ''}"
+        maps[name] = stored_map(page.folder / "maps", model, chosen, "rise", case.target, **settings)
+        rows.append([name, general(maps[name].checks["relative_error"], 3)])
         page.facts[f"relative error of RISE, {name}"] = rows[-1][-1]
     names = list(maps)
     again = float(hit_rank_agreement(maps[names[0]], maps[names[2]]).mean.value)
@@ -160,11 +157,10 @@ def masks(page: StudyPage, events: Events, model: Any, quick: bool) -> None:
         "RISE with four settings, cells shown with a probability of 0.5.",
     )
     page.table(
-        ("setting", "masks", "error of a value / spread of the map"),
+        ("setting", "error of a value / spread of the map"),
         rows,
         f"Mean of {len(chosen)} events. Near 1 a map is noise. Rank correlation over the lit pixels of the "
-        "first "
-        f"setting with the same setting and other masks: {again:.3f}; with the second one: {few:.3f}."
+        f"first setting with the same setting and other masks: {again:.3f}; with the second one: {few:.3f}."
         + (" A quick run has a twentieth of the masks." if quick else ""),
     )
 
@@ -240,10 +236,8 @@ def selections(page: StudyPage, events: Mapping[str, Events], models: Models, qu
         ("case", "patches", "same decision", "random patches", "constant answer", "gain over random patches"),
         rows,
         "Decision of the network between the classes of the target for the selected patches alone, the rest "
-        "at 0: "
-        "share of the training events held out from L2X for which it is that for the whole image. Constant "
-        "answer: "
-        "share of the most frequent decision.",
+        "at 0: share of the training events held out from L2X for which it is that for the whole image. "
+        "Constant answer: share of the most frequent decision.",
     )
 
 
@@ -273,8 +267,8 @@ def activation_maps(page: StudyPage, events: Mapping[str, Events], models: Model
                 share = maps[f"Ablation-CAM, 10 %, {layer}"].checks["ablated_activation"]
                 page.text(
                     f"{key}, layer {layer}: a tenth of the channels has {100 * share:.0f} % of the "
-                    "activation; rank "
-                    f"correlation of that map with the one of all channels, over the lit pixels: {text}."
+                    "activation; rank correlation of that map with the one of all channels, over the lit "
+                    f"pixels: {text}."
                 )
 
 

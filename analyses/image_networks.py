@@ -78,7 +78,7 @@ REFERENCE = ("image_gradient_shap", "l2x")
 """Methods that need a population beside the explained events: training events of all classes."""
 SMALL = ["blocks=[{channels: 6, pool: [1, 4]}, {channels: 12, pool: [2, 4]}]", "dense=[32]"]
 SMALL += ["training.epoch_events=1000"]
-EPOCHS, TRAININGS, EVENTS = {True: 4, False: 12}, {True: 2, False: 3}, {True: 6, False: 24}
+EPOCHS, TRAININGS, EVENTS = {True: 4, False: 10}, {True: 2, False: 3}, {True: 6, False: 20}
 """Epochs, trainings of each network, and events of each case: quick and full."""
 
 
@@ -117,8 +117,7 @@ def networks(page: StudyPage, name: str, events: Events, seeds: Sequence[int], q
     page.facts[f"accuracy of each training, {name}"] = ", ".join(map(str, numbers))
     page.text(
         f"`{name}`, {len(events.schema.classes)} classes, {len(models)} trainings of {epochs} epochs: "
-        "accuracy "
-        f"{accuracy} on {(events.split == 2).sum()} test images; chance is "
+        f"accuracy {accuracy} on {(events.split == 2).sum()} test images; chance is "
         f"{1 / len(events.schema.classes):.3f}."
     )
     with page.panels(

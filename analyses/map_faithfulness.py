@@ -116,16 +116,11 @@ def case_table(page: StudyPage, key: str, case: Case, results: Mapping[str, Numb
         ("method", *TITLES.values()),
         rows,
         f"{key}: {case.target}, true hits `{case.truth}`; {sample}. First error: of the events, second: of "
-        "one "
-        "training. Correlations: of the sum of the map in removed regions (a tenth of the lit pixels) with "
-        "the "
-        "change of the output. Deletion, insertion: area under the curve, relative to the change of the "
-        "output; "
-        "small and large are good. Share on true hits: of the |map| on lit pixels. Randomised: rank "
-        "correlation "
-        f"with the map of the network with random weights. The maps {RANDOM!r} and {ALIKE!r} show each "
-        "measure "
-        "without information.",
+        "one training. Correlations: of the sum of the map in removed regions (a tenth of the lit pixels) "
+        "with the change of the output. Deletion, insertion: area under the curve, relative to the change "
+        "of the output; small and large are good. Share on true hits: of the |map| on lit pixels. "
+        f"Randomised: rank correlation with the map of the network with random weights. The maps {RANDOM!r} "
+        f"and {ALIKE!r} show each measure without information.",
     )
 
 
@@ -133,8 +128,8 @@ def overview(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -> N
     """Every measure of every method, one frame for each measure."""
     caption = (
         "Measures of all methods and cases, mean over the trainings. Bars: errors of the events and spread "
-        "over "
-        "trainings, in quadrature. Lines: maps with random values."
+        "over trainings, in quadrature. Lines: maps with random values (dashed) and with all pixels alike "
+        "(dotted)."
     )
     methods = [m for m in next(iter(results.values()))[SHARE] if m not in (RANDOM, ALIKE)]
     with page.panels("measures", caption, 2, 3, (6.2, 1.6 + 0.3 * len(methods))) as frames:
@@ -145,9 +140,9 @@ def overview(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -> N
                 look = {"color": CLASS_COLOURS[c], "marker": CLASS_MARKERS[c], "ms": 5, "ls": ""}
                 values, errors = (np.array([float(getattr(m, n)) for m in means]) for n in ("value", "error"))
                 ax.errorbar(values, place, xerr=errors, label=escape_label(key), **look)
-                chance = float(Repeated.of(result[what][RANDOM]).value)
-                if np.isfinite(chance):
-                    ax.axvline(chance, color=CLASS_COLOURS[c], lw=1, ls="--")
+                for reference, line in ((RANDOM, "--"), (ALIKE, ":")):
+                    if np.isfinite(chance := Repeated.of(result[what][reference]).value):
+                        ax.axvline(chance, color=CLASS_COLOURS[c], lw=1, ls=line)
             for line in range(1, len(methods)):
                 ax.axhline(line - 0.5, color=GREY, lw=0.4)
             ax.set_yticks(range(len(methods)), [escape_label(m) for m in methods], fontsize="small")
@@ -179,18 +174,16 @@ def differences(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -
         ("measure", "case", "best", "not told apart from it", "worse"),
         rows,
         "Best: largest mean over the trainings (deletion: smallest), an extreme of many. A difference "
-        "counts "
-        f"if it has one sign in all trainings and exceeds {ERRORS:g} statistical errors and {ERRORS:g} "
-        "spreads "
-        "over trainings.",
+        f"counts if it has one sign in all trainings and exceeds {ERRORS:g} statistical errors and "
+        f"{ERRORS:g} spreads over trainings.",
     )
     chance = by_chance(trainings)
     page.facts["differences"] = f"{found} of {tested}"
     page.text(
-        f"Of {tested} differences, {found} count. {trainings} trainings determine a spread roughly: were all "
-        f"true differences 0 and the trainings the only cause of fluctuations, {100 * chance:.1f} % of the "
-        f"comparisons, {chance * tested:.0f} of {tested}, would still exceed it; statistical errors make it "
-        "fewer."
+        f"Of {tested} differences, {found} count. {trainings} trainings determine a spread roughly: were "
+        f"all true differences 0 and the trainings the only cause of fluctuations, {100 * chance:.1f} % of "
+        f"the comparisons, {chance * tested:.0f} of {tested}, would still exceed it; statistical errors "
+        "make it fewer."
     )
 
 
@@ -208,9 +201,8 @@ def verdict(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -> No
         ("method", *columns),
         rows,
         f"Yes: in all cases ({', '.join(results)}). Measures: better than {RANDOM!r} and than {ALIKE!r}, by "
-        "a "
-        f"difference that counts. Depends on the weights: rank correlation with the map of the network with "
-        f"random weights below {CHANGED:g} by an error or more; not tested counts as not.",
+        "a difference that counts. Depends on the weights: rank correlation with the map of the network "
+        f"with random weights below {CHANGED:g} by an error or more; not tested counts as not.",
     )
     page.facts["pass all"] = ", ".join(passed) or "none"
     page.text(
@@ -228,8 +220,8 @@ def verdict(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -> No
         above.append(f"{text}; less {', '.join(less) or 'none'}")
     page.text(
         "Share of the map on the true hits, which is a property of network and method together: a network "
-        "may "
-        f"use other hits than those of the truth, and a faithful map then shows them. {'. '.join(above)}."
+        "may use other hits than those of the truth, and a faithful map then shows them. "
+        f"{'. '.join(above)}."
     )
 
 

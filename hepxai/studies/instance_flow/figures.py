@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
+from matplotlib.patheffects import withStroke
 
 from hepxai.core.estimate import Array
-from hepxai.plots.style import INK, axes_or_new, class_look, legend_above, short, styled
+from hepxai.plots.style import CLASS_COLOURS, INK, axes_or_new, class_look, legend_above, short, styled
 from hepxai.studies.instance_flow.numbers import KINDS, InstanceFlow
 
 COLUMNS = 8
@@ -61,6 +62,8 @@ def flow_diagram(
         _ribbons(ax, flow.transitions(start, end) / len(flow.label), at, bottoms[at], bottoms[at + 1])
     for at, t in enumerate(columns):
         _nodes(ax, flow.transitions(t, t).sum(1) / len(flow.label), at, bottoms[at])
+        if len(flow.classes) > len(CLASS_COLOURS):
+            _names(ax, flow, t, at, bottoms[at])
     ax.set_xticks(np.arange(len(columns)) + WIDTH / 2, [str(t + 1) for t in columns], minor=False)
     ax.set_xticks([], minor=True)
     ax.set_yticks([])
@@ -111,6 +114,16 @@ def _nodes(ax: Axes, heights: Array, at: int, bottoms: Array) -> None:
         if height > 0:
             colour = class_look(c, len(heights))["color"]
             ax.add_patch(Rectangle((at, bottom), WIDTH, height, fc=colour, ec=INK, lw=0.6, zorder=3))
+
+
+def _names(ax: Axes, flow: InstanceFlow, epoch: int, at: int, bottoms: Array) -> None:
+    """Class of each node, where there are more classes than colours."""
+    heights = flow.transitions(epoch, epoch).sum(1) / len(flow.label)
+    for name, height, bottom in zip(flow.classes, heights, bottoms, strict=True):
+        if height > GAP:
+            place = (at + WIDTH / 2, bottom + height / 2)
+            text = ax.text(*place, short(name), ha="center", va="center", fontsize="xx-small", zorder=4)
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
 def _ribbons(ax: Axes, shares: Array, at: int, left: Array, right: Array) -> None:
