@@ -87,12 +87,9 @@ def concept_section(page: StudyPage, events: Events, model: Any, quick: bool) ->
     )
     caption = "The same for the mean derivative of the target along the concept."
     page.figure("tcav_derivative", tcav_bars(scores, statistic="derivative"), caption)
-    decisions = concepts.fidelity.get("decisions")
-    kept = (
-        f", and {page.number('decisions kept by the concepts', decisions)} of the decisions"
-        if decisions
-        else ""
-    )
+    kept, decisions = "", concepts.fidelity["decisions"]
+    if float(decisions.error) > 0:
+        kept = f", and keep {page.number('decisions kept by the concepts', decisions)} of the decisions"
     page.text(
         f"{NUMBER} concepts reproduce layer {concepts.layer} with a relative error of "
         f"{concepts.reconstruction}{kept}. Of {tested} pairs of concept and class, {counts['score']} "
