@@ -10,14 +10,14 @@ import torch
 from image_helpers import cnn, image_events, image_model
 from torch import nn
 
-from hepxai.explainers import CannotExplainError, explain
+from hepxai.explainers import EXPLAINERS, CannotExplainError, explain
 from hepxai.metrics.faithfulness import Removals, region_correlation
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 from hepxai.models.target import Target
 from hepxai.models.wrappers.image import ImageModel
 from hepxai.studies.comparison.faithfulness_table import ALIKE, RANDOM, FaithfulnessTable, compare_maps
 from hepxai.studies.comparison.figures import faithfulness_curves
-from hepxai.studies.randomisation.numbers import cascading_randomisation, layers_from_output
+from hepxai.studies.randomisation.numbers import cascading_randomisation, layers_from_output, similarity
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not tell which regions change the output")
 METHODS = {"image_ig": {"steps": 8}, "slope": {"method": "saliency", "signed": True}, "saliency": {}}
@@ -205,3 +205,13 @@ def test_a_model_without_layers_is_refused() -> None:
     bare = ImageModel(nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(2)), ("pt", "eta"), events.schema)
     with pytest.raises(CannotExplainError, match="has no `module` with parameters to randomise"):
         cascading_randomisation(bare, events, "saliency", target="pt")
+
+
+def test_a_method_is_prepared_on_the_reference() -> None:
+    model, events = image_model(7), image_events(30)
+    muons = events[events.label == 1][:3]
+    method = EXPLAINERS["image_gradient_shap"](samples=5)
+    trained = method.prepare(model, events, "pt").attribute(muons)
+    with pytest.raises(ValueError, match="no event of class"):
+        similarity(trained, model, {"samples": 5}, only_last=True)
+    assert abs(similarity(trained, model, {"samples": 5}, reference=events, only_last=True).last.value) <= 1

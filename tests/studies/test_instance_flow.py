@@ -252,6 +252,14 @@ def test_shown_epochs(flow: InstanceFlow) -> None:
     assert (epochs[0], epochs[-1], len(epochs)) == (0, 39, 8)
 
 
+def test_nodes_are_named_where_classes_outnumber_the_colours(flow: InstanceFlow) -> None:
+    names = [f"class {c}" for c in range(12)]
+    several = flow_of([[0, 11], [0, 10]], [0, 11], classes=tuple(names))
+    texts = [text.get_text() for text in flow_diagram(several).texts]
+    assert texts == [names[c] for c in (0, 11, 0, 10)]
+    assert not flow_diagram(flow).texts
+
+
 def test_the_diagram_counts_every_event(flow: InstanceFlow) -> None:
     ax = flow_diagram(flow)
     nodes = [p for p in ax.patches if p.get_zorder() == 3]

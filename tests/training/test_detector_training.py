@@ -101,7 +101,7 @@ def test_a_valid_split_without_boxes_is_refused() -> None:
     events = from_objects([[], [], [(2, 0)], [(9, 1)]]).replace(
         split=np.repeat([SPLITS.index("valid"), 0], 2)
     )
-    with pytest.raises(ValueError, match="^the valid split has no true box"):
+    with pytest.raises(ValueError, match=r"^the valid split has no true box"):
         fit(detector_card(), events)
 
 

@@ -106,12 +106,17 @@ def similarity(
     model: Model,
     settings: Mapping[str, Any],
     *,
+    reference: Events | None = None,
     only_last: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
     progress: bool = False,
 ) -> Randomisation:
-    """`cascading_randomisation` for a given map of the trained model."""
+    """`cascading_randomisation` for a given map of the trained model.
+
+    A method that needs more than the explained events, such as a background, is prepared on ``reference``.
+    """
+    reference = trained.events if reference is None else reference
     if draws < 1:
         raise ValueError(f"draws={draws}; at least 1 is needed")
     layers = layers_from_output(copy.deepcopy(model), trained.events)
@@ -124,7 +129,7 @@ def similarity(
             for name in layers:
                 randomise(randomised.module.get_submodule(name))
                 if not only_last or name == layers[-1]:
-                    prepared = explainer.prepare(randomised, trained.events, trained.target)
+                    prepared = explainer.prepare(randomised, reference, trained.target)
                     other = prepared.attribute(trained.events)
                     correlations.append(hit_rank_agreement(trained, other).mean)
                 advance(1, name)
