@@ -112,7 +112,8 @@ class RemovablePixels:
     def _seeds(self, seed: int, draws: int, stream: int = 0) -> UInt64Array:
         """Seeds ``[draws, B]`` of independent streams of random numbers."""
         base = splitmix64(splitmix64(np.array([seed], dtype=np.uint64)) + np.uint64(stream))
-        draw = splitmix64(base + np.arange(draws, dtype=np.uint64))
+        numbers: UInt64Array = base + np.arange(draws, dtype=np.uint64)
+        draw = splitmix64(numbers)
         seeds: UInt64Array = splitmix64(self.key ^ draw[:, None])
         return seeds
 

@@ -12,11 +12,26 @@ from torch import nn
 from hepxai.attribution import Attribution
 from hepxai.attribution.low_pass import filtered, kept_waves, low_pass, usual_sigma
 from hepxai.events import Events
-from hepxai.explainers import CannotExplainError, CheckWarning, explain
+from hepxai.explainers import EXPLAINERS, CannotExplainError, CheckWarning, explain
 from hepxai.explainers.base import SettingError
+from hepxai.explainers.image.images import MapExplainer
+from hepxai.models.card import ModelCard
+from hepxai.models.network import NetworkModel
+from hepxai.models.protocols import Model
 from hepxai.models.wrappers.image import ImageModel
 
 SHAPE = (7, 30)
+TINY = {
+    "image_deep_shap": {"size": 2},
+    "image_gradient_shap": {"size": 2, "samples": 4},
+    "image_kernel_shap": {"block": (4, 15), "samples": 16},
+    "image_lime": {"block": (4, 15), "samples": 80},
+    "image_partition_shap": {"block": (4, 15)},
+    "l2x": {"epochs": 1},
+    "rise": {"samples": 64},
+    "smoothgrad": {"samples": 3},
+}
+BASES = sorted(n for n, e in EXPLAINERS.items() if issubclass(e, MapExplainer) and n != "forgrad")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
@@ -126,6 +141,45 @@ def test_the_method_is_the_filter_of_the_base(
     kept = plain.residual if sigma != 0 else -plain.output_change
     for one in (found, expected):
         np.testing.assert_allclose(one.residual, kept, atol=1e-5 * np.abs(plain.output_change).max() + 1e-6)
+
+
+@pytest.fixture(scope="module")
+def models(events: Events, model: ImageModel) -> list[Model]:
+    """For every method one of them at least."""
+    cards = ({"kind": "convolutional", "channels": [3], "dense": []}, {"kind": "soft_tree", "channels": [3]})
+    own = [NetworkModel.build(ModelCard.model_validate(c | {"kernel": 3}), events.schema) for c in cards]
+    return [model, *own]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_base(events: Events, models: list[Model], base: str) -> None:
+    """Also those that attribute otherwise than batch by batch, or announce what they cost."""
+    model = next(m for m in models if EXPLAINERS[base].works_on(m))
+    settings = TINY.get(base, {})
+    plain = explain(model, events, base, target="t", **settings)
+    found = explain(model, events, "forgrad", target="t", base=base, base_settings=settings, sigma=6.0)
+    expected = low_pass(plain, 6.0)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-9)
+    assert (found.axes, found.unit, found.labels) == (plain.axes, plain.unit, plain.labels)
+    assert (found.method, found.error) == ("forgrad", None)
+    for name in ("residual", "output_change"):
+        assert (getattr(found, name) is None) == (getattr(plain, name) is None)
+        if getattr(plain, name) is not None:
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-6)
+
+
+def test_the_additivity_of_the_base_is_checked(events: Events, model: ImageModel) -> None:
+    settings = {"size": 2, "tolerance": 1e-12}
+    with pytest.raises(ArithmeticError, match="do not add up to the score"):
+        explain(model, events, "forgrad", target="t", base="image_deep_shap", base_settings=settings)
+
+
+def test_the_bar_of_the_base(events: Events, model: ImageModel, capsys: pytest.CaptureFixture[str]) -> None:
+    explain(model, events, "forgrad", target="t", progress=True)
+    assert "saliency" in capsys.readouterr().err
+    prepared = EXPLAINERS["forgrad"](progress=True).prepare(model, events, "t")
+    prepared.silent().attribute(events)
+    assert not capsys.readouterr().err
 
 
 def test_what_it_warns_of(events: Events, model: ImageModel) -> None:

@@ -55,7 +55,7 @@ def slow_fit(score: Any, x: np.ndarray, segment: np.ndarray, seed: int, n: int) 
 
 
 def test_equals_the_regression(energies: Events, model: ImageModel) -> None:
-    settings: dict[str, Any] = {"grid": (2, 4), "samples": 200, "seed": 5, "minimum_r2": 0.0}
+    settings: dict[str, Any] = {"block": (3, 2), "samples": 200, "seed": 5, "minimum_r2": 0.0}
     found = explain(model, energies, "image_lime", target="t-q", **settings)
     x, seeds, r2 = energies.image(), event_seeds(energies, 5, RUNS), []
     rows, columns = np.indices(SHAPE[1:])
@@ -88,7 +88,7 @@ def test_equals_limes_own_explainer() -> None:
     torch.manual_seed(3)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(96, 1))
     model = ImageModel(net, ("t",), events.schema)
-    found = explain(model, events, "image_lime", grid=(2, 2), samples=4000)
+    found = explain(model, events, "image_lime", block=(3, 4), samples=4000)
     rows, columns = np.indices((6, 8))
     segment = rows // 3 * 2 + columns // 4
     theirs = lime_image.LimeImageExplainer(random_state=0).explain_instance(
@@ -104,7 +104,7 @@ def test_equals_limes_own_explainer() -> None:
     np.testing.assert_allclose(12 * found.values[0], slopes[segment], rtol=0, atol=0.05 * abs(slopes).max())
 
 
-@pytest.mark.parametrize("segments", ["grid", "clusters", "slic"])
+@pytest.mark.parametrize("segments", ["blocks", "clusters", "slic"])
 def test_a_linear_model(segments: str) -> None:
     """The sum over the pixels of a segment is its share of the score; the ridge makes it a little smaller."""
     images = np.zeros((3, *SHAPE), np.float32)
@@ -113,23 +113,13 @@ def test_a_linear_model(segments: str) -> None:
     torch.manual_seed(4)
     net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(SHAPE)), 1))
     model = ImageModel(net, ("t",), events.schema)
-    found = explain(model, events, "image_lime", segments=segments, grid=(3, 4), samples=4000)
+    found = explain(model, events, "image_lime", segments=segments, block=(2, 2), samples=4000)
     terms = (net[1].weight.detach().numpy().reshape(SHAPE) * events.image()).sum(1)
     assert found.checks["mean_r2"] > 0.99
     assert found.checks["poor_fits"] == 0
     size = np.abs(terms).sum((1, 2)).max()
     np.testing.assert_allclose(found.values.sum((1, 2)), terms.sum((1, 2)), atol=0.05 * size)
     assert not found.values[(events.image() == 0).all(1)].any()
-
-
-def test_clusters() -> None:
-    """Hits that touch each other are one segment."""
-    events = with_hits(image_events(), [[(0, 0), (1, 1), (1, 2), (4, 9)]])
-    prepared = EXPLAINERS["image_lime"](segments="clusters").prepare(image_model(7), events, "pt")
-    segment = prepared.explainer.segmented((1, 1), events.image()[0], np.zeros((1, LAYERS, STRIPS)))
-    assert segment.max() == 2
-    assert segment[0, 0] == segment[1, 1] == segment[1, 2] != segment[4, 9]
-    assert np.count_nonzero(segment) == 4
 
 
 class Parity(nn.Module):
@@ -157,7 +147,7 @@ def test_no_hits_and_no_events() -> None:
 
 def test_too_few_samples_for_the_segments() -> None:
     events, model = image_events(4, noise=30.0), image_model(7)
-    settings: dict[str, Any] = {"target": "pt", "grid": (5, 16), "minimum_r2": 0.0}
+    settings: dict[str, Any] = {"target": "pt", "block": (1, 1), "minimum_r2": 0.0}
     with pytest.raises(
         ValueError, match=r"samples=40 is too few for an event of \d\d segments; give samples=\d+"
     ) as e:
@@ -175,11 +165,11 @@ def test_constant_scores_are_fitted() -> None:
 
 
 def test_bad_settings() -> None:
-    for bad in ({"samples": 10}, {"segments": "quickshift"}, {"grid": -1}, {"minimum_r2": -1}):
+    for bad in ({"samples": 10}, {"segments": "quickshift"}, {"block": -1}, {"minimum_r2": -1}):
         with pytest.raises(SettingError, match="image_lime"):
             explain(image_model(7), image_events(2), "image_lime", target="pt", **bad)
-    with pytest.raises(ValueError, match="image_lime: a grid of 9 x 9 cells is finer"):
-        explain(image_model(7), image_events(2), "image_lime", target="pt", grid=9)
+    with pytest.raises(ValueError, match="block is 9 x 9, larger than the images"):
+        explain(image_model(7), image_events(2), "image_lime", target="pt", block=9)
 
 
 def test_settings_repeat_the_result(energies: Events, model: ImageModel) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from hepxai.events import Events
 from hepxai.explainers import CheckWarning, explain
 from hepxai.explainers.image.images import blurred
+from hepxai.explainers.image.segments import segment_numbers
 from hepxai.explainers.libraries import import_extra, isolated_rng
 
 METHODS = ("image_kernel_shap", "image_partition_shap")
@@ -190,6 +191,25 @@ def test_clusters_of_lit_pixels() -> None:
     np.testing.assert_allclose(other.values[0, [0, 1, 2, 4], [0, 1, 5, 10]], [1, 1, 3, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "expected"), [("clusters", 2), ("slic", 4), ("blocks", 4)])
+def test_numbers_of_segments(kind: Any, expected: int) -> None:
+    """Hits that touch each other, also at a corner; patches of one value; rectangles."""
+    x = torch.zeros(1, 4, 8)
+    hits = [(0, 0), (1, 1), (1, 2), (3, 6)]
+    x[0, [r for r, _ in hits], [c for _, c in hits]] = 2.0
+    if kind == "slic":
+        x = torch.tensor([1.0, 5.0, 10.0, 3.0]).repeat_interleave(6).expand(1, 6, 24).clone()
+    block = (6, 6) if kind == "slic" else (2, 4)
+    numbers = segment_numbers(kind, x, (x != 0).any(0).numpy(), block)
+    if kind == "clusters":
+        assert [numbers[h] for h in hits] == [1, 1, 1, 2]
+        assert numbers[0, 3] == 0
+        numbers = numbers[numbers > 0]
+    if kind == "blocks":
+        np.testing.assert_array_equal(numbers, np.arange(4)[:, None] // 2 * 2 + np.arange(8) // 4)
+    assert len(np.unique(numbers)) == expected
+
+
 def test_sampled_values_are_right_within_their_errors(model: Any) -> None:
     events = energy_images(5, seed=7, lit=1.0)
     exact = explain(model, events, "image_kernel_shap", target="t-g", block=(2, 1), samples=5000)
@@ -246,9 +266,13 @@ def test_binary_regression_and_default_blocks() -> None:
     ("method", "settings", "message"),
     [
         ("image_kernel_shap", {"block": (5, 1)}, "block is 5 x 1, larger than the images of 4 x 6"),
-        ("image_partition_shap", {"block": (0, 1)}, r"block=\(0, 1\); should be greater than or equal to 1"),
+        ("image_partition_shap", {"block": (0, 1)}, r"block=\(0, 1\); should be greater than 0"),
         ("image_partition_shap", {"evaluations": 1}, "evaluations=1; should be greater than or equal to 2"),
-        ("image_kernel_shap", {"segments": "pixels"}, "segments='pixels'; should be 'blocks' or 'clusters'"),
+        (
+            "image_kernel_shap",
+            {"segments": "pixels"},
+            "segments='pixels'; should be 'blocks', 'clusters' or 'slic'",
+        ),
         (
             "image_kernel_shap",
             {"baseline": np.zeros((3, 3))},

@@ -169,7 +169,7 @@ def test_a_useless_selection_warns() -> None:
         ({"k": 10, "patch": (2, 3)}, "l2x.k=10; an image of 6 x 9 has 9 patches of 2 x 3 pixels"),
         ({"k": 0}, "l2x.k=0; should be greater than or equal to 1"),
         ({"patch": (7, 1)}, "l2x.patch is 7 x 1, larger than the images of 6 x 9"),
-        ({"patch": (1, 0)}, r"l2x.patch=\(1, 0\); should be greater than or equal to 1"),
+        ({"patch": (1, 0)}, r"l2x.patch=\(1, 0\); should be greater than 0"),
         ({"epochs": 0}, "l2x.epochs=0; should be greater than or equal to 1"),
         ({"temperature": 0}, "l2x.temperature=0; should be greater than 0"),
         ({"seed": -1}, "l2x.seed=-1; should be greater than or equal to 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hepxai.events import Events
 from hepxai.models.card import ModelCard
 from hepxai.models.image.local import local_part
 from hepxai.models.network import NetworkModel
+from hepxai.models.protocols import HasLocalPart
 from hepxai.models.wrappers.image import ImageModel
 
 ROWS, COLUMNS, IMAGES, RECTANGLES = 9, 37, 3, 60
@@ -128,17 +130,34 @@ def test_only_a_module_that_is_called_as_it_is() -> None:
     assert called.local_part() is None
 
 
-@pytest.mark.parametrize("dense", [[], [6]])
-def test_the_convolutional_model(dense: list[int]) -> None:
+BLOCKS = [{"channels": 3, "pool": [2, 2], "dropout": 0.3}, {"channels": 4, "kernel": [3, 5]}]
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"kind": "convolutional", "channels": [3, 4], "kernel": 3, "dense": []},
+        {"kind": "convolutional", "channels": [3, 4], "kernel": 3, "dense": [6]},
+        {"kind": "cnn", "blocks": BLOCKS, "reduce": "mean", "dense": [6]},
+        {"kind": "cnn", "blocks": BLOCKS, "reduce": "flatten", "dense": []},
+        {"kind": "soft_tree", "channels": [3, 4], "kernel": 3},
+    ],
+)
+def test_own_networks(card: dict[str, Any]) -> None:
+    """A replaced rectangle, and constant stretches left out."""
     rng = np.random.default_rng(1)
-    images = rng.exponential(1, (5, 1, 6, 20)) * (rng.random((5, 1, 6, 20)) < 0.1)
+    images = rng.exponential(1, (5, 1, 6, 160)) * (rng.random((5, 1, 6, 160)) < 0.005)
     events = Events.from_images(images.astype(np.float32), label=np.arange(5) % 2, classes=("a", "b"))
-    card = ModelCard.model_validate(
-        {"kind": "convolutional", "channels": [3, 4], "kernel": 3, "dense": dense}
-    )
-    model = NetworkModel.build(card, events.schema)
+    model = NetworkModel.build(ModelCard.model_validate(card), events.schema)
+    assert isinstance(model, HasLocalPart)
+    local = model.local_part()
     x, n = torch.as_tensor(events.image()), np.arange(5)
-    found = model.local_part().replaced(x, torch.zeros_like(x), n, (n, n + 1), (n + 3, n + 9))
+    for i in n:
+        collapsed = local.collapse((x[i] != 0).any(0))
+        assert len(collapsed.columns) < 160
+        found = local.outputs(collapsed.of(x[[i]]), collapsed)
+        np.testing.assert_allclose(found, model.score_image(x[[i]].numpy()), atol=1e-6)
+    found = local.replaced(x, torch.zeros_like(x), n, (n, n + 1), (n + 3, n + 9))
     for i in n:
         x[i, :, i, i + 3 : i + 9] = 0
     np.testing.assert_allclose(found, model.score_image(x.numpy()), atol=1e-6)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
 from torch import Tensor
 
 from hepxai.attribution import Attribution
-from hepxai.attribution.low_pass import filtered, kept_waves, usual_sigma
-from hepxai.core.jagged import IntArray
+from hepxai.attribution.low_pass import filtered, kept_waves, low_pass, usual_sigma
 from hepxai.events import Events
 from hepxai.explainers.base import CannotExplainError, Explainer, Prepared, SettingError
 from hepxai.explainers.batches import Batch, Part
@@ -54,6 +53,16 @@ class PreparedForgrad(Prepared):
             "sigma": self.sigma,
             "shortest_wave": max(self.size) / self.sigma if self.sigma else None,
         }
+
+    def silent(self) -> Self:
+        """Copy that shows no progress bar."""
+        return dataclasses.replace(super().silent(), base=self.base.silent())
+
+    def attribute(self, events: Events) -> Attribution:
+        """Filter the result of the base method."""
+        names = {"title": self.explainer.title, "short_title": self.explainer.short_title}
+        found = low_pass(self.base.attribute(events), self.sigma)
+        return found.replace(method=self.explainer.name, settings=self.settings(), **names)
 
     def announce(self, events: Events) -> None:
         """Announce the cost of the base method."""
@@ -113,7 +122,7 @@ class Forgrad(MapExplainer):
         maps = sorted(n for n, e in EXPLAINERS.items() if issubclass(e, MapExplainer) and n != self.name)
         if self.base not in maps:
             raise SettingError(f"forgrad.base={self.base!r}; maps over pixels come from {', '.join(maps)}")
-        return configure(self.base, self.base_settings)
+        return configure(self.base, {"progress": self.progress} | self.base_settings)
 
     def axes_of_result(self) -> tuple[str, ...]:
         """Axes of the base method."""
@@ -146,13 +155,6 @@ class Forgrad(MapExplainer):
         own = {"explainer": self, "model": model, "target": target}
         return PreparedForgrad(**own, base=base, sigma=sigma, size=(rows, columns))
 
-    def batch_rows(self, events: Events) -> Sequence[IntArray]:
-        """Batches of the base method."""
-        return self.base_explainer().batch_rows(events)
-
     def attribute_batch(self, prepared: PreparedForgrad, batch: Batch[Tensor]) -> Part:
-        """Filtered map of the base method."""
-        part: Part = prepared.base.explainer.attribute_batch(prepared.base, batch)
-        values, removed = filtered(np.asarray(part.values), prepared.sigma)
-        checks = {**part.checks, "power_removed": removed}
-        return dataclasses.replace(part, values=values, error=None, checks=checks)
+        """Filtered map of the base method, without the figures that `PreparedForgrad.attribute` adds."""
+        return Part(values=prepared.attribute(batch.events).values)

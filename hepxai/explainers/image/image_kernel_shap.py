@@ -1,24 +1,20 @@
-"""KernelSHAP of images: Shapley values of blocks or clusters of pixels."""
+"""KernelSHAP of images: Shapley values of segments."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from pydantic import Field
-from scipy.ndimage import label
 from torch import Tensor
 
-from hepxai.core.jagged import IntArray
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.image.segments import Mask, PreparedSegments, SegmentExplainer, SegmentGame
+from hepxai.explainers.image.segments import SegmentGame, Segments, SegmentShares
 from hepxai.explainers.kernel import kernel_runs, kernel_values
 from hepxai.explainers.libraries import event_seeds, import_extra, isolated_rng
 from hepxai.explainers.methods import register
 
 
 @register("image_kernel_shap")
-class ImageKernelShap(SegmentExplainer):
+class ImageKernelShap(SegmentShares):
     """Shapley values of segments, by shap's KernelExplainer [Lundberg and Lee, arXiv:1705.07874].
 
     ``φ_s = Σ_{S ⊆ G∖s} |S|! (g-|S|-1)! / g! [v(S ∪ s) - v(S)]``, where v(S) is the score of the image whose
@@ -35,30 +31,24 @@ class ImageKernelShap(SegmentExplainer):
 
     Attributes
     ----------
-    segments : {"blocks", "clusters"}
-        Rectangles of ``block``, or pixels that differ from the baseline and touch each other, also at a
-        corner. A segment at the baseline changes nothing: it is no player, and its value is exactly 0.
+    segments : {"blocks", "clusters", "slic"}
+        See `hepxai.explainers.image.segments.Segments`. A segment at the baseline changes nothing: it is no
+        player, and its value is exactly 0.
     samples : int
         Sets that are scored for each event: 2048 is all of them for up to 11 segments.
     seed : int
     block, baseline, blur
-        See `hepxai.explainers.image.segments.SegmentExplainer`; by default at most 8 x 8 blocks.
+        See `hepxai.explainers.image.segments.SegmentExplainer`.
     """
 
     title = "Shapley values of segments, by regression (image KernelSHAP)"
     short_title = "image KernelSHAP"
     has_errors = True
-    segments: Literal["blocks", "clusters"] = "blocks"
+    segments: Segments = "blocks"
     samples: int = Field(default=2048, ge=1)
     seed: int = Field(default=0, ge=0)
 
-    def segment_numbers(self, prepared: PreparedSegments, differs: Mask) -> IntArray:
-        """Number of the segment of each pixel, ``[R, C]``."""
-        if self.segments == "blocks":
-            return super().segment_numbers(prepared, differs)
-        return np.asarray(label(differs, np.ones((3, 3)))[0], dtype=np.int64)
-
-    def attribute_game(self, game: SegmentGame, batch: Batch[Tensor], empty: float, full: float) -> Part:
+    def shares(self, game: SegmentGame, batch: Batch[Tensor], empty: float, full: float) -> Part:
         """Signed map with errors."""
         players = len(game.pixels)
         runs = kernel_runs(self.samples, players, f"segments: give more, or take a larger {self.name}.block")

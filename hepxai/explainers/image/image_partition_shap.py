@@ -16,7 +16,8 @@ from torch import Tensor
 from hepxai.attribution import Attribution
 from hepxai.core.jagged import IntArray
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.image.segments import Array, Block, Mask, SegmentExplainer, SegmentGame
+from hepxai.explainers.image.perturbation import Pair
+from hepxai.explainers.image.segments import Array, Mask, SegmentGame, SegmentShares
 from hepxai.explainers.methods import register
 
 TOGETHER = 32
@@ -26,7 +27,7 @@ UNRESOLVED = 0.5
 
 
 @register("image_partition_shap")
-class ImagePartitionShap(SegmentExplainer):
+class ImagePartitionShap(SegmentShares):
     """Owen values of blocks of an image that is halved again and again.
 
     The image is halved along its longer side, each half again, down to ``block``. A half gets its gain in the
@@ -53,14 +54,14 @@ class ImagePartitionShap(SegmentExplainer):
 
     title = "Owen values of a hierarchy of blocks (image PartitionSHAP)"
     short_title = "image PartitionSHAP"
-    block: Block = (1, 1)
+    block: Pair = (1, 1)
     evaluations: int = Field(default=1000, ge=2)
 
     def no_checks(self) -> dict[str, float]:
         """Checks of an image that is its baseline."""
         return {"unresolved": np.nan}
 
-    def attribute_game(self, game: SegmentGame, batch: Batch[Tensor], empty: float, full: float) -> Part:
+    def shares(self, game: SegmentGame, batch: Batch[Tensor], empty: float, full: float) -> Part:
         """Signed map, and the share of it that was not traced down to the smallest blocks."""
         owen = OwenValues(game, Node.of(game, self.block), empty, full)
         owen.split(self.evaluations - 2)

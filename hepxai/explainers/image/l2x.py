@@ -22,7 +22,8 @@ from hepxai.explainers.base import Prepared
 from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.coalitions import IDENTITY
 from hepxai.explainers.image.images import MapExplainer
-from hepxai.explainers.image.segments import Block, block_of
+from hepxai.explainers.image.perturbation import Pair
+from hepxai.explainers.image.segments import block_of
 from hepxai.explainers.image.selector import Patches, Selector, train_selector
 from hepxai.explainers.libraries import isolated_rng
 from hepxai.explainers.methods import register
@@ -70,7 +71,7 @@ class L2X(MapExplainer):
     unit = "probability"
     sign = "positive"
     k: int = Field(default=4, ge=1)
-    patch: Block | None = None
+    patch: Pair | None = None
     epochs: int = Field(default=30, ge=1)
     temperature: float = Field(default=0.5, gt=0)
     training_events: int = Field(default=5000, ge=1)

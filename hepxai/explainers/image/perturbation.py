@@ -19,9 +19,6 @@ from hepxai.models.protocols import HasLocalPart, Imaging
 if TYPE_CHECKING:
     from hepxai.models.protocols import LocalPart
 
-CELLS = 7
-"""Rows and columns of a grid by default; fewer in an image that has fewer."""
-
 
 def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else (value, value) if isinstance(value, int) else value
@@ -127,21 +124,3 @@ class Between:
         local, collapsed = self.shortened
         outputs: Tensor = local.outputs(images, collapsed)
         return self.prepared.output(outputs).double()
-
-
-def grid_of(explainer: Any, events: Events) -> tuple[int, int]:
-    """Setting ``grid`` of a method, with its default for these images.
-
-    Raises
-    ------
-    ValueError
-        If the grid has more rows or columns than the image.
-    """
-    shape = events.image_layout().shape[1:]
-    rows, columns = (min(CELLS, n) for n in shape) if explainer.grid is None else explainer.grid
-    if rows > shape[0] or columns > shape[1]:
-        raise ValueError(
-            f"{explainer.name}: a grid of {rows} x {columns} cells is finer than the image of {shape[0]} x "
-            f"{shape[1]} pixels; give grid=({min(rows, shape[0])}, {min(columns, shape[1])}) or less"
-        )
-    return rows, columns

@@ -18,15 +18,12 @@ from hepxai.events import Events
 from hepxai.events.splits import event_hash
 from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.coalitions import IDENTITY
-from hepxai.explainers.image.perturbation import (
-    Pair,
-    PerturbationExplainer,
-    PreparedPerturbation,
-    grid_of,
-)
+from hepxai.explainers.image.perturbation import Pair, PerturbationExplainer, PreparedPerturbation
 from hepxai.explainers.methods import register
 from hepxai.models.protocols import Imaging
 
+CELLS = 7
+"""Rows and columns of a grid by default; fewer in an image that has fewer."""
 BLOCK = 256
 """Masks between two tests of convergence."""
 GROUPS = 20
@@ -129,6 +126,24 @@ class Rise(PerturbationExplainer):
             "coarser grid"
         )
         return (*super().concerns(checks), noisy)
+
+
+def grid_of(explainer: Rise, events: Events) -> tuple[int, int]:
+    """Rows and columns of cells; by default 7 of each, or those of the image if it has fewer.
+
+    Raises
+    ------
+    ValueError
+        If the grid has more rows or columns than the image.
+    """
+    shape = events.image_layout().shape[1:]
+    rows, columns = (min(CELLS, n) for n in shape) if explainer.grid is None else explainer.grid
+    if rows > shape[0] or columns > shape[1]:
+        raise ValueError(
+            f"rise: a grid of {rows} x {columns} cells is finer than the image of {shape[0]} x "
+            f"{shape[1]} pixels; give grid=({min(rows, shape[0])}, {min(columns, shape[1])}) or less"
+        )
+    return rows, columns
 
 
 CHECKS = ("masks", "relative_error")

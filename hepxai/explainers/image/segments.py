@@ -1,37 +1,35 @@
-"""Segments of images as the players of a game: their pixels are those of the image, or of a baseline."""
+"""Segments of images, shown or replaced by the baseline: players of a game, or terms of a linear model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from scipy.ndimage import label
 from torch import Tensor
 
-from hepxai.core.chunks import image_rows
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.explainers.background import one_by_one
-from hepxai.explainers.base import Prepared
 from hepxai.explainers.batches import Batch, Part
-from hepxai.explainers.image.images import Baseline, MapExplainer, baseline_image, baseline_like
+from hepxai.explainers.image.perturbation import Between, Pair, PerturbationExplainer, PreparedPerturbation
+from hepxai.explainers.libraries import import_extra
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 SIDE = 8
 """Blocks along rows and columns of an image by default, at most."""
+TOGETHER = 1024
+"""Sets of players whose masks are kept at a time."""
 
-_Side = Annotated[int, Field(ge=1)]
-Block = Annotated[
-    tuple[_Side, _Side], BeforeValidator(lambda block: tuple(block) if isinstance(block, list) else block)
-]
-"""Rows and columns of a rectangle of pixels."""
+Segments = Literal["blocks", "clusters", "slic"]
+"""Rectangles; pixels that differ from the baseline and touch each other, also at a corner; superpixels of
+similar values, by scikit-image, as many as there are blocks."""
 
 
 def block_of(block: tuple[int, int] | None, shape: tuple[int, int, int], name: str) -> tuple[int, int]:
@@ -50,11 +48,29 @@ def block_of(block: tuple[int, int] | None, shape: tuple[int, int, int], name: s
     return block
 
 
-def block_numbers(shape: tuple[int, int, int], block: tuple[int, int]) -> IntArray:
-    """Number of the block of each pixel, ``[R, C]``; blocks at the end may be smaller."""
-    _, rows, columns = shape
-    row, column = np.arange(rows) // block[0], np.arange(columns) // block[1]
-    return np.asarray(row[:, None] * (column[-1] + 1) + column)
+def segment_numbers(kind: Segments, x: Tensor, differs: Mask, block: tuple[int, int]) -> IntArray:
+    """Number of the segment of each pixel ``[R, C]`` of an image ``[T, R, C]``.
+
+    Parameters
+    ----------
+    kind : {"blocks", "clusters", "slic"}
+    x : Tensor, shape [T, R, C]
+    differs : ndarray of bool, shape [R, C]
+        Pixels that differ from the baseline.
+    block : tuple of int
+        Rows and columns of a block; blocks at the end may be smaller.
+    """
+    if kind == "clusters":
+        return np.asarray(label(differs, np.ones((3, 3)))[0], dtype=np.int64)
+    row, column = (np.arange(n) // b for n, b in zip(differs.shape, block, strict=True))
+    if kind == "blocks":
+        return np.asarray(row[:, None] * (column[-1] + 1) + column)
+    segmentation = import_extra("skimage.segmentation", "segments='slic'")
+    scale = x.abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    image, number = np.moveaxis((x / scale).numpy(), 0, -1), int((row[-1] + 1) * (column[-1] + 1))
+    return np.asarray(
+        segmentation.slic(image, n_segments=number, compactness=0.1, channel_axis=-1, convert2lab=False)
+    )
 
 
 @dataclass(frozen=True)
@@ -66,28 +82,21 @@ class SegmentGame:
 
     Attributes
     ----------
-    score : callable
-        Images ``[M, T, R, C]`` to ``[M]``.
-    x, start : Tensor, shape [T, R, C]
-        Image, and its baseline.
+    between : Between
+        Scorer of images between the baseline and the image.
     player : ndarray of int, shape [R, C]
         Number of the player of each pixel; -1 for pixels at the baseline.
     """
 
-    score: Callable[[NDArray[np.float32]], Array]
-    x: Tensor
-    start: Tensor
+    between: Between
     player: IntArray
 
     @staticmethod
-    def of(
-        score: Callable[[NDArray[np.float32]], Array], x: Tensor, start: Tensor, segments: IntArray
-    ) -> SegmentGame:
+    def of(between: Between, segments: IntArray, differs: Mask) -> SegmentGame:
         """Game of an image with the number ``[R, C]`` of the segment of each pixel."""
-        differs = (x != start).any(0).numpy()
         player = np.full(segments.shape, -1)
-        player[differs] = np.unique(segments[differs], return_inverse=True)[1]
-        return SegmentGame(score, x, start, player)
+        player[differs] = np.unique(segments[differs], return_inverse=True)[1].ravel()
+        return SegmentGame(between, player)
 
     @cached_property
     def pixels(self) -> IntArray:
@@ -96,13 +105,11 @@ class SegmentGame:
 
     def scores(self, members: Mask) -> Array:
         """Scores ``[M]`` of the image with the players ``members [M, P]`` and the baseline elsewhere."""
-        scores = np.empty(len(members))
-        for rows in image_rows(len(members), tuple(self.x.shape)):
-            # The last column is that of player -1.
-            on = np.pad(members[rows], ((0, 0), (0, 1)))[:, self.player]
-            images = torch.where(torch.as_tensor(on[:, None]), self.x, self.start)
-            scores[rows] = self.score(images.numpy())
-        return scores
+        # The last column is that of player -1.
+        on = torch.as_tensor(np.pad(members, ((0, 0), (0, 1))))
+        place = torch.as_tensor(self.player)[self.between.rows[:, None], self.between.columns]
+        scores = [self.between.score(some[:, place]) for some in on.split(TOGETHER)]
+        return np.asarray(torch.cat(scores), dtype=np.float64)
 
     def ends(self) -> Array:
         """Score of the baseline and of the image."""
@@ -114,67 +121,49 @@ class SegmentGame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedSegments(Prepared):
-    """Game of segments with its baseline.
+class PreparedSegments(PreparedPerturbation):
+    """Segments and their baseline.
 
     Attributes
     ----------
-    baseline : float, str or list
-        A number, "blurred", or an image ``[T][R][C]``.
     block : tuple of int
         Rows and columns of a block.
     """
 
-    baseline: Any
     block: tuple[int, int]
 
     def settings(self) -> dict[str, Any]:
-        """Settings with the baseline and the block."""
-        return super().settings() | {"baseline": self.baseline, "block": list(self.block)}
-
-    def score(self, images: NDArray[np.float32]) -> Array:
-        """Target ``[M]`` of images."""
-        return self.output(self.model.score_image(images))
+        """Settings with the block."""
+        return super().settings() | {"block": list(self.block)}
 
     def game(self, x: Tensor) -> SegmentGame:
         """Game of an image ``[T, R, C]``."""
-        start = baseline_like(x[None], self.baseline, self.explainer.blur)[0]
-        segments = self.explainer.segment_numbers(self, (x != start).any(0).numpy())
-        return SegmentGame.of(self.score, x, start, segments)
+        x, start = x.contiguous(), self.start(x[None])[0].contiguous()
+        differs = (x != start).any(0).numpy()
+        segments = segment_numbers(getattr(self.explainer, "segments", "blocks"), x, differs, self.block)
+        return SegmentGame.of(self.between(x, start), segments, differs)
 
 
-class SegmentExplainer(MapExplainer):
-    """Shares of segments of an image in the change of the score from a baseline image.
+class SegmentExplainer(PerturbationExplainer):
+    """Values of segments of an image, relative to a baseline image.
 
     The value of a segment is that of all channels together, spread evenly over those of its pixels that
-    differ from the baseline: the map adds up to the change. All other pixels have exactly 0.
+    differ from the baseline: a sum over pixels is a sum over segments. All other pixels have exactly 0.
 
     Attributes
     ----------
-    block : tuple of int, optional
-        Rows and columns of a block.
-    baseline : float, str, array or Events
-        What a pixel is that does not take part: a number for all (0: nothing lit), "blurred": the image
-        itself washed out, an image ``[T, R, C]`` (``[R, C]`` for one channel), or events whose weighted mean
-        image is taken.
-    blur : float
-        σ of the Gaussian for "blurred", in pixels, along rows and columns.
+    block : int or tuple of int, optional
+        Rows and columns of a block; one number is both. By default an image has at most 8 x 8 blocks.
+    baseline, blur
+        Values of replaced pixels; see `hepxai.explainers.image.images.ImageExplainer`.
     """
 
-    complete = True
-    block: Block | None = None
-    baseline: Baseline = 0.0
-    blur: float = Field(default=4.0, gt=0)
+    block: Pair | None = None
 
     def prepare(self, model: Any, events: Events, target: str) -> PreparedSegments:
         """Compute the baseline and the size of the blocks."""
         block = block_of(self.block, events.image_layout().shape, f"{self.name}.block")
-        baseline = baseline_image(self.baseline, events)
-        return PreparedSegments(explainer=self, model=model, target=target, baseline=baseline, block=block)
-
-    def segment_numbers(self, prepared: PreparedSegments, differs: Mask) -> IntArray:
-        """Number of the segment of each pixel ``[R, C]``, from those that differ from the baseline."""
-        return block_numbers((1, *differs.shape), prepared.block)
+        return PreparedSegments(**vars(super().prepare(model, events, target)), block=block)
 
     def batch_rows(self, events: Events) -> list[IntArray]:
         """One event at a time: its segments are its own."""
@@ -182,18 +171,31 @@ class SegmentExplainer(MapExplainer):
 
     def attribute_batch(self, prepared: PreparedSegments, batch: Batch[Tensor]) -> Part:
         """Signed map of an event."""
-        game = prepared.game(batch.x[0].contiguous())
-        empty, full = game.ends()
+        return self.attribute_game(prepared.game(batch.x[0]), batch)
+
+    def attribute_game(self, game: SegmentGame, batch: Batch[Tensor]) -> Part:
+        """Signed map of an event."""
+        raise NotImplementedError
+
+
+class SegmentShares(SegmentExplainer):
+    """Shares of segments in the change of the score from a baseline image, to which the map adds up."""
+
+    complete = True
+
+    def attribute_game(self, game: SegmentGame, batch: Batch[Tensor]) -> Part:
+        """Signed map of an event; 0 without players."""
+        empty, full = map(float, game.ends())
+        if len(game.pixels):
+            return self.shares(game, batch, empty, full)
         zero = np.zeros((1, *game.player.shape))
-        if not len(game.pixels):
-            error = zero if self.has_errors else None
-            return Part(values=zero, error=error, output_change=np.zeros(1), checks=self.no_checks())
-        return self.attribute_game(game, batch, float(empty), float(full))
+        error = zero if self.has_errors else None
+        return Part(values=zero, error=error, output_change=np.zeros(1), checks=self.no_checks())
 
     def no_checks(self) -> dict[str, float]:
         """Checks of an image that is its baseline: NaN each."""
         return {}
 
-    def attribute_game(self, game: SegmentGame, batch: Batch[Tensor], empty: float, full: float) -> Part:
+    def shares(self, game: SegmentGame, batch: Batch[Tensor], empty: float, full: float) -> Part:
         """Signed map of an event with players, whose scores without and with all players are given."""
         raise NotImplementedError

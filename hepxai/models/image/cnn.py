@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hepxai.events import Schema
 from hepxai.models.image.cards import CnnCard, ConvolutionBlock
 from hepxai.models.image.layers import LayeredImageModel, LayeredNetwork
+from hepxai.models.image.local import LocalPart, local_part
 from hepxai.models.network import output_names
 from hepxai.models.schemas import layout_of
 
@@ -104,3 +105,9 @@ class CnnModel(LayeredImageModel):
         """Fresh network."""
         size = len(output_names(card, schema))
         return cls(CnnNetwork(card, layout_of(schema).shape, size), card, schema)
+
+    # --- for explainers -----------------------------------------------------------------------
+
+    def local_part(self) -> LocalPart | None:
+        """Blocks, and the head."""
+        return local_part(nn.Sequential(self.network.features, self.network.head))

@@ -7,7 +7,9 @@ changes only maps whose field meets the window; long constant stretches of an im
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -104,12 +106,16 @@ def _is_local(layer: nn.Module) -> bool:
 
 
 class Collapsed(NamedTuple):
-    """Rows and columns of an image that are kept, and for each map pixel the one that has its value."""
+    """Rows and columns of an image that are kept, and for each map pixel the one that has its value.
+
+    ``weight`` is the share of the map's pixels that a kept one stands for, flat.
+    """
 
     rows: Tensor
     columns: Tensor
     map_rows: Tensor
     map_columns: Tensor
+    weight: Tensor
 
     def of(self, x: Tensor) -> Tensor:
         """Kept pixels of images ``[..., R, C]``."""
@@ -137,6 +143,16 @@ class LocalPart:
     rest: Callable[[Tensor], Tensor]
     mean: bool
 
+    @cached_property
+    def steps(self) -> nn.Sequential:
+        """Copies of the layers for evaluation: channels come last in memory, and activations act in place."""
+        steps = nn.Sequential(*deepcopy(self.layers)).eval()
+        steps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for step in steps:
+            if hasattr(step, "inplace"):
+                setattr(step, "inplace", True)  # noqa: B010  # typed as a module by torch
+        return steps
+
     @property
     def fields(self) -> tuple[Field, Field]:
         """Receptive field along rows and columns."""
@@ -149,10 +165,8 @@ class LocalPart:
     def maps(self, x: Tensor) -> Tensor:
         """Maps ``[B, K, r, c]`` of images."""
         kind = next((p.dtype for p in self.network.parameters()), x.dtype)
-        x = x.to(kind, copy=True).contiguous(memory_format=torch.channels_last)
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        maps: Tensor = self.steps(x.to(kind, copy=True, memory_format=torch.channels_last))
+        return maps
 
     def _outputs(self, maps: Tensor) -> Tensor:
         return self.rest(maps).reshape(len(maps), -1)
@@ -231,7 +245,8 @@ class LocalPart:
         down, across = self.fields
         rows, map_rows = down.collapse(lit.any(1), height)
         columns, map_columns = across.collapse(lit.any(0), width)
-        return Collapsed(rows, columns, map_rows, map_columns)
+        weight = torch.outer(*(i.bincount().double() / len(i) for i in (map_rows, map_columns))).flatten()
+        return Collapsed(rows, columns, map_rows, map_columns, weight)
 
     def outputs(self, x: Tensor, collapsed: Collapsed) -> Tensor:
         """Outputs ``[B, O]`` of images of which only the kept pixels ``x [B, T, r, c]`` are given."""
@@ -239,9 +254,8 @@ class LocalPart:
             maps = self.maps(x)
             if not self.mean:
                 return self._outputs(maps[:, :, collapsed.map_rows[:, None], collapsed.map_columns])
-            row, column = (i.bincount().to(maps) / len(i) for i in collapsed[2:])
             flat = maps.permute(0, 2, 3, 1).flatten(1, 2)  # a view: channels come last in memory
-            pooled = torch.outer(row, column).flatten() @ flat
+            pooled = collapsed.weight.to(maps) @ flat
             return self._outputs(pooled[:, :, None, None])
 
 

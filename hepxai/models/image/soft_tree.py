@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hepxai.events import Schema
 from hepxai.models.image.cards import SoftTreeCard
+from hepxai.models.image.local import LocalPart
 from hepxai.models.image.network import PIECE, ImageNetworkModel
 from hepxai.models.network import constant, output_names
 from hepxai.models.schemas import layout_of
@@ -88,7 +89,10 @@ class SoftTreeNetwork(nn.Module):
 
     def tree(self, x: Tensor) -> TreePass:
         """Decisions for images ``[B, T, R, C]``."""
-        latent = self.latent(x)
+        return self.decisions(self.latent(x))
+
+    def decisions(self, latent: Tensor) -> TreePass:
+        """Decisions from the maps that the nodes read."""
         nodes = torch.sigmoid(self.nodes(latent.flatten(1)))
         paths = nodes.new_ones(len(nodes), 1)
         reached: list[Tensor] = []
@@ -135,6 +139,13 @@ class SoftTreeModel(ImageNetworkModel):
         return tree.outputs, self.card.penalty * tree.imbalance()
 
     # --- for explainers -----------------------------------------------------------------------
+
+    def local_part(self) -> LocalPart:
+        """Convolutions, and the tree behind them."""
+        network = self.network
+        return LocalPart(
+            network, tuple(network.features), lambda maps: network.decisions(maps).outputs, False
+        )
 
     def forward_tree(self, x: Tensor) -> TreePass:
         """Decisions for images ``x [B, T, R, C]``, differentiable, in evaluation mode."""
