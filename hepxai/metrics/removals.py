@@ -112,8 +112,7 @@ class RemovablePixels:
     def _seeds(self, seed: int, draws: int, stream: int = 0) -> UInt64Array:
         """Seeds ``[draws, B]`` of independent streams of random numbers."""
         base = splitmix64(splitmix64(np.array([seed], dtype=np.uint64)) + np.uint64(stream))
-        numbers: UInt64Array = base + np.arange(draws, dtype=np.uint64)
-        draw = splitmix64(numbers)
+        draw = splitmix64(np.asarray(base + np.arange(draws, dtype=np.uint64), dtype=np.uint64))
         seeds: UInt64Array = splitmix64(self.key ^ draw[:, None])
         return seeds
 
