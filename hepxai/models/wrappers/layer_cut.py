@@ -109,7 +109,7 @@ def forget_stale(module: nn.Module, call: Call, layer: str, maps: Tensor, x: Ten
     if len(x) and traces.get(key, (None, None))[1] is not None:
         with torch.no_grad():
             again = forward_behind(module, call, layer, maps[:2].detach(), x[:2])
-        if not _close(again.reshape(-1), outputs[:2].reshape(-1)):
+        if not _close(again.reshape(-1), outputs[:2].detach().reshape(-1)):
             del traces[key]
 
 
