@@ -21,7 +21,7 @@ from hepxai.concepts.result import Concepts
 from hepxai.concepts.tcav import tcav
 from hepxai.metrics.detection import Detection
 from hepxai.report.study import StudyPage, stored, study_options
-from hepxai.studies.detection import box_maps, box_share, explain_boxes, map_likeness
+from hepxai.studies.detection import box_maps, box_share, explain_boxes, map_similarity
 from hepxai.studies.instance_flow.figures import flow_diagram, kinds_of_events
 from hepxai.studies.instance_flow.numbers import KINDS, InstanceFlow
 
@@ -148,7 +148,7 @@ def boxes(page: StudyPage, folder: Path | None, quick: bool) -> None:
     for name, settings in BOX_METHODS.items():
         own = dict(settings)
         maps = explain_boxes(detector, some, own.pop("method"), progress=True, **own)
-        share, likeness = box_share(maps), map_likeness(maps)
+        share, likeness = box_share(maps), map_similarity(maps)
         numbers = {"inside": share.inside, "by area": share.by_area, "likeness": likeness.correlation}
         rows.append([name, *map(str, numbers.values()), f"{100 * likeness.identical:.0f} %"])
         page.numbers |= {f"{k}, boxes, {name}": e for k, e in numbers.items() if float(e.error) > 0}
