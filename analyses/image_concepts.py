@@ -111,12 +111,8 @@ def flow_section(page: StudyPage, dataset: str, name: str) -> None:
     ) as ax:
         kinds_of_events(flow, ax=ax)
     rows = []
-    for class_name, share in flow.shares().items():
-        cells = []
-        for k, kind in enumerate(KINDS):
-            cells.append(str(number := share.at((k,))))
-            if float(number.error) > 0 and 0 < float(number.value) < 1:
-                page.number(f"{kind}, {class_name}, {dataset}", number)
+    for class_name, shares in flow.shares().items():
+        cells = [page.number(f"{kind}, {class_name}, {dataset}", share) for kind, share in shares.items()]
         rows.append([class_name, str(int((flow.label == flow.classes.index(class_name)).sum())), *cells])
     meaning = "; ".join(f"{kind}: {text}" for kind, text in KINDS.items())
     page.table(
