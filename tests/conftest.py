@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from toy_events import make_events
 
 from hepxai.events import Events
 
+mpl.use("Agg")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def close() -> Iterator[None]:
+    """Close the figures that a test leaves open."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture

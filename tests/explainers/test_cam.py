@@ -372,14 +372,14 @@ def test_many_channels_of_one_event(method: str, events: Events) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_layers_without_maps(method: str, model: ImageModel, events: Events) -> None:
-    listed = "^the model has no layer 'head' with maps; it has stem, block, last$"
+    listed = r"^the model has no layer 'head' with maps; it has stem, block, last\. Name other layers"
     with pytest.raises(ValueError, match=listed):
         explained(model, events, method, layer="head")
     flat = ImageModel(model.module, CLASSES, events.schema, maps="head.0")
     with pytest.raises(ValueError, match=r"layer head.0 gives \(\d, 8\); maps are \[event, map, row"):
         explained(flat, events, method)
     dense = nn.Sequential(nn.Flatten(), nn.Linear(168, 3))
-    with pytest.raises(ValueError, match=r"^the model has no layer '' with maps; it has none$"):
+    with pytest.raises(ValueError, match=r"^the model has no layer '' with maps; it has none\. Name other"):
         explained(ImageModel(dense, CLASSES, events.schema), events, method)
 
 

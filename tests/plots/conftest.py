@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from toy_maps import make_attention, make_map
 
 from hepxai.attribution import Attribution
-
-mpl.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
 
 
 def make_node_map(events):

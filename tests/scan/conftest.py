@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pytest
 import uproot
 from scan_helpers import SMALL, made_up
@@ -18,14 +16,7 @@ from hepxai.models.card import ModelCard
 from hepxai.scan import Scan
 from hepxai.scan.sampling import next_point
 
-mpl.use("Agg")
 ENTRIES = 250
-
-
-@pytest.fixture(autouse=True)
-def close() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="session")
