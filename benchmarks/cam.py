@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks.common import cpu_seconds, show
 from benchmarks.images import LAYERS, STRIPS, image_events
 from hepxai.attribution import Attribution
-from hepxai.explainers import explain
+from hepxai.explainers import EXPLAINERS
 from hepxai.models.wrappers.image import ImageModel
 
 EVENTS, FEW = 16, 2
@@ -86,7 +86,8 @@ def main() -> None:
         model = ImageModel(module, ("pt", "eta"), events.schema)
 
         def ours(model: ImageModel = model, layer: str = layer) -> Attribution:
-            return explain(model, events, "ablation_cam", target="pt-eta", layer=layer, upsample=False)
+            method = EXPLAINERS["ablation_cam"](layer=layer, upsample=False)
+            return method.prepare(model, events, "pt-eta").attribute(events)  # without the checks after it
 
         def slow(module: nn.Module = module, layer: str = layer) -> Tensor:
             return by_hand(module, layer, x)
