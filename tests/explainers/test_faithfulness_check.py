@@ -57,6 +57,14 @@ def test_a_linear_network(events: Events, model: ImageModel, method: str, settin
     assert ("median_residual" in checks) == (method == "image_ig")
 
 
+@pytest.mark.parametrize("method", ["image_gradient_shap", "image_deep_shap"])
+def test_pixels_are_removed_to_the_background(events: Events, model: ImageModel, method: str) -> None:
+    """All background images are 5: a linear network's map is its weight times x - 5, not x."""
+    rows = np.full((3, *events.image_layout().shape), 5.0, dtype=np.float32)
+    checks = explain(model, events, method, target="pt", rows=rows).checks
+    assert checks["faithfulness"] == pytest.approx(1, abs=0.01)
+
+
 def test_a_shuffled_map_warns(events: Events, model: ImageModel) -> None:
     with pytest.warns(CheckWarning, match="shuffled: the map does not tell which regions change the output"):
         attribution = Shuffled().explain(model, events, "pt")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hepxai.events import Events
@@ -32,6 +34,10 @@ class BackgroundImageExplainer(PixelExplainer, BackgroundExplainer):
 
     needs: ClassVar[type] = DifferentiableImage
     noun = "images"
+
+    def removed(self, prepared: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean background image, in the shape of ``x [B, T, R, C]``."""
+        return np.broadcast_to(prepared.rows.mean(0), x.shape).astype(np.float32)
 
     def forward(self, model: Any) -> Callable[[Tensor], Tensor]:
         """Differentiable function from images to outputs ``[B, O]``."""

@@ -43,15 +43,18 @@ class MapExplainer(Explainer):
 
     def model_checks(self, prepared: Prepared, attribution: Attribution) -> dict[str, float]:
         """Faithfulness on a few events; see `hepxai.metrics.faithfulness.quick_check`."""
-        start = getattr(prepared, "start", None)
 
         def score(x: NDArray[np.float32]) -> NDArray[np.float64]:
             return prepared.output(prepared.model.score_image(x))
 
-        def baseline(x: NDArray[np.float32]) -> NDArray[np.float32]:
-            return np.zeros_like(x) if start is None else start(torch.as_tensor(x)).numpy()
+        return quick_check(score, attribution, partial(self.removed, prepared))
 
-        return quick_check(score, attribution, baseline)
+    def removed(self, prepared: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Images without content, shape of ``x [B, T, R, C]``: the method's baseline, or 0 without one."""
+        if not isinstance(prepared, PreparedBaseline):
+            return np.zeros_like(x)
+        start: NDArray[np.float32] = prepared.start(torch.as_tensor(x)).numpy()
+        return start
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
         """Concerns about completeness and faithfulness."""
@@ -87,8 +90,8 @@ def gradient(model: DifferentiableImage, x: Tensor, output: Target) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedImage(PreparedPath):
-    """Path from a baseline image.
+class PreparedBaseline(Prepared):
+    """Method that compares an image with a baseline.
 
     Attributes
     ----------
@@ -103,8 +106,13 @@ class PreparedImage(PreparedPath):
         return super().settings() | {"baseline": self.baseline}
 
     def start(self, x: Tensor) -> Tensor:
-        """Image ``[B, T, R, C]`` where the path of each image begins."""
+        """Baseline of each image, shape of ``x [B, T, R, C]``."""
         return baseline_like(x, self.baseline, self.explainer.blur)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedImage(PreparedBaseline, PreparedPath):
+    """Path from a baseline image."""
 
     def from_baseline(self, x: Tensor) -> Part:
         """Integrated Gradients ``[B, T, R, C]`` along the straight path to each image."""

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from hepxai.core.chunks import image_rows
 from hepxai.events import Events
-from hepxai.explainers.base import Prepared
-from hepxai.explainers.image.images import Baseline, MapExplainer, baseline_image, baseline_like
+from hepxai.explainers.image.images import Baseline, MapExplainer, PreparedBaseline, baseline_image
 from hepxai.models.protocols import HasLocalPart, Imaging
 
 if TYPE_CHECKING:
@@ -47,24 +46,8 @@ class PerturbationExplainer(MapExplainer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedPerturbation(Prepared):
-    """Perturbation with its baseline.
-
-    Attributes
-    ----------
-    baseline : float, str or list
-        A number, "blurred", or an image ``[T][R][C]``.
-    """
-
-    baseline: Any
-
-    def settings(self) -> dict[str, Any]:
-        """Settings with the baseline."""
-        return super().settings() | {"baseline": self.baseline}
-
-    def start(self, x: Tensor) -> Tensor:
-        """Baseline of each image, shape of ``x [B, T, R, C]``."""
-        return baseline_like(x, self.baseline, self.explainer.blur)
+class PreparedPerturbation(PreparedBaseline):
+    """Perturbation with its baseline."""
 
     def score(self, x: Tensor) -> Tensor:
         """Target of images ``[B, T, R, C]``, double precision, ``[B]``."""

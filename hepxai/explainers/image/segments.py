@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -173,9 +174,9 @@ class SegmentExplainer(PerturbationExplainer):
         """Signed map of an event."""
         return self.attribute_game(prepared.game(batch.x[0]), batch)
 
+    @abstractmethod
     def attribute_game(self, game: SegmentGame, batch: Batch[Tensor]) -> Part:
         """Signed map of an event."""
-        raise NotImplementedError
 
 
 class SegmentShares(SegmentExplainer):
@@ -196,6 +197,6 @@ class SegmentShares(SegmentExplainer):
         """Checks of an image that is its baseline: NaN each."""
         return {}
 
+    @abstractmethod
     def shares(self, game: SegmentGame, batch: Batch[Tensor], empty: float, full: float) -> Part:
         """Signed map of an event with players, whose scores without and with all players are given."""
-        raise NotImplementedError
