@@ -153,6 +153,7 @@ def test_a_useless_selection_warns() -> None:
     nn.init.zeros_(net[1].weight)
     with pytest.warns(CheckWarning, match="4 selected patches are not better than random ones"):
         found = explain(energy_model(net, events), events, "l2x", target="t-g", epochs=1)
+    assert "not better than a constant answer: accuracy 1.000 ± 0.000, constant 1.000" in str(found.caveat)
     assert found.settings["patch"] == [1, 1]
     assert found.checks["constant_accuracy"] == 1
     with pytest.warns(CheckWarning) as raised:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,7 +125,7 @@ class L2X(MapExplainer):
         return Part(values=prepared.selector.patches.pixels(prepared.probabilities(batch.x)))
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Concern of a selection that is not better than a random one, or was not tested on other events."""
+        """Concerns of a selection that is no better than random or none, or not tested on other events."""
         if "gain_over_random" not in checks:
             return super().concerns(checks)
         gain, error = checks["gain_over_random"], checks["gain_over_random_error"]
@@ -138,7 +139,20 @@ class L2X(MapExplainer):
                 f"the {self.k} selected patches are not better than random ones: the answer of the model is "
                 f"kept by {gain:.3f} ± {error:.3f} more; give more events or epochs, or another k or patch"
             )
-        return (*super().concerns(checks), *concerns)
+        return (*super().concerns(checks), *concerns, *self._constant_concern(checks))
+
+    def _constant_concern(self, checks: Mapping[str, float]) -> tuple[str, ...]:
+        figure, error = (
+            "accuracy" if "post_hoc_accuracy" in checks else "r2",
+            checks.get("post_hoc_error", 0.0),
+        )
+        value, constant = (checks.get(f"{name}_{figure}", math.nan) for name in ("post_hoc", "constant"))
+        if not value - constant <= 2 * error:
+            return ()
+        return (
+            f"the {self.k} selected patches are not better than a constant answer: {figure} {value:.3f} ± "
+            f"{error:.3f}, constant {constant:.3f}; give more events, epochs or patches",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +272,7 @@ def post_hoc(prepared: PreparedSelector, events: Events, answer: Answer) -> dict
     gain = best - chance
     return {
         f"post_hoc_{figure}": float(best.mean()),
+        "post_hoc_error": float(best.std() / np.sqrt(max(len(best) - 1, 1))),
         f"random_{figure}": float(chance.mean()),
         f"constant_{figure}": constant,
         "gain_over_random": float(gain.mean()),
