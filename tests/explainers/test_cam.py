@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import LayerGradCam, LayerGradientXActivation
+from image_networks import energy_images
 from torch import Tensor, nn
 
 from hepxai.attribution import Attribution
@@ -44,9 +45,7 @@ class Network(nn.Module):
 @pytest.fixture(scope="module")
 def events() -> Events:
     """Real-valued images of three classes."""
-    rng = np.random.default_rng(0)
-    images = rng.exponential(1, (5, *SHAPE)) * (rng.random((5, *SHAPE)) < 0.4)
-    return Events.from_images(images.astype(np.float32), label=np.arange(5) % 3, classes=CLASSES)
+    return energy_images(5, lit=0.4, shape=SHAPE, classes=CLASSES, empty=0)
 
 
 @pytest.fixture(scope="module")

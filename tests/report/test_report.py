@@ -172,6 +172,7 @@ def test_summary_is_built_from_numbers(written):
     assert "attention and surrogate IG" in text["To doubt"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_empty_run_says_what_to_do(finished_view, tmp_path):
     view = finished_view(60, **NOTHING, provenance={}, observer=None)
     html = write_report(view.run, tmp_path).read_text()
@@ -341,6 +342,7 @@ def test_no_event_with_a_defined_residual(finished_view):
     assert "Completeness" not in said(view)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_separable_score_makes_a_report(finished_view, make_population, tmp_path, stored, changed):
     events = make_population(200)
