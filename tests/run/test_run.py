@@ -458,7 +458,7 @@ def test_default_methods_are_those_the_model_can_do(tmp_path: Path) -> None:
 def test_a_run_needs_two_classes(tmp_path: Path) -> None:
     data, card = cards()
     alone = data.model_copy(update={"labels": {"signal": None}})
-    with pytest.raises(RunError, match="a run tells two or more classes apart, the card has labels signal"):
+    with pytest.raises(RunError, match="learns classes, two or more; the events have signal: list"):
         Run.start(tmp_path / "run", alone, card)
 
 
