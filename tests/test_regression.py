@@ -152,7 +152,7 @@ def of_one_class(events: Events) -> Events:
 
 def test_classes_to_learn_where_there_are_only_targets(events: Events) -> None:
     for kind in ("dense", "particle_gnn"):
-        with pytest.raises(ValueError, match="learns classes.*training.loss: mae, which learns pt, eta"):
+        with pytest.raises(ValueError, match=r"learns classes.*training\.loss: mae, which learns pt, eta"):
             fit(make_card("cross_entropy", kind), of_one_class(events))
 
 

@@ -88,8 +88,8 @@ def check_scores(model: Model, events: Events) -> None:
 def _check_task(model: Model, schema: Schema) -> None:
     """Refuse a regression on events that have classes but no targets, and a classifier on the reverse.
 
-    A model shows what it is by its loss, and by its outputs where they are targets or classes of the events it
-    was trained on. Outputs of other names, and events of one class without targets (as recorded data), pass.
+    A regression has a loss for numbers, or its outputs are targets of its training events; the outputs of a
+    classifier are their classes. Other outputs pass, and so do events of one class without targets (data).
     """
     trained, outputs, names = getattr(model, "schema", None), set(model.outputs), ", ".join(model.outputs)
     is_class = isinstance(trained, Schema) and outputs <= {*trained.classes}
@@ -98,7 +98,7 @@ def _check_task(model: Model, schema: Schema) -> None:
     if regression and len(schema.classes) > 1 and not schema.targets:
         raise ValueError(
             f"the model predicts numbers ({names}), these events have classes ({', '.join(schema.classes)}) "
-            f"and no targets: declare `targets` {names} on their data-set card (NaN where an event has none), "
+            f"and no targets: declare `targets` {names} on their data-set card (NaN where an event has none) "
             "or take a classifier"
         )
     if is_class and not regression and len(schema.classes) < 2 and schema.targets:

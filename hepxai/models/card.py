@@ -221,7 +221,9 @@ class ModelCard(Card):
             remedy = f"declare `targets` on the data-set card{classifier if len(classes) > 1 else ''}"
             return None if targets else f"{learns}: {remedy}"
         if len(classes) < 2:
-            has = f"the model card learns classes, two or more; the events have {', '.join(classes) or 'none'}"
+            has = (
+                f"the model card learns classes, two or more; the events have {', '.join(classes) or 'none'}"
+            )
             regression = f", or take training.loss: mae, which learns {', '.join(targets)}"
             remedy = "list background first, then signal, as `labels` of the data-set card (or give label=)"
             return f"{has}: {remedy}{regression if targets else ''}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.attribution.reductions import full_name, short_name, unit_of
 from hepxai.core.formatting import measured
@@ -18,12 +20,15 @@ from hepxai.report.outputs import explained_output
 from hepxai.report.pixel_faithfulness import faithfulness_sections
 from hepxai.report.section import (
     ERRORS,
+    NAMED,
     CaptionedFigure,
     Section,
     Table,
     agreement_rows,
     capital,
     entry,
+    excess,
+    methods_table,
     population,
     splits_of,
 )
@@ -101,15 +106,39 @@ def _shares_section(view: RunView, by_target: Mapping[str, Mapping[str, Attribut
         "map that treats all lit pixels alike, and of that on the whole image. Events without such a hit are "
         f"left out; {population(events)} of the {splits_of(events)} sample. {ERRORS}"
     )
-    return Section("looked", title, tables=[Table(caption, header, cells, words=2)], numbers=rows)
+    many = len(rows) > NAMED
+    tables = [Table(caption, header, cells, words=2, folded=many)]
+    if many:
+        short = (
+            f"Share of |attribution| on the pixels that hits with {truth} light, of that on all lit pixels."
+        )
+        tables.insert(0, methods_table(short, rows, "among_hits", "chance"))
+    return Section("looked", title, tables=tables, numbers=rows)
 
 
 def share_sentences(view: RunView) -> Iterator[str]:
-    """Share on the true hits, method by method."""
-    for r in shares(view):
-        share, chance = (measured(r[k]["value"], r[k]["error"]) for k in ("among_hits", "chance"))
+    """Share on the true hits, map by map; of many maps, the number above chance and the two ends."""
+    rows = list(shares(view))
+    if len(rows) > NAMED and (known := [r for r in rows if np.isfinite(r["among_hits"]["value"])]):
+        far = sorted(known, key=lambda r: excess(r, "among_hits", "chance"))
+        above = sum(excess(r, "among_hits", "chance") > 2 for r in known)
+        ends = "; ".join(
+            f"{end}: {r['name']} of {r['target']}, {' against '.join(_shares(r))}"
+            for end, r in (("most clearly", far[-1]), ("least", far[0]))
+        )
+        yield (
+            f"{above} of {len(known)} maps put a larger share on the hits with {truth_of(view)} than a map "
+            f"that treats all hits alike, by more than two errors; {ends}."
+        )
+        return
+    for r in rows:
+        share, chance = _shares(r)
         where = f"of what lies on hits, {share} lies on those with {truth_of(view)}"
         yield f"{capital(r['name'])} of {r['target']}: {where}; all hits alike: {chance}."
+
+
+def _shares(row: Mapping[str, Any]) -> list[str]:
+    return [measured(row[k]["value"], row[k]["error"]) for k in ("among_hits", "chance")]
 
 
 def pixel_agreements(view: RunView) -> Iterator[dict[str, Any]]:
