@@ -73,8 +73,8 @@ def class_mean_maps(
         layout = first.events.image_layout()
         figure.supylabel(escape_label(layout.rows.feature), fontsize="small")
         figure.supxlabel(escape_label(layout.columns.feature), fontsize="small")
-        own = {a.target for a in by_class.values()}
-        what = f"of {first.target}" if len(own) == 1 else "of the output of each class"
+        targets = {a.target for a in by_class.values()}
+        what = f"of {first.target}" if len(targets) == 1 else "of the output of each class"
         figure.suptitle(escape_label(f"mean {short_name(first)} {what}", 90), fontsize="medium")
         add_footnote(drawn[0], first.caveat)
     return figure

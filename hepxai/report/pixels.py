@@ -159,15 +159,15 @@ def _class_figures(by_target: Mapping[str, Mapping[str, Attribution]]) -> Iterat
         classes = first.events.schema.classes
         if len(classes) < 2 or first.target in first.events.schema.targets:
             continue
-        own = {c: maps[t] for c in classes for t in (c, f"{c}-{REST}") if t in maps}
-        shown = own if len(own) > 1 else first
-        whose = "the output of that class" if len(own) > 1 else first.target
+        by_class = {c: maps[t] for c in classes for t in (c, f"{c}-{REST}") if t in maps}
+        drawn = by_class if len(by_class) > 1 else first
+        whose = "the output of that class" if len(by_class) > 1 else first.target
         caption = (
             f"Weighted mean map of {full_name(first)} over the events of each class (number in brackets), of "
             f"{whose}. Red raises it, blue lowers it; one colour scale for all. "
             f"{population(first.events)} of the {splits_of(first.events)} sample."
         )
-        yield CaptionedFigure(f"class_maps_{method}", class_mean_maps(shown), caption, wide=True)
+        yield CaptionedFigure(f"class_maps_{method}", class_mean_maps(drawn), caption, wide=True)
 
 
 # --- events ------------------------------------------------------------------------------------------

@@ -152,8 +152,8 @@ class Forgrad(MapExplainer):
         sigma = usual_sigma(rows, columns) if self.sigma is None else self.sigma
         filtered(np.zeros((0, rows, columns)), sigma)  # refuses one that is too large
         base = self.base_explainer().prepare(model, events, target)
-        own = {"explainer": self, "model": model, "target": target}
-        return PreparedForgrad(**own, base=base, sigma=sigma, size=(rows, columns))
+        common = {"explainer": self, "model": model, "target": target}
+        return PreparedForgrad(**common, base=base, sigma=sigma, size=(rows, columns))
 
     def attribute_batch(self, prepared: PreparedForgrad, batch: Batch[Tensor]) -> Part:
         """Filtered map of the base method, without the figures that `PreparedForgrad.attribute` adds."""
