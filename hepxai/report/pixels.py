@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 from hepxai.models.target import REST
 from hepxai.plots.class_maps import class_mean_maps
-from hepxai.plots.images import target_unit
+from hepxai.plots.images import sum_of_channels, target_unit
 from hepxai.report.displays import by_error, chosen_rows, telling_truth
 from hepxai.report.outputs import explained_output
 from hepxai.report.pixel_faithfulness import faithfulness_sections
@@ -183,7 +183,10 @@ def _events_section(view: RunView, target: str, maps: Mapping[str, Attribution])
     return Section(
         _key(target),
         f"Maps of {target}",
-        text=[_meaning(target, maps), *(["One event alone; see above for more."] if compact else [])],
+        text=[
+            _meaning(target, maps) + _added(view, keys),
+            *(["One event alone; see above for more."] if compact else []),
+        ],
         warnings=list(dict.fromkeys(w for key in keys for w in view.warnings_about(key))),
         figures=[_figure(view, target, maps, role, row) for role, row in rows.items()],
         level=3,
@@ -202,6 +205,12 @@ def _meaning(target: str, maps: Mapping[str, Attribution]) -> str:
         if notes:
             sentences.append(f"{capital(full_name(attribution))}: {', '.join(notes)}.")
     return " ".join(sentences)
+
+
+def _added(view: RunView, keys: Sequence[str]) -> str:
+    """Sentence that names the channels that the figures add up."""
+    sums = {short_name(a): sum_of_channels(a) for a in map(view.explained.__getitem__, keys)}
+    return "".join(f" {capital(name)}: {text}." for name, text in sums.items() if text)
 
 
 def shown_events(view: RunView, target: str, events: Events) -> dict[str, int]:
