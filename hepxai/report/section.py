@@ -167,14 +167,14 @@ def methods_table(caption: str, rows: Sequence[Mapping[str, Any]], key: str, cha
         lowest, highest = ranked[0], ranked[-1]
         beyond = f"{sum(excess(r, key, chance) > 2 for r in ranked)} of {len(ranked)}"
         numbers = [_mean_of_maps(ranked, key), number(lowest[key]), number(highest[key])]
-        numbers += [_mean_of_maps(ranked, chance)] if chance else []
         cells.append([name, lowest["target"], highest["target"], *numbers, beyond])
     means = [float(np.mean([r[key]["value"] for r in found])) for found in methods.values()]
-    header = ["method", "lowest for", "highest for", "mean", "lowest", "highest"]
-    header += ["by chance"] * bool(chance) + ["above chance"]
+    header = ("method", "lowest for", "highest for", "mean", "lowest", "highest", "above chance")
+    known = [row for found in methods.values() for row in found]
+    by_chance = f" ({_mean_of_maps(known, chance)})" if chance and known else ""
     note = (
         " Mean of the outputs with the upper limit of its error, because outputs share events; highest mean "
-        "first. Above chance: outputs above it by more than two errors."
+        f"first. Above chance{by_chance}: outputs above it by more than two errors."
     )
     return Table(caption + note, header, [cells[i] for i in np.argsort(means)[::-1]], words=3)
 
