@@ -172,15 +172,15 @@ def gradients(page: StudyPage, events: Mapping[str, Events], models: Models, qui
         test, model = events[dataset].where("test"), models[dataset]
         maps: dict[str, dict[str, Attribution]] = {}
         for name in classes:
-            own = test[np.flatnonzero(test.label == test.schema.classes.index(name))]
-            right = np.flatnonzero(model.logits(own).argmax(1) == own.label)
+            chosen = test[np.flatnonzero(test.label == test.schema.classes.index(name))]
+            right = np.flatnonzero(model.logits(chosen).argmax(1) == chosen.label)
             first = int(right[0]) if len(right) else 0
-            own = own[np.unique([first, *range(min(len(own), 10 if quick else 40))])]
+            chosen = chosen[np.unique([first, *range(min(len(chosen), 10 if quick else 40))])]
             maps[name] = {
-                m: stored_map(page.folder / "maps", model, own, target=f"{name}-rest", **s)
+                m: stored_map(page.folder / "maps", model, chosen, target=f"{name}-rest", **s)
                 for m, s in GRADIENTS.items()
             }
-            row = int(np.flatnonzero(model.logits(own).argmax(1) == own.label)[0]) if len(right) else 0
+            row = int(np.flatnonzero(model.logits(chosen).argmax(1) == chosen.label)[0]) if len(right) else 0
             if dataset == MUONS:
                 case = Case(
                     MUONS, (name,), f"{name}-rest", "fromFault" if name == "hot_strips" else "fromMuon"
@@ -192,7 +192,7 @@ def gradients(page: StudyPage, events: Mapping[str, Events], models: Models, qui
         for m in ("saliency", "IG"):
             figure = class_mean_maps({name: of[m] for name, of in maps.items()}, scale="own")
             caption = (
-                f"Mean {m} of `NAME-rest` over {len(own)} test events of each class or fewer, `{dataset}`."
+                f"Mean {m} of `NAME-rest` over {len(chosen)} test events of each class or fewer, `{dataset}`."
             )
             page.figure(f"class_means_{dataset}_{m.lower()}", figure, caption)
 

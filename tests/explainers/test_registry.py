@@ -33,6 +33,7 @@ from hepxai.explainers import (
     explain,
     register,
 )
+from hepxai.explainers.methods import validated_settings
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 
@@ -251,9 +252,19 @@ def test_the_package_is_the_verb(model: NetworkModel, events: Events) -> None:
 
 def test_unknown_method(model: NetworkModel, events: Events) -> None:
     with pytest.raises(
-        KeyError, match=r"no method 'edgeig' \(did you mean 'edge_ig'\?\); there are .*attention, .*edge_ig"
-    ):
+        KeyError, match=r"no method 'edgeig' \(did you mean 'edge_ig'\?\); these fit the model: .*attention, "
+    ) as refused:
         explain(model, events, "edgeig")
+    assert not {n for n, e in EXPLAINERS.items() if e.reads != "graph" and f" {n}," in str(refused.value)}
+
+
+@pytest.mark.parametrize("view", ["graph", "table", "image"])
+def test_an_unknown_method_of_a_run(view: str) -> None:
+    """Methods of the view of the model are listed, and no others."""
+    with pytest.raises(KeyError, match="no method 'no'; these fit the model: ") as refused:
+        validated_settings(["no"], {}, view)
+    listed = str(refused.value).partition("model: ")[2].strip('"').split(", ")
+    assert listed == sorted(n for n, e in EXPLAINERS.items() if e.reads == view)
 
 
 def test_unknown_target(method: str, settings: dict[str, Any], model: NetworkModel, events: Events) -> None:

@@ -409,7 +409,7 @@ def test_steps_in_the_wrong_order_say_what_to_do(tmp_path: Path) -> None:
 
 def test_unknown_methods_and_settings_are_refused(copied: Path) -> None:
     run = Run.open(copied)
-    with pytest.raises(KeyError, match="no method 'gnnexplainer'; there are ablation_cam, attention, "):
+    with pytest.raises(KeyError, match="no method 'gnnexplainer'; these fit the model: attention, edge_ig, "):
         run.explain(["gnnexplainer"], maximum=150)
     with pytest.raises(ValueError, match=r"node_ig\.step=3; no such setting"):
         run.explain(["node_ig"], maximum=150, settings={"node_ig": {"step": 3}})
@@ -459,7 +459,7 @@ def test_default_methods_are_those_the_model_can_do(tmp_path: Path) -> None:
 def test_a_run_needs_two_classes(tmp_path: Path) -> None:
     data, card = cards()
     alone = data.model_copy(update={"labels": {"signal": None}})
-    with pytest.raises(RunError, match="a run tells two or more classes apart, the card has labels signal"):
+    with pytest.raises(RunError, match="learns classes, two or more; the events have signal: list"):
         Run.start(tmp_path / "run", alone, card)
 
 

@@ -162,11 +162,11 @@ def roi_align(
     image = rois[:, 0].long()
     order, height, width = image.argsort(stable=True), *input.shape[2:]
     parts = [input.new_zeros(0, pooled_height * input.shape[1], pooled_width)]
-    for own in order.split(torch.bincount(image, minlength=len(input)).tolist()):
-        if len(own):
-            maps = input[image[own[0]]].transpose(0, 1).reshape(height, -1)
-            values = (rows[own].flatten(0, 1) @ maps).view(len(own), -1, width)
-            parts.append(values @ columns[own].transpose(1, 2))
+    for of_image in order.split(torch.bincount(image, minlength=len(input)).tolist()):
+        if len(of_image):
+            maps = input[image[of_image[0]]].transpose(0, 1).reshape(height, -1)
+            values = (rows[of_image].flatten(0, 1) @ maps).view(len(of_image), -1, width)
+            parts.append(values @ columns[of_image].transpose(1, 2))
     pooled = torch.cat(parts)[order.argsort()]
     return pooled.view(len(rois), pooled_height, input.shape[1], pooled_width).transpose(1, 2)
 
