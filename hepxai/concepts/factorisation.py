@@ -105,7 +105,9 @@ def nonnegative_scores(vectors: Tensor, directions: Tensor) -> Tensor:
     p = directions.double()
     gram = p @ p.T + RIDGE * torch.eye(len(p), dtype=torch.float64)
     some, which = _distinct(vectors)
-    parts = [_pivoted(part.double() @ p.T, gram) for part in vectors[some].split(max(BLOCK // len(p) ** 2, 1))]
+    parts = [
+        _pivoted(part.double() @ p.T, gram) for part in vectors[some].split(max(BLOCK // len(p) ** 2, 1))
+    ]
     return torch.cat(parts).to(vectors.dtype)[which] if parts else vectors.new_zeros(0, len(p))
 
 
