@@ -230,10 +230,9 @@ def choose_concepts(
         ]
     fits = [rows[rows.any(axis=1)] for rows in directions]  # those that vanish are left out
     pairs = [fits[i : i + len(seeds)] for i in range(0, len(fits), len(seeds))]
-    error, fidelity = (
-        Estimate(*(part[:, i].reshape(-1, len(seeds)) for i in (0, 1)), part[:, 2].min())
-        for part in quality.swapaxes(0, 1)
-    )
+    values, errors, effective = quality.reshape(len(chosen), len(seeds), 2, 3).transpose(3, 2, 0, 1)
+    n_eff = float(effective.min())
+    error, fidelity = (Estimate(values[i], errors[i], n_eff) for i in (0, 1))
     choice = ConceptChoice(
         layer,
         "equal decisions" if decides_classes(model.outputs, test.schema) else "R²",
