@@ -60,11 +60,11 @@ def other_share(maps: BoxMaps) -> OtherShare:
     used = (values.sum(1) > 0) & (np.diff(offsets)[maps.boxes.event] > 1)
     if not used.any():
         raise ValueError(NO_OTHERS)
-    shares = [maps.per_event(v, used) for v in (own, other)]
     return OtherShare(
-        *(s.within("share of a map", 0, 1) for s in shares),
-        maps.per_event(own - other, used),
-        int(np.count_nonzero(used)),
+        own=maps.per_event(own, used).within("share of a map", 0, 1),
+        other=maps.per_event(other, used).within("share of a map", 0, 1),
+        difference=maps.per_event(own - other, used),
+        boxes=int(np.count_nonzero(used)),
     )
 
 
@@ -130,10 +130,10 @@ def box_deletion(
     used = np.diff(boxes.offsets)[boxes.event] > 1
     if not used.any():
         raise ValueError(NO_OTHERS)
-    for place in np.flatnonzero(used):
-        others = [k for k in np.flatnonzero(boxes.event == boxes.event[place]) if k != place]
+    for place in np.flatnonzero(used).tolist():
+        others = [k for k in np.flatnonzero(boxes.event == boxes.event[place]).tolist() if k != place]
         image = RemovablePixels.of(maps.attribution.events[[place]])
-        by_map = [image.values(maps.attribution[[k]]) for k in (place, *others)]
+        by_map = [image.values(maps.attribution[k : k + 1]) for k in (place, *others)]
         random = image.uniform(seed, draws)
         within = random + (covered[place, image.place] >= 0.5)
         size = max(1, round(fraction * len(image.place)))
@@ -144,11 +144,14 @@ def box_deletion(
         losses[:, place] = [k.mean() for k in kinds]
     own, other, random, inside = losses
     return BoxDeletion(
-        *(
-            maps.per_event(v, score)
-            for v in (own, other, random, inside, own - other, own - random, own - inside)
-        ),
-        int(np.count_nonzero(used)),
+        own=maps.per_event(own, score),
+        other=maps.per_event(other, score),
+        random=maps.per_event(random, score),
+        inside=maps.per_event(inside, score),
+        own_other=maps.per_event(own - other, score),
+        own_random=maps.per_event(own - random, score),
+        own_inside=maps.per_event(own - inside, score),
+        boxes=int(np.count_nonzero(used)),
     )
 
 
@@ -157,4 +160,5 @@ def _outputs(
 ) -> Floats:
     """Score ``[M]`` of a box in its image without the pixels of ``removed [M, L]``."""
     model = detector.box_model(maps.boxes, place)
-    return image.outputs(lambda x: model.score_image(x)[:, 0], removed)[0]
+    scores: Floats = image.outputs(lambda x: model.score_image(x)[:, 0], removed)[0]
+    return scores
