@@ -25,7 +25,7 @@ class OtherShare:
     own, other : Estimate
         ``other`` is the mean over all other boxes of the image.
     difference : Estimate
-        Paired; exactly 0 for a method with the same map for every box.
+        Paired; 0 up to rounding for a method with the same map for every box.
     boxes : int
         Boxes with others in their image; maps that are 0 everywhere are left out.
     """
