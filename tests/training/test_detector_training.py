@@ -127,12 +127,9 @@ def test_what_it_would_ignore_is_refused() -> None:
 @pytest.mark.slow
 def test_the_shipped_card_finds_muons() -> None:
     """A minute: a third of the card's training; the figures of the docs are those of the whole card."""
-    card = ModelCard.find("muon_detector")
-    schedule = card.training.schedule.model_copy(update={"period": 3})
-    shorter = {"epochs": 3, "epoch_events": 800, "schedule": schedule}
-    training = card.training.model_copy(update=shorter)
+    shorter = ["training.epochs=3", "training.epoch_events=800", "training.schedule.period=3"]
     events = read(DatasetCard.find("muon_detection")).events
-    model, _ = fit(card.model_copy(update={"training": training}), events)
+    model, _ = fit(ModelCard.find("muon_detector", shorter), events)
     test = events.where("test")[:200]
     found = model.detect(test)
     scores = Detection.of(found, model.true_boxes(test), test.weight, same_class=False)
