@@ -318,6 +318,22 @@ def test_the_cost_is_announced(
     assert line in capsys.readouterr().err
 
 
+def test_the_measured_cost_is_small(
+    model: ImageModel, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image, as of one box: the measurement must not take as long as the map."""
+    passes = []
+    whole = ablation_cam.PreparedAblation.without
+
+    def counted(self: Any, x: Tensor, maps: Tensor, channels: Tensor) -> Tensor:
+        passes.append(channels.numel())
+        return whole(self, x, maps, channels)
+
+    monkeypatch.setattr(ablation_cam.PreparedAblation, "without", counted)
+    explained(model, events[:1], "ablation_cam", layer="last")
+    assert passes == [1, 1, 6]
+
+
 def test_little_variance_is_a_concern(events: Events) -> None:
     """Independent maps have no common component."""
     torch.manual_seed(3)

@@ -59,21 +59,25 @@ class BoxMaps:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def per_event(self, values: Floats, used: NDArray[np.bool_], event: IntArray | None = None) -> Estimate:
-        """Weighted mean of one number for each box, or pair of boxes; the events are the independent units.
+    def per_event(
+        self, values: Floats, size: NDArray[np.number | np.bool_], event: IntArray | None = None
+    ) -> Estimate:
+        """Weighted ratio of two sums over boxes, or pairs of boxes; the events are the independent units.
 
         Parameters
         ----------
         values : ndarray, shape [N]
-        used : ndarray of bool, shape [N]
+        size : ndarray, shape [N]
+            True or 1 for the mean of the values; those with 0 are left out.
         event : ndarray of int, shape [N], optional
             Event of each number; by default that of each box.
         """
         event, number = self.boxes.event if event is None else event, len(self.boxes.offsets) - 1
-        total = np.bincount(event, np.where(used, values, 0.0), number).astype(np.float64)
+        parts = (np.where(size != 0, values, 0.0), size.astype(np.float64))
+        total, norm = (np.bincount(event, p, number).astype(np.float64) for p in parts)
         weight = np.zeros(number)
         weight[self.boxes.event] = self.attribution.events.weight
-        return ratio_mean(total, np.bincount(event[used], minlength=number), weight)
+        return ratio_mean(total, norm, weight)
 
 
 def explain_boxes(
