@@ -92,8 +92,9 @@ def _check_task(model: Model, schema: Schema) -> None:
     classifier are their classes. Other outputs pass, and so do events of one class without targets (data).
     """
     trained, outputs, names = getattr(model, "schema", None), set(model.outputs), ", ".join(model.outputs)
-    is_class = isinstance(trained, Schema) and outputs <= {*trained.classes}
-    is_target = isinstance(trained, Schema) and outputs <= {*trained.targets} and not is_class
+    classes, targets = (trained.classes, trained.targets) if isinstance(trained, Schema) else ((), ())
+    is_class = outputs <= {*classes}
+    is_target = outputs <= {*targets} and not is_class
     regression = is_target or getattr(model, "loss", None) in ("mae", "mse")
     if regression and len(schema.classes) > 1 and not schema.targets:
         raise ValueError(
@@ -103,7 +104,7 @@ def _check_task(model: Model, schema: Schema) -> None:
         )
     if is_class and not regression and len(schema.classes) < 2 and schema.targets:
         raise ValueError(
-            f"the model tells classes apart ({', '.join(trained.classes)}), these events have the targets "
+            f"the model tells classes apart ({', '.join(classes)}), these events have the targets "
             f"{', '.join(schema.targets)} and no classes to tell apart: give the events the `labels` of the "
             "training on their data-set card, or take a model of a regression (training.loss: mae)"
         )

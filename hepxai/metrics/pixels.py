@@ -215,4 +215,4 @@ def row_correlation(first: Array, second: Array) -> Array:
     """Pearson's correlation ``[E]`` of the rows of two arrays ``[E, P]``; NaN where a row is constant."""
     one, two = (v - v.mean(1, keepdims=True) for v in (first, second))
     norm = np.sqrt((one**2).sum(1) * (two**2).sum(1))
-    return np.divide((one * two).sum(1), norm, out=np.full(len(norm), np.nan), where=norm > 0)
+    return np.asarray(np.divide((one * two).sum(1), norm, out=np.full(len(norm), np.nan), where=norm > 0))
