@@ -17,6 +17,7 @@ from hepxai.attribution import PIXELS, Attribution
 from hepxai.events import Events
 from hepxai.events.boxes import Boxes
 from hepxai.explainers import EXPLAINERS, explain
+from hepxai.models.image.detection.model import BoxModel
 from hepxai.models.network import NetworkModel
 from hepxai.studies.detection import (
     BoxMaps,
@@ -52,6 +53,27 @@ def maps_of(values: np.ndarray) -> BoxMaps:
     events = from_objects(OBJECTS)
     boxes = true_boxes(events)
     return BoxMaps(Attribution(values, PIXELS, events[boxes.event], "saliency", "box"), boxes)
+
+
+@needs_torchvision
+def test_the_map_of_a_detected_box_does_not_depend_on_rounding() -> None:
+    """The overlap has a kink where the raw detection is the box itself: its slope must not be noise."""
+    events, model = from_objects(OBJECTS)[:1], detector()
+    x = torch.as_tensor(events.image())
+    with torch.no_grad():
+        raw = model.network.raw_detections(model.network.features(x))
+    label = 0
+    best = raw.boxes[raw.scores[:, label].argmax(), 1 + label].tolist()
+    gradients = []
+    for shift in (0.0, 1e-4, -1e-4):
+        image = x.clone().requires_grad_(True)
+        box = BoxModel(model, tuple(e + shift for e in best), model.outputs[label])
+        gradients.append(torch.autograd.grad(box.forward_image(image).sum(), image)[0])
+    assert gradients[0].abs().max() > 0
+    for other in gradients[1:]:
+        torch.testing.assert_close(
+            other, gradients[0], rtol=1e-2, atol=float(1e-3 * gradients[0].abs().max())
+        )
 
 
 @needs_torchvision
