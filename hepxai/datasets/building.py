@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.cards import Place
 from hepxai.core.jagged import IntArray, interleave
 from hepxai.datasets.card import NANOAOD, DatasetCard
 from hepxai.datasets.columns import ExpressionError, ReadError
@@ -36,7 +35,7 @@ class EventBuilder:
 
     def events(self, context: ExpressionContext, file: int, identity: Mapping[str, str]) -> Events:
         """Selected events of a chunk of one file."""
-        numbers = self._numbers(context, identity)
+        numbers = self._numbers(context.nominal, identity)  # a variation never changes them
         weight = self._weights(context, self.files[file].sample)
         if self.card.duplicates == "refuse" and len(context):
             hashes = self._hashes[self.files[file].sample]
@@ -143,7 +142,11 @@ class EventBuilder:
         i, declared = self.samples[sample]
         weight = context.per_event(self.card.weights, ("weights",))
         weight = weight * context.per_event(declared.weight, ("samples", i, "weight"))
-        _require_finite(context, "the weight", f"{self.card.weights} times {declared.weight}", weight)
+        factors = [self.card.weights, declared.weight]
+        if context.shift.weight is not None:
+            factors.append(context.shift.weight)
+            weight = weight * context.per_event(context.shift.weight, (*context.shift.place, "weight"))
+        _require_finite(context, "the weight", " times ".join(factors), weight)
         return weight
 
     def _selected(self, context: ExpressionContext, sample: str, weight: NDArray[np.float64]) -> IntArray:
@@ -174,10 +177,10 @@ class EventBuilder:
 
     def _globals(self, context: ExpressionContext) -> NDArray[np.float32]:
         values = np.zeros((len(context), len(self.card.globals)), dtype=np.float32)
-        for i, (name, quantity) in enumerate(self.card.globals.items()):
-            place: Place = ("globals", name, "expression")
-            values[:, i] = context.per_event(quantity.expression, place)
-            _require_finite(context, f"globals: {name}", quantity.expression, values[:, i])
+        for i, name in enumerate(self.card.globals):
+            expression, place = context.definition("globals", name)
+            values[:, i] = context.per_event(expression, place)
+            _require_finite(context, f"globals: {name}", expression, values[:, i])
         return values
 
     def _observed(self, context: ExpressionContext, name: str) -> NDArray[Any]:

@@ -9,11 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hepxai.cards import VERSION, Card, Version, entry_error, nearest
 from hepxai.datasets.columns import ExpressionError
 from hepxai.datasets.expressions import Expression
+from hepxai.datasets.short_forms import Feature, Labels, Steps, listed
+from hepxai.datasets.variations import (
+    CardNames,
+    Shift,
+    Variation,
+    check_variations,
+    shifts_of,
+    unknown_variation,
+)
 from hepxai.datasets.vocabulary import FUNCTIONS
 from hepxai.events.images import LIT, ImageAxis, ImageLayout
 from hepxai.events.momenta import NODE_FEATURES
@@ -24,55 +33,11 @@ KINEMATICS = ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
 PAIR_FEATURES = ("delta_eta", "delta_phi", "delta_r", "mass", "log_mass")
 
 
-def _listed(value: Any) -> Any:
-    return value if value is None or isinstance(value, list | tuple) else [value]
-
-
-def _steps(value: Any) -> Any:
-    if isinstance(value, str):
-        return {value: value}
-    return {str(v): v for v in value} if isinstance(value, list | tuple) else value
-
-
-def _by_sample(value: Any) -> Any:
-    return dict.fromkeys(map(str, value)) if isinstance(value, list | tuple) else value
-
-
-def _labels(value: dict[str, str | None]) -> Any:
-    return value if any(value.values()) else list(value)
-
-
-Cut = str | float
-#: A cut, a list of cuts, or named cuts.
-Steps = Annotated[dict[str, Expression], BeforeValidator(_steps, Cut | list[Cut] | dict[str, Cut])]
-#: Class names (the samples say which), or a condition for each class.
-Labels = Annotated[
-    dict[str, Expression | None],
-    BeforeValidator(_by_sample, list[str] | dict[str, Expression | None]),
-    PlainSerializer(_labels),
-]
-
-
-class Quantity(Card):
-    """A named expression with units."""
-
-    expression: Expression
-    units: str = ""
-
-
-def _quantity(value: Any) -> Any:
-    return value if isinstance(value, Mapping | Quantity) else {"expression": value}
-
-
-#: An expression, or a mapping of `expression` and `units`.
-Feature = Annotated[Quantity, BeforeValidator(_quantity, Expression | Quantity)]
-
-
 class Sample(Card):
     """Files of one kind of events."""
 
     name: str
-    files: Annotated[tuple[str, ...], BeforeValidator(_listed, str | list[str]), Field(min_length=1)]
+    files: Annotated[tuple[str, ...], BeforeValidator(listed, str | list[str]), Field(min_length=1)]
     class_: str | None = Field(default=None, alias="class")
     weight: Expression = "1"
 
@@ -98,7 +63,7 @@ class Identity(Card):
 class Missing(Card):
     """Values of a branch that mean "missing", and their replacement."""
 
-    values: Annotated[tuple[int | float, ...], BeforeValidator(_listed, float | list[float])]
+    values: Annotated[tuple[int | float, ...], BeforeValidator(listed, float | list[float])]
     replace: int | float = 0.0
 
     @field_validator("values")
@@ -110,7 +75,7 @@ class Missing(Card):
 class Particle(Card):
     """One particle type: branches, cuts, order, further features and truth."""
 
-    branches: Annotated[tuple[Source, ...], BeforeValidator(_listed, Source | list[Source])]
+    branches: Annotated[tuple[Source, ...], BeforeValidator(listed, Source | list[Source])]
     momenta: Literal["none"] | None = None
     mass: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     cuts: Steps = Field(default_factory=dict)
@@ -118,6 +83,11 @@ class Particle(Card):
     max: int | None = Field(default=None, ge=1)
     features: dict[str, Feature] = Field(default_factory=dict)
     truth: dict[str, Expression] = Field(default_factory=dict)
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of the features that the particles have."""
+        return (*self.features, *(NODE_FEATURES if self.momenta is None else ()))
 
     def collection(self, name: str) -> str:
         """Prefix of the branches; the name of the type where they share none."""
@@ -219,6 +189,8 @@ class DatasetCard(Card):
     image: Image | None = None
     focus: Focus | None = None
     split: Split = Split()
+    variations: dict[str, Variation] = Field(default_factory=dict)
+    variation: str | None = None
 
     @contextmanager
     def at(self, *place: str | int) -> Iterator[None]:
@@ -231,6 +203,22 @@ class DatasetCard(Card):
     def located(self, folder: Path) -> Self:
         """Card with an absolute folder."""
         return self.model_copy(update={"folder": str((folder / self.folder).resolve())})
+
+    @property
+    def variation_names(self) -> tuple[str, ...]:
+        """Names for `varied`: NAME_up and NAME_down, or NAME of a single alternative."""
+        return tuple(shifts_of(self.variations))
+
+    def varied(self, name: str | None) -> Self:
+        """Card that reads the events under a variation (nominal for None); `CardError` for unknown names."""
+        if problem := unknown_variation(name, self.variation_names):
+            raise self.error(("variations",), problem)
+        return self.model_copy(update={"variation": name})
+
+    @property
+    def shift(self) -> Shift:
+        """Changes of the variation that this card applies; none for the nominal card."""
+        return shifts_of(self.variations).get(str(self.variation), Shift())
 
     @property
     def by_sample(self) -> bool:
@@ -249,7 +237,7 @@ class DatasetCard(Card):
             return None
         rows, columns = (ImageAxis(a.feature, a.bins) for a in (self.image.rows, self.image.columns))
         needed = (rows.feature, columns.feature, *((self.image.value,) if self.image.value else ()))
-        types = tuple(t for t, p in self.particles.items() if all(f == LIT or _has(p, f) for f in needed))
+        types = tuple(t for t, p in self.particles.items() if all(f in (LIT, *p.quantities) for f in needed))
         return ImageLayout(rows, columns, types, self.image.value)
 
     @property
@@ -293,6 +281,9 @@ class DatasetCard(Card):
         self._check_features()
         self._check_image()
         self._check_focus()
+        moving = {n: p.momenta is None for n, p in self.particles.items()}
+        names = CardNames(moving, self.new_variables, self.globals)
+        check_variations(self.variations, self.variation, names)
         for name in sorted(set(self.particles) & set(self.new_variables)):
             raise entry_error(f"{name!r} is also a particle type; choose another name", "new_variables", name)
         return self
@@ -363,10 +354,6 @@ class DatasetCard(Card):
         for name in self.node_features:
             if self.node_features.count(name) > 1:
                 raise entry_error(f"{name!r} is listed twice; list it once", "features", name)
-
-
-def _has(particle: Particle, feature: str) -> bool:
-    return feature in particle.features or (particle.momenta is None and feature in NODE_FEATURES)
 
 
 def _require(kind: str, name: str, names: Collection[str], *place: str | int) -> None:

@@ -120,6 +120,8 @@ class Columns(dict[str, Any]):
         ``path:tree``, for messages.
     entries : ndarray, [E]
         Entry number of every row.
+    exchange : mapping of str to str, optional
+        Names of the arrays that a variation puts in the place of others.
 
     Attributes
     ----------
@@ -135,14 +137,15 @@ class Columns(dict[str, Any]):
         replace: Mapping[str, Callable[[Array], Array]],
         where: str,
         entries: IntArray,
+        exchange: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self._arrays, self._replace = arrays, replace
+        self._arrays, self._replace, self._exchange = arrays, replace, exchange or {}
         self.all_names, self.where, self.entries = all_names, where, entries
         self.flat: dict[str, tuple[Array, IntArray]] = {}
 
     def __missing__(self, name: str) -> Any:
-        value, replace = column(self._arrays[name]), self._replace.get(name)
+        value, replace = column(self._arrays[self._exchange.get(name, name)]), self._replace.get(name)
         if not isinstance(value, ak.Array):
             value = value if replace is None else replace(value)
         elif replace is not None or _is_plain(value.layout):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import awkward as ak
 import numpy as np
@@ -15,9 +15,11 @@ from hepxai.cards import Place
 from hepxai.core.jagged import IntArray
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.columns import Columns, take
-from hepxai.datasets.evaluation import UnknownNameError, evaluate
+from hepxai.datasets.evaluation import Lookup, UnknownNameError, evaluate
 from hepxai.datasets.kinematics import BranchMap
 from hepxai.datasets.particles import Particles
+from hepxai.datasets.shifting import ShiftedParticles, VariedNames
+from hepxai.datasets.variations import Shift
 from hepxai.datasets.vocabulary import attribute, condition
 
 
@@ -30,12 +32,19 @@ class ExpressionContext:
     maps : mapping of str to tuple of BranchMap
         Branches of each particle type.
     columns : Columns
+    nominal : ExpressionContext, optional
+        The same events without the card's variation; only with it the variation applies here.
     """
 
     def __init__(
-        self, card: DatasetCard, maps: Mapping[str, tuple[BranchMap, ...]], columns: Columns
+        self,
+        card: DatasetCard,
+        maps: Mapping[str, tuple[BranchMap, ...]],
+        columns: Columns,
+        nominal: ExpressionContext | None = None,
     ) -> None:
-        self.card, self.maps, self.columns = card, maps, columns
+        self.card, self.maps, self.columns, self._nominal = card, maps, columns, nominal
+        self.shift, self._varied_names = Shift() if nominal is None else card.shift, VariedNames(self)
         self.entries, self.where = columns.entries, columns.where
         self._parent: Self | None = None
         self._rows: IntArray = np.arange(0)
@@ -46,13 +55,19 @@ class ExpressionContext:
     def __len__(self) -> int:
         return len(self.entries)
 
+    @property
+    def nominal(self) -> ExpressionContext:
+        """The same events without the variation."""
+        return self if self._nominal is None else self._nominal
+
     def place(self, row: int) -> str:
         """File and entry of an event, for messages."""
         return f"{self.where}: entry {self.entries[row]}"
 
     def take(self, rows: IntArray) -> ExpressionContext:
         """The same names for some of the events; computed values are not computed again."""
-        view = ExpressionContext(self.card, self.maps, self.columns.take(rows))
+        nominal = None if self._nominal is None else self._nominal.take(rows)
+        view = ExpressionContext(self.card, self.maps, self.columns.take(rows), nominal)
         view._parent, view._rows = self, rows
         return view
 
@@ -74,10 +89,15 @@ class ExpressionContext:
             value = self.particles(head).in_file(attributes[0] if attributes else "self")
             return reduce(attribute, attributes[1:], value)
         if head in self.card.new_variables:
-            with self._once(head, ("new_variables", head)), self.card.at("new_variables", head):
-                value = evaluate(self.card.new_variables[head], self, in_file=True)
+            expression, place = self.definition("new_variables", head)
+            with self._once(head, place), self.card.at(*place):
+                value = evaluate(expression, self._names_at(place), in_file=True)
             return reduce(attribute, attributes, value)
         return self.branch(name)
+
+    def has_lists(self, name: str) -> bool:
+        """True for a particle type of which events have any number."""
+        return name in self.card.particles and not self.particles(name).one_each
 
     def _of_type(self, name: str, attributes: list[str]) -> Any:
         particles = self.particles(name)
@@ -99,9 +119,9 @@ class ExpressionContext:
             if self._parent is not None and name in self._parent._variables:
                 self._variables[name] = take(self._parent._variables[name], self._rows)
             else:
-                place = ("new_variables", name)
+                expression, place = self.definition("new_variables", name)
                 with self._once(name, place):
-                    self._variables[name] = self.value(self.card.new_variables[name], place)
+                    self._variables[name] = self.value(expression, place)
         return self._variables[name]
 
     def particles(self, name: str) -> Particles:
@@ -112,28 +132,48 @@ class ExpressionContext:
             else:
                 with self._once(name, ("particles", name)):
                     with self.card.at("particles", name, "branches"):
-                        particles = Particles(name, self.card, self.maps[name], self.columns, self)
+                        particles = self._all_particles(name)
                     self._types[name] = particles.selected()
         return self._types[name]
+
+    def _all_particles(self, name: str) -> Particles:
+        """Particles of a type before cuts."""
+        content = name, self.card, self.maps[name], self.columns
+        if self.shift.of_type(name):
+            return ShiftedParticles(*content, self.shift, self, self._varied_names)
+        return Particles(*content, self)
+
+    def definition(self, kind: Literal["new_variables", "globals"], name: str) -> tuple[str, Place]:
+        """Expression of a new variable or global and its entry of the card, those of the variation first."""
+        is_first = kind == "new_variables" or name not in self.card.new_variables
+        if is_first and name in self.shift.expressions:
+            return self.shift.expressions[name], (*self.shift.place, "expressions", name)
+        if kind == "new_variables":
+            return self.card.new_variables[name], (kind, name)
+        return self.card.globals[name].expression, (kind, name, "expression")
 
     # --- values ------------------------------------------------------------------------------
 
     @contextmanager
     def _once(self, name: str, place: Place) -> Iterator[None]:
         if name in self._active:
-            raise self.card.error(
-                place, f"needs itself: {' -> '.join([*self._active, name])}; break the circle"
-            )
+            instead = f", or write nominal.{name}" if place[0] == "variations" else ""
+            circle = " -> ".join([*self._active, name])
+            raise self.card.error(place, f"needs itself: {circle}; break the circle{instead}")
         self._active.append(name)
         try:
             yield
         finally:
             self._active.pop()
 
+    def _names_at(self, place: Place) -> Lookup:
+        """Names that an expression may use: those of a variation know two more prefixes."""
+        return self._varied_names if place[0] == "variations" else self
+
     def value(self, expression: str, place: Place) -> Any:
         """Value of an expression of the card."""
         with self.card.at(*place):
-            return evaluate(expression, self)
+            return evaluate(expression, self._names_at(place))
 
     def per_event(self, expression: str, place: Place) -> NDArray[np.float64]:
         """Value of an expression that has one number per event, ``[E]``."""

@@ -18,7 +18,7 @@ from hepxai.core.jagged import IntArray
 from hepxai.datasets.branches import Column, Names, arrays_of, misread_branches
 from hepxai.datasets.building import EventBuilder
 from hepxai.datasets.card import NANOAOD, DatasetCard
-from hepxai.datasets.columns import Array, Columns, ReadError, whole_numbers
+from hepxai.datasets.columns import Array, Columns, ExpressionError, ReadError, whole_numbers
 from hepxai.datasets.context import ExpressionContext
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.kinematics import BranchMap
@@ -40,6 +40,8 @@ class FilePlan:
         Branches of run, luminosity_block and event; empty where there are none.
     replace : mapping of str to callable
         Replacement of missing values, by the names of the columns.
+    exchange : mapping of str to str
+        Columns that a variation puts in the place of others, by the names of those.
     columns : mapping of str to Column
         Columns to read, by the names under which the card asks for them.
     """
@@ -49,6 +51,7 @@ class FilePlan:
     maps: Mapping[str, tuple[BranchMap, ...]]
     identity: Mapping[str, str]
     replace: Mapping[str, Callable[[Array], Array]]
+    exchange: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, Column] = field(default_factory=dict)
 
     @property
@@ -64,9 +67,14 @@ class FilePlan:
         self, card: DatasetCard, arrays: Mapping[str, ak.Array], entries: IntArray
     ) -> ExpressionContext:
         """Context of the card's expressions for arrays by column name."""
-        names, where = self.names.all_names, str(self.info)
-        columns = Columns(arrays, all_names=names, replace=self.replace, where=where, entries=entries)
-        return ExpressionContext(card, self.maps, columns)
+        columns = partial(
+            Columns, arrays, all_names=self.names.all_names, replace=self.replace, entries=entries
+        )
+        nominal = ExpressionContext(card, self.maps, columns(where=str(self.info)))
+        if card.variation is None:
+            return nominal
+        varied = columns(where=f"{self.info} (variation {card.variation})", exchange=self.exchange)
+        return ExpressionContext(card, self.maps, varied, nominal)
 
     @property
     def notes(self) -> list[str]:
@@ -132,7 +140,12 @@ class _Planner:
                 for alias in names.aliases(names[name])
             }
             plan = FilePlan(
-                info, names, self._maps[all_names], _identity(self.card, all_names), replace_missing
+                info,
+                names,
+                self._maps[all_names],
+                _identity(self.card, all_names),
+                replace_missing,
+                dict(_exchanged(self.card, names, opened_tree)),
             )
             plan = replace(plan, columns=names.resolve(self._needed(plan, opened_tree)))
             if branches := misread_branches(opened_tree, sorted(plan.needed)):
@@ -185,6 +198,39 @@ def _refuse_names(card: DatasetCard, info: FileInfo, all_names: frozenset[str]) 
         raise card.error(("missing", name), f"no branch {name!r} in {info}{nearest(name, all_names)}")
     for name in card.new_variables.keys() & all_names:
         raise card.error(("new_variables", name), f"{name!r} is a branch of {info}; choose another name")
+
+
+def _exchanged(card: DatasetCard, names: Names, tree: Any) -> Iterator[tuple[str, str]]:
+    """Names of the columns that the card's variation exchanges, with those of their substitutes."""
+    branches = card.shift.branches
+    for name in sorted(branches, key=lambda n: "{}" not in n):  # single branches overrule patterns
+        place = (*card.shift.place, "branches", name)
+        with card.at(*place):
+            for nominal, other in _partners(name, branches[name], names):
+                kinds = [names.empty(n, tree).type.content for n in (nominal, other)]
+                lists = [not isinstance(kind, ak.types.NumpyType) for kind in kinds]
+                if lists[0] != lists[1]:
+                    what = [f"{n} holds {k}" for n, k in zip((nominal, other), kinds, strict=True)]
+                    raise ExpressionError(f"{' and '.join(what)} in {names.where}; both need the same form")
+                yield from ((alias, other) for alias in names.aliases(names[nominal]))
+
+
+def _partners(name: str, other: str, names: Names) -> list[tuple[str, str]]:
+    """Branches of a file that fit to a name or pattern, each with its shifted partner."""
+    if "{}" not in name:
+        for branch in (name, other):
+            if branch not in names.all_names:
+                hint = nearest(branch, names.all_names)
+                raise ExpressionError(f"no branch {branch!r} in {names.where}{hint}")
+        return [(name, other)]
+    before, after = name.split("{}")
+    fitting = [n for n in names.all_names if n.startswith(before) and n.endswith(after)]
+    middles = [n[len(before) : len(n) - len(after)] for n in fitting if len(n) > len(before) + len(after)]
+    partners = [(name.replace("{}", m), other.replace("{}", m)) for m in sorted(middles)]
+    if not (partners := [(n, o) for n, o in partners if o in names.all_names and o != n]):
+        hint = nearest(other.replace("{}", "pt"), names.all_names)
+        raise ExpressionError(f"no branch of {names.where} has the form {other}{hint} beside one of {name}")
+    return partners
 
 
 def _types(tree: Any, names: Names, needed: frozenset[str]) -> tuple[tuple[str, str], ...]:
