@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,15 @@ from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.inspection import suspicious
 from hepxai.datasets.quality import weight_warnings
 from hepxai.datasets.reading import ReadLog, iterate
-from hepxai.events import SPLITS, Events
+from hepxai.events import SPLITS, EventPairs, Events, pair_events
 from hepxai.events.momenta import NODE_FEATURES
+
+
+class Varied(NamedTuple):
+    """Events of a variation, and their pairs with the nominal events, which are the first ones."""
+
+    events: Events
+    pairs: EventPairs
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class CheckReport:
     events: Events
     ledger: ReadLog
     warnings: tuple[str, ...]
+    variations: Mapping[str, Varied] = field(default_factory=dict)
 
     def __rich__(self) -> Group:
         parts: list[Any] = [
@@ -38,6 +46,8 @@ class CheckReport:
         if self.ledger.cutflow.particle_rows:
             parts.append(_cuts(self))
         if len(self.events):
+            if self.variations:
+                parts.append(_variations(self))
             parts += [_classes(self.events), _multiplicities(self.events), _ranges(self.events)]
         parts += [Text(f"warning: {w}", style="yellow") for w in self.warnings]
         return Group(*parts)
@@ -59,7 +69,16 @@ def check_card(card: DatasetCard, *, entries: int = 1000) -> CheckReport:
     """
     ledger = ReadLog()
     events = Events.concatenate(iterate(card, limit=entries, ledger=ledger))
-    return CheckReport(card.name, entries, events, ledger, tuple(_warnings(card, events, ledger)))
+    names = card.variation_names if card.variation is None else ()
+    variations = {name: _varied(card.varied(name), events, entries) for name in names}
+    warnings = [*_warnings(card, events, ledger)]
+    warnings += [w for name, one in variations.items() for w in _variation_warnings(name, events, one)]
+    return CheckReport(card.name, entries, events, ledger, tuple(warnings), variations)
+
+
+def _varied(card: DatasetCard, nominal: Events, entries: int) -> Varied:
+    events = Events.concatenate(iterate(card, limit=entries))
+    return Varied(events, pair_events(nominal, events))
 
 
 # --- warnings ------------------------------------------------------------------------------------
@@ -122,6 +141,29 @@ def _particle_warnings(card: DatasetCard, events: Events) -> Iterator[str]:
             yield f"feature {feature} is {values[0]:g} everywhere"
 
 
+def _variation_warnings(name: str, nominal: Events, varied: Varied) -> Iterator[str]:
+    before, after = nominal[varied.pairs.first], varied.events[varied.pairs.second]
+    if len(before) == len(nominal) == len(varied.events) and _equal(before, after):
+        yield f"variation {name} changes nothing that the model or the weight depends on"
+    visible, missing = (np.array_equal(_sums(before, m), _sums(after, m)) for m in (False, True))
+    if missing and not visible and (before.index < 0).any():
+        yield (
+            f"variation {name} moves momenta, but not the missing transverse momentum: exchange its branches "
+            "as well, or write for example met.px: px - sum(shifted.jet.px - nominal.jet.px), and met.py"
+        )
+
+
+def _equal(first: Events, second: Events) -> bool:
+    same_values = first.fingerprint(values=True) == second.fingerprint(values=True)
+    return same_values and np.array_equal(first.weight, second.weight)
+
+
+def _sums(events: Events, missing: bool) -> NDArray[np.float64]:
+    """Sum of pt of the missing momenta, or of all other particles, ``[E]``."""
+    pt = np.where((events.index < 0) == missing, events.p4[:, 0], 0.0)
+    return np.bincount(events.parent, weights=pt, minlength=len(events)).astype(np.float64)
+
+
 # --- tables --------------------------------------------------------------------------------------
 
 
@@ -149,6 +191,15 @@ def _classes(events: Events) -> Table:
         total = f"{weight.sum():.5g} ± {np.sqrt(np.square(weight).sum()):.2g}"
         negative = f"{(weight < 0).mean():.1%}" if rows.any() else ""
         table.add_row(Text(name), f"{rows.sum():,}", total, negative, *(f"{n:,}" for n in splits))
+    return table
+
+
+def _variations(report: CheckReport) -> Table:
+    table = _table("Variations", "variation", "events", "in both", "left", "came", "Σ weight / nominal")
+    for name, (events, pairs) in report.variations.items():
+        sizes = (len(events), len(pairs.first), len(pairs.only_first), len(pairs.only_second))
+        ratio = events.weight.sum() / report.events.weight.sum()
+        table.add_row(Text(name), *(f"{n:,}" for n in sizes), f"{ratio:.4f}")
     return table
 
 

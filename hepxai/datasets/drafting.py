@@ -13,6 +13,7 @@ from hepxai.datasets.columns import ReadError
 from hepxai.datasets.inspection import FileReport, Shape, TreeReport
 from hepxai.datasets.kinematics import BranchMap, objects, patterns, spellings
 from hepxai.datasets.sources import is_remote
+from hepxai.datasets.variation_drafts import draft_variations, without_shifted
 from hepxai.datasets.vocabulary import FUNCTIONS
 from hepxai.events.momenta import convention
 
@@ -47,13 +48,14 @@ class _Group:
 
 
 def draft_card(report: FileReport) -> str:
-    """YAML of a card for a file: branches that look like particles, weights, event numbers, missing values.
+    """YAML of a card for a file: particles, weights, event numbers, missing values and variations, by name.
 
     It loads as it is; samples, labels and cuts are left to the author.
     """
     if not report.trees:
         raise ReadError(f"{report.path} has no TTree and no RNTuple to draft a card for")
-    tree = next((t for t in report.trees if t.name == "Events" and t.entries), report.trees[0])
+    whole = next((t for t in report.trees if t.name == "Events" and t.entries), report.trees[0])
+    tree = without_shifted(whole)
     groups, others = _groups(tree)
     if not groups:
         raise ReadError(
@@ -62,6 +64,7 @@ def draft_card(report: FileReport) -> str:
             "in docs/dataset_card.md; `hepxai cards muon_patterns` shows one"
         )
     blocks = [_head(report, tree, groups), _particles(tree, groups, others), _tail(tree, groups)]
+    blocks.append(draft_variations(whole, _weights(tree), min(report.looked_at, whole.entries)))
     return "\n".join(line for block in blocks for line in block) + "\n"
 
 
@@ -115,8 +118,7 @@ def _name(pattern: str) -> str:
 
 
 def _head(report: FileReport, tree: TreeReport, groups: list[_Group]) -> list[str]:
-    weights = [b for b in tree.names("per event") if _WEIGHTS.match(b)]
-    units = _units(tree, groups)
+    weights, units = _weights(tree), _units(tree, groups)
     path = report.path if is_remote(report.path) else str(Path(report.path).resolve())
     return [
         f"# Drafted from {path}: look at every line, then run `hepxai check` on it.",
@@ -127,9 +129,14 @@ def _head(report: FileReport, tree: TreeReport, groups: list[_Group]) -> list[st
         f"  - {{name: signal, files: {_quoted([path])}, class: signal}}",
         "  # - {name: background, files: [...], class: background}",
         *_labels(tree),
-        *([f"weights: {weights[0]} # signed"] if weights else ["# weights: genWeight"]),
+        *([f"weights: {weights} # signed"] if weights else ["# weights: genWeight"]),
         *_identity(tree),
     ]
+
+
+def _weights(tree: TreeReport) -> str:
+    """Branch of the event's weight; an empty text without one."""
+    return next((b for b in tree.names("per event") if _WEIGHTS.match(b)), "")
 
 
 def _labels(tree: TreeReport) -> list[str]:
