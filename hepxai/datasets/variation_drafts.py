@@ -13,8 +13,9 @@ import yaml
 from hepxai.datasets.inspection import TreeReport
 
 #: Jet_pt_jesTotalUp, btagWeight_up, L1PreFiringWeight_Dn
-_LAST = re.compile(r"^(?P<stem>.+?)(?:[_.](?P<low>up|down|dn)|(?P<camel>Up|Down|Dn|UP|DOWN|DN))$", re.ASCII)
-_LAST_AFTER_MARK = re.compile(r"^(?P<stem>.+?)[_.](?P<low>up|down|dn)$", re.ASCII | re.IGNORECASE)
+_LAST = re.compile(
+    r"^(?P<stem>.+?)(?:[_.](?P<low>(?i:up|down|dn))|(?P<camel>Up|Down|Dn|UP|DOWN|DN))$", re.ASCII
+)
 #: Jet_JES_jes.up.pt of coffea, Jet_btagSF_shape_up_jes of nanoAOD-tools
 _INSIDE = re.compile(r"^(?P<stem>\w+)[_.](?P<side>up|down)[_.](?P<rest>\w+)$", re.ASCII | re.IGNORECASE)
 _WEIGHT = re.compile(r"weight|(^|_|[a-z])SF(_|$)|(^|_)sf(_|$)|^w_", re.IGNORECASE)
@@ -48,9 +49,8 @@ def without_shifted(tree: TreeReport) -> TreeReport:
 
 
 def _parse(name: str, names: Collection[str]) -> ShiftedBranch | None:
-    if match := _LAST.match(name) or _LAST_AFTER_MARK.match(name):
-        groups = match.groupdict()
-        side = "up" if (groups["low"] or groups.get("camel") or "").lower() == "up" else "down"
+    if match := _LAST.match(name):
+        side = "up" if (match["low"] or match["camel"]).lower() == "up" else "down"
         stem = match["stem"]
         if nominal := _longest_prefix(stem, names):
             return ShiftedBranch(name, nominal, _name(stem[len(nominal) :] or stem), side)

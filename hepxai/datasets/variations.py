@@ -29,9 +29,7 @@ class Alternative(Card):
     def _patterns(cls, branches: dict[str, str]) -> dict[str, str]:
         for name, other in branches.items():
             if [n.count("{}") for n in (name, other)] not in ([0, 0], [1, 1]):
-                text = (
-                    f"found {other!r}; write a pattern for a pattern, Jet_{{}}: Jet_{{}}_up, or two branches"
-                )
+                text = f"found {other!r}; write two branches, or two patterns as in Jet_{{}}: Jet_{{}}_up"
                 raise entry_error(text, name)
             if name == other:
                 raise entry_error(f"{name!r} is exchanged for itself; name the shifted branch", name)

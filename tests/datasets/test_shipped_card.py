@@ -53,3 +53,46 @@ def test_three_classes() -> None:
     assert np.median(mass[events.label == 0]) < 60
     for label, expected in ((1, 91.19), (2, 90.0)):
         assert np.median(mass[events.label == label]) == pytest.approx(expected, abs=1)
+
+
+def test_variations_change_nothing_else(events: Events) -> None:
+    """Without them the card is the same, and reads the same events bit by bit."""
+    card, plain = (DatasetCard.find("charged_higgs", o) for o in ((), ["variations={}"]))
+    assert card.model_dump(exclude={"variations"}) == plain.model_dump(exclude={"variations"})
+    expected = read(plain).events
+    assert events.schema == expected.schema
+    assert events.fingerprint(values=True) == expected.fingerprint(values=True)
+    np.testing.assert_array_equal(events.weight, expected.weight)
+    for name, values in events.observers.items():
+        np.testing.assert_array_equal(values, expected.observers[name])
+
+
+@pytest.mark.parametrize(("side", "factor"), [("up", 1.03), ("down", 0.97)])
+def test_jet_scale(events: Events, side: str, factor: float) -> None:
+    """All jets move together, and what the jets gain the missing momentum loses."""
+    varied = read(DatasetCard.find("charged_higgs").varied(f"jet_scale_{side}")).events
+    np.testing.assert_array_equal(varied.offsets, events.offsets)
+    jets, met = events.is_type("jet"), events.is_type("met")
+    for name in ("pt", "mass", "energy", "px", "pz"):
+        before, after = (e.values_of(name)[jets] for e in (events, varied))
+        np.testing.assert_allclose(after, before * factor, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(varied.p4[~jets & ~met], events.p4[~jets & ~met])
+    for name in ("px", "py"):
+        sums = [np.bincount(e.parent, weights=e.values_of(name)) for e in (varied, events)]
+        np.testing.assert_allclose(*sums, atol=2e-3)
+    np.testing.assert_allclose(varied.observers["met"], varied.p4[met, 0], rtol=1e-6)
+    np.testing.assert_allclose(varied.observers["ht"], events.observers["ht"] * factor, rtol=1e-5)
+    np.testing.assert_array_equal(varied.observers["mass_mumu"], events.observers["mass_mumu"])
+
+
+def test_btag_weight(events: Events) -> None:
+    """Same events; the sum of weights stays within 1 %, those of single events do not."""
+    card = DatasetCard.find("charged_higgs")
+    for name in ("btag_up", "btag_down"):
+        varied = read(card.varied(name)).events
+        assert varied.fingerprint(values=True) == events.fingerprint(values=True)
+        ratio = varied.weight / events.weight
+        for label in (0, 1):
+            rows = events.label == label
+            assert varied.weight[rows].sum() / events.weight[rows].sum() == pytest.approx(1, abs=0.01)
+            assert ratio[rows].std() > 0.02
