@@ -210,7 +210,18 @@ class DatasetCard(Card):
         return tuple(shifts_of(self.variations))
 
     def varied(self, name: str | None) -> Self:
-        """Card that reads the events under a variation (nominal for None); `CardError` for unknown names."""
+        """Card that reads the events under a variation.
+
+        Parameters
+        ----------
+        name : str or None
+            One of `variation_names`; None for the nominal card.
+
+        Raises
+        ------
+        CardError
+            If no variation has the name.
+        """
         if problem := unknown_variation(name, self.variation_names):
             raise self.error(("variations",), problem)
         return self.model_copy(update={"variation": name})

@@ -340,6 +340,38 @@ def test_identity_and_split_never_move(tmp_path: Path) -> None:
         need_equal(events, nominal)
 
 
+def test_units_and_flat_branches(tmp_path: Path) -> None:
+    """Expressions are in GeV whatever the file is in; one expression for all places of a flat ntuple."""
+    rng, n = np.random.default_rng(0), 50
+    columns = {f"{q}{i}": rng.uniform(1, 3, n) for q in ("eta", "phi") for i in (1, 2)}
+    columns |= {f"pt{i}": rng.uniform(20_000, 90_000, n) for i in (1, 2)}
+    write_ttree(tmp_path / "f.root", columns)
+    write_ttree(tmp_path / "g.root", columns | {f"pt{i}": columns[f"pt{i}"] * 1.5 + 1000 for i in (1, 2)})
+    text = """
+name: flat
+units: MeV
+samples: [{name: all, files: f.root, class: one}]
+labels: [one]
+particles:
+  lepton: {branches: ["{}1", "{}2"], mass: 0.105, cuts: pt > 40}
+features: [pt, energy]
+"""
+    events = varied(tmp_path, {"expressions": {"lepton.pt": "pt * 1.5 + 1"}}, text=text)
+    expected = plain(tmp_path, "samples.0.files=g.root", text=text)
+    np.testing.assert_array_equal(events.index, expected.index)
+    np.testing.assert_allclose(events.p4, expected.p4, rtol=1e-6)
+    np.testing.assert_allclose(events.particles, expected.particles, rtol=1e-6)
+
+
+def test_hits_are_shifted() -> None:
+    """Features of particles without momenta move in the image."""
+    shift = "variations={one: {expressions: {hit.strip: strip + 1}}}"
+    card = DatasetCard.find("muon_patterns", [shift, "image.outside=drop"])
+    events, nominal = (read(c, limit=40).events.image() for c in (card.varied("one"), card))
+    np.testing.assert_array_equal(events[..., 1:], nominal[..., :-1])
+    assert not events[..., 0].any()
+
+
 # --- the card --------------------------------------------------------------------------------------
 
 
