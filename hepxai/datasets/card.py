@@ -229,7 +229,7 @@ class DatasetCard(Card):
     @property
     def shift(self) -> Shift:
         """Changes of the variation that this card applies; none for the nominal card."""
-        return shifts_of(self.variations).get(str(self.variation), Shift())
+        return Shift() if self.variation is None else shifts_of(self.variations)[self.variation]
 
     @property
     def by_sample(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Collection, Mapping
 from typing import NamedTuple, Self
 
@@ -117,7 +118,7 @@ def check_variations(variations: Mapping[str, Variation], chosen: str | None, ca
     """
     names: set[str] = set()
     for name, variation in variations.items():
-        if not name.isidentifier():
+        if not name.isidentifier() or keyword.iskeyword(name):
             raise entry_error(f"{name!r} is not a name; use letters, digits and _", "variations", name)
         for full, (one, place) in variation.alternatives(name).items():
             if full in names or full == NOMINAL:

@@ -401,6 +401,7 @@ def test_names_and_round_trip(small: Path) -> None:
     ("variations", "message"),
     [
         ("{a b: {weight: 1}}", "variations.a b: 'a b' is not a name"),
+        ("{None: {weight: 1}}", "variations.None: 'None' is not a name"),
         ("{nominal: {weight: 1}}", "variations.nominal: 'nominal' is taken"),
         ("{a: {up: {weight: 1}, down: {weight: 2}}, a_up: {weight: 1}}", "variations.a_up: 'a_up' is taken"),
         (
