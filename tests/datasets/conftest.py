@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ntuples import CARD, make_columns, write_ttree
+from varied_ntuples import FILES, folder
 
 from hepxai.cards import load_card
 from hepxai.datasets import DatasetCard
@@ -30,3 +31,17 @@ def card_of(tmp_path: Path) -> Callable[..., DatasetCard]:
         return load_card(tmp_path / "card.yaml", DatasetCard, overrides)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def varied_ntuples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the files of the card, and branches of variations in them."""
+    return folder(tmp_path_factory.mktemp("varied"))
+
+
+@pytest.fixture
+def files(tmp_path: Path, varied_ntuples: Path) -> Path:
+    """Folder of the test's own with links to the unchanged files."""
+    for name, *_ in FILES:
+        (tmp_path / f"{name}.root").symlink_to(varied_ntuples / f"{name}.root")
+    return tmp_path
