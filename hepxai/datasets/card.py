@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, m
 
 from hepxai.cards import VERSION, Card, Version, entry_error, nearest
 from hepxai.datasets.columns import ExpressionError
-from hepxai.datasets.expressions import Expression
+from hepxai.datasets.expressions import Expression, names_in
 from hepxai.datasets.vocabulary import FUNCTIONS
 from hepxai.events.images import LIT, ImageAxis, ImageLayout
 from hepxai.events.momenta import NODE_FEATURES
@@ -107,6 +107,15 @@ class Missing(Card):
         return tuple(math.nan if math.isnan(v) else v for v in values)  # one object: equal cards are equal
 
 
+class Resolutions(Card):
+    """Detector resolution: σ(pt) [GeV], σ(η), σ(φ) as numbers or expressions of the particle; acceptance."""
+
+    pt: Expression
+    eta: Expression
+    phi: Expression
+    max_eta: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class Particle(Card):
     """One particle type: branches, cuts, order, further features and truth."""
 
@@ -118,6 +127,7 @@ class Particle(Card):
     max: int | None = Field(default=None, ge=1)
     features: dict[str, Feature] = Field(default_factory=dict)
     truth: dict[str, Expression] = Field(default_factory=dict)
+    resolutions: Resolutions | None = None
 
     def collection(self, name: str) -> str:
         """Prefix of the branches; the name of the type where they share none."""
@@ -293,6 +303,7 @@ class DatasetCard(Card):
         self._check_features()
         self._check_image()
         self._check_focus()
+        self._check_resolutions()
         for name in sorted(set(self.particles) & set(self.new_variables)):
             raise entry_error(f"{name!r} is also a particle type; choose another name", "new_variables", name)
         return self
@@ -321,6 +332,20 @@ class DatasetCard(Card):
             _require("particle type", name, self.particles, "focus", "pair", i)
         if self.focus.observer is not None:
             _require("observer", self.focus.observer, self.observers, "focus", "observer")
+
+    def _check_resolutions(self) -> None:
+        for name, particle in self.particles.items():
+            if particle.resolutions is None:
+                continue
+            if particle.momenta == "none":
+                raise entry_error("without momenta; leave it out", "particles", name, "resolutions")
+            known = dict.fromkeys((*NODE_FEATURES, *self.node_features))
+            for quantity, text in particle.resolutions.model_dump(include={"pt", "eta", "phi"}).items():
+                place = ("particles", name, "resolutions", quantity)
+                for variable in names_in(text):
+                    _require("quantity of a particle", variable, known, *place)
+                if text.startswith("-"):
+                    raise entry_error(f"found {text}; a resolution is not below 0", *place)
 
     def _check_image(self) -> None:
         layout = self.image_layout
