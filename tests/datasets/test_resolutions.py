@@ -41,7 +41,9 @@ def test_expressions_against_a_loop() -> None:
 def test_none_declared_says_what_to_write() -> None:
     """And the remedy of the message works."""
     events = make_events(5)
-    with pytest.raises(ValueError, match=r"no resolutions for muon, jet; write on the data-set card") as refused:
+    with pytest.raises(
+        ValueError, match=r"no resolutions for muon, jet; write on the data-set card"
+    ) as refused:
         declared(events, {"electron": FULL}, ("electron", "muon", "jet"))
     assert "resolutions={'muon': {'pt': '0.02 * pt', 'eta': 0.001, 'phi': 0.001}}" in str(refused.value)
     remedy = {t: {"pt": "0.02 * pt", "eta": 0.001, "phi": 0.001} for t in ("muon", "jet")}
@@ -53,7 +55,10 @@ def test_none_declared_says_what_to_write() -> None:
     [
         ({"pt": 1, "eta": 1}, "resolutions of muon: no phi; give pt, eta and phi, 0 for"),
         ({**FULL, "mass": 1}, "resolutions of muon: no 'mass'; there are pt, eta, phi, max_eta"),
-        ({**FULL, "pt": "ptt"}, r"resolution of pt of muon, 'ptt': no branch or variable 'ptt' .*did you mean 'pt'"),
+        (
+            {**FULL, "pt": "ptt"},
+            r"resolution of pt of muon, 'ptt': no branch or variable 'ptt' .*did you mean 'pt'",
+        ),
         ({**FULL, "pt": "pt +"}, "resolution of pt of muon, .*syntax not understood"),
         ({**FULL, "pt": "10 - pt"}, r"the resolution '10 - pt' is -.* for a muon in event \d+ .*maximum"),
         ({**FULL, "pt": "1 / (pt - pt)"}, "the resolution .* is inf for a muon"),
@@ -128,7 +133,10 @@ def test_a_card_fills_the_schema(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("{pt: 0.02 * ptt, eta: 0, phi: 0}", r"card.yaml:11: .*pt: no quantity of a particle 'ptt' .*did you mean"),
+        (
+            "{pt: 0.02 * ptt, eta: 0, phi: 0}",
+            r"card.yaml:11: .*pt: no quantity of a particle 'ptt' .*did you mean",
+        ),
         ("{pt: 1, eta: 0}", "phi: .*required|missing|phi"),
         ("{pt: -1, eta: 0, phi: 0}", "found -1; a resolution is not below 0"),
         ("{pt: 1, eta: 0, phi: 0, max_eta: 0}", "max_eta: found 0; should be greater than 0"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -52,6 +51,21 @@ class FeatureMassRule(MassRule):
         total = (cloud.x[first] + cloud.x[first + 1])[:, :4].double()
         square = total[:, 0] ** 2 - (total[:, 1:] ** 2).sum(1)
         return self.slope * (square.clamp(min=1e-6).sqrt() / X).log()[:, None]
+
+
+@dataclass
+class PtRule(MassRule):
+    """Logit ``Σ_i w_i pt_i - threshold`` with w = 1, or +1 and -1 for the first two particles."""
+
+    threshold: float = 0.0
+    difference: bool = False
+
+    def forward_cloud(self, cloud: Cloud, neighbours: object = None) -> Tensor:
+        pt = cloud.p4[:, :1]
+        if self.difference:
+            first = cloud.ptr[:-1]
+            return pt[first] - pt[first + 1] - self.threshold
+        return cloud.event_sum(pt) - self.threshold
 
 
 def dimuon_events(n: int = 240, seed: int = 0, *, jets: int = 2) -> Events:
@@ -121,7 +135,9 @@ def square_and_slope(p4: np.ndarray) -> tuple[float, np.ndarray]:
     (pt, eta, phi, mass), other = p4.T, [1, 0]
     energy, z, delta = np.sqrt((pt * np.cosh(eta)) ** 2 + mass**2), pt * np.sinh(eta), phi - phi[other]
     square = np.sum(mass**2) + 2 * (np.prod(energy) - np.prod(z) - np.prod(pt) * np.cos(delta[0]))
-    by_pt = pt * np.cosh(eta) ** 2 / energy * energy[other] - np.sinh(eta) * z[other] - pt[other] * np.cos(delta)
+    by_pt = (
+        pt * np.cosh(eta) ** 2 / energy * energy[other] - np.sinh(eta) * z[other] - pt[other] * np.cos(delta)
+    )
     by_eta = pt**2 * np.cosh(eta) * np.sinh(eta) / energy * energy[other] - pt * np.cosh(eta) * z[other]
     return float(square), 2 * np.stack([by_pt, by_eta, np.prod(pt) * np.sin(delta)], axis=1)
 
@@ -144,7 +160,7 @@ def exact_chi2(p4: np.ndarray, sigma: np.ndarray, goal: float = X, most: float =
     value, slope = constraint(np.zeros(6))
     linear = -value * slope / (slope @ slope)
     best = np.inf
-    for start in (linear, 0.3 * linear, -linear):
+    for start in (linear, 0.3 * linear):
         end = minimize(
             lambda u: (u @ u, 2 * u),
             np.clip(start, low.ravel(), high.ravel()),
