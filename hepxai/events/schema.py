@@ -51,9 +51,10 @@ def as_resolutions(given: Mapping[str, Mapping[str, str | float]]) -> tuple[Reso
             )
         if unknown := [n for n in entries if n not in Resolution._fields[1:]]:
             raise ValueError(f"resolutions of {name}: no {unknown[0]!r}; there are pt, eta, phi, max_eta")
-    texts = {t: [str(e[n]) for n in needed] for t, e in given.items()}
     limits = {t: float(e["max_eta"]) if "max_eta" in e else None for t, e in given.items()}
-    return tuple(Resolution(t, *texts[t], limits[t]) for t in given)
+    return tuple(
+        Resolution(t, str(e["pt"]), str(e["eta"]), str(e["phi"]), limits[t]) for t, e in given.items()
+    )
 
 
 @dataclass(frozen=True)

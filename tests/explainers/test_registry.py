@@ -42,7 +42,7 @@ REGULAR = ("feature", "row", "column", "neuron", "head", "layer", "repeat")
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
 """Of results in single precision whose sums run in another order."""
 SEARCHED = {"counterfactual": {"rtol": 1e-2, "atol": 1e-3}}
-"""Of methods that search: rounding of the score is divided by its slope, which is small with random weights."""
+"""Of methods that search: rounding of the score over its slope, which is small with random weights."""
 
 
 @pytest.fixture(params=sorted(EXPLAINERS))

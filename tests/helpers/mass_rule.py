@@ -1,4 +1,4 @@
-"""The rule "m(μμ) > X" as a model whose logit is a monotone function of the pair mass, and its exact optimum."""
+"""The rule "m(μμ) > X" as a model whose logit is monotone in the pair mass, and its exact optimum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESOLUTIONS = {
 
 @dataclass
 class MassRule:
-    """Logit ``5 log(m(μμ) / X)``, or another monotone function, from the momenta of the first two particles."""
+    """Logit ``slope log(m(μμ) / X)`` from the momenta of the first two particles of an event."""
 
     slope: float = 5.0
     view: str = "graph"
@@ -143,7 +143,7 @@ def square_and_slope(p4: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def exact_chi2(p4: np.ndarray, sigma: np.ndarray, goal: float = X, most: float = 3.0) -> float:
-    """Minimal χ² with m = goal for two muons ``p4 [2, 4]`` of resolution ``sigma [2, 3]``: one event, by SLSQP.
+    """Minimal χ² with m = goal for two muons ``p4 [2, 4]``, ``sigma [2, 3]``: one event, by SLSQP.
 
     Stationary points of χ² + λ (m² - goal²), from several starts.
     """

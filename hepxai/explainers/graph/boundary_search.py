@@ -1,8 +1,9 @@
 """Shortest legal move of events to a decision boundary, for all events of a batch at once.
 
-Minimise |u|² subject to F(u) = t inside bounds: the design point of structural reliability [Hasofer & Lind, J. Eng.
-Mech. 100 (1974) 111; Rackwitz & Fiessler, Comput. Struct. 9 (1978) 489]. Each step goes towards the shortest u on
-the tangent plane of F; a merit function decides on its length [Zhang & Der Kiureghian, IFIP WG 7.5 (1995) 297].
+Minimise |u|² subject to F(u) = t inside bounds: the design point of structural reliability [Hasofer &
+Lind, J. Eng. Mech. 100 (1974) 111; Rackwitz & Fiessler, Comput. Struct. 9 (1978) 489]. Each step goes
+towards the shortest u on the tangent plane of F; a merit function decides on its length [Zhang & Der
+Kiureghian, IFIP WG 7.5 (1995) 297].
 """
 
 from __future__ import annotations
@@ -124,9 +125,9 @@ class BoundarySearch:
     def __call__(self, moves: LegalMoves) -> Found:
         """Shortest moves that flip the events of a batch.
 
-        Two searches: from no move, and from the end of the first one with its largest changes emphasised, which
-        leaves saddle points where two particles share a change. Events that neither flips are searched once more,
-        from far away along the gradient.
+        Two searches: from no move, and from the end of the first one with its largest changes emphasised,
+        which leaves saddle points where two particles share a change. Events that neither flips are
+        searched once more, from far away along the gradient.
         """
         nowhere = torch.zeros_like(moves.sigma)
         with torch.no_grad():
@@ -213,7 +214,7 @@ class BoundarySearch:
         return g.detach(), torch.where(moves.sigma > 0, slope, 0.0)
 
     def _goal(self, state: _State) -> Tensor:
-        """Shortest move on the tangent plane inside the bounds: ``clamp(κ slope)`` with one κ for each event."""
+        """Shortest move on the tangent plane inside the bounds: ``clamp(κ slope)``, one κ for each event."""
         moves, slope = state.moves, state.slope
         level = moves.per_event(slope * state.u) - state.g
         goal, free = torch.zeros_like(slope), torch.ones_like(slope, dtype=torch.bool)

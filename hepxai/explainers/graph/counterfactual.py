@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -71,23 +71,25 @@ class PreparedCounterfactual(Prepared):
     def distance(self, moves: LegalMoves, u: Tensor) -> Tensor:
         """Target minus the logit to reach, ``[B]``, after moves; differentiable."""
         outputs = self.model.forward_cloud(moves.moved(u))
-        return self.output(outputs).double() - self.explainer.logit
+        target: Tensor = self.output(outputs)
+        return target.double() - float(self.explainer.logit)
 
 
 @register("counterfactual")
 class Counterfactual(Explainer):
     """Smallest legal change of an event that flips the decision, in units of detector resolution.
 
-    ``min χ² = Σ_i (Δpt_i/σ)² + (Δη_i/σ)² + (Δφ_i/σ)²`` subject to ``F(x') = logit``; the values are the signed
-    changes in σ. Masses stay, pT > 0, |η| stays within the acceptance, φ is periodic. Features that follow from the
-    momenta are computed again, and missing momentum balances the changes of all other particles; all other features
-    and the event-level features stay. The optimiser is `hepxai.explainers.graph.boundary_search`; networks that
-    search for neighbours search again at each step.
+    ``min χ² = Σ_i (Δpt_i/σ)² + (Δη_i/σ)² + (Δφ_i/σ)²`` subject to ``F(x') = logit``; the values are the
+    signed changes in σ. Masses stay, pT > 0, |η| stays within the acceptance, φ is periodic. Features
+    that follow from the momenta are computed again, and missing momentum balances the changes of all
+    other particles; all other features and the event-level features stay. The optimiser is
+    `hepxai.explainers.graph.boundary_search`; networks that search for neighbours search again at each
+    step.
 
-    Per event (`Attribution.event_columns`): ``chi2`` (NaN without a flip), ``flipped``, ``converged``, and with
-    ``drop_below`` the position ``dropped`` of the lost particle (-1 for none). Checks: ``median_chi2`` of the
-    events that flip, ``share_flipped``, ``share_converged``, and ``illegal``, the number of particles that break
-    a rule, which is 0.
+    Per event (`Attribution.event_columns`): ``chi2`` (NaN without a flip), ``flipped``, ``converged``,
+    and with ``drop_below`` the position ``dropped`` of the lost particle (-1 for none). Checks:
+    ``median_chi2`` of the events that flip, ``share_flipped``, ``share_converged``, and ``illegal``, the
+    number of particles that break a rule, which is 0.
 
     Attributes
     ----------
@@ -101,8 +103,8 @@ class Counterfactual(Explainer):
     recoil : bool
         Missing momentum balances the changes of the others. It may move by its own resolution besides.
     drop_below : float, optional
-        pT threshold [GeV] of the selection: one particle may also be lost, at the cost of moving its pT down to
-        the threshold, ``((pt - drop_below) / σ)²``. Missing momentum is not lost.
+        pT threshold [GeV] of the selection: one particle may also be lost, at the cost of moving its pT
+        down to the threshold, ``((pt - drop_below) / σ)²``. Missing momentum is not lost.
     steps : int
         Largest number of steps of the search.
     tolerance : float
@@ -120,7 +122,7 @@ class Counterfactual(Explainer):
     unit = "σ"
     axes = ("particle", "feature")
     needs = Differentiable
-    hard_limits = {"illegal": 0.0}
+    hard_limits: ClassVar[Mapping[str, float]] = {"illegal": 0.0}
     logit: float = 0.0
     resolutions: Resolutions | None = None
     moving: Sequence[str] | None = None
@@ -189,13 +191,14 @@ class Counterfactual(Explainer):
         sentences = []
         if early > 1e-9:
             sentences.append(
-                f"the search did not converge in {100 * early:.3g} % of the events: their χ² is an upper limit; "
-                f"more steps than {self.steps} may help, unless the score jumps, as where neighbours are searched"
+                f"the search did not converge in {100 * early:.3g} % of the events: their χ² is an "
+                f"upper limit; more steps than {self.steps} may help, unless the score jumps, as where neighbours are "
+                "searched"
             )
         if lost > 1e-9:
             sentences.append(
-                f"no legal change up to χ² = {self.largest_chi2:g} was found that flips {100 * lost:.3g} % of the "
-                "events: their values are 0"
+                f"no legal change up to χ² = {self.largest_chi2:g} was found that flips {100 * lost:.3g} % "
+                "of the events: their values are 0"
             )
         if checks.get("illegal", 0.0) > 0:
             sentences.append(f"{checks['illegal']:.3g} particles an event break a rule after the change")

@@ -112,8 +112,10 @@ class LegalMoves:
             lower, upper = (np.where(sigma > 0, side / sigma, 0.0) for side in (room, above))
         balance = (events.index == -1) if recoil else np.zeros(len(pt), dtype=bool)
         columns = tuple(events.schema.column(n) for n in names)
-        tensors = (torch.as_tensor(a) for a in (sigma, -lower, upper, balance))
-        return LegalMoves(cloud, *tensors, tuple(names), columns)
+        bounds = (torch.as_tensor(-lower), torch.as_tensor(upper))
+        return LegalMoves(
+            cloud, torch.as_tensor(sigma), *bounds, torch.as_tensor(balance), tuple(names), columns
+        )
 
     def __len__(self) -> int:
         return len(self.cloud)
@@ -136,19 +138,21 @@ class LegalMoves:
 
     def take(self, events: Tensor) -> LegalMoves:
         """Moves of some of the events; an event may be there several times."""
-        flat = self.rows(events)
-        parts = (t[flat] for t in (self.sigma, self.lower, self.upper, self.recoils))
-        return LegalMoves(self.cloud.take(events), *parts, self.names, self.columns)
+        return self._of_particles(self.cloud.take(events), self.rows(events))
+
+    def _of_particles(self, cloud: Cloud, flat: Tensor) -> LegalMoves:
+        """Moves of the particles with some flat indices, in a cloud of theirs."""
+        bounds = self.lower[flat], self.upper[flat]
+        return LegalMoves(cloud, self.sigma[flat], *bounds, self.recoils[flat], self.names, self.columns)
 
     def without(self, particles: Tensor) -> tuple[LegalMoves, Tensor]:
-        """One event without one of its particles for each of the given flat indices; flat indices of the rest."""
+        """Copies of events, each without one of the particles; flat indices of the particles that stay."""
         copies = self.cloud.batch[particles]
         flat, counts = self.rows(copies), self.cloud.counts[copies]
         rest = flat[flat != torch.repeat_interleave(particles, counts)]
         ptr = torch.cat([counts.new_zeros(1), (counts - 1).cumsum(0)])
-        parts = (t[rest] for t in (self.sigma, self.lower, self.upper, self.recoils))
         cloud = Cloud(self.cloud.x[rest], self.cloud.p4[rest], ptr)
-        return LegalMoves(cloud, *parts, self.names, self.columns), rest
+        return self._of_particles(cloud, rest), rest
 
     def per_event(self, values: Tensor) -> Tensor:
         """Sum of ``values [N, 3]`` over the particles and quantities of each event, ``[B]``."""

@@ -43,8 +43,8 @@ class Shortest:
 def or_one_lost(search: BoundarySearch, moves: LegalMoves, best: Shortest, threshold: float) -> Shortest:
     """Shortest change of each event, also with one particle lost.
 
-    A loss costs the χ² of moving the pT down to the threshold; the other particles may move besides. Only losses
-    that are cheaper than the best change so far are tried.
+    A loss costs the χ² of moving the pT down to the threshold; the other particles may move besides. Only
+    losses that are cheaper than the best change so far are tried.
     """
     depth = (moves.p4[:, 0] - threshold).clamp(min=0) / moves.sigma[:, 0].clamp(min=1e-300)
     bound = best.chi2.clamp(max=search.radius**2)[moves.cloud.batch]

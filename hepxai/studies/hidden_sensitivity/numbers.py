@@ -108,9 +108,9 @@ def hidden_sensitivity(
 ) -> HiddenSensitivity:
     """Shares of events that flip within the resolution, per particle type and in total.
 
-    A shift of a calibration moves all particles of a type together. A network can also be sensitive to a change in
-    which each particle moves in its own direction, and such a change is as probable as the resolution says. The
-    share of the envelope is a lower limit: a search may miss a flip.
+    A shift of a calibration moves all particles of a type together. A network can also be sensitive to a
+    change in which each particle moves in its own direction, and such a change is as probable as the
+    resolution says. The share of the envelope is a lower limit: a search may miss a flip.
 
     Parameters
     ----------
