@@ -191,9 +191,9 @@ class Counterfactual(Explainer):
         sentences = []
         if early > 1e-9:
             sentences.append(
-                f"the search did not converge in {100 * early:.3g} % of the events: their χ² is an "
-                f"upper limit; more steps than {self.steps} may help, unless the score jumps, as where neighbours are "
-                "searched"
+                f"the search did not converge in {100 * early:.3g} % of the events: their χ² is an upper "
+                f"limit; more steps than {self.steps} may help, unless the score jumps, as where neighbours "
+                "are searched"
             )
         if lost > 1e-9:
             sentences.append(
