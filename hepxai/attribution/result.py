@@ -64,6 +64,8 @@ class Attribution:
     error : ndarray of float64, shape of ``values``, optional
         Standard error of each value, for methods that sample. Copies with other values drop it. The error of
         `population` includes it already, as part of the spread between events.
+    event_columns : mapping of str to ndarray of float64, shape [E]
+        Further numbers of the method about each event, such as the χ² of a counterfactual; NaN for none.
     checks : mapping of str to float
         Figures of merit stored with the map (median relative residual, fidelity …).
     concerns : tuple of str
@@ -88,6 +90,7 @@ class Attribution:
     residual: NDArray[np.float64] | None = None
     output_change: NDArray[np.float64] | None = None
     error: NDArray[np.float64] | None = None
+    event_columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     checks: Mapping[str, float] = field(default_factory=dict)
     concerns: tuple[str, ...] = ()
     title: str = ""
@@ -106,8 +109,8 @@ class Attribution:
             raise ValueError(
                 f"the {self.axes[0]} axis covers {len(self.offsets) - 1} events, not {len(self.events)}"
             )
-        for name in ("residual", "output_change"):
-            column = getattr(self, name)
+        columns = {"residual": self.residual, "output_change": self.output_change, **self.event_columns}
+        for name, column in columns.items():
             if column is not None and len(column) != len(self.events):
                 raise ValueError(f"{name} has {len(column)} rows for {len(self.events)} events")
         if self.error is not None and self.error.shape != self.values.shape:
@@ -369,6 +372,7 @@ class Attribution:
             residual=_rows(self.residual, rows),
             output_change=_rows(self.output_change, rows),
             error=_rows(self.error, flat),
+            event_columns={k: v[rows] for k, v in self.event_columns.items()},
         )
 
     @staticmethod
@@ -394,6 +398,9 @@ class Attribution:
             residual=_join([p.residual for p in parts]),
             output_change=_join([p.output_change for p in parts]),
             error=_join([p.error for p in parts]),
+            event_columns={
+                k: np.concatenate([p.event_columns[k] for p in parts]) for k in first.event_columns
+            },
             checks=_mean_checks(parts),
             concerns=tuple(dict.fromkeys(c for p in parts for c in p.concerns)),
         )
@@ -437,6 +444,7 @@ class Attribution:
             tensors |= {f"pairs.{end}": getattr(self.pairs, end) for end in storage.ENDS}
         header = {name: getattr(self, name) for name in storage.TEXTS}
         header |= {name: dict(getattr(self, name)) for name in storage.MAPPINGS}
+        tensors |= {f"{storage.EVENT}{name}": column for name, column in self.event_columns.items()}
         storage.write(path, tensors, header, self.events)
 
     @staticmethod

@@ -13,6 +13,8 @@ from hepxai.events import Events
 
 ENDS = ("src", "dst", "offsets")
 COLUMNS = ("values", "self_values", "residual", "output_change", "error")
+EVENT = "event."
+"""Prefix of the further numbers about each event."""
 TEXTS = ("axes", "method", "target", "concerns", "title", "short_title", "unit", "sign")
 MAPPINGS = ("labels", "settings", "checks")
 
@@ -34,6 +36,8 @@ def read(path: str | Path, events: Events) -> dict[str, Any]:
         raise ValueError(f"{path} explains other events than the {len(events)} given")
     if "pairs.src" in tensors:
         tensors["pairs"] = Pairs(*(tensors.pop(f"pairs.{end}") for end in ENDS))
+    columns = {n: tensors.pop(n) for n in list(tensors) if n.startswith(EVENT)}
+    header["event_columns"] = {n.removeprefix(EVENT): column for n, column in columns.items()}
     header["axes"], header["concerns"] = tuple(header["axes"]), tuple(header.get("concerns", ()))
     header["labels"] = {k: tuple(v) for k, v in header["labels"].items()}
     return tensors | header

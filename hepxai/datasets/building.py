@@ -19,6 +19,7 @@ from hepxai.datasets.quality import MomentumCounts
 from hepxai.datasets.sources import FileInfo
 from hepxai.events import P4, Events, Schema
 from hepxai.events.momenta import FEATURE_UNITS
+from hepxai.events.schema import Resolution
 from hepxai.events.splits import assign_split, event_hash, text_hash
 
 
@@ -229,6 +230,9 @@ def schema_of(card: DatasetCard) -> Schema:
         target_units=tuple(t.units for t in card.targets.values()),
         image=card.image_layout,
         identity=tuple(card.identity.branches.get(number, "") for number in NANOAOD),
+        resolutions=tuple(
+            Resolution(n, **r.model_dump()) for n, p in card.particles.items() if (r := p.resolutions)
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hepxai.cards import VERSION, Card, Version, entry_error, nearest
 from hepxai.datasets.columns import ExpressionError
-from hepxai.datasets.expressions import Expression
+from hepxai.datasets.expressions import Expression, names_in
 from hepxai.datasets.short_forms import Feature, Labels, Steps, listed
 from hepxai.datasets.variations import (
     CardNames,
@@ -72,6 +72,15 @@ class Missing(Card):
         return tuple(math.nan if math.isnan(v) else v for v in values)  # one object: equal cards are equal
 
 
+class Resolutions(Card):
+    """Detector resolution: σ(pt) [GeV], σ(η), σ(φ) as numbers or expressions of the particle; acceptance."""
+
+    pt: Expression
+    eta: Expression
+    phi: Expression
+    max_eta: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class Particle(Card):
     """One particle type: branches, cuts, order, further features and truth."""
 
@@ -83,6 +92,7 @@ class Particle(Card):
     max: int | None = Field(default=None, ge=1)
     features: dict[str, Feature] = Field(default_factory=dict)
     truth: dict[str, Expression] = Field(default_factory=dict)
+    resolutions: Resolutions | None = None
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -292,6 +302,7 @@ class DatasetCard(Card):
         self._check_features()
         self._check_image()
         self._check_focus()
+        self._check_resolutions()
         moving = {n: p.momenta is None for n, p in self.particles.items()}
         names = CardNames(moving, self.new_variables, self.globals)
         check_variations(self.variations, self.variation, names)
@@ -323,6 +334,20 @@ class DatasetCard(Card):
             _require("particle type", name, self.particles, "focus", "pair", i)
         if self.focus.observer is not None:
             _require("observer", self.focus.observer, self.observers, "focus", "observer")
+
+    def _check_resolutions(self) -> None:
+        for name, particle in self.particles.items():
+            if particle.resolutions is None:
+                continue
+            if particle.momenta == "none":
+                raise entry_error("without momenta; leave it out", "particles", name, "resolutions")
+            known = dict.fromkeys((*NODE_FEATURES, *self.node_features))
+            for quantity, text in particle.resolutions.model_dump(include={"pt", "eta", "phi"}).items():
+                place = ("particles", name, "resolutions", quantity)
+                for variable in names_in(text):
+                    _require("quantity of a particle", variable, known, *place)
+                if text.startswith("-"):
+                    raise entry_error(f"found {text}; a resolution is not below 0", *place)
 
     def _check_image(self) -> None:
         layout = self.image_layout

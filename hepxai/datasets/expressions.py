@@ -88,6 +88,15 @@ def parse(text: str) -> ast.expr:
     return tree
 
 
+def names_in(text: str) -> list[str]:
+    """Names in an expression, without functions; dotted names as they are written."""
+    tree = parse(text)
+    called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+    inside = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    named = (n for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Attribute))
+    return [ast.unparse(n) for n in named if id(n) not in called | inside]
+
+
 def _nodes(tree: ast.AST, text: str) -> Iterator[ast.AST]:
     """All nodes, level by level; too many levels are refused."""
     level: list[ast.AST] = [tree]

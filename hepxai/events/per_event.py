@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.core.jagged import IntArray
-from hepxai.events.schema import SPLITS
+from hepxai.events.schema import SPLITS, as_resolutions
 from hepxai.events.splits import Split, assign_split, text_hash
 
 MEMORY = "memory"
@@ -41,6 +41,9 @@ class PerEvent(TypedDict, total=False):
         shares of 6 : 3 : 1 by a hash of the identity, or of the row.
     units : mapping of str to str
         Units of features, globals and targets; momenta are in GeV.
+    resolutions : mapping of str to mapping
+        Detector resolution of particle types, as on the cards:
+        ``{"muon": {"pt": "0.02 * pt", "eta": 0.001, "phi": 0.001, "max_eta": 2.4}}``, the last one optional.
     """
 
     label: Any
@@ -52,6 +55,7 @@ class PerEvent(TypedDict, total=False):
     identity: Mapping[str, Any] | None
     split: Any
     units: Mapping[str, str] | None
+    resolutions: Mapping[str, Mapping[str, str | float]] | None
 
 
 def per_event(
@@ -66,7 +70,8 @@ def per_event(
     identity: Mapping[str, Any] | None = None,
     split: Any = None,
     units: Mapping[str, str] | None = None,
-) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+    resolutions: Mapping[str, Mapping[str, str | float]] | None = None,
+) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
     """Columns of `Events` with one row per event, and the names and units of their `Schema`.
 
     Parameters are those of `PerEvent`; ``rows`` is the number of events.
@@ -87,7 +92,8 @@ def per_event(
         "file_entries": (rows,),
     }
     of = units or {}
-    schema = {"classes": names, "globals": tuple(globals or ()), "targets": tuple(targets or ())}
+    schema: dict[str, tuple[Any, ...]] = {"classes": names, "globals": tuple(globals or ())}
+    schema |= {"targets": tuple(targets or ()), "resolutions": as_resolutions(resolutions or {})}
     schema["global_units"] = tuple(of.get(n, "") for n in schema["globals"])
     schema["target_units"] = tuple(of.get(n, "") for n in schema["targets"])
     return columns, schema

@@ -4,12 +4,57 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hepxai.events.images import ImageLayout
 
 SPLITS = ("train", "valid", "test")
 P4 = ("pt", "eta", "phi", "mass")
+
+
+class Resolution(NamedTuple):
+    """Detector resolution of a particle type: standard deviations, as expressions of a particle.
+
+    Attributes
+    ----------
+    type : str
+    pt, eta, phi : str
+        σ(pT) [GeV], σ(η), σ(φ) [rad], such as ``0.05 * pt + 1``; "0" for a quantity that does not move. See
+        `hepxai.datasets.resolutions`.
+    max_eta : float, optional
+        Acceptance: the largest |η|.
+    """
+
+    type: str
+    pt: str
+    eta: str
+    phi: str
+    max_eta: float | None = None
+
+
+def as_resolutions(given: Mapping[str, Mapping[str, str | float]]) -> tuple[Resolution, ...]:
+    """Resolutions from a mapping of types to ``pt``, ``eta``, ``phi`` and, optionally, ``max_eta``.
+
+    Raises
+    ------
+    ValueError
+        If a quantity is missing or unknown.
+    """
+    needed = ("pt", "eta", "phi")
+    for name, entries in given.items():
+        if missing := [n for n in needed if n not in entries]:
+            raise ValueError(
+                f"resolutions of {name}: no {', '.join(missing)}; give pt, eta and phi, 0 for a quantity "
+                "that does not move"
+            )
+        if unknown := [n for n in entries if n not in Resolution._fields[1:]]:
+            raise ValueError(f"resolutions of {name}: no {unknown[0]!r}; there are pt, eta, phi, max_eta")
+    limits = {t: float(e["max_eta"]) if "max_eta" in e else None for t, e in given.items()}
+    return tuple(
+        Resolution(t, str(e["pt"]), str(e["eta"]), str(e["phi"]), limits[t]) for t, e in given.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -37,6 +82,8 @@ class Schema:
     identity : tuple of str
         Input branches of run, luminosity block and event number, "" for none; empty if none are known.
         The macro beside friend trees compares them.
+    resolutions : tuple of Resolution
+        Of the types for which they are known.
     """
 
     features: tuple[str, ...]
@@ -51,6 +98,7 @@ class Schema:
     target_units: tuple[str, ...] = ()
     image: ImageLayout | None = None
     identity: tuple[str, ...] = ()
+    resolutions: tuple[Resolution, ...] = ()
 
     def __post_init__(self) -> None:
         units = {"features": self.units, "globals": self.global_units, "targets": self.target_units}
@@ -60,6 +108,8 @@ class Schema:
                 raise ValueError(f"{name} has {twice[0]!r} twice; give each its own name")
         if len(self.classes) > 2 and "rest" in self.classes:
             raise ValueError("no class may be called 'rest': targets such as 'signal-rest' mean all others")
+        for name in (r.type for r in self.resolutions if r.type not in self.types):
+            raise ValueError(f"resolutions of {name!r}; the particle types are {', '.join(self.types)}")
         for name, of_columns in units.items():
             if len(getattr(self, name)) != len(of_columns):
                 raise ValueError(f"{len(getattr(self, name))} {name} but {len(of_columns)} units")
@@ -73,12 +123,13 @@ class Schema:
         """Schema that `to_json` wrote."""
         content = json.loads(text)
         image = content.pop("image", None)
+        content["resolutions"] = (Resolution(*r) for r in content.get("resolutions", ()))
         names = {name: tuple(value) for name, value in content.items()}
         return Schema(**names, image=None if image is None else ImageLayout.from_json(image))
 
     def need_equal(self, other: Schema) -> None:
         """Refuse baseline events with another schema than the explained ones."""
-        for name in (f.name for f in dataclasses.fields(self)):
+        for name in (f.name for f in dataclasses.fields(self) if f.name != "resolutions"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise ValueError(

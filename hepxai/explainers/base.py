@@ -320,6 +320,7 @@ class Prepared:
             pairs=pairs,
             self_values=self_values if self_values is not None and self_values.any() else None,
             error=parts.column("error").astype(np.float64) if has_error else None,
+            event_columns={n: c.astype(np.float64) for n, c in parts.event_columns().items()},
             checks=parts.checks(),
             title=explainer.title,
             short_title=explainer.short_title,

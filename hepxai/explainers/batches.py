@@ -63,6 +63,8 @@ class Part:
         particle to itself become ``self_values``. By default all pairs of different particles.
     self_values : Tensor, shape [N, ...], optional
         Values of edges from a particle to itself, where there are no ``edges``.
+    event_columns : mapping of str to Tensor or ndarray, shape [B]
+        Further numbers about each event, stored with the result.
     checks : mapping of str to float or ndarray, shape [B]
         Figures of merit whose mean over the events is one of the population. NaN leaves an event out, such as
         an image that is its baseline.
@@ -73,6 +75,7 @@ class Part:
     error: Values | None = None
     edges: tuple[Tensor, Tensor] | None = None
     self_values: Tensor | None = None
+    event_columns: Mapping[str, Values] = field(default_factory=dict)
     checks: Mapping[str, float | AnyArray] = field(default_factory=dict)
 
 
@@ -140,9 +143,17 @@ class Parts:
 
     def per_event(self, name: str) -> AnyArray:
         """Join a column of the parts with one row for each event."""
-        if not self.parts:
+        return self._in_order([getattr(p, name) for p in self.parts])
+
+    def event_columns(self) -> dict[str, AnyArray]:
+        """Further numbers about each event."""
+        names = self.parts[0].event_columns if self.parts else ()
+        return {n: self._in_order([p.event_columns[n] for p in self.parts]) for n in names}
+
+    def _in_order(self, columns: Sequence[Values]) -> AnyArray:
+        if not columns:
             return np.zeros(0)
-        joined = np.concatenate([np.asarray(getattr(p, name)) for p in self.parts])
+        joined = np.concatenate([np.asarray(c) for c in columns])
         order = np.concatenate(self.rows)
         in_order = np.array_equal(order, np.arange(len(order)))  # large maps are not copied again
         return joined if in_order else joined[np.argsort(order, kind="stable")]

@@ -192,6 +192,8 @@ class _Aligned:
             values = getattr(self.attribution, name)
             if values is not None:
                 yield f"_{name}", self._per_event(values)
+        for name, values in self.attribution.event_columns.items():
+            yield f"_{word(name)}", self._per_event(np.nan_to_num(values, nan=SENTINEL))
         for layer, neurons in self.layers.items():
             yield f"_{word(layer)}", self._of_layer(neurons)
         if self.attribution.axes[0] == "event" and not (self.layers or self.of_pixels):

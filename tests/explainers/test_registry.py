@@ -41,6 +41,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:lrp. biases absorb")  # the test
 REGULAR = ("feature", "row", "column", "neuron", "head", "layer", "repeat")
 CLOSE = {"rtol": 2e-4, "atol": 2e-6}
 """Of results in single precision whose sums run in another order."""
+SEARCHED = {"counterfactual": {"rtol": 1e-2, "atol": 1e-3}}
+"""Of methods that search: rounding of the score over its slope, which is small with random weights."""
 
 
 @pytest.fixture(params=sorted(EXPLAINERS))
@@ -82,10 +84,11 @@ def by_name(found: Attribution, place: np.ndarray | None = None) -> dict[Any, np
     return {(int(name[s]), int(name[d])): v for s, d, v in ends}
 
 
-def assert_same(found: dict[Any, np.ndarray], expected: dict[Any, np.ndarray]) -> None:
+def assert_same(found: dict[Any, np.ndarray], expected: dict[Any, np.ndarray], method: str) -> None:
     assert found.keys() == expected.keys()
+    close = SEARCHED.get(method, CLOSE)
     for key, value in expected.items():
-        np.testing.assert_allclose(found[key], value, **CLOSE, err_msg=str(key))
+        np.testing.assert_allclose(found[key], value, **close, err_msg=str(key))
 
 
 # --- form ------------------------------------------------------------------------------------------
@@ -175,14 +178,14 @@ def test_order_of_particles(prepared: Prepared, model: NetworkModel, events: Eve
     """Permuting particles permutes the attribution."""
     shuffled, old = shuffle(events)
     found = prepared.attribute(shuffled)
-    assert_same(by_name(found, old), by_name(prepared.attribute(events)))
+    assert_same(by_name(found, old), by_name(prepared.attribute(events)), found.method)
 
 
 def test_alone_as_in_the_batch(prepared: Prepared, model: NetworkModel, events: Events) -> None:
     whole = prepared.attribute(events)
     for e in range(0, len(events), 4):
         found = prepared.attribute(events[[e]])
-        assert_same(by_name(found), by_name(whole[np.array([e])]))
+        assert_same(by_name(found), by_name(whole[np.array([e])]), found.method)
         if whole.residual is not None:
             assert found.output_change == pytest.approx(whole.output_change[e], rel=1e-3, abs=1e-5)
 
@@ -200,7 +203,7 @@ def test_chunks_do_not_matter(
     assert len(cut(events.counts, budget)) > 1
     monkeypatch.setattr(batches, "chunk_rows", lambda counts: cut(counts, budget))
     found = prepared.attribute(events)
-    assert_same(by_name(found), by_name(whole))
+    assert_same(by_name(found), by_name(whole), found.method)
     if whole.residual is not None:
         np.testing.assert_allclose(found.output_change, whole.output_change, rtol=1e-3, atol=1e-5)
 
@@ -211,7 +214,7 @@ def test_the_same_event_again_and_again(prepared: Prepared, model: NetworkModel,
     one = by_name(found[np.array([0])])
     assert len(one) > 0
     for copy in (2, 3):
-        assert_same(by_name(found[np.array([copy])]), one)
+        assert_same(by_name(found[np.array([copy])]), one, found.method)
 
 
 def test_empty_and_lonely_events(prepared: Prepared, model: NetworkModel, toy: Callable[..., Events]) -> None:
