@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from hepxai.attribution.result import Attribution
-
 TRAINING = "training"
 """Axis of the single trainings of an ensemble, and the name of the spread over them."""
+
+
+A = TypeVar("A", bound=Any)
+"""An `hepxai.Attribution`, which this module must not import: its methods are decorated here."""
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 
 
-def single_trainings(attribution: Attribution) -> list[Attribution]:
+def single_trainings(attribution: A) -> list[A]:
     """Map of every training of an ensemble; empty for a map of one training."""
     if TRAINING not in attribution.axes:
         return []
@@ -27,8 +28,8 @@ def single_trainings(attribution: Attribution) -> list[Attribution]:
 
 
 def over_trainings(
-    measure: Callable[Concatenate[Attribution, P], R],
-) -> Callable[Concatenate[Attribution, P], R]:
+    measure: Callable[Concatenate[A, P], R],
+) -> Callable[Concatenate[A, P], R]:
     """Decorator: measure the mean map of an ensemble, with the spread over its trainings.
 
     The value and its statistical error are those of the mean over the trainings, which is the explanation of
@@ -37,7 +38,7 @@ def over_trainings(
     """
 
     @functools.wraps(measure)
-    def measured(attribution: Attribution, *args: P.args, **options: P.kwargs) -> R:
+    def measured(attribution: A, *args: P.args, **options: P.kwargs) -> R:
         if TRAINING not in attribution.axes:
             return measure(attribution, *args, **options)
         singles = [measure(one, *args, **options) for one in single_trainings(attribution)]

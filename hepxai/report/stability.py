@@ -26,8 +26,8 @@ NAMED = 4
 RULE = (
     f"Stable: the number is at least {FACTOR:g} times the spread of the trainings, and {FACTOR:g} "
     "statistical errors, away from its reference value (0, or 1 for attention relative to uniform), so that "
-    "another training is expected on the same side. Varies: it is not, because of the trainings. Unresolved: the "
-    "statistical error alone covers the distance."
+    "another training is expected on the same side. Varies: it is not, because of the trainings. "
+    "Unresolved: the statistical error alone covers the distance."
 )
 
 

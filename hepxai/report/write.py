@@ -175,8 +175,8 @@ def _spread(view: RunView) -> Iterator[str]:
         yield (
             f"The model is the mean logit of {view.trainings} trainings, which differ in their seed. A "
             "second error, as in 1.32 ± 0.01 ± 0.20, is the standard deviation of the single trainings: "
-            "another training is expected to differ by so much. In figures it is the longer, thin error and the "
-            "outer band. No error covers another simulation or a systematic uncertainty."
+            "another training is expected to differ by so much. In figures it is the longer, thin error and "
+            "the outer band. No error covers another simulation or a systematic uncertainty."
         )
 
 
