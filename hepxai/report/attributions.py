@@ -151,9 +151,10 @@ def _features_figure(layer: LayerAttribution, features: Attribution) -> Captione
 
 def _without_constant(features: Attribution) -> tuple[Attribution, list[str]]:
     """Features that are not 0 for every particle, and the names of the others; all if no feature moved."""
-    names, moved = labels_of(features, "feature"), (features.values != 0).any(axis=0)
+    names = labels_of(features, "feature")
+    moved = (features.values.reshape(len(features.values), len(names), -1) != 0).any(axis=(0, 2))
     if not moved.any():
         return features, []
-    labels = {"feature": tuple(n for n, m in zip(names, moved, strict=True) if m)}
+    labels = {**features.labels, "feature": tuple(n for n, m in zip(names, moved, strict=True) if m)}
     part = features.replace(values=features.values[:, np.flatnonzero(moved)], labels=labels)
     return part, [n for n, m in zip(names, moved, strict=True) if not m]
