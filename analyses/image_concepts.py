@@ -87,12 +87,12 @@ def concept_section(page: StudyPage, events: Events, model: Any, quick: bool) ->
     )
     caption = "The same for the mean derivative of the target along the concept."
     page.figure("tcav_derivative", tcav_bars(scores, statistic="derivative"), caption)
-    kept, decisions = "", concepts.fidelity["decisions"]
+    alike, decisions = "", concepts.fidelity["decisions"]
     if float(decisions.error) > 0:
-        kept = f", and keep {page.number('decisions kept by the concepts', decisions)} of the decisions"
+        alike = f", and keep {page.number('decisions kept by the concepts', decisions)} of the decisions"
     page.text(
         f"{NUMBER} concepts reproduce layer {concepts.layer} with a relative error of "
-        f"{concepts.reconstruction}{kept}. Of {tested} pairs of concept and class, {counts['score']} "
+        f"{concepts.reconstruction}{alike}. Of {tested} pairs of concept and class, {counts['score']} "
         f"fractions and {counts['derivative']} mean derivatives differ from those of random directions at a "
         f"level of {100 * LEVEL:g} %, corrected for all {tested}. In {100 * at_end:.0f} % of the pairs the "
         "band of random directions includes 0 or 1: a fraction at that end is not told apart from them."
@@ -142,8 +142,8 @@ def boxes(page: StudyPage, folder: Path | None, quick: bool) -> None:
     some = test[np.flatnonzero(counts >= 2)[: BOXES[quick]]]
     rows = []
     for name, settings in BOX_METHODS.items():
-        own = dict(settings)
-        maps = explain_boxes(detector, some, own.pop("method"), progress=True, **own)
+        options = dict(settings)
+        maps = explain_boxes(detector, some, options.pop("method"), progress=True, **options)
         share, likeness = box_share(maps), map_similarity(maps)
         numbers = {"inside": share.inside, "by area": share.by_area, "likeness": likeness.correlation}
         rows.append([name, *map(str, numbers.values()), f"{100 * likeness.identical:.0f} %"])

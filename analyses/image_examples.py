@@ -7,6 +7,7 @@ network classifies rightly. See ``--help``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from hepxai.plots.class_maps import class_mean_maps
 from hepxai.report.study import StudyPage, study_options
 from hepxai.studies.comparison.figures import convergence_figure
 
-Models = Mapping[str, Any]
 SHOWN = ("shower", "top")
 """Cases whose first event is drawn."""
 RISE = ((20_000, 13, 0), (100, 13, 0), (20_000, 13, 1), (10_000, 2, 0))
@@ -35,8 +35,42 @@ GRADIENTS: Mapping[str, Mapping[str, Any]] = {
     "IG": {"method": "image_ig"},
 }
 MUON_CLASSES = ("high_plus", "two_muons", "hot_strips")
+CAMS: Mapping[str, Mapping[str, Any]] = {
+    "Grad-CAM": {"method": "grad_cam"},
+    "Eigen-CAM": {"method": "eigen_cam"},
+    "Ablation-CAM, 10 %": {"method": "ablation_cam", "ratio_channels_to_ablate": 0.1},
+    "Ablation-CAM, all": {"method": "ablation_cam", "ratio_channels_to_ablate": 1.0},
+}
 LAYERS = 2
 """Layers of the class activation maps, from the last one."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Events and one network of each data set, and the page that is drawn on."""
+
+    page: StudyPage
+    events: Mapping[str, Events]
+    models: Mapping[str, Any]
+    quick: bool
+
+    def maps(self, key: str, names: Sequence[str]) -> dict[str, Attribution]:
+        """Maps of `METHODS` for a case."""
+        data, folder = CASES[key].dataset, self.page.folder / "maps"
+        return case_maps(folder, self.models[data], CASES[key], self.events[data], names, self.quick)
+
+    def map(self, dataset: str, events: Events, target: str, settings: Mapping[str, Any]) -> Attribution:
+        """Map of a method with given settings."""
+        folder = self.page.folder / "maps"
+        return stored_map(folder, self.models[dataset], events, target=target, **settings)
+
+    def draw(self, name: str, key: str, maps: Mapping[str, Attribution], text: str) -> None:
+        """Maps of the first event of a case that the network classifies rightly."""
+        case = CASES[key]
+        event, right = first_right(self.models[case.dataset], next(iter(maps.values())).events)
+        state = "classified rightly" if right else "none is classified rightly: the first of all"
+        text += f" Target {case.target}; hits of `{case.truth}` are framed. First event of the case, {state}."
+        self.page.figure(name, convergence_figure(maps, event, truth=case.truth), text)
 
 
 def main() -> None:
@@ -48,52 +82,33 @@ def main() -> None:
     print(page.write("# Maps of single events"))
 
 
-def examples(page: StudyPage, events: Mapping[str, Events], models: Models, quick: bool) -> None:
+def examples(page: StudyPage, events: Mapping[str, Events], models: Mapping[str, Any], quick: bool) -> None:
     """All figures."""
-    smoothing(page, events, models, quick)
-    baselines(page, events, models, quick)
-    masks(page, events[JETS], models[JETS], quick)
-    gradients(page, events, models, quick)
-    selections(page, events, models, quick)
-    activation_maps(page, events, models, quick)
+    study = Examples(page, events, models, quick)
+    for part in (smoothing, baselines, masks, gradients, selections, activation_maps):
+        part(study)
 
 
-def of_case(
-    page: StudyPage,
-    case: Case,
-    events: Mapping[str, Events],
-    models: Models,
-    quick: bool,
-    names: Sequence[str],
-) -> dict[str, Attribution]:
-    """Maps of `METHODS` for a case."""
-    return case_maps(page.folder / "maps", models[case.dataset], case, events[case.dataset], names, quick)
+def first_right(model: Any, events: Events) -> tuple[int, bool]:
+    """First event that a network classifies rightly, and True; 0 and False if there is none."""
+    right = model.logits(events).argmax(1) == events.label
+    return int(right.argmax()), bool(right.any())
 
 
-def draw(
-    page: StudyPage, key: str, case: Case, maps: Mapping[str, Attribution], models: Models, text: str
-) -> None:
-    """Maps of the first event of a case that the network classifies rightly."""
-    chosen = next(iter(maps.values())).events
-    right = models[case.dataset].logits(chosen).argmax(1) == chosen.label
-    event = int(np.flatnonzero(right)[0]) if right.any() else 0
-    state = "classified rightly" if right.any() else "none is classified rightly: the first of all"
-    figure = convergence_figure(maps, event, truth=case.truth)
-    frames = f"Target {case.target}; hits of `{case.truth}` are framed. First event of the case, {state}."
-    page.figure(key, figure, f"{text} {frames}")
-
-
-def smoothing(page: StudyPage, events: Mapping[str, Events], models: Models, quick: bool) -> None:
+def smoothing(study: Examples) -> None:
     """Integrated Gradients and occlusion, with and without low-pass filter."""
+    page = study.page
     page.heading("With and without FORGrad")
     for key in SHOWN:
         names = ("IG", "IG, FORGrad", "occlusion", "occlusion, FORGrad")
-        maps, removed = of_case(page, CASES[key], events, models, quick, names), []
+        maps, removed = study.maps(key, names), []
         for name in names[1::2]:
-            checks, waves = maps[name].checks, maps[name].settings["shortest_wave"]
-            page.facts[f"power removed, {name}, {key}"] = f"{100 * checks['power_removed']:.1f} %"
-            removed.append(f"{name} {page.facts[f'power removed, {name}, {key}']}")
-        draw(page, f"forgrad_{key}", CASES[key], maps, models, f"{key}, with and without FORGrad.")
+            power = page.facts[f"power removed, {name}, {key}"] = (
+                f"{100 * maps[name].checks['power_removed']:.1f} %"
+            )
+            removed.append(f"{name} {power}")
+        waves = maps[names[-1]].settings["shortest_wave"]
+        study.draw(f"forgrad_{key}", key, maps, f"{key}, with and without FORGrad.")
         page.text(
             f"{key}: waves shorter than {waves:.3g} pixels are removed, with this share of the power of the "
             f"maps of {len(maps['IG'].events)} events: {', '.join(removed)}. What that does to the "
@@ -101,22 +116,21 @@ def smoothing(page: StudyPage, events: Mapping[str, Events], models: Models, qui
         )
 
 
-def baselines(page: StudyPage, events: Mapping[str, Events], models: Models, quick: bool) -> None:
+def baselines(study: Examples) -> None:
     """Integrated Gradients from two baselines."""
-    page.heading("Integrated Gradients: baseline 0 and 0.5")
+    study.page.heading("Integrated Gradients: baseline 0 and 0.5")
     rows = []
     for key in SHOWN:
-        maps = of_case(page, CASES[key], events, models, quick, ("IG", "IG, baseline 0.5"))
-        draw(page, f"baseline_{key}", CASES[key], maps, models, f"{key}, two baselines.")
+        maps = study.maps(key, ("IG", "IG, baseline 0.5"))
+        study.draw(f"baseline_{key}", key, maps, f"{key}, two baselines.")
         for name, attribution in maps.items():
-            residual = median(relative_residual(attribution))
             cells = {
-                f"residual, {name}, {key}": residual,
+                f"residual, {name}, {key}": median(relative_residual(attribution)),
                 f"on dark pixels, {name}, {key}": on_dark(attribution),
             }
-            page.numbers |= {k: e for k, e in cells.items() if e.error > 0}
+            study.page.numbers |= {k: e for k, e in cells.items() if e.error > 0}
             rows.append([key, name, *map(str, cells.values())])
-    page.table(
+    study.page.table(
         ("case", "map", "relative residual", "share of the |map| on dark pixels"),
         rows,
         "Residual: median, of the sum of the map from the change of the output. Pixels at 0 are dark: from "
@@ -132,69 +146,55 @@ def on_dark(attribution: Attribution) -> Estimate:
     return mean(1 - on_lit / np.where(total > 0, total, np.nan))
 
 
-def masks(page: StudyPage, events: Events, model: Any, quick: bool) -> None:
+def masks(study: Examples) -> None:
     """RISE with four settings."""
+    page, case = study.page, CASES["top"]
     page.heading("RISE: masks and grids")
-    case, maps, rows = CASES["top"], {}, []
-    chosen = case.events(events, EVENTS[quick])[:2]
+    chosen, maps, rows = case.events(study.events[JETS], EVENTS[study.quick])[:2], {}, []
     for number, grid, seed in RISE:
-        number = number // 20 if quick else number
-        settings = {"samples": number, "grid": grid, "seed": seed, "tolerance": 0.0}
+        number = number // 20 if study.quick else number
+        settings = {"method": "rise", "samples": number, "grid": grid, "seed": seed, "tolerance": 0.0}
         name = f"{number:,} masks, {grid} × {grid}{', again' if seed else ''}"
-        maps[name] = stored_map(page.folder / "maps", model, chosen, "rise", case.target, **settings)
+        maps[name] = study.map(JETS, chosen, case.target, settings)
         rows.append([name, general(maps[name].checks["relative_error"], 3)])
         page.facts[f"relative error of RISE, {name}"] = rows[-1][-1]
-    names = list(maps)
-    again = float(hit_rank_agreement(maps[names[0]], maps[names[2]]).mean.value)
-    few = float(hit_rank_agreement(maps[names[0]], maps[names[1]]).mean.value)
+    first, *others = maps.values()
+    few, again = (float(hit_rank_agreement(first, other).mean.value) for other in others[:2])
     page.facts["RISE with other masks"] = f"{again:.3f}"
-    draw(
-        page,
-        "rise",
-        case,
-        maps,
-        {JETS: model},
-        "RISE with four settings, cells shown with a probability of 0.5.",
-    )
+    study.draw("rise", "top", maps, "RISE with four settings, cells shown with a probability of 0.5.")
     page.table(
         ("setting", "error of a value / spread of the map"),
         rows,
         f"Mean of {len(chosen)} events. Near 1 a map is noise. Rank correlation over the lit pixels of the "
         f"first setting with the same setting and other masks: {again:.3f}; with the second one: {few:.3f}."
-        + (" A quick run has a twentieth of the masks." if quick else ""),
+        + (" A quick run has a twentieth of the masks." if study.quick else ""),
     )
 
 
-def gradients(page: StudyPage, events: Mapping[str, Events], models: Models, quick: bool) -> None:
+def gradients(study: Examples) -> None:
     """One event of several classes, and class-wise means."""
-    page.heading("Gradients, class by class")
-    for dataset, classes in ((MUONS, MUON_CLASSES), (JETS, events[JETS].schema.classes)):
-        test, model = events[dataset].where("test"), models[dataset]
-        maps: dict[str, dict[str, Attribution]] = {}
+    study.page.heading("Gradients, class by class")
+    number = 10 if study.quick else 40
+    for dataset, classes in ((MUONS, MUON_CLASSES), (JETS, study.events[JETS].schema.classes)):
+        model, maps = study.models[dataset], {}
         for name in classes:
-            own = test[np.flatnonzero(test.label == test.schema.classes.index(name))]
-            right = np.flatnonzero(model.logits(own).argmax(1) == own.label)
-            first = int(right[0]) if len(right) else 0
-            own = own[np.unique([first, *range(min(len(own), 10 if quick else 40))])]
-            maps[name] = {
-                m: stored_map(page.folder / "maps", model, own, target=f"{name}-rest", **s)
-                for m, s in GRADIENTS.items()
-            }
-            row = int(np.flatnonzero(model.logits(own).argmax(1) == own.label)[0]) if len(right) else 0
+            case = Case(dataset, (name,), f"{name}-rest", "")
+            chosen = case.events(study.events[dataset], len(study.events[dataset]))
+            chosen = chosen[np.unique([first_right(model, chosen)[0], *range(min(len(chosen), number))])]
+            maps[name] = {m: study.map(dataset, chosen, case.target, s) for m, s in GRADIENTS.items()}
             if dataset == MUONS:
-                case = Case(
-                    MUONS, (name,), f"{name}-rest", "fromFault" if name == "hot_strips" else "fromMuon"
-                )
-                figure = convergence_figure(maps[name], row, truth=case.truth)
-                page.figure(f"gradients_{name}", figure, f"One event of `{name}`, target {name}-rest.")
+                truth = "fromFault" if name == "hot_strips" else "fromMuon"
+                figure = convergence_figure(maps[name], first_right(model, chosen)[0], truth=truth)
+                caption = f"One event of `{name}`, target {case.target}."
+                study.page.figure(f"gradients_{name}", figure, caption)
         if dataset == JETS:
-            jets_of_each_class(page, maps, model)
+            jets_of_each_class(study.page, maps, model)
         for m in ("saliency", "IG"):
             figure = class_mean_maps({name: of[m] for name, of in maps.items()}, scale="own")
             caption = (
-                f"Mean {m} of `NAME-rest` over {len(own)} test events of each class or fewer, `{dataset}`."
+                f"Mean {m} of `NAME-rest` over {len(chosen)} test events of each class or fewer, `{dataset}`."
             )
-            page.figure(f"class_means_{dataset}_{m.lower()}", figure, caption)
+            study.page.figure(f"class_means_{dataset}_{m.lower()}", figure, caption)
 
 
 def jets_of_each_class(page: StudyPage, maps: Mapping[str, Mapping[str, Attribution]], model: Any) -> None:
@@ -203,8 +203,7 @@ def jets_of_each_class(page: StudyPage, maps: Mapping[str, Mapping[str, Attribut
     with page.panels("gradients_jets", caption, len(GRADIENTS) + 1, len(maps), (4.0, 3.4)) as frames:
         for column, (name, of_class) in enumerate(maps.items()):
             chosen = of_class["saliency"].events
-            right = np.flatnonzero(model.logits(chosen).argmax(1) == chosen.label)
-            row = int(right[0]) if len(right) else 0
+            row, _ = first_right(model, chosen)
             plots.energy_image(chosen, row, ax=frames[column])
             frames[column].set_title(name, loc="left", fontsize="small")
             for line, (method, attribution) in enumerate(of_class.items(), start=1):
@@ -214,16 +213,14 @@ def jets_of_each_class(page: StudyPage, maps: Mapping[str, Mapping[str, Attribut
             ax.label_outer() if i % len(maps) else None
 
 
-def selections(page: StudyPage, events: Mapping[str, Events], models: Models, quick: bool) -> None:
+def selections(study: Examples) -> None:
     """Shapley values and the patches of L2X."""
+    page = study.page
     page.heading("Shapley values and L2X")
     rows = []
     for key in SHOWN:
-        names = ("GradientSHAP", "PartitionSHAP", "L2X")
-        maps = of_case(page, CASES[key], events, models, quick, names)
-        draw(
-            page, f"shap_{key}", CASES[key], maps, models, f"{key}, Shapley values and probabilities of L2X."
-        )
+        maps = study.maps(key, ("GradientSHAP", "PartitionSHAP", "L2X"))
+        study.draw(f"shap_{key}", key, maps, f"{key}, Shapley values and probabilities of L2X.")
         checks = maps["L2X"].checks
         gain = Estimate(
             *map(np.asarray, (checks["gain_over_random"], checks["gain_over_random_error"])), np.nan
@@ -241,34 +238,29 @@ def selections(page: StudyPage, events: Mapping[str, Events], models: Models, qu
     )
 
 
-def activation_maps(page: StudyPage, events: Mapping[str, Events], models: Models, quick: bool) -> None:
+def activation_maps(study: Examples) -> None:
     """Class activation maps at two layers."""
+    page = study.page
     page.heading("Class activation maps at two layers")
     for key in SHOWN:
-        case, maps = CASES[key], {}
-        model, chosen = models[case.dataset], case.events(events[case.dataset], EVENTS[quick])
-        for layer in model.feature_layers[-LAYERS:]:
-            for name, settings in {
-                "Grad-CAM": {"method": "grad_cam"},
-                "Eigen-CAM": {"method": "eigen_cam"},
-                "Ablation-CAM, 10 %": {"method": "ablation_cam", "ratio_channels_to_ablate": 0.1},
-                "Ablation-CAM, all": {"method": "ablation_cam", "ratio_channels_to_ablate": 1.0},
-            }.items():
-                maps[f"{name}, {layer}"] = stored_map(
-                    page.folder / "maps", model, chosen, target=case.target, layer=layer, **settings
-                )
-        draw(page, f"cam_{key}", case, maps, models, f"{key}, class activation maps.")
-        for layer in model.feature_layers[-LAYERS:]:
-            pair = hit_rank_agreement(
-                maps[f"Ablation-CAM, 10 %, {layer}"], maps[f"Ablation-CAM, all, {layer}"]
-            ).mean
+        case = CASES[key]
+        layers = study.models[case.dataset].feature_layers[-LAYERS:]
+        chosen = case.events(study.events[case.dataset], EVENTS[study.quick])
+        maps = {
+            f"{name}, {layer}": study.map(case.dataset, chosen, case.target, {"layer": layer, **settings})
+            for layer in layers
+            for name, settings in CAMS.items()
+        }
+        study.draw(f"cam_{key}", key, maps, f"{key}, class activation maps.")
+        for layer in layers:
+            few, every = (maps[f"Ablation-CAM, {part}, {layer}"] for part in ("10 %", "all"))
+            pair = hit_rank_agreement(few, every).mean
             if float(pair.error) > 0:
                 text = page.number(f"Ablation-CAM, a tenth and all channels, {key}, {layer}", pair)
-                share = maps[f"Ablation-CAM, 10 %, {layer}"].checks["ablated_activation"]
                 page.text(
-                    f"{key}, layer {layer}: a tenth of the channels has {100 * share:.0f} % of the "
-                    "activation; rank correlation of that map with the one of all channels, over the lit "
-                    f"pixels: {text}."
+                    f"{key}, layer {layer}: a tenth of the channels has "
+                    f"{100 * few.checks['ablated_activation']:.0f} % of the activation; rank correlation of "
+                    f"that map with the one of all channels, over the lit pixels: {text}."
                 )
 
 

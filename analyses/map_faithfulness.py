@@ -191,14 +191,14 @@ def verdict(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -> No
     """Conditions that each method meets, and the methods that meet all."""
     page.heading("Which method can be trusted here")
     methods = [m for m in next(iter(results.values()))[SHARE] if m not in (RANDOM, ALIKE)]
-    columns = [*(t for t, _ in MEASURES.values()), "depends on the weights"]
+    columns = {**{w: TITLES[w] for w in MEASURES}, RANDOMISED: "depends on the weights"}
     rows, passed, failed = [], [], []
     for method in methods:
         misses = {c: [k for k, r in results.items() if not meets(r, method, c)] for c in columns}
         rows.append([method, *("yes" if not m else f"not {', '.join(m)}" for m in misses.values())])
         (failed if any(misses.values()) else passed).append(method)
     page.table(
-        ("method", *columns),
+        ("method", *columns.values()),
         rows,
         f"Yes: in all cases ({', '.join(results)}). Measures: better than {RANDOM!r} and than {ALIKE!r}, by "
         "a difference that counts. Depends on the weights: rank correlation with the map of the network "
@@ -225,14 +225,13 @@ def verdict(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -> No
     )
 
 
-def meets(result: Mapping[str, Numbers], method: str, column: str) -> bool:
-    """True if a method meets a condition in a case."""
-    for what, (title, larger) in MEASURES.items():
-        if title == column:
-            numbers = result[what]
-            return all(_counts(numbers[method], numbers[o], larger=larger) for o in (RANDOM, ALIKE))
-    mean = Repeated.of(result[RANDOMISED][method])
-    return abs(mean.value) + float(mean.estimate.error) < CHANGED
+def meets(result: Mapping[str, Numbers], method: str, what: str) -> bool:
+    """True if a method meets the condition of a measure in a case."""
+    numbers = result[what]
+    if what == RANDOMISED:
+        mean = Repeated.of(numbers[method])
+        return abs(mean.value) + float(mean.estimate.error) < CHANGED
+    return all(_counts(numbers[method], numbers[o], larger=MEASURES[what][1]) for o in (RANDOM, ALIKE))
 
 
 def _counts(numbers: Sequence[Estimate], others: Sequence[Estimate], *, larger: bool) -> bool:

@@ -24,6 +24,12 @@ def close() -> Iterator[None]:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without pictures: of a report that is tested for its text, printing the figures takes longest."""
+    monkeypatch.setattr("hepxai.report.write._save", lambda *_: "data:,")
+
+
+@pytest.fixture
 def toy() -> Callable[..., Events]:
     """Factory of toy events."""
     return make_events

@@ -165,6 +165,18 @@ def test_everything_public_says_what_it_is() -> None:
         assert not list(undocumented(tree, name_of(path)))
 
 
+VAGUE = {"kept", "own", "shown"}
+"""Names of variables and functions that do not say what was kept, whose it is, or what is shown."""
+
+
+def test_names_say_what_they_are() -> None:
+    for path in (*FILES, *(ROOT / "analyses").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            stored = node.id if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else ""
+            name = getattr(node, "arg" if isinstance(node, ast.arg) else "name", stored)
+            assert name not in VAGUE, f"{path}:{node.lineno}: {name}"
+
+
 def test_the_package_imports_nothing_until_it_is_asked() -> None:
     look = "import sys, hepxai; sys.exit(str([m for m in sys.modules if m.startswith('hepxai.')]))"
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, cwd=ROOT)

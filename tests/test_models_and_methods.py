@@ -219,7 +219,7 @@ def surrogate(name: str) -> Surrogate:
 
 def refusal(name: str, method: str) -> str | None:
     """Message with which a method refuses a model; None if it works, on all events and with finite values."""
-    events, settings = events_of(name), QUICK.get(method, {})
+    events, settings = events_of(name)[:12], QUICK.get(method, {})
     try:
         if method in POPULATION:
             POPULATION[method](model(name), events, repeats=2)

@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from hepxai.events import Events
+from hepxai.explainers import explain
+from hepxai.explainers.guards import check_scores
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
+from hepxai.models.wrappers.table import TableModel
 from hepxai.training import fit
 from hepxai.training.samples import Sample
 
@@ -115,7 +118,7 @@ def test_a_constant_target(events: Events) -> None:
 
 
 def test_no_targets(events: Events, toy: ToyEvents) -> None:
-    with pytest.raises(ValueError, match=r"training\.loss: mae and mse learn `targets`, the data-set card"):
+    with pytest.raises(ValueError, match=r"no targets: declare `targets` .* training.loss: cross_entropy"):
         fit(make_card(), toy(50))
     nothing = events.replace(targets=np.full((400, 2), np.nan, dtype=np.float32))
     with pytest.raises(ValueError, match="the train split has 0 events to use"):
@@ -140,3 +143,45 @@ def test_targets_follow_the_events(events: Events) -> None:
 def test_events_without_targets(toy: ToyEvents) -> None:
     assert toy(7).targets.shape == (7, 0)
     assert toy(7)[:3].targets.shape == (3, 0)
+
+
+def of_one_class(events: Events) -> Events:
+    schema = dataclasses.replace(events.schema, classes=("events",))
+    return events.replace(schema=schema, label=np.zeros_like(events.label))
+
+
+def test_classes_to_learn_where_there_are_only_targets(events: Events) -> None:
+    for kind in ("dense", "particle_gnn"):
+        with pytest.raises(ValueError, match=r"learns classes.*training\.loss: mae, which learns pt, eta"):
+            fit(make_card("cross_entropy", kind), of_one_class(events))
+
+
+@pytest.mark.parametrize("kind", ["dense", "particle_gnn", "boosted_trees", "wrapped"])
+def test_a_regression_of_events_with_classes_only_and_the_reverse(
+    events: Events, toy: ToyEvents, kind: str
+) -> None:
+    """Refused with both remedies; events with both, and recorded data with neither, are explained."""
+    classes_only, targets_only = toy(20, smallest=1), of_one_class(events)[:20]
+    recorded = of_one_class(classes_only)
+    method = "node_ig" if kind == "particle_gnn" else "lime"
+    for loss, other, remedy in (
+        ("mse", classes_only, r"predicts numbers \(.*pt.*\), these .*no targets: declare `targets` pt"),
+        ("cross_entropy", targets_only, "tells classes apart .* targets pt.* no classes .*give .* `labels`"),
+    ):
+        model = trained(kind, loss, events)
+        with pytest.raises(ValueError, match=remedy):
+            explain(model, other, method, target=model.outputs[0])
+        for accepted in (events[:20], recorded):
+            check_scores(model, accepted)
+
+
+def trained(kind: str, loss: str, events: Events) -> Any:
+    if kind == "wrapped":
+        outputs = ("pt",) if loss == "mse" else ("signal",)
+        return TableModel(torch.nn.Linear(len(events.schema.globals), 1), outputs, events.schema)
+    if kind == "boosted_trees":
+        schema = dataclasses.replace(events.schema, targets=("pt",), target_units=("",))
+        events = events.replace(schema=schema, targets=events.targets[:, :1], weight=np.ones(len(events)))
+        card = {"kind": kind, "training": {"loss": loss, "trees": 2, "step": 1}}
+        return fit(ModelCard.model_validate(card), events)[0]
+    return NetworkModel.build(make_card(loss, kind), events.schema)

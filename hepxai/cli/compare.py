@@ -61,10 +61,10 @@ def compare(
             again=again,
         )
         header, rows = table_cells(table.to_json())
-        shown = Table(*map(escape, header), title=f"{table.target}, {table.events:,} events")
+        sheet = Table(*map(escape, header), title=f"{table.target}, {table.events:,} events")
         for row in rows:
-            shown.add_row(*map(escape, row))
-        Console(width=250).print(shown)  # as wide as its numbers: none is cut
+            sheet.add_row(*map(escape, row))
+        Console(width=250).print(sheet)  # as wide as its numbers: none is cut
         for note in table.notes:
             console.print(escape(note), highlight=False)
         console.print(f"numbers: {path} and .csv; curves: {path.with_suffix('.png')}", highlight=False)

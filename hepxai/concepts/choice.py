@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +14,18 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from hepxai.concepts.factorisation import check_number, nonnegative_directions
-from hepxai.concepts.fidelity import reconstructions
+from hepxai.concepts.fidelity import reconstruction
 from hepxai.concepts.ice import POSITIONS, split
 from hepxai.concepts.layers import layer_of, position_sample
 from hepxai.concepts.result import estimate_from_json, estimate_to_json
-from hepxai.core.console import track
 from hepxai.core.estimate import Estimate
+from hepxai.core.fingerprint import fingerprint
+from hepxai.core.resume import ResumableState
 from hepxai.events import Events
+from hepxai.explainers.base import CheckWarning
 from hepxai.explainers.guards import check_scores
 from hepxai.models.protocols import HasLayerCut
+from hepxai.models.target import decides_classes
 
 Array = NDArray[np.float64]
 NUMBERS = (2, 5, 10, 15, 20, 30)
@@ -106,7 +111,18 @@ class ConceptChoice:
         best = self.numbers[self.best]
         return (
             f"{self.number} concepts ({self.merit} {values[self.number]}): the {RULE} "
-            f"({values[best]} with {best})"
+            f"({values[best]} with {best}){f'. {self.limit}' if self.limit else ''}"
+        )
+
+    @property
+    def limit(self) -> str:
+        """Remark if the best number is the largest that was tried, and the layer can have more; or empty."""
+        largest, most = self.numbers[-1], self.settings.get("most", 0)
+        if self.numbers[self.best] < largest or largest >= most:
+            return ""
+        return (
+            f"The best number is the largest that was tried, {largest}: the {self.merit} may still rise; try "
+            f"larger ones, up to {most}, by numbers=[…], or by --concepts on the command line"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -157,6 +173,7 @@ def choose_concepts(
     seeds: Sequence[int] = (0, 1, 2),
     positions: int = POSITIONS,
     progress: bool = False,
+    unfinished: str | Path | None = None,
 ) -> ConceptChoice:
     """Compare numbers of concepts, and choose one by a rule that is stated.
 
@@ -170,6 +187,8 @@ def choose_concepts(
     numbers : sequence of int, optional
         Numbers of concepts; by default those of 2, 5, 10, 15, 20, 30 that are at most the number of channels.
     seeds : sequence of int
+    unfinished : path, optional
+        File for the state of an interrupted comparison, which resumes there.
 
     Returns
     -------
@@ -179,6 +198,11 @@ def choose_concepts(
     ------
     CannotExplainError, ValueError
         As `hepxai.concepts.ice.ice`.
+
+    Warns
+    -----
+    CheckWarning
+        If the best number is the largest that was tried, and the layer can have more.
     """
     layer = layer_of(model, layer)
     check_scores(model, events)
@@ -187,39 +211,42 @@ def choose_concepts(
     train, test = split(events, test)
     vectors = {seed: position_sample(model, train, layer, positions, seed) for seed in seeds}
     shape = min(v.shape for v in vectors.values())
-    chosen = [n for n in NUMBERS if n <= min(shape)] if numbers is None else sorted(set(numbers))
-    for number in chosen or [1]:
+    chosen = sorted({n for n in NUMBERS if n <= min(shape)} if numbers is None else set(numbers)) or [1]
+    for number in chosen:
         check_number(number, shape, layer)
-    with track("numbers of concepts", len(chosen) * len(seeds) + 1, show=progress) as advance:
-        fits: list[Array] = []
-        for number in chosen:
-            for seed in seeds:
-                fits.append(nonnegative_directions(vectors[seed], number, seed, layer).values)
-                advance(1)
-        results = reconstructions(model, test, layer, fits)
-        advance(1)
-    fidelity = _grid([r.figure_of_merit for r in results], len(seeds))
-    merit = "equal decisions" if "decisions" in results[0].fidelity else "R²"
+    tried = [(number, seed) for number in chosen for seed in seeds]
+    directions = np.zeros((len(tried), chosen[-1], shape[1]))
+    quality = np.zeros((len(tried), 2, 3))  # of error and fidelity: value, error, effective number
     settings = {"layer": layer, "positions": positions, "events": len(train), "test_events": len(test)}
+    key = "" if unfinished is None else fingerprint([settings, tried], model, train, test)
+    state = ResumableState(unfinished, key, {"directions": directions, "quality": quality})
+    for block in state.blocks("numbers of concepts", len(tried), 1, progress=progress):
+        number, seed = tried[block.start]
+        found = nonnegative_directions(vectors[seed], number, seed, layer).values
+        result = reconstruction(model, test, layer, found)
+        directions[block, : len(found)] = found
+        quality[block] = [
+            [float(e.value), float(e.error), e.n_eff] for e in (result.error, result.figure_of_merit)
+        ]
+    fits = [rows[rows.any(axis=1)] for rows in directions]  # those that vanish are left out
     pairs = [fits[i : i + len(seeds)] for i in range(0, len(fits), len(seeds))]
-    return ConceptChoice(
+    values, errors, effective = quality.reshape(len(chosen), len(seeds), 2, 3).transpose(3, 2, 0, 1)
+    n_eff = float(effective.min())
+    error, fidelity = (Estimate(values[i], errors[i], n_eff) for i in (0, 1))
+    choice = ConceptChoice(
         layer,
-        merit,
+        "equal decisions" if decides_classes(model.outputs, test.schema) else "R²",
         tuple(chosen),
         tuple(seeds),
-        _grid([r.error for r in results], len(seeds)),
+        error,
         fidelity,
         np.array([[similarity(a, b) for a, b in combinations(p, 2)] for p in pairs]),
         np.array([_chance(n, shape[1]) for n in chosen]),
-        settings,
+        settings | {"most": min(shape)},
     )
-
-
-def _grid(estimates: Sequence[Estimate], seeds: int) -> Estimate:
-    value, error = (
-        np.array([float(getattr(e, n)) for e in estimates]).reshape(-1, seeds) for n in ("value", "error")
-    )
-    return Estimate(value, error, min(e.n_eff for e in estimates))
+    if np.isfinite(fidelity.value).any() and choice.limit:
+        warnings.warn(choice.limit, CheckWarning, stacklevel=2)
+    return choice
 
 
 def similarity(one: Array, other: Array) -> float:

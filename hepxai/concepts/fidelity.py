@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,10 +60,8 @@ def put_back(scores: Tensor, directions: Tensor) -> Tensor:
     return torch.einsum("bkhw,kc->bchw", scores, directions)
 
 
-def reconstructions(
-    model: HasLayerCut, events: Events, layer: str, candidates: Sequence[Array]
-) -> list[Reconstruction]:
-    """Reconstruction by each of several sets of directions ``[K, c]``; the layer is computed once.
+def reconstruction(model: HasLayerCut, events: Events, layer: str, values: Array) -> Reconstruction:
+    """Reconstruction by directions ``[K, c]``.
 
     Raises
     ------
@@ -72,19 +69,15 @@ def reconstructions(
         If a map is negative.
     """
     size, outputs = len(events), len(model.outputs)
-    lost, norm = np.zeros((len(candidates), size)), np.zeros(size)
-    before, after = np.zeros((size, outputs)), np.zeros((len(candidates), size, outputs))
+    lost, norm = np.zeros(size), np.zeros(size)
+    before, after = np.zeros((size, outputs)), np.zeros((size, outputs))
     for chunk in chunks(model, events, layer):
         refuse_negative(model, chunk.maps, layer)
         norm[chunk.rows] = chunk.maps.double().square().sum((1, 2, 3)).numpy()
         before[chunk.rows] = chunk.outputs.double().numpy()
-        for i, values in enumerate(candidates):
-            lost[i, chunk.rows], after[i, chunk.rows] = _one(model, chunk, layer, values)
+        lost[chunk.rows], after[chunk.rows] = _one(model, chunk, layer, values)
     decides, weight = decides_classes(model.outputs, events.schema), events.weight
-    return [
-        Reconstruction(_root(ratio_mean(a, norm, weight)), _fidelity(before, b, weight, decides))
-        for a, b in zip(lost, after, strict=True)
-    ]
+    return Reconstruction(_root(ratio_mean(lost, norm, weight)), _fidelity(before, after, weight, decides))
 
 
 def _one(model: HasLayerCut, chunk: Chunk, layer: str, values: Array) -> tuple[Array, Array]:

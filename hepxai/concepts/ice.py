@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hepxai.concepts.factorisation import check_number, nonnegative_directions
-from hepxai.concepts.fidelity import reconstructions
+from hepxai.concepts.fidelity import reconstruction
 from hepxai.concepts.layers import layer_of, position_sample
 from hepxai.concepts.result import Concepts
 from hepxai.core.console import track
@@ -81,7 +81,7 @@ def ice(
         advance(1)
         directions = nonnegative_directions(vectors, concepts, seed, layer)
         advance(1)
-        (result,) = reconstructions(model, test, layer, [directions.values])
+        result = reconstruction(model, test, layer, directions.values)
         advance(1)
     settings: dict[str, Any] = {"layer": layer, "concepts": concepts, "positions": positions, "seed": seed}
     settings |= {"iterations": directions.iterations, "events": len(train), "test_events": len(test)}

@@ -67,11 +67,14 @@ class ConceptStudy:
         key = fingerprint({"layer": layer, "seed": self.seed}, self.model, train, test)
         number = self.concepts
         if number is None:
+            unfinished = self.folder / f"choice_{key[:8]}.unfinished"
             choice = ConceptChoice.from_json(
                 self._stored(
                     "choice.json",
                     key,
-                    lambda: choose_concepts(self.model, train, progress=True, **request).to_json(),
+                    lambda: choose_concepts(
+                        self.model, train, progress=True, unfinished=unfinished, **request
+                    ).to_json(),
                 )
             )
             self._draw("choice", choice_curve(choice))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import sysconfig
 import traceback
@@ -14,11 +15,14 @@ from types import ModuleType
 
 from hepxai.core.files import sha256
 
+PATHS = ("stdlib", "platstdlib", "purelib", "platlib")
 LIBRARIES = (
-    *(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+    *(Path(sysconfig.get_path(kind)).resolve() for kind in PATHS),
     Path(__file__).resolve().parents[1],
 )
 """Folders whose modules belong to no user."""
+BEGINNINGS = tuple(f"{folder}{os.sep}" for folder in {*map(sysconfig.get_path, PATHS), *map(str, LIBRARIES)})
+"""Their names as a module has them, links included: thousands of modules are not resolved one by one."""
 
 
 class UserCodeError(ValueError):
@@ -88,7 +92,9 @@ def _source(name: str, module: object) -> Path | None:
     """File of a module of the user, or folder of a package without one; None for libraries."""
     content = getattr(module, "__dict__", {})  # not getattr: some modules of torch raise
     origin = content.get("__file__") or next(iter(content.get("__path__") or ()), None)
-    if not isinstance(origin, str) or not Path(origin).is_absolute() or name == "__main__":
+    if not isinstance(origin, str) or origin.startswith(BEGINNINGS) or name == "__main__":
+        return None
+    if not Path(origin).is_absolute():
         return None
     source = Path(origin).resolve()
     return None if any(source.is_relative_to(library) for library in LIBRARIES) else source

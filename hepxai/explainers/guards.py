@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from torch import nn
 
 from hepxai.core.chunks import evenly_spread
-from hepxai.events import Events
+from hepxai.events import Events, Schema
 from hepxai.models.protocols import Model
 
 CHECKED_EVENTS = 6
@@ -37,7 +37,7 @@ Scores = NDArray[np.float64]
 
 
 def check_scores(model: Model, events: Events) -> None:
-    """Check on a few events that the score is reproducible and depends on nothing but the event.
+    """Check that model and events fit, and on a few events that the score depends on nothing but the event.
 
     The events are scored twice in one batch, then one by one, then with their particles shuffled.
 
@@ -45,13 +45,15 @@ def check_scores(model: Model, events: Events) -> None:
     ------
     ValueError
         If the second score of an event differs from the first, or its score alone from that in the batch.
-        Errors of the model on events that it cannot take are passed on.
+        Errors of the model on events that it cannot take are passed on. If the model predicts numbers and
+        the events have classes only, or the reverse.
 
     Warns
     -----
     UserWarning
         If the score depends on the order of the particles.
     """
+    _check_task(model, events.schema)
     sample = _sample(events)
     if not len(sample):
         return
@@ -80,6 +82,31 @@ def check_scores(model: Model, events: Events) -> None:
             f"the score depends on the order of the particles in an event ({_largest(batched, shuffled)}), "
             "and so does its explanation; if the order has a meaning, sort the particles inside the model",
             stacklevel=4,
+        )
+
+
+def _check_task(model: Model, schema: Schema) -> None:
+    """Refuse a regression on events that have classes but no targets, and a classifier on the reverse.
+
+    A regression has a loss for numbers, or its outputs are targets of its training events; the outputs of a
+    classifier are their classes. Other outputs pass, and so do events of one class without targets (data).
+    """
+    trained, outputs, names = getattr(model, "schema", None), set(model.outputs), ", ".join(model.outputs)
+    classes, targets = (trained.classes, trained.targets) if isinstance(trained, Schema) else ((), ())
+    is_class = outputs <= {*classes}
+    is_target = outputs <= {*targets} and not is_class
+    regression = is_target or getattr(model, "loss", None) in ("mae", "mse")
+    if regression and len(schema.classes) > 1 and not schema.targets:
+        raise ValueError(
+            f"the model predicts numbers ({names}), these events have classes ({', '.join(schema.classes)}) "
+            f"and no targets: declare `targets` {names} on their data-set card (NaN where an event has none) "
+            "or take a classifier"
+        )
+    if is_class and not regression and len(schema.classes) < 2 and schema.targets:
+        raise ValueError(
+            f"the model tells classes apart ({', '.join(classes)}), these events have the targets "
+            f"{', '.join(schema.targets)} and no classes to tell apart: give the events the `labels` of the "
+            "training on their data-set card, or take a model of a regression (training.loss: mae)"
         )
 
 

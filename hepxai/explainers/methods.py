@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from hepxai.attribution import Attribution
@@ -109,17 +109,23 @@ def explain(
     return explainer.explain(model, events, resolved)
 
 
-def configure(method: str, settings: Mapping[str, Any]) -> Explainer:
-    """Explainer of a registered name with these settings; see `explain` for the errors."""
+def configure(
+    method: str, settings: Mapping[str, Any], *, applicable: Collection[str] | None = None
+) -> Explainer:
+    """Explainer of a registered name with these settings; see `explain` for the errors.
+
+    The refusal of an unknown name lists the applicable methods, all by default.
+    """
     if method not in EXPLAINERS:
-        hint = nearest(method, EXPLAINERS)
-        raise KeyError(f"no method {method!r}{hint}; there are {', '.join(sorted(EXPLAINERS))}")
+        names = sorted(EXPLAINERS if applicable is None else applicable)
+        which = "there are" if applicable is None else "these fit the model:"
+        raise KeyError(f"no method {method!r}{nearest(method, names)}; {which} {', '.join(names) or 'none'}")
     return EXPLAINERS[method](**settings)
 
 
 def _configure_for(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
     """Explainer with these settings, if the model has the abilities that it needs; see `explain`."""
-    explainer = configure(method, settings)
+    explainer = configure(method, settings, applicable=_working(model))
     if not isinstance(model, explainer.needs):
         raise CannotExplainError(_incompatibility(model, method, explainer.needs))
     return explainer
@@ -135,8 +141,12 @@ def _incompatibility(model: object, method: str, needs: type) -> str:
 
 def working(model: object, *, but: str = "") -> str:
     """Methods that work on a model, but for one, in a sentence."""
-    works = [name for name, other in sorted(EXPLAINERS.items()) if name != but and other.works_on(model)]
+    works = [name for name in _working(model) if name != but]
     return f"these methods work on it: {', '.join(works)}" if works else "no registered method works on it"
+
+
+def _working(model: object) -> list[str]:
+    return [name for name, explainer in sorted(EXPLAINERS.items()) if explainer.works_on(model)]
 
 
 def resolve_target(
@@ -208,8 +218,9 @@ def validated_settings(
         raise ValueError(
             f"settings for {sorted(idle)[0]!r}, which is not among the methods {', '.join(names)}"
         )
+    of_view = [name for name, explainer in EXPLAINERS.items() if explainer.reads == view]
     for name in names:
-        configure(name, settings.get(name, {}))
+        configure(name, settings.get(name, {}), applicable=of_view)
     return {name: dict(settings.get(name, {})) for name in names}
 
 

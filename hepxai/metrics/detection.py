@@ -142,11 +142,11 @@ class Detection:
         """Area for each row of weights ``[R, E]``."""
         chosen = np.flatnonzero(self._of_class(self.detected, name))
         order = chosen[np.argsort(-self.detected.score[chosen], kind="stable")]
-        own = weight[:, self.detected.event[order]]
-        matched = np.cumsum(own * (self.match[order] != NONE), 1)
+        weights = weight[:, self.detected.event[order]]
+        matched = np.cumsum(weights * (self.match[order] != NONE), 1)
         total = weight[:, self.true.event[self._of_class(self.true, name)]].sum(1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.nan_to_num(matched / np.cumsum(own, 1))
+            precision = np.nan_to_num(matched / np.cumsum(weights, 1))
             recall = matched / np.where(total > 0, total, np.nan)
         envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
         areas = np.sum(np.diff(recall, prepend=0.0, axis=1) * envelope, 1)

@@ -207,7 +207,12 @@ def _overlap(one: Array, two: Array, k: int) -> Array:
 def map_correlation(first: Attribution, second: Attribution) -> Agreement:
     """Pearson's correlation of the signed values over all pixels of an image, averaged over events."""
     same_events(first, second)
-    one, two = (v - v.mean(1, keepdims=True) for v in (flat(first), flat(second)))
-    norm = np.sqrt((one**2).sum(1) * (two**2).sum(1))
-    correlation = np.divide((one * two).sum(1), norm, out=np.full(len(norm), np.nan), where=norm > 0)
+    correlation = row_correlation(flat(first), flat(second))
     return agreement_of(correlation, np.zeros(len(correlation)), first.events.weight)
+
+
+def row_correlation(first: Array, second: Array) -> Array:
+    """Pearson's correlation ``[E]`` of the rows of two arrays ``[E, P]``; NaN where a row is constant."""
+    one, two = (v - v.mean(1, keepdims=True) for v in (first, second))
+    norm = np.sqrt((one**2).sum(1) * (two**2).sum(1))
+    return np.asarray(np.divide((one * two).sum(1), norm, out=np.full(len(norm), np.nan), where=norm > 0))

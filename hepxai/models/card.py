@@ -219,13 +219,19 @@ class ModelCard(Card):
         return cast("Self", resolve(KINDS[kind].card).model_validate(data))
 
     def incompatibility(self, classes: Sequence[str], targets: Sequence[str]) -> str | None:
-        """Reason against a run on events of these classes and targets, or None."""
+        """Reason against a training on events of these classes and targets, or None."""
         if self.training.regression:
-            learns = "the model card learns numbers (training.loss), the data-set card has no targets"
-            return None if targets else f"{learns}: say there what they are"
+            learns = "the model card learns numbers (training.loss), the events have no targets"
+            classifier = ", or take training.loss: cross_entropy, which learns the classes"
+            remedy = f"declare `targets` on the data-set card{classifier if len(classes) > 1 else ''}"
+            return None if targets else f"{learns}: {remedy}"
         if len(classes) < 2:
-            labels = f"the card has labels {', '.join(classes) or 'none'}; list background first, then signal"
-            return f"a run tells two or more classes apart, {labels}"
+            has = (
+                f"the model card learns classes, two or more; the events have {', '.join(classes) or 'none'}"
+            )
+            regression = f", or take training.loss: mae, which learns {', '.join(targets)}"
+            remedy = "list background first, then signal, as `labels` of the data-set card (or give label=)"
+            return f"{has}: {remedy}{regression if targets else ''}"
         if REST in classes and len(classes) > 2:
             return f"a class is named {REST!r}, which means all others in a target; rename it in `labels`"
         return None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import Array
+from hepxai.plots.images import sum_of_channels
 from hepxai.plots.style import add_footnote, canvas, colours, escape_label, style
 
 WIDE = 3
@@ -73,8 +74,9 @@ def class_mean_maps(
         layout = first.events.image_layout()
         figure.supylabel(escape_label(layout.rows.feature), fontsize="small")
         figure.supxlabel(escape_label(layout.columns.feature), fontsize="small")
-        own = {a.target for a in by_class.values()}
-        what = f"of {first.target}" if len(own) == 1 else "of the output of each class"
+        targets = {a.target for a in by_class.values()}
+        what = f"of {first.target}" if len(targets) == 1 else "of the output of each class"
+        what = ", ".join(filter(None, (what, sum_of_channels(first))))
         figure.suptitle(escape_label(f"mean {short_name(first)} {what}", 90), fontsize="medium")
         add_footnote(drawn[0], first.caveat)
     return figure

@@ -361,9 +361,9 @@ def _coloured(ax: Axes, attribution: Attribution, values: NDArray[np.floating]) 
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
     bar.ax.yaxis.set_major_locator(MaxNLocator(4))
     bar.ax.tick_params(labelsize="x-small", which="both")
-    bar.set_label(
-        escape_label(attribution.settings.get("unit", target_unit(attribution))), fontsize="x-small"
-    )
+    unit = attribution.settings.get("unit", target_unit(attribution))
+    label = ", ".join(filter(None, (sum_of_channels(attribution), unit)))
+    bar.set_label(escape_label(label), fontsize="x-small")
 
 
 def window(lit: LitPixels, columns: int, zoom: int | None) -> tuple[float, float]:
@@ -387,6 +387,14 @@ def _frames(ax: Axes, lit: LitPixels, columns: int, *, only_true: bool = False) 
         colour, width = (INK, 1.8) if true else (GREY, 0.9)
         frame = Rectangle((column, row), 1, 1, fc="none", ec=colour, lw=min(width, thickest))
         ax.add_patch(frame)
+
+
+def sum_of_channels(attribution: Attribution) -> str:
+    """Channels that a figure of a map adds up, in words; empty for a map without channels."""
+    if attribution.axes != CHANNEL_PIXELS:
+        return ""
+    names = attribution.labels.get("channel") or attribution.events.image_layout().types
+    return f"sum of {' + '.join(names)}" if len(names) > 1 else ""
 
 
 def target_unit(attribution: Attribution) -> str:

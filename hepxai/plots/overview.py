@@ -44,6 +44,8 @@ def plot(
     event, row, column  `mean_map`                                  `attribution_image`
     ==================  ==========================================  ==================
 
+    Channels of a map are added up, and named at the colour bar; ``attribution.select(channel=…)`` is one.
+
     Parameters
     ----------
     attribution : Attribution

@@ -55,11 +55,11 @@ def chosen_events(events: Events, scores: NDArray[np.float64]) -> Chosen:
 
 
 def by_error(
-    predicted: NDArray[np.float64], true: NDArray[np.floating], shown: NDArray[np.bool_]
+    predicted: NDArray[np.float64], true: NDArray[np.floating], allowed: NDArray[np.bool_]
 ) -> dict[str, int]:
     """Rows with the typical, smallest and largest error, and the highest prediction without a true value."""
     error = np.abs(predicted - true)
-    with_truth, without = (np.flatnonzero(shown & rows) for rows in (np.isfinite(error), np.isnan(error)))
+    with_truth, without = (np.flatnonzero(allowed & rows) for rows in (np.isfinite(error), np.isnan(error)))
     chosen = _by_role(with_truth, -error[with_truth]) if len(with_truth) else {}
     return chosen | ({"no true value": int(without[predicted[without].argmax()])} if len(without) else {})
 

@@ -8,7 +8,7 @@ from typing import Any
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import short_name
 from hepxai.core.formatting import measured
-from hepxai.report.section import ERRORS, Section, Table
+from hepxai.report.section import ERRORS, NAMED, Section, Table, methods_table
 from hepxai.report.view import RunView
 from hepxai.run.comparison import stored_comparisons
 from hepxai.studies.comparison.cells import table_cells
@@ -40,7 +40,12 @@ def faithfulness_sections(view: RunView, maps: Mapping[str, Mapping[str, Attribu
     if not numbers and not comparisons:
         return
     rows = [[n["name"], n["target"], measured(n["value"], n["error"])] for n in numbers]
-    tables = [Table(CHECK, ("method", "of", "faithfulness"), rows, words=2)] if rows else []
+    many = len(rows) > NAMED
+    caption = "Faithfulness of each map." if many else CHECK
+    tables = [Table(caption, ("method", "of", "faithfulness"), rows, words=2, folded=many)] if rows else []
+    if many:
+        merits = [n | {"faithfulness": {k: n[k] for k in ("value", "error")}} for n in numbers]
+        tables.insert(0, methods_table(CHECK, merits, "faithfulness"))
     for content in comparisons:
         caption = f"Maps of {content['target']}, {content['population']}. {COMPARISON}"
         tables.append(Table(caption, *table_cells(content)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.attribution.reductions import full_name, short_name, unit_of
@@ -12,18 +14,21 @@ from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 from hepxai.models.target import REST
 from hepxai.plots.class_maps import class_mean_maps
-from hepxai.plots.images import target_unit
+from hepxai.plots.images import sum_of_channels, target_unit
 from hepxai.report.displays import by_error, chosen_rows, telling_truth
 from hepxai.report.outputs import explained_output
 from hepxai.report.pixel_faithfulness import faithfulness_sections
 from hepxai.report.section import (
     ERRORS,
+    NAMED,
     CaptionedFigure,
     Section,
     Table,
     agreement_rows,
     capital,
     entry,
+    excess,
+    methods_table,
     population,
     splits_of,
 )
@@ -101,15 +106,39 @@ def _shares_section(view: RunView, by_target: Mapping[str, Mapping[str, Attribut
         "map that treats all lit pixels alike, and of that on the whole image. Events without such a hit are "
         f"left out; {population(events)} of the {splits_of(events)} sample. {ERRORS}"
     )
-    return Section("looked", title, tables=[Table(caption, header, cells, words=2)], numbers=rows)
+    many = len(rows) > NAMED
+    tables = [Table(caption, header, cells, words=2, folded=many)]
+    if many:
+        short = (
+            f"Share of |attribution| on the pixels that hits with {truth} light, of that on all lit pixels."
+        )
+        tables.insert(0, methods_table(short, rows, "among_hits", "chance"))
+    return Section("looked", title, tables=tables, numbers=rows)
 
 
 def share_sentences(view: RunView) -> Iterator[str]:
-    """Share on the true hits, method by method."""
-    for r in shares(view):
-        share, chance = (measured(r[k]["value"], r[k]["error"]) for k in ("among_hits", "chance"))
+    """Share on the true hits, map by map; of many maps, the number above chance and the two ends."""
+    rows = list(shares(view))
+    if len(rows) > NAMED and (known := [r for r in rows if np.isfinite(r["among_hits"]["value"])]):
+        far = sorted(known, key=lambda r: excess(r, "among_hits", "chance"))
+        above = sum(excess(r, "among_hits", "chance") > 2 for r in known)
+        ends = "; ".join(
+            f"{end}: {r['name']} of {r['target']}, {' against '.join(_shares(r))}"
+            for end, r in (("most clearly", far[-1]), ("least", far[0]))
+        )
+        yield (
+            f"{above} of {len(known)} maps put a larger share on the hits with {truth_of(view)} than a map "
+            f"that treats all hits alike, by more than two errors; {ends}."
+        )
+        return
+    for r in rows:
+        share, chance = _shares(r)
         where = f"of what lies on hits, {share} lies on those with {truth_of(view)}"
         yield f"{capital(r['name'])} of {r['target']}: {where}; all hits alike: {chance}."
+
+
+def _shares(row: Mapping[str, Any]) -> list[str]:
+    return [measured(row[k]["value"], row[k]["error"]) for k in ("among_hits", "chance")]
 
 
 def pixel_agreements(view: RunView) -> Iterator[dict[str, Any]]:
@@ -130,15 +159,15 @@ def _class_figures(by_target: Mapping[str, Mapping[str, Attribution]]) -> Iterat
         classes = first.events.schema.classes
         if len(classes) < 2 or first.target in first.events.schema.targets:
             continue
-        own = {c: maps[t] for c in classes for t in (c, f"{c}-{REST}") if t in maps}
-        shown = own if len(own) > 1 else first
-        whose = "the output of that class" if len(own) > 1 else first.target
+        by_class = {c: maps[t] for c in classes for t in (c, f"{c}-{REST}") if t in maps}
+        drawn = by_class if len(by_class) > 1 else first
+        whose = "the output of that class" if len(by_class) > 1 else first.target
         caption = (
             f"Weighted mean map of {full_name(first)} over the events of each class (number in brackets), of "
             f"{whose}. Red raises it, blue lowers it; one colour scale for all. "
             f"{population(first.events)} of the {splits_of(first.events)} sample."
         )
-        yield CaptionedFigure(f"class_maps_{method}", class_mean_maps(shown), caption, wide=True)
+        yield CaptionedFigure(f"class_maps_{method}", class_mean_maps(drawn), caption, wide=True)
 
 
 # --- events ------------------------------------------------------------------------------------------
@@ -154,7 +183,10 @@ def _events_section(view: RunView, target: str, maps: Mapping[str, Attribution])
     return Section(
         _key(target),
         f"Maps of {target}",
-        text=[_meaning(target, maps), *(["One event alone; see above for more."] if compact else [])],
+        text=[
+            _meaning(target, maps) + _added(view, keys),
+            *(["One event alone; see above for more."] if compact else []),
+        ],
         warnings=list(dict.fromkeys(w for key in keys for w in view.warnings_about(key))),
         figures=[_figure(view, target, maps, role, row) for role, row in rows.items()],
         level=3,
@@ -173,6 +205,12 @@ def _meaning(target: str, maps: Mapping[str, Attribution]) -> str:
         if notes:
             sentences.append(f"{capital(full_name(attribution))}: {', '.join(notes)}.")
     return " ".join(sentences)
+
+
+def _added(view: RunView, keys: Sequence[str]) -> str:
+    """Sentence that names the channels that the figures add up."""
+    sums = {short_name(a): sum_of_channels(a) for a in map(view.explained.__getitem__, keys)}
+    return "".join(f" {capital(name)}: {text}." for name, text in sums.items() if text)
 
 
 def shown_events(view: RunView, target: str, events: Events) -> dict[str, int]:

@@ -24,6 +24,8 @@ from hepxai.metrics.agreement import Agreement
 from hepxai.plots.style import canvas, style
 
 ERRORS = "Errors are statistical."
+NAMED = 6
+"""Maps that are named one by one; of more there is a table of the methods, and that of all maps is folded."""
 
 
 def errors_of(attribution: Attribution) -> str:
@@ -166,6 +168,55 @@ def figures_table(
     names = dict.fromkeys(n for row in figures.values() for n in row)
     rows = [[name(n), *(cell(row[n]) if n in row else "–" for row in figures.values())] for n in names]
     return Table(caption, ("", *figures), rows)
+
+
+def methods_table(caption: str, rows: Sequence[Mapping[str, Any]], key: str, chance: str = "") -> Table:
+    """One row for each method: mean, lowest and highest number of its maps; the highest mean first.
+
+    Parameters
+    ----------
+    caption : str
+    rows : sequence of mapping
+        ``name`` of the method, ``target``, and entries ``{value, error}``. Maps without a value are left out.
+    key : str
+        Entry to show.
+    chance : str
+        Entry with its value by chance; without one it is 0.
+    """
+    methods: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if np.isfinite(row[key]["value"]):
+            methods.setdefault(row["name"], []).append(row)
+    cells = []
+    for name, found in methods.items():
+        ranked = sorted(found, key=lambda r: float(r[key]["value"]))
+        lowest, highest = ranked[0], ranked[-1]
+        beyond = f"{sum(excess(r, key, chance) > 2 for r in ranked)} of {len(ranked)}"
+        numbers = [_mean_of_maps(ranked, key), number(lowest[key]), number(highest[key])]
+        cells.append([name, lowest["target"], highest["target"], *numbers, beyond])
+    means = [float(np.mean([r[key]["value"] for r in found])) for found in methods.values()]
+    header = ("method", "lowest for", "highest for", "mean", "lowest", "highest", "above chance")
+    known = [row for found in methods.values() for row in found]
+    by_chance = f" ({_mean_of_maps(known, chance)})" if chance and known else ""
+    note = (
+        " Mean of the outputs with the upper limit of its error, because outputs share events; highest mean "
+        f"first. Above chance{by_chance}: outputs above it by more than two errors."
+    )
+    return Table(caption + note, header, [cells[i] for i in np.argsort(means)[::-1]], words=3)
+
+
+def _mean_of_maps(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Mean of an entry, with the mean of the errors: the largest that maps of the same events can have."""
+    value, error = (float(np.mean([r[key][part] for r in rows])) for part in ("value", "error"))
+    return measured(value, error)
+
+
+def excess(row: Mapping[str, Any], key: str, chance: str = "") -> float:
+    """Entry of a row less its value by chance, in units of their error."""
+    by_chance = row[chance] if chance else {"value": 0.0, "error": 0.0}
+    error = float(np.hypot(row[key]["error"], by_chance["error"]))
+    difference = float(row[key]["value"] - by_chance["value"])
+    return difference / error if error > 0 else float(np.sign(difference)) * np.inf if difference else 0.0
 
 
 def agreement_rows(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.resources
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -222,7 +222,22 @@ def _save(captioned: CaptionedFigure, folder: Path) -> str:
             with replacing(folder / f"{captioned.name}.{ending}") as part:
                 _print(figure, part, ending)
         _print(figure, svg, "svg")
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}"
+    return svg_address(svg.getvalue().decode())
+
+
+def svg_address(svg: str) -> str:
+    """SVG as a data address for an attribute in single quotes, without what nothing draws.
+
+    As text instead of base64, without comments, line breaks and unused names, it has less than two thirds of
+    the size.
+    """
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s+", " ", svg).replace("> <", "><")
+    used = set(re.findall(r"""(?:url\(|href=")#([^)"]+)""", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    for character in "%#&'":
+        svg = svg.replace(character, f"%{ord(character):X}")
+    return f"data:image/svg+xml,{svg}"
 
 
 def _print(figure: Figure, target: Path | io.BytesIO, ending: str) -> None:

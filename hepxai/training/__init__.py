@@ -81,11 +81,8 @@ def fit(
             progress=progress,
             after_epoch=after_epoch,
         )
-    if not card.training.regression and targets is None and len(events.schema.classes) < 2:
-        only = ", ".join(events.schema.classes) or "none"
-        raise ValueError(
-            f"two classes or more are needed, the events have {only}: give label=, or other events"
-        )
+    if targets is None and (problem := card.incompatibility(events.schema.classes, events.schema.targets)):
+        raise ValueError(problem)
     train: Callable[..., tuple[Any, History]] = fit_network
     if not isinstance(card, NetworkCard):
         from hepxai.training.trees import fit_trees  # scikit-learn takes a second to import

@@ -121,9 +121,12 @@ def targets(boxes: Boxes, rows: Tensor) -> Targets:
     """True boxes of some events, as torchvision takes them: classes count from 1."""
     result = []
     for row in rows.tolist():
-        own = slice(boxes.offsets[row], boxes.offsets[row + 1])
+        rows_of = slice(boxes.offsets[row], boxes.offsets[row + 1])
         result.append(
-            {"boxes": torch.as_tensor(boxes.edges[own]), "labels": torch.as_tensor(boxes.label[own]) + 1}
+            {
+                "boxes": torch.as_tensor(boxes.edges[rows_of]),
+                "labels": torch.as_tensor(boxes.label[rows_of]) + 1,
+            }
         )
     return result
 

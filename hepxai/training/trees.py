@@ -111,10 +111,6 @@ def fit_trees(
     """Train boosted trees; see `hepxai.training.fit`. A row of the history is a step of the card."""
     if targets is not None:
         raise ValueError("boosted trees learn the labels or targets of the events; others are for networks")
-    if card.training.regression and (
-        problem := card.incompatibility(events.schema.classes, events.schema.targets)
-    ):
-        raise ValueError(problem)
     if torch.device(device).type != "cpu":
         raise ValueError(f"device {device!r}: boosted trees are trained on the CPU; use cpu")
     need_columns(events.schema)

@@ -190,6 +190,20 @@ def test_what_it_warns_of(events: Events, model: ImageModel) -> None:
     assert not explain(model, events, "forgrad", target="t-g", sigma=4.3).concerns
 
 
+def test_the_default_warns_where_most_of_a_small_map_is_gone() -> None:
+    """Integrated gradients of single pixels have little power in long waves."""
+    images = (np.random.default_rng(5).random((8, 1, 25, 25)) > 0.9).astype(np.float32)
+    events = Events.from_images(images, label=np.arange(8) % 2, classes=("g", "t"))
+    signs = torch.as_tensor(np.random.default_rng(6).choice([-1.0, 1.0], (1, 625))).float()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(625, 1))
+    with torch.no_grad():
+        net[1].weight.copy_(signs)
+    linear = ImageModel(net, ("t",), events.schema)
+    with pytest.warns(CheckWarning, match=r"removed 9\d\.\d\d % .* larger sigma \(25 removes nothing\)"):
+        found = explain(linear, events, "forgrad", base="image_ig", base_settings={"steps": 2})
+    assert 0.9 < found.checks["power_removed"] < 0.99
+
+
 def test_what_it_refuses(events: Events, model: ImageModel) -> None:
     cases = (
         ({"base": "edge_ig"}, SettingError, "forgrad.base='edge_ig'; maps over pixels come from .*saliency"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from image_helpers import image_events, image_model
 from planted_concepts import CLASSES, BarNetwork, bar_events, bar_model
 from torch import nn
 
+from hepxai.concepts import choice as choice_module
 from hepxai.concepts.choice import ConceptChoice, choose_concepts
 from hepxai.concepts.fidelity import correlation, r_squared
 from hepxai.concepts.ice import ice
 from hepxai.concepts.layers import position_sample
 from hepxai.concepts.result import Concepts
 from hepxai.events import Events
-from hepxai.explainers import CannotExplainError
+from hepxai.explainers import CannotExplainError, CheckWarning
 from hepxai.models.wrappers.image import ImageModel
 
 
@@ -110,6 +112,39 @@ def test_the_number_is_chosen_by_the_rule(events: Events) -> None:
     assert choice.similarity[2, 0] > 0.9
     assert choice.chance[2] < 0.9
     assert ConceptChoice.from_json(choice.to_json()).reason == choice.reason
+    assert not choice.limit
+
+
+def test_a_best_number_that_is_the_largest_tried(events: Events) -> None:
+    model = bar_model(events)
+    with pytest.warns(
+        CheckWarning, match="best number is the largest that was tried, 2: .* up to 6, by numbers="
+    ):
+        choice = choose_concepts(model, events, (1, 2), seeds=(0,))
+    assert choice.limit in ConceptChoice.from_json(choice.to_json()).reason
+    assert not choose_concepts(model, events, (6,), seeds=(0,)).limit  # the layer cannot have more
+
+
+def test_an_interrupted_comparison_resumes(
+    events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hepxai.core.resume.SECONDS", 0.0)
+    model, path = bar_model(events), tmp_path / "state"
+    factorise, asked = choice_module.nonnegative_directions, []
+
+    def interrupted(vectors: Any, number: int, *rest: Any) -> Any:
+        asked.append(number)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return factorise(vectors, number, *rest)
+
+    monkeypatch.setattr(choice_module, "nonnegative_directions", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        choose_concepts(model, events, (3, 4), seeds=(0,), unfinished=path)
+    resumed = choose_concepts(model, events, (3, 4), seeds=(0,), unfinished=path)
+    assert asked == [3, 4, 4]
+    assert not path.exists()
+    assert resumed.to_json() == choose_concepts(model, events, (3, 4), seeds=(0,)).to_json()
 
 
 def test_regression() -> None:
@@ -118,7 +153,8 @@ def test_regression() -> None:
     assert "decisions" not in found.fidelity
     assert found.fidelity["r2"].value.shape == (2,)
     assert found.importance(events).change.value.shape == (len(found), 2)
-    assert choose_concepts(image_model(), events, (1, 4), seeds=(0,)).merit == "R²"
+    with pytest.warns(CheckWarning, match="the R² may still rise"):
+        assert choose_concepts(image_model(), events, (1, 4), seeds=(0,)).merit == "R²"
 
 
 def test_one_logit_and_several_channels() -> None:

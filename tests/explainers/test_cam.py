@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import LayerGradCam, LayerGradientXActivation
+from image_networks import energy_images
 from torch import Tensor, nn
 
 from hepxai.attribution import Attribution
@@ -44,9 +45,7 @@ class Network(nn.Module):
 @pytest.fixture(scope="module")
 def events() -> Events:
     """Real-valued images of three classes."""
-    rng = np.random.default_rng(0)
-    images = rng.exponential(1, (5, *SHAPE)) * (rng.random((5, *SHAPE)) < 0.4)
-    return Events.from_images(images.astype(np.float32), label=np.arange(5) % 3, classes=CLASSES)
+    return energy_images(5, lit=0.4, shape=SHAPE, classes=CLASSES, empty=0)
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +316,22 @@ def test_the_cost_is_announced(
     explained(model, events, "ablation_cam", layer="last", ratio_channels_to_ablate=0.7)
     line = "5 events with 4 of 6 channels need 20 passes behind layer last, about 0 seconds; fewer events"
     assert line in capsys.readouterr().err
+
+
+def test_the_measured_cost_is_small(
+    model: ImageModel, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image, as of one box: the measurement must not take as long as the map."""
+    passes = []
+    whole = ablation_cam.PreparedAblation.without
+
+    def counted(self: Any, x: Tensor, maps: Tensor, channels: Tensor) -> Tensor:
+        passes.append(channels.numel())
+        return whole(self, x, maps, channels)
+
+    monkeypatch.setattr(ablation_cam.PreparedAblation, "without", counted)
+    explained(model, events[:1], "ablation_cam", layer="last")
+    assert passes == [1, 1, 6]
 
 
 def test_little_variance_is_a_concern(events: Events) -> None:

@@ -52,8 +52,9 @@ def test_scores_along_permutations(toy: ToyEvents, n: int) -> None:
     known = one.scores_by_size((0, 1, n - 1, n))
     start = one.joining(order, known)
     skipping = coalitions.skipping(start)
+    games = [game(Toy(rough), events[[e]]) | {(): 0.25} for e in range(2)]
     for place in np.ndindex(2, 3, n):
-        v = game(Toy(rough), events[[place[0]]]) | {(): 0.25}
+        v = games[place[0]]
         row = tuple(order[place].tolist())
         assert start[place] == pytest.approx([v[plus(row[:k])] for k in range(n + 1)])
         assert skipping[place] == pytest.approx([v[plus(row[:k], row[k + 1])] for k in range(n - 1)])

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from image_helpers import SCHEMA, image_events, image_model
+from image_networks import energy_images
 from torch import Tensor, nn
 
 from hepxai.events import Events
@@ -26,9 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 def energies(n: int = 6) -> Events:
     """Two channels of real numbers, non-square, three classes."""
-    rng = np.random.default_rng(0)
-    images = rng.exponential(1, (n, 2, 6, 9)) * (rng.random((n, 2, 6, 9)) < 0.5)
-    return Events.from_images(images.astype(np.float32), label=np.arange(n) % 3, classes=("g", "q", "t"))
+    return energy_images(n, lit=0.5, shape=(2, 6, 9), empty=0)
 
 
 def pooled(inplace: bool = False) -> nn.Sequential:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from image_helpers import LAYERS, SCHEMA, STRIPS, image_events, image_model, with_hits
+from image_networks import energy_images
 from torch import Tensor, nn
 
 from hepxai.events import Events
@@ -22,9 +23,7 @@ SHAPE = (2, 6, 8)
 
 @pytest.fixture(scope="module")
 def energies() -> Events:
-    rng = np.random.default_rng(0)
-    images = rng.exponential(1, (4, *SHAPE)) * (rng.random((4, *SHAPE)) < 0.3)
-    return Events.from_images(images.astype(np.float32), label=np.arange(4) % 2, classes=("q", "t"))
+    return energy_images(4, lit=0.3, shape=SHAPE, classes=("q", "t"), empty=0)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from quick_settings import TABLES
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
+from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, explain
 from hepxai.explainers.graph.surrogate import fit_surrogate
@@ -175,15 +176,15 @@ def test_training_a_surrogate_leaves_the_original(trained: Any, monkeypatch: pyt
 
 
 def test_explanations_repeat_themselves(
-    method: str, trained: Any, models: tuple[Any, ...], events: Events, toy: Callable[..., Events]
+    trained: Any, models: tuple[Any, ...], events: Events, toy: Callable[..., Events]
 ) -> None:
-    """Bit by bit, whatever was explained in between."""
-    explained = able(method, models)
-    settings = settings_of(method, trained)
-    first = explain(explained, events, method, **settings)
-    for other in sorted(EXPLAINERS):
-        explain(able(other, models), toy(20, seed=9), other, **settings_of(other, trained))
-    again = explain(explained, events, method, **settings)
-    assert np.array_equal(first.values, again.values)
-    assert first.settings == again.settings
-    assert first.checks == again.checks
+    """Bit by bit, although every method explained other events in between."""
+
+    def by_method(population: Events) -> dict[str, Attribution]:
+        return {m: explain(able(m, models), population, m, **settings_of(m, trained)) for m in EXPLAINERS}
+
+    first, _, again = (by_method(population) for population in (events, toy(20, seed=9), events))
+    for method, attribution in first.items():
+        assert np.array_equal(attribution.values, again[method].values), method
+        assert attribution.settings == again[method].settings, method
+        assert attribution.checks == again[method].checks, method

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
@@ -11,22 +10,20 @@ import pytest
 import torch
 from captum.attr import Occlusion as CaptumOcclusion
 from image_helpers import LAYERS, SCHEMA, STRIPS, image_events, image_model, with_hits
+from image_networks import energy_images, opaque
 from torch import nn
 
 from hepxai.events import Events
 from hepxai.explainers import EXPLAINERS, CannotExplainError, SettingError, explain
 from hepxai.explainers.image.images import blurred, mean_image
 from hepxai.models.wrappers.image import ImageModel
-from hepxai.models.wrappers.modules import call_module
 
 SHAPE = (2, 5, 9)
 
 
 @pytest.fixture(scope="module")
 def energies() -> Events:
-    rng = np.random.default_rng(0)
-    images = rng.exponential(1, (7, *SHAPE)) * (rng.random((7, *SHAPE)) < 0.3)
-    return Events.from_images(images.astype(np.float32), label=np.arange(7) % 3, classes=("g", "q", "t"))
+    return energy_images(7, lit=0.3, shape=SHAPE, empty=0)
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +38,6 @@ def model(energies: Events) -> ImageModel:
     )
     net = nn.Sequential(*first, nn.Flatten(), nn.Linear(4 * 5 * 4, 3))
     return ImageModel(net, ("g", "q", "t"), energies.schema)
-
-
-def opaque(model: ImageModel) -> ImageModel:
-    """The same model, of whose layers nothing is known."""
-    return dataclasses.replace(model, call=lambda m, x: call_module(m, x))
 
 
 WINDOWS = [((3, 3), (1, 1)), ((2, 4), (2, 3)), ((5, 9), (1, 1)), ((1, 2), (1, 2))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from image_networks import energy_images
 from torch import nn
 
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS
@@ -20,9 +21,7 @@ SHAPE = (2, 5, 8)
 
 @pytest.fixture(scope="module")
 def energies() -> Events:
-    rng = np.random.default_rng(0)
-    images = rng.exponential(1, (6, *SHAPE)) * (rng.random((6, *SHAPE)) < 0.4)
-    return Events.from_images(images.astype(np.float32), label=np.arange(6) % 3, classes=("g", "q", "t"))
+    return energy_images(6, lit=0.4, shape=SHAPE, empty=0)
 
 
 @pytest.fixture(scope="module")

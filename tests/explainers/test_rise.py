@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from image_helpers import LAYERS, SCHEMA, STRIPS, image_events, image_model, with_hits
+from image_networks import energy_images, opaque
 from torch import Tensor, nn
 
 from hepxai.events import Events
@@ -22,7 +23,6 @@ from hepxai.explainers.coalitions import IDENTITY
 from hepxai.explainers.image.images import mean_image
 from hepxai.explainers.image.rise import GROUPS, Masks
 from hepxai.models.wrappers.image import ImageModel
-from hepxai.models.wrappers.modules import call_module
 
 SHAPE = (2, 5, 9)
 GRID = (3, 4)
@@ -30,9 +30,7 @@ GRID = (3, 4)
 
 @pytest.fixture(scope="module")
 def energies() -> Events:
-    rng = np.random.default_rng(0)
-    images = rng.exponential(1, (4, *SHAPE)) * (rng.random((4, *SHAPE)) < 0.2)
-    return Events.from_images(images.astype(np.float32), label=np.arange(4) % 2, classes=("q", "t"))
+    return energy_images(4, lit=0.2, shape=SHAPE, classes=("q", "t"), empty=0)
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +38,6 @@ def model(energies: Events) -> ImageModel:
     torch.manual_seed(0)
     first = (nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return ImageModel(nn.Sequential(*first, nn.Linear(4, 2)), ("q", "t"), energies.schema)
-
-
-def opaque(model: ImageModel) -> ImageModel:
-    """The same model, of whose layers nothing is known."""
-    return dataclasses.replace(model, call=lambda m, x: call_module(m, x))
 
 
 def masks_of(draw: np.random.Generator, number: int, probability: float = 0.5) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -160,6 +161,12 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained() -> Trained:
+    return train_once()
+
+
+@functools.cache
+def train_once() -> Trained:
+    """One training for all folders: each has a session fixture of its own."""
     training = {"epochs": 15, "batch_size": 64, "learning_rate": 0.01}
     first = {"kind": "transformer", "width": 8}
     rest = [{"kind": "dynamic_edge", "width": 8, "neighbours": 3}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,26 @@ from torch import Tensor, nn
 
 from hepxai.events import Events
 from hepxai.models.wrappers.image import ImageModel
+from hepxai.models.wrappers.modules import call_module
 
 SHAPE = (2, 4, 6)
 CLASSES = ("g", "q", "t")
 
 
-def energy_images(n: int = 12, seed: int = 0, lit: float = 0.25, shape: tuple[int, ...] = SHAPE) -> Events:
-    """Images with energies in a share of the pixels, the first one empty."""
+def energy_images(
+    n: int = 12,
+    seed: int = 0,
+    lit: float = 0.25,
+    shape: tuple[int, ...] = SHAPE,
+    *,
+    classes: tuple[str, ...] = CLASSES,
+    empty: int = 1,
+) -> Events:
+    """Images with energies in a share of the pixels, the first ones ``empty``."""
     rng = np.random.default_rng(seed)
     images = rng.exponential(1, (n, *shape)) * (rng.random((n, *shape)) < lit)
-    images[:1] = 0
-    return Events.from_images(images.astype(np.float32), label=np.arange(n) % 3, classes=CLASSES)
+    images[:empty] = 0
+    return Events.from_images(images.astype(np.float32), label=np.arange(n) % len(classes), classes=classes)
 
 
 def pooling_network() -> nn.Sequential:
@@ -32,6 +42,11 @@ def pooling_network() -> nn.Sequential:
 
 def energy_model(net: nn.Module, events: Events) -> ImageModel:
     return ImageModel(net, CLASSES, events.schema)
+
+
+def opaque(model: ImageModel) -> ImageModel:
+    """The same model, of whose layers nothing is known."""
+    return dataclasses.replace(model, call=lambda m, x: call_module(m, x))
 
 
 class Shifted(nn.Module):

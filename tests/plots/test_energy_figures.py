@@ -11,6 +11,7 @@ from hepxai.attribution import Attribution
 from hepxai.events import Events
 from hepxai.metrics.hits import occupancy
 from hepxai.plots import attribution_image, energy_image, hit_display, hit_occupancy, mean_energy
+from hepxai.plots.class_maps import class_mean_maps
 from hepxai.plots.energies import summed_channels
 from hepxai.studies.comparison.figures import convergence_figure
 
@@ -107,3 +108,28 @@ def test_a_map_of_one_channel_stands_beside_that_channel():
     ax = attribution_image(attribution, 2, channel="had")
     np.testing.assert_allclose(drawn(ax.figure.axes[0]).filled(0), images[2, 1], rtol=1e-6)
     np.testing.assert_allclose(drawn(ax), values[2, 1])
+
+
+def test_added_channels_are_named_at_the_scale():
+    """Of a map with a channel axis, in both figures of `plot`; a chosen channel is not a sum."""
+    events, _ = jets()
+    values = np.random.default_rng(1).normal(size=(4, 2, 6, 8))
+    attribution = Attribution(
+        values,
+        ("event", "channel", "row", "column"),
+        events,
+        "image_ig",
+        "b",
+        labels={"channel": ("em", "had")},
+    )
+    labels = [
+        {ax.get_ylabel() for ax in drawn.figure.axes}
+        for drawn in (
+            attribution.plot(),
+            attribution.plot(1),
+            attribution.plot(1, channel="had"),
+            attribution.select(channel="em").plot(),
+        )
+    ]
+    assert ["sum of em + had" in found for found in labels] == [True, True, False, False]
+    assert "sum of em + had" in class_mean_maps(attribution).get_suptitle()

@@ -243,3 +243,41 @@ def test_of_many_agreements_the_ends_are_named(events: Events, finished_view: Ca
 def test_predictions_that_are_not_finite(events: Events, finished_view: Callable[..., RunView]) -> None:
     with pytest.raises(ValueError, match="1 of 90 predictions of eta are NaN or infinite"):
         finished_view(events, predictions={"eta": np.where(np.arange(90) == 4, np.nan, 0.0)})
+
+
+def checked(attribution: Attribution, value: float) -> Attribution:
+    return attribution.replace(checks={"faithfulness": value, "faithfulness_error": 0.1})
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_many_maps_make_one_table_of_the_methods(
+    events: Events, finished_view: Callable[..., RunView]
+) -> None:
+    """Mean, lowest and highest of each, the highest mean first; one sentence; the maps fold away."""
+    test = events.where("test")
+    maps = {
+        f"map_{i}_{t}": checked(make_map(test, f"map_{i}", t, 2 * i + j), 0.1 * i + 0.3 * j)
+        for i in range(4)
+        for j, t in enumerate(("pt", "eta"))
+    }
+    view = finished_view(events, explained=maps)
+    found = {s.key: s for s in pixel_sections(view)}
+    for section in (found["looked"], found["faithfulness"]):
+        short, full = section.tables
+        assert not short.folded
+        assert len(short.rows) == 4
+        assert full.folded
+        assert len(full.rows) == 8
+    rows = {row[0]: row for row in found["faithfulness"].tables[0].rows}
+    assert list(rows) == ["map 3", "map 2", "map 1", "map 0"]
+    assert rows["map 1"] == ["map 1", "pt", "eta", "0.25 ± 0.10", "0.10 ± 0.10", "0.40 ± 0.10", "1 of 2"]
+    means = {
+        f"map {i}": np.mean(
+            [truth_share(maps[f"map_{i}_{t}"], "fromMuon").among_hits.value for t in ("pt", "eta")]
+        )
+        for i in range(4)
+    }
+    assert [row[0] for row in found["looked"].tables[0].rows] == sorted(means, key=lambda m: -means[m])
+    (pixels,) = (finding for finding in summary(view) if finding.about == "Pixels")
+    (sentence,) = pixels.sentences
+    assert "of 8 maps put a larger share on the hits with fromMuon than a map that treats" in sentence

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import base64
+import io
 import json
 import re
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import uproot
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
 from hepxai.attribution.means import focus_means, pair_means
 from hepxai.attribution.reductions import reduced, relative_to_uniform
@@ -21,8 +25,9 @@ from hepxai.report.displays import chosen_events
 from hepxai.report.inputs import training_section
 from hepxai.report.performance import roc_section
 from hepxai.report.summary import summary
-from hepxai.report.write import sections
+from hepxai.report.write import sections, svg_address
 
+FIGURE = r"src='data:image/svg\+xml,([^']*)'"
 NOTHING = {
     "explained": {},
     "cutflow": [],
@@ -54,10 +59,10 @@ def by_key(view):
 
 
 def test_page_needs_no_other_file_and_no_network(written):
-    html = written[1].read_text()
+    html = re.sub(FIGURE, "src='data:'", written[1].read_text())
     addresses = re.findall(r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']([^"']*)""", html)
     assert addresses
-    assert all(a.startswith(("data:image/svg+xml;base64,", "#")) for a in addresses)
+    assert all(a == "data:" or a.startswith("#") for a in addresses)
     assert not re.search(r"@import|url\(|<script|<link|<iframe", html)
     outside = html.replace("https://example.org/card", "")  # text of a card, not an address
     assert "://" not in outside
@@ -66,11 +71,27 @@ def test_page_needs_no_other_file_and_no_network(written):
 
 
 def test_embedded_figures_need_nothing_either(written):
-    for found in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", written[1].read_text()):
-        svg = base64.b64decode(found).decode()
+    found = re.findall(FIGURE, written[1].read_text())
+    assert len(found) >= 12
+    for svg in map(unquote, found):
+        names = re.findall(r' id="([^"]+)"', svg)
+        assert set(re.findall(r"""(?:url\(|href=")#([^)"]+)""", svg)) == set(names)
+        ElementTree.fromstring(svg)
         assert not re.search(r"""href\s*=\s*["'](?!#|data:)""", svg)
         assert "<script" not in svg
         assert "@import" not in svg
+
+
+def test_an_embedded_figure_is_small_and_whole():
+    figure, svg = Figure(), io.BytesIO()
+    figure.subplots(2, 2)[0, 0].errorbar(range(5), range(5), range(5), label="it's 50 % & #1")
+    FigureCanvasSVG(figure).print_svg(svg)
+    address = svg_address(svg.getvalue().decode())
+    assert len(address) < 0.6 * len(svg.getvalue()) * 4 / 3  # as base64
+    before, after = (ElementTree.fromstring(s) for s in (svg.getvalue(), unquote(address.partition(",")[2])))
+    for tag in ("path", "use", "g"):
+        name = f"{{http://www.w3.org/2000/svg}}{tag}"
+        assert len(after.findall(f".//{name}")) == len(before.findall(f".//{name}"))
 
 
 def test_every_figure_has_its_files_and_a_caption_with_events_and_errors(written):
@@ -172,6 +193,7 @@ def test_summary_is_built_from_numbers(written):
     assert "attention and surrogate IG" in text["To doubt"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_empty_run_says_what_to_do(finished_view, tmp_path):
     view = finished_view(60, **NOTHING, provenance={}, observer=None)
     html = write_report(view.run, tmp_path).read_text()
@@ -341,6 +363,7 @@ def test_no_event_with_a_defined_residual(finished_view):
     assert "Completeness" not in said(view)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("stored", [False, True])
 def test_a_separable_score_makes_a_report(finished_view, make_population, tmp_path, stored, changed):
     events = make_population(200)

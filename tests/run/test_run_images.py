@@ -200,7 +200,7 @@ def test_what_cannot_be_kept_is_found_before_the_training(
 def test_what_a_regression_needs(dataset: DatasetCard, tmp_path: Path) -> None:
     card = ModelCard.find("muon_cnn")
     plain = dataset.model_copy(update={"targets": {}})
-    with pytest.raises(RunError, match=r"\(training\.loss\), the data-set card has no targets"):
+    with pytest.raises(RunError, match=r"\(training\.loss\), the events have no targets: declare"):
         Run.start(tmp_path / "run", plain, card)
     assert not (tmp_path / "run").exists()
 

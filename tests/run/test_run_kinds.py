@@ -190,7 +190,7 @@ def test_constituents_of_jets(tmp_path: Path) -> None:
 
 
 def test_a_regression_needs_targets(dataset: DatasetCard, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"\(training\.loss\), the data-set card has no targets"):
+    with pytest.raises(RunError, match=r"\(training\.loss\), the events have no targets: declare"):
         Run.start(tmp_path / "run", dataset, ModelCard.find("dense", ["training.loss=mae"]))
 
 

@@ -7,45 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uproot
 from scan_helpers import SMALL, made_up
+from shipped_sample import first_entries
 
-from hepxai.cards import find_card
 from hepxai.datasets import DatasetCard
 from hepxai.models.card import ModelCard
 from hepxai.scan import Scan
 from hepxai.scan.sampling import next_point
 
-ENTRIES = 250
-
 
 @pytest.fixture(scope="session")
-def sliced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sliced() -> Path:
     """Data-set card with the first entries of the shipped sample."""
-    folder, source = tmp_path_factory.mktemp("sliced"), find_card("datasets", "charged_higgs").parent
-    for name in ("signal", "background"):
-        with uproot.open(source / f"{name}.root") as old, uproot.recreate(folder / f"{name}.root") as new:
-            columns = old["Events"].arrays(entry_stop=ENTRIES, library="ak")
-            counters = [c for c in columns.fields if c.startswith("n")]
-            kept = {c: columns[c] for c in columns.fields if c not in counters}
-            new.mktree("Events", {k: v.type.content for k, v in _zipped(kept).items()})
-            new["Events"].extend(_zipped(kept))
-    (folder / "card.yaml").write_text((source / "card.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    return folder / "card.yaml"
-
-
-def _zipped(columns: dict[str, Any]) -> dict[str, Any]:
-    """Branches of one collection together: they share a counter."""
-    import awkward as ak
-
-    groups: dict[str, dict[str, Any]] = {}
-    for name, values in columns.items():
-        collection, _, rest = name.partition("_")
-        if rest and values.ndim > 1:
-            groups.setdefault(collection, {})[rest] = values
-        else:
-            groups[name] = values
-    return {k: ak.zip(v) if isinstance(v, dict) else v for k, v in groups.items()}
+    return first_entries(250)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,17 @@ from hepxai.attribution import PIXELS, Attribution
 from hepxai.events import Events
 from hepxai.events.boxes import Boxes
 from hepxai.explainers import EXPLAINERS, explain
+from hepxai.models.image.detection.model import BoxModel
 from hepxai.models.network import NetworkModel
-from hepxai.studies.detection import BoxMaps, box_maps, box_share, explain_boxes, map_similarity
+from hepxai.studies.detection import (
+    BoxMaps,
+    box_deletion,
+    box_maps,
+    box_share,
+    explain_boxes,
+    map_similarity,
+    other_share,
+)
 from hepxai.studies.detection.numbers import coverage
 
 OBJECTS = [[(3, 0), (20, 1)], [], [(0, 1)]]
@@ -43,6 +53,27 @@ def maps_of(values: np.ndarray) -> BoxMaps:
     events = from_objects(OBJECTS)
     boxes = true_boxes(events)
     return BoxMaps(Attribution(values, PIXELS, events[boxes.event], "saliency", "box"), boxes)
+
+
+@needs_torchvision
+def test_the_map_of_a_detected_box_does_not_depend_on_rounding() -> None:
+    """The overlap has a kink where the raw detection is the box itself: its slope must not be noise."""
+    events, model = from_objects(OBJECTS)[:1], detector()
+    x = torch.as_tensor(events.image())
+    with torch.no_grad():
+        raw = model.network.raw_detections(model.network.features(x))
+    label = 0
+    best = raw.boxes[raw.scores[:, label].argmax(), 1 + label].tolist()
+    gradients = []
+    for shift in (0.0, 1e-4, -1e-4):
+        image = x.clone().requires_grad_(True)
+        box = BoxModel(model, tuple(e + shift for e in best), model.outputs[label])
+        gradients.append(torch.autograd.grad(box.forward_image(image).sum(), image)[0])
+    assert gradients[0].abs().max() > 0
+    for other in gradients[1:]:
+        torch.testing.assert_close(
+            other, gradients[0], rtol=1e-2, atol=float(1e-3 * gradients[0].abs().max())
+        )
 
 
 @needs_torchvision
@@ -135,6 +166,50 @@ def test_likeness() -> None:
         map_similarity(maps)
 
 
+def test_share_in_the_other_box_by_hand() -> None:
+    """The first map is inside its box, the second half in each of the two, the third is alone."""
+    values = np.zeros((3, 4, 32))
+    values[0, 1, 3] = -2.0
+    values[1, 0, 20], values[1, 0, 3] = 1.0, 1.0
+    values[2, 0, 0] = 1.0
+    share = other_share(maps_of(values))
+    assert share.boxes == 2
+    assert [float(e.value) for e in (share.own, share.other, share.difference)] == [0.75, 0.25, 0.5]
+    values[1] = values[0]  # the same map for both boxes says nothing about either
+    assert float(other_share(maps_of(values)).difference.value) == 0
+    with pytest.raises(ValueError, match="no image has two boxes"):
+        other_share(maps_of(np.zeros((3, 4, 32))))
+
+
+class Counter:
+    """The score of a box is the number of lit pixels inside."""
+
+    def detect(self, events: Events, *, score: float = 0.5) -> Boxes:
+        return true_boxes(events)
+
+    def box_model(self, boxes: Boxes, box: int) -> Any:
+        inside = coverage(boxes, 4, 32)[box]
+        return SimpleNamespace(score_image=lambda x: (x[:, 0] * inside).sum((1, 2))[:, None])
+
+
+def test_deletion_of_a_box_by_hand() -> None:
+    """Of 8 + 28 lit pixels, each map removes the same number inside its own box."""
+    events = from_objects(OBJECTS)
+    own = coverage(true_boxes(events), 4, 32)
+    loss = box_deletion(Counter(), maps_of(own), fraction=0.1)
+    assert loss.boxes == 2
+    assert float(loss.own.value) == pytest.approx(2 * 4 / 36)  # 4 of 8, and 4 of 28
+    assert float(loss.inside.value) == pytest.approx(float(loss.own.value))
+    assert float(loss.other.value) == 0
+    assert float(loss.own_other.value) == pytest.approx(float(loss.own.value))
+    assert float(loss.random.value) == pytest.approx(4 / 36)  # one box or the other loses each pixel
+    own[1] = own[0]
+    assert float(box_deletion(Counter(), maps_of(own)).own_other.value) == 0
+    for fraction in (0, 1):
+        with pytest.raises(ValueError, match="give a number between 0 and 1"):
+            box_deletion(Counter(), maps_of(own), fraction=fraction)
+
+
 def test_figure() -> None:
     """One frame for the event and one for each of its boxes, each with its box."""
     events = from_objects(OBJECTS)
@@ -150,5 +225,10 @@ def test_figure() -> None:
     for ax, left in zip(axes[1:], (3, 20), strict=True):
         frames = [p for p in ax.patches if isinstance(p, Rectangle) and p.get_height() == 4]
         assert [f.get_x() for f in frames] == [left]
-    none = box_maps(maps_of(np.ones((3, 4, 32))), events, 1)
+    maps = maps_of(np.ones((3, 4, 32)))
+    titles = [ax.get_title(loc="left") for ax in box_maps([maps, maps], events, 0).axes]
+    assert [t[:17] for t in titles if "box" in t] == ["saliency of box 1", "saliency of box 2"] * 2
+    with pytest.raises(ValueError, match="the maps are of different boxes"):
+        box_maps([maps, BoxMaps(maps.attribution[:2], maps.boxes[[0]])], events, 0)
+    none = box_maps(maps, events, 1)
     assert len([ax for ax in none.axes if ax.get_ylabel() == "layer"]) == 1

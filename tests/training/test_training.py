@@ -171,7 +171,7 @@ def test_early_stopping(toy: ToyEvents) -> None:
 def test_one_class_is_refused(events: Events) -> None:
     schema = dataclasses.replace(events.schema, classes=("events",))
     with pytest.raises(
-        ValueError, match="two classes or more are needed, the events have events: give label="
+        ValueError, match=r"learns classes, two or more; the events have events: list .*\(or give label=\)$"
     ):
         fit(ModelCard.find("lstm"), events.replace(schema=schema, label=np.zeros_like(events.label)))
 

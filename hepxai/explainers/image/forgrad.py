@@ -19,7 +19,7 @@ from hepxai.explainers.batches import Batch, Part
 from hepxai.explainers.image.images import MapExplainer
 from hepxai.explainers.methods import EXPLAINERS, configure, register
 
-NEARLY_ALL = 0.99
+MOST = 0.9
 """Share of the power of a map that may be removed without a warning."""
 
 
@@ -73,7 +73,7 @@ class PreparedForgrad(Prepared):
         return {**self.base.checks(attribution), **attribution.checks}
 
     def concerns(self, checks: Mapping[str, float]) -> tuple[str, ...]:
-        """Those of the base method; an axis along which nothing varies any more; nearly everything gone."""
+        """Those of the base method; an axis along which nothing varies any more; most of the power gone."""
         keep, concerns = kept_waves(*self.size, self.sigma), self.base.concerns(checks)
         for axis, size, waves in zip(("row", "column"), self.size, (keep[1:, 0], keep[0, 1:]), strict=True):
             if self.sigma and len(waves) and not waves.any():
@@ -81,9 +81,12 @@ class PreparedForgrad(Prepared):
                     f"no wave along the {size} {axis}s stays, so that all of them look alike: sigma of at "
                     f"least {max(self.size) / size:.3g} keeps the longest",
                 )
-        if checks.get("power_removed", 0.0) > NEARLY_ALL:
+        if checks.get("power_removed", 0.0) > MOST:
             share = 100 * checks["power_removed"]
-            concerns += (f"the filter removed {share:.2f} % of the power of the maps; give a larger sigma",)
+            concerns += (
+                f"the filter removed {share:.2f} % of the power of the maps; give a larger sigma "
+                f"({max(self.size)} removes nothing)",
+            )
         return concerns
 
 
@@ -152,8 +155,8 @@ class Forgrad(MapExplainer):
         sigma = usual_sigma(rows, columns) if self.sigma is None else self.sigma
         filtered(np.zeros((0, rows, columns)), sigma)  # refuses one that is too large
         base = self.base_explainer().prepare(model, events, target)
-        own = {"explainer": self, "model": model, "target": target}
-        return PreparedForgrad(**own, base=base, sigma=sigma, size=(rows, columns))
+        common = {"explainer": self, "model": model, "target": target}
+        return PreparedForgrad(**common, base=base, sigma=sigma, size=(rows, columns))
 
     def attribute_batch(self, prepared: PreparedForgrad, batch: Batch[Tensor]) -> Part:
         """Filtered map of the base method, without the figures that `PreparedForgrad.attribute` adds."""

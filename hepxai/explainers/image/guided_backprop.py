@@ -88,8 +88,8 @@ class RectifiedGradient(BackwardRuleExplainer):
     def model_checks(self, prepared: Prepared, attribution: Attribution) -> dict[str, float]:
         """Faithfulness, and the similarity of the maps of other outputs."""
         similarity = self._similarity(prepared, attribution.events)
-        own = {} if similarity is None else {"similarity_of_outputs": similarity}
-        return super().model_checks(prepared, attribution) | own
+        checks = {} if similarity is None else {"similarity_of_outputs": similarity}
+        return super().model_checks(prepared, attribution) | checks
 
     def _similarity(self, prepared: Prepared, events: Events) -> float | None:
         """Median correlation, over some events, with the maps of other outputs; None without any."""
@@ -105,12 +105,12 @@ class RectifiedGradient(BackwardRuleExplainer):
     def concerns(self, checks: Any) -> tuple[str, ...]:
         """Warn if the maps do not depend on the output."""
         similarity = checks.get("similarity_of_outputs", 0.0)
-        own = (
+        concern = (
             f"maps of other outputs are nearly the same (correlation {similarity:.2f} in the median event): "
             "this map shows edges of the image rather than reasons for this output; compare with saliency "
             "or image_ig",
         )
-        return super().concerns(checks) + (own if similarity >= SIMILAR else ())
+        return super().concerns(checks) + (concern if similarity >= SIMILAR else ())
 
 
 def correlation(one: Tensor, other: Tensor) -> Tensor:

@@ -229,7 +229,7 @@ class Answer:
         centred = answers - answers.mean() if len(answers) else answers
         return (centred / (float(centred.square().mean().sqrt()) or 1.0)).float()
 
-    def kept(self, whole: Array, part: Array) -> Array:
+    def agreement(self, whole: Array, part: Array) -> Array:
         """1 where the decision is the same, else 0; or 1 - (squared error / variance), whose mean is R²."""
         if self.classes is not None:
             return np.asarray(whole.argmax(1) == part.argmax(1), dtype=np.float64)
@@ -259,20 +259,21 @@ def post_hoc(prepared: PreparedSelector, events: Events, answer: Answer) -> dict
     draw, patches = np.random.default_rng(prepared.explainer.seed), prepared.selector.patches
     whole = answer(prepared.model.logits(events))
 
-    def kept(weights: Callable[[Tensor], Tensor]) -> Array:
-        return answer.kept(whole, answer(scores_of_selection(prepared, events, weights)))
+    def agreement(weights: Callable[[Tensor], Tensor]) -> Array:
+        return answer.agreement(whole, answer(scores_of_selection(prepared, events, weights)))
 
     def random(x: Tensor) -> Tensor:
         return torch.as_tensor(draw.random((len(x), patches.number)))
 
-    best, chance = kept(prepared.probabilities), np.mean([kept(random) for _ in range(DRAWS)], axis=0)
+    selected = agreement(prepared.probabilities)
+    chance = np.mean([agreement(random) for _ in range(DRAWS)], axis=0)
     figure, constant = "r2", 0.0
     if answer.classes is not None:
         figure, constant = "accuracy", float(np.bincount(whole.argmax(1)).max() / len(whole))
-    gain = best - chance
+    gain = selected - chance
     return {
-        f"post_hoc_{figure}": float(best.mean()),
-        "post_hoc_error": float(best.std() / np.sqrt(max(len(best) - 1, 1))),
+        f"post_hoc_{figure}": float(selected.mean()),
+        "post_hoc_error": float(selected.std() / np.sqrt(max(len(selected) - 1, 1))),
         f"random_{figure}": float(chance.mean()),
         f"constant_{figure}": constant,
         "gain_over_random": float(gain.mean()),

@@ -261,8 +261,8 @@ class Sums:
 
     def shows_all(self) -> bool:
         """True if every pixel is shown by some mask, and not fully by all."""
-        shown = self._enlarged()[0].sum(0) / self.number
-        return bool(((shown > 0) & (shown < 1 - ROUNDING)).all())
+        shares = self._enlarged()[0].sum(0) / self.number
+        return bool(((shares > 0) & (shares < 1 - ROUNDING)).all())
 
     def _enlarged(self) -> Tensor:
         """Sums of M, and of M times score, ``[2, GROUPS, R, C]``."""
@@ -288,13 +288,13 @@ class Sums:
                 "give more samples or a probability closer to 0.5"
             )
         mean = self.scores[1].sum() / number
-        shown = product.sum(0) / total
+        score_if_shown = product.sum(0) / total
         # Linear in the sums of a group: their spread is the error, however few masks a group has.
-        influence = (product - shown * mask) / (total / number)
+        influence = (product - score_if_shown * mask) / (total / number)
         influence = influence - (self.scores[1] - mean * self.scores[0])[:, None, None]
         groups = min(GROUPS, number)
         error = (influence.square().sum(0) * groups / (groups - 1)).sqrt() / number
-        values = shown - mean
+        values = score_if_shown - mean
         spread, noise = float(values.std(correction=0)), float(error.square().mean().sqrt())
         is_rounding = noise <= ROUNDING * self.largest / number**0.5
         relative = 0.0 if is_rounding else noise / max(spread, ROUNDING * noise)

@@ -201,8 +201,8 @@ def _maps(
             if isinstance(given, Attribution):
                 maps[name] = given
             else:
-                own = dict(given)
-                maps[name] = explain(model, events, own.pop("method", name), target=target, **own)
+                options = dict(given)
+                maps[name] = explain(model, events, options.pop("method", name), target=target, **options)
             advance(1, name)
     for name, attribution in maps.items():
         if attribution.axes not in (PIXELS, CHANNEL_PIXELS):

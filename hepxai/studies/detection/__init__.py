@@ -9,5 +9,18 @@ from hepxai.studies.detection.numbers import (
     explain_boxes,
     map_similarity,
 )
+from hepxai.studies.detection.others import BoxDeletion, OtherShare, box_deletion, other_share
 
-__all__ = ["BoxMaps", "BoxShare", "MapSimilarity", "box_maps", "box_share", "explain_boxes", "map_similarity"]
+__all__ = [
+    "BoxDeletion",
+    "BoxMaps",
+    "BoxShare",
+    "MapSimilarity",
+    "OtherShare",
+    "box_deletion",
+    "box_maps",
+    "box_share",
+    "explain_boxes",
+    "map_similarity",
+    "other_share",
+]

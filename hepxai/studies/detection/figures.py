@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,12 +24,15 @@ COLOURS = tuple(c for c in TYPE_COLOURS if c not in ("#8c8c8c", "#000000"))
 """Without grey and black, which are those of hits and of true boxes."""
 
 
-def box_maps(maps: BoxMaps, events: Events, event: int, *, true: Boxes | None = None) -> Figure:
-    """Hits of one event with its boxes, and below one map for each detected box.
+def box_maps(
+    maps: BoxMaps | Sequence[BoxMaps], events: Events, event: int, *, true: Boxes | None = None
+) -> Figure:
+    """Hits of one event with its boxes, and below one map for each method and detected box.
 
     Parameters
     ----------
-    maps : BoxMaps
+    maps : BoxMaps or sequence of BoxMaps
+        Of one method, or of several for the same boxes.
     events : Events
         Those that were given to `explain_boxes`.
     event : int
@@ -34,10 +40,12 @@ def box_maps(maps: BoxMaps, events: Events, event: int, *, true: Boxes | None = 
     true : Boxes, optional
         True boxes of ``events``: dashed.
     """
-    boxes = maps.boxes[[event]]
-    places = np.arange(maps.boxes.offsets[event], maps.boxes.offsets[event + 1])
+    methods = [maps] if isinstance(maps, BoxMaps) else list(maps)
+    boxes, first_box = methods[0].boxes[[event]], methods[0].boxes.offsets[event]
+    if any(not np.array_equal(m.boxes.edges, methods[0].boxes.edges) for m in methods):
+        raise ValueError("the maps are of different boxes; give boxes= to explain_boxes")
     with style():
-        rows = 1 + len(places)
+        rows = 1 + len(methods) * len(boxes)
         figure, axes = canvas(rows, 1, (11.0, HEIGHT * rows + 0.5))
         first: Axes = axes[0, 0]
         hit_display(events, event, ax=first)
@@ -47,9 +55,10 @@ def box_maps(maps: BoxMaps, events: Events, event: int, *, true: Boxes | None = 
         if true is not None:
             _true_boxes(first, true[[event]])
         _legend(first, boxes, true is not None)
-        for i, place in enumerate(places):
-            ax: Axes = axes[1 + i, 0]
-            attribution_image(maps.attribution, int(place), zoom=None, title=_title(maps, boxes, i), ax=ax)
+        for n, (method, i) in enumerate(product(methods, range(len(boxes))), 1):
+            ax: Axes = axes[n, 0]
+            title = _title(method, boxes, i)
+            attribution_image(method.attribution, int(first_box) + i, zoom=None, title=title, ax=ax)
             _frame(ax, boxes, i, colour_of(i), "-")
         for ax in axes[:-1, 0]:
             ax.set_xlabel("")

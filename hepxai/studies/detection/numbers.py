@@ -16,7 +16,7 @@ from hepxai.core.jagged import IntArray, all_pairs
 from hepxai.events import Events
 from hepxai.events.boxes import Boxes
 from hepxai.explainers import CheckWarning, explain
-from hepxai.metrics.pixels import LitPixels, flat
+from hepxai.metrics.pixels import LitPixels, flat, row_correlation
 from hepxai.models.protocols import Imaging
 
 Floats = NDArray[np.float64]
@@ -59,20 +59,25 @@ class BoxMaps:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def per_event(self, values: Floats, used: NDArray[np.bool_]) -> Estimate:
-        """Weighted mean of one number for each box; the events are the independent units.
+    def per_event(
+        self, values: Floats, size: NDArray[np.number | np.bool_], event: IntArray | None = None
+    ) -> Estimate:
+        """Weighted ratio of two sums over boxes, or pairs of boxes; the events are the independent units.
 
         Parameters
         ----------
         values : ndarray, shape [N]
-        used : ndarray of bool, shape [N]
+        size : ndarray, shape [N]
+            True or 1 for the mean of the values; those with 0 are left out.
+        event : ndarray of int, shape [N], optional
+            Event of each number; by default that of each box.
         """
-        number = len(self.boxes.offsets) - 1
-        total = np.bincount(self.boxes.event, np.where(used, values, 0.0), number).astype(np.float64)
-        size = np.bincount(self.boxes.event[used], minlength=number)
+        event, number = self.boxes.event if event is None else event, len(self.boxes.offsets) - 1
+        parts = (np.where(size != 0, values, 0.0), size.astype(np.float64))
+        total, norm = (np.bincount(event, p, number).astype(np.float64) for p in parts)
         weight = np.zeros(number)
         weight[self.boxes.event] = self.attribution.events.weight
-        return ratio_mean(total, size, weight)
+        return ratio_mean(total, norm, weight)
 
 
 def explain_boxes(
@@ -241,15 +246,9 @@ def map_similarity(maps: BoxMaps) -> MapSimilarity:
         raise ValueError("no image has two boxes whose maps could be compared; give more events")
     values = flat(maps.attribution)
     values = values - values.mean(1, keepdims=True)
-    norm = np.sqrt((values**2).sum(1))
-    product, size = (values[first] * values[second]).sum(1), norm[first] * norm[second]
-    used = size > 0
-    correlation = np.divide(product, size, out=np.zeros(len(size)), where=used)
-    number = len(maps.boxes.offsets) - 1
-    event, weight = maps.boxes.event[first], np.zeros(number)
-    weight[maps.boxes.event] = maps.attribution.events.weight
-    total = np.bincount(event[used], correlation[used], number).astype(np.float64)
-    mean = ratio_mean(total, np.bincount(event[used], minlength=number), weight)
+    correlation = row_correlation(values[first], values[second])
+    used = np.isfinite(correlation)
+    mean = maps.per_event(correlation, used, maps.boxes.event[first])
     difference = np.abs(values[first] - values[second]).max(1)
     identical = difference <= 1e-4 * np.abs(values).max(1)[first]
     share = float(np.mean(identical[used])) if used.any() else np.nan

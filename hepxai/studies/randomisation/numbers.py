@@ -150,19 +150,19 @@ def layers_from_output(model: Any, events: Events) -> tuple[str, ...]:
     """
     module = getattr(model, "module", None)
     named = dict(module.named_modules()) if isinstance(module, nn.Module) else {}
-    own = {name: part for name, part in named.items() if any(True for _ in part.parameters(recurse=False))}
-    if not own:
+    layers = {name: part for name, part in named.items() if any(True for _ in part.parameters(recurse=False))}
+    if not layers:
         raise CannotExplainError(
             f"{type(model).__name__} has no `module` with parameters to randomise; wrap a torch module"
         )
     calls: list[str] = []
     hooks = [
-        part.register_forward_hook(lambda *_, name=name: calls.append(name)) for name, part in own.items()
+        part.register_forward_hook(lambda *_, name=name: calls.append(name)) for name, part in layers.items()
     ]
     model.logits(events[:1])
     for hook in hooks:
         hook.remove()
-    order = dict.fromkeys([*reversed(calls), *reversed(own)])
+    order = dict.fromkeys([*reversed(calls), *reversed(layers)])
     return tuple(order)
 
 

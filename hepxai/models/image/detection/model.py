@@ -25,6 +25,8 @@ from hepxai.models.network import constant, evaluating
 from hepxai.models.schemas import layout_of
 
 PYRAMID = "pyramid"
+SAME_EDGE = 0.01
+"""Pixels by which edges of the same box may differ, when it is found in a batch and alone."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -192,8 +194,10 @@ class BoxModel:
 
     def _score(self, raw: RawDetections, images: int) -> Tensor:
         k = self.detector.outputs.index(self.label)
-        box = raw.boxes.new_tensor(self.edges)[None]
-        values = overlap(raw.boxes[:, 1 + k], box) * raw.scores[:, k, None]
+        boxes, box = raw.boxes[:, 1 + k], raw.boxes.new_tensor(self.edges)
+        # The overlap has its maximum, and a kink, where a detection is the box itself: the slope is 0 there.
+        box = torch.where((boxes.detach() - box).abs() < SAME_EDGE, boxes.detach(), box)
+        values = (overlap(boxes, box) * raw.scores[:, k])[:, None]
         if self.reduction == "sum":
             return values.new_zeros(images, 1).index_add(0, raw.image, values)
         return highest(values, raw.image, images)

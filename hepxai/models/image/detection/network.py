@@ -99,11 +99,11 @@ class PyramidPooler(nn.Module):
         maps = list(features.values())
         pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], *self.pooled)
         for i, values in enumerate(maps):
-            own = torch.nonzero(level == i)[:, 0]
+            of_level = torch.nonzero(level == i)[:, 0]
             down, right = (values.shape[2 + a] / image_shapes[0][a] for a in (0, 1))
             scale = rois.new_tensor([1.0, right, down, right, down])
-            inside = self.roi_align(values, rois[own] * scale, self.pooled, 1.0, 2, True)
-            pooled = pooled.index_copy(0, own, inside)
+            inside = self.roi_align(values, rois[of_level] * scale, self.pooled, 1.0, 2, True)
+            pooled = pooled.index_copy(0, of_level, inside)
         return torch.cat([pooled, sides[:, :, None, None].expand(-1, -1, *self.pooled)], 1)
 
 

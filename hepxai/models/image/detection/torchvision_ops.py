@@ -102,9 +102,9 @@ def nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     remaining = order.new_zeros(0)
     for start in range(0, len(boxes), BLOCK):
         block = torch.arange(start, min(start + BLOCK, len(boxes)), device=boxes.device)
-        overlaps = overlap(boxes[remaining], boxes[block]) > iou_threshold
+        overlaps = overlap(boxes[remaining, None], boxes[block]) > iou_threshold
         block = block[~overlaps.any(0)]
-        better = (overlap(boxes[block], boxes[block]) > iou_threshold).to(boxes.dtype).triu(1)
+        better = (overlap(boxes[block, None], boxes[block]) > iou_threshold).to(boxes.dtype).triu(1)
         remains = boxes.new_ones(len(block))
         while not torch.equal(after := (remains @ better == 0).to(boxes.dtype), remains):
             remains = after
@@ -113,14 +113,14 @@ def nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 def overlap(one: Tensor, other: Tensor) -> Tensor:
-    """Intersection over union ``[N, M]`` of boxes ``[N, 4]`` and ``[M, 4]``; 0 for two empty ones."""
+    """Intersection over union of boxes ``[..., 4]``, whose other axes are broadcast; 0 for two empty ones."""
     width, height = (
-        (torch.minimum(one[:, None, i + 2], other[:, i + 2]) - torch.maximum(one[:, None, i], other[:, i]))
+        torch.minimum(one[..., i + 2], other[..., i + 2]) - torch.maximum(one[..., i], other[..., i])
         for i in (0, 1)
     )
     shared = width.clamp_(min=0).mul_(height.clamp_(min=0))
-    area, others = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (one, other))
-    union = area[:, None] + others - shared
+    area, others = ((b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1]) for b in (one, other))
+    union = area + others - shared
     return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
@@ -162,11 +162,11 @@ def roi_align(
     image = rois[:, 0].long()
     order, height, width = image.argsort(stable=True), *input.shape[2:]
     parts = [input.new_zeros(0, pooled_height * input.shape[1], pooled_width)]
-    for own in order.split(torch.bincount(image, minlength=len(input)).tolist()):
-        if len(own):
-            maps = input[image[own[0]]].transpose(0, 1).reshape(height, -1)
-            values = (rows[own].flatten(0, 1) @ maps).view(len(own), -1, width)
-            parts.append(values @ columns[own].transpose(1, 2))
+    for of_image in order.split(torch.bincount(image, minlength=len(input)).tolist()):
+        if len(of_image):
+            maps = input[image[of_image[0]]].transpose(0, 1).reshape(height, -1)
+            values = (rows[of_image].flatten(0, 1) @ maps).view(len(of_image), -1, width)
+            parts.append(values @ columns[of_image].transpose(1, 2))
     pooled = torch.cat(parts)[order.argsort()]
     return pooled.view(len(rois), pooled_height, input.shape[1], pooled_width).transpose(1, 2)
 
