@@ -71,7 +71,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "deconvnet": {"method": "deconvnet"},
     "guided backpropagation": {"method": "guided_backprop"},
     "LRP": {"method": "lrp"},
-    "L2X": {"method": "l2x"},
+    "L2X": {"method": "l2x", "epochs": 10, "training_events": 1500},
 }
 QUICK = ("saliency", "IG", "IG, baseline 0.5", "IG, FORGrad", "occlusion", "occlusion, FORGrad", "Grad-CAM")
 REFERENCE = ("image_gradient_shap", "l2x")
