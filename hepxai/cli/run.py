@@ -152,7 +152,7 @@ def flow(folder: RunFolder, split: FlowSplit = "valid") -> None:
         from hepxai.studies.instance_flow.numbers import InstanceFlow
         from hepxai.studies.instance_flow.page import write_flow
 
-        recorded = InstanceFlow.read(Run.open(folder).folder).where(split)
+        recorded = InstanceFlow.read(Run.open(folder).single().folder).where(split)
         page = write_flow(recorded, folder / "flow", title=f"{folder.resolve().name}: {split} events")
         console.print(f"[bold green]page:[/] {page.resolve()}")
 

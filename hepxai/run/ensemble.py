@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,20 @@ class EnsembleRun(Run):
         """True if the cards ask for several trainings or all folds."""
         return dataset.split.fold == ALL_FOLDS or getattr(card.training, "trainings", 1) > 1
 
+    def single(self) -> Run:
+        """Refuse: the layers of two networks do not correspond.
+
+        Raises
+        ------
+        RunError
+            Always; the message names the run of a single training.
+        """
+        first = self._folder(0, 0)
+        raise RunError(
+            f"{self.folder} has {len(self.members)} networks, whose layers and epochs do not correspond: "
+            f"look at each alone, as {first}"
+        )
+
     @property
     def trainings(self) -> int:
         """Trainings of every fold."""
@@ -74,6 +89,9 @@ class EnsembleRun(Run):
         names = [f"fold {fold + 1}"] if self.folds > 1 else []
         return ", ".join([*names, *([f"training {training + 1}"] if self.trainings > 1 else [])])
 
+    def _folder(self, fold: int, training: int) -> Path:
+        return self.folder / MEMBERS / self._name(fold, training).replace(", ", "-").replace(" ", "")
+
     def _member(self, fold: int, training: int) -> Run:
         dataset, card = self.dataset, self.card
         if self.folds > 1:
@@ -81,8 +99,7 @@ class EnsembleRun(Run):
             dataset = dataset.model_copy(update={"split": split})
         alone = {"trainings": 1, "seed": card.training.seed + training}
         card = card.model_copy(update={"training": card.training.model_copy(update=alone)})
-        folder = self.folder / MEMBERS / self._name(fold, training).replace(", ", "-").replace(" ", "")
-        run = Run.start(folder, dataset, card)
+        run = Run.start(self._folder(fold, training), dataset, card)
         if self.folds == 1:
             return run.on(self.reading)
         if SCORES not in run.manifest.names():  # its process reads the events, with the split of its fold
@@ -212,7 +229,9 @@ class EnsembleRun(Run):
 
 def _workers(workers: int | None) -> int:
     """Number of processes; by default one for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if workers is None else workers
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

