@@ -8,6 +8,7 @@ from .events import Events as Events
 from .explainers import explain as explain
 from .export.friends import write_friends as write_friends
 from .models.card import ModelCard as ModelCard
+from .models.ensemble import Ensemble as Ensemble
 from .models.network import NetworkModel as NetworkModel
 from .models.wrappers.image import ImageModel as ImageModel
 from .models.wrappers.onnx import load_onnx as load_onnx
@@ -26,6 +27,7 @@ __version__: str
 __all__ = [
     "Attribution",
     "DatasetCard",
+    "Ensemble",
     "Events",
     "ImageModel",
     "ModelCard",

@@ -40,7 +40,7 @@ ROOMS = [
 ]
 """From the ground up: a room imports from rooms that stand before it, never from one behind it."""
 
-NEUTRAL_MODELS = ("protocols", "graph.cloud", "table.rows", "target", "wrappers.advice")
+NEUTRAL_MODELS = ("protocols", "ensemble", "graph.cloud", "table.rows", "target", "wrappers.advice")
 NEUTRAL_MODELS += ("table.decision_trees", "wrappers.booster_files", "wrappers.ensembles")
 """Modules of the models that an explainer may import: protocols, targets, layout of events and of trees."""
 

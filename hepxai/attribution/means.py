@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from hepxai.attribution.reductions import (
     whole_pairs,
 )
 from hepxai.attribution.result import Attribution
+from hepxai.attribution.spread import over_trainings
 from hepxai.core.binning import bin_of, equal_bins, resolving_bins
 from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray
@@ -44,6 +45,8 @@ class Means:
         Events that have an entry in the group.
     entries : ndarray of int64
         Particles or pairs averaged.
+    spread : mapping of str to ndarray
+        One standard deviation of what else varies, by its source; see `hepxai.core.estimate.Estimate`.
     """
 
     axes: tuple[str, ...]
@@ -52,13 +55,15 @@ class Means:
     error: Array
     events: IntArray
     entries: IntArray
+    spread: Mapping[str, Array] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One record per group: its names, value, error, events, entries."""
-        columns = ("value", "error", "events", "entries")
+        """One record per group: its names, value, error, spreads, events, entries."""
+        columns: dict[str, Any] = {"value": self.value, "error": self.error, **self.spread}
+        columns |= {"events": self.events, "entries": self.entries}
         return [
             {a: names[i] for a, names, i in zip(self.axes, self.labels, at, strict=True)}
-            | {k: getattr(self, k)[at].item() for k in columns}
+            | {name: column[at].item() for name, column in columns.items()}
             for at in np.ndindex(*self.value.shape)
         ]
 
@@ -92,6 +97,7 @@ def particle_groups(events: Events) -> tuple[tuple[str, ...], IntArray]:
     return tuple(names), np.searchsorted(last, pt_rank(events) + 1)
 
 
+@over_trainings
 def type_means(attribution: Attribution) -> Means:
     """Mean per particle of each of the `particle_groups` ``[class, particle, ...]``; regular axes stay."""
     names, group = particle_groups(attribution.events)
@@ -100,6 +106,7 @@ def type_means(attribution: Attribution) -> Means:
     return _stack(attribution, ("particle",), (names,), parts)
 
 
+@over_trainings
 def step_means(attribution: Attribution, steps: int = 8) -> Means:
     """Mean at each time step, the particle of highest pT first, ``[class, step, ...]``.
 
@@ -114,6 +121,7 @@ ENDS = {True: ("receiver", "sender"), False: ("particle", "other particle")}
 """Names of the two ends of a pair, for methods with and without a direction."""
 
 
+@over_trainings
 def pair_means(attribution: Attribution) -> Means:
     """Mean per pair of each combination of `particle_groups`, ``[class, receiver, sender, ...]``.
 
@@ -131,6 +139,7 @@ def pair_means(attribution: Attribution) -> Means:
     return _stack(whole, ENDS[directed], (names, names), parts)
 
 
+@over_trainings
 def focus_means(attribution: Attribution, focus: tuple[str, str]) -> Means:
     """Mean over the pairs of the two types in either order, and over all other pairs ``[class, pairs]``.
 
@@ -144,6 +153,7 @@ def focus_means(attribution: Attribution, focus: tuple[str, str]) -> Means:
     return _stack(whole, ("pairs",), ((pair_name(focus), "other pairs")[: len(parts)],), parts)
 
 
+@over_trainings
 def bin_means(attribution: Attribution, observer: Array, edges: Array) -> Means:
     """Mean in bins of an event-level quantity ``[class, bin]``.
 
@@ -180,6 +190,7 @@ class PairProfile:
     middle: Array
 
 
+@over_trainings
 def pair_profile(
     attribution: Attribution, focus: tuple[str, str], observer: str, bins: int | None = None
 ) -> PairProfile:

@@ -20,10 +20,13 @@ def labels_of(attribution: Attribution, axis: str) -> tuple[str, ...]:
     return attribution.labels.get(axis) or tuple(f"{axis} {i + 1}" for i in range(size))
 
 
-def reduced(attribution: Attribution, *, layer: str | None = None, head: str | None = None) -> Attribution:
+def reduced(
+    attribution: Attribution, *, layer: str | None = None, head: str | None = None, keep: str = ""
+) -> Attribution:
     """Reduce to one number per particle or pair.
 
-    A named layer or head is selected; heads, repeats and the like are averaged, features are summed.
+    A named layer or head is selected; heads, repeats, trainings and the like are averaged, features are
+    summed. An axis to ``keep`` stays, as the trainings for the spread of their means.
 
     Raises
     ------
@@ -34,6 +37,8 @@ def reduced(attribution: Attribution, *, layer: str | None = None, head: str | N
     part = part if layer is None else part.select(layer=layer)
     part = part if head is None else part.select(head=head)
     for axis in part.axes[1:]:
+        if axis == keep:
+            continue
         if axis == "layer" and len(part.labels["layer"]) > 1:
             raise ValueError(f"name one layer of {', '.join(part.labels['layer'])}")
         part = part.sum(axis) if axis == "feature" else part.mean(axis)

@@ -18,6 +18,7 @@ from hepxai.attribution import storage
 from hepxai.attribution.conversions import explanation
 from hepxai.attribution.overview import overview
 from hepxai.attribution.pairs import Pairs
+from hepxai.attribution.spread import over_trainings
 from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, offsets_from_counts, parents, row_sum, take_rows
 from hepxai.events import Events
@@ -43,7 +44,8 @@ class Attribution:
         length in every event.
     axes : tuple of str
         Names of the axes of ``values``. The first is "event", "particle", "pair" or "self" (see
-        `self_loops`); the others are any of feature, channel, row, column, neuron, head, layer, repeat.
+        `self_loops`); the others are any of feature, channel, row, column, neuron, head, layer, repeat,
+        training.
     events : Events
         The events explained.
     method, target : str
@@ -217,6 +219,7 @@ class Attribution:
         self._regular(axis)
         return self._without(axis, np.mean)
 
+    @over_trainings
     def population(self, where: NDArray[np.bool_] | None = None) -> Estimate:
         """Weighted mean over all entries of a population of events, with its statistical error.
 
@@ -229,7 +232,8 @@ class Attribution:
         -------
         Estimate
             Shape of the regular axes. Events are the independent units, also where an event has
-            many particles or pairs; see `hepxai.core.estimate.ratio_mean`.
+            many particles or pairs; see `hepxai.core.estimate.ratio_mean`. Of a "training" axis it is the
+            mean, with the spread over the trainings.
         """
         if where is not None and np.shape(where) != (len(self.events),):
             raise ValueError(

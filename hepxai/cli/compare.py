@@ -47,7 +47,7 @@ def compare(
         from hepxai.run.comparison import compare_run
         from hepxai.studies.comparison.cells import table_cells
 
-        run = Run.open(folder, model=python)
+        run = Run.open(folder, model=python).single()
         table, path = compare_run(
             run,
             method,

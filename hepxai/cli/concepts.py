@@ -35,7 +35,7 @@ def concepts(
 
         if number != "auto" and not number.isdigit():
             raise ValueError(f"--concepts {number}: a number, or auto")
-        run = Run.open(folder, model=python)
+        run = Run.open(folder, model=python).single()
         if run.card.view != "image":
             raise ValueError(f"{folder} has a model of the {run.card.view}; concepts need a model of images")
         study = ConceptStudy(

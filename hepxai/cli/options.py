@@ -57,7 +57,33 @@ FlowSplit = Annotated[str, typer.Option("--split", help="Events to show: train, 
 Events = Annotated[
     int | None, typer.Option("--events", "-n", help="How many to explain; default: as before, or all.")
 ]
+Trainings = Annotated[
+    int | None,
+    typer.Option(
+        "--trainings",
+        help="Train so many times with other seeds: the score is their mean, their spread an error of every "
+        "number.",
+    ),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        "--folds",
+        help="Divide the events into so many folds: each is scored and explained by networks that have not "
+        "seen it.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Processes, for several trainings or folds; default: one for each core."),
+]
 Device = Annotated[str, typer.Option(help="Torch device for the training, e.g. cpu or cuda.")]
+
+
+def repetition(trainings: int | None, folds: int | None) -> list[str]:
+    """Overrides of the cards by ``--trainings`` and ``--folds``."""
+    chosen = [] if trainings is None else [f"model.training.trainings={trainings}"]
+    return chosen + ([] if folds is None else [f"dataset.split.folds={folds}", "dataset.split.fold=all"])
 
 
 def read_cards(dataset: str, model: str, overrides: Sequence[str] | None) -> tuple[DatasetCard, ModelCard]:

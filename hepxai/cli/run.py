@@ -12,6 +12,7 @@ from hepxai.cli.options import (
     Device,
     Events,
     FlowSplit,
+    Folds,
     Method,
     Model,
     NewFolder,
@@ -21,10 +22,13 @@ from hepxai.cli.options import (
     Set,
     Split,
     Target,
+    Trainings,
     With,
+    Workers,
     method_settings,
     read_cards,
     read_dataset_and_model,
+    repetition,
 )
 from hepxai.cli.program import ExplainingCommand, NetworkCommand, app, console, plain_errors
 
@@ -34,9 +38,9 @@ if TYPE_CHECKING:
 
 @app.command(cls=NetworkCommand)
 def demo(out: NewFolder = Path("hepxai-demo")) -> None:
-    """Train on the shipped charged-Higgs sample, explain the test events, write the report."""
+    """Train three times on the shipped charged-Higgs sample, explain the test events, write the report."""
     console.print("Charged Higgs → W A(μμ) against a stand-in for tt̄Z, on the shipped sample.")
-    run_all("charged_higgs", out, "transformer_edgeconv")
+    run_all("charged_higgs", out, "transformer_edgeconv", trainings=3)
 
 
 @app.command("run", cls=ExplainingCommand)
@@ -50,6 +54,9 @@ def run_all(
     options: With = None,
     split: Split = "test",
     events: Events = None,
+    trainings: Trainings = None,
+    folds: Folds = None,
+    workers: Workers = None,
     device: Device = "cpu",
 ) -> None:
     """Do everything: read, train, or take a trained model with --model; explain, write friends and report."""
@@ -59,28 +66,37 @@ def run_all(
 
         if (model is None) == (python is None):
             raise ValueError("give one of the two: a model card, or --model FILE.py:FUNCTION")
+        overrides = [*(overrides or ()), *repetition(trainings, folds)]
         settings, (data, card) = method_settings(options), read_dataset_and_model(dataset, model, overrides)
         if card is not None:
             validated_settings(method, settings, card.view, split=split, maximum=events)
         run = Run.start(out, data, card, model=python)
         validated_settings(method, settings, run.card.view, split=split, maximum=events)
         run.dry_run(method, settings)
-        run.train(device=device)
-        run.explain(method, split=split, maximum=events, settings=settings)
+        run.train(device=device, workers=workers)
+        run.explain(method, split=split, maximum=events, settings=settings, workers=workers)
         write_results(run)
 
 
 @app.command(cls=NetworkCommand)
 def train(
-    dataset: Dataset, model: Model, out: NewFolder, overrides: Set = None, device: Device = "cpu"
+    dataset: Dataset,
+    model: Model,
+    out: NewFolder,
+    overrides: Set = None,
+    trainings: Trainings = None,
+    folds: Folds = None,
+    workers: Workers = None,
+    device: Device = "cpu",
 ) -> None:
     """Train a model and score every event."""
     with plain_errors(out):
         from hepxai.report.performance import figures_of_merit
         from hepxai.run import Run
 
+        overrides = [*(overrides or ()), *repetition(trainings, folds)]
         run = Run.start(out, *read_cards(dataset, model, overrides))
-        run.train(device=device)
+        run.train(device=device, workers=workers)
         Console(width=1000).print(figures_of_merit(run.metrics()))  # as wide as its numbers: none is cut
 
 
@@ -93,6 +109,7 @@ def explain(
     python: Python = None,
     split: Split = "test",
     events: Events = None,
+    workers: Workers = None,
 ) -> None:
     """Explain the events of a trained run, with one or more methods."""
     with plain_errors(folder):
@@ -100,7 +117,9 @@ def explain(
 
         run = Run.open(folder, model=python)
         settings = method_settings(options)
-        attributions = run.explain(method, split=split, maximum=events, settings=settings, targets=target)
+        attributions = run.explain(
+            method, split=split, maximum=events, settings=settings, targets=target, workers=workers
+        )
         run.friends()
         for name, attribution in attributions.items():
             if method is None or attribution.method in method:
@@ -133,7 +152,7 @@ def flow(folder: RunFolder, split: FlowSplit = "valid") -> None:
         from hepxai.studies.instance_flow.numbers import InstanceFlow
         from hepxai.studies.instance_flow.page import write_flow
 
-        recorded = InstanceFlow.read(Run.open(folder).folder).where(split)
+        recorded = InstanceFlow.read(Run.open(folder).single().folder).where(split)
         page = write_flow(recorded, folder / "flow", title=f"{folder.resolve().name}: {split} events")
         console.print(f"[bold green]page:[/] {page.resolve()}")
 

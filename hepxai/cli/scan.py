@@ -18,12 +18,13 @@ def scan(
     model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; an interrupted scan resumes there.")],
     over: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="KEY=VALUE,VALUE,… or, for random and tpe, KEY=LOW..HIGH or KEY=LOW..HIGH:log; KEY is an "
-            "entry of the model card, or dataset.KEY. May be repeated."
+            "entry of the model card, or dataset.KEY. May be repeated. Without it, --seeds trains the cards "
+            "as they are."
         ),
-    ],
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of every point, with seeds 1, 2, …")] = 1,
     objective: Annotated[
         list[str] | None,
@@ -46,7 +47,7 @@ def scan(
         Scan.start(
             out,
             *read_cards(dataset, model, overrides),
-            over,
+            over or (),
             seeds=seeds,
             objectives=objective or ("valid_auc",),
             sampler=sampler,

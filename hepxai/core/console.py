@@ -1,10 +1,11 @@
-"""Progress bars and log lines of long passes."""
+"""Progress bars and log lines of long passes, also of those in worker processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -24,18 +25,74 @@ class Advance(Protocol):
         """Advance the bar."""
 
 
+class Message(NamedTuple):
+    """State of a bar of a worker process, or a line of text where there is no bar."""
+
+    bar: str
+    total: int = 0
+    done: int = 0
+    status: str = ""
+    text: str = ""
+
+
+class Queue(Protocol):
+    """Queue between processes."""
+
+    def put(self, item: Message | None) -> None:
+        """Append."""
+
+    def get(self) -> Message | None:
+        """Take the first, waiting for one."""
+
+
+_send: Callable[[Message], None] | None = None
+"""In a worker process: hands bars and lines to the process that started it."""
+_job = ""
+
+
+def relay_to(queue: Queue) -> None:
+    """Show bars and lines of this process through another, which reads the queue by `relayed`."""
+    global _send
+    _send = queue.put
+
+
+def name_job(name: str) -> None:
+    """Name in front of the bars and lines that this worker process relays."""
+    global _job
+    _job = name
+
+
+@contextmanager
+def relayed(queue: Queue, *, show: bool) -> Iterator[None]:
+    """Draw the bars and print the lines of worker processes while the context is open."""
+    with _progress(show=show) as bars:
+        reader = threading.Thread(target=_draw, args=(queue, bars, show), daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            queue.put(None)
+            reader.join()
+
+
+def _draw(queue: Queue, bars: Progress, show: bool) -> None:
+    tasks: dict[str, Any] = {}
+    while (message := queue.get()) is not None:
+        if message.text and show:
+            bars.console.print(message.text, markup=False, highlight=False, soft_wrap=True)
+        elif not message.text:
+            if message.bar not in tasks:
+                tasks[message.bar] = bars.add_task(message.bar, total=message.total, status="")
+            bars.update(tasks[message.bar], completed=message.done, status=message.status)
+
+
 @contextmanager
 def track(name: str, total: int, *, show: bool, done: int = 0) -> Iterator[Advance]:
     """Yield a function ``advance(steps, status)``; draws a bar if ``show``."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}", markup=False),
-    )
-    with Progress(*columns, console=_console(), disable=not show) as bar:
+    if show and _send is not None:
+        yield _relaying(_send, f"{_job} {name}".strip(), total, done)
+        return
+    with _progress(show=show) as bar:
         task = bar.add_task(name, total=total, completed=done, status="")
 
         def advance(steps: int, status: str = "") -> None:
@@ -44,9 +101,35 @@ def track(name: str, total: int, *, show: bool, done: int = 0) -> Iterator[Advan
         yield advance
 
 
+def _relaying(send: Callable[[Message], None], name: str, total: int, done: int) -> Advance:
+    send(Message(name, total, done))
+
+    def advance(steps: int, status: str = "") -> None:
+        nonlocal done
+        done += steps
+        send(Message(name, total, done, status))
+
+    return advance
+
+
+def _progress(*, show: bool) -> Progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}", markup=False),
+    )
+    return Progress(*columns, console=_console(), disable=not show)
+
+
 def say(text: str) -> None:
     """Log a line through the progress display."""
-    _console().print(text, markup=False, highlight=False, soft_wrap=True)
+    if _send is not None:
+        _send(Message("", text=f"{_job}: {text}" if _job else text))
+    else:
+        _console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _console() -> Console:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,15 @@ class Estimate:
         Effective number of events, (Σw)² / Σw².
     interval : tuple of two ndarray, optional
         Ends of a central 68.3 % interval; by default value - error and value + error.
+    spread : mapping of str to ndarray
+        One standard deviation of what else varies, by its source: "training" is that of single trainings.
     """
 
     value: Array
     error: Array
     n_eff: float
     interval: tuple[Array, Array] | None = None
+    spread: Mapping[str, Array] = field(default_factory=dict)
 
     @staticmethod
     def of(values: NDArray[np.floating], weight: Array) -> Estimate:
@@ -52,16 +55,18 @@ class Estimate:
         return ratio_mean(np.asarray(values, dtype=np.float64), np.ones(len(values)), weight)
 
     def to_json(self) -> dict[str, float]:
-        """``value`` and ``error`` of a single number, ``low`` and ``high`` of its interval, and ``n_eff``."""
+        """``value``, ``error`` and spreads of a single number, ends of its interval, and ``n_eff``."""
         ends = {} if self.interval is None else {"low": float(self.low), "high": float(self.high)}
-        return {"value": float(self.value), "error": float(self.error), **ends, "n_eff": self.n_eff}
+        spread = {source: float(s) for source, s in self.spread.items()}
+        return {"value": float(self.value), "error": float(self.error), **spread, **ends, "n_eff": self.n_eff}
 
     @staticmethod
     def from_json(entry: Mapping[str, float | None]) -> Estimate:
         """Estimate from the entries of `to_json`; None, which a file has in place of NaN, is NaN."""
         number = {k: np.asarray(math.nan if v is None else v, dtype=float) for k, v in entry.items()}
-        interval = (number["low"], number["high"]) if "low" in number else None
-        return Estimate(number["value"], number["error"], float(number["n_eff"]), interval)
+        interval = (number.pop("low"), number.pop("high")) if "low" in number else None
+        value, error, n_eff = (number.pop(name) for name in ("value", "error", "n_eff"))
+        return Estimate(value, error, float(n_eff), interval, number)
 
     @property
     def text(self) -> str:
@@ -88,7 +93,8 @@ class Estimate:
     def at(self, place: tuple[int, ...]) -> Estimate:
         """One of several values, as an estimate of its own."""
         ends = None if self.interval is None else (self.low[place], self.high[place])
-        return Estimate(self.value[place], self.error[place], self.n_eff, ends)
+        spread = {source: s[place] for source, s in self.spread.items()}
+        return Estimate(self.value[place], self.error[place], self.n_eff, ends, spread)
 
     @property
     def low(self) -> Array:
@@ -135,7 +141,7 @@ class Estimate:
         low, high = (least + (most - least) * np.where(none, v, e) for v, e in ((0, low), (1, high)))
         vanishes = ~(spread > ROUNDING) & ~np.isnan(share)
         error = np.where(vanishes, (high - low) / 2, self.error)
-        estimate = Estimate(self.value, error, self.n_eff, (np.asarray(low), np.asarray(high)))
+        estimate = Estimate(self.value, error, self.n_eff, (np.asarray(low), np.asarray(high)), self.spread)
         return estimate.within(what, least, most)
 
     def within(self, what: str, least: float, most: float) -> Self:
@@ -159,9 +165,9 @@ class Estimate:
         return self._formatted(lambda v: format(v, spec)) if spec else str(self)
 
     def __str__(self) -> str:
-        """Text with two significant digits of the smallest error."""
+        """Text with two significant digits of the smallest statistical error, and what else varies."""
         if np.ndim(self.value):
-            return f"{self.value} ± {self.error}"
+            return " ± ".join(map(str, (self.value, self.error, *self.spread.values())))
         if not np.isfinite(self.value):
             return f"{self:.3g}"
         ends = (float(self.value - self.low), float(self.high - self.value), float(self.error))
@@ -181,10 +187,29 @@ class Estimate:
         if math.isinf(value):
             return f"> {number(low)}" if math.isfinite(low) else "∞"
         up, down = number(high - value), number(value - low)
+        more = "".join(f" ± {number(float(s))} ({source})" for source, s in self.spread.items())
         if self.outside or up == down or math.isnan(high):
             note = " (outside its range)" if self.outside else ""
-            return f"{number(value)} ± {number(float(self.error))}{note}"
-        return f"{number(value)} +{up} -{down}"
+            return f"{number(value)} ± {number(float(self.error))}{more}{note}"
+        return f"{number(value)} +{up} -{down}{more}"
+
+
+class Spread(Protocol):
+    """Numbers with an error, and what else varies."""
+
+    @property
+    def error(self) -> Array:
+        """Statistical error."""
+
+    @property
+    def spread(self) -> Mapping[str, Array]:
+        """One standard deviation of what else varies, by its source."""
+
+
+def total_error(numbers: Spread) -> Array:
+    """Statistical error and all spreads in quadrature; the error alone where there is no spread."""
+    parts = [np.asarray(numbers.error), *map(np.asarray, numbers.spread.values())]
+    return np.asarray(np.sqrt(np.sum(np.square(np.broadcast_arrays(*parts)), axis=0)))
 
 
 def cancellation(n_eff: float) -> str:

@@ -78,20 +78,26 @@ def percentage(share: float | None, error: float | None = None, *, least: int = 
     return f"{fixed(value, max(places, least, 0))} %"
 
 
-def measured(value: float | None, error: float | None = None, *, between: str = " ± ") -> str:
-    """Write a value with its error, two significant digits of the error; see `general` for the others."""
+def measured(
+    value: float | None, error: float | None = None, *spreads: float | None, between: str = " ± "
+) -> str:
+    """Write a value with its error, two significant digits of the error; see `general` for the others.
+
+    Further errors follow with the same decimals; those that are None or NaN are left out.
+    """
     value, error = real(value), real(error)
+    more = [s for s in map(real, spreads) if math.isfinite(s)]
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
-        return general(value)
+        return between.join(general(v) for v in (value, *more))
     places = decimals(error)
     extreme, rounding = places > 5 or abs(value) >= 1e7, error < 1e-6 * abs(value)
     if extreme and (rounding or 1e-3 <= abs(value) < 1e7):
-        return f"{general(value, 6)}{between}{general(error, 2)}"
+        return between.join([general(value, 6), *(general(e, 2) for e in (error, *more))])
     if extreme:
         power = math.floor(math.log10(max(abs(value), error)))
-        inside = measured(value / 10**power, error / 10**power, between=between)
+        inside = measured(*(v / 10**power for v in (value, error, *more)), between=between)
         return f"({inside})×{_ten(power)}"
-    return f"{fixed(value, places)}{between}{fixed(error, places)}"
+    return between.join(fixed(v, places) for v in (value, error, *more))
 
 
 def with_errors(value: float, errors: Mapping[str, float]) -> str:

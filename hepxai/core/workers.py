@@ -6,9 +6,18 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from hepxai.core.console import Queue, name_job, relay_to, relayed
+
+R = TypeVar("R")
+
+
+class WorkerError(RuntimeError):
+    """A worker process died."""
 
 
 class _Serial(Executor):
@@ -23,17 +32,74 @@ class _Serial(Executor):
         return future
 
 
-def open_executor(workers: int) -> Executor:
-    """Executor with fresh (spawned) processes; with one worker, this process itself."""
+def run_jobs(
+    function: Callable[..., R], jobs: Mapping[str, tuple[Any, ...]], workers: int, *, show: bool = True
+) -> dict[str, R]:
+    """Results of ``function(*arguments)`` of several jobs, in worker processes.
+
+    Parameters
+    ----------
+    function : callable
+        At the top level of a module.
+    jobs : mapping of str to tuple
+        Name, which stands before the progress bars of a job, and arguments.
+    workers : int
+        Processes; with one, this process itself.
+    show : bool
+        Show the progress bars of all processes.
+
+    Raises
+    ------
+    WorkerError
+        If a process died. What a job raises is raised here; the other jobs are then stopped.
+    """
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        return {name: function(*arguments) for name, arguments in jobs.items()}
+    before = set(multiprocessing.active_children())
+    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
+    executor = open_executor(workers, queue)
+    try:
+        with relayed(queue, show=show):
+            futures = {n: executor.submit(_named, n, function, a) for n, a in jobs.items()}
+            for future in wait(futures.values(), return_when=FIRST_EXCEPTION).done:
+                future.result()  # raises what the job raised, while others still run
+            return {name: future.result() for name, future in futures.items()}
+    except BrokenProcessPool:
+        raise WorkerError(
+            "a worker process died (killed, or out of memory); nothing is lost: the same command resumes"
+        ) from None
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+
+
+def _named(name: str, function: Callable[..., R], arguments: tuple[Any, ...]) -> R:
+    name_job(name)
+    return function(*arguments)
+
+
+def open_executor(workers: int, queue: Queue | None = None) -> Executor:
+    """Executor with fresh (spawned) processes; with one worker, this process itself.
+
+    Parameters
+    ----------
+    workers : int
+    queue : Queue, optional
+        For the progress of the processes; see `hepxai.core.console.relayed`.
+    """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     if workers == 1:
         return _Serial()
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker, initargs=(queue,))
 
 
-def _prepare_worker() -> None:
+def _prepare_worker(queue: Queue | None) -> None:
+    if queue is not None:
+        relay_to(queue)
     # Ctrl-C reaches every process of the terminal; only the parent decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +14,31 @@ from hepxai.core.jagged import IntArray
 from hepxai.events.schema import SPLITS
 
 UInt64Array = NDArray[np.uint64]
+ALL_FOLDS: Literal["all"] = "all"
 
 
 class Split(Card):
-    """Shares of training, validation and test, or k-fold, by a hash of the event's numbers."""
+    """Shares of training, validation and test, or k-fold, by a hash of the event's numbers.
+
+    Of ``folds``, ``fold`` is the number of the test sample, or "all": a run then trains for each of them,
+    and every event is a test event once.
+    """
 
     train: float = Field(default=6.0, ge=0, le=1e15, allow_inf_nan=False)
     valid: float = Field(default=3.0, ge=0, le=1e15, allow_inf_nan=False)
     test: float = Field(default=1.0, ge=0, le=1e15, allow_inf_nan=False)
     seed: int = Field(default=0, ge=0, lt=2**63)
     folds: int | None = Field(default=None, ge=2, le=10_000)
-    fold: int = Field(default=0, ge=0)
+    fold: Annotated[int, Field(ge=0)] | Literal["all"] = 0
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.train + self.valid <= 0:
             raise ValueError("train and valid are both 0; give train a share, as in train: 6")
-        if self.folds is not None and self.fold >= self.folds:
+        if self.fold == ALL_FOLDS:
+            if self.folds is None:
+                raise ValueError("fold: all needs the number of folds, as in folds: 5")
+        elif self.folds is not None and self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} of {self.folds}; folds are numbered 0 to {self.folds - 1}")
         return self
 
@@ -60,8 +68,11 @@ def assign_split(split: Split, *numbers: IntArray) -> IntArray:
     """Split of every event, an index into ``SPLITS``, shape [E].
 
     With ``folds``, the test sample is fold ``fold`` of k; the k test samples are disjoint and cover
-    everything, and train and valid share the rest by their weights.
+    everything, and train and valid share the rest by their weights. With ``fold: all`` every event is a test
+    event.
     """
+    if split.fold == ALL_FOLDS:
+        return np.full(len(numbers[0]), SPLITS.index("test"))
     uniform = _uniform(event_hash(*numbers, seed=split.seed))
     if split.folds is None:
         shares = np.cumsum([split.train, split.valid, split.test])

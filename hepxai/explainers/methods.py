@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.trainings import stack_trainings
 from hepxai.cards import nearest
 from hepxai.core.arguments import check_type
 from hepxai.events import SPLITS, Events, Schema
 from hepxai.explainers import guards
 from hepxai.explainers.base import CannotExplainError, Explainer
 from hepxai.explainers.batches import View
+from hepxai.models.ensemble import Ensemble
 from hepxai.models.protocols import ChecksEvents, Model
 from hepxai.models.target import REST, Target
 from hepxai.models.wrappers.advice import wrapping_advice
@@ -51,7 +53,8 @@ def explain(
     Parameters
     ----------
     model : Model
-        One of the package's, or one of yours with the protocols of `hepxai.models.protocols`.
+        One of the package's, or one of yours with the protocols of `hepxai.models.protocols`; or a
+        `hepxai.Ensemble` of trainings, each of which is explained: the last axis is "training".
     events : Events
     method : str
         A key of ``EXPLAINERS``, e.g. "attention", "edge_ig", "node_ig", "shapley", "surrogate".
@@ -94,6 +97,8 @@ def explain(
     )
     one = "one method a call: {name: explain(model, events, name) for name in names}"
     check_type(method, str, "explain(model, events, method)", "third", one)
+    if isinstance(model, Ensemble):
+        return stack_trainings([explain(m, events, method, target=target, **settings) for m in model.models])
     explainer = _configure_for(method, model, settings)
     if isinstance(model, ChecksEvents):
         model.check(events)

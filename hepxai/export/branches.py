@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
+from hepxai.attribution.trainings import mean_of_trainings, spread_of_trainings
 from hepxai.core.jagged import IntArray, local_index, take_rows
 from hepxai.events import Events
 
@@ -83,10 +84,11 @@ def friend_branches(
     attributions: Iterable[Attribution],
     scores: NDArray[np.floating] | None,
     predictions: Mapping[str, NDArray[np.floating]],
+    spread: NDArray[np.floating] | None = None,
 ) -> Branches:
     """All branches of a friend tree by name, checked to be distinct and aligned with the events."""
     aligned = [_Aligned(a, events) for a in attributions]
-    named: list[tuple[str, Scalar | Jagged]] = [*_identity(events), *_scores(events, scores)]
+    named: list[tuple[str, Scalar | Jagged]] = [*_identity(events), *_scores(events, scores, spread)]
     named += _predictions(events, predictions)
     for one in aligned:
         named += [(f"{PREFIX}{one.name}{suffix}", branch) for suffix, branch in one.branches()]
@@ -115,7 +117,9 @@ def _identity(events: Events) -> list[tuple[str, Scalar]]:
     ]
 
 
-def _scores(events: Events, scores: NDArray[np.floating] | None) -> Iterator[tuple[str, Scalar]]:
+def _scores(
+    events: Events, scores: NDArray[np.floating] | None, spread: NDArray[np.floating] | None
+) -> Iterator[tuple[str, Scalar]]:
     if scores is None:
         return
     if len(scores) != len(events):
@@ -124,6 +128,8 @@ def _scores(events: Events, scores: NDArray[np.floating] | None) -> Iterator[tup
     classes, outputs = events.schema.classes, logits.shape[1]
     labels = classes if outputs == len(classes) else tuple(f"output{k}" for k in range(outputs))
     tables = {"score": logits}
+    if spread is not None:
+        tables["score_training"] = np.asarray(spread, dtype=np.float64).reshape(logits.shape)
     if len(classes) > 1:  # a regression has no classes, hence no probabilities
         tables["probability"] = expit(logits) if outputs == 1 else softmax(logits, axis=1)
     for name, table in tables.items():
@@ -169,7 +175,9 @@ class _Aligned:
     """
 
     def __init__(self, attribution: Attribution, events: Events) -> None:
-        self.attribution, self.events = attribution, events
+        self.attribution, self.events = mean_of_trainings(attribution), events
+        self.spread = spread_of_trainings(attribution)
+        attribution = self.attribution
         self.name = word(attribution.method)
         self.at = _positions(attribution, events)
         self.row = np.full(len(events), NONE, dtype=np.int64)
@@ -181,8 +189,8 @@ class _Aligned:
             self.columns = _column_names(attribution)
 
     def _tables(self) -> dict[str, NDArray[np.floating]]:
-        """Values, and their errors where there are some, ``[A, …]``, or for maps ``[A, pixels]``."""
-        tables = {"value": self.attribution.values, "error": self.attribution.error}
+        """Values, their errors and spreads where there are some, ``[A, …]``, or for maps ``[A, pixels]``."""
+        tables = {"value": self.attribution.values, "error": self.attribution.error, "training": self.spread}
         return {k: v.reshape(len(v), math.prod(v.shape[1:])) for k, v in tables.items() if v is not None}
 
     def branches(self) -> Iterator[tuple[str, Scalar | Jagged]]:

@@ -30,6 +30,7 @@ def write_friends(
     *,
     scores: NDArray[np.floating] | None = None,
     predictions: Mapping[str, NDArray[np.floating]] | None = None,
+    score_spread: NDArray[np.floating] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a friend tree per input file, and ``friends.json`` and ``friends.C`` that open them.
@@ -48,13 +49,16 @@ def write_friends(
     attributions : iterable of Attribution
         Each becomes branches ``hepxai_<method>…`` or, for particles, ``hepxai_particle_<method>…``; neurons
         one list ``hepxai_<method>_<layer>_value`` for each layer. For a map over pixels every particle gets
-        the value of the pixel that it lights; values of empty pixels are not written. Edges
+        the value of the pixel that it lights; values of empty pixels are not written. Of several trainings
+        the mean is written, and beside it their standard deviation, ``…_training``. Edges
         from a particle to itself become ``hepxai_particle_<method>_self…``. It may explain a part of the
         events, or a selection of their particles or pairs.
     scores : ndarray, shape [E] or [E, K], optional
         Logits, of the signal or one per class; or predicted values where the schema has no classes.
     predictions : mapping of str to ndarray, shape [E], optional
         Prediction of each target of a regression: ``hepxai_predicted_<target>``.
+    score_spread : ndarray, shape of ``scores``, optional
+        Standard deviation over trainings: ``hepxai_score_training``.
     overwrite : bool
         Replace the files of an earlier call.
 
@@ -72,7 +76,7 @@ def write_friends(
     """
     folder, order = Path(folder), _in_entry_order(events)
     attributions = [part for a in attributions for part in _with_self_loops(a)]
-    branches = friend_branches(events, attributions, scores, predictions or {})
+    branches = friend_branches(events, attributions, scores, predictions or {}, score_spread)
     title = _title(events, attributions)
     outputs = [folder / name for name in friend_names(events.files)]
     texts = {

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.spread import over_trainings
 from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.events import Events
 from hepxai.metrics.classification import accuracy
@@ -44,6 +45,7 @@ def mean_count(event: NDArray[np.int64], events: Events) -> Estimate:
     return mean(np.bincount(event, minlength=len(events)).astype(np.float64), events.weight)
 
 
+@over_trainings
 def class_means(attribution: Attribution) -> dict[str, Estimate]:
     """Mean of each class, and ``"difference"``: the mean of the second class less that of the first."""
     events = attribution.events

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import finite, labels_of, short_name, unit_of
+from hepxai.attribution.spread import TRAINING
 from hepxai.core.estimate import Array, Estimate
 from hepxai.metrics.agreement import Agreement, AgreementMatrix, agreement_of, same_events
 from hepxai.metrics.importance import Importance
@@ -33,6 +34,8 @@ class Ranking:
         Name of the numbers, with their unit.
     method, short_title : str
         Those of the attribution that was ranked.
+    spread : mapping of str to ndarray
+        One standard deviation of what else varies, by its source; see `hepxai.core.estimate.Estimate`.
     """
 
     names: tuple[str, ...]
@@ -41,6 +44,7 @@ class Ranking:
     what: str
     method: str = ""
     short_title: str = ""
+    spread: Mapping[str, Array] = field(default_factory=dict)
 
     @staticmethod
     def of(source: Importance | Attribution, where: NDArray[np.bool_] | None = None) -> Ranking:
@@ -63,7 +67,7 @@ class Ranking:
             raise ValueError(f"columns cannot be ranked: the weights of the {len(used)} events sum to zero")
         what = f"mean |attribution| to {source.target} [{unit_of(source)}]"
         names = labels_of(source, axis)
-        return Ranking(names, size.value, size.error, what, source.method, source.short_title)
+        return Ranking(names, size.value, size.error, what, source.method, source.short_title, size.spread)
 
     def order(self) -> NDArray[np.int64]:
         """Places of the names, the most important first."""
@@ -138,7 +142,7 @@ def _correlations(toys: NDArray[np.float64]) -> Array:
 
 
 def _column_axis(source: Attribution) -> str:
-    if source.axes not in (("event", "feature"), ("event", "neuron")):
+    if tuple(a for a in source.axes if a != TRAINING) not in (("event", "feature"), ("event", "neuron")):
         raise ValueError(
             f"needs one number per event and column; {source.method} has {', '.join(source.axes)}"
         )

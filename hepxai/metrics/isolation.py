@@ -8,10 +8,12 @@ import numpy as np
 
 from hepxai.attribution import Attribution, Pairs
 from hepxai.attribution.reductions import at_edges, finite, in_focus, pairs_of, reduced, whole_pairs
+from hepxai.attribution.spread import over_trainings
 from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, row_sum
 
 
+@over_trainings
 def pair_mean(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
     """Weighted mean of an attribution over the pairs of two particle types, in either order.
 
@@ -85,6 +87,7 @@ def pair_shares(attribution: Attribution, pair: tuple[str, str]) -> PairShares:
     return PairShares(shares[0], shares[1], events.weight, *left_out)
 
 
+@over_trainings
 def isolation(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
     """Share of the attribution received by the pair from inside the pair, relative to an equal share.
 
@@ -113,6 +116,7 @@ def isolation(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
     return _mean(pair_shares(attribution, pair), "inside")
 
 
+@over_trainings
 def attention_from_rest(attribution: Attribution, pair: tuple[str, str]) -> Estimate:
     """Share of the attribution received by all other particles from the pair, relative to an equal share.
 

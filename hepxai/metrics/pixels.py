@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.attribution.reductions import finite
+from hepxai.attribution.spread import over_trainings
 from hepxai.core.estimate import Array, Estimate, ratio_mean
 from hepxai.core.jagged import IntArray, distinct, offsets_from_counts, row_sum
 from hepxai.events import Events
@@ -132,6 +133,7 @@ class TruthShare:
         return f"<TruthShare: {figures}, of {len(self.per_event):,} events, {self.left_out:,} left out>"
 
 
+@over_trainings
 def truth_share(attribution: Attribution, truth: str) -> TruthShare:
     """Share of |attribution| on the true hits; see `TruthShare`.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import finite, reduced
+from hepxai.attribution.spread import over_trainings
 from hepxai.core.binning import bin_of
 from hepxai.core.estimate import Array, Estimate, ratio_mean, share
 from hepxai.core.jagged import parents, row_sum
@@ -62,6 +63,7 @@ class TruthFinding:
     short_title: str = ""
 
 
+@over_trainings
 def find_truth(attribution: Attribution, truth: str) -> TruthFinding:
     """AUROC and average precision with which a map finds the true pairs, or the true particles.
 

@@ -97,6 +97,10 @@ class CommonTraining(Card):
         Store the class predicted for every event after every epoch, or step of boosted trees; see
         `hepxai.studies.instance_flow`. Of classifiers; one more pass over all events an epoch.
     seed : int
+        Of the first training.
+    trainings : int
+        Trainings of a run, with seeds that follow each other. The model is their mean logit, and their
+        spread an error of every number.
     """
 
     loss: Literal["cross_entropy", "mae", "mse"] = "cross_entropy"
@@ -106,6 +110,7 @@ class CommonTraining(Card):
     early_stopping: PositiveInt | None = None
     record_predictions: bool = False
     seed: int = 1
+    trainings: PositiveInt = 1
 
     @property
     def regression(self) -> bool:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import type_means
 from hepxai.attribution.reductions import labels_of, quantity, reduced, short_name
-from hepxai.core.estimate import Array
+from hepxai.attribution.spread import TRAINING
+from hepxai.core.estimate import Array, total_error
 from hepxai.core.formatting import common_power, scaled
 from hepxai.metrics.columns import Ranking
 from hepxai.metrics.importance import correlation_tree
@@ -40,14 +41,14 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     attribution : Attribution
         With a "particle" axis; features are summed, other axes averaged.
     """
-    means = type_means(reduced(attribution))
+    means = type_means(reduced(attribution, keep=TRAINING))
     classes, types = means.labels
     power, number = common_power(means.largest), len(classes)
     ax = axes_or_new(ax, (7.0, 1.6 + max(0.75, 0.2 * number) * len(types)))
     for c, name in reversed(list(enumerate(classes))):
         y = np.arange(len(types))[::-1] + (c - 0.5 * (number - 1)) * 0.7 / number
-        sizes = means.value[c] * 10.0**-power, means.error[c] * 10.0**-power
-        _bar(ax, y, *sizes, class_look(c, number), 0.6 / number, short(name))
+        value, error, total = np.stack([means.value[c], means.error[c], total_error(means)[c]]) * 10.0**-power
+        _bar(ax, y, value, error, total, class_look(c, number), 0.6 / number, short(name))
     name_rows(ax, [short(t) for t in types])
     ax.set(xlabel=wrapped(scaled(f"mean {quantity(attribution)} per particle", power)))
     legend_above(ax)
@@ -107,15 +108,15 @@ def importance_bars(rankings: Mapping[str, Ranking], *, top: int = 15, ax: Axes 
         Columns that are shown, by their mean over the methods.
     """
     several = len(rankings) > 1
-    names, value, error = _side_by_side(rankings, relative=several)
+    names, value, error, total = _side_by_side(rankings, relative=several)
     order = np.argsort(-np.nanmean(value, axis=0), kind="stable")[:top]
     ax = axes_or_new(ax, (7.6, 1.6 + (0.34 + 0.1 * len(rankings)) * len(order)))
     power = common_power(float(np.nanmax(np.abs(value), initial=0.0)))
     number = len(rankings)
     for m, (method, ranking) in enumerate(rankings.items()):
         y = np.arange(len(order))[::-1] + (0.5 * (number - 1) - m) * 0.76 / number
-        sizes = value[m, order] * 10.0**-power, error[m, order] * 10.0**-power
-        _bar(ax, y, *sizes, class_look(m), 0.66 / number, short_name(ranking, method))
+        sizes = np.stack([value, error, total])[:, m, order] * 10.0**-power
+        _bar(ax, y, sizes[0], sizes[1], sizes[2], class_look(m), 0.66 / number, short_name(ranking, method))
     what = "importance, relative to the largest" if several else next(iter(rankings.values())).what
     ax.set(xlabel=wrapped(scaled(what, power)))
     name_rows(ax, [names[i] for i in order])
@@ -126,17 +127,18 @@ def importance_bars(rankings: Mapping[str, Ranking], *, top: int = 15, ax: Axes 
 
 def _side_by_side(
     rankings: Mapping[str, Ranking], *, relative: bool
-) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
-    """All names, and the values and errors of every method ``[M, N]``, NaN where it has none."""
+) -> tuple[list[str], Array, Array, Array]:
+    """All names; values, errors and errors with spread of every method ``[M, N]``, NaN where it has none."""
     if not rankings:
         raise ValueError("there is no ranking to draw")
     names = list(dict.fromkeys(n for r in rankings.values() for n in r.names))
-    value, error = np.full((2, len(rankings), len(names)), np.nan)
+    columns = np.full((3, len(rankings), len(names)), np.nan)
     for m, ranking in enumerate(rankings.values()):
         place = [names.index(n) for n in ranking.names]
         largest = float(np.nanmax(np.abs(ranking.value), initial=0.0)) if relative else 1.0
-        value[m, place], error[m, place] = ranking.value / (largest or 1.0), ranking.error / (largest or 1.0)
-    return names, value, error
+        numbers = np.stack([ranking.value, ranking.error, total_error(ranking)])
+        columns[:, m, place] = numbers / (largest or 1.0)
+    return names, *columns
 
 
 def _bar(
@@ -144,15 +146,19 @@ def _bar(
     y: NDArray[np.floating],
     value: Array,
     error: Array,
+    total: Array,
     look: dict[str, Any],
     height: float,
     label: str,
 ) -> None:
-    """Bars of one method or class, with a point and an error at their end."""
+    """Bars of one method or class, with a point and an error at their end; a thin line is the whole error."""
     finite = np.isfinite(value)
-    y, value, error = y[finite], value[finite], np.nan_to_num(error[finite])
+    y, value = y[finite], value[finite]
+    error, total = (np.nan_to_num(e[finite]) for e in (error, total))
     ax.barh(y, value, height=height, color=look["color"], alpha=0.3, lw=0)
     ax.errorbar(value, y, xerr=error, ls="", ms=6, label=escape_label(label), **look)
+    if (total > error).any():
+        ax.errorbar(value, y, xerr=total, fmt="none", ecolor=look["color"], elinewidth=1, capsize=4)
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
@@ -190,12 +196,12 @@ def neuron_bars(
     rows = order if len(order) <= 2 * top else np.concatenate([order[:top], order[-top:]])
     ax = axes_or_new(ax, (7.4, 1.8 + 0.26 * len(rows)))
     power = common_power(float(np.abs(mean.value[rows]).max(initial=0.0)))
-    value, error = mean.value[rows] * 10.0**-power, mean.error[rows] * 10.0**-power
+    value, error, total = (c[rows] * 10.0**-power for c in (mean.value, mean.error, total_error(mean)))
     layers = [n.rpartition(":")[0] for n in names]
     y, layer_of = np.arange(len(rows))[::-1].astype(np.float64), np.array([layers[i] for i in rows])
     for k, layer in enumerate(dict.fromkeys(layers)):
         at = layer_of == layer
-        _bar(ax, y[at], value[at], error[at], class_look(k), 0.66, f"layer {layer}")
+        _bar(ax, y[at], value[at], error[at], total[at], class_look(k), 0.66, f"layer {layer}")
     name_rows(ax, [str(names[i]) for i in rows])
     if len(rows) < len(order):
         ax.axhline(top - 0.5, color=INK, lw=1, ls=":")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import in_focus, pair_name, quantity, reduced, reference_value, whole_pairs
+from hepxai.attribution.spread import single_trainings
 from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray, parents
 from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram
@@ -35,16 +36,21 @@ ENDS = "  (end bins: all beyond)"
 
 
 def focus_histograms(
-    attribution: Attribution, focus: tuple[str, str], bins: int | None = None
+    attribution: Attribution,
+    focus: tuple[str, str],
+    bins: int | None = None,
+    *,
+    edges: Array | None = None,
 ) -> dict[tuple[str, str], hist.Hist]:
     """Signed-weight histograms for each ``(class, pairs)`` that has pairs, in common bins.
 
     The second key is the name of the focus or "other pairs". Pairs of one event are correlated, and the
-    variances say so.
+    variances say so. Bins are chosen from the values unless their ``edges`` are given.
     """
     owner = parents(attribution.offsets)
     groups = dict(_groups(attribution, focus, owner))
-    edges = _common_edges([attribution.values[mask] for mask in groups.values()], bins)
+    if edges is None:
+        edges = _common_edges([attribution.values[mask] for mask in groups.values()], bins)
     weight, label = attribution.events.weight[owner], quantity(attribution)
     return {
         key: signed_histogram(
@@ -91,14 +97,20 @@ def focus_distribution(
     ax = axes_or_new(ax)
     plain_map = whole_pairs(reduced(attribution))
     classes = attribution.events.schema.classes
+    filled_map = focus_histograms(plain_map, focus, bins)
+    edges = next((h.axes[0].edges for h in filled_map.values()), None)
+    trainings = [whole_pairs(reduced(a)) for a in single_trainings(attribution)]
+    singles = [focus_histograms(a, focus, edges=edges) for a in trainings]
     histograms = {
         (name, pairs): histogram
-        for (name, pairs), histogram in focus_histograms(plain_map, focus, bins).items()
+        for (name, pairs), histogram in filled_map.items()
         if pairs == pair_name(focus) or len(classes) <= MANY or name == classes[-1]
     }
     for (name, pairs), filled in histograms.items():
         label = f"{short(name)}, {escape_label(pairs, 40)}"
         _step(ax, filled, classes.index(name), len(classes), label, pairs == pair_name(focus))
+        if pairs == pair_name(focus):
+            _spread_band(ax, filled, [s[name, pairs] for s in singles], classes.index(name), len(classes))
     ax.axvline(reference_value(attribution), color=INK, lw=0.8, ls=":")
     ax.set(xlabel=wrapped(quantity(plain_map) + ENDS), ylabel="pairs, unit area")
     _density_scale(ax, [normalised(h)[0] for h in histograms.values()])
@@ -106,6 +118,15 @@ def focus_distribution(
     legend_above(ax)
     add_footnote(ax, attribution.caveat)
     return ax
+
+
+def _spread_band(ax: Axes, filled: hist.Hist, singles: list[hist.Hist], index: int, classes: int) -> None:
+    """Outer band: statistical error and spread of the trainings in quadrature."""
+    if len(singles) > 1 and (classes <= MANY or index == classes - 1):
+        density, error, edges = normalised(filled)
+        total = np.hypot(error, np.std([normalised(s)[0] for s in singles], axis=0, ddof=1))
+        band: dict[str, Any] = {"fill": True, "color": class_look(index, classes)["color"], "lw": 0}
+        ax.stairs(density + total, edges, baseline=density - total, alpha=0.12, **band)
 
 
 def _density_scale(ax: Axes, densities: list[Array]) -> None:

@@ -120,7 +120,8 @@ def _means_matrix(ax: Axes, attribution: Attribution, means: Means, class_name: 
     scale = scale_of(attribution, means.value * factor)  # shared by the panels of all classes
     places = 2 - int(np.floor(np.log10(means.largest * factor))) if means.largest > 0 else 0
     ax.patch.set(hatch="////", ec=FAINT, fc="white", lw=0)  # visible in groups without an event
-    _cells(ax, means.value[c] * factor, means.error[c] * factor, max(places, 0), scale)
+    spreads = [column[c] * factor for column in means.spread.values()]
+    _cells(ax, means.value[c] * factor, means.error[c] * factor, max(places, 0), scale, spreads)
     _tick_names(ax, [short(t) for t in columns], [short(t) for t in rows])
     if max(map(len, columns)) > 9 or len(columns) > 7:
         for text in ax.get_xticklabels():
@@ -220,24 +221,29 @@ def method_correlation(agreement: AgreementMatrix | Mapping[str, Ranking], *, ax
 # --- cells -----------------------------------------------------------------------------------
 
 
-def _cells(ax: Axes, values: Array, errors: Array, places: int, scale: Scale) -> None:
+def _cells(
+    ax: Axes, values: Array, errors: Array, places: int, scale: Scale, spreads: Sequence[Array] = ()
+) -> None:
     colour_map, norm = scale
     ax.imshow(np.ma.masked_invalid(values), cmap=colour_map, norm=norm, aspect="auto")
     for at in np.ndindex(*values.shape):
         if np.isfinite(values[at]):
             red, green, blue, _ = colour_map(norm(values[at]))
             ink = INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"
-            text = _cell_text(float(values[at]), float(errors[at]), places)
+            text = _cell_text(float(values[at]), [float(e[at]) for e in (errors, *spreads)], places)
             look: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "fontsize": "x-small"}
             ax.text(at[1], at[0], text, linespacing=1.15, **look)
 
 
-def _cell_text(value: float, error: float, places: int) -> str:
-    """Value over error, all cells with the same decimals; the tables hold more."""
-    if error == 0 and value in (0, 1):
+def _cell_text(value: float, errors: Sequence[float], places: int) -> str:
+    """Value over its errors, all cells with the same decimals; the tables hold more."""
+    if not any(errors) and value in (0, 1):
         return f"{value:g}"
-    error_text = fixed(error, places) if error >= 0.5 * 10.0**-places else f"<{10.0**-places:.{places}f}"
-    return fixed(value, places) + (f"\n± {error_text}" if np.isfinite(error) else "\n(1 event)")
+    least = 10.0**-places
+    texts = [fixed(e, places) if e >= least / 2 else f"<{least:.{places}f}" for e in errors]
+    return fixed(value, places) + (
+        "".join(f"\n± {text}" for text in texts) if np.isfinite(errors[0]) else "\n(1 event)"
+    )
 
 
 def _tick_names(ax: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:

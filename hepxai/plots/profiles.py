@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import pair_profile
 from hepxai.attribution.reductions import pair_name, quantity, reduced, reference_value, whole_pairs
-from hepxai.core.estimate import Array
+from hepxai.attribution.spread import TRAINING
+from hepxai.core.estimate import Array, total_error
 from hepxai.core.formatting import common_power, observer_name, scaled
 from hepxai.metrics.profile import Profile
 from hepxai.plots.style import (
@@ -50,7 +51,8 @@ def score_profile(
     ax, names = axes_or_new(ax), list(classes or profiles)
     for name, profile in profiles.items():
         mean, look = profile.mean, class_look(names.index(name), len(names))
-        _points(ax, profile.middle, profile.edges, mean.value, mean.error, look, short(name))
+        numbers = mean.value, mean.error, total_error(mean)
+        _points(ax, profile.middle, profile.edges, *numbers, look, short(name))
     ax.axhline(0, color=INK, lw=1, ls=":")
     ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel))
     if views := [_view(p.edges, p.middle) for p in profiles.values()]:
@@ -87,13 +89,13 @@ def focus_profile(
         Axis label of the observer, with its unit.
     """
     ax = axes_or_new(ax)
-    plain = whole_pairs(reduced(attribution))
+    plain = whole_pairs(reduced(attribution, keep=TRAINING))
     profile = pair_profile(plain, focus, observer, bins)
     means, power = profile.means, common_power(profile.means.largest)
     for c, name in reversed(list(enumerate(means.labels[0]))):
-        value, error = means.value[c] * 10.0**-power, means.error[c] * 10.0**-power
+        value, error, total = np.stack([means.value[c], means.error[c], total_error(means)[c]]) * 10.0**-power
         look = class_look(c, len(means.labels[0]))
-        _points(ax, profile.middle, profile.edges, value, error, look, short(name))
+        _points(ax, profile.middle, profile.edges, value, error, total, look, short(name))
     ax.axhline(reference_value(attribution), color=INK, lw=1, ls=":")
     xlabel, ylabel = label or observer_name(observer), scaled(f"mean {quantity(plain)}", power)
     ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel), xlim=_view(profile.edges, profile.middle))
@@ -104,13 +106,23 @@ def focus_profile(
 
 
 def _points(
-    ax: Axes, middle: Array, edges: Array, value: Array, error: Array, look: dict[str, Any], name: str
+    ax: Axes,
+    middle: Array,
+    edges: Array,
+    value: Array,
+    error: Array,
+    total: Array,
+    look: dict[str, Any],
+    name: str,
 ) -> None:
+    """Points with errors; a thin line with a cap is the whole error, with the spread of trainings."""
     used = np.isfinite(value) & np.isfinite(error)  # one event has no error
     x = middle[used]
     wide = np.stack([x - edges[:-1][used], edges[1:][used] - x])
     points: dict[str, Any] = look | {"ls": "", "ms": 5, "elinewidth": 1.3}
     ax.errorbar(x, value[used], error[used], xerr=wide, label=name, **points)
+    if (total[used] > error[used]).any():
+        ax.errorbar(x, value[used], total[used], fmt="none", ecolor=look["color"], elinewidth=0.8, capsize=3)
 
 
 def _view(edges: Array, middle: Array) -> tuple[float, float]:

@@ -48,29 +48,31 @@ def counted(time: str, number: float) -> str:
 
 @styled
 def training_curve(
-    history: History, quantity: str = "loss", *, best: float | None = None, ax: Axes | None = None
+    *histories: History, quantity: str = "loss", best: float | None = None, ax: Axes | None = None
 ) -> Axes:
     """A quantity against the epoch, for the training and the validation sample where recorded.
 
     Parameters
     ----------
-    history : sequence of mapping
+    *histories : sequence of mapping
         One row per epoch with "epoch" (or "trees") and columns such as "train_loss", "valid_auc",
-        "learning_rate"; None and numbers that are not finite leave a gap.
+        "learning_rate"; None and numbers that are not finite leave a gap. Of several trainings, one each.
     quantity : str
         "loss", "auc", "learning_rate", …
     best : float, optional
-        Epoch, or number of trees, that was kept: a vertical line.
+        Epoch, or number of trees, that was kept: a vertical line, for a single history.
     """
-    ax, time = axes_or_new(ax), time_name(history)
-    epochs = [float(i if row.get(time) is None else real(row[time])) for i, row in enumerate(history)]
-    size = 4 if len(history) < 60 else 0
-    for sample, name in SAMPLES.items():
-        _curve(ax, epochs, _column(history, f"{sample}_{quantity}"), sample, name, size)
-    alone = _column(history, quantity)
-    if np.isfinite(alone).any():
-        ax.plot(epochs, alone, color=VIOLET, marker="o", ms=size)
-    if best is not None:
+    ax, time = axes_or_new(ax), time_name(histories[0])
+    for number, history in enumerate(histories):
+        epochs = [float(i if row.get(time) is None else real(row[time])) for i, row in enumerate(history)]
+        size = 4 if len(history) < 60 and len(histories) == 1 else 0
+        for sample, name in SAMPLES.items():
+            label = name if number == 0 else ""
+            _curve(ax, epochs, _column(history, f"{sample}_{quantity}"), sample, label, size)
+        alone = _column(history, quantity)
+        if np.isfinite(alone).any():
+            ax.plot(epochs, alone, color=VIOLET, marker="o", ms=size)
+    if best is not None and len(histories) == 1:
         ax.axvline(best, color=INK, lw=1, ls=":", label=f"{counted(time, best)}, kept")
     ax.set(xlabel=time, ylabel=escape_label(quantity_name(quantity)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -9,8 +9,7 @@ import numpy as np
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means, type_means
-from hepxai.attribution.reductions import features_only, in_focus, labels_of, pair_name, quantity
-from hepxai.core.formatting import measured
+from hepxai.attribution.reductions import in_focus, labels_of, pair_name, quantity
 from hepxai.metrics.isolation import attention_from_rest, isolation
 from hepxai.plots.bars import particle_types
 from hepxai.plots.matrices import feature_matrix, matrix_bar
@@ -30,6 +29,7 @@ from hepxai.report.section import (
     entry,
     labelled_histogram,
     means_table,
+    stored,
     titled,
 )
 from hepxai.report.view import RunView
@@ -64,7 +64,7 @@ def overview_section(view: RunView) -> Section:
         *(f"inside, {c}" for c in view.classes),
         *(f"to others, {c}" for c in view.classes),
     )
-    cells = [[r["method"], *(measured(e["value"], e["error"]) for e in r["shares"].values())] for r in rows]
+    cells = [[r["method"], *map(stored, r["shares"].values())] for r in rows]
     caption = (
         f"{capital(pairs)}, method by method, in units of an equal share; signs are left aside. Inside: "
         "share of what the two receive that comes from each other; 1: as from anyone else. To others: "
@@ -76,7 +76,7 @@ def overview_section(view: RunView) -> Section:
 
 def _isolations(view: RunView) -> Iterator[dict[str, Any]]:
     for layer in maps(view, "pair"):
-        raw = layer.raw()
+        raw = layer.every_raw()
         if layer.tells_apart(view.focus) and not layer.compact:
             of_class = {c: raw[raw.events.label == raw.events.schema.classes.index(c)] for c in view.classes}
             shares = {
@@ -92,11 +92,11 @@ def _isolations(view: RunView) -> Iterator[dict[str, Any]]:
 
 def particle_section(view: RunView, layer: LayerAttribution) -> Section:
     """Means per particle type, and per feature if the method separates features."""
-    means, closure = type_means(layer.plain), closure_part(view, layer)
+    means, closure = type_means(layer.every), closure_part(view, layer)
     numbers = {"unit": quantity(layer.plain), "particle_types": means.rows(), "closure": closure.numbers}
     figures = [] if layer.compact else [_types_figure(layer, means)]
     if "feature" in layer.full.axes:
-        features = features_only(layer.full)
+        features = layer.every_feature()
         figures += [] if layer.compact else [_features_figure(layer, features)]
         numbers["features"] = type_means(features).rows()
     return Section(
@@ -106,7 +106,7 @@ def particle_section(view: RunView, layer: LayerAttribution) -> Section:
         warnings=view.warnings_about(layer.method),
         tables=[
             *closure.tables,
-            means_table(f"Mean {quantity(layer.plain)} per particle. {ERRORS}", means),
+            means_table(f"Mean {quantity(layer.plain)} per particle. {layer.errors}", means),
             *baseline_table(layer),
         ],
         figures=figures,
@@ -128,7 +128,7 @@ def _types_figure(layer: LayerAttribution, means: Means) -> CaptionedFigure:
     what = "Mean attribution per particle of each type, all its features together"
     caption = f"{what}; {layer.about}{by_place(layer)}"
     size = (7.0, 1.8 + max(0.75, 0.2 * len(means.labels[0])) * len(means.labels[1]))
-    return drawn(f"{layer.key}_types", caption, lambda ax: particle_types(layer.plain, ax=ax), size)
+    return drawn(f"{layer.key}_types", caption, lambda ax: particle_types(layer.every, ax=ax), size)
 
 
 def _features_figure(layer: LayerAttribution, features: Attribution) -> CaptionedFigure:
@@ -151,9 +151,10 @@ def _features_figure(layer: LayerAttribution, features: Attribution) -> Captione
 
 def _without_constant(features: Attribution) -> tuple[Attribution, list[str]]:
     """Features that are not 0 for every particle, and the names of the others; all if no feature moved."""
-    names, moved = labels_of(features, "feature"), (features.values != 0).any(axis=0)
+    names = labels_of(features, "feature")
+    moved = (features.values.reshape(len(features.values), len(names), -1) != 0).any(axis=(0, 2))
     if not moved.any():
         return features, []
-    labels = {"feature": tuple(n for n, m in zip(names, moved, strict=True) if m)}
+    labels = {**features.labels, "feature": tuple(n for n, m in zip(names, moved, strict=True) if m)}
     part = features.replace(values=features.values[:, np.flatnonzero(moved)], labels=labels)
     return part, [n for n, m in zip(names, moved, strict=True) if not m]

@@ -9,20 +9,22 @@ import numpy as np
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import full_name, quantity, short_name
+from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.core.estimate import Estimate
-from hepxai.core.formatting import measured, percentage
+from hepxai.core.formatting import percentage
 from hepxai.events import Events
 from hepxai.metrics.columns import Ranking, column_agreement
 from hepxai.plots.bars import importance_bars, neuron_bars
 from hepxai.plots.values import beeswarm
 from hepxai.report.outputs import explained_output
 from hepxai.report.section import (
-    ERRORS,
     Section,
     Table,
     agreement_rows,
     capital,
+    cell,
     drawn,
+    errors_of,
     labelled_histogram,
     population,
     splits_of,
@@ -35,8 +37,8 @@ MOSTLY = 0.75
 
 
 def column_maps(view: RunView, axis: str = "feature") -> dict[str, Attribution]:
-    """Methods that give one number per event and column, or per event and neuron."""
-    chosen = {m: a for m, a in view.explained.items() if a.axes == ("event", axis)}
+    """Methods that give one number per event and column, or per event and neuron; of every training."""
+    chosen = {m: a for m, a in view.every.items() if view.explained[m].axes == ("event", axis)}
     return dict(sorted(chosen.items(), key=lambda item: view.compact(item[1].target)))
 
 
@@ -63,7 +65,7 @@ def _columns(view: RunView, method: str, attribution: Attribution) -> Section:
     swarm = drawn(
         f"{method}_events",
         "Attribution of events to each column, coloured by the value of the column; points have no weights.",
-        lambda ax: beeswarm(attribution, ax=ax),
+        lambda ax: beeswarm(mean_of_trainings(attribution), ax=ax),
         size,
     )
     return _section(view, method, attribution, ranking, order, [bars, swarm])
@@ -71,7 +73,9 @@ def _columns(view: RunView, method: str, attribution: Attribution) -> Section:
 
 def _neurons(view: RunView, method: str, attribution: Attribution) -> Section:
     mean = attribution.population()
-    ranking = Ranking(attribution.labels["neuron"], mean.value, mean.error, quantity(attribution))
+    ranking = Ranking(
+        attribution.labels["neuron"], mean.value, mean.error, quantity(attribution), spread=mean.spread
+    )
     order = np.argsort(-mean.value, kind="stable")
     ends = order if len(order) <= 2 * TOP else np.concatenate([order[:TOP], order[-TOP:]])
     if view.compact(attribution.target):
@@ -115,8 +119,7 @@ def _of_class(attribution: Attribution, name: str) -> Any:
 
 
 def _row(ranking: Ranking, classes: dict[str, Estimate], i: int) -> list[str]:
-    means = [measured(float(e.value[i]), float(e.error[i])) for e in classes.values()]
-    return [ranking.names[i], measured(float(ranking.value[i]), float(ranking.error[i])), *means]
+    return [ranking.names[i], cell(ranking, i), *(cell(e, i) for e in classes.values())]
 
 
 def _numbers(ranking: Ranking, classes: dict[str, Estimate]) -> list[dict[str, Any]]:
@@ -125,6 +128,7 @@ def _numbers(ranking: Ranking, classes: dict[str, Estimate]) -> list[dict[str, A
             "name": name,
             "value": float(ranking.value[i]),
             "error": float(ranking.error[i]),
+            **{source: float(s[i]) for source, s in ranking.spread.items()},
             **{f"mean {c}": float(e.value[i]) for c, e in classes.items()},
             **{f"error {c}": float(e.error[i]) for c, e in classes.items()},
         }
@@ -134,7 +138,9 @@ def _numbers(ranking: Ranking, classes: dict[str, Estimate]) -> list[dict[str, A
 
 def _about(attribution: Attribution) -> str:
     events = attribution.events
-    return f"{population(events)} of the {splits_of(events)} sample{_mixture(events)}. {ERRORS}"
+    return (
+        f"{population(events)} of the {splits_of(events)} sample{_mixture(events)}. {errors_of(attribution)}"
+    )
 
 
 def _mixture(events: Events) -> str:
@@ -152,13 +158,11 @@ def leading(view: RunView, top: int = 3) -> Iterator[str]:
     in_full = {m: a for m, a in column_maps(view).items() if not view.compact(a.target)}
     for method, attribution in in_full.items():
         ranking = Ranking.of(attribution)
-        named = [
-            f"{ranking.names[i]} {measured(float(ranking.value[i]), float(ranking.error[i]))}"
-            for i in ranking.order()[:top]
-        ]
+        named = [f"{ranking.names[i]} {cell(ranking, i)}" for i in ranking.order()[:top]]
         yield f"{capital(short_name(attribution, method))}, {ranking.what}: {', '.join(named)}."
 
 
 def column_agreements(view: RunView) -> Iterator[dict[str, Any]]:
     """Mean rank correlation of every two methods that explain the columns of the same events."""
-    yield from agreement_rows({short_name(a, k): a for k, a in column_maps(view).items()}, column_agreement)
+    means = {short_name(a, k): mean_of_trainings(a) for k, a in column_maps(view).items()}
+    yield from agreement_rows(means, column_agreement)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hepxai.attribution.spread import TRAINING
 from hepxai.core.formatting import general, measured, percentage
 from hepxai.datasets.cutflow import CutFlowRow
 from hepxai.events import SPLITS, Events
@@ -154,8 +155,10 @@ def training_section(view: RunView) -> Section:
         return Section("training", "Training", text=text)
     columns = list(dict.fromkeys(k for row in view.history for k in row))
     cells = [[general(row.get(k), 5) for k in columns] for row in view.history]
-    best, time = view.best_epoch, time_name(view.history)
+    best, time, number = view.best_epoch, time_name(view.history), len(view.histories)
     best_line = "" if best is None else f"Vertical line: what was kept, {counted(time, best)}. "
+    if number > 1:
+        best_line = f"One line for each of {number} trainings; the table is of the first. "
     how = OF_TREES if time == "trees" else _of_epochs(view)
     caption = (
         f"Training history, {len(view.history)} rows: {', '.join(map(quantity_name, recorded))}. {how} "
@@ -166,7 +169,11 @@ def training_section(view: RunView) -> Section:
         "Training",
         tables=[Table(f"All numbers by {time}", columns, cells, folded=True)],
         figures=[_history_figure(view, recorded, caption)],
-        numbers=[dict(row) for row in view.history],
+        numbers=[
+            ({TRAINING: name} if name else {}) | dict(row)
+            for name, history in view.histories.items()
+            for row in history
+        ],
     )
 
 
@@ -195,7 +202,7 @@ def _history_figure(view: RunView, recorded: list[str], caption: str) -> Caption
     with style():
         figure, axes = canvas(lines, columns, (5.6 * columns, 3.9 * lines))
         for ax, quantity in zip(axes.flat, recorded, strict=False):
-            training_curve(view.history, quantity, best=view.best_epoch, ax=ax)
+            training_curve(*view.histories.values(), quantity=quantity, best=view.best_epoch, ax=ax)
         for ax in axes.flat[len(recorded) :]:
             ax.remove()
     return CaptionedFigure("training", figure, caption, wide=columns > 1)

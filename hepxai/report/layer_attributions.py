@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import particle_groups
 from hepxai.attribution.reductions import (
+    features_only,
     full_name,
     in_focus,
     is_directed,
@@ -19,8 +21,10 @@ from hepxai.attribution.reductions import (
     sums_to_one,
     whole_pairs,
 )
+from hepxai.attribution.spread import single_trainings
+from hepxai.attribution.trainings import stack_trainings
 from hepxai.report.outputs import explained_output
-from hepxai.report.section import ERRORS, population, splits_of
+from hepxai.report.section import errors_of, population, splits_of
 from hepxai.report.view import RunView, fidelity_of
 
 
@@ -40,6 +44,8 @@ class LayerAttribution:
         True for attention: ``plain`` is relative to uniform.
     compact : bool
         True to leave out the figures; see `RunView.compact`.
+    singles : tuple of Attribution
+        ``full`` of each of several trainings, whose mean it is; empty for one training.
     """
 
     method: str
@@ -48,6 +54,34 @@ class LayerAttribution:
     full: Attribution
     relative: bool
     compact: bool = False
+    singles: tuple[Attribution, ...] = ()
+
+    @cached_property
+    def every(self) -> Attribution:
+        """``plain`` with the axis "training", for means with the spread of several trainings."""
+        return self._stacked(
+            lambda a: self._plain(relative_to_uniform(a) if self.relative else a), self.plain
+        )
+
+    def every_raw(self) -> Attribution:
+        """`raw` with the axis "training"."""
+        return self._stacked(lambda a: layers(a)[self.layer], self.raw())
+
+    def every_feature(self) -> Attribution:
+        """Means over all axes but the features, with the axis "training"."""
+        return self._stacked(features_only, features_only(self.full))
+
+    def _plain(self, full: Attribution) -> Attribution:
+        relative = relative_to_uniform(full) if self.relative else full
+        return whole_pairs(layers(relative)[self.layer])
+
+    def _stacked(self, reduce: Callable[[Attribution], Attribution], mean: Attribution) -> Attribution:
+        return stack_trainings([reduce(a) for a in self.singles]) if self.singles else mean
+
+    @property
+    def errors(self) -> str:
+        """Kinds of the errors of means, for captions."""
+        return errors_of(self.every)
 
     @property
     def key(self) -> str:
@@ -74,7 +108,7 @@ class LayerAttribution:
     def about(self) -> str:
         """End of every caption: events, and kind of the errors."""
         events = self.plain.events
-        return f"{population(events)} of the {splits_of(events)} sample. {ERRORS}"
+        return f"{population(events)} of the {splits_of(events)} sample. {self.errors}"
 
     @property
     def directed(self) -> bool:
@@ -91,9 +125,12 @@ class LayerAttribution:
         return layers(self.full)[self.layer]
 
     def heads(self) -> dict[str, Attribution]:
-        """Reduced attribution of every head, relative like ``plain``; empty for fewer than two heads."""
+        """Reduced attribution of every head, relative like ``plain``; empty for fewer than two heads.
+
+        Also of several trainings, whose heads do not correspond.
+        """
         names = labels_of(self.full, "head") if "head" in self.full.axes else ()
-        if len(names) < 2:
+        if len(names) < 2 or self.singles:
             return {}
         full = relative_to_uniform(self.full) if self.relative else self.full
         return {head: reduced(full, layer=self.layer or None, head=head) for head in names}
@@ -105,7 +142,8 @@ def maps(view: RunView, axis: str | None = None) -> Iterator[LayerAttribution]:
         if full.axes[0] in ("particle", "pair") and axis in (None, full.axes[0]):
             relative, compact = sums_to_one(full), view.compact(full.target)
             for layer, plain in layers(relative_to_uniform(full) if relative else full).items():
-                yield LayerAttribution(method, layer, whole_pairs(plain), full, relative, compact)
+                plain, singles = whole_pairs(plain), tuple(single_trainings(view.every[method]))
+                yield LayerAttribution(method, layer, plain, full, relative, compact, singles)
 
 
 def by_place(layer: LayerAttribution) -> str:

@@ -17,7 +17,6 @@ from hepxai.report.baseline import closure_part
 from hepxai.report.displays import display_figure, display_numbers
 from hepxai.report.layer_attributions import LayerAttribution, by_place, signed
 from hepxai.report.section import (
-    ERRORS,
     CaptionedFigure,
     Section,
     Table,
@@ -25,6 +24,7 @@ from hepxai.report.section import (
     drawn,
     labelled_histogram,
     means_table,
+    stored,
     titled,
 )
 from hepxai.report.view import RunView
@@ -42,7 +42,7 @@ UNDIRECTED = "Pairs have no direction: each two particles are one pair, with one
 
 def pair_section(view: RunView, layer: LayerAttribution) -> Section:
     """Pairs in focus, heads, pairs of types and displays of one attribution."""
-    means, order = pair_means(layer.plain), DIRECTED if layer.directed else UNDIRECTED
+    means, order = pair_means(layer.every), DIRECTED if layer.directed else UNDIRECTED
     parts = [
         closure_part(view, layer),
         _focus(view, layer),
@@ -119,7 +119,7 @@ def _matrix_table(means: Means) -> Table:
     rows = [
         [
             *(r[k] for k in header[:3]),
-            measured(r["value"], r["error"]),
+            stored(r),
             f"{r['events']:,}",
             f"{r['entries']:,}",
         ]
@@ -136,12 +136,12 @@ def _focus(view: RunView, layer: LayerAttribution) -> Section:
     name = pair_name(view.focus)
     if not in_focus(layer.plain, view.focus).any():
         return Section("focus", "", text=[f"No explained event has {name}."])
-    means = focus_means(layer.plain, view.focus)
+    means = focus_means(layer.every, view.focus)
     others = "against all others" if layer.tells_apart(view.focus) else "(there are no others)"
-    tables = [means_table(f"{capital(name)} {others}: mean {quantity(layer.plain)}. {ERRORS}", means)]
+    tables = [means_table(f"{capital(name)} {others}: mean {quantity(layer.plain)}. {layer.errors}", means)]
     numbers: dict[str, Any] = {"means": means.rows()}
     if layer.relative:
-        raw = focus_means(layer.raw(), view.focus)
+        raw = focus_means(layer.every_raw(), view.focus)
         tables.append(means_table("The same for attention itself, which falls with multiplicity", raw))
         numbers["attention"] = raw.rows()
     figures = [] if layer.compact else [_focus_figure(view, layer)]
@@ -164,7 +164,7 @@ def _focus_figure(view: RunView, layer: LayerAttribution) -> CaptionedFigure:
     return drawn(
         f"{layer.key}_focus",
         caption,
-        lambda ax: focus_distribution(layer.plain, view.focus, ax=ax),
+        lambda ax: focus_distribution(layer.every, view.focus, ax=ax),
         (8.0, 5.6),
     )
 
@@ -192,13 +192,13 @@ def _profile_figure(view: RunView, layer: LayerAttribution) -> CaptionedFigure:
     return drawn(
         f"{layer.key}_profile",
         caption,
-        lambda ax: focus_profile(layer.plain, view.focus, observer, label=label, ax=ax),
+        lambda ax: focus_profile(layer.every, view.focus, observer, label=label, ax=ax),
         (7.2, 5.4),
     )
 
 
 def _profile_numbers(view: RunView, layer: LayerAttribution) -> dict[str, Any]:
-    binned = pair_profile(layer.plain, view.focus, str(view.observer))
+    binned = pair_profile(layer.every, view.focus, str(view.observer))
     about = {"observer": view.observer, "label": observer_name(str(view.observer))}
     return about | {"edges": binned.edges, "median": binned.middle, "means": binned.means.rows()}
 

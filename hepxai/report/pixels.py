@@ -9,7 +9,6 @@ import numpy as np
 
 from hepxai.attribution import CHANNEL_PIXELS, PIXELS, Attribution
 from hepxai.attribution.reductions import full_name, short_name, unit_of
-from hepxai.core.formatting import measured
 from hepxai.events import Events
 from hepxai.metrics.pixels import hit_rank_agreement, truth_share
 from hepxai.models.target import REST
@@ -19,7 +18,6 @@ from hepxai.report.displays import by_error, chosen_rows, telling_truth
 from hepxai.report.outputs import explained_output
 from hepxai.report.pixel_faithfulness import faithfulness_sections
 from hepxai.report.section import (
-    ERRORS,
     NAMED,
     CaptionedFigure,
     Section,
@@ -27,10 +25,12 @@ from hepxai.report.section import (
     agreement_rows,
     capital,
     entry,
+    errors_of,
     excess,
     methods_table,
     population,
     splits_of,
+    stored,
 )
 from hepxai.report.view import RunView
 from hepxai.studies.comparison.figures import convergence_figure
@@ -38,16 +38,18 @@ from hepxai.studies.comparison.figures import convergence_figure
 SHARES = ("among_hits", "chance", "of_all")
 
 
-def pixel_maps(view: RunView) -> dict[str, dict[str, Attribution]]:
+def pixel_maps(view: RunView, *, trainings: bool = False) -> dict[str, dict[str, Attribution]]:
     """Maps over pixels, ``output → method → attribution``, channels added up.
 
-    A map of all outputs stands with the first.
+    A map of all outputs stands with the first. Of several trainings it is their mean, or has their axis with
+    ``trainings``.
     """
     by_target: dict[str, dict[str, Attribution]] = {}
-    for attribution in view.explained.values():
-        if attribution.axes == CHANNEL_PIXELS:
+    for key, mean in view.explained.items():
+        attribution = view.every[key] if trainings else mean
+        if mean.axes == CHANNEL_PIXELS:
             attribution = attribution.sum("channel")
-        if attribution.axes == PIXELS:
+        if mean.axes in (PIXELS, CHANNEL_PIXELS):
             by_target.setdefault(attribution.target, {})[attribution.method] = attribution
     order = {name: i for i, name in enumerate(view.predictions)}
     return dict(sorted(by_target.items(), key=lambda item: (order.get(item[0], 0), view.compact(item[0]))))
@@ -77,7 +79,7 @@ def truth_of(view: RunView) -> str | None:
 def shares(view: RunView) -> Iterator[dict[str, Any]]:
     """Share of each map on the true hits; nothing where there is no truth."""
     truth = truth_of(view)
-    for target, maps in pixel_maps(view).items():
+    for target, maps in pixel_maps(view, trainings=True).items():
         for method, attribution in maps.items() if truth is not None else ():
             share = truth_share(attribution, str(truth))
             names = {"method": method, "name": short_name(attribution), "target": target}
@@ -91,11 +93,12 @@ def _shares_section(view: RunView, by_target: Mapping[str, Mapping[str, Attribut
     if not rows:
         return Section("looked", title, text=("The events have no truth to hold the maps against.",))
     events = next(iter(next(iter(by_target.values())).values())).events
+    errors = errors_of(next(iter(view.every.values())))
     cells = [
         [
             r["name"],
             r["target"],
-            *(measured(r[k]["value"], r[k]["error"]) for k in SHARES),
+            *(stored(r[k]) for k in SHARES),
             f"{r['left_out']:,}",
         ]
         for r in rows
@@ -104,7 +107,7 @@ def _shares_section(view: RunView, by_target: Mapping[str, Mapping[str, Attribut
     caption = (
         f"Share of |attribution| on the pixels that hits with {truth} light: of that on all lit pixels, of a "
         "map that treats all lit pixels alike, and of that on the whole image. Events without such a hit are "
-        f"left out; {population(events)} of the {splits_of(events)} sample. {ERRORS}"
+        f"left out; {population(events)} of the {splits_of(events)} sample. {errors}"
     )
     many = len(rows) > NAMED
     tables = [Table(caption, header, cells, words=2, folded=many)]
@@ -138,7 +141,7 @@ def share_sentences(view: RunView) -> Iterator[str]:
 
 
 def _shares(row: Mapping[str, Any]) -> list[str]:
-    return [measured(row[k]["value"], row[k]["error"]) for k in ("among_hits", "chance")]
+    return [stored(row[k]) for k in ("among_hits", "chance")]
 
 
 def pixel_agreements(view: RunView) -> Iterator[dict[str, Any]]:

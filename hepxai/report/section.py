@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 import hist
 import numpy as np
@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means
-from hepxai.core.estimate import Array, Estimate
+from hepxai.attribution.spread import TRAINING, single_trainings
+from hepxai.core.estimate import Array, Estimate, Spread
 from hepxai.core.formatting import general, measured, percentage, real
 from hepxai.events import SPLITS, Events
 from hepxai.explainers import EXPLAINERS
@@ -25,6 +26,12 @@ from hepxai.plots.style import canvas, style
 ERRORS = "Errors are statistical."
 NAMED = 6
 """Maps that are named one by one; of more there is a table of the methods, and that of all maps is folded."""
+
+
+def errors_of(attribution: Attribution) -> str:
+    """Kinds of the errors of means of a map."""
+    trainings = len(single_trainings(attribution))
+    return f"Errors: ± statistical ± spread of {trainings} trainings." if trainings else ERRORS
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def means_table(caption: str, means: Means) -> Table:
     header = [means.axes[1], "mean", "events"] if len(classes) == 1 else header
     rows = []
     for i, name in enumerate(names):
-        values = [measured(float(means.value[c, i]), float(means.error[c, i])) for c in order]
+        values = [cell(means, c, i) for c in order]
         rows.append([name, *values, *(f"{means.events[c, i]:,}" for c in order)])
     if len(classes) == 2:  # classes share no event, so that their errors are independent
         header.insert(3, f"{classes[1]} − {classes[0]}")
@@ -127,9 +134,28 @@ def means_table(caption: str, means: Means) -> Table:
     return Table(caption, header, rows)
 
 
+class Numbers(Spread, Protocol):
+    """Values with their errors: means, estimates, rankings."""
+
+    @property
+    def value(self) -> Array:
+        """Values."""
+
+
+def cell(means: Numbers, *place: int) -> str:
+    """One of several values with its errors."""
+    return measured(*(float(a[place]) for a in (means.value, means.error, *means.spread.values())))
+
+
 def entry(estimate: Estimate) -> dict[str, float]:
-    """``{"value", "error"}`` of a single number."""
-    return {"value": float(estimate.value), "error": float(estimate.error)}
+    """``{"value", "error"}`` of a single number, and what else varies by its source."""
+    spread = {source: float(s) for source, s in estimate.spread.items()}
+    return {"value": float(estimate.value), "error": float(estimate.error), **spread}
+
+
+def stored(entry: Mapping[str, Any]) -> str:
+    """Number of `entry`, or a row of means, as text with all its errors."""
+    return measured(entry["value"], entry["error"], entry.get(TRAINING))
 
 
 def figures_table(
@@ -220,8 +246,9 @@ def capital(text: str) -> str:
 def number(entry: Mapping[str, float | None]) -> str:
     """``{"value", "error"}`` as text; with ``low`` and ``high``, both errors where they differ."""
     value, error, low, high = (real(entry.get(k)) for k in ("value", "error", "low", "high"))
-    if math.isnan(low) or (math.isnan(value) and math.isfinite(high)):
-        return measured(value, error)
+    training = entry.get(TRAINING)
+    if training is not None or math.isnan(low) or (math.isnan(value) and math.isfinite(high)):
+        return measured(value, error, training)
     if not math.isfinite(value):  # null in JSON, and so is its upper end
         return f"> {general(low, 2)}"
     ends = np.asarray(low), np.asarray(high)

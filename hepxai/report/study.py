@@ -182,7 +182,7 @@ class StudyPage:
     def cite(self, key: str) -> str:
         """Text of a stored number with its error."""
         estimate = self.numbers[key]
-        return measured(float(estimate.value), float(estimate.error))
+        return measured(*map(float, (estimate.value, estimate.error, *estimate.spread.values())))
 
     def cells(self, estimates: Mapping[str, Estimate]) -> list[str]:
         """Store several numbers by key; their texts, in this order."""

@@ -12,6 +12,7 @@ from hepxai.attribution.means import focus_means
 from hepxai.attribution.reductions import pair_name, short_name
 from hepxai.core.formatting import measured, percentage, real
 from hepxai.events import SPLITS
+from hepxai.events.splits import ALL_FOLDS
 from hepxai.plots.training import counted, time_name
 from hepxai.report.baseline import carried
 from hepxai.report.columns import leading
@@ -20,7 +21,8 @@ from hepxai.report.layer_attributions import LayerAttribution, maps
 from hepxai.report.outputs import explained_output
 from hepxai.report.performance import merit
 from hepxai.report.pixels import share_sentences
-from hepxai.report.section import capital, number
+from hepxai.report.section import capital, cell, number
+from hepxai.report.stability import stability_sentences
 from hepxai.report.targets import target_sentences
 from hepxai.report.view import Figures, RunView, aucs
 
@@ -55,6 +57,7 @@ def summary(view: RunView) -> list[Finding]:
         Finding(capital(pair_name(view.focus)), tuple(_focus(view))),
         Finding("Columns", tuple(leading(view))),
         Finding("Pixels", tuple(share_sentences(view))),
+        Finding("Over trainings", tuple(stability_sentences(view) if view.trainings > 1 else ())),
         Finding("To doubt", tuple(_doubts(view))),
     )
     filled = [f for f in findings if f.sentences]
@@ -64,14 +67,16 @@ def summary(view: RunView) -> list[Finding]:
 def _trained(view: RunView) -> Iterator[str]:
     if not view.history:
         return
-    sizes = [f"{np.count_nonzero(view.events.split == i):,} {s}" for i, s in enumerate(SPLITS)]
+    sizes = _sizes(view)
     targets, signal = " and ".join(view.predictions), view.classes[0]
     others = " and ".join(filter(None, (", ".join(view.classes[1:-1]), view.classes[-1])))
     if len(view.class_scores) == 1:
         signal, others = view.class_scores[0].name, view.class_scores[0].others
     what = f"to find {targets}" if targets else f"{signal} against {others}"
-    yield capital(f"{what} on {', '.join(sizes)} events{_trained_on(view)}.")
-    if view.best_epoch is not None:
+    yield capital(f"{what} on {sizes}{_trained_on(view)}.")
+    if view.trainings > 1:
+        yield f"The score is the mean logit of {view.trainings} trainings with different seeds."
+    if view.best_epoch is not None and len(view.histories) == 1:
         time = time_name(view.history)
         last = view.best_epoch == view.history[-1].get(time)
         end = "; it is the last one: more might help" if last else ""
@@ -79,6 +84,16 @@ def _trained(view: RunView) -> Iterator[str]:
         best = f"the best of {len(view.history)} {looks}on the valid split{end}"
         was = "were" if time == "trees" else "was"
         yield f"{capital(counted(time, view.best_epoch))} {was} kept, {best}."
+
+
+def _sizes(view: RunView) -> str:
+    """Events of each split; of a run of all folds, which has test events only, their number."""
+    folds = view.run.dataset.split.folds
+    if folds is not None and view.run.dataset.split.fold == ALL_FOLDS:
+        number = f"{len(view.events):,} events in {folds} folds"
+        return f"{number}, each scored and explained by networks that have not seen it"
+    numbers = [f"{np.count_nonzero(view.events.split == i):,} {s}" for i, s in enumerate(SPLITS)]
+    return f"{', '.join(numbers)} events"
 
 
 def _trained_on(view: RunView) -> str:
@@ -146,14 +161,13 @@ def _focus(view: RunView) -> Iterator[str]:
 
 
 def _by_class(view: RunView, layer: LayerAttribution, column: int) -> str:
-    means = focus_means(layer.plain, view.focus)
+    means = focus_means(layer.every, view.focus)
     if column == means.value.shape[1]:
         return ""
-    both = means.value[:, column], means.error[:, column]
     values = [
-        measured(float(value), float(error)) + (f" ({name})" if len(means.labels[0]) > 1 else "")
-        for name, value, error in zip(means.labels[0], *both, strict=True)
-        if np.isfinite(value)
+        cell(means, c, column) + (f" ({name})" if len(means.labels[0]) > 1 else "")
+        for c, name in enumerate(means.labels[0])
+        if np.isfinite(means.value[c, column])
     ]
     return ", ".join(reversed(values))
 
@@ -174,8 +188,8 @@ def _doubts(view: RunView) -> Iterator[str]:
     yield from _completeness(view)
     yield from _surrogate(view)
     yield from _disagreement(view)
-    if view.history:
-        yield "One training with one seed; another may look elsewhere."
+    if view.history and view.trainings == 1:
+        yield "One training with one seed; another may look elsewhere. `--trainings 3` shows what varies."
 
 
 def _completeness(view: RunView) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.core.estimate import ROUNDING, Array, cancellation
 from hepxai.core.formatting import measured, real
 from hepxai.core.jagged import IntArray
@@ -95,14 +96,29 @@ class RunView:
         return self.run.predictions
 
     @cached_property
-    def explained(self) -> dict[str, Attribution]:
-        """Attributions by method, or by ``METHOD_TARGET``; each carries the events that it explains."""
+    def every(self) -> dict[str, Attribution]:
+        """Attributions as the run has them, of several trainings with the axis "training"."""
         return self.run.explained()
 
     @cached_property
+    def explained(self) -> dict[str, Attribution]:
+        """Attributions by method, or by ``METHOD_TARGET``: means over trainings, with their events."""
+        return {name: mean_of_trainings(a) for name, a in self.every.items()}
+
+    @cached_property
+    def histories(self) -> dict[str, History]:
+        """Figures of every epoch, or number of trees, of each training by its name."""
+        return self.run.histories()
+
+    @property
     def history(self) -> History:
-        """Figures of every epoch, or number of trees, of the training."""
-        return self.run.history()
+        """Those of the first training."""
+        return next(iter(self.histories.values()))
+
+    @property
+    def trainings(self) -> int:
+        """Trainings whose spread is an error of the numbers; 1 without one."""
+        return int(self.run.card.training.trainings)
 
     @cached_property
     def metrics(self) -> Mapping[str, Figures]:
@@ -147,6 +163,7 @@ class RunView:
         """Validation loss of the model after the calibration; None without one."""
         training = self.run.card.training
         calibrated = getattr(training, "calibrate", False) and not training.regression
+        calibrated = calibrated and len(self.histories) == 1  # each of several is calibrated by itself
         return validation_loss(self.run.scores, self.events, training) if calibrated else None
 
     @cached_property

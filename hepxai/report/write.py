@@ -27,6 +27,7 @@ from hepxai.report.diagnostics import agreement_section, fidelity_section, resid
 from hepxai.report.inputs import cutflow_section, provenance_section, samples_section, training_section
 from hepxai.report.performance import roc_section, scores_section
 from hepxai.report.section import CaptionedFigure, Section
+from hepxai.report.stability import stability_section
 from hepxai.report.summary import Finding, summary
 from hepxai.report.targets import targets_section
 from hepxai.report.view import RunView
@@ -58,6 +59,8 @@ def sections(view: RunView) -> Iterator[Section]:
     else:
         yield scores_section(view)
         yield roc_section(view)
+    if view.trainings > 1:
+        yield stability_section(view)
     yield from attribution_sections(view)
     yield residuals_section(view)
     if view.fidelity:
@@ -160,8 +163,21 @@ def _reading(view: RunView) -> list[str]:
         *_outputs(view),
         "Errors are statistical, one standard deviation. Events are the independent units, also where an "
         "event has many particles or pairs; weights keep their signs.",
-        "No error covers another training, another simulation or a systematic uncertainty.",
+        *_spread(view),
     ]
+
+
+def _spread(view: RunView) -> Iterator[str]:
+    """What the second error covers, and what no error covers."""
+    if view.trainings == 1:
+        yield "No error covers another training, another simulation or a systematic uncertainty."
+    else:
+        yield (
+            f"The model is the mean logit of {view.trainings} trainings, which differ in their seed. A "
+            "second error, as in 1.32 ± 0.01 ± 0.20, is the standard deviation of the single trainings: "
+            "another training is expected to differ by so much. In figures it is the longer, thin error and "
+            "the outer band. No error covers another simulation or a systematic uncertainty."
+        )
 
 
 def _outputs(view: RunView) -> Iterator[str]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hepxai.attribution import Attribution
 from hepxai.cards import Card, dump_card, load_card
 from hepxai.core.console import say
-from hepxai.core.estimate import as_json
+from hepxai.core.estimate import Estimate, as_json
 from hepxai.core.files import (
     holds_only,
     read_json,
@@ -63,6 +63,7 @@ from hepxai.training.predictions import PREDICTIONS
 SHARD = 1024
 """Events between two saves of an explanation."""
 CARDS = ("dataset.yaml", "model.yaml")
+SCORES = "scores.safetensors"
 STEPS = "steps.json"
 """Steps of path integrals, by method and requested settings: the same for any part of the events."""
 IDENTITY = ("file", "entry", "split", "run", "luminosity_block", "event", "label")
@@ -115,7 +116,7 @@ class Run:
             given["model"], card = make_model(model, given["reading"].events.schema)
         if problem := card.incompatibility(tuple(dataset.labels), tuple(dataset.targets)):
             raise RunError(problem)
-        run = Run(Path(folder), dataset, card)
+        run = Run._of(Path(folder), dataset, card)
         run.__dict__.update(given)  # where cached_property keeps them
         texts = run._card_texts()
         if run.manifest.exists():
@@ -148,8 +149,20 @@ class Run:
             raise RunError(f"{folder} is no run folder; make one with `hepxai run`")
         manifest.verify()
         dataset = load_card(folder / "dataset.yaml", DatasetCard)
-        run = Run(folder, dataset, load_card(folder / "model.yaml", card_class(folder)))
+        run = Run._of(folder, dataset, load_card(folder / "model.yaml", card_class(folder)))
         return run if model is None else run._with_model(model)
+
+    @staticmethod
+    def _of(folder: Path, dataset: DatasetCard, card: ModelCard) -> Run:
+        """Run of the kind that the cards ask for: of one training, or of several."""
+        kinds = [kind for kind in Run.__subclasses__() if kind.fits(dataset, card)]
+        chosen: type[Run] = (*kinds, Run)[0]
+        return chosen(folder, dataset, card)
+
+    @classmethod
+    def fits(cls, dataset: DatasetCard, card: ModelCard) -> bool:
+        """True if the cards ask for a run of this kind."""
+        return True
 
     def _with_model(self, source: object) -> Run:
         """Return the same run with the model of the user, which must be the one that it was made with."""
@@ -159,6 +172,10 @@ class Run:
         Run(self.folder, self.dataset, card)._same_cards({"model.yaml": dump_card(card)})
         self.__dict__["model"] = model
         check_same_scores(model, self.events, self.card, self.scores)
+        return self
+
+    def single(self) -> Run:
+        """Return this run, of one network; one of several is refused, with the names of its members."""
         return self
 
     # --- steps -------------------------------------------------------------------------------
@@ -180,7 +197,7 @@ class Run:
 
     def on(self, reading: Reading) -> Run:
         """Return the same run on inputs that were read already, for example by another run."""
-        run = Run(self.folder, self.dataset, self.card)
+        run = type(self)(self.folder, self.dataset, self.card)
         run.__dict__["reading"] = run._checked(reading)  # where cached_property keeps it
         return run
 
@@ -211,7 +228,7 @@ class Run:
     @cached_property
     def scores(self) -> NDArray[np.float64]:
         """Logits of all events, ``[E, O]``; the events must still be those that were scored."""
-        stored = read_tensors(self._finished("scores.safetensors", "train"))[0]
+        stored = read_tensors(self._finished(SCORES, "train"))[0]
         for column in IDENTITY:
             if not np.array_equal(stored[column], getattr(self.events, column)):
                 raise RunError(
@@ -219,6 +236,11 @@ class Run:
                     "version of hepxai reads them differently; start a new run"
                 )
         return stored["logits"]
+
+    @property
+    def score_spread(self) -> NDArray[np.float64] | None:
+        """Standard deviation of the logits of several trainings, ``[E, O]``; None for a single one."""
+        return None
 
     @property
     def predictions(self) -> dict[str, NDArray[np.float64]]:
@@ -251,37 +273,63 @@ class Run:
         device: str = "cpu",
         progress: bool = True,
         after_epoch: Callable[[History], None] | None = None,
+        workers: int | None = None,
     ) -> None:
         """Train, score every event and compute the figures of merit; nothing if this is done already.
 
         A model of the user is not trained.
 
-        See `hepxai.training.fit` for ``after_epoch``.
+        Parameters
+        ----------
+        device : str
+        progress : bool
+        after_epoch : callable, optional
+            See `hepxai.training.fit`.
+        workers : int, optional
+            Processes, for a run of several trainings; by default one for each core.
         """
         with self.manifest.locked():
             if "metrics.json" not in self.manifest.names():
                 self._same_cards(self._card_texts())  # another process may have begun with others
-                self._train(device=device, progress=progress, after_epoch=after_epoch)
+                self._train(device=device, progress=progress, after_epoch=after_epoch, workers=workers)
             elif isinstance(self.card, PythonCard):
                 check_same_scores(self.model, self.events, self.card, self.scores)
 
     def _train(self, **options: Any) -> None:
         write_json(self.folder / "provenance.json", self._provenance())
-        history: History = []
-        if isinstance(self.card, PythonCard):
-            logits, files = first_scores(self.model, self.events, self.card), []
-        else:
-            model, history = fit(self.card, self.events, folder=self.folder, **options)
-            model.save(self.folder / "model.safetensors")
-            logits, files = model.logits(self.events), ["model.safetensors"]
-            files += [PREDICTIONS] if self.card.training.record_predictions else []
-        identity = {c: getattr(self.events, c) for c in IDENTITY}
-        write_tensors(self.folder / "scores.safetensors", identity | {"logits": logits}, {})
+        logits, history, files = self._fitted(**options)
+        stored = {c: getattr(self.events, c) for c in IDENTITY} | {"logits": logits.mean(axis=0)}
+        stored |= {"trainings": logits} if len(logits) > 1 else {}
+        write_tensors(self.folder / SCORES, stored, {})
         write_json(self.folder / "history.json", history)
-        merits = target_metrics if self.card.training.regression else classification_metrics
-        figures = merits(logits, self.events)
+        figures = self._figures_of_merit(logits)
         write_json(self.folder / "metrics.json", {s: as_json(m) for s, m in figures.items()})
-        self.manifest.record("provenance.json", *files, "scores.safetensors", "history.json", "metrics.json")
+        self.manifest.record("provenance.json", *files, SCORES, "history.json", "metrics.json")
+
+    def _fitted(
+        self,
+        *,
+        device: str,
+        progress: bool,
+        after_epoch: Callable[[History], None] | None,
+        workers: int | None,
+    ) -> tuple[NDArray[np.float64], History, list[str]]:
+        """Logits of each training ``[T, E, O]``, history, and files that were written."""
+        if isinstance(self.card, PythonCard):
+            return first_scores(self.model, self.events, self.card)[None], [], []
+        options: dict[str, Any] = {"device": device, "progress": progress, "after_epoch": after_epoch}
+        model, history = fit(self.card, self.events, folder=self.folder, **options)
+        model.save(self.folder / "model.safetensors")
+        predictions = [PREDICTIONS] if self.card.training.record_predictions else []
+        return model.logits(self.events)[None], history, ["model.safetensors", *predictions]
+
+    def _figures_of_merit(self, logits: NDArray[np.float64]) -> dict[str, dict[str, Estimate]]:
+        """Figures of merit by split of the mean of several logits ``[T, E, O]``."""
+        return self._merits(logits.mean(axis=0), self.events)
+
+    def _merits(self, logits: NDArray[np.float64], events: Events) -> dict[str, dict[str, Estimate]]:
+        merits = target_metrics if self.card.training.regression else classification_metrics
+        return merits(logits, events)
 
     def explain(
         self,
@@ -291,6 +339,7 @@ class Run:
         maximum: int | None = None,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         targets: Sequence[str] | None = None,
+        workers: int | None = None,
     ) -> dict[str, Attribution]:
         """Explain a population with each method, saving as it goes.
 
@@ -309,6 +358,8 @@ class Run:
         targets : sequence of str, optional
             Outputs or contrasts to explain, as in "signal-ttbar"; by default "CLASS-rest" of each of several
             classes, or each target of a regression.
+        workers : int, optional
+            Processes, for a run of several trainings; by default one for each core.
         """
         chosen = validated_settings(methods, settings or {}, self.card.view, split=split, maximum=maximum)
         rows = self.populations.choose(self.events, split, maximum)
@@ -336,16 +387,22 @@ class Run:
     def friends(self) -> list[Path]:
         """Write friend trees with scores and explanations, one per input file."""
         maps = [a.replace(method=name) for name, a in self.explained().items()]
-        predictions, folder = self.predictions, self.folder / "friends"
-        scores = None if predictions else self.scores
-        return write_friends(
-            folder, self.events, maps, scores=scores, predictions=predictions, overwrite=True
-        )
+        options: dict[str, Any] = {"predictions": self.predictions}
+        if not self.predictions:
+            options = {"scores": self.scores, "score_spread": self.score_spread}
+        elif self.score_spread is not None:
+            spreads = zip(self.predictions, self.score_spread.T, strict=True)
+            options["predictions"] |= {f"{target}_training": spread for target, spread in spreads}
+        return write_friends(self.folder / "friends", self.events, maps, **options, overwrite=True)
 
     def history(self) -> History:
         """Figures of every epoch of the training."""
         history: History = read_json(self._finished("history.json", "train"))
         return history
+
+    def histories(self) -> dict[str, History]:
+        """History of each training of the run, by its name; "" for a single one."""
+        return {"": self.history()}
 
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
         """``split → figure of merit → {value, error}``."""
@@ -408,7 +465,7 @@ class Run:
     def _key(self, prepared: Prepared, rows: NDArray[np.int64]) -> str:
         """Hash of all that an explanation depends on: shards of other settings have other names."""
         names = self.manifest.names()
-        model_hash = names.get("model.safetensors", names["scores.safetensors"])  # the latter of own Python
+        model_hash = names.get("model.safetensors", names[SCORES])  # the latter of own Python
         settings = json.dumps(prepared.settings(), sort_keys=True)
         return fingerprint([prepared.explainer.name, settings, model_hash, version("hepxai")], rows)[:16]
 
@@ -436,11 +493,14 @@ class Run:
             "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
             "platform": platform.platform(),
             "threads": torch.get_num_threads(),
-            "seed": None if isinstance(self.card, PythonCard) else self.card.training.seed,
+            "seed": None if isinstance(self.card, PythonCard) else self._seed(),
             "inputs": self.reading.inputs(),
             "split": {s: int((events.split == i).sum()) for i, s in enumerate(SPLITS)},
             "cards": {n: sha256(self.folder / n) for n in CARDS},
         }
+
+    def _seed(self) -> Any:
+        return self.card.training.seed
 
     def _finished(self, name: str, step: str) -> Path:
         if name not in self.manifest.names():

@@ -45,7 +45,7 @@ def write_scan(scan: Scan, *, progress: bool = False) -> Path:
     results = scan.table()
     results.write(scan.folder)
     view = ScanView(scan, results)
-    over = ", ".join(name_of(a.key) for a in view.axes)
+    over = ", ".join(name_of(a.key) for a in view.axes) or "seeds"
     return write_page(
         scan.folder / "scan.html",
         title=f"{scan.dataset.name}: scan of {over}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hepxai.cards import nearest
+from hepxai.run import EnsembleRun
 from hepxai.scan.objectives import METRICS, Direction
 from hepxai.scan.space import Range, ScanError, Space, cards_with, name_of
 
@@ -71,7 +72,7 @@ class Plan:
                 raise ScanError(f"{number} {name}; at least 1 is needed")
         if sampler not in get_args(Sampler):
             raise ScanError(f"no sampler {sampler!r}; choose {', '.join(get_args(Sampler))}")
-        points = _points(space, sampler, trials)
+        points = _points(space, sampler, trials, seeds)
         directed = tuple(map(_objective, objectives))
         names = [name for name, _ in directed]
         for name in names:
@@ -89,6 +90,11 @@ class Plan:
         """
         for overrides in self._variants():
             dataset, card = cards_with(folder, overrides)
+            if EnsembleRun.fits(dataset, card):
+                raise ScanError(
+                    "a scan trains every point --seeds times, each on one split: leave training.trainings "
+                    "and split.fold: all out"
+                )
             if card.training.regression:
                 raise ScanError(
                     "a scan compares models that tell classes apart; this model card learns numbers "
@@ -124,7 +130,12 @@ class Plan:
         return Plan(space=Space.from_json(stored["over"]), objectives=objectives, **rest)
 
 
-def _points(space: Space, sampler: str, trials: int | None) -> int:
+def _points(space: Space, sampler: str, trials: int | None, seeds: int) -> int:
+    if not space.axes and (sampler != "grid" or seeds < 2):
+        raise ScanError(
+            "nothing to scan: give values, as in --over edge_dropout=0.1,0.2, or --seeds 3 for several "
+            "trainings of the cards as they are"
+        )
     if sampler == "grid":
         for axis in space.axes:
             if isinstance(axis, Range):

@@ -174,8 +174,6 @@ class Space:
 
     def __post_init__(self) -> None:
         keys = [a.key for a in self.axes]
-        if not keys:
-            raise ScanError("nothing to scan; give --over KEY=VALUE,VALUE,... for an entry of a card")
         for key in keys:
             if keys.count(key) > 1:
                 raise ScanError(f"{name_of(key)} is scanned twice; give all its values at once")
@@ -227,7 +225,10 @@ class Space:
 
     @staticmethod
     def parse(over: Sequence[str] | Mapping[str, Any]) -> Space:
-        """Space of ``["KEY=0.1,0.2", "KEY=LOW..HIGH:log"]``, or of ``{KEY: [0.1, 0.2]}``."""
+        """Space of ``["KEY=0.1,0.2", "KEY=LOW..HIGH:log"]``, or of ``{KEY: [0.1, 0.2]}``.
+
+        Without any, its one point is the cards as they are: a scan of seeds.
+        """
         if isinstance(over, Mapping):
             return Space(tuple(_axis(k, v) for k, v in over.items()))
         axes = []
@@ -278,7 +279,7 @@ def folder_name(point: Point, seed: int) -> str:
 
 def label(point: Point) -> str:
     """Point in words: ``edge_dropout=0.05, heads=2``."""
-    return ", ".join(f"{name_of(k)}={v}" for k, v in point.items())
+    return ", ".join(f"{name_of(k)}={v}" for k, v in point.items()) or "the cards as they are"
 
 
 def cards_with(folder: Path, overrides: Sequence[str]) -> tuple[DatasetCard, ModelCard]:

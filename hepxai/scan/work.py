@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 
 from hepxai.cards import CardError, dump_card
@@ -21,6 +20,7 @@ from hepxai.explainers import CannotExplainError
 from hepxai.models.card import ModelCard
 from hepxai.models.protocols import Model
 from hepxai.run import Run
+from hepxai.run.ensemble import one_thread
 from hepxai.scan.objectives import METRICS, TrialContext, first_attention, histograms, measure, need_tabular
 from hepxai.scan.sampling import below_median, next_point
 from hepxai.scan.space import ScanError, cards_with
@@ -58,17 +58,6 @@ def work(store: Store, device: str, after_trial: Callable[[], None]) -> None:
                     return
                 store.finish(worker.result(trial))
             after_trial()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Pin torch to one thread: the order of sums changes numbers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass

@@ -46,6 +46,8 @@ Cards = Callable[..., tuple[Any, Any]]
         (OVER, {"seeds": 0}, "0 seeds; at least 1 is needed"),
         (OVER, {"explain": 0}, "0 events to explain"),
         (["convolutions.0.heads=1,3"], {}, "3 heads cannot share width 8"),
+        ([], {}, "nothing to scan: give values, as in --over"),
+        (["training.trainings=2"], {}, "leave training.trainings and split.fold: all out"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(

@@ -21,7 +21,7 @@ import hepxai
 import hepxai.scan.work
 from hepxai.cards import dump_card
 from hepxai.run import Run
-from hepxai.scan import METRICS, Scan, ScanError, Table, TrialContext
+from hepxai.scan import METRICS, Scan, ScanError, Table, TrialContext, write_scan
 from hepxai.scan.objectives import histograms, measure
 from hepxai.scan.store import JOURNAL
 
@@ -282,3 +282,10 @@ def test_cards_are_kept_with_the_scan(finished: Scan, cards: Cards) -> None:
     assert dump_card(known.dataset) == dump_card(dataset)
     assert dump_card(known.card) == dump_card(card)
     assert dataclasses.replace(known, dataset=finished.dataset, card=finished.card) == finished
+
+
+def test_seeds_alone_are_a_scan_of_one_point(tmp_path: Path, cards: Cards) -> None:
+    scan = Scan.start(tmp_path / "x", *cards(), [], seeds=2)
+    (point,) = scan.run(progress=False).points
+    assert (point.label, len(point.of("complete"))) == ("the cards as they are", 2)
+    assert "scan of seeds" in write_scan(scan).read_text()

@@ -44,7 +44,6 @@ def test_a_mapping_says_the_same() -> None:
 @pytest.mark.parametrize(
     ("over", "message"),
     [
-        ([], "nothing to scan"),
         (["edge_dropout"], r"--over edge_dropout: expected KEY=VALUE"),
         (["=1,2"], "expected KEY=VALUE"),
         (["x=0.1,0.1"], r"x: 0\.1 is listed twice"),

@@ -1,0 +1,255 @@
+"""Run of several trainings, of several folds, or of both: what varies between them becomes an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hepxai.attribution import Attribution
+from hepxai.attribution.spread import with_spread
+from hepxai.attribution.trainings import stack_trainings
+from hepxai.core.estimate import Estimate
+from hepxai.core.files import read_tensors
+from hepxai.core.jagged import IntArray
+from hepxai.core.workers import run_jobs
+from hepxai.datasets import DatasetCard
+from hepxai.events import SPLITS
+from hepxai.events.splits import ALL_FOLDS
+from hepxai.models.card import ModelCard
+from hepxai.models.ensemble import Ensemble
+from hepxai.run.manifest import RunError
+from hepxai.run.run import SCORES, Run
+from hepxai.training import History
+
+MEMBERS = "members"
+"""Folder of the runs of the single trainings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleRun(Run):
+    """Run whose model is the mean of several trainings; each is a run of its own in ``members/``.
+
+    With ``training.trainings`` of the model card, the score is the mean logit, and every explanation has an
+    axis "training". With ``fold: all`` of the data-set card's split, every event is scored and explained by
+    the trainings that have not seen it, and counts as a test event.
+
+    Each training uses one thread, so that its numbers do not depend on the machine.
+    """
+
+    @classmethod
+    def fits(cls, dataset: DatasetCard, card: ModelCard) -> bool:
+        """True if the cards ask for several trainings or all folds."""
+        return dataset.split.fold == ALL_FOLDS or getattr(card.training, "trainings", 1) > 1
+
+    def single(self) -> Run:
+        """Refuse: the layers of two networks do not correspond.
+
+        Raises
+        ------
+        RunError
+            Always; the message names the run of a single training.
+        """
+        first = self._folder(0, 0)
+        raise RunError(
+            f"{self.folder} has {len(self.members)} networks, whose layers and epochs do not correspond: "
+            f"look at each alone, as {first}"
+        )
+
+    @property
+    def trainings(self) -> int:
+        """Trainings of every fold."""
+        return self.card.training.trainings
+
+    @property
+    def folds(self) -> int:
+        """Folds of the events; 1 if one split serves all trainings."""
+        folds = self.dataset.split.folds if self.dataset.split.fold == ALL_FOLDS else None
+        return folds or 1
+
+    @cached_property
+    def members(self) -> dict[str, Run]:
+        """Runs of the single trainings by name, the folds one after the other."""
+        return {
+            self._name(fold, training): self._member(fold, training)
+            for fold in range(self.folds)
+            for training in range(self.trainings)
+        }
+
+    def _name(self, fold: int, training: int) -> str:
+        names = [f"fold {fold + 1}"] if self.folds > 1 else []
+        return ", ".join([*names, *([f"training {training + 1}"] if self.trainings > 1 else [])])
+
+    def _folder(self, fold: int, training: int) -> Path:
+        return self.folder / MEMBERS / self._name(fold, training).replace(", ", "-").replace(" ", "")
+
+    def _member(self, fold: int, training: int) -> Run:
+        dataset, card = self.dataset, self.card
+        if self.folds > 1:
+            split = dataset.split.model_copy(update={"fold": fold})
+            dataset = dataset.model_copy(update={"split": split})
+        alone = {"trainings": 1, "seed": card.training.seed + training}
+        card = card.model_copy(update={"training": card.training.model_copy(update=alone)})
+        run = Run.start(self._folder(fold, training), dataset, card)
+        if self.folds == 1:
+            return run.on(self.reading)
+        if SCORES not in run.manifest.names():  # its process reads the events, with the split of its fold
+            return run
+        events = self.events.replace(split=read_tensors(run.folder / SCORES)[0]["split"])
+        return run.on(dataclasses.replace(self.reading, events=events))
+
+    # --- steps -------------------------------------------------------------------------------
+
+    @cached_property
+    def model(self) -> Ensemble:
+        """Mean of all trainings; of several folds it has seen every event."""
+        return Ensemble(tuple(member.model for member in self.members.values()))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs of the model."""
+        return next(iter(self.members.values())).outputs
+
+    @property
+    def score_spread(self) -> NDArray[np.float64] | None:
+        """Standard deviation of the logits of the trainings, ``[E, O]``; None for a single one."""
+        return self.scores_of_trainings.std(axis=0, ddof=1) if self.trainings > 1 else None
+
+    @cached_property
+    def scores_of_trainings(self) -> NDArray[np.float64]:
+        """Logits of the single trainings, ``[T, E, O]``, whose mean are the `scores`."""
+        stored = read_tensors(self._finished(SCORES, "train"))[0]
+        return stored["trainings"]
+
+    def histories(self) -> dict[str, History]:
+        """Figures of every epoch of each training, by its name."""
+        return {name: member.history() for name, member in self.members.items()}
+
+    def explain(
+        self,
+        methods: Sequence[str] | None = None,
+        *,
+        split: str = "test",
+        maximum: int | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        targets: Sequence[str] | None = None,
+        workers: int | None = None,
+    ) -> dict[str, Attribution]:
+        """Explain a population by every training; see `Run.explain`, and `train` for ``workers``."""
+        options: dict[str, Any] = {"split": split, "settings": settings, "targets": targets}
+        options["maximum"] = None if maximum is None else -(-maximum // self.folds)
+        with self.manifest.locked():
+            jobs = {name: (run, methods, options) for name, run in self.members.items()}
+            run_jobs(_explain, jobs, _workers(workers))
+        return self.explained()
+
+    def explained(self) -> dict[str, Attribution]:
+        """Explanations that all trainings have, by method; of several trainings with the axis "training"."""
+        by_member = [member.explained() for member in self.members.values()]
+        shared = [m for m in by_member[0] if all(m in maps for maps in by_member)]
+        if missing := {m for maps in by_member for m in maps} - set(shared):
+            warnings.warn(
+                f"left out, as not every training of {self.folder} has it: {', '.join(sorted(missing))}; "
+                "explain again to complete it",
+                stacklevel=2,
+            )
+        return {method: self._together([maps[method] for maps in by_member]) for method in shared}
+
+    def _together(self, maps: Sequence[Attribution]) -> Attribution:
+        """Maps of all members as one: folds in the order of the events, trainings along an axis."""
+        singles = [self._over_folds(maps[training :: self.trainings]) for training in range(self.trainings)]
+        if "neuron" in maps[0].axes and self.trainings > 1:
+            name = f"{singles[0].title}, training 1 of {self.trainings} (neurons of two do not correspond)"
+            return singles[0].replace(title=name)
+        return stack_trainings(singles) if self.trainings > 1 else singles[0]
+
+    def _over_folds(self, maps: Sequence[Attribution]) -> Attribution:
+        if len(maps) == 1:
+            return maps[0]
+        settings = {k: v for k, v in maps[0].settings.items() if all(m.settings.get(k) == v for m in maps)}
+        joined = Attribution.concatenate([m.replace(settings=settings) for m in maps])
+        return joined[np.lexsort((joined.events.entry, joined.events.file))]
+
+    # --- training ----------------------------------------------------------------------------
+
+    def _fitted(
+        self,
+        *,
+        device: str,
+        progress: bool,
+        after_epoch: Callable[[History], None] | None,
+        workers: int | None,
+    ) -> tuple[NDArray[np.float64], History, list[str]]:
+        if after_epoch is not None:
+            raise RunError("after_epoch is of one training; give it to the members of this run")
+        jobs = {name: (run, device, progress) for name, run in self.members.items()}
+        run_jobs(_train, jobs, _workers(workers), show=progress)
+        self.__dict__.pop("members")  # now with their events
+        return self._scores_of_members(), [], []
+
+    def _scores_of_members(self) -> NDArray[np.float64]:
+        """Logits of each training, ``[T, E, O]``, of an event by the fold in which it is a test event."""
+        logits = np.stack([member.scores for member in self.members.values()])
+        if self.folds == 1:
+            return logits
+        by_fold = logits.reshape(self.folds, self.trainings, *logits.shape[1:])
+        events = np.arange(len(self.events))
+        return np.stack([by_fold[self.fold_of_events, t, events] for t in range(self.trainings)])
+
+    @cached_property
+    def fold_of_events(self) -> IntArray:
+        """Fold in which each event is a test event, from 0, ``[E]``."""
+        first = list(self.members.values())[:: self.trainings]
+        return np.asarray(np.argmax([run.events.split == SPLITS.index("test") for run in first], axis=0))
+
+    def _figures_of_merit(self, logits: NDArray[np.float64]) -> dict[str, dict[str, Estimate]]:
+        """Figures of the mean logits with their spread over trainings, and those of each fold."""
+        figures = super()._figures_of_merit(logits)
+        if self.trainings > 1:
+            singles = [super(EnsembleRun, self)._figures_of_merit(one[None]) for one in logits]
+            figures = with_spread(figures, singles)
+        for fold in range(self.folds if self.folds > 1 else 0):
+            rows = self.fold_of_events == fold
+            figures[f"fold {fold + 1}"] = self._merits(logits.mean(axis=0)[rows], self.events[rows])["test"]
+        return figures
+
+    def _seed(self) -> Any:
+        first: int = self.card.training.seed
+        return list(range(first, first + self.trainings))
+
+
+def _workers(workers: int | None) -> int:
+    """Number of processes; by default one for each core that this process may use."""
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Pin torch to one thread: the order of sums changes numbers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(run: Run, device: str, progress: bool) -> None:
+    with one_thread():
+        run.train(device=device, progress=progress)
+
+
+def _explain(run: Run, methods: Sequence[str] | None, options: Mapping[str, Any]) -> None:
+    with one_thread():
+        run.explain(methods, **options)

@@ -1,0 +1,198 @@
+"""Runs of several trainings and of all folds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from hepxai.attribution.spread import single_trainings
+from hepxai.cards import CardError
+from hepxai.core.files import read_json
+from hepxai.core.workers import WorkerError, run_jobs
+from hepxai.datasets import DatasetCard
+from hepxai.events.splits import Split
+from hepxai.metrics import auc
+from hepxai.models.card import ModelCard
+from hepxai.report import write_report
+from hepxai.run import EnsembleRun, Run
+from hepxai.run.manifest import RunError
+
+SMALL = ["training.epochs=2", *(f"convolutions.{i}.width=8" for i in range(3))]
+SMALL += ["training.epoch_events=2000", "training.batch_size=256"]
+PAIR = ("muon", "muon")
+
+
+def start(folder: Path, trainings: int = 1, folds: int | None = None, *more: str) -> Run:
+    split = [] if folds is None else [f"split.folds={folds}", "split.fold=all"]
+    card = ModelCard.find("transformer_edgeconv", [*SMALL, f"training.trainings={trainings}", *more])
+    return Run.start(folder, DatasetCard.find("charged_higgs", split), card)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trainings, explained; tests that change the folder copy it first."""
+    run = start(tmp_path_factory.mktemp("ensemble") / "two", 2)
+    run.train(progress=False, workers=1)
+    run.explain(["attention", "node_ig"], maximum=80, settings={"node_ig": {"steps": 4}}, workers=1)
+    run.friends()
+    return run.folder
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = start(tmp_path_factory.mktemp("ensemble") / "folds", 2, 2)
+    run.train(progress=False, workers=1)
+    run.explain(["attention"], maximum=60, workers=1)
+    return run.folder
+
+
+def test_the_score_is_the_mean_logit(two: Path, tmp_path: Path) -> None:
+    run = Run.open(two)
+    assert isinstance(run, EnsembleRun)
+    np.testing.assert_allclose(run.scores, run.scores_of_trainings.mean(axis=0))
+    np.testing.assert_allclose(run.model.logits(run.events), run.scores, atol=1e-6)
+    alone = start(tmp_path / "alone", 1, None, "training.seed=2")
+    alone.train(progress=False)
+    np.testing.assert_array_equal(alone.scores, run.scores_of_trainings[1])
+
+
+def test_figures_of_merit_have_the_spread_of_the_trainings(two: Path) -> None:
+    run, entry = Run.open(two), Run.open(two).metrics()["test"]["auc"]
+    assert isinstance(run, EnsembleRun)
+    rows = run.events.split == 2
+    signal, weight = run.events.label[rows] == 1, run.events.weight[rows]
+    singles = [float(auc(s[rows, 0], signal, weight).value) for s in run.scores_of_trainings]
+    assert entry["training"] == pytest.approx(np.std(singles, ddof=1))
+    assert entry["value"] == pytest.approx(float(auc(run.scores[rows, 0], signal, weight).value))
+
+
+def test_maps_are_those_of_the_trainings(two: Path) -> None:
+    run = Run.open(two)
+    assert isinstance(run, EnsembleRun)
+    for name, whole in run.explained().items():
+        assert whole.axes[-1] == "training"
+        for one, member in zip(single_trainings(whole), run.members.values(), strict=True):
+            np.testing.assert_array_equal(one.values, member.explained()[name].values)
+
+
+def test_means_have_the_spread_of_the_trainings(two: Path) -> None:
+    attention = Run.open(two).explained()["attention"].mean("head").mean("layer").select(pair=PAIR)
+    mean = attention.population()
+    singles = [float(a.population().value) for a in single_trainings(attention)]
+    assert float(mean.value) == pytest.approx(np.mean(singles))
+    assert float(mean.spread["training"]) == pytest.approx(np.std(singles, ddof=1))
+    assert "(training)" in mean.text
+
+
+def test_friends_have_means_and_spreads(two: Path) -> None:
+    run = Run.open(two)
+    tree = uproot.open(sorted((two / "friends").glob("*.root"))[0])["hepxai"]
+    rows = run.events.file == 0
+    spread = tree["hepxai_score_training"].array(library="np")[run.events.entry[rows]]
+    assert run.score_spread is not None
+    np.testing.assert_allclose(spread, run.score_spread[rows, 0], rtol=1e-5)
+    assert any("node_ig" in name and name.endswith("_training") for name in tree.keys())  # noqa: SIM118
+
+
+def test_the_report_says_what_is_stable(two: Path, tmp_path: Path) -> None:
+    numbers = read_json(write_report(Run.open(two), tmp_path).parent / "numbers.json")
+    assert any("means are stable" in sentence for sentence in numbers["summary"]["Over trainings"])
+    verdicts = {n["verdict"] for several in numbers["sections"]["stability"].values() for n in several}
+    assert verdicts <= {"stable", "varies", "unresolved"}
+    pairs = numbers["sections"]["attention"]["type_pairs"]
+    assert all("training" in row for row in pairs)
+
+
+def test_what_is_of_one_network_names_the_members(two: Path) -> None:
+    with pytest.raises(RunError, match=r"2 networks, .* look at each alone, as .*members/training1"):
+        Run.open(two).single()
+    member = Run.open(two / "members" / "training1")
+    assert member.single() is member
+
+
+def test_a_run_resumes_with_the_members_that_are_done(two: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(two, tmp_path / "copy"))
+    scores = Run.open(copy).scores
+    names = ("metrics.json", "scores.safetensors", "history.json", "provenance.json")
+    Run.open(copy).manifest.forget(*names)
+    for name in names:
+        (copy / name).unlink()
+    shutil.rmtree(copy / "members" / "training2")
+    before = (copy / "members" / "training1" / "model.safetensors").stat().st_mtime_ns
+    run = start(copy, 2)
+    run.train(progress=False, workers=1)
+    np.testing.assert_array_equal(run.scores, scores)
+    assert (copy / "members" / "training1" / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_numbers(two: Path, tmp_path: Path) -> None:
+    run = start(tmp_path / "parallel", 2)
+    run.train(progress=False, workers=2)
+    np.testing.assert_array_equal(run.scores, Run.open(two).scores)
+
+
+def test_every_event_is_scored_by_a_network_that_has_not_seen_it(folds: Path) -> None:
+    run = Run.open(folds)
+    assert isinstance(run, EnsembleRun)
+    assert (run.events.split == 2).all()
+    for fold in range(2):
+        rows = run.fold_of_events == fold
+        for training in range(2):
+            member = Run.open(folds / "members" / f"fold{fold + 1}-training{training + 1}")
+            np.testing.assert_array_equal(member.events.split == 2, rows)
+            np.testing.assert_array_equal(run.scores_of_trainings[training][rows], member.scores[rows])
+    assert {"test", "fold 1", "fold 2"} == run.metrics().keys()
+
+
+def test_explanations_of_all_folds_are_one_map(folds: Path) -> None:
+    attention = Run.open(folds).explained()["attention"]
+    assert len(attention.events) == 60
+    assert attention.axes[-1] == "training"
+    key = attention.events.file * 10**9 + attention.events.entry
+    assert (np.diff(key) > 0).all()
+
+
+def test_the_report_of_folds_is_over_all_events(folds: Path, tmp_path: Path) -> None:
+    page = write_report(Run.open(folds), tmp_path).read_text()
+    assert "18,496 events in 2 folds" in page
+    assert "fold 2" in page
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["split.fold=all"], "fold: all needs the number of folds, as in folds: 5"),
+        (["split.folds=2", "split.fold=3"], "fold 3 of 2"),
+    ],
+)
+def test_impossible_folds_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(CardError, match=message):
+        DatasetCard.find("charged_higgs", overrides)
+
+
+def test_the_remedy_of_fold_all() -> None:
+    assert Split(folds=5, fold="all").fold == "all"
+
+
+def die() -> None:
+    os.kill(os.getpid(), 9)
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def test_a_killed_worker_is_said() -> None:
+    with pytest.raises(WorkerError, match="the same command resumes"):
+        run_jobs(die, {"one": (), "two": ()}, 2, show=False)
+
+
+def test_the_error_of_a_job_is_raised() -> None:
+    with pytest.raises(ValueError, match="bad card"):
+        run_jobs(fail, {"one": ("bad card",), "two": ("bad card",)}, 2, show=False)
