@@ -152,7 +152,7 @@ def _features_figure(layer: LayerAttribution, features: Attribution) -> Captione
 def _without_constant(features: Attribution) -> tuple[Attribution, list[str]]:
     """Features that are not 0 for every particle, and the names of the others; all if no feature moved."""
     names = labels_of(features, "feature")
-    moved = (features.values.reshape(len(features.values), len(names), -1) != 0).any(axis=(0, 2))
+    moved = np.moveaxis(features.values != 0, 1, 0).any(axis=tuple(range(1, features.values.ndim)))
     if not moved.any():
         return features, []
     labels = {**features.labels, "feature": tuple(n for n, m in zip(names, moved, strict=True) if m)}

@@ -33,7 +33,7 @@ def every_figure(events, pair_map, node_map, attention):
     pair, node = pair_map(events), node_map(events)
     row = int(np.flatnonzero(events.counts > 2)[0])
     yield plots.training_curve(HISTORY)
-    yield plots.training_curve(HISTORY, "learning_rate")
+    yield plots.training_curve(HISTORY, quantity="learning_rate")
     yield plots.score_distributions(events, scores)
     yield plots.score_ratio(events, scores)
     yield plots.roc_curve(events, scores, metrics={"test": {"auc": {"value": 0.7, "error": 0.01}}})

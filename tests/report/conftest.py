@@ -15,6 +15,7 @@ from hepxai.attribution import Attribution, Pairs
 from hepxai.core.jagged import offsets_from_counts, parents, row_sum
 from hepxai.datasets.cutflow import CutFlowRow
 from hepxai.events import Events, Schema
+from hepxai.events.splits import Split
 from hepxai.metrics import classification_metrics, fidelity
 from hepxai.report import RunView
 
@@ -164,8 +165,10 @@ class StubRun:
         scores = np.asarray(results["scores"])
         self.scores = scores if scores.ndim > 1 else scores[:, None]
         focus = SimpleNamespace(pair=results["focus"], observer=results["observer"])
-        self.dataset = SimpleNamespace(name=results["name"], description="", focus=focus)
-        training = SimpleNamespace(monitor="loss", regression=bool(self.predictions), calibrate=False)
+        self.dataset = SimpleNamespace(name=results["name"], description="", focus=focus, split=Split())
+        training = SimpleNamespace(
+            monitor="loss", regression=bool(self.predictions), calibrate=False, trainings=1
+        )
         self.card = SimpleNamespace(training=training, description="")
         rows = [CutFlowRow(**row, efficiency=np.nan) for row in results["cutflow"]]
         self.reading = SimpleNamespace(notes=results["notes"], cutflow=SimpleNamespace(rows=rows))
@@ -175,6 +178,7 @@ class StubRun:
         self.model = SimpleNamespace(outputs=self.outputs)
         for name in ("explained", "history", "metrics", "provenance", "cards"):
             setattr(self, name, lambda name=name: copy.copy(results[name]))
+        self.histories = lambda: {"": self.history()}
 
 
 def bare_view(**results: Any) -> RunView:

@@ -174,7 +174,7 @@ def test_share_in_the_other_box_by_hand() -> None:
     values[2, 0, 0] = 1.0
     share = other_share(maps_of(values))
     assert share.boxes == 2
-    assert [float(e.value) for e in (share.own, share.other, share.difference)] == [0.75, 0.25, 0.5]
+    assert [float(e.value) for e in (share.same, share.other, share.difference)] == [0.75, 0.25, 0.5]
     values[1] = values[0]  # the same map for both boxes says nothing about either
     assert float(other_share(maps_of(values)).difference.value) == 0
     with pytest.raises(ValueError, match="no image has two boxes"):
@@ -198,13 +198,13 @@ def test_deletion_of_a_box_by_hand() -> None:
     own = coverage(true_boxes(events), 4, 32)
     loss = box_deletion(Counter(), maps_of(own), fraction=0.1)
     assert loss.boxes == 2
-    assert float(loss.own.value) == pytest.approx(2 * 4 / 36)  # 4 of 8, and 4 of 28
-    assert float(loss.inside.value) == pytest.approx(float(loss.own.value))
+    assert float(loss.same.value) == pytest.approx(2 * 4 / 36)  # 4 of 8, and 4 of 28
+    assert float(loss.inside.value) == pytest.approx(float(loss.same.value))
     assert float(loss.other.value) == 0
-    assert float(loss.own_other.value) == pytest.approx(float(loss.own.value))
+    assert float(loss.same_other.value) == pytest.approx(float(loss.same.value))
     assert float(loss.random.value) == pytest.approx(4 / 36)  # one box or the other loses each pixel
     own[1] = own[0]
-    assert float(box_deletion(Counter(), maps_of(own)).own_other.value) == 0
+    assert float(box_deletion(Counter(), maps_of(own)).same_other.value) == 0
     for fraction in (0, 1):
         with pytest.raises(ValueError, match="give a number between 0 and 1"):
             box_deletion(Counter(), maps_of(own), fraction=fraction)

@@ -22,7 +22,7 @@ class OtherShare:
 
     Attributes
     ----------
-    own, other : Estimate
+    same, other : Estimate
         ``other`` is the mean over all other boxes of the image.
     difference : Estimate
         Paired; 0 up to rounding for a method with the same map for every box.
@@ -30,13 +30,13 @@ class OtherShare:
         Boxes with others in their image; maps that are 0 everywhere are left out.
     """
 
-    own: Estimate
+    same: Estimate
     other: Estimate
     difference: Estimate
     boxes: int
 
     def __repr__(self) -> str:
-        return f"<OtherShare: own {self.own}, other {self.other}, difference {self.difference}>"
+        return f"<OtherShare: same {self.same}, other {self.other}, difference {self.difference}>"
 
 
 def other_share(maps: BoxMaps) -> OtherShare:
@@ -49,21 +49,21 @@ def other_share(maps: BoxMaps) -> OtherShare:
     """
     values, offsets = np.abs(flat(maps.attribution)), maps.boxes.offsets
     covered = coverage(maps.boxes, *maps.attribution.values.shape[1:]).reshape(len(values), -1)
-    own, other = np.zeros((2, len(maps)))
+    same, other = np.zeros((2, len(maps)))
     for start, end in pairwise(offsets.tolist()):
         here = slice(start, end)
         inside = values[here] @ covered[here].T
         total = values[here].sum(1, keepdims=True)
         share = np.divide(inside, total, out=np.zeros_like(inside), where=total > 0)
-        own[here] = np.diag(share)
-        other[here] = (share.sum(1) - own[here]) / max(end - start - 1, 1)
+        same[here] = np.diag(share)
+        other[here] = (share.sum(1) - same[here]) / max(end - start - 1, 1)
     used = (values.sum(1) > 0) & (np.diff(offsets)[maps.boxes.event] > 1)
     if not used.any():
         raise ValueError(NO_OTHERS)
     return OtherShare(
-        own=maps.per_event(own, used).within("share of a map", 0, 1),
+        same=maps.per_event(same, used).within("share of a map", 0, 1),
         other=maps.per_event(other, used).within("share of a map", 0, 1),
-        difference=maps.per_event(own - other, used),
+        difference=maps.per_event(same - other, used),
         boxes=int(np.count_nonzero(used)),
     )
 
@@ -74,7 +74,7 @@ class BoxDeletion:
 
     Attributes
     ----------
-    own : Estimate
+    same : Estimate
         Pixels with the largest values of the box's own map.
     other : Estimate
         Those of the maps of the other boxes of the image, mean.
@@ -82,23 +82,23 @@ class BoxDeletion:
         Random lit pixels of the image, as many.
     inside : Estimate
         The same, those inside the box first: the loss for a map that only shades its box.
-    own_other, own_random, own_inside : Estimate
+    same_other, same_random, same_inside : Estimate
         Paired differences.
     boxes : int
         Boxes with others in their image.
     """
 
-    own: Estimate
+    same: Estimate
     other: Estimate
     random: Estimate
     inside: Estimate
-    own_other: Estimate
-    own_random: Estimate
-    own_inside: Estimate
+    same_other: Estimate
+    same_random: Estimate
+    same_inside: Estimate
     boxes: int
 
     def __repr__(self) -> str:
-        names = ("own", "other", "random", "inside")
+        names = ("same", "other", "random", "inside")
         return f"<BoxDeletion: {', '.join(f'{n} {getattr(self, n)}' for n in names)}>"
 
 
@@ -142,15 +142,15 @@ def box_deletion(
         score[place], loss = outputs[0], outputs[0] - outputs[1:]
         kinds = np.split(loss, np.cumsum([1, len(others), draws]))
         losses[:, place] = [k.mean() for k in kinds]
-    own, other, random, inside = losses
+    same, other, random, inside = losses
     return BoxDeletion(
-        own=maps.per_event(own, score),
+        same=maps.per_event(same, score),
         other=maps.per_event(other, score),
         random=maps.per_event(random, score),
         inside=maps.per_event(inside, score),
-        own_other=maps.per_event(own - other, score),
-        own_random=maps.per_event(own - random, score),
-        own_inside=maps.per_event(own - inside, score),
+        same_other=maps.per_event(same - other, score),
+        same_random=maps.per_event(same - random, score),
+        same_inside=maps.per_event(same - inside, score),
         boxes=int(np.count_nonzero(used)),
     )
 
