@@ -1,4 +1,4 @@
-"""Spread of a measure over the trainings of an ensemble: what the statistical error does not cover."""
+"""Spread of a measure over the trainings of an ensemble, an error beside the statistical one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def over_trainings(
 
     @functools.wraps(measure)
     def measured(attribution: A, *args: P.args, **options: P.kwargs) -> R:
-        if TRAINING not in attribution.axes:
+        if TRAINING not in getattr(attribution, "axes", ()):
             return measure(attribution, *args, **options)
         singles = [measure(one, *args, **options) for one in single_trainings(attribution)]
         return with_spread(measure(attribution.mean(TRAINING), *args, **options), singles)

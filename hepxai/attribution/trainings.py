@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,10 @@ from hepxai.core.jagged import offsets_from_counts
 def stack_trainings(maps: Sequence[Attribution]) -> Attribution:
     """One map of an ensemble: its last axis, "training", holds the maps of the single trainings.
 
-    Maps over pairs are brought to the pairs of any of them, with 0 where a training has no such edge.
-    ``checks`` are means over the trainings; concerns name their training.
+    Maps over pairs are brought to the pairs of any of them, with 0 where a training has no such edge: of
+    layers with few neighbours, a mean per pair then counts more pairs, and is smaller, than that of one.
+    ``checks`` are means over the trainings, concerns name their training, settings are those that all have.
+    ``event_columns`` are left out.
 
     Parameters
     ----------
@@ -57,7 +60,14 @@ def stack_trainings(maps: Sequence[Attribution]) -> Attribution:
         labels={**first.labels, TRAINING: tuple(str(i) for i in range(1, len(maps) + 1))},
         checks=checks,
         concerns=tuple(concerns),
+        settings=common_settings(maps),
+        event_columns={},
     )
+
+
+def common_settings(maps: Sequence[Attribution]) -> dict[str, Any]:
+    """Settings that all maps share: some, such as a mean score, belong to one network."""
+    return {k: v for k, v in maps[0].settings.items() if all(m.settings.get(k) == v for m in maps)}
 
 
 def mean_of_trainings(attribution: Attribution) -> Attribution:
@@ -105,7 +115,7 @@ def _on_common_pairs(maps: Sequence[Attribution]) -> Sequence[Attribution]:
     dst, src = np.divmod(common, max(size, 1))
     counts = np.bincount(events.parent[dst], minlength=len(events))
     pairs = Pairs(src, dst, offsets_from_counts(counts))
-    return [_spread_out(m, np.searchsorted(common, k), pairs) for m, k in zip(maps, keys, strict=True)]
+    return [_on_pairs(m, np.searchsorted(common, k), pairs) for m, k in zip(maps, keys, strict=True)]
 
 
 def _ends(every: Sequence[Pairs]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -113,7 +123,7 @@ def _ends(every: Sequence[Pairs]) -> list[tuple[NDArray[np.int64], NDArray[np.in
     return [pair for p in every[1:] for pair in ((first.src, p.src), (first.dst, p.dst))]
 
 
-def _spread_out(one: Attribution, place: NDArray[np.int64], pairs: Pairs) -> Attribution:
+def _on_pairs(one: Attribution, place: NDArray[np.int64], pairs: Pairs) -> Attribution:
     def full(column: NDArray[np.floating]) -> NDArray[np.floating]:
         table = np.zeros((len(pairs.src), *column.shape[1:]), dtype=column.dtype)
         table[place] = column

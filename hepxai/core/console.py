@@ -38,11 +38,14 @@ class Message(NamedTuple):
 class Queue(Protocol):
     """Queue between processes."""
 
-    def put(self, item: Message | None) -> None:
+    def put(self, item: Message) -> None:
         """Append."""
 
-    def get(self) -> Message | None:
+    def get(self) -> Message:
         """Take the first, waiting for one."""
+
+    def empty(self) -> bool:
+        """True if there is nothing to take."""
 
 
 _send: Callable[[Message], None] | None = None
@@ -64,26 +67,34 @@ def name_job(name: str) -> None:
 
 @contextmanager
 def relayed(queue: Queue, *, show: bool) -> Iterator[None]:
-    """Draw the bars and print the lines of worker processes while the context is open."""
+    """Draw the bars and print the lines of worker processes while the context is open.
+
+    Nothing waits for a process: one that was killed may hold the queue for ever.
+    """
+    done = threading.Event()
     with _progress(show=show) as bars:
-        reader = threading.Thread(target=_draw, args=(queue, bars, show), daemon=True)
+        reader = threading.Thread(target=_draw, args=(queue, bars, done), daemon=True)
         reader.start()
         try:
             yield
         finally:
-            queue.put(None)
-            reader.join()
+            done.set()
+            reader.join(timeout=1)
 
 
-def _draw(queue: Queue, bars: Progress, show: bool) -> None:
+def _draw(queue: Queue, bars: Progress, done: threading.Event) -> None:
     tasks: dict[str, Any] = {}
-    while (message := queue.get()) is not None:
-        if message.text and show:
+    while not (done.is_set() and queue.empty()):
+        if queue.empty():
+            done.wait(0.1)
+            continue
+        message = queue.get()
+        if message.text:
             bars.console.print(message.text, markup=False, highlight=False, soft_wrap=True)
-        elif not message.text:
-            if message.bar not in tasks:
-                tasks[message.bar] = bars.add_task(message.bar, total=message.total, status="")
-            bars.update(tasks[message.bar], completed=message.done, status=message.status)
+            continue
+        if message.bar not in tasks:
+            tasks[message.bar] = bars.add_task(message.bar, total=message.total, status="")
+        bars.update(tasks[message.bar], completed=message.done, status=message.status)
 
 
 @contextmanager

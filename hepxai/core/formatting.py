@@ -88,7 +88,7 @@ def measured(
     value, error = real(value), real(error)
     more = [s for s in map(real, spreads) if math.isfinite(s)]
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
-        return between.join(general(v) for v in (value, *more))
+        return between.join(general(v) for v in ((value, error, *more) if more else (value,)))
     places = decimals(error)
     extreme, rounding = places > 5 or abs(value) >= 1e7, error < 1e-6 * abs(value)
     if extreme and (rounding or 1e-3 <= abs(value) < 1e7):

@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from hepxai.core.console import Queue, name_job, relay_to, relayed
@@ -56,15 +57,27 @@ def run_jobs(
     workers = min(workers, len(jobs))
     if workers <= 1:
         return {name: function(*arguments) for name, arguments in jobs.items()}
-    before = set(multiprocessing.active_children())
     queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
+    with relayed(queue, show=show), worker_pool(workers, queue) as executor:
+        futures = {n: executor.submit(_named, n, function, a) for n, a in jobs.items()}
+        for future in wait(futures.values(), return_when=FIRST_EXCEPTION).done:
+            future.result()  # raises what the job raised, while others still run
+        return {name: future.result() for name, future in futures.items()}
+
+
+@contextmanager
+def worker_pool(workers: int, queue: Queue | None = None) -> Iterator[Executor]:
+    """Executor whose processes are stopped at the end of the context, also those that still work.
+
+    Raises
+    ------
+    WorkerError
+        If a process died.
+    """
+    before = set(multiprocessing.active_children())
     executor = open_executor(workers, queue)
     try:
-        with relayed(queue, show=show):
-            futures = {n: executor.submit(_named, n, function, a) for n, a in jobs.items()}
-            for future in wait(futures.values(), return_when=FIRST_EXCEPTION).done:
-                future.result()  # raises what the job raised, while others still run
-            return {name: future.result() for name, future in futures.items()}
+        yield executor
     except BrokenProcessPool:
         raise WorkerError(
             "a worker process died (killed, or out of memory); nothing is lost: the same command resumes"

@@ -110,7 +110,7 @@ class CardNames(NamedTuple):
 
 
 def check_variations(variations: Mapping[str, Variation], chosen: str | None, card: CardNames) -> None:
-    """Refuse variations that do not fit to the rest of the card, and an unknown chosen one.
+    """Refuse variations that do not fit the rest of the card, and an unknown chosen one.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _check_expressions(card: CardNames, one: Alternative, place: Place) -> None:
         kind, dot, quantity = key.partition(".")
         if not dot and key not in events:
             hint = f"; write {key}.pt, say" if key in card.moving else nearest(key, events)
-            text = f"no new variable and no entry of globals: is called {key!r}{hint}"
+            text = f"neither new_variables nor globals has {key!r}{hint}"
             raise entry_error(text, *place, "expressions", key)
         if dot:
             _check_quantity(card, kind, quantity, (*place, "expressions", key))

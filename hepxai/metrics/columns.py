@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import finite, labels_of, short_name, unit_of
-from hepxai.attribution.spread import TRAINING
+from hepxai.attribution.spread import over_trainings
 from hepxai.core.estimate import Array, Estimate
 from hepxai.metrics.agreement import Agreement, AgreementMatrix, agreement_of, same_events
 from hepxai.metrics.importance import Importance
@@ -47,6 +47,7 @@ class Ranking:
     spread: Mapping[str, Array] = field(default_factory=dict)
 
     @staticmethod
+    @over_trainings
     def of(source: Importance | Attribution, where: NDArray[np.bool_] | None = None) -> Ranking:
         """Ranking of any method.
 
@@ -142,7 +143,7 @@ def _correlations(toys: NDArray[np.float64]) -> Array:
 
 
 def _column_axis(source: Attribution) -> str:
-    if tuple(a for a in source.axes if a != TRAINING) not in (("event", "feature"), ("event", "neuron")):
+    if source.axes not in (("event", "feature"), ("event", "neuron")):
         raise ValueError(
             f"needs one number per event and column; {source.method} has {', '.join(source.axes)}"
         )

@@ -76,7 +76,7 @@ def overview_section(view: RunView) -> Section:
 
 def _isolations(view: RunView) -> Iterator[dict[str, Any]]:
     for layer in maps(view, "pair"):
-        raw = layer.every_raw()
+        raw = layer.every_raw
         if layer.tells_apart(view.focus) and not layer.compact:
             of_class = {c: raw[raw.events.label == raw.events.schema.classes.index(c)] for c in view.classes}
             shares = {
@@ -96,7 +96,7 @@ def particle_section(view: RunView, layer: LayerAttribution) -> Section:
     numbers = {"unit": quantity(layer.plain), "particle_types": means.rows(), "closure": closure.numbers}
     figures = [] if layer.compact else [_types_figure(layer, means)]
     if "feature" in layer.full.axes:
-        features = layer.every_feature()
+        features = layer.every_feature
         figures += [] if layer.compact else [_features_figure(layer, features)]
         numbers["features"] = type_means(features).rows()
     return Section(

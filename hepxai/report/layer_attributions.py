@@ -59,14 +59,14 @@ class LayerAttribution:
     @cached_property
     def every(self) -> Attribution:
         """``plain`` with the axis "training", for means with the spread of several trainings."""
-        return self._stacked(
-            lambda a: self._plain(relative_to_uniform(a) if self.relative else a), self.plain
-        )
+        return self._stacked(self._plain, self.plain)
 
+    @cached_property
     def every_raw(self) -> Attribution:
         """`raw` with the axis "training"."""
         return self._stacked(lambda a: layers(a)[self.layer], self.raw())
 
+    @cached_property
     def every_feature(self) -> Attribution:
         """Means over all axes but the features, with the axis "training"."""
         return self._stacked(features_only, features_only(self.full))
@@ -76,7 +76,10 @@ class LayerAttribution:
         return whole_pairs(layers(relative)[self.layer])
 
     def _stacked(self, reduce: Callable[[Attribution], Attribution], mean: Attribution) -> Attribution:
-        return stack_trainings([reduce(a) for a in self.singles]) if self.singles else mean
+        if not self.singles:
+            return mean
+        stacked = stack_trainings([reduce(a) for a in self.singles])
+        return stacked.replace(values=stacked.values, checks=mean.checks, concerns=mean.concerns)
 
     @property
     def errors(self) -> str:

@@ -141,7 +141,7 @@ def _focus(view: RunView, layer: LayerAttribution) -> Section:
     tables = [means_table(f"{capital(name)} {others}: mean {quantity(layer.plain)}. {layer.errors}", means)]
     numbers: dict[str, Any] = {"means": means.rows()}
     if layer.relative:
-        raw = focus_means(layer.every_raw(), view.focus)
+        raw = focus_means(layer.every_raw, view.focus)
         tables.append(means_table("The same for attention itself, which falls with multiplicity", raw))
         numbers["attention"] = raw.rows()
     figures = [] if layer.compact else [_focus_figure(view, layer)]

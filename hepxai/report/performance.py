@@ -220,5 +220,5 @@ def figures_of_merit(metrics: Mapping[str, Figures]) -> rich.table.Table:
     table = rich.table.Table("figure of merit", *metrics)
     for name in dict.fromkeys(name for row in metrics.values() for name in row):
         cells = (row.get(name, {}) for row in metrics.values())
-        table.add_row(name, *(measured(c.get("value"), c.get("error")) for c in cells))
+        table.add_row(name, *(measured(c.get("value"), c.get("error"), c.get("training")) for c in cells))
     return table

@@ -1,8 +1,8 @@
-"""Section on the trainings of an ensemble: what is stable over them and what is not."""
+"""Section on the trainings of an ensemble: stable numbers, and those that vary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from hepxai.metrics.columns import Ranking
 from hepxai.report.columns import column_maps
 from hepxai.report.layer_attributions import LayerAttribution, maps
 from hepxai.report.performance import merit
+from hepxai.report.pixels import shares
 from hepxai.report.section import Section, Table, capital
 from hepxai.report.view import RunView
 
@@ -24,10 +25,10 @@ FACTOR = 3.0
 NAMED = 4
 """Numbers of a method that a sentence names."""
 RULE = (
-    f"Stable: the number is at least {FACTOR:g} times the spread of the trainings, and {FACTOR:g} "
-    "statistical errors, away from its reference value (0, or 1 for attention relative to uniform), so that "
-    "another training is expected on the same side. Varies: it is not, because of the trainings. "
-    "Unresolved: the statistical error alone covers the distance."
+    f"Stable: at least {FACTOR:g} spreads and {FACTOR:g} statistical errors away from its reference, so that "
+    "another training is expected on the same side. Varies: the trainings differ by more. Unresolved: too "
+    "few events. The reference is 0; 1 for attention relative to uniform; the median of all columns for a "
+    "column, and that of a map that treats all hits alike for images."
 )
 
 
@@ -52,7 +53,7 @@ class Stability:
     def verdict(self) -> str:
         """One of "stable", "varies" and "unresolved"; see `RULE`."""
         distance = abs(self.value - self.reference)
-        if distance < FACTOR * self.error:
+        if not (distance > FACTOR * self.error and np.isfinite(self.spread)):
             return "unresolved"
         return "stable" if distance >= FACTOR * self.spread else "varies"
 
@@ -78,7 +79,7 @@ def stability_section(view: RunView) -> Section:
         "stability",
         "Stability over trainings",
         text=text,
-        tables=[_merits(view), Table(caption, header, rows, words=2, folded=True)],
+        tables=[_merits(view), *([Table(caption, header, rows, words=2, folded=True)] if rows else [])],
         numbers=numbers,
     )
 
@@ -91,7 +92,7 @@ def stability_sentences(view: RunView) -> Iterator[str]:
         varies = sorted(counts["varies"], key=lambda n: -abs(n.value - n.reference) / max(n.error, 1e-300))
         named = ", ".join(f"{n.what} {measured(n.value, n.error, n.spread)}" for n in varies[:NAMED])
         more = f" and {len(varies) - NAMED} more" if len(varies) > NAMED else ""
-        tail = f"; not stable: {named}{more}" if varies else ""
+        tail = f"; vary: {named}{more}" if varies else ""
         unresolved = f", {len(counts['unresolved'])} unresolved" if counts["unresolved"] else ""
         sizes = f"{len(counts['stable'])} of {len(several)} means are stable{unresolved}"
         yield f"{capital(name)}: {sizes}{tail}."
@@ -105,6 +106,14 @@ def _by_method(view: RunView) -> Iterator[tuple[str, Iterator[Stability]]]:
         ranking = Ranking.of(attribution)
         if TRAINING in ranking.spread:
             yield method, _of_columns(ranking)
+    if pixels := [row for row in shares(view) if TRAINING in row["among_hits"]]:
+        yield "share of maps on true hits", map(_of_pixels, pixels)
+
+
+def _of_pixels(row: Mapping[str, Any]) -> Stability:
+    share, chance = row["among_hits"], row["chance"]
+    name = f"{row['name']} of {row['target']}"
+    return Stability(name, share["value"], share["error"], share[TRAINING], chance["value"])
 
 
 def _of_layer(layer: LayerAttribution) -> Iterator[Stability]:

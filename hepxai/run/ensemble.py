@@ -1,4 +1,4 @@
-"""Run of several trainings, of several folds, or of both: what varies between them becomes an error."""
+"""Run of several trainings, of several folds, or of both, with their spread as an error."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.spread import with_spread
-from hepxai.attribution.trainings import stack_trainings
+from hepxai.attribution.trainings import common_settings, stack_trainings
 from hepxai.core.estimate import Estimate
 from hepxai.core.files import read_tensors
 from hepxai.core.jagged import IntArray
@@ -27,7 +28,9 @@ from hepxai.events import SPLITS
 from hepxai.events.splits import ALL_FOLDS
 from hepxai.models.card import ModelCard
 from hepxai.models.ensemble import Ensemble
+from hepxai.models.wrappers.python_card import PythonCard
 from hepxai.run.manifest import RunError
+from hepxai.run.populations import remove_products
 from hepxai.run.run import SCORES, Run
 from hepxai.training import History
 
@@ -49,7 +52,8 @@ class EnsembleRun(Run):
     @classmethod
     def fits(cls, dataset: DatasetCard, card: ModelCard) -> bool:
         """True if the cards ask for several trainings or all folds."""
-        return dataset.split.fold == ALL_FOLDS or getattr(card.training, "trainings", 1) > 1
+        trained_here = not isinstance(card, PythonCard)
+        return trained_here and (dataset.split.fold == ALL_FOLDS or card.training.trainings > 1)
 
     def single(self) -> Run:
         """Refuse: the layers of two networks do not correspond.
@@ -97,9 +101,15 @@ class EnsembleRun(Run):
         if self.folds > 1:
             split = dataset.split.model_copy(update={"fold": fold})
             dataset = dataset.model_copy(update={"split": split})
-        alone = {"trainings": 1, "seed": card.training.seed + training}
-        card = card.model_copy(update={"training": card.training.model_copy(update=alone)})
-        run = Run.start(self._folder(fold, training), dataset, card)
+        changes = {"trainings": 1, "seed": card.training.seed + training}
+        card = card.model_copy(update={"training": card.training.model_copy(update=changes)})
+        folder = self._folder(fold, training)
+        if SCORES in self.manifest.names() and not folder.is_dir():
+            raise RunError(
+                f"{folder} is missing, and the rest of the run relies on it; put back a copy of it, "
+                "or start afresh with another --out"
+            )
+        run = Run.start(folder, dataset, card)
         if self.folds == 1:
             return run.on(self.reading)
         if SCORES not in run.manifest.names():  # its process reads the events, with the split of its fold
@@ -144,16 +154,36 @@ class EnsembleRun(Run):
         targets: Sequence[str] | None = None,
         workers: int | None = None,
     ) -> dict[str, Attribution]:
-        """Explain a population by every training; see `Run.explain`, and `train` for ``workers``."""
+        """Explain a population by every training; see `Run.explain`, and `train` for ``workers``.
+
+        Raises
+        ------
+        RunError
+            For another split than test in a run of all folds, whose other networks learned from the event.
+        """
+        if self.folds > 1 and split != "test":
+            raise RunError(
+                f"{split} events of {self.folds} folds trained most of the networks; each event is explained "
+                "as a test event: leave --split out"
+            )
+        before = self._rows()
         options: dict[str, Any] = {"split": split, "settings": settings, "targets": targets}
         options["maximum"] = None if maximum is None else -(-maximum // self.folds)
         with self.manifest.locked():
             jobs = {name: (run, methods, options) for name, run in self.members.items()}
             run_jobs(_explain, jobs, _workers(workers))
+        if before is not None and not _same(before, self._rows() or []):
+            remove_products(self.folder)  # they are about other events
         return self.explained()
+
+    def _rows(self) -> list[IntArray] | None:
+        """Rows of the events that each training explains; None before all have an explanation."""
+        rows = [member.populations.rows() for member in self.members.values()]
+        return None if any(r is None for r in rows) else [r for r in rows if r is not None]
 
     def explained(self) -> dict[str, Attribution]:
         """Explanations that all trainings have, by method; of several trainings with the axis "training"."""
+        self._check_rows()
         by_member = [member.explained() for member in self.members.values()]
         shared = [m for m in by_member[0] if all(m in maps for maps in by_member)]
         if missing := {m for maps in by_member for m in maps} - set(shared):
@@ -164,18 +194,34 @@ class EnsembleRun(Run):
             )
         return {method: self._together([maps[method] for maps in by_member]) for method in shared}
 
+    def _check_rows(self) -> None:
+        """Refuse trainings of one fold that explain different events."""
+        rows = self._rows() or []
+        for first in range(0, len(rows), self.trainings):
+            for place in range(first + 1, min(first + self.trainings, len(rows))):
+                if not np.array_equal(rows[first], rows[place]):
+                    one, other = (list(self.members.values())[i].folder for i in (first, place))
+                    raise RunError(
+                        f"{one} explains {len(rows[first])} events and {other} {len(rows[place])} or "
+                        f"others; `hepxai explain {self.folder} -n {len(rows[first])}` makes them the same"
+                    )
+
     def _together(self, maps: Sequence[Attribution]) -> Attribution:
-        """Maps of all members as one: folds in the order of the events, trainings along an axis."""
+        """Maps of all members as one: folds in the order of the events, trainings along an axis.
+
+        Neurons and heads of two networks do not correspond: neurons are those of the first, heads averaged.
+        """
+        if "neuron" in maps[0].axes:
+            note = f"{next(iter(self.members))} alone (neurons of two networks do not correspond)"
+            return maps[0].replace(title=f"{maps[0].title}, {note}")
+        maps = [_heads_averaged(m) for m in maps]
         singles = [self._over_folds(maps[training :: self.trainings]) for training in range(self.trainings)]
-        if "neuron" in maps[0].axes and self.trainings > 1:
-            name = f"{singles[0].title}, training 1 of {self.trainings} (neurons of two do not correspond)"
-            return singles[0].replace(title=name)
         return stack_trainings(singles) if self.trainings > 1 else singles[0]
 
     def _over_folds(self, maps: Sequence[Attribution]) -> Attribution:
         if len(maps) == 1:
             return maps[0]
-        settings = {k: v for k, v in maps[0].settings.items() if all(m.settings.get(k) == v for m in maps)}
+        settings = common_settings(maps)
         joined = Attribution.concatenate([m.replace(settings=settings) for m in maps])
         return joined[np.lexsort((joined.events.entry, joined.events.file))]
 
@@ -194,7 +240,14 @@ class EnsembleRun(Run):
         jobs = {name: (run, device, progress) for name, run in self.members.items()}
         run_jobs(_train, jobs, _workers(workers), show=progress)
         self.__dict__.pop("members")  # now with their events
-        return self._scores_of_members(), [], []
+        logits = self._scores_of_members()
+        if self.trainings > 1 and not logits.std(axis=0).any():
+            warnings.warn(
+                "all trainings give the same scores: this model does not depend on its seed, and the "
+                "spread of the trainings is 0; train once, or use folds",
+                stacklevel=2,
+            )
+        return logits, [], []
 
     def _scores_of_members(self) -> NDArray[np.float64]:
         """Logits of each training, ``[T, E, O]``, of an event by the fold in which it is a test event."""
@@ -227,6 +280,15 @@ class EnsembleRun(Run):
         return list(range(first, first + self.trainings))
 
 
+def _heads_averaged(attribution: Attribution) -> Attribution:
+    several = "head" in attribution.axes and attribution.values.shape[attribution.axis("head")] > 1
+    return attribution.mean("head") if several else attribution
+
+
+def _same(one: Sequence[IntArray], other: Sequence[IntArray]) -> bool:
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
+
+
 def _workers(workers: int | None) -> int:
     """Number of processes; by default one for each core that this process may use."""
     if workers is not None:
@@ -236,11 +298,12 @@ def _workers(workers: int | None) -> int:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Pin torch to one thread: the order of sums changes numbers."""
+    """Pin torch, BLAS and OpenMP to one thread: the order of sums changes numbers."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)
 

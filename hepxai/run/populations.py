@@ -94,11 +94,7 @@ class Populations:
             return
         files, aside = self.stored(), self.aside(current)
         self._set_aside(files.values(), aside)
-        for product in (self.folder / name for name in PRODUCTS):
-            if product.is_dir() and not product.is_symlink():
-                shutil.rmtree(product)
-            else:
-                product.unlink(missing_ok=True)
+        remove_products(self.folder)
         self._restore(self.aside(rows))
         splits = " and ".join(SPLITS[s] for s in np.unique(events.split[current]))
         methods = ", ".join(sorted(files.keys() - {POPULATION}))
@@ -126,6 +122,15 @@ class Populations:
             _copy(file, self.folder / EXPLAINED / file.name)
         Manifest(self.folder).record(*(f"{EXPLAINED}/{file.name}" for file in unchanged))
         shutil.rmtree(aside)
+
+
+def remove_products(folder: Path) -> None:
+    """Remove what was made from the explanations of a run."""
+    for product in (folder / name for name in PRODUCTS):
+        if product.is_dir() and not product.is_symlink():
+            shutil.rmtree(product)
+        else:
+            product.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from hepxai.cards import dump_card
 from hepxai.core.console import say, track
 from hepxai.core.files import holds_only, refuse_links, remove_leftovers, write_json, write_text
 from hepxai.core.formatting import measured
-from hepxai.core.workers import open_executor
+from hepxai.core.workers import WorkerError, worker_pool
 from hepxai.datasets import DatasetCard
 from hepxai.models.card import ModelCard
 from hepxai.scan.objectives import METRICS
@@ -185,27 +183,22 @@ class Scan:
     # --- workers -------------------------------------------------------------------------------
 
     def _in_processes(self, workers: int, device: str, update: Callable[[], None]) -> None:
-        before = set(multiprocessing.active_children())
-        executor = open_executor(workers)
         try:
-            futures = [executor.submit(_worker, self.folder, device) for _ in range(workers)]
-            pending: set[Future[None]] = set(futures)
-            while pending:
-                done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_EXCEPTION)
-                update()
-                for future in done:
-                    future.result()  # raises what the worker raised
-        except BrokenProcessPool:
+            with worker_pool(workers) as executor:  # a training that it stops resumes from its last epoch
+                futures = [executor.submit(_worker, self.folder, device) for _ in range(workers)]
+                pending: set[Future[None]] = set(futures)
+                while pending:
+                    done, pending = wait(pending, timeout=INTERVAL, return_when=FIRST_EXCEPTION)
+                    update()
+                    for future in done:
+                        future.result()  # raises what the worker raised
+        except WorkerError:
             raise ScanError(
                 f"a worker died (killed, or out of memory); nothing is lost, the same command resumes in "
                 f"{self.folder}"
             ) from None
         finally:
             update()
-            executor.shutdown(wait=False, cancel_futures=True)
-            # A training may take hours; it resumes from its last epoch another time.
-            for child in set(multiprocessing.active_children()) - before:
-                child.terminate()
 
     @contextmanager
     def _progress(self, show: bool) -> Iterator[Callable[[], None]]:

@@ -19,6 +19,9 @@ from hepxai.events.splits import Split
 from hepxai.metrics import auc
 from hepxai.models.card import ModelCard
 from hepxai.report import write_report
+from hepxai.report.layer_attributions import maps
+from hepxai.report.stability import Stability
+from hepxai.report.view import RunView
 from hepxai.run import EnsembleRun, Run
 from hepxai.run.manifest import RunError
 
@@ -87,6 +90,45 @@ def test_means_have_the_spread_of_the_trainings(two: Path) -> None:
     assert float(mean.value) == pytest.approx(np.mean(singles))
     assert float(mean.spread["training"]) == pytest.approx(np.std(singles, ddof=1))
     assert "(training)" in mean.text
+
+
+def test_attention_relative_to_uniform_is_so_with_all_trainings(two: Path) -> None:
+    """The mean over all pairs of an event is 1 by construction."""
+    (layer,) = (m for m in maps(RunView(Run.open(two)), "pair") if m.relative)
+    assert float(layer.every.population().value) == pytest.approx(1.0)
+    np.testing.assert_allclose(layer.every.mean("training").values, layer.plain.values, rtol=1e-5)
+
+
+def test_trainings_that_explain_other_events_are_named(two: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(two, tmp_path / "copy"))
+    Run.open(copy / "members" / "training2").explain(["attention"], maximum=40)
+    with pytest.raises(RunError, match=r"training1 explains 80 events and .*training2 40 or others"):
+        Run.open(copy).explained()
+    (copy / "report.html").write_text("of 80 events")
+    run = Run.open(copy)
+    run.explain(["attention"], maximum=40, workers=1)
+    assert not (copy / "report.html").exists()
+    assert len(run.explained()["attention"].events) == 40
+
+
+def test_a_missing_training_is_said(two: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(two, tmp_path / "copy"))
+    shutil.rmtree(copy / "members" / "training2")
+    with pytest.raises(RunError, match="training2 is missing, and the rest of the run relies on it"):
+        Run.open(copy).explained()
+    assert not (copy / "members" / "training2").exists()
+
+
+def test_trees_that_do_not_depend_on_the_seed_warn(tmp_path: Path) -> None:
+    card = ModelCard.find("boosted_trees", ["training.trees=3", "training.trainings=2"])
+    run = Run.start(tmp_path / "trees", DatasetCard.find("charged_higgs"), card)
+    with pytest.warns(UserWarning, match="does not depend on its seed"):
+        run.train(progress=False, workers=1)
+
+
+def test_events_of_a_fold_are_explained_as_test_events(folds: Path) -> None:
+    with pytest.raises(RunError, match="trained most of the networks"):
+        Run.open(folds).explain(["attention"], split="train", workers=1)
 
 
 def test_friends_have_means_and_spreads(two: Path) -> None:
@@ -162,6 +204,21 @@ def test_the_report_of_folds_is_over_all_events(folds: Path, tmp_path: Path) -> 
     page = write_report(Run.open(folds), tmp_path).read_text()
     assert "18,496 events in 2 folds" in page
     assert "fold 2" in page
+
+
+@pytest.mark.parametrize(
+    ("numbers", "verdict"),
+    [
+        ((1.0, 0.1, 0.1), "stable"),
+        ((1.0, 0.1, 0.5), "varies"),
+        ((1.0, 0.5, 0.1), "unresolved"),
+        ((1.0, np.nan, 0.1), "unresolved"),
+        ((1.0, 0.1, np.nan), "unresolved"),
+        ((0.0, 0.0, 0.0), "unresolved"),
+    ],
+)
+def test_verdicts(numbers: tuple[float, float, float], verdict: str) -> None:
+    assert Stability("muon", *numbers, 0.0).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,8 @@ def hidden_sensitivity(
     if not n > 0:
         raise ValueError(f"n={n}; a positive number of σ is needed")
     explained = resolve_target(Counterfactual, model, events.schema, target)
+    if reserved := {"moving", "largest_chi2"} & settings.keys():
+        raise ValueError(f"{sorted(reserved)[0]} is set here for each row; give types= and n= instead")
     chosen = tuple(_movable(model, events, explained, settings) if types is None else types)
     groups = {name: (name,) for name in chosen} | {ALL: chosen}
     envelope, shifts = {}, {}
@@ -141,8 +143,8 @@ def hidden_sensitivity(
         settings = settings | {"moving": moving, "largest_chi2": float(n) ** 2}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CheckWarning)  # most events do not flip
-            found = explain(model, events, "counterfactual", target=explained, **settings)
-        envelope[name] = found.event_columns["flipped"] > 0 if len(events) else np.zeros(0, dtype=bool)
+            attribution = explain(model, events, "counterfactual", target=explained, **settings)
+        envelope[name] = attribution.event_columns["flipped"] > 0 if len(events) else np.zeros(0, dtype=bool)
         prepared = Counterfactual(**settings).prepare(model, events, explained)
         shifts[name] = np.stack([_flips(prepared, events, d) for d in (n, -n)])
     entries = tuple(_entry(name, envelope[name], shifts[name], events.weight) for name in groups)
