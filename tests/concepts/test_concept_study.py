@@ -13,6 +13,7 @@ from hepxai.concepts.figures import score_on_image, tcav_bars, typical_events
 from hepxai.concepts.ice import ice
 from hepxai.concepts.study import ConceptStudy
 from hepxai.concepts.tcav import tcav
+from hepxai.explainers.base import CheckWarning
 from hepxai.plots.style import canvas
 
 FILES = {"choice.json", "choice.png", "concepts.csv", "concepts.safetensors", "tcav.json"}
@@ -23,7 +24,8 @@ def test_folder_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("hepxai.concepts.choice.NUMBERS", (2, 3))
     events = bar_events(60)
     study = ConceptStudy(bar_model(events), events[:40], events[40:], tmp_path)
-    lines = list(study.run())
+    with pytest.warns(CheckWarning, match="the largest that was tried"):
+        lines = list(study.run())
     assert {p.name for p in tmp_path.iterdir()} == FILES
     assert "smallest number" in lines[0]
     table = (tmp_path / "concepts.csv").read_text().splitlines()

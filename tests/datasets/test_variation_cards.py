@@ -76,9 +76,9 @@ def test_names_and_round_trip(small: Path) -> None:
         ),
         (
             "{a: {expressions: {jet: pt}}}",
-            "no new variable and no entry of globals: is called 'jet'; write jet.pt, say",
+            "neither new_variables nor globals has 'jet'; write jet.pt, say",
         ),
-        ("{a: {expressions: {n_jet: 1}}}", r"is called 'n_jet' \(did you mean 'n_jets'\?\)"),
+        ("{a: {expressions: {n_jet: 1}}}", r"globals has 'n_jet' \(did you mean 'n_jets'\?\)"),
         (
             "{a: {expressions: {jet.energy: energy}}}",
             "'energy' follows from the others; .* write jet.pt and jet.mass",

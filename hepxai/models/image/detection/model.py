@@ -196,8 +196,9 @@ class BoxModel:
         k = self.detector.outputs.index(self.label)
         boxes, box = raw.boxes[:, 1 + k], raw.boxes.new_tensor(self.edges)
         # The overlap has its maximum, and a kink, where a detection is the box itself: the slope is 0 there.
-        box = torch.where((boxes.detach() - box).abs() < SAME_EDGE, boxes.detach(), box)
-        values = (overlap(boxes, box) * raw.scores[:, k])[:, None]
+        same = overlap(boxes, torch.where((boxes.detach() - box).abs() < SAME_EDGE, boxes.detach(), box))
+        exact = same + (overlap(boxes, box) - same).detach()
+        values = (exact * raw.scores[:, k])[:, None]
         if self.reduction == "sum":
             return values.new_zeros(images, 1).index_add(0, raw.image, values)
         return highest(values, raw.image, images)
