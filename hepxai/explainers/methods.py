@@ -125,7 +125,7 @@ def configure(
 
 def _configure_for(method: str, model: Model, settings: Mapping[str, Any]) -> Explainer:
     """Explainer with these settings, if the model has the abilities that it needs; see `explain`."""
-    explainer = configure(method, settings, applicable=_working(model))
+    explainer = configure(method, settings, applicable=() if method in EXPLAINERS else _working(model))
     if not isinstance(model, explainer.needs):
         raise CannotExplainError(_incompatibility(model, method, explainer.needs))
     return explainer

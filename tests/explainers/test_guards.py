@@ -344,11 +344,11 @@ def test_modules_without_messages_are_told_what_works(many):
 
     model = PygModel(DeepSets(), ("score",))
     with pytest.raises(
-        CannotExplainError, match=r"no message-passing layer, .*work on it: node_ig, shapley,"
+        CannotExplainError, match=r"no message-passing layer, .*work on it: counterfactual, node_ig, shapley,"
     ) as e:
         explain(model, many, "edge_ig")
     for name in str(e.value).rpartition(": ")[2].split(", "):
-        assert name == "surrogate" or len(explain(model, many, name).values)
+        assert name in ("surrogate", "counterfactual") or len(explain(model, many, name).values)
     with pytest.raises(CannotExplainError, match="no attention layer"):
         explain(model, many, "attention")
 

@@ -182,14 +182,14 @@ def test_attention_of_gatv2(models: dict[str, PygModel], few: Events) -> None:
 
 @pytest.mark.parametrize("method", ["attention", "edge_ig"])
 def test_methods_of_edges_refuse_deep_sets(models: dict[str, PygModel], few: Events, method: str) -> None:
-    works = "these methods work on it: node_ig, shapley, shapley_interaction, surrogate"
+    works = "these methods work on it: counterfactual, node_ig, shapley, shapley_interaction, surrogate"
     with pytest.raises(CannotExplainError, match=works):
         explain(models["DeepSets"], few, method)
 
 
 def test_attention_refuses_particle_net(models: dict[str, PygModel], few: Events) -> None:
     with pytest.raises(
-        CannotExplainError, match=r"no attention layer .*work on it: edge_ig, node_ig, shapley"
+        CannotExplainError, match=r"no attention layer .*work on it: counterfactual, edge_ig, node_ig, shapley"
     ):
         explain(models["ParticleNet"], few, "attention")
 
