@@ -411,5 +411,5 @@ def test_a_method_that_the_model_cannot_do(tmp_path: Path) -> None:
     path = write(tmp_path / "mine")
     result = invoke("run", CARD, "--model", f"{path}:make", "--out", tmp_path / "run", "-m", "tree_shap")
     assert result.exit_code == 2
-    assert "these methods work on it: attention, edge_ig, node_ig" in result.output
+    assert "these methods work on it: attention, counterfactual, edge_ig, node_ig" in result.output
     assert not (tmp_path / "run" / "scores.safetensors").exists()
