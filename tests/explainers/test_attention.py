@@ -75,7 +75,9 @@ def test_dropout_is_off(model: NetworkModel, events: Events) -> None:
 
 def test_no_attention_layer(events: Events, make_model: Callable[..., NetworkModel]) -> None:
     model = make_model(events, {"kind": "graph", "width": 4})
-    with pytest.raises(CannotExplainError, match=r"no attention layer .*; these methods work on it: counterfactual, edge_ig"):
+    with pytest.raises(
+        CannotExplainError, match=r"no attention layer .*; these methods work on it: counterfactual, edge_ig"
+    ):
         explain(model, events, "attention")
 
 

@@ -210,7 +210,8 @@ def test_by_default_a_surrogate_is_of_a_classifier(events: Events) -> None:
     numbers = dataclasses.replace(events.schema, targets=("t",), target_units=("GeV",))
     regression = card.model_copy(update={"training": card.training.model_copy(update={"loss": "mae"})})
     with pytest.raises(ValueError, match="not the values t of a regression, which edge_ig"):
-        explain(NetworkModel.build(regression, numbers), events, "surrogate")
+        labelled = events.replace(schema=numbers, targets=np.ones((len(events), 1), dtype=np.float32))
+        explain(NetworkModel.build(regression, numbers), labelled, "surrogate")
     three = dataclasses.replace(events.schema, classes=("background", "signal", "other"))
     for schema, settings, expected in (
         (events.schema, card, True),

@@ -377,7 +377,8 @@ def test_modules_without_attention(events: Events) -> None:
     model = SequenceModel(nn.Linear(5, 1), ("signal",), events.schema, call=lambda m, x, mask: m(x.sum(1)))
     assert model.edge_layers == ()
     with pytest.raises(
-        CannotExplainError, match=r"no message-passing layer.*these methods work on it: counterfactual, node_ig"
+        CannotExplainError,
+        match=r"no message-passing layer.*these methods work on it: counterfactual, node_ig",
     ):
         explain(model, events, "edge_ig")
     with pytest.raises(CannotExplainError, match=r"no attention layer .*: none of nn.MultiheadAttention, "):

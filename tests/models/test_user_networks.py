@@ -189,7 +189,8 @@ def test_methods_of_edges_refuse_deep_sets(models: dict[str, PygModel], few: Eve
 
 def test_attention_refuses_particle_net(models: dict[str, PygModel], few: Events) -> None:
     with pytest.raises(
-        CannotExplainError, match=r"no attention layer .*work on it: counterfactual, edge_ig, node_ig, shapley"
+        CannotExplainError,
+        match=r"no attention layer .*work on it: counterfactual, edge_ig, node_ig, shapley",
     ):
         explain(models["ParticleNet"], few, "attention")
 

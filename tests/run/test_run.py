@@ -409,7 +409,9 @@ def test_steps_in_the_wrong_order_say_what_to_do(tmp_path: Path) -> None:
 
 def test_unknown_methods_and_settings_are_refused(copied: Path) -> None:
     run = Run.open(copied)
-    with pytest.raises(KeyError, match="no method 'gnnexplainer'; these fit the model: attention, counterfactual, edge_ig, "):
+    with pytest.raises(
+        KeyError, match="no method 'gnnexplainer'; these fit the model: attention, counterfactual, edge_ig, "
+    ):
         run.explain(["gnnexplainer"], maximum=150)
     with pytest.raises(ValueError, match=r"node_ig\.step=3; no such setting"):
         run.explain(["node_ig"], maximum=150, settings={"node_ig": {"step": 3}})
