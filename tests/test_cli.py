@@ -257,7 +257,7 @@ BAD = {
     "no settings": (("explain", "OUT", "-w", "steps=3"), "is no run folder"),
     "method misspelt": (
         ("run", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-m", "edgeig"),
-        "no method 'edgeig' (did you mean 'edge_ig'?); these fit the model: attention, counterfactual, edge_ig, node_ig, ",
+        "no method 'edgeig' (did you mean 'edge_ig'?); these fit the model: attention, counterfactual, ",
     ),
     "setting misspelt": (
         ("run", "charged_higgs", "transformer_edgeconv", "-o", "OUT", "-w", "edge_ig.layr=x"),

@@ -209,8 +209,8 @@ def test_by_default_a_surrogate_is_of_a_classifier(events: Events) -> None:
     card = ModelCard.model_validate({"convolutions": [{"kind": "graph", "width": 4}], "dense": [4]})
     numbers = dataclasses.replace(events.schema, targets=("t",), target_units=("GeV",))
     regression = card.model_copy(update={"training": card.training.model_copy(update={"loss": "mae"})})
+    labelled = events.replace(schema=numbers, targets=np.ones((len(events), 1), dtype=np.float32))
     with pytest.raises(ValueError, match="not the values t of a regression, which edge_ig"):
-        labelled = events.replace(schema=numbers, targets=np.ones((len(events), 1), dtype=np.float32))
         explain(NetworkModel.build(regression, numbers), labelled, "surrogate")
     three = dataclasses.replace(events.schema, classes=("background", "signal", "other"))
     for schema, settings, expected in (
