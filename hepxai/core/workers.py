@@ -6,13 +6,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from hepxai.core.console import Queue, name_job, relay_to, relayed
+from hepxai.core.console import Queue, name_job, relay_to, relayed, say
 
 R = TypeVar("R")
 
@@ -113,6 +114,7 @@ def open_executor(workers: int, queue: Queue | None = None) -> Executor:
 def _prepare_worker(queue: Queue | None) -> None:
     if queue is not None:
         relay_to(queue)
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     # Ctrl-C reaches every process of the terminal; only the parent decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,17 @@ def die() -> None:
 
 def fail(text: str) -> None:
     raise ValueError(text)
+
+
+def doubt(text: str) -> None:
+    warnings.warn(text, stacklevel=1)
+
+
+def test_warnings_of_workers_name_their_job(capfd: pytest.CaptureFixture[str]) -> None:
+    run_jobs(doubt, {"training 1": ("a bad map",), "training 2": ("another",)}, 2)
+    told = capfd.readouterr().err
+    assert "training 1: warning: a bad map" in told
+    assert "test_ensemble.py" not in told
 
 
 def test_a_killed_worker_is_said() -> None:
