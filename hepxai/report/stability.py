@@ -90,7 +90,7 @@ def stability_sentences(view: RunView) -> Iterator[str]:
         several = list(numbers)
         counts = {v: [n for n in several if n.verdict == v] for v in ("stable", "varies", "unresolved")}
         varies = sorted(counts["varies"], key=lambda n: -abs(n.value - n.reference) / max(n.error, 1e-300))
-        named = ", ".join(f"{n.what} {measured(n.value, n.error, n.spread)}" for n in varies[:NAMED])
+        named = "; ".join(f"{n.what} {measured(n.value, n.error, n.spread)}" for n in varies[:NAMED])
         more = f" and {len(varies) - NAMED} more" if len(varies) > NAMED else ""
         tail = f"; vary: {named}{more}" if varies else ""
         unresolved = f", {len(counts['unresolved'])} unresolved" if counts["unresolved"] else ""
