@@ -116,8 +116,10 @@ def means_of(attribution: Attribution) -> Iterator[Estimate]:
     for k in range(1, number + 1):
         subsets = list(combinations(range(number), k))
         chosen = [subsets[i] for i in evenly_spread(len(subsets), min(SUBSETS, len(subsets)))]
-        found = np.array([float(auroc_of(attribution, subset)) for subset in chosen])
-        yield Estimate(np.asarray(found.mean()), np.asarray(found.std(ddof=min(1, len(found) - 1))), np.nan)
+        values = np.array([float(auroc_of(attribution, subset)) for subset in chosen])
+        yield Estimate(
+            np.asarray(values.mean()), np.asarray(values.std(ddof=min(1, len(values) - 1))), np.nan
+        )
 
 
 def auroc_of(attribution: Attribution, subset: Sequence[int]) -> float:

@@ -43,8 +43,8 @@ def stack_trainings(maps: Sequence[Attribution]) -> Attribution:
     for one in maps[1:]:
         for name in ("method", "target", "axes"):
             if getattr(one, name) != getattr(first, name):
-                found = f"{getattr(first, name)} and {getattr(one, name)}"
-                raise ValueError(f"maps of several trainings must have one {name}, these have {found}")
+                both = f"{getattr(first, name)} and {getattr(one, name)}"
+                raise ValueError(f"maps of several trainings must have one {name}, these have {both}")
         if one.events.fingerprint() != first.events.fingerprint():
             raise ValueError("maps of several trainings must explain the same events")
     maps = _on_common_pairs(maps)

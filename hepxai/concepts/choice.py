@@ -222,9 +222,9 @@ def choose_concepts(
     state = ResumableState(unfinished, key, {"directions": directions, "quality": quality})
     for block in state.blocks("numbers of concepts", len(tried), 1, progress=progress):
         number, seed = tried[block.start]
-        found = nonnegative_directions(vectors[seed], number, seed, layer).values
-        result = reconstruction(model, test, layer, found)
-        directions[block, : len(found)] = found
+        rows = nonnegative_directions(vectors[seed], number, seed, layer).values
+        result = reconstruction(model, test, layer, rows)
+        directions[block, : len(rows)] = rows
         quality[block] = [
             [float(e.value), float(e.error), e.n_eff] for e in (result.error, result.figure_of_merit)
         ]

@@ -341,11 +341,11 @@ class DatasetCard(Card):
                 continue
             if particle.momenta == "none":
                 raise entry_error("without momenta; leave it out", "particles", name, "resolutions")
-            known = dict.fromkeys((*NODE_FEATURES, *self.node_features))
+            names = dict.fromkeys((*NODE_FEATURES, *self.node_features))
             for quantity, text in particle.resolutions.model_dump(include={"pt", "eta", "phi"}).items():
                 place = ("particles", name, "resolutions", quantity)
                 for variable in names_in(text):
-                    _require("quantity of a particle", variable, known, *place)
+                    _require("quantity of a particle", variable, names, *place)
                 if text.startswith("-"):
                     raise entry_error(f"found {text}; a resolution is not below 0", *place)
 

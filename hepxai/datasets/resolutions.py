@@ -31,15 +31,15 @@ def declared(events: Events, given: Given | None, types: Sequence[str]) -> dict[
     """
     for name in (*types, *(given or ())):
         events.schema.code(name)
-    known = {r.type: r for r in (*events.schema.resolutions, *as_resolutions(given or {}))}
-    if missing := [t for t in types if t not in known]:
+    by_type = {r.type: r for r in (*events.schema.resolutions, *as_resolutions(given or {}))}
+    if missing := [t for t in types if t not in by_type]:
         raise ValueError(
             f"no resolutions for {', '.join(missing)}; write on the data-set card, for each under "
             "particles:, resolutions: {pt: 0.02 * pt, eta: 0.001, phi: 0.001} with the numbers of your "
             "detector (σ of pt in GeV; 0 for a quantity that does not move), or give "
             f"resolutions={{'{missing[0]}': {{'pt': '0.02 * pt', 'eta': 0.001, 'phi': 0.001}}}}"
         )
-    return {t: known[t] for t in types}
+    return {t: by_type[t] for t in types}
 
 
 def resolutions_of(events: Events, of_types: Mapping[str, Resolution]) -> NDArray[np.float64]:

@@ -122,15 +122,15 @@ def _shares_section(view: RunView, by_target: Mapping[str, Mapping[str, Attribut
 def share_sentences(view: RunView) -> Iterator[str]:
     """Share on the true hits, map by map; of many maps, the number above chance and the two ends."""
     rows = list(shares(view))
-    if len(rows) > NAMED and (known := [r for r in rows if np.isfinite(r["among_hits"]["value"])]):
-        far = sorted(known, key=lambda r: excess(r, "among_hits", "chance"))
-        above = sum(excess(r, "among_hits", "chance") > 2 for r in known)
+    if len(rows) > NAMED and (finite := [r for r in rows if np.isfinite(r["among_hits"]["value"])]):
+        far = sorted(finite, key=lambda r: excess(r, "among_hits", "chance"))
+        above = sum(excess(r, "among_hits", "chance") > 2 for r in finite)
         ends = "; ".join(
             f"{end}: {r['name']} of {r['target']}, {' against '.join(_shares(r))}"
             for end, r in (("most clearly", far[-1]), ("least", far[0]))
         )
         yield (
-            f"{above} of {len(known)} maps put a larger share on the hits with {truth_of(view)} than a map "
+            f"{above} of {len(finite)} maps put a larger share on the hits with {truth_of(view)} than a map "
             f"that treats all hits alike, by more than two errors; {ends}."
         )
         return

@@ -127,7 +127,8 @@ def means_table(caption: str, means: Means) -> Table:
         values = [cell(means, c, i) for c in order]
         rows.append([name, *values, *(f"{means.events[c, i]:,}" for c in order)])
     if len(classes) == 2:  # classes share no event, so that their errors are independent
-        header.insert(3, f"{classes[1]} − {classes[0]}")
+        alone = " (statistical)" if means.spread else ""  # the trainings of both classes are the same
+        header.insert(3, f"{classes[1]} − {classes[0]}{alone}")
         difference, error = means.value[1] - means.value[0], np.hypot(means.error[1], means.error[0])
         for row, d, e in zip(rows, difference, error, strict=True):
             row.insert(3, measured(float(d), float(e)))
@@ -188,16 +189,16 @@ def methods_table(caption: str, rows: Sequence[Mapping[str, Any]], key: str, cha
         if np.isfinite(row[key]["value"]):
             methods.setdefault(row["name"], []).append(row)
     cells = []
-    for name, found in methods.items():
-        ranked = sorted(found, key=lambda r: float(r[key]["value"]))
+    for name, several in methods.items():
+        ranked = sorted(several, key=lambda r: float(r[key]["value"]))
         lowest, highest = ranked[0], ranked[-1]
         beyond = f"{sum(excess(r, key, chance) > 2 for r in ranked)} of {len(ranked)}"
         numbers = [_mean_of_maps(ranked, key), number(lowest[key]), number(highest[key])]
         cells.append([name, lowest["target"], highest["target"], *numbers, beyond])
-    means = [float(np.mean([r[key]["value"] for r in found])) for found in methods.values()]
+    means = [float(np.mean([r[key]["value"] for r in several])) for several in methods.values()]
     header = ("method", "lowest for", "highest for", "mean", "lowest", "highest", "above chance")
-    known = [row for found in methods.values() for row in found]
-    by_chance = f" ({_mean_of_maps(known, chance)})" if chance and known else ""
+    every = [row for several in methods.values() for row in several]
+    by_chance = f" ({_mean_of_maps(every, chance)})" if chance and every else ""
     note = (
         " Mean of the outputs with the upper limit of its error, because outputs share events; highest mean "
         f"first. Above chance{by_chance}: outputs above it by more than two errors."

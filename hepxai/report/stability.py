@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ def stability_section(view: RunView) -> Section:
     """Figures of merit and means of every map over the trainings."""
     by_method = {name: list(numbers) for name, numbers in _by_method(view)}
     text = [f"{view.trainings} trainings of the same network on the same events, with other seeds. {RULE}"]
-    text += list(stability_sentences(view))
+    text += list(_sentences(by_method))
     rows = [
         [name, n.what, measured(n.value, n.error, n.spread), general(n.reference, 2), n.verdict]
         for name, numbers in by_method.items()
@@ -86,8 +86,11 @@ def stability_section(view: RunView) -> Section:
 
 def stability_sentences(view: RunView) -> Iterator[str]:
     """One sentence for each map: how many of its means are stable, and which are not."""
-    for name, numbers in _by_method(view):
-        several = list(numbers)
+    yield from _sentences({name: list(numbers) for name, numbers in _by_method(view)})
+
+
+def _sentences(by_method: Mapping[str, Sequence[Stability]]) -> Iterator[str]:
+    for name, several in by_method.items():
         counts = {v: [n for n in several if n.verdict == v] for v in ("stable", "varies", "unresolved")}
         varies = sorted(counts["varies"], key=lambda n: -abs(n.value - n.reference) / max(n.error, 1e-300))
         named = "; ".join(f"{n.what} {measured(n.value, n.error, n.spread)}" for n in varies[:NAMED])

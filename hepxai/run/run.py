@@ -34,6 +34,7 @@ from hepxai.core.files import (
 from hepxai.core.fingerprint import fingerprint
 from hepxai.datasets import DatasetCard, Reading, read
 from hepxai.events import SPLITS, Events
+from hepxai.events.splits import ALL_FOLDS
 from hepxai.explainers import EXPLAINERS, CannotExplainError, Explainer, Prepared
 from hepxai.explainers.methods import for_run, is_default_for, validated_settings
 from hepxai.explainers.path import PreparedPath
@@ -116,6 +117,11 @@ class Run:
             given["model"], card = make_model(model, given["reading"].events.schema)
         if problem := card.incompatibility(tuple(dataset.labels), tuple(dataset.targets)):
             raise RunError(problem)
+        if isinstance(card, PythonCard) and dataset.split.fold == ALL_FOLDS:
+            raise RunError(
+                "all folds need a training for each, and this model is trained already: leave split.fold: "
+                "all (--folds) out"
+            )
         run = Run._of(Path(folder), dataset, card)
         run.__dict__.update(given)  # where cached_property keeps them
         texts = run._card_texts()

@@ -265,6 +265,14 @@ def test_a_package_run_has_its_own_model(tmp_path: Path, finished: Path) -> None
         Run.start(run.folder, DatasetCard.find(CARD), model=f"{finished / 'my_model.py'}:make")
 
 
+def test_all_folds_of_a_trained_model_are_refused(tmp_path: Path, finished: Path) -> None:
+    card, source = DatasetCard.find(CARD, ["split.folds=2", "split.fold=all"]), finished / "my_model.py"
+    with pytest.raises(
+        RunError, match=r"this model is trained already: leave split.fold: all \(--folds\) out"
+    ):
+        Run.start(tmp_path / "run", card, model=f"{source}:make")
+
+
 # --- outputs ---------------------------------------------------------------------------------------
 
 

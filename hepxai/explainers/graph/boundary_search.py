@@ -34,7 +34,7 @@ Score = Callable[[LegalMoves, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Found:
+class Nearest:
     """End of the searches of a batch.
 
     Attributes
@@ -122,7 +122,7 @@ class BoundarySearch:
     tolerance: float
     radius: float
 
-    def __call__(self, moves: LegalMoves) -> Found:
+    def __call__(self, moves: LegalMoves) -> Nearest:
         """Shortest moves that flip the events of a batch.
 
         Two searches: from no move, and from the end of the first one with its largest changes emphasised,
@@ -135,13 +135,13 @@ class BoundarySearch:
         side = torch.where(first < 0, -1.0, 1.0).double()
         one = self._descend(moves, side, nowhere)
         two = self._descend(moves, side, self._inside(moves, _emphasised(moves, one.last)))
-        found = self._shortest(moves, side, (one, two))
-        if len(rows := (~found.flipped).nonzero()[:, 0]):
-            found = self._with(found, rows, moves, self._from_afar(moves.take(rows), side[rows]))
+        nearest = self._shortest(moves, side, (one, two))
+        if len(rows := (~nearest.flipped).nonzero()[:, 0]):
+            nearest = self._with(nearest, rows, moves, self._from_afar(moves.take(rows), side[rows]))
         there = first.abs() <= BOUNDARY
-        return Found(found.u * moves.spread(~there), found.flipped | there, found.converged | there)
+        return Nearest(nearest.u * moves.spread(~there), nearest.flipped | there, nearest.converged | there)
 
-    def _shortest(self, moves: LegalMoves, side: Tensor, searches: Sequence[_Descent]) -> Found:
+    def _shortest(self, moves: LegalMoves, side: Tensor, searches: Sequence[_Descent]) -> Nearest:
         """Best of the ends of some searches, which have converged also where they agree."""
         ends, n = [u for d in searches for u in (d.last, d.nearest)], len(moves)
         copies = moves.take(torch.arange(n).repeat(len(ends)))  # all ends in one pass
@@ -156,9 +156,9 @@ class BoundarySearch:
         if len(searches) > 1:
             each = size.unflatten(0, (-1, 2)).amin(1)
             converged |= each.amax(0) <= best.values * (1 + 2 * self.tolerance)
-        return Found(torch.where(moves.spread(flipped), u, 0.0), flipped, converged & flipped)
+        return Nearest(torch.where(moves.spread(flipped), u, 0.0), flipped, converged & flipped)
 
-    def _from_afar(self, moves: LegalMoves, side: Tensor) -> Found:
+    def _from_afar(self, moves: LegalMoves, side: Tensor) -> Nearest:
         """Search that starts where a ray along the gradient, or along its signs, is across the boundary."""
         _, slope = self._slope(moves, side, torch.zeros_like(moves.sigma))
         start, across = torch.zeros_like(slope), torch.zeros(len(moves), dtype=torch.bool)
@@ -170,10 +170,10 @@ class BoundarySearch:
                 start, across = torch.where(moves.spread(new), trial, start), across | new
         return self._shortest(moves, side, (self._descend(moves, side, start), _Descent.at(moves, start)))
 
-    def _with(self, found: Found, rows: Tensor, moves: LegalMoves, more: Found) -> Found:
-        u, flipped, converged = (getattr(found, n).clone() for n in ("u", "flipped", "converged"))
+    def _with(self, nearest: Nearest, rows: Tensor, moves: LegalMoves, more: Nearest) -> Nearest:
+        u, flipped, converged = (getattr(nearest, n).clone() for n in ("u", "flipped", "converged"))
         u[moves.rows(rows)], flipped[rows], converged[rows] = more.u, more.flipped, more.converged
-        return Found(u, flipped, converged)
+        return Nearest(u, flipped, converged)
 
     # --- steps along tangent planes --------------------------------------------------------------
 

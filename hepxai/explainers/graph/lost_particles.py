@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hepxai.explainers.graph.boundary_search import BoundarySearch, Found
+from hepxai.explainers.graph.boundary_search import BoundarySearch, Nearest
 from hepxai.explainers.graph.legal_moves import LegalMoves
 
 
@@ -33,11 +33,11 @@ class Shortest:
     dropped: Tensor
 
     @staticmethod
-    def of(moves: LegalMoves, found: Found) -> Shortest:
+    def of(moves: LegalMoves, nearest: Nearest) -> Shortest:
         """Changes of a search, without a loss."""
-        chi2 = torch.where(found.flipped, moves.per_event(found.u**2), torch.inf)
+        chi2 = torch.where(nearest.flipped, moves.per_event(nearest.u**2), torch.inf)
         nothing = torch.full((len(moves),), -1, dtype=torch.int64)
-        return Shortest(found.u, chi2, found.flipped, found.converged, nothing)
+        return Shortest(nearest.u, chi2, nearest.flipped, nearest.converged, nothing)
 
 
 def or_one_lost(search: BoundarySearch, moves: LegalMoves, best: Shortest, threshold: float) -> Shortest:
@@ -59,7 +59,7 @@ def or_one_lost(search: BoundarySearch, moves: LegalMoves, best: Shortest, thres
     return _replaced(best, moves, _Losses(particles, flat, others, after, chi2, depth[particles]), chosen)
 
 
-def _search(search: BoundarySearch, moves: LegalMoves, others: LegalMoves, event: Tensor) -> Found:
+def _search(search: BoundarySearch, moves: LegalMoves, others: LegalMoves, event: Tensor) -> Nearest:
     """Shortest change of the other particles; none where the loss alone flips the event."""
     with torch.no_grad():
         whole, part = (search.score(m, torch.zeros_like(m.sigma)) for m in (moves, others))
@@ -67,10 +67,10 @@ def _search(search: BoundarySearch, moves: LegalMoves, others: LegalMoves, event
     u, flipped, converged = torch.zeros_like(others.sigma), flips.clone(), flips.clone()
     rows = (~flips).nonzero()[:, 0]
     if len(rows):
-        found = search(others.take(rows))
-        u[others.rows(rows)] = found.u
-        flipped[rows], converged[rows] = found.flipped, found.converged
-    return Found(u, flipped, converged)
+        nearest = search(others.take(rows))
+        u[others.rows(rows)] = nearest.u
+        flipped[rows], converged[rows] = nearest.flipped, nearest.converged
+    return Nearest(u, flipped, converged)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class _Losses:
     particles: Tensor
     flat: Tensor
     others: LegalMoves
-    after: Found
+    after: Nearest
     chi2: Tensor
     depth: Tensor
 
