@@ -58,6 +58,7 @@ class EventBuilder:
             split=assign_split(self.card.split, *identifiers),
             files=tuple(map(str, self.files)),
             file_entries=tuple(f.entries for f in self.files),
+            samples=tuple(f.sample for f in self.files),
             targets=self._targets(selected),
             observers={n: self._observed(selected, n) for n in self.card.observers},
         )

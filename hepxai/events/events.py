@@ -70,6 +70,8 @@ class Events:
     truth : mapping of str to ndarray of bool, shape [N]
     targets : ndarray of float32, shape [E, T]
         Targets of a regression; NaN where an event has none.
+    samples : tuple of str
+        Sample of the card to which each of ``files`` belongs; empty where none is known.
     """
 
     schema: Schema
@@ -92,6 +94,7 @@ class Events:
     observers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     truth: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     targets: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
+    samples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse columns that do not line up: a misaligned event is a wrong result."""
@@ -105,14 +108,19 @@ class Events:
                 raise ValueError(f"{name} has {len(column)} rows for {self.n_particles} particles")
         if self.offsets[0] != 0 or np.any(np.diff(self.offsets) < 0):
             raise ValueError("offsets must start at 0 and never decrease")
-        if len(self.files) != len(self.file_entries):
-            raise ValueError(f"{len(self.file_entries)} numbers of entries for {len(self.files)} files")
         tables = {"particles": self.schema.features, "p4": P4, "globals": self.schema.globals}
         tables["targets"] = self.schema.targets
         for name, columns in tables.items():
             if getattr(self, name).shape[1:] != (len(columns),):
                 raise ValueError(f"{name} has shape {getattr(self, name).shape} for the columns {columns}")
+        self._refuse_files()
         self._refuse_values()
+
+    def _refuse_files(self) -> None:
+        of_files = {"numbers of entries": self.file_entries, "samples": self.samples or self.files}
+        for name, column in of_files.items():
+            if len(column) != len(self.files):
+                raise ValueError(f"{len(column)} {name} for {len(self.files)} files; give one for each")
 
     def _refuse_values(self) -> None:
         """Refuse codes out of range and weights that are not finite."""
@@ -174,6 +182,22 @@ class Events:
     def parent(self) -> IntArray:
         """Event of every particle, ``[N]``."""
         return parents(self.offsets)
+
+    def sample_numbers(self) -> tuple[tuple[str, ...], IntArray]:
+        """Names of the samples, and the number of that of every event ``[E]``.
+
+        Raises
+        ------
+        ValueError
+            If the samples are not known.
+        """
+        if not self.samples:
+            raise ValueError(
+                "the samples of these events are not known; read them from a data-set card, or give "
+                "events.replace(samples=…), one name for each of events.files"
+            )
+        names = tuple(dict.fromkeys(self.samples))
+        return names, np.array([names.index(s) for s in self.samples])[self.file]
 
     def pairs(self) -> tuple[IntArray, IntArray, IntArray]:
         """All ordered pairs ``(src, dst, pair_offsets)``; see `hepxai.core.jagged.all_pairs`."""
@@ -263,7 +287,8 @@ class Events:
     def save(self, path: str | Path) -> None:
         """Write all columns to a safetensors file, or to Parquet if the name ends in ``.parquet``."""
         columns = self._event_columns() | self._particle_columns() | {"offsets": self.offsets}
-        storage.write(path, self.schema, columns, self.files, self.file_entries)
+        about = {"files": self.files, "file_entries": self.file_entries, "samples": self.samples}
+        storage.write(path, self.schema, columns, about)
 
     @staticmethod
     def load(path: str | Path) -> Events:

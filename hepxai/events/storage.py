@@ -39,11 +39,9 @@ _PER_PARTICLE = ("particles", "p4", "type", "index", "truth")
 Columns = Mapping[str, NDArray[Any]]
 
 
-def write(
-    path: str | Path, schema: Schema, columns: Columns, files: tuple[str, ...], file_entries: tuple[int, ...]
-) -> None:
-    """Write the columns of events; see `Events.save`."""
-    head = json.dumps({"schema": schema.to_json(), "files": files, "file_entries": file_entries})
+def write(path: str | Path, schema: Schema, columns: Columns, about: Mapping[str, tuple[Any, ...]]) -> None:
+    """Write the columns of events, and what is known ``about`` their files; see `Events.save`."""
+    head = json.dumps({"schema": schema.to_json(), **about})
     if _is_parquet(path):
         _write_parquet(path, schema, columns, head)
     else:
@@ -57,6 +55,7 @@ def read(path: str | Path) -> dict[str, Any]:
         content = json.loads(head)
         schema = Schema.from_json(content["schema"])
         others = {n: tuple(content[n]) for n in ("files", "file_entries")}
+        others["samples"] = tuple(content.get("samples", ()))  # files of earlier versions name none
     except (ValueError, TypeError, KeyError) as problem:
         raise ValueError(f"{path}: the schema is damaged ({problem}); write the file again") from None
     columns = dict(columns) if not _is_parquet(path) else _from_parquet(path, columns, schema)

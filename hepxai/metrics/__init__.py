@@ -25,6 +25,7 @@ from hepxai.metrics.multiclass import (
 from hepxai.metrics.pixels import hit_rank_agreement, map_correlation, top_pixel_agreement, truth_share
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
+from hepxai.metrics.truth_by_type import null_within_types, truth_by_type, truth_within_types
 
 __all__ = [
     "accuracy",
@@ -55,6 +56,7 @@ __all__ = [
     "map_correlation",
     "mean_auc",
     "momentum_merit",
+    "null_within_types",
     "occupancy",
     "pair_mean",
     "pair_shares",
@@ -65,6 +67,8 @@ __all__ = [
     "top_agreement",
     "top_pixel_agreement",
     "true_pt",
+    "truth_by_type",
     "truth_share",
+    "truth_within_types",
     "turn_on",
 ]

@@ -87,6 +87,8 @@ class CommonTraining(Card):
         ("abs"), or refuse ("error"). Evaluation is always signed.
     class_balance : bool
         Give every class the same total weight in the loss.
+    sample_balance : bool
+        Give every sample of a class the same total weight in the loss; the total of the class stays.
     monitor : str
         Figure of the validation split that is best in the best epoch: "auc" (of more than two classes the
         mean AUC of each against all others) or "loss". Strong alpha dropout makes logits too large, so that
@@ -106,6 +108,7 @@ class CommonTraining(Card):
     loss: Literal["cross_entropy", "mae", "mse"] = "cross_entropy"
     negative_weights: Literal["keep", "drop", "abs", "error"] = "keep"
     class_balance: bool = True
+    sample_balance: bool = False
     monitor: Literal["auc", "loss"] = "auc"
     early_stopping: PositiveInt | None = None
     record_predictions: bool = False
@@ -116,6 +119,12 @@ class CommonTraining(Card):
     def regression(self) -> bool:
         """True if numbers are learned, not classes."""
         return self.loss != "cross_entropy"
+
+    @model_validator(mode="after")
+    def _balance_of_classes(self) -> Self:
+        if self.sample_balance and self.regression:
+            raise entry_error("samples are balanced inside their classes; leave it out", "sample_balance")
+        return self
 
 
 class Training(CommonTraining):

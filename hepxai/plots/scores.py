@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from hepxai.plots.style import (
     canvas,
     class_legend,
     class_look,
+    escape_label,
     legend_above,
     short,
     style,
@@ -215,6 +216,41 @@ def score_distributions(
     ax.set(xlabel=score.label, ylabel="events, unit area")
     ax.margins(x=0)
     legend_above(ax, columns=2 if others else 1)  # names may be long, and panels are narrow
+    return ax
+
+
+@styled
+def sample_scores(
+    values: Array,
+    weight: Array,
+    sample: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    label: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Distribution of a score in each of several samples, each of unit area, with statistical bands.
+
+    Parameters
+    ----------
+    values, weight : ndarray, shape [E]
+    sample : ndarray of int64, shape [E]
+        Number of the sample of each event; negative for none of them.
+    names : sequence of str
+    label : str
+        Of the score.
+    """
+    ax, masks = axes_or_new(ax), [sample == i for i in range(len(names))]
+    sizes = [int(mask.sum()) for mask in masks if mask.any()]
+    edges = robust_edges(values[sample >= 0], fitting_bins(sizes))
+    for i, (name, mask) in enumerate(zip(names, masks, strict=True)):
+        if mask.any():
+            filled = signed_histogram(values[mask], weight[mask], edges, name="score", label=label)
+            _area(ax, filled, class_look(i), escape_label(name, 40), filled=True)
+    ax.axhline(0, color=INK, lw=0.8)
+    ax.set(xlabel=label, ylabel="events, unit area")
+    ax.margins(x=0)
+    legend_above(ax)
     return ax
 
 

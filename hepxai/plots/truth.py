@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from hepxai.attribution.reductions import short_name
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Estimate, total_error
 from hepxai.metrics.truth import TruthFinding, TruthSlices
 from hepxai.plots.style import INK, add_footnote, axes_or_new, class_look, escape_label, legend_above, styled
 
@@ -62,6 +62,43 @@ def _measured(finding: TruthFinding, measure: Measure, kind: str) -> tuple[Estim
         per_event = finding.average_precision, float(finding.chance_precision.value)
         pooled = finding.pooled_average_precision, finding.chance_pooled_precision
     return pooled if kind == "pooled" else per_event
+
+
+@styled
+def truth_baselines(
+    auroc: Mapping[str, Estimate],
+    by_type: Mapping[str, Estimate],
+    within: Mapping[str, Estimate],
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """AUROC of each map, beside that of the particle types alone and that among entries of equal types.
+
+    The longer, thin error includes the spread of several trainings.
+
+    Parameters
+    ----------
+    auroc, by_type, within : mapping of str to Estimate
+        By the name of the map; see `hepxai.metrics.find_truth`, `truth_by_type` and `truth_within_types`.
+    """
+    ax = axes_or_new(ax, (7.0, 2.0 + 0.7 * len(auroc)))
+    rows = np.arange(len(auroc))[::-1]
+    series = {"all entries": auroc, "types alone": by_type, "equal types": within}
+    for i, (name, points) in enumerate(series.items()):
+        value, error, total = (
+            np.array([float(a) for a in column])
+            for column in zip(*((p.value, p.error, total_error(p)) for p in points.values()), strict=True)
+        )
+        y, look = rows + 0.2 * (1 - i), class_look(i)
+        ax.errorbar(value, y, xerr=np.nan_to_num(total), ls="", marker="", color=look["color"], elinewidth=1)
+        ax.errorbar(value, y, xerr=np.nan_to_num(error), ls="", ms=7, elinewidth=2.4, label=name, **look)
+    ax.axvline(0.5, color=INK, lw=1, ls=":", label="chance")
+    ax.set_yticks(rows, [escape_label(name, 28) for name in auroc])
+    ax.tick_params(axis="y", which="both", length=0)
+    ax.set(xlabel="AUROC for the truth, per event", ylim=(-0.6, max(len(auroc), 1) - 0.4))
+    ax.margins(x=0.08)
+    legend_above(ax, columns=4)
+    return ax
 
 
 @styled

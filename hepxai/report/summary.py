@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from hepxai.attribution.means import focus_means
 from hepxai.attribution.reductions import pair_name, short_name
-from hepxai.core.formatting import measured, percentage, real
+from hepxai.core.formatting import percentage, real
 from hepxai.events import SPLITS
 from hepxai.events.splits import ALL_FOLDS
 from hepxai.plots.training import counted, time_name
 from hepxai.report.baseline import carried
 from hepxai.report.columns import leading
-from hepxai.report.diagnostics import agreements, complete, residual_numbers
+from hepxai.report.diagnostics import complete, residual_numbers
 from hepxai.report.layer_attributions import LayerAttribution, maps
 from hepxai.report.outputs import explained_output
 from hepxai.report.performance import merit
@@ -24,11 +24,10 @@ from hepxai.report.pixels import share_sentences
 from hepxai.report.section import capital, cell, number
 from hepxai.report.stability import stability_sentences
 from hepxai.report.targets import target_sentences
+from hepxai.report.verdicts import Verdict, bad_texts
 from hepxai.report.view import Figures, RunView, aucs
 
 NOTHING = "The run holds no result yet."
-SHOWN = 6
-"""Agreements of two methods that are all named; of more, the two ends."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,9 @@ class Finding:
 MERIT = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy with all weights"}
 
 
-def summary(view: RunView) -> list[Finding]:
-    """Findings on training, performance, attributions and doubts."""
+def summary(view: RunView, verdicts: Sequence[Verdict] = ()) -> list[Finding]:
+    """Findings on training, performance, attributions and doubts; of the verdicts, the good ones."""
+    warnings = len(view.warnings) + len(bad_texts(verdicts))
     findings = (
         Finding("Trained", tuple(_trained(view))),
         Finding("How well", tuple(_performance(view))),
@@ -58,7 +58,8 @@ def summary(view: RunView) -> list[Finding]:
         Finding("Columns", tuple(leading(view))),
         Finding("Pixels", tuple(share_sentences(view))),
         Finding("Over trainings", tuple(stability_sentences(view) if view.trainings > 1 else ())),
-        Finding("To doubt", tuple(_doubts(view))),
+        Finding("To trust", tuple(v.text for v in verdicts if v.good)),
+        Finding("To doubt", tuple(_doubts(view, warnings))),
     )
     filled = [f for f in findings if f.sentences]
     return filled if view.metrics or view.explained else [*filled, Finding("Result", (NOTHING,))]
@@ -181,13 +182,10 @@ def _sentence(in_pair: str, other: str, layer: LayerAttribution) -> str:
     return f"{one} adds {in_pair} to the {output}{end}."
 
 
-def _doubts(view: RunView) -> Iterator[str]:
-    if view.warnings:
-        count = len(view.warnings)
-        yield "The warning below." if count == 1 else f"The {count} warnings below."
+def _doubts(view: RunView, warnings: int) -> Iterator[str]:
+    if warnings:
+        yield "The warning below." if warnings == 1 else f"The {warnings} warnings below."
     yield from _completeness(view)
-    yield from _surrogate(view)
-    yield from _disagreement(view)
     if view.history and view.trainings == 1:
         yield "One training with one seed; another may look elsewhere. `--trainings 3` shows what varies."
 
@@ -202,21 +200,3 @@ def _completeness(view: RunView) -> Iterator[str]:
     end = f"; of the other outputs at most {percentage(max(others))}" if others else ""
     if medians:
         yield f"Completeness, median residual: {', '.join(medians)}{end}."
-
-
-def _disagreement(view: RunView) -> Iterator[str]:
-    rows = [n for n in agreements(view) if np.isfinite(n["value"])]
-    ends = f"; least and most of {len(rows)}" if len(rows) > SHOWN else ""
-    if ends:
-        rows = sorted(rows, key=lambda n: float(n["value"]))[:: len(rows) - 1]
-    if texts := [f"{n['first']} and {n['second']} {measured(n['value'], n['error'])}" for n in rows]:
-        yield f"Rank agreement of the methods (1: same order, 0: unrelated{ends}): {'; '.join(texts)}."
-
-
-def _surrogate(view: RunView) -> Iterator[str]:
-    split = _main_split(view.fidelity)
-    if split is not None and "agreement" in view.fidelity[split]:
-        same = view.fidelity[split]["agreement"]
-        if np.isfinite(real(same.get("value"))):
-            share = percentage(same["value"], same.get("error"))
-            yield f"The surrogate decides like the model in {share} of the {split} events."

@@ -288,7 +288,7 @@ def _doubted_auc(of: str, train: Mapping[str, Any] | None, test: Mapping[str, An
     texts, what = _texts(train or test, test), f"{of} from the rest" if of else "the classes"
     if train is not None and train["value"] - test["value"] > 3 * math.hypot(train["error"], test["error"]):
         yield _overtrained(f"AUC of {of} against the rest" if of else "AUC", texts)
-    if not abs(test["value"] - 0.5) > 3 * test["error"]:
+    if not abs(real(test["value"]) - 0.5) > 3 * real(test["error"]):
         yield (
             f"The model does not separate {what} (test AUC {texts[1]}): explanations of "
             f"{of or 'it'} describe noise."

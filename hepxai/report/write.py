@@ -23,13 +23,17 @@ from hepxai.core.files import refuse_links, replacing, write_json, write_text
 from hepxai.models.target import REST
 from hepxai.plots.style import DPI, style
 from hepxai.report.attributions import attribution_sections
+from hepxai.report.by_sample import by_sample_section, samples_of_classes
 from hepxai.report.diagnostics import agreement_section, fidelity_section, residuals_section
 from hepxai.report.inputs import cutflow_section, provenance_section, samples_section, training_section
+from hepxai.report.layer_attributions import maps
 from hepxai.report.performance import roc_section, scores_section
 from hepxai.report.section import CaptionedFigure, Section
 from hepxai.report.stability import stability_section
 from hepxai.report.summary import Finding, summary
 from hepxai.report.targets import targets_section
+from hepxai.report.truth import truth_section
+from hepxai.report.verdicts import bad_texts, verdicts
 from hepxai.report.view import RunView
 from hepxai.run import Run
 
@@ -61,7 +65,11 @@ def sections(view: RunView) -> Iterator[Section]:
         yield roc_section(view)
     if view.trainings > 1:
         yield stability_section(view)
+    if samples_of_classes(view.events):
+        yield by_sample_section(view)
     yield from attribution_sections(view)
+    if view.events.truth and any(maps(view)):
+        yield truth_section(view)
     yield residuals_section(view)
     if view.fidelity:
         yield fidelity_section(view)
@@ -88,13 +96,20 @@ def write_report(run: Run, folder: str | Path | None = None, *, progress: bool =
         Of ``report.html``: one file that needs no other and no network.
     """
     root, view = run.folder if folder is None else Path(folder), RunView(run)
-    parts, findings = list(sections(view)), summary(view)
-    write_json(root / "numbers.json", _numbers(view, parts, findings))
+    parts = list(sections(view))
+    several = verdicts(view, {part.key: part.numbers for part in parts})
+    findings, warnings = summary(view, several), (*view.warnings, *bad_texts(several))
+    about: dict[str, Any] = {
+        "summary": {p.about: list(p.sentences) for p in findings},
+        "warnings": list(warnings),
+    }
+    about["verdicts"] = [v.to_json() for v in several]
+    write_json(root / "numbers.json", _numbers(view, parts, about))
     _write_histograms(root / "histograms.root", {k: h for part in parts for k, h in part.histograms.items()})
     page: dict[str, Any] = {
         "title": view.title,
         "about": view.about,
-        "warnings": view.warnings,
+        "warnings": warnings,
         "cards": view.cards,
     }
     page |= {"summary": findings, "reading": _reading(view), "footer": FOOTER}
@@ -256,11 +271,10 @@ def _root_name(name: str) -> str:
     return "/".join("".join(c if c.isalnum() and c.isascii() else "_" for c in p) for p in name.split("/"))
 
 
-def _numbers(view: RunView, parts: list[Section], findings: list[Finding]) -> dict[str, Any]:
+def _numbers(view: RunView, parts: list[Section], about: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": view.title,
-        "summary": {p.about: list(p.sentences) for p in findings},
-        "warnings": list(view.warnings),
+        **about,
         "focus": list(view.focus),
         "observer": view.observer,
         "units": {"momenta, masses": "GeV", "attributions": "as stated by each unit entry"},

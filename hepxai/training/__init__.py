@@ -108,5 +108,5 @@ def _refuse_for_detector(targets: object, device: str) -> None:
 def validation_loss(logits: NDArray[np.floating], events: Events, training: CommonTraining) -> float:
     """Cross-entropy on the "valid" split, as in the history, of the logits ``[E, O]`` of all events."""
     valid = events.split == SPLITS.index("valid")
-    weight = loss_weights(events[valid], training, balance=training.class_balance)
+    weight = loss_weights(events[valid], training, balance=True)
     return mean_loss(np.asarray(logits)[valid], events.label[valid], weight)

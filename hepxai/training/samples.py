@@ -49,7 +49,7 @@ class Sample:
         used = _used_rows(events, split, training, targets)
         part = events[used]
         _check_classes(part, split, needed=targets is None)
-        weight = loss_weights(part, training, balance=training.class_balance and targets is None)
+        weight = loss_weights(part, training, balance=targets is None)
         target, label = _targets_and_labels(model, part, None if targets is None else targets[used])
         return Sample(
             model.inputs.of(part).to(device),
@@ -103,11 +103,18 @@ def _check_classes(events: Events, split: str, *, needed: bool = True) -> None:
 def loss_weights(events: Events, training: CommonTraining, *, balance: bool) -> NDArray[np.float64]:
     """Weights in the loss under the card's policy, scaled to a mean magnitude of 1.
 
+    Parameters
+    ----------
+    events : Events
+    training : CommonTraining
+    balance : bool
+        Apply ``sample_balance`` and ``class_balance`` of the card; False where no classes are learned.
+
     Raises
     ------
     ValueError
-        If the weights of a class sum to zero or less where classes are balanced, if all weights are zero, or
-        if there are negative weights and the policy is "error".
+        If the weights of a class or sample to be balanced sum to zero or less, if all weights are zero, if
+        samples to be balanced are not known, or if there are negative weights and the policy is "error".
     """
     weight = events.weight.copy()
     if (weight < 0).any():
@@ -117,8 +124,10 @@ def loss_weights(events: Events, training: CommonTraining, *, balance: bool) -> 
                 "training.negative_weights: error; choose keep, drop or abs"
             )
         weight = {"keep": weight, "drop": weight.clip(min=0), "abs": abs(weight)}[training.negative_weights]
-    if balance:
-        classes = events.schema.classes
+    classes = events.schema.classes
+    if balance and training.sample_balance:
+        weight = _balanced_samples(events, weight)
+    if balance and training.class_balance:
         total = np.bincount(events.label, weights=weight, minlength=len(classes))
         if (total <= 0).any():
             empty = classes[int(np.argmax(total <= 0))]
@@ -127,3 +136,21 @@ def loss_weights(events: Events, training: CommonTraining, *, balance: bool) -> 
     if not weight.any():
         raise ValueError("all weights are zero: there is nothing to learn from")
     return np.asarray(weight / np.abs(weight).mean())
+
+
+def _balanced_samples(events: Events, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights with the same total in every sample of a class that has events; that of the class stays."""
+    (names, sample), classes = events.sample_numbers(), events.schema.classes
+    shape = (len(classes), len(names))
+    group = events.label * len(names) + sample
+    number, total = (np.bincount(group, w, np.prod(shape)).reshape(shape) for w in (None, weight))
+    if (bad := (number > 0) & (total <= 0) & ((number > 0).sum(axis=1) > 1)[:, None]).any():
+        c, s = np.argwhere(bad)[0]
+        raise ValueError(
+            f"sample {names[s]!r} of class {classes[c]!r} has no positive total weight: its samples cannot "
+            "be balanced; say training.negative_weights: abs, or leave training.sample_balance out"
+        )
+    several = (number > 0).sum(axis=1, keepdims=True)
+    wanted = np.where(several > 1, total.sum(axis=1, keepdims=True) / np.maximum(several, 1), total)
+    factor = np.divide(wanted, total, out=np.ones(shape), where=total != 0)
+    return np.asarray(weight * factor.ravel()[group])

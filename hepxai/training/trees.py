@@ -50,7 +50,7 @@ class _Split:
     def of(events: Events, split: str, card: BoostedTreesCard) -> _Split:
         regression = card.training.regression
         used = used_events(events, split, card.training)
-        weight = loss_weights(used, card.training, balance=card.training.class_balance and not regression)
+        weight = loss_weights(used, card.training, balance=not regression)
         if split == "train" and (weight < 0).any() and card.training.loss == "mae":
             raise ValueError(
                 f"{(weight < 0).sum()} training events have negative weights, and trees with loss mae take "

@@ -229,15 +229,18 @@ def test_summary(view: RunView) -> None:
     assert "logit" not in " ".join(found.values())
 
 
-def test_of_many_agreements_the_ends_are_named(events: Events, finished_view: Callable[..., RunView]) -> None:
+def test_of_many_agreements_the_lowest_are_named(
+    events: Events, finished_view: Callable[..., RunView]
+) -> None:
     test = events.where("test")
     maps = {f"map_{i}": make_map(test, f"map_{i}", "pt", i) for i in range(5)}
     view = finished_view(events, explained=maps)
-    found = sorted(n["value"] for n in pixel_agreements(view))
-    (doubt,) = (s for p in summary(view) for s in p.sentences if s.startswith("Rank agreement"))
-    assert "; least and most of 10)" in doubt
-    assert doubt.count(";") == 2
-    assert f"{found[0]:.2f}".replace("-", "−") in doubt
+    rows = list(pixel_agreements(view))
+    (verdict,) = agreement_verdicts(rows)
+    assert not verdict.good
+    assert verdict.number == min(r["value"] for r in rows)
+    assert verdict.sentence.endswith("and 4 more of 10")
+    assert f"{verdict.number:.2f}".replace("-", "−") in verdict.sentence
 
 
 def test_predictions_that_are_not_finite(events: Events, finished_view: Callable[..., RunView]) -> None:

@@ -177,9 +177,10 @@ def test_warnings_stand_at_the_top_and_beside_their_method(finished_view):
 
 
 def test_summary_is_built_from_numbers(written):
-    view, _ = written
-    text = {p.about: " ".join(p.sentences) for p in summary(view)}
-    assert list(text) == ["Trained", "How well", "Muon–muon pairs", "To doubt"]
+    view, page = written
+    stored = json.loads((page.parent / "numbers.json").read_text())
+    text = {about: " ".join(sentences) for about, sentences in stored["summary"].items()}
+    assert list(text) == ["Trained", "How well", "Muon–muon pairs", "To trust", "To doubt"]
     assert re.search(r"Signal against background on \d+ train, \d+ valid, \d+ test events", text["Trained"])
     assert re.match(r"Test split \(\d+ events\): AUC 0\.\d+ ± 0\.\d+", text["How well"])
     train, test = (view.metrics[s]["auc"] for s in ("train", "test"))
@@ -189,8 +190,25 @@ def test_summary_is_built_from_numbers(written):
     assert re.search(
         r"Attention: \d\.\d+ ± 0\.\d+ \(signal\).*; 1 is equal attention", text["Muon–muon pairs"]
     )
-    assert "The warning below." in text["To doubt"]
-    assert "attention and surrogate IG" in text["To doubt"]
+    assert f"The {len(stored['warnings'])} warnings below." in text["To doubt"]
+
+
+def test_verdicts_are_in_the_file_and_either_to_trust_or_warnings(written):
+    view, page = written
+    stored = json.loads((page.parent / "numbers.json").read_text())
+    about = {v["about"]: v for v in stored["verdicts"]}
+    assert {"agreement", "surrogate", "truth", "events"} <= about.keys()
+    texts = {v["about"]: f"{v['sentence']} (rule: {v['rule']})." for v in stored["verdicts"]}
+    html = page.read_text()
+    for name, verdict in about.items():
+        assert (texts[name] in stored["summary"].get("To trust", ())) == verdict["good"]
+        assert (texts[name] in stored["warnings"]) == (not verdict["good"])
+        assert html.count(escape(texts[name])) == 1
+    assert about["surrogate"]["good"]
+    assert stored["warnings"][: len(view.warnings)] == list(view.warnings)
+    assert about["truth"]["number"] == pytest.approx(
+        max(r["auroc"]["value"] - r["by_type"]["value"] for r in stored["sections"]["truth"]), abs=0.2
+    )
 
 
 @pytest.mark.usefixtures("undrawn")

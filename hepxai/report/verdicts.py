@@ -1,0 +1,344 @@
+"""Verdicts on a run: plain sentences, each with its number, its rule, and whether it is good or bad."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from hepxai.attribution.reductions import short_name
+from hepxai.attribution.spread import TRAINING
+from hepxai.core.estimate import effective
+from hepxai.core.formatting import measured, percentage, real
+from hepxai.events import Events
+from hepxai.explainers.graph.surrogate import SAME_EDGES
+from hepxai.report.by_sample import samples_of_classes
+from hepxai.report.layer_attributions import LayerAttribution, maps
+from hepxai.report.section import NAMED, capital, stored
+from hepxai.report.view import Figures, RunView, fidelity_of
+
+LEAST_AGREEMENT = 0.3
+"""Rank correlation below which two methods disagree."""
+MOST_OPPOSITE = 0.1
+"""Share of means with opposite signs above which the signs of two methods differ."""
+RESOLVED = 3.0
+"""Errors by which a mean differs from 0 if its sign counts."""
+BEYOND = 2.0
+"""Errors by which a map finds the truth better than the particle types alone."""
+MOST_VARYING = 0.5
+"""Share of means that vary above which a map is unstable over trainings."""
+MOST_OF_CLASS = 0.8
+"""Share of a class above which one of its samples dominates it."""
+LEAST_EVENTS = 100.0
+"""Effective number of explained events of a class below which it is small."""
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence on a run, the number behind it, and the rule that makes it good or bad.
+
+    Attributes
+    ----------
+    about : str
+        One of "agreement", "signs", "surrogate", "surrogate maps", "truth", "trainings", "samples", "events".
+    sentence : str
+        With the number; without a full stop.
+    number : float
+        As compared with the rule.
+    rule : str
+        Condition of a good verdict.
+    good : bool
+    warned : bool
+        True if a concern of the map says the same, so that the warnings have it already.
+    """
+
+    about: str
+    sentence: str
+    number: float
+    rule: str
+    good: bool
+    warned: bool = False
+
+    @property
+    def text(self) -> str:
+        """Sentence and rule."""
+        return f"{self.sentence} (rule: {self.rule})."
+
+    def to_json(self) -> dict[str, Any]:
+        """Entries of ``numbers.json``."""
+        names = ("about", "sentence", "number", "rule", "good")
+        return {name: getattr(self, name) for name in names}
+
+
+def verdicts(view: RunView, numbers: Mapping[str, Any]) -> list[Verdict]:
+    """All verdicts on a run whose report has these numbers, ``section → numbers``."""
+    return [
+        *agreement_verdicts(numbers.get("agreement", ())),
+        *sign_verdicts(signed_means(view, numbers)),
+        *_of_surrogates(view),
+        *truth_verdicts(numbers.get("truth", ())),
+        *stability_verdicts(numbers.get("stability", {})),
+        *(v for events in _explained(view) for v in (*sample_verdicts(events), *event_verdicts(events))),
+    ]
+
+
+def bad_texts(several: Sequence[Verdict]) -> tuple[str, ...]:
+    """Bad verdicts, as warnings, without those that a concern of a map says already."""
+    return tuple(v.text for v in several if not v.good and not v.warned)
+
+
+# --- methods -----------------------------------------------------------------------------------------
+
+
+def agreement_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
+    """Rank correlation of the two methods that agree least, from the rows of the agreement section."""
+    finite = sorted((r for r in rows if np.isfinite(real(r["value"]))), key=lambda r: float(r["value"]))
+    if not finite:
+        return
+    good = float(finite[0]["value"]) >= LEAST_AGREEMENT
+    below = finite if good else [r for r in finite if r["value"] < LEAST_AGREEMENT]
+    named = "; ".join(f"{r['first']} and {r['second']} {stored(r)}" for r in below[: 1 if good else NAMED])
+    least = f"lowest of {len(finite)} rank correlations: " if good and len(finite) > 1 else ""
+    more = f" and {len(below) - NAMED} more of {len(finite)}" if not good and len(below) > NAMED else ""
+    what = "The methods agree on which entries matter" if good else "Methods disagree on which entries matter"
+    correlation = "" if least else "rank correlation of "
+    yield Verdict(
+        "agreement",
+        f"{what}: {least}{correlation}{named}{more}",
+        float(finite[0]["value"]),
+        f"a rank correlation of at least {LEAST_AGREEMENT:g} for every two methods; unrelated ones have 0",
+        good,
+    )
+
+
+@dataclass(frozen=True)
+class SignedMeans:
+    """Means of a map with signs.
+
+    Attributes
+    ----------
+    method : str
+        Key of the explanation; layers of one method are not compared.
+    name : str
+        Method and layer.
+    group : tuple of str
+        Target and kind of entry; maps of the same group are compared.
+    means : mapping of str to tuple of (float, float)
+        Value and error by the name of the mean.
+    """
+
+    method: str
+    name: str
+    group: tuple[str, ...]
+    means: Mapping[str, tuple[float, float]]
+
+
+def signed_means(view: RunView, numbers: Mapping[str, Any]) -> Iterator[SignedMeans]:
+    """Means by particle types of the maps with signs, as the sections of the maps have them."""
+    for layer in maps(view):
+        section = numbers.get(layer.key, {})
+        rows = section.get("type_pairs") or section.get("particle_types")
+        if rows and not layer.relative and (layer.plain.values < 0).any():
+            group = layer.full.target, layer.plain.axes[0], str(layer.directed)
+            yield SignedMeans(layer.method, layer.short, group, dict(_named_means(rows, layer)))
+
+
+def _named_means(rows: Sequence[Entry], layer: LayerAttribution) -> Iterator[tuple[str, tuple[float, float]]]:
+    arrow = " ← " if layer.directed else "–"
+    for r in rows:
+        ends = [r[k] for k in ("receiver", "sender", "particle", "other particle") if k in r]
+        yield f"{arrow.join(ends)}, {r['class']}", (float(r["value"]), total_of(r))
+
+
+def total_of(entry: Entry) -> float:
+    """Statistical error and the spreads of an entry of JSON in quadrature."""
+    parts = [real(entry.get(k)) for k in ("error", TRAINING, "syst")]
+    return float(np.sqrt(np.nansum(np.square(parts))))
+
+
+def sign_verdicts(several: Iterable[SignedMeans]) -> Iterator[Verdict]:
+    """Share of means with opposite signs, of the two methods of the same entries where it is largest."""
+    compared = [_opposite(a, b) for a, b in combinations(several, 2)
+                if a.group == b.group and a.method != b.method]  # fmt: skip
+    compared = [c for c in compared if c[1]]
+    if not compared:
+        return
+    opposite, number, names, largest = max(compared, key=lambda c: c[0] / c[1])
+    good = opposite <= MOST_OPPOSITE * number
+    what = "Signs agree" if good else "Signs differ"
+    example = f", as {largest}" if largest else ""
+    yield Verdict(
+        "signs",
+        f"{what}: {names} have opposite signs in {opposite} of {number} means by type{example}",
+        opposite / number,
+        f"at most {percentage(MOST_OPPOSITE)} of the means that both have {RESOLVED:g} errors from 0",
+        good,
+    )
+
+
+def _opposite(a: SignedMeans, b: SignedMeans) -> tuple[int, int, str, str]:
+    """Means with opposite signs, means compared, names of the maps, and the clearest opposite mean."""
+    shared = {
+        name: (one, b.means[name])
+        for name, one in a.means.items()
+        if name in b.means and all(abs(v) > RESOLVED * e for v, e in (one, b.means[name]))
+    }
+    opposite = {n: pair for n, pair in shared.items() if pair[0][0] * pair[1][0] < 0}
+    clear = max(opposite, key=lambda n: min(abs(v) / max(e, 1e-300) for v, e in opposite[n]), default="")
+    example = f"{clear}: {' and '.join(measured(*p) for p in opposite[clear])}" if clear else ""
+    return len(opposite), len(shared), f"{a.name} and {b.name}", example
+
+
+def _of_surrogates(view: RunView) -> Iterator[Verdict]:
+    for key, attribution in view.explained.items():
+        if splits := fidelity_of(attribution):
+            split = "test" if "test" in splits else next(iter(splits))
+            name, warned = short_name(attribution, key), bool(attribution.concerns)
+            yield from surrogate_verdicts(name, splits[split], warned=warned)
+
+
+def surrogate_verdicts(name: str, fidelity: Figures, *, warned: bool = False) -> Iterator[Verdict]:
+    """Decisions of a surrogate against the constant decision; its edges against those of the original.
+
+    Parameters
+    ----------
+    name : str
+        Of the map.
+    fidelity : mapping
+        Figures of `hepxai.metrics.fidelity.fidelity` on the held-out events, for JSON.
+    warned : bool
+        True if the map has concerns.
+    """
+    same, constant = fidelity.get("agreement"), fidelity.get("constant_agreement")
+    if same and constant and np.isfinite([real(e.get("value")) for e in (same, constant)]).all():
+        gain = real(same["value"]) - real(constant["value"])
+        good = gain > real(same["error"])
+        texts = [percentage(e["value"], e.get("error")) for e in (same, constant)]
+        what = "decides like the model" if good else "is no better than a constant decision"
+        yield Verdict(
+            "surrogate",
+            f"The surrogate of {name} {what}: the same decision in {texts[0]} of the events, a constant "
+            f"one in {texts[1]}",
+            gain,
+            "better than the constant decision by more than its error",
+            good,
+            warned and not good,
+        )
+    if (edges := fidelity.get("map_agreement")) and np.isfinite(real(edges.get("value"))):
+        good = real(edges["value"]) >= SAME_EDGES
+        what = "Surrogate and model weight the same edges" if good else "The surrogate weights other edges"
+        yield Verdict(
+            "surrogate maps",
+            f"{what}: rank correlation {stored(edges)} of {name} with the edges of the model",
+            real(edges["value"]),
+            f"a rank correlation of at least {SAME_EDGES:g}",
+            good,
+            warned and not good,
+        )
+
+
+# --- truth -------------------------------------------------------------------------------------------
+
+
+def truth_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
+    """Best map of each truth against the particle types alone, from the rows of the truth section."""
+    for truth in dict.fromkeys(r["truth"] for r in rows):
+        of_truth = [r for r in rows if r["truth"] == truth]
+        best = max(of_truth, key=_beyond_types)
+        gain = float(best["auroc"]["value"]) - float(best["by_type"]["value"])
+        good = _beyond_types(best) > BEYOND
+        what = "better than by the particle types" if good else "no better than by the particle types"
+        auroc = f"AUROC {stored(best['auroc'])} against {stored(best['by_type'])} by types alone"
+        if np.isfinite(real(best["within_types"]["value"])):
+            equal = f"{stored(best['within_types'])}, by chance {stored(best['null'])}"
+            auroc += f"; among entries of equal types {equal}"
+        rest = [r["method"] for r in of_truth if good and _beyond_types(r) <= BEYOND]
+        others = f"; not by {', '.join(rest[:NAMED])}" if rest else ""
+        useless = not good and float(best["by_type"]["value"]) == 1
+        note = "; the types tell it already, so that it cannot judge a map" if useless else ""
+        yield Verdict(
+            "truth",
+            f"{truth} is found {what}: at best by {best['method']}, {auroc}{others}{note}",
+            gain,
+            f"an AUROC above that of the types by more than {BEYOND:g} errors, for one map",
+            good,
+        )
+
+
+def _beyond_types(row: Entry) -> float:
+    """Gain over the particle types in errors of both."""
+    error = math.hypot(*(total_of(row[k]) for k in ("auroc", "by_type")))
+    return float(row["auroc"]["value"] - row["by_type"]["value"]) / max(error, 1e-300)
+
+
+# --- what varies, and how many -----------------------------------------------------------------------
+
+
+def stability_verdicts(by_method: Mapping[str, Sequence[Entry]]) -> Iterator[Verdict]:
+    """Share of the resolved means that vary over trainings, from the numbers of the stability section."""
+    counts = {name: Counter(n["verdict"] for n in several) for name, several in by_method.items()}
+    resolved = {name: c["stable"] + c["varies"] for name, c in counts.items()}
+    shares = {name: counts[name]["varies"] / n for name, n in resolved.items() if n}
+    if not shares:
+        return
+    good = max(shares.values()) <= MOST_VARYING
+    named = sorted(shares, key=lambda name: -shares[name])
+    named = named[:1] if good else [n for n in named if shares[n] > MOST_VARYING]
+    texts = [f"{counts[n]['varies']} of {resolved[n]} resolved means of {n}" for n in named[:NAMED]]
+    yield Verdict(
+        "trainings",
+        f"{'Stable' if good else 'Unstable'} over trainings: {', '.join(texts)} vary",
+        max(shares.values()),
+        f"at most {percentage(MOST_VARYING)} of the means of a map that the events resolve",
+        good,
+    )
+
+
+def _explained(view: RunView) -> Iterator[Events]:
+    """Events explained, the same for all methods; nothing without an explanation."""
+    yield from (a.events for a in list(view.explained.values())[:1])
+
+
+def sample_verdicts(events: Events) -> Iterator[Verdict]:
+    """Largest sample of each class of several, by the magnitude of the weights."""
+    for name, samples in samples_of_classes(events).items():
+        names, number = events.sample_numbers()
+        rows = events.label == events.schema.classes.index(name)
+        weight = np.bincount(number[rows], np.abs(events.weight[rows]), minlength=len(names))
+        largest, part = names[int(weight.argmax())], float(weight.max() / weight.sum())
+        good = not part > MOST_OF_CLASS
+        what = f"No sample dominates {name}" if good else f"{capital(name)} is dominated by one sample"
+        yield Verdict(
+            "samples",
+            f"{what}: {largest} has {percentage(part)} of the weight of its explained events, of "
+            f"{len(samples)} samples",
+            part,
+            f"at most {percentage(MOST_OF_CLASS)} in one sample",
+            good,
+        )
+
+
+def event_verdicts(events: Events) -> Iterator[Verdict]:
+    """Effective number of explained events of the smallest class."""
+    sizes = {c: effective(events.weight[events.label == i]) for i, c in enumerate(events.schema.classes)}
+    if not sizes:
+        return
+    least = min(sizes, key=lambda name: sizes[name])
+    good = sizes[least] >= LEAST_EVENTS
+    few = {c: n for c, n in sizes.items() if n < LEAST_EVENTS}
+    texts = ", ".join(f"{n:,.0f} of {c}" for c, n in (few or {least: sizes[least]}).items())
+    what = "Enough explained events: at least" if good else "Few explained events: effectively"
+    yield Verdict(
+        "events",
+        f"{what} {texts}",
+        sizes[least],
+        f"at least {LEAST_EVENTS:g} effective events of each class, (Σw)² / Σw²",
+        good,
+    )
