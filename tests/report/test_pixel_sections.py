@@ -20,6 +20,7 @@ from hepxai.report import RunView
 from hepxai.report.pixels import _figure, pixel_agreements, pixel_maps, pixel_sections, shown_events
 from hepxai.report.summary import summary
 from hepxai.report.targets import interval, target_merit, targets_section
+from hepxai.report.verdicts import agreement_verdicts
 from hepxai.report.write import sections
 
 HISTORY = [{"epoch": 1.0, "train_loss": 1.0, "valid_loss": 0.9, "valid_mae_pt": 2.0}]

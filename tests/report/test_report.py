@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from html import escape
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -206,9 +207,8 @@ def test_verdicts_are_in_the_file_and_either_to_trust_or_warnings(written):
         assert html.count(escape(texts[name])) == 1
     assert about["surrogate"]["good"]
     assert stored["warnings"][: len(view.warnings)] == list(view.warnings)
-    assert about["truth"]["number"] == pytest.approx(
-        max(r["auroc"]["value"] - r["by_type"]["value"] for r in stored["sections"]["truth"]), abs=0.2
-    )
+    gains = [r["auroc"]["value"] - r["by_type"]["value"] for r in stored["sections"]["truth"]]
+    assert about["truth"]["number"] in gains
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -372,6 +372,67 @@ def test_classes_are_balanced(toy: ToyEvents, policy: str) -> None:
         np.testing.assert_allclose(ratio, ratio[0])
 
 
+SAMPLES = {"samples": ("dy", "tt"), "file_entries": (9999, 9999)}
+
+
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("policy", ["keep", "drop", "abs"])
+def test_samples_are_balanced_as_by_hand(toy: ToyEvents, policy: str, classes: bool) -> None:
+    """Samples of unequal weight and size in both classes, against weights divided by their sums."""
+    events = toy(400).replace(**SAMPLES)
+    events = events.replace(weight=events.weight * np.where(events.file == 1, 7.0, 1.0))
+    training = {"negative_weights": policy, "sample_balance": True, "class_balance": classes}
+    found = loss_weights(events, Training.model_validate(training), balance=True)
+    by_hand = {"keep": events.weight, "drop": events.weight.clip(min=0), "abs": abs(events.weight)}[policy]
+    totals = np.array([by_hand[events.label == c].sum() for c in (0, 1)])
+    by_hand = by_hand.copy()
+    for c in (0, 1):
+        for sample in (0, 1):
+            rows = (events.label == c) & (events.file == sample)
+            by_hand[rows] *= (1.0 if classes else totals[c]) / by_hand[rows].sum()
+    np.testing.assert_allclose(found, by_hand / abs(by_hand).mean())
+
+
+def test_a_network_with_balanced_samples_is_that_of_events_weighted_by_hand(events: Events) -> None:
+    events = events.replace(**SAMPLES, weight=abs(events.weight) * np.where(events.file == 1, 5.0, 1.0))
+    weight = events.weight.copy()
+    for split in (0, 1):
+        for c in (0, 1):
+            rows = [(events.split == split) & (events.label == c) & (events.file == s) for s in (0, 1)]
+            for own in rows:
+                weight[own] /= weight[own].sum()
+    balanced, history = fit(make_card(epochs=2, sample_balance=True), events)
+    by_hand, other = fit(make_card(epochs=2), events.replace(weight=weight))
+    for one, two in zip(history, other, strict=True):
+        assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-5)
+        assert one["valid_loss"] == pytest.approx(two["valid_loss"], rel=1e-5)
+    plain, _ = fit(make_card(epochs=2), events)
+    distances = [np.abs(m.logits(events) - balanced.logits(events)).max() for m in (by_hand, plain)]
+    assert distances[0] < 1e-3 < distances[1]
+
+
+def test_one_sample_for_each_class_changes_nothing(toy: ToyEvents) -> None:
+    events = toy(100)
+    events = events.replace(**SAMPLES, file=events.label)
+    one, two = (loss_weights(events, Training(sample_balance=b), balance=True) for b in (True, False))
+    np.testing.assert_allclose(one, two)
+    off = loss_weights(events, Training(sample_balance=True), balance=False)
+    np.testing.assert_allclose(off, weigh(events, "keep"))
+
+
+def test_samples_that_cannot_be_balanced(toy: ToyEvents) -> None:
+    events, training = toy(100), Training(sample_balance=True)
+    with pytest.raises(ValueError, match="samples of these events are not known; read them"):
+        loss_weights(events, training, balance=True)
+    events = events.replace(**SAMPLES)
+    bad = events.replace(weight=np.where(events.file == 1, -1.0, 1.0))
+    with pytest.raises(ValueError, match=r"sample 'tt' of class 'background' .*negative_weights: abs"):
+        loss_weights(bad, training, balance=True)
+    loss_weights(bad, Training(sample_balance=True, negative_weights="abs"), balance=True)
+    with pytest.raises(ValueError, match="samples are balanced inside their classes"):
+        Training(sample_balance=True, loss="mae")
+
+
 @pytest.mark.parametrize("balance", [False, True])
 def test_events_of_weight_zero_do_not_change_the_loss(toy: ToyEvents, balance: bool) -> None:
     """The mean over events of weight times loss stays what it was."""

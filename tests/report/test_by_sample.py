@@ -1,0 +1,112 @@
+"""Numbers by sample: those of the events of the sample, only in classes of more than one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hepxai.attribution.means import pair_means, type_means
+from hepxai.events import Events
+from hepxai.report import RunView
+from hepxai.report.by_sample import by_sample, by_sample_section, samples_as_classes, samples_of_classes
+from hepxai.report.write import sections
+
+FILES = {"files": ("dy.root:E", "tt.root:E", "tt2.root:E", "sig.root:E"), "file_entries": (4000,) * 4}
+NAMES = {"samples": ("dy", "tt", "tt", "sig")}
+
+
+@pytest.fixture(scope="module")
+def events(make_population: Callable[..., Events]) -> Events:
+    """Background of two samples, one of them in two files."""
+    plain = make_population(1500)
+    file = np.where(plain.label == 1, 3, np.arange(1500) % 3)
+    return plain.replace(file=file, **FILES, **NAMES)
+
+
+@pytest.fixture(scope="module")
+def view(events: Events, finished_view: Callable[..., RunView]) -> RunView:
+    return finished_view(1500, events=events)
+
+
+def rows_of(events: Events, sample: str) -> np.ndarray:
+    return np.isin(events.file, [i for i, s in enumerate(events.samples) if s == sample])
+
+
+def test_classes_of_several_samples(events: Events) -> None:
+    assert samples_of_classes(events) == {"background": ("dy", "tt")}
+    names, number = by_sample(events)
+    assert names == ("dy (background)", "tt (background)")
+    for i, sample in enumerate(("dy", "tt")):
+        np.testing.assert_array_equal(number == i, rows_of(events, sample))
+    assert (number[events.label == 1] == -1).all()
+
+
+def test_a_sample_in_two_classes(events: Events) -> None:
+    mixed = events.replace(file=np.arange(1500) % 2)
+    assert samples_of_classes(mixed) == {"background": ("dy", "tt"), "signal": ("dy", "tt")}
+    assert len(by_sample(mixed)[0]) == 4
+
+
+def test_scores_and_efficiencies(view: RunView) -> None:
+    test = view.events.split == 2
+    numbers = {r["sample"]: r for r in by_sample_section(view).numbers["scores"]}
+    assert list(numbers) == ["dy (background)", "tt (background)"]
+    score, weight = view.scores[test], view.events.weight[test]
+    signal = view.events.label[test] == 1
+    order = np.argsort(-score[signal])
+    passed = np.cumsum(weight[signal][order]) / weight[signal].sum()
+    cut = score[signal][order][np.argmax(passed >= 0.5)]
+    for sample in ("dy", "tt"):
+        rows, found = rows_of(view.events, sample)[test], numbers[f"{sample} (background)"]
+        assert found["events"] == rows.sum()
+        assert found["score"]["value"] == pytest.approx(np.average(score[rows], weights=weight[rows]))
+        expected = np.average(score[rows] >= cut, weights=weight[rows])
+        assert found["efficiency@0.5"]["value"] == pytest.approx(expected)
+
+
+def test_means_are_those_of_the_events_of_the_sample(view: RunView) -> None:
+    numbers = by_sample_section(view).numbers
+    for key, measure in (("edge_ig", pair_means), ("node_ig", type_means)):
+        attribution = view.explained[key]
+        attribution = attribution.sum("feature") if "feature" in attribution.axes else attribution
+        for sample in ("dy", "tt"):
+            alone = measure(attribution[rows_of(attribution.events, sample)])
+            expected = {
+                tuple(r[a] for a in alone.axes[1:]): r for r in alone.rows() if r["class"] == "background"
+            }
+            rows = [r for r in numbers[key] if r["sample"] == f"{sample} (background)"]
+            assert len(rows) == len(expected)
+            for r in rows:
+                want = expected[tuple(r[a] for a in alone.axes[1:])]
+                for name in ("value", "error", "events"):
+                    assert r[name] == pytest.approx(want[name], nan_ok=True)
+
+
+def test_samples_take_the_place_of_classes(view: RunView) -> None:
+    part = samples_as_classes(view.explained["node_ig"])
+    assert part.events.schema.classes == ("dy (background)", "tt (background)")
+    assert len(part.events) == int((view.explained["node_ig"].events.label == 0).sum())
+
+
+def test_section_stands_only_where_a_class_has_several(
+    view: RunView, changed: Callable[..., RunView]
+) -> None:
+    def keys(**columns: Any) -> list[str]:
+        other = changed(view, events=view.events.replace(**columns), explained={}, history=[], metrics={})
+        return [part.key for part in sections(other)]
+
+    assert "by_sample" in keys()
+    assert "by_sample" not in keys(samples=())
+    assert "by_sample" not in keys(samples=("bkg", "bkg", "bkg", "sig"))
+
+
+def test_explained_events_of_one_sample(view: RunView, changed: Callable[..., RunView]) -> None:
+    """A sample without explained events leaves the scores alone."""
+    one = view.explained["node_ig"]
+    part = one[~rows_of(one.events, "dy")]
+    section = by_sample_section(changed(view, explained={"node_ig": part}))
+    assert list(section.numbers) == ["scores"]
+    assert len(section.figures) == 1
