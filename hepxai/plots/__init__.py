@@ -27,10 +27,17 @@ from hepxai.plots.momentum import momentum_residuals, turn_on_curve
 from hepxai.plots.overview import plot
 from hepxai.plots.profiles import focus_profile, score_profile
 from hepxai.plots.roc import roc_curve
-from hepxai.plots.scores import class_scores, overtraining, score_distributions, score_figure, score_ratio
+from hepxai.plots.scores import (
+    class_scores,
+    overtraining,
+    sample_scores,
+    score_distributions,
+    score_figure,
+    score_ratio,
+)
 from hepxai.plots.style import style
 from hepxai.plots.training import training_curve
-from hepxai.plots.truth import truth_finding, truth_slices
+from hepxai.plots.truth import truth_baselines, truth_finding, truth_slices
 from hepxai.plots.values import beeswarm, value_distribution, value_figure, value_scatter
 
 __all__ = [
@@ -65,6 +72,7 @@ __all__ = [
     "plot",
     "residuals",
     "roc_curve",
+    "sample_scores",
     "score_distributions",
     "score_figure",
     "score_profile",
@@ -72,6 +80,7 @@ __all__ = [
     "step_matrix",
     "style",
     "training_curve",
+    "truth_baselines",
     "truth_finding",
     "truth_slices",
     "turn_on_curve",

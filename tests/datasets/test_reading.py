@@ -90,6 +90,8 @@ def test_files_cutflow_and_schema(small: Path) -> None:
     ]
     assert events.files == tuple(map(str, reading.files))
     assert events.file_entries == (90, 130)
+    assert events.samples == ("dy", "tt")
+    np.testing.assert_array_equal(events.sample_numbers()[1], events.file)
     assert len(reading.files[0].sha256() or "") == 64
     assert events.schema.collections == ("Muon", "Jet", "MET")
     assert events.schema.units[:4] == ("GeV",) * 4

@@ -87,6 +87,7 @@ def test_a_short_particle_column_is_refused(toy, name):
         ({"observers": {"mass_mumu": np.zeros(39)}}, r"observers\.mass_mumu has 39 rows"),
         ({"truth": {"fromA": np.zeros(3, dtype=bool)}}, r"truth\.fromA has 3 rows"),
         ({"files": ("a.root:Events",)}, "2 numbers of entries for 1 files"),
+        ({"samples": ("dy",)}, "1 samples for 2 files; give one for each"),
         ({"globals": np.zeros((40, 3), dtype=np.float32)}, r"globals has shape \(40, 3\)"),
     ],
 )

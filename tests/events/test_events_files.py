@@ -23,7 +23,7 @@ def populations(toy) -> dict[str, Events]:
     target = {"pt": [1.0, np.nan, 3.0, -0.0]}
     return {
         "toy": plain.replace(observers={"n": np.arange(30), "m": np.linspace(0, 1, 30)}),
-        "one event": plain[:1],
+        "one event": plain[:1].replace(samples=("dy", "tt")),
         "none": plain[:0],
         "images": Events.from_images(images, targets=target, split="test"),
         "table": Events.from_awkward({}, globals={"a": [1.0, 2.0]}),
@@ -36,11 +36,8 @@ def test_nothing_is_lost(which: str, name: str, toy, tmp_path: Path) -> None:
     events = populations(toy)[which]
     events.save(tmp_path / name)
     again = Events.load(tmp_path / name)
-    assert (again.schema, again.files, again.file_entries) == (
-        events.schema,
-        events.files,
-        events.file_entries,
-    )
+    for about in ("schema", "files", "file_entries", "samples"):
+        assert getattr(again, about) == getattr(events, about)
     for column, values in (
         events._event_columns() | events._particle_columns() | {"offsets": events.offsets}
     ).items():
@@ -48,6 +45,16 @@ def test_nothing_is_lost(which: str, name: str, toy, tmp_path: Path) -> None:
         stored = getattr(again, group)[key] if key else getattr(again, group)
         assert stored.dtype == values.dtype, column
         assert stored.tobytes() == np.ascontiguousarray(values).tobytes(), column
+
+
+def test_a_file_that_names_no_samples(toy, tmp_path: Path) -> None:
+    """As earlier versions wrote them."""
+    toy(5).save(tmp_path / "events.safetensors")
+    tensors, metadata = read_tensors(tmp_path / "events.safetensors")
+    head = json.loads(metadata[KEY])
+    del head["samples"]
+    write_tensors(tmp_path / "events.safetensors", tensors, {KEY: json.dumps(head)})
+    assert Events.load(tmp_path / "events.safetensors").samples == ()
 
 
 def test_parquet_has_the_documented_columns(toy, tmp_path: Path) -> None:
