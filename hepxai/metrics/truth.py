@@ -96,7 +96,7 @@ def find_truth(attribution: Attribution, truth: str) -> TruthFinding:
     plain = reduced(attribution)
     true, offsets = true_entries(plain, truth), plain.offsets
     number, size = row_sum(true, offsets), np.diff(offsets).astype(np.float64)
-    used = (number > 0) & (number < size)
+    used = comparable_events(plain, truth)
     entries = used[parents(offsets)]
     value, true = np.abs(finite(plain))[entries], true[entries]
     weight, places = plain.events.weight[used], Places.of(value, plain[used].offsets)
@@ -119,6 +119,23 @@ def find_truth(attribution: Attribution, truth: str) -> TruthFinding:
         method=attribution.method,
         short_title=attribution.short_title,
     )
+
+
+@over_trainings
+def truth_auroc(attribution: Attribution, truth: str) -> Estimate:
+    """AUROC per event as in `find_truth`, without the other figures of merit."""
+    plain = reduced(attribution)
+    used = comparable_events(plain, truth)
+    entries = used[parents(plain.offsets)]
+    places = Places.of(np.abs(finite(plain))[entries], plain[used].offsets)
+    true = true_entries(plain, truth)[entries]
+    return share(event_auroc(places, true), plain.events.weight[used], "AUROC")
+
+
+def comparable_events(attribution: Attribution, truth: str) -> Flags:
+    """Events ``[E]`` with a true entry and another one."""
+    number = row_sum(true_entries(attribution, truth), attribution.offsets)
+    return np.asarray((number > 0) & (number < np.diff(attribution.offsets)))
 
 
 def true_entries(attribution: Attribution, truth: str) -> Flags:

@@ -14,7 +14,7 @@ from hepxai.core.jagged import IntArray, offsets_from_counts, parents, row_sum
 from hepxai.events import Events
 from hepxai.metrics.null import NullDistribution
 from hepxai.metrics.ranking import Places
-from hepxai.metrics.truth import Flags, event_auroc, find_truth, true_entries
+from hepxai.metrics.truth import Flags, event_auroc, true_entries, truth_auroc
 
 
 def types_of_entries(attribution: Attribution) -> IntArray:
@@ -48,7 +48,7 @@ def truth_by_type(attribution: Attribution, truth: str) -> Estimate:
     weight = np.abs(plain.events.weight)[parents(plain.offsets)]
     number, of_true = (np.bincount(kind, w) for w in (weight, weight * true))
     fraction = of_true / np.where(number > 0, number, 1.0)
-    return find_truth(plain.replace(values=fraction[kind]), truth).auroc
+    return truth_auroc(plain.replace(values=fraction[kind]), truth)
 
 
 @over_trainings

@@ -9,14 +9,14 @@ import numpy as np
 
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import general
-from hepxai.metrics.truth import find_truth
+from hepxai.metrics.truth import comparable_events, truth_auroc
 from hepxai.metrics.truth_by_type import null_within_types, truth_by_type, truth_within_types
 from hepxai.plots.truth import truth_baselines
 from hepxai.report.layer_attributions import LayerAttribution, maps
 from hepxai.report.section import CaptionedFigure, Section, Table, drawn, entry, stored
 from hepxai.report.view import RunView
 
-WORK = 20_000_000
+WORK = 10_000_000
 """Entries of a map times draws of the null distribution, about."""
 DRAWS = (40, 200)
 """Fewest and most draws."""
@@ -50,7 +50,7 @@ def truth_rows(view: RunView) -> Iterator[dict[str, Any]]:
     """Numbers of every map and truth, where an event has true entries and others."""
     for truth in view.events.truth:
         for layer in maps(view):
-            events = find_truth(layer.plain, truth).events
+            events = int(comparable_events(layer.plain, truth).sum())
             if events:
                 yield {"truth": truth, "method": layer.short, "target": layer.full.target, "events": events,
                        "compact": layer.compact} | _numbers(layer, truth)  # fmt: skip
@@ -61,7 +61,7 @@ def _numbers(layer: LayerAttribution, truth: str) -> dict[str, Any]:
     draws = int(np.clip(WORK / max(len(layer.plain.values), 1), *DRAWS))
     null = null_within_types(layer.plain, truth, draws=draws)
     return {
-        "auroc": entry(find_truth(layer.every, truth).auroc),
+        "auroc": entry(truth_auroc(layer.every, truth)),
         "by_type": entry(truth_by_type(layer.plain, truth)),
         "within_types": entry(within) | {"n_eff": within.n_eff},
         "null": entry(null.expectation),

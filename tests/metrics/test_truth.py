@@ -17,11 +17,13 @@ from hepxai.events import Events
 from hepxai.metrics.pooled import pooled_auroc, pooled_by_chance, pooled_precision
 from hepxai.metrics.ranking import Places
 from hepxai.metrics.truth import (
+    comparable_events,
     expected_precision,
     find_truth,
     find_truth_in_slices,
     true_entries,
     true_pt,
+    truth_auroc,
 )
 
 ToyEvents = Callable[..., Events]
@@ -53,6 +55,8 @@ def test_equal_to_scikit_learn_in_every_event(toy: ToyEvents, which: int, ties: 
         alone = find_truth(found[e : e + 1], "fromA")
         np.testing.assert_allclose([alone.auroc.value, alone.average_precision.value], scores[-1])
     result = find_truth(found, "fromA")
+    assert truth_auroc(found, "fromA") == result.auroc
+    np.testing.assert_array_equal(np.flatnonzero(comparable_events(found, "fromA")), rows)
     weight = events.weight[rows]
     for i, estimate in enumerate((result.auroc, result.average_precision)):
         values = np.array(scores)[:, i]

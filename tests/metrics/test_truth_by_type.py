@@ -37,7 +37,7 @@ def maps(events: Events) -> list[Attribution]:
 def types_in_words(attribution: Attribution, entry: int) -> str:
     names, kind, pairs = attribution.events.schema.types, attribution.events.type, attribution.pairs
     if pairs is None:
-        return names[kind[entry]]
+        return str(names[kind[entry]])
     ends = [names[kind[pairs.dst[entry]]], names[kind[pairs.src[entry]]]]
     return " ".join(ends if attribution.settings.get("directed", True) else sorted(ends))
 
@@ -133,7 +133,7 @@ def test_shuffled_truth_keeps_its_number_by_type(toy: ToyEvents) -> None:
     before = events.truth[TRUTH]
     after = _shuffled(events, before, np.random.default_rng(3))
     group = events.parent * len(events.schema.types) + events.type
-    np.testing.assert_array_equal(*(np.bincount(group, flags) for flags in (before, after)))
+    np.testing.assert_array_equal(np.bincount(group, before), np.bincount(group, after))
     assert (before != after).any()
     assert np.array_equal(before, events.truth[TRUTH])
 

@@ -31,6 +31,10 @@ def view(events: Events, finished_view: Callable[..., RunView]) -> RunView:
     return finished_view(1500, events=events)
 
 
+def numbers_of(view: RunView) -> dict[str, Any]:
+    return dict(by_sample_section(view).numbers)  # type: ignore[arg-type]
+
+
 def rows_of(events: Events, sample: str) -> np.ndarray:
     return np.isin(events.file, [i for i, s in enumerate(events.samples) if s == sample])
 
@@ -52,7 +56,7 @@ def test_a_sample_in_two_classes(events: Events) -> None:
 
 def test_scores_and_efficiencies(view: RunView) -> None:
     test = view.events.split == 2
-    numbers = {r["sample"]: r for r in by_sample_section(view).numbers["scores"]}
+    numbers = {r["sample"]: r for r in numbers_of(view)["scores"]}
     assert list(numbers) == ["dy (background)", "tt (background)"]
     score, weight = view.scores[test], view.events.weight[test]
     signal = view.events.label[test] == 1
@@ -68,7 +72,7 @@ def test_scores_and_efficiencies(view: RunView) -> None:
 
 
 def test_means_are_those_of_the_events_of_the_sample(view: RunView) -> None:
-    numbers = by_sample_section(view).numbers
+    numbers = numbers_of(view)
     for key, measure in (("edge_ig", pair_means), ("node_ig", type_means)):
         attribution = view.explained[key]
         attribution = attribution.sum("feature") if "feature" in attribution.axes else attribution
