@@ -84,8 +84,8 @@ def _table(view: RunView, truth: str, rows: Sequence[Mapping[str, Any]]) -> Tabl
         for r in rows
     ]
     missing = " –: no event has a true entry and another one of equal types." if _missing(rows) else ""
-    errors = "± statistical ± spread of the trainings" if view.trainings > 1 else "± statistical"
-    caption = f"AUROC for {truth}, by chance 0.5; {errors}; of the null: ± standard deviation.{missing}"
+    errors = next(maps(view)).errors
+    caption = f"AUROC for {truth}, by chance 0.5. {errors} Of the null: standard deviation.{missing}"
     return Table(caption, header, cells)
 
 
@@ -102,7 +102,7 @@ def _figures(truth: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Captione
         {r["method"]: _estimate(r[key]) for r in in_full} for key in ("auroc", "by_type", "within_types")
     ]
     if in_full:
-        caption = f"AUROC for {truth} of each map, as in the table; thin errors include several trainings."
+        caption = f"AUROC for {truth} of each map, as in the table. Thin: all errors in quadrature."
         size = (8.0, 2.0 + 0.75 * len(in_full))
         yield drawn(f"truth_{truth}", caption, lambda ax: truth_baselines(*series, ax=ax), size)
 

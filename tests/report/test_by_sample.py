@@ -32,7 +32,7 @@ def view(events: Events, finished_view: Callable[..., RunView]) -> RunView:
 
 
 def numbers_of(view: RunView) -> dict[str, Any]:
-    return dict(by_sample_section(view).numbers)  # type: ignore[arg-type]
+    return dict(by_sample_section(view).numbers)
 
 
 def rows_of(events: Events, sample: str) -> np.ndarray:
