@@ -24,9 +24,10 @@ def view(finished_view: Callable[..., RunView]) -> RunView:
 
 def test_numbers_are_those_of_the_metrics(view: RunView) -> None:
     section = truth_section(view)
-    assert [r["method"] for r in section.numbers] == ["attention", "node IG"]
+    rows: Any = section.numbers
+    assert [r["method"] for r in rows] == ["attention", "node IG"]
     assert len(section.tables) == len(section.figures) == 1
-    for r, key in zip(section.numbers, ("attention", "node_ig"), strict=True):
+    for r, key in zip(rows, ("attention", "node_ig"), strict=True):
         attribution = view.explained[key]
         whole = metrics.find_truth(attribution, "fromA")
         within = metrics.truth_within_types(attribution, "fromA")
