@@ -72,6 +72,10 @@ class Attribution:
         Figures of merit stored with the map (median relative residual, fidelity …).
     concerns : tuple of str
         One sentence for each failed check.
+    varied : mapping of str to tuple of Attribution
+        The same explanation of the events under systematic variations: for each source its alternatives,
+        such as up and down. Means and other measures have a systematic error from it. Copies drop it, for
+        it belongs to this map alone; see `apply`.
     title, short_title : str
         Name of the method in words, in full and abbreviated.
     unit : str
@@ -95,6 +99,7 @@ class Attribution:
     event_columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     checks: Mapping[str, float] = field(default_factory=dict)
     concerns: tuple[str, ...] = ()
+    varied: Mapping[str, tuple[Attribution, ...]] = field(default_factory=dict)
     title: str = ""
     short_title: str = ""
     unit: str = "logit"
@@ -199,7 +204,13 @@ class Attribution:
         """Copy with other attributes, validated; new values drop error and self loops unless given too."""
         if "values" in changes:
             changes = {"error": None, "self_values": None} | changes
+        changes.setdefault("varied", {})
         return dataclasses.replace(self, **changes)
+
+    def apply(self, change: Callable[[Attribution], Attribution]) -> Attribution:
+        """Map after a change, such as a selection, with the variations after the same change."""
+        varied = {source: tuple(map(change, maps)) for source, maps in self.varied.items()}
+        return change(self).replace(varied=varied)
 
     # --- reductions --------------------------------------------------------------------------
 

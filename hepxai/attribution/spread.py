@@ -1,4 +1,4 @@
-"""Spread of a measure over the trainings of an ensemble, an error beside the statistical one."""
+"""Errors of a measure beside the statistical one: spread over trainings, and systematic variations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
 TRAINING = "training"
 """Axis of the single trainings of an ensemble, and the name of the spread over them."""
-
+SYSTEMATIC = "syst"
+"""Name of the systematic error, in which all variations of the data-set card are put together."""
 
 A = TypeVar("A", bound=Any)
 """An `hepxai.Attribution`, which this module must not import: its methods are decorated here."""
@@ -30,19 +33,26 @@ def single_trainings(attribution: A) -> list[A]:
 def over_trainings(
     measure: Callable[Concatenate[A, P], R],
 ) -> Callable[Concatenate[A, P], R]:
-    """Decorator: measure the mean map of an ensemble, with the spread over its trainings.
+    """Decorator: measure a map, with the spread over its trainings and its systematic error.
 
     The value and its statistical error are those of the mean over the trainings, which is the explanation of
     the ensemble; ``spread["training"]`` is the standard deviation over the single trainings, by which another
-    training is expected to differ. A map without this axis is measured as it is.
+    training is expected to differ, and ``spread["syst"]`` the effect of the variations that the map carries
+    (see `with_systematic`). A map without either is measured as it is.
     """
 
     @functools.wraps(measure)
     def measured(attribution: A, *args: P.args, **options: P.kwargs) -> R:
-        if TRAINING not in getattr(attribution, "axes", ()):
+        def nominal(one: A) -> R:
+            return measure(one.mean(TRAINING) if TRAINING in one.axes else one, *args, **options)
+
+        if not hasattr(attribution, "axes"):
             return measure(attribution, *args, **options)
-        singles = [measure(one, *args, **options) for one in single_trainings(attribution)]
-        return with_spread(measure(attribution.mean(TRAINING), *args, **options), singles)
+        result = nominal(attribution)
+        if singles := [measure(one, *args, **options) for one in single_trainings(attribution)]:
+            result = with_spread(result, singles)
+        varied = {source: [nominal(one) for one in maps] for source, maps in attribution.varied.items()}
+        return with_systematic(result, varied) if varied else result
 
     return measured  # type: ignore[return-value]
 
@@ -58,14 +68,47 @@ def with_spread(result: S, alternatives: Sequence[Any], source: str = TRAINING) 
     source : str
         Name of what differs between them.
     """
+
+    def deviation(value: Array, others: Sequence[Array]) -> Array:
+        return np.asarray(np.std(others, axis=0, ddof=1))
+
+    return _with_error(result, alternatives, source, deviation)
+
+
+def with_systematic(result: S, varied: Mapping[str, Sequence[Any]]) -> S:
+    """Add the systematic error to each estimate of a result.
+
+    Each source counts with the larger shift of its alternatives (up and down), and the sources are added in
+    quadrature, as if they were independent.
+
+    Parameters
+    ----------
+    result : Estimate, Means, or mapping or dataclass of them
+    varied : mapping
+        Source → results of the same kind under each of its alternatives.
+    """
+    sizes = [len(several) for several in varied.values()]
+
+    def total(value: Array, others: Sequence[Array]) -> Array:
+        shifts = np.abs(np.stack(others) - value)
+        parts = np.split(shifts, np.cumsum(sizes)[:-1])
+        return np.asarray(np.sqrt(np.sum([part.max(axis=0) ** 2 for part in parts], axis=0)))
+
+    return _with_error(result, [one for several in varied.values() for one in several], SYSTEMATIC, total)
+
+
+def _with_error(
+    result: S, others: Sequence[Any], source: str, error: Callable[[Array, Sequence[Array]], Array]
+) -> S:
+    """Put ``error(value, other values)`` into the spread of every estimate of a result."""
     changed: Any = result
     if isinstance(result, Mapping):
-        changed = {k: with_spread(v, [a[k] for a in alternatives], source) for k, v in result.items()}
+        changed = {k: _with_error(v, [a[k] for a in others], source, error) for k, v in result.items()}
     elif hasattr(result, "spread"):
-        deviation = np.std([np.asarray(a.value) for a in alternatives], axis=0, ddof=1)
-        changed = dataclasses.replace(changed, spread={**result.spread, source: np.asarray(deviation)})
+        size = error(np.asarray(changed.value), [np.asarray(a.value) for a in others])
+        changed = dataclasses.replace(changed, spread={**changed.spread, source: size})
     elif dataclasses.is_dataclass(result):
-        fields = {f.name: [getattr(a, f.name) for a in alternatives] for f in dataclasses.fields(result)}
-        parts = {name: with_spread(getattr(result, name), values, source) for name, values in fields.items()}
+        fields = {f.name: [getattr(a, f.name) for a in others] for f in dataclasses.fields(result)}
+        parts = {k: _with_error(getattr(result, k), values, source, error) for k, values in fields.items()}
         changed = dataclasses.replace(changed, **parts)
     return changed  # type: ignore[no-any-return]

@@ -219,6 +219,11 @@ class DatasetCard(Card):
         """Names for `varied`: NAME_up and NAME_down, or NAME of a single alternative."""
         return tuple(shifts_of(self.variations))
 
+    @property
+    def variation_sources(self) -> dict[str, tuple[str, ...]]:
+        """Sources of uncertainty, and the `variation_names` of each."""
+        return {source: tuple(v.alternatives(source)) for source, v in self.variations.items()}
+
     def varied(self, name: str | None) -> Self:
         """Card that reads the events under a variation.
 

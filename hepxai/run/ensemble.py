@@ -103,19 +103,26 @@ class EnsembleRun(Run):
             dataset = dataset.model_copy(update={"split": split})
         changes = {"trainings": 1, "seed": card.training.seed + training}
         card = card.model_copy(update={"training": card.training.model_copy(update=changes)})
-        folder = self._folder(fold, training)
-        if SCORES in self.manifest.names() and not folder.is_dir():
-            raise RunError(
-                f"{folder} is missing, and the rest of the run relies on it; put back a copy of it, "
-                "or start afresh with another --out"
-            )
-        run = Run.start(folder, dataset, card)
+        run = self._start(fold, training, dataset, card)
         if self.folds == 1:
             return run.on(self.reading)
         if SCORES not in run.manifest.names():  # its process reads the events, with the split of its fold
             return run
         events = self.events.replace(split=read_tensors(run.folder / SCORES)[0]["split"])
         return run.on(dataclasses.replace(self.reading, events=events))
+
+    def _start(self, fold: int, training: int, dataset: DatasetCard, card: ModelCard) -> Run:
+        """Begin or open the run of a training; under a variation, that of the nominal training."""
+        name = self._name(fold, training)
+        if isinstance(self.nominal, EnsembleRun):
+            return self.nominal.members[name].variations[str(self.dataset.variation)]
+        folder = self._folder(fold, training)
+        if SCORES in self.manifest.names() and not folder.is_dir():
+            raise RunError(
+                f"{folder} is missing, and the rest of the run relies on it; put back a copy of it, "
+                "or start afresh with another --out"
+            )
+        return Run.start(folder, dataset, card)
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -176,15 +183,23 @@ class EnsembleRun(Run):
             remove_products(self.folder)  # they are about other events
         return self.explained()
 
+    def vary(self, names: Sequence[str] | None = None, *, workers: int | None = None) -> None:
+        """Score and explain under systematic variations, by every training; see `Run.vary`."""
+        chosen = self._chosen_variations(names)
+        jobs = {f"{m}, {v}": (run, v) for v in chosen for m, run in self.members.items()}
+        run_jobs(_vary, jobs, _workers(workers))
+        for name in chosen:
+            self.variations[name]._begun().train(workers=1)
+
     def _rows(self) -> list[IntArray] | None:
         """Rows of the events that each training explains; None before all have an explanation."""
         rows = [member.populations.rows() for member in self.members.values()]
         return None if any(r is None for r in rows) else [r for r in rows if r is not None]
 
-    def explained(self) -> dict[str, Attribution]:
+    def maps(self) -> dict[str, Attribution]:
         """Explanations that all trainings have, by method; of several trainings with the axis "training"."""
         self._check_rows()
-        by_member = [member.explained() for member in self.members.values()]
+        by_member = [member.maps() for member in self.members.values()]
         shared = [m for m in by_member[0] if all(m in maps for maps in by_member)]
         if missing := {m for maps in by_member for m in maps} - set(shared):
             warnings.warn(
@@ -311,6 +326,11 @@ def one_thread() -> Iterator[None]:
 def _train(run: Run, device: str, progress: bool) -> None:
     with one_thread():
         run.train(device=device, progress=progress)
+
+
+def _vary(run: Run, name: str) -> None:
+    with one_thread():
+        run.vary([name])
 
 
 def _explain(run: Run, methods: Sequence[str] | None, options: Mapping[str, Any]) -> None:

@@ -7,12 +7,12 @@ import platform
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from hepxai.core.files import (
 )
 from hepxai.core.fingerprint import fingerprint
 from hepxai.datasets import DatasetCard, Reading, read
+from hepxai.datasets.variations import unknown_variation
 from hepxai.events import SPLITS, Events
 from hepxai.events.splits import ALL_FOLDS
 from hepxai.explainers import EXPLAINERS, CannotExplainError, Explainer, Prepared
@@ -57,6 +58,15 @@ from hepxai.run.user_models import (
     first_scores,
     make_model,
     model_is_needed,
+    run_scores,
+)
+from hepxai.run.varied import (
+    VARIATIONS,
+    changes_weights_alone,
+    requested_settings,
+    same_population,
+    varied_rows,
+    with_systematic_entries,
 )
 from hepxai.training import History, fit
 from hepxai.training.predictions import PREDICTIONS
@@ -80,11 +90,14 @@ class Run:
     folder : Path
     dataset : DatasetCard
     card : ModelCard
+    nominal : Run, optional
+        Of a run under a systematic variation, the run whose model and methods it uses.
     """
 
     folder: Path
     dataset: DatasetCard
     card: ModelCard
+    nominal: Run | None = field(default=None, repr=False)
 
     # --- opening -------------------------------------------------------------------------------
 
@@ -124,18 +137,24 @@ class Run:
             )
         run = Run._of(Path(folder), dataset, card)
         run.__dict__.update(given)  # where cached_property keeps them
-        texts = run._card_texts()
-        if run.manifest.exists():
-            run.manifest.verify()
-            if not holds_only(run.folder, {}, [MANIFEST, *texts]):  # more than the cards of a refused run
-                run._same_cards(texts)
-                return run
-        elif not holds_only(run.folder, texts, [MANIFEST]):
-            raise RunError(f"{folder} exists and is no hepxai run; choose another folder or empty this one")
+        return run._begun()
+
+    def _begun(self) -> Self:
+        """Return the same run, with its cards in the folder."""
+        texts = self._card_texts()
+        if self.manifest.exists():
+            self.manifest.verify()
+            if not holds_only(self.folder, {}, [MANIFEST, *texts]):  # more than the cards of a refused run
+                self._same_cards(texts)
+                return self
+        elif not holds_only(self.folder, texts, [MANIFEST]):
+            raise RunError(
+                f"{self.folder} exists and is no hepxai run; choose another folder or empty this one"
+            )
         for name, text in texts.items():
-            write_text(run.folder / name, text)
-        run.manifest.record(*texts)
-        return run
+            write_text(self.folder / name, text)
+        self.manifest.record(*texts)
+        return self
 
     @staticmethod
     def open(folder: str | Path, *, model: object = None) -> Run:
@@ -201,9 +220,9 @@ class Run:
         """Events, cut flow and input files; the inputs must still be those of the training."""
         return self._checked(read(self.dataset, progress=True))
 
-    def on(self, reading: Reading) -> Run:
+    def on(self, reading: Reading) -> Self:
         """Return the same run on inputs that were read already, for example by another run."""
-        run = type(self)(self.folder, self.dataset, self.card)
+        run = replace(self)
         run.__dict__["reading"] = run._checked(reading)  # where cached_property keeps it
         return run
 
@@ -221,6 +240,8 @@ class Run:
     @cached_property
     def model(self) -> Any:
         """The trained model, of the kind of its card."""
+        if self.nominal is not None:
+            return self.nominal.model
         if isinstance(self.card, PythonCard):
             raise model_is_needed(self.card, self.folder)
         return load_model(self._finished("model.safetensors", "train"))
@@ -321,6 +342,8 @@ class Run:
         workers: int | None,
     ) -> tuple[NDArray[np.float64], History, list[str]]:
         """Logits of each training ``[T, E, O]``, history, and files that were written."""
+        if self.nominal is not None:
+            return self._varied_scores(self.nominal)[None], [], []
         if isinstance(self.card, PythonCard):
             return first_scores(self.model, self.events, self.card)[None], [], []
         options: dict[str, Any] = {"device": device, "progress": progress, "after_epoch": after_epoch}
@@ -383,16 +406,31 @@ class Run:
         return self.explained()
 
     def explained(self) -> dict[str, Attribution]:
-        """All explanations of this run, by method; see `hepxai.run.targets.targets_by_name`."""
+        """All explanations of this run, by method; see `hepxai.run.targets.targets_by_name`.
+
+        They carry those under the variations that `vary` has done.
+        """
+        return self._with_variations(self.maps())
+
+    def maps(self) -> dict[str, Attribution]:
+        """As `explained`, without variations."""
         rows = self.populations.rows()
         if rows is None:
             return {}
         population, files = self.events[rows], sorted(self.populations.stored().items())
         return {name: Attribution.load(f, population) for name, f in files if name != POPULATION}
 
-    def friends(self) -> list[Path]:
-        """Write friend trees with scores and explanations, one per input file."""
-        maps = [a.replace(method=name) for name, a in self.explained().items()]
+    def friends(self, *, variations: bool = False) -> list[Path]:
+        """Write friend trees with scores and explanations, one per input file.
+
+        Parameters
+        ----------
+        variations : bool
+            Write those of the events under each variation too, in ``variations/NAME/friends``.
+        """
+        for run in self.scored_variations().values() if variations else ():
+            run.friends()
+        maps = [a.replace(method=name) for name, a in self.maps().items()]
         options: dict[str, Any] = {"predictions": self.predictions}
         if not self.predictions:
             options = {"scores": self.scores, "score_spread": self.score_spread}
@@ -411,9 +449,10 @@ class Run:
         return {"": self.history()}
 
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
-        """``split → figure of merit → {value, error}``."""
+        """``split → figure of merit → {value, error}``, with ``syst`` where `vary` was done."""
         metrics: dict[str, dict[str, dict[str, float]]] = read_json(self._finished("metrics.json", "train"))
-        return metrics
+        varied = {source: [r.metrics() for r in runs] for source, runs in self._sources().items()}
+        return with_systematic_entries(metrics, varied) if varied else metrics
 
     def cards(self) -> dict[str, str]:
         """Name and YAML text of both cards, which fully determine the run."""
@@ -423,6 +462,98 @@ class Run:
         """Versions, inputs with their hashes, seeds and split."""
         provenance: dict[str, Any] = json.loads(self._finished("provenance.json", "train").read_text())
         return provenance
+
+    # --- systematic variations ---------------------------------------------------------------
+
+    @cached_property
+    def variations(self) -> dict[str, Run]:
+        """Runs of the same model on the events under each variation of the card, by name."""
+        names = self.dataset.variation_names if self.dataset.variation is None else ()
+        kind, folder = type(self), self.folder / VARIATIONS
+        return {n: kind(folder / n, self.dataset.varied(n), self.card, nominal=self) for n in names}
+
+    def scored_variations(self) -> dict[str, Run]:
+        """Those of the `variations` that `vary` has done."""
+        return {n: run for n, run in self.variations.items() if "metrics.json" in run.manifest.names()}
+
+    def _sources(self) -> dict[str, list[Run]]:
+        """Sources of uncertainty whose alternatives are all done, and these."""
+        done = self.scored_variations()
+        sources = self.dataset.variation_sources if done else {}
+        return {source: [done[n] for n in names] for source, names in sources.items() if {*names} <= {*done}}
+
+    def vary(self, names: Sequence[str] | None = None, *, workers: int | None = None) -> None:
+        """Score the events under systematic variations, and explain those that the run explains.
+
+        Model, methods, settings and baselines are those of this run; it resumes like `explain`. From then on,
+        numbers of `metrics` and measures of `explained` have a systematic error.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            Of ``dataset.variation_names``; all by default.
+        workers : int, optional
+            Processes, for a run of several trainings; by default one for each core.
+
+        Raises
+        ------
+        RunError
+            If the card has no such variation, or none.
+        """
+        for name in self._chosen_variations(names):
+            run = self.variations[name]._begun()
+            run.train()
+            run._explain_as(self)
+
+    def _chosen_variations(self, names: Sequence[str] | None) -> Sequence[str]:
+        if not self.variations:
+            why = f"is itself under {self.dataset.variation}" if self.dataset.variation else "has no variations"
+            raise RunError(
+                f"{self.folder}: the data-set card {why}; declare sources under variations: and start a run "
+                "with that card"
+            )
+        for name in names or ():
+            if problem := unknown_variation(name, self.variations):
+                raise RunError(f"{self.folder}: {problem}")
+        return tuple(names or self.variations)
+
+    def _varied_scores(self, nominal: Run) -> NDArray[np.float64]:
+        if changes_weights_alone(nominal.events, self.events):
+            return nominal.scores
+        if isinstance(self.card, PythonCard):
+            return run_scores(nominal.model, self.events, self.card)
+        scores: NDArray[np.float64] = nominal.model.logits(self.events)
+        return scores
+
+    def _explain_as(self, nominal: Run) -> None:
+        """Explain the events that the nominal run explains, with its methods."""
+        if (explained := nominal.populations.rows()) is None:
+            return
+        rows = varied_rows(nominal.events, explained, self.events)
+        with self.manifest.locked():
+            for key, one in nominal.maps().items():
+                self._explain_one(key, one.method, one.target, rows, requested_settings(one))
+
+    def _with_variations(self, maps: Mapping[str, Attribution]) -> dict[str, Attribution]:
+        """Maps that carry those under the variations; all sources, or with a warning none."""
+        every = {source: [(run, run.maps()) for run in runs] for source, runs in self._sources().items()}
+        if not every:
+            return dict(maps)
+        carried = {}
+        for key, one in maps.items():
+            lacking = [run.dataset.variation for several in every.values() for run, varied in several
+                       if not (key in varied and same_population(self, one, run, varied[key]))]  # fmt: skip
+            if lacking:
+                warnings.warn(
+                    f"{key} has no systematic error: {', '.join(map(str, lacking))} explained it for other "
+                    f"events, or not at all; `hepxai vary {self.folder}` completes it",
+                    stacklevel=3,
+                )
+                carried[key] = one
+            else:
+                varied = {s: tuple(of[key] for _, of in several) for s, several in every.items()}
+                carried[key] = one.replace(varied=varied)
+        return carried
 
     # --- explaining --------------------------------------------------------------------------
 
@@ -436,7 +567,7 @@ class Run:
         """Explain one output, and keep the result under a key."""
         name, population = (f"{EXPLAINED}/{n}.safetensors" for n in (key, POPULATION))
         fields = EXPLAINERS[method].model_fields
-        always = {"folder": str(self.folder / key)} if "folder" in fields else {}
+        always = {"folder": str((self.nominal or self).folder / key)} if "folder" in fields else {}
         explainer = for_run(method, self.model, always | settings | {"progress": True})
         if self.populations.holds(key, rows):
             self.populations.switch(self.events, rows)
@@ -457,7 +588,12 @@ class Run:
             shutil.rmtree(old)
 
     def _prepared(self, key: str, explainer: Explainer, settings: Mapping[str, Any], target: str) -> Prepared:
-        """Explainer prepared on all events of the run. Steps of an integral are chosen once, and stored."""
+        """Explainer prepared on all events of the run. Steps of an integral are chosen once, and stored.
+
+        Under a variation it is that of the nominal events, with their baseline, surrogate and steps.
+        """
+        if self.nominal is not None:
+            return explainer.prepare(self.model, self.nominal.events, target)
         request = f"{key} {json.dumps(settings, sort_keys=True, default=str)}"
         stored = read_json(self.folder / STEPS) if STEPS in self.manifest.names() else {}
         if request in stored:
@@ -476,7 +612,7 @@ class Run:
         return fingerprint([prepared.explainer.name, settings, model_hash, version("hepxai")], rows)[:16]
 
     def _same_settings(self, method: str, settings: Mapping[str, Any], target: str) -> None:
-        attribution = self.explained()[method]
+        attribution = self.maps()[method]
         stored = attribution.settings
         if attribution.target != target:
             file = self.populations.stored()[method]
