@@ -190,7 +190,6 @@ class PairProfile:
     middle: Array
 
 
-@over_trainings
 def pair_profile(
     attribution: Attribution, focus: tuple[str, str], observer: str, bins: int | None = None
 ) -> PairProfile:
@@ -208,7 +207,13 @@ def pair_profile(
     position = bin_of(inside, edges)
     by_bin = [inside[position == b] for b in range(len(edges) - 1)]
     middle = np.array([np.median(v) if len(v) else np.nan for v in by_bin])
-    return PairProfile(bin_means(chosen, values, edges), edges, middle)
+    return PairProfile(_profile_means(attribution, focus, observer, edges), edges, middle)
+
+
+@over_trainings
+def _profile_means(attribution: Attribution, focus: tuple[str, str], observer: str, edges: Array) -> Means:
+    chosen = attribution.select(pair=focus)
+    return bin_means(chosen, np.asarray(chosen.events.observers[observer], dtype=np.float64), edges)
 
 
 def _stack(

@@ -53,6 +53,12 @@ def layers(attribution: Attribution) -> dict[str, Attribution]:
     return {name: reduced(attribution, layer=name) for name in names}
 
 
+def of_class(attribution: Attribution, name: str) -> Attribution:
+    """Events of one class, also under the variations that the map carries."""
+    code = attribution.events.schema.classes.index(name)
+    return attribution.apply(lambda a: a[a.events.label == code])
+
+
 def features_only(attribution: Attribution) -> Attribution:
     """Mean over all regular axes but the features."""
     for axis in attribution.axes[1:]:

@@ -237,14 +237,15 @@ class Attribution:
         Parameters
         ----------
         where : ndarray of bool, shape [E], optional
-            Events to use, all by default.
+            Events to use, all by default. With it there is no systematic error, for varied events are
+            others; ``attribution.apply(lambda a: a[a.events.label == 1]).population()`` has one.
 
         Returns
         -------
         Estimate
             Shape of the regular axes. Events are the independent units, also where an event has
             many particles or pairs; see `hepxai.core.estimate.ratio_mean`. Of a "training" axis it is the
-            mean, with the spread over the trainings.
+            mean, with the spread over the trainings; of a map with variations it has a systematic error.
         """
         if where is not None and np.shape(where) != (len(self.events),):
             raise ValueError(

@@ -38,7 +38,8 @@ def over_trainings(
     The value and its statistical error are those of the mean over the trainings, which is the explanation of
     the ensemble; ``spread["training"]`` is the standard deviation over the single trainings, by which another
     training is expected to differ, and ``spread["syst"]`` the effect of the variations that the map carries
-    (see `with_systematic`). A map without either is measured as it is.
+    (see `with_systematic`). A map without either is measured as it is, and so is one with an argument that
+    has a row for each of its events: varied events are others. Select with `Attribution.apply` instead.
     """
 
     @functools.wraps(measure)
@@ -51,10 +52,16 @@ def over_trainings(
         result = nominal(attribution)
         if singles := [measure(one, *args, **options) for one in single_trainings(attribution)]:
             result = with_spread(result, singles)
+        if not attribution.varied or any(_per_event(v, attribution) for v in (*args, *options.values())):
+            return result
         varied = {source: [nominal(one) for one in maps] for source, maps in attribution.varied.items()}
-        return with_systematic(result, varied) if varied else result
+        return with_systematic(result, varied)
 
     return measured  # type: ignore[return-value]
+
+
+def _per_event(argument: object, attribution: Any) -> bool:
+    return isinstance(argument, np.ndarray) and argument.shape[:1] == (len(attribution.events),)
 
 
 def with_spread(result: S, alternatives: Sequence[Any], source: str = TRAINING) -> S:

@@ -41,7 +41,7 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     attribution : Attribution
         With a "particle" axis; features are summed, other axes averaged.
     """
-    means = type_means(reduced(attribution, keep=TRAINING))
+    means = type_means(attribution.apply(lambda a: reduced(a, keep=TRAINING)))
     classes, types = means.labels
     power, number = common_power(means.largest), len(classes)
     ax = axes_or_new(ax, (7.0, 1.6 + max(0.75, 0.2 * number) * len(types)))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import in_focus, pair_name, quantity, reduced, reference_value, whole_pairs
-from hepxai.attribution.spread import single_trainings
-from hepxai.core.estimate import Array
+from hepxai.attribution.spread import TRAINING, over_trainings
+from hepxai.core.estimate import Array, Estimate, total_error
 from hepxai.core.jagged import IntArray, parents
 from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram
 from hepxai.plots.style import (
@@ -98,9 +98,8 @@ def focus_distribution(
     plain_map = whole_pairs(reduced(attribution))
     classes = attribution.events.schema.classes
     filled_map = focus_histograms(plain_map, focus, bins)
-    edges = next((h.axes[0].edges for h in filled_map.values()), None)
-    trainings = [whole_pairs(reduced(a)) for a in single_trainings(attribution)]
-    singles = [focus_histograms(a, focus, edges=edges) for a in trainings]
+    edges = next((np.asarray(h.axes[0].edges) for h in filled_map.values()), np.zeros(0))
+    every = attribution.apply(lambda a: whole_pairs(reduced(a, keep=TRAINING)))
     histograms = {
         (name, pairs): histogram
         for (name, pairs), histogram in filled_map.items()
@@ -110,7 +109,8 @@ def focus_distribution(
         label = f"{short(name)}, {escape_label(pairs, 40)}"
         _step(ax, filled, classes.index(name), len(classes), label, pairs == pair_name(focus))
         if pairs == pair_name(focus):
-            _spread_band(ax, filled, [s[name, pairs] for s in singles], classes.index(name), len(classes))
+            density = focus_density(every, focus, name, edges)
+            _outer_band(ax, density, edges, classes.index(name), len(classes))
     ax.axvline(reference_value(attribution), color=INK, lw=0.8, ls=":")
     ax.set(xlabel=wrapped(quantity(plain_map) + ENDS), ylabel="pairs, unit area")
     _density_scale(ax, [normalised(h)[0] for h in histograms.values()])
@@ -120,13 +120,21 @@ def focus_distribution(
     return ax
 
 
-def _spread_band(ax: Axes, filled: hist.Hist, singles: list[hist.Hist], index: int, classes: int) -> None:
-    """Outer band: statistical error and spread of the trainings in quadrature."""
-    if len(singles) > 1 and (classes <= MANY or index == classes - 1):
-        density, error, edges = normalised(filled)
-        total = np.hypot(error, np.std([normalised(s)[0] for s in singles], axis=0, ddof=1))
+@over_trainings
+def focus_density(attribution: Attribution, focus: tuple[str, str], name: str, edges: Array) -> Estimate:
+    """Density of the values of the pairs in focus in events of a class; NaN without any."""
+    filled = focus_histograms(attribution, focus, edges=edges).get((name, pair_name(focus)))
+    empty = np.full(len(edges) - 1, np.nan)
+    density, error = (empty, empty) if filled is None else normalised(filled)[:2]
+    return Estimate(density, error, np.nan)
+
+
+def _outer_band(ax: Axes, density: Estimate, edges: Array, index: int, classes: int) -> None:
+    """Outer band: statistical error and all that varies besides, in quadrature."""
+    if density.spread and (classes <= MANY or index == classes - 1):
+        value, total = density.value, total_error(density)
         band: dict[str, Any] = {"fill": True, "color": class_look(index, classes)["color"], "lw": 0}
-        ax.stairs(density + total, edges, baseline=density - total, alpha=0.12, **band)
+        ax.stairs(value + total, edges, baseline=value - total, alpha=0.12, **band)
 
 
 def _density_scale(ax: Axes, densities: list[Array]) -> None:

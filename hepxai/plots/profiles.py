@@ -89,7 +89,7 @@ def focus_profile(
         Axis label of the observer, with its unit.
     """
     ax = axes_or_new(ax)
-    plain = whole_pairs(reduced(attribution, keep=TRAINING))
+    plain = attribution.apply(lambda a: whole_pairs(reduced(a, keep=TRAINING)))
     profile = pair_profile(plain, focus, observer, bins)
     means, power = profile.means, common_power(profile.means.largest)
     for c, name in reversed(list(enumerate(means.labels[0]))):

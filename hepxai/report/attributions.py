@@ -9,7 +9,7 @@ import numpy as np
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means, type_means
-from hepxai.attribution.reductions import in_focus, labels_of, pair_name, quantity
+from hepxai.attribution.reductions import in_focus, labels_of, of_class, pair_name, quantity
 from hepxai.metrics.isolation import attention_from_rest, isolation
 from hepxai.plots.bars import particle_types
 from hepxai.plots.matrices import feature_matrix, matrix_bar
@@ -20,7 +20,6 @@ from hepxai.report.layer_attributions import LayerAttribution, by_place, maps, s
 from hepxai.report.pairs import pair_section
 from hepxai.report.pixels import pixel_maps, pixel_sections
 from hepxai.report.section import (
-    ERRORS,
     CaptionedFigure,
     Section,
     Table,
@@ -68,7 +67,7 @@ def overview_section(view: RunView) -> Section:
     caption = (
         f"{capital(pairs)}, method by method, in units of an equal share; signs are left aside. Inside: "
         "share of what the two receive that comes from each other; 1: as from anyone else. To others: "
-        f"share of what all others receive that comes from the two. {ERRORS}"
+        f"share of what all others receive that comes from the two. {view.errors}"
     )
     tables = [Table(caption, header, cells)] if rows else []
     return Section("looked", "What the model looked at", text=text, tables=tables, numbers=rows)
@@ -78,11 +77,11 @@ def _isolations(view: RunView) -> Iterator[dict[str, Any]]:
     for layer in maps(view, "pair"):
         raw = layer.every_raw
         if layer.tells_apart(view.focus) and not layer.compact:
-            of_class = {c: raw[raw.events.label == raw.events.schema.classes.index(c)] for c in view.classes}
+            of_each = {c: of_class(raw, c) for c in view.classes}
             shares = {
                 f"{where} {name}": entry(measure(part, view.focus))
                 for where, measure in (("inside", isolation), ("others", attention_from_rest))
-                for name, part in of_class.items()
+                for name, part in of_each.items()
             }
             yield {"method": layer.short, "shares": shares}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.attribution.reductions import full_name, quantity, short_name
+from hepxai.attribution.reductions import full_name, of_class, quantity, short_name
 from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import percentage
@@ -94,7 +94,7 @@ def _section(
 ) -> Section:
     """Figures, and a table of the columns or neurons in ``order`` with their means by class."""
     sign = explained_output(attribution.events.schema, attribution.target).sign
-    classes = {c: attribution.population(where=_of_class(attribution, c)) for c in view.classes}
+    classes = {c: of_class(attribution, c).population() for c in view.classes}
     axis = attribution.axes[1]
     header = [axis, ranking.what, *(f"mean, {c}" for c in classes)]
     rows = [_row(ranking, classes, i) for i in order]
@@ -112,10 +112,6 @@ def _section(
         },
         level=3,
     )
-
-
-def _of_class(attribution: Attribution, name: str) -> Any:
-    return attribution.events.label == attribution.events.schema.classes.index(name)
 
 
 def _row(ranking: Ranking, classes: dict[str, Estimate], i: int) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from hepxai.attribution import Attribution
@@ -46,6 +46,8 @@ class LayerAttribution:
         True to leave out the figures; see `RunView.compact`.
     singles : tuple of Attribution
         ``full`` of each of several trainings, whose mean it is; empty for one training.
+    varied : mapping of str to tuple of Attribution
+        ``full`` under the alternatives of each systematic uncertainty, by source.
     """
 
     method: str
@@ -55,20 +57,21 @@ class LayerAttribution:
     relative: bool
     compact: bool = False
     singles: tuple[Attribution, ...] = ()
+    varied: Mapping[str, tuple[Attribution, ...]] = field(default_factory=dict)
 
     @cached_property
     def every(self) -> Attribution:
-        """``plain`` with the axis "training", for means with the spread of several trainings."""
+        """``plain`` with the axis "training" and with the variations, for means with all their errors."""
         return self._stacked(self._plain, self.plain)
 
     @cached_property
     def every_raw(self) -> Attribution:
-        """`raw` with the axis "training"."""
+        """`raw`, likewise."""
         return self._stacked(lambda a: layers(a)[self.layer], self.raw())
 
     @cached_property
     def every_feature(self) -> Attribution:
-        """Means over all axes but the features, with the axis "training"."""
+        """Means over all axes but the features, likewise."""
         return self._stacked(features_only, features_only(self.full))
 
     def _plain(self, full: Attribution) -> Attribution:
@@ -76,10 +79,12 @@ class LayerAttribution:
         return whole_pairs(layers(relative)[self.layer])
 
     def _stacked(self, reduce: Callable[[Attribution], Attribution], mean: Attribution) -> Attribution:
+        varied = {source: tuple(map(reduce, several)) for source, several in self.varied.items()}
         if not self.singles:
-            return mean
+            return mean.replace(varied=varied)
         stacked = stack_trainings([reduce(a) for a in self.singles])
-        return stacked.replace(values=stacked.values, checks=mean.checks, concerns=mean.concerns)
+        checks = {"checks": mean.checks, "concerns": mean.concerns}
+        return stacked.replace(values=stacked.values, varied=varied, **checks)
 
     @property
     def errors(self) -> str:
@@ -146,7 +151,8 @@ def maps(view: RunView, axis: str | None = None) -> Iterator[LayerAttribution]:
             relative, compact = sums_to_one(full), view.compact(full.target)
             for layer, plain in layers(relative_to_uniform(full) if relative else full).items():
                 plain, singles = whole_pairs(plain), tuple(single_trainings(view.every[method]))
-                yield LayerAttribution(method, layer, plain, full, relative, compact, singles)
+                varied = view.varied[method]
+                yield LayerAttribution(method, layer, plain, full, relative, compact, singles, varied)
 
 
 def by_place(layer: LayerAttribution) -> str:

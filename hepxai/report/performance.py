@@ -24,6 +24,7 @@ from hepxai.report.section import (
     drawn,
     figures_table,
     number,
+    others,
     population,
 )
 from hepxai.report.view import VS_REST, Figures, RunView, aucs
@@ -140,7 +141,7 @@ def _roc_numbers(view: RunView, samples: Sequence[RocSample]) -> dict[str, Any]:
 def _metrics_table(view: RunView) -> Table:
     cut = "accuracy takes the class of the largest logit" if _several(view) else "accuracy cuts at logit 0"
     figures = {s: {n: v for n, v in row.items() if not _of_pair(n)} for s, row in view.metrics.items()}
-    caption = f"Figures of merit by split; {cut}. {ERRORS}{_unbounded(view)}"
+    caption = f"Figures of merit by split; {cut}. {view.errors}{_unbounded(view)}"
     return figures_table(caption, figures, lambda name: merit(name, view), number)
 
 
@@ -220,5 +221,5 @@ def figures_of_merit(metrics: Mapping[str, Figures]) -> rich.table.Table:
     table = rich.table.Table("figure of merit", *metrics)
     for name in dict.fromkeys(name for row in metrics.values() for name in row):
         cells = (row.get(name, {}) for row in metrics.values())
-        table.add_row(name, *(measured(c.get("value"), c.get("error"), c.get("training")) for c in cells))
+        table.add_row(name, *(measured(c.get("value"), c.get("error"), *others(c)) for c in cells))
     return table

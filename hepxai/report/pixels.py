@@ -48,7 +48,7 @@ def pixel_maps(view: RunView, *, trainings: bool = False) -> dict[str, dict[str,
     for key, mean in view.explained.items():
         attribution = view.every[key] if trainings else mean
         if mean.axes == CHANNEL_PIXELS:
-            attribution = attribution.sum("channel")
+            attribution = attribution.apply(lambda a: a.sum("channel"))
         if mean.axes in (PIXELS, CHANNEL_PIXELS):
             by_target.setdefault(attribution.target, {})[attribution.method] = attribution
     order = {name: i for i, name in enumerate(view.predictions)}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means
-from hepxai.attribution.spread import TRAINING, single_trainings
+from hepxai.attribution.spread import SYSTEMATIC, TRAINING, single_trainings
 from hepxai.core.estimate import Array, Estimate, Spread
 from hepxai.core.formatting import general, measured, percentage, real
 from hepxai.events import SPLITS, Events
@@ -30,8 +30,14 @@ NAMED = 6
 
 def errors_of(attribution: Attribution) -> str:
     """Kinds of the errors of means of a map."""
-    trainings = len(single_trainings(attribution))
-    return f"Errors: ± statistical ± spread of {trainings} trainings." if trainings else ERRORS
+    return kinds_of_errors(len(single_trainings(attribution)), systematic=bool(attribution.varied))
+
+
+def kinds_of_errors(trainings: int, *, systematic: bool) -> str:
+    """Sentence on the errors that follow a number, in their order."""
+    more = [f"spread of {trainings} trainings"] if trainings > 1 else []
+    more += ["systematic"] if systematic else []
+    return f"Errors: ± {' ± '.join(['statistical', *more])}." if more else ERRORS
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def means_table(caption: str, means: Means) -> Table:
         values = [cell(means, c, i) for c in order]
         rows.append([name, *values, *(f"{means.events[c, i]:,}" for c in order)])
     if len(classes) == 2:  # classes share no event, so that their errors are independent
-        alone = " (statistical)" if means.spread else ""  # the trainings of both classes are the same
+        alone = " (statistical)" if means.spread else ""  # trainings and variations shift both classes
         header.insert(3, f"{classes[1]} − {classes[0]}{alone}")
         difference, error = means.value[1] - means.value[0], np.hypot(means.error[1], means.error[0])
         for row, d, e in zip(rows, difference, error, strict=True):
@@ -156,7 +162,12 @@ def entry(estimate: Estimate) -> dict[str, float]:
 
 def stored(entry: Mapping[str, Any]) -> str:
     """Number of `entry`, or a row of means, as text with all its errors."""
-    return measured(entry["value"], entry["error"], entry.get(TRAINING))
+    return measured(entry["value"], entry["error"], *others(entry))
+
+
+def others(entry: Mapping[str, Any]) -> list[float]:
+    """Errors of an entry beside the statistical one: spread over trainings, and systematic."""
+    return [entry[name] for name in (TRAINING, SYSTEMATIC) if entry.get(name) is not None]
 
 
 def figures_table(
@@ -247,9 +258,9 @@ def capital(text: str) -> str:
 def number(entry: Mapping[str, float | None]) -> str:
     """``{"value", "error"}`` as text; with ``low`` and ``high``, both errors where they differ."""
     value, error, low, high = (real(entry.get(k)) for k in ("value", "error", "low", "high"))
-    training = entry.get(TRAINING)
-    if training is not None or math.isnan(low) or (math.isnan(value) and math.isfinite(high)):
-        return measured(value, error, training)
+    more = others(entry)
+    if more or math.isnan(low) or (math.isnan(value) and math.isfinite(high)):
+        return measured(value, error, *more)
     if not math.isfinite(value):  # null in JSON, and so is its upper end
         return f"> {general(low, 2)}"
     ends = np.asarray(low), np.asarray(high)

@@ -21,6 +21,7 @@ from hepxai.models.target import REST, Target
 from hepxai.models.wrappers.python_card import PythonCard
 from hepxai.plots.scores import ClassScore, class_scores
 from hepxai.plots.training import time_name
+from hepxai.report.section import kinds_of_errors
 from hepxai.run import Run
 from hepxai.run.user_models import TRAINING_EVENTS_UNKNOWN
 from hepxai.training import History, validation_loss
@@ -97,8 +98,26 @@ class RunView:
 
     @cached_property
     def every(self) -> dict[str, Attribution]:
-        """Attributions as the run has them, of several trainings with the axis "training"."""
+        """Attributions as the run has them: with the axis "training", and with their variations."""
         return self.run.explained()
+
+    @cached_property
+    def varied(self) -> dict[str, dict[str, tuple[Attribution, ...]]]:
+        """``method → source → `` means over trainings under each of its alternatives."""
+        return {
+            name: {source: tuple(map(mean_of_trainings, maps)) for source, maps in a.varied.items()}
+            for name, a in self.every.items()
+        }
+
+    @cached_property
+    def variations(self) -> dict[str, Run]:
+        """Runs under the systematic variations that have been scored."""
+        return self.run.scored_variations()
+
+    @property
+    def errors(self) -> str:
+        """Kinds of the errors of figures of merit, for captions."""
+        return kinds_of_errors(self.trainings, systematic=bool(self.variations))
 
     @cached_property
     def explained(self) -> dict[str, Attribution]:

@@ -507,10 +507,11 @@ class Run:
 
     def _chosen_variations(self, names: Sequence[str] | None) -> Sequence[str]:
         if not self.variations:
-            why = f"is itself under {self.dataset.variation}" if self.dataset.variation else "has no variations"
+            shift = self.dataset.variation
+            why = f"is itself under {shift}" if shift else "has no variations"
             raise RunError(
-                f"{self.folder}: the data-set card {why}; declare sources under variations: and start a run "
-                "with that card"
+                f"{self.folder}: the data-set card {why}; start a run with a card that declares sources "
+                "under variations:, see docs/systematics.md"
             )
         for name in names or ():
             if problem := unknown_variation(name, self.variations):

@@ -56,7 +56,8 @@ def same_population(nominal: Run, explained: Attribution, varied: Run, other: At
     """True if two maps explain the same events, but for those that are selected only once."""
     pairs = pair_events(explained.events, other.events)
     left, came = explained.events[pairs.only_first], other.events[pairs.only_second]
-    return not len(pair_events(left, varied.events).first) and not len(pair_events(came, nominal.events).first)
+    twice = (pair_events(left, varied.events), pair_events(came, nominal.events))
+    return not any(len(both.first) for both in twice)
 
 
 def with_systematic_entries(
