@@ -65,6 +65,18 @@ Trainings = Annotated[
         "number.",
     ),
 ]
+Variations = Annotated[
+    bool,
+    typer.Option(
+        "--variations",
+        help="Score and explain the events under the systematic variations of the card too, for the "
+        "systematic error of every number.",
+    ),
+]
+Variation = Annotated[
+    list[str] | None,
+    typer.Option("--variation", "-v", help="One of the card's variations; may be repeated. Default: all."),
+]
 Folds = Annotated[
     int | None,
     typer.Option(

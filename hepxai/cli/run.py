@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
 from hepxai.cli.options import (
@@ -23,6 +24,8 @@ from hepxai.cli.options import (
     Split,
     Target,
     Trainings,
+    Variation,
+    Variations,
     With,
     Workers,
     method_settings,
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 def demo(out: NewFolder = Path("hepxai-demo")) -> None:
     """Train three times on the shipped charged-Higgs sample, explain the test events, write the report."""
     console.print("Charged Higgs → W A(μμ) against a stand-in for tt̄Z, on the shipped sample.")
-    run_all("charged_higgs", out, "transformer_edgeconv", trainings=3)
+    run_all("charged_higgs", out, "transformer_edgeconv", trainings=3, variations=True)
 
 
 @app.command("run", cls=ExplainingCommand)
@@ -56,6 +59,7 @@ def run_all(
     events: Events = None,
     trainings: Trainings = None,
     folds: Folds = None,
+    variations: Variations = False,
     workers: Workers = None,
     device: Device = "cpu",
 ) -> None:
@@ -75,6 +79,8 @@ def run_all(
         run.dry_run(method, settings)
         run.train(device=device, workers=workers)
         run.explain(method, split=split, maximum=events, settings=settings, workers=workers)
+        if variations:
+            run.vary(workers=workers)
         write_results(run)
 
 
@@ -128,6 +134,23 @@ def explain(
 
 
 @app.command(cls=NetworkCommand)
+def vary(
+    folder: RunFolder,
+    variation: Variation = None,
+    python: Python = None,
+    friends: Annotated[bool, typer.Option(help="Write friend trees of the varied events, too.")] = False,
+    workers: Workers = None,
+) -> None:
+    """Score and explain a run under the systematic variations of its card; rewrite the report."""
+    with plain_errors(folder):
+        from hepxai.run import Run
+
+        run = Run.open(folder, model=python)
+        run.vary(variation, workers=workers)
+        write_results(run, variations=friends)
+
+
+@app.command(cls=NetworkCommand)
 def report(folder: RunFolder) -> None:
     """Rewrite friend trees and the report of a run, or the page of a scan."""
     with plain_errors(stopped="; the same command writes the report from the start"):
@@ -157,11 +180,11 @@ def flow(folder: RunFolder, split: FlowSplit = "valid") -> None:
         console.print(f"[bold green]page:[/] {page.resolve()}")
 
 
-def write_results(run: Run) -> None:
-    """Write friend trees and the report."""
+def write_results(run: Run, *, variations: bool = False) -> None:
+    """Write friend trees, those of varied events where asked for, and the report."""
     from hepxai.report import write_report
 
-    run.friends()
+    run.friends(variations=variations)
     report = write_report(run, progress=True)
     console.print(f"friend trees: {run.folder / 'friends'}")
     console.print(f"[bold green]report:[/] {report.resolve()}")

@@ -114,6 +114,11 @@ class RunView:
         """Runs under the systematic variations that have been scored."""
         return self.run.scored_variations()
 
+    @cached_property
+    def sources(self) -> dict[str, list[Run]]:
+        """Sources of systematic uncertainty, and the runs under their alternatives."""
+        return self.run.sources()
+
     @property
     def errors(self) -> str:
         """Kinds of the errors of figures of merit, for captions."""

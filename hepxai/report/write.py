@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from hepxai.core.console import track
 from hepxai.core.files import refuse_links, replacing, write_json, write_text
+from hepxai.export.templates import write_templates
 from hepxai.models.target import REST
 from hepxai.plots.style import DPI, style
 from hepxai.report.attributions import attribution_sections
@@ -31,6 +32,7 @@ from hepxai.report.performance import roc_section, scores_section
 from hepxai.report.section import CaptionedFigure, Section
 from hepxai.report.stability import stability_section
 from hepxai.report.summary import Finding, summary
+from hepxai.report.systematics import systematics_section, templates
 from hepxai.report.targets import targets_section
 from hepxai.report.truth import truth_section
 from hepxai.report.verdicts import bad_texts, verdicts
@@ -65,6 +67,8 @@ def sections(view: RunView) -> Iterator[Section]:
         yield roc_section(view)
     if view.trainings > 1:
         yield stability_section(view)
+    if view.sources:
+        yield systematics_section(view)
     if samples_of_classes(view.events):
         yield by_sample_section(view)
     yield from attribution_sections(view)
@@ -106,6 +110,8 @@ def write_report(run: Run, folder: str | Path | None = None, *, progress: bool =
     about["verdicts"] = [v.to_json() for v in several]
     write_json(root / "numbers.json", _numbers(view, parts, about))
     _write_histograms(root / "histograms.root", {k: h for part in parts for k, h in part.histograms.items()})
+    if view.sources and view.class_scores:
+        write_templates(root, templates(view), view.classes[0])
     page: dict[str, Any] = {
         "title": view.title,
         "about": view.about,
@@ -184,15 +190,29 @@ def _reading(view: RunView) -> list[str]:
 
 def _spread(view: RunView) -> Iterator[str]:
     """What the second error covers, and what no error covers."""
-    if view.trainings == 1:
-        yield "No error covers another training, another simulation or a systematic uncertainty."
-    else:
+    if view.trainings > 1:
         yield (
             f"The model is the mean logit of {view.trainings} trainings, which differ in their seed. A "
             "second error, as in 1.32 ± 0.01 ± 0.20, is the standard deviation of the single trainings: "
-            "another training is expected to differ by so much. In figures it is the longer, thin error and "
-            "the outer band. No error covers another simulation or a systematic uncertainty."
+            "another training is expected to differ by so much."
         )
+    if view.sources:
+        yield (
+            f"The last error is systematic: {', '.join(view.sources)}, in quadrature, each with the larger "
+            "change of its alternatives."
+        )
+    if view.trainings > 1 or view.sources:
+        yield "In figures the longer, thin error and the outer band have all errors in quadrature."
+    yield f"No error covers {' or '.join(_uncovered(view))}."
+
+
+def _uncovered(view: RunView) -> list[str]:
+    """What could change the numbers and is in none of their errors."""
+    training = ["another training"] if view.trainings == 1 else []
+    declared = [s for s in view.run.dataset.variation_sources if s not in view.sources]
+    sources = [f"the sources {', '.join(declared)} of the card"] if declared else []
+    other = "a systematic uncertainty that is not on the card" if view.sources else "a systematic uncertainty"
+    return [*training, "another simulation", *sources, other]
 
 
 def _outputs(view: RunView) -> Iterator[str]:

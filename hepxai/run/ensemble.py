@@ -287,7 +287,7 @@ class EnsembleRun(Run):
             figures = with_spread(figures, singles)
         for fold in range(self.folds if self.folds > 1 else 0):
             rows = self.fold_of_events == fold
-            figures[f"fold {fold + 1}"] = self._merits(logits.mean(axis=0)[rows], self.events[rows])["test"]
+            figures[f"fold {fold + 1}"] = self.merits(logits.mean(axis=0)[rows], self.events[rows])["test"]
         return figures
 
     def _seed(self) -> Any:

@@ -17,7 +17,16 @@ from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
 from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
 
-PRODUCTS = ("report.html", "numbers.json", "histograms.root", "figures", "friends", "comparison")
+PRODUCTS = (
+    "report.html",
+    "numbers.json",
+    "histograms.root",
+    "templates.root",
+    "workspace.json",
+    "figures",
+    "friends",
+    "comparison",
+)
 """Files and folders of a run that are made from its explanations."""
 
 

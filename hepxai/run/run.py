@@ -354,9 +354,10 @@ class Run:
 
     def _figures_of_merit(self, logits: NDArray[np.float64]) -> dict[str, dict[str, Estimate]]:
         """Figures of merit by split of the mean of several logits ``[T, E, O]``."""
-        return self._merits(logits.mean(axis=0), self.events)
+        return self.merits(logits.mean(axis=0), self.events)
 
-    def _merits(self, logits: NDArray[np.float64], events: Events) -> dict[str, dict[str, Estimate]]:
+    def merits(self, logits: NDArray[np.float64], events: Events) -> dict[str, dict[str, Estimate]]:
+        """Figures of merit of logits or predictions ``[E, O]``, by split of the events."""
         merits = target_metrics if self.card.training.regression else classification_metrics
         return merits(logits, events)
 
@@ -451,7 +452,7 @@ class Run:
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
         """``split → figure of merit → {value, error}``, with ``syst`` where `vary` was done."""
         metrics: dict[str, dict[str, dict[str, float]]] = read_json(self._finished("metrics.json", "train"))
-        varied = {source: [r.metrics() for r in runs] for source, runs in self._sources().items()}
+        varied = {source: [r.metrics() for r in runs] for source, runs in self.sources().items()}
         return with_systematic_entries(metrics, varied) if varied else metrics
 
     def cards(self) -> dict[str, str]:
@@ -476,7 +477,7 @@ class Run:
         """Those of the `variations` that `vary` has done."""
         return {n: run for n, run in self.variations.items() if "metrics.json" in run.manifest.names()}
 
-    def _sources(self) -> dict[str, list[Run]]:
+    def sources(self) -> dict[str, list[Run]]:
         """Sources of uncertainty whose alternatives are all done, and these."""
         done = self.scored_variations()
         sources = self.dataset.variation_sources if done else {}
@@ -537,7 +538,7 @@ class Run:
 
     def _with_variations(self, maps: Mapping[str, Attribution]) -> dict[str, Attribution]:
         """Maps that carry those under the variations; all sources, or with a warning none."""
-        every = {source: [(run, run.maps()) for run in runs] for source, runs in self._sources().items()}
+        every = {source: [(run, run.maps()) for run in runs] for source, runs in self.sources().items()}
         if not every:
             return dict(maps)
         carried = {}
