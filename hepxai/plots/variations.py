@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from hepxai.core.estimate import Array
 from hepxai.export.templates import Template
-from hepxai.plots.style import INK, canvas, class_look, escape_label, legend_above, short, style
+from hepxai.plots.style import INK, canvas, class_look, escape_label, legend_above, short, style, wrapped
 
 LINES = ("-", "--")
 
@@ -21,7 +21,7 @@ def variation_figure(templates: Mapping[str, Template], *, most: int = 3) -> Fig
     Parameters
     ----------
     templates : mapping of str to Template
-        By class.
+        By class, the last class of the schema first.
     most : int
         Sources with lines, those that change a bin most; the band has all sources.
     """
@@ -31,7 +31,7 @@ def variation_figure(templates: Mapping[str, Template], *, most: int = 3) -> Fig
         figure, axes = canvas(2, len(names), size, height_ratios=(3, 2), sharex="col")
         for column, name in enumerate(names):
             top, below = axes[0, column], axes[1, column]
-            template, colour = templates[name], class_look(column, len(names))["color"]
+            template, colour = templates[name], class_look(len(names) - 1 - column, len(names))["color"]
             edges = np.asarray(template.nominal.axes[0].edges)
             value, error = template.nominal.values(), np.sqrt(template.nominal.variances())
             total = np.hypot(error, systematic_of(template))
@@ -42,10 +42,11 @@ def variation_figure(templates: Mapping[str, Template], *, most: int = 3) -> Fig
             top.set(ylabel="sum of weights" if column == 0 else "")
             legend_above(top)
             _ratios(below, template, leading_sources(templates, most))
-            below.set(xlabel=template.nominal.axes[0].label)
+            below.set(xlabel=wrapped(template.nominal.axes[0].label))
             if column == 0:
                 below.set(ylabel="varied / nominal")
-        legend_above(axes[1, 0], columns=2 * most, fontsize="x-small")
+        handles, labels = axes[1, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="x-small")
     return figure
 
 

@@ -256,9 +256,8 @@ def _channel(nominal: Values, varied: Mapping[str, Sequence[Values]], label: str
     """Template of each class that has events, in bins of the nominal values."""
     events, values = nominal
     classes = {n: c for c, n in enumerate(events.schema.classes) if (events.label == c).any()}
-    edges = robust_edges(
-        values, fitting_bins((int((events.label == c).sum()) for c in classes.values()), most=20)
-    )
+    number = fitting_bins((int((events.label == c).sum()) for c in classes.values()), most=20)
+    edges = robust_edges(values, number, tail=0.01)
 
     def filled(one: Values, code: int) -> hist.Hist:
         rows = one[0].label == code
@@ -275,8 +274,8 @@ def _channel(nominal: Values, varied: Mapping[str, Sequence[Values]], label: str
 def _caption(channel: str) -> str:
     what = "Score" if channel.startswith("score") else f"Map {channel}"
     return (
-        f"{what} of the {EVENTS} events under systematic variations; sums of signed weights. Above: the bands "
-        "are the statistical and systematic error. Below: ratio to the nominal histogram, for the sources that "
-        "change it most. The outermost bins hold what lies beyond. The same histograms are in templates.root "
-        "and workspace.json."
+        f"{what} of the {EVENTS} events under systematic variations; sums of signed weights. Above: the "
+        "bands are the statistical and systematic error. Below: ratio to the nominal histogram, for the "
+        "sources that change it most. The outermost bins hold what lies beyond. The same histograms are in "
+        "templates.root and workspace.json."
     )
