@@ -471,7 +471,10 @@ class Run:
         """Runs of the same model on the events under each variation of the card, by name."""
         names = self.dataset.variation_names if self.dataset.variation is None else ()
         kind, folder = type(self), self.folder / VARIATIONS
-        return {n: kind(folder / n, self.dataset.varied(n), self.card, nominal=self) for n in names}
+        runs = {n: kind(folder / n, self.dataset.varied(n), self.card, nominal=self) for n in names}
+        for run in runs.values():
+            run.manifest.verify()
+        return runs
 
     def scored_variations(self) -> dict[str, Run]:
         """Those of the `variations` that `vary` has done."""
