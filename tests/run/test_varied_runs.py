@@ -54,7 +54,7 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run of one training under all variations; tests that change the folder copy it first."""
     run = start(tmp_path_factory.mktemp("varied") / "one")
     run.train(progress=False)
-    run.explain(["attention", "node_ig"], maximum=120, settings={"node_ig": {"steps": 4}})
+    run.explain(["edge_ig"], maximum=120, settings={"edge_ig": {"steps": 4}})
     run.vary()
     return run.folder
 
@@ -90,11 +90,9 @@ def test_a_weight_variation_is_a_reweighting(varied: Path) -> None:
     rows = run.events.split == 2
     by_hand = auc(run.scores[rows, 0], run.events.label[rows] == 1, weight[rows])
     assert btag.metrics()["test"]["auc"]["value"] == pytest.approx(float(by_hand.value), abs=1e-12)
-    nominal, map_of = run.maps()["attention"], btag.maps()["attention"]
+    nominal, map_of = run.maps()["edge_ig"], btag.maps()["edge_ig"]
     np.testing.assert_array_equal(map_of.values, nominal.values)
-    assert float(map_of.mean("head").mean("layer").population().value) != float(
-        nominal.mean("head").mean("layer").population().value
-    )
+    assert float(map_of.population().value) != float(nominal.population().value)
 
 
 class Sum(torch.nn.Module):
@@ -149,13 +147,13 @@ def test_events_that_leave_and_come(varied: Path) -> None:
     pairs = pair_events(run.events, up.events)
     assert not len(pairs.only_first)
     assert len(pairs.only_second)
-    explained, of_up = (r.maps()["attention"].events for r in (run, up))
+    explained, of_up = (r.maps()["edge_ig"].events for r in (run, up))
     both = pair_events(explained, of_up)
     assert not len(both.only_first)
     share = 120 / np.count_nonzero(run.events.split == 2)
     came = np.count_nonzero(up.events.split[pairs.only_second] == 2)
     assert len(both.only_second) == round(share * came)
-    assert same_population(run, run.maps()["attention"], up, up.maps()["attention"])
+    assert same_population(run, run.maps()["edge_ig"], up, up.maps()["edge_ig"])
 
 
 def test_numbers_carry_the_larger_shift_of_each_source(varied: Path) -> None:
@@ -164,8 +162,8 @@ def test_numbers_carry_the_larger_shift_of_each_source(varied: Path) -> None:
     nominal = run.metrics()["test"]["auc"]
     scale = max(abs(value[f"scale_{s}"] - nominal["value"]) for s in ("up", "down"))
     assert nominal["syst"] == pytest.approx(np.hypot(scale, value["btag"] - nominal["value"]))
-    assert set(run.explained()["attention"].varied) == {"nothing", "scale", "btag"}
-    reduced_map = run.explained()["attention"].apply(reduced)
+    assert set(run.explained()["edge_ig"].varied) == {"nothing", "scale", "btag"}
+    reduced_map = run.explained()["edge_ig"].apply(reduced)
     assert "(syst)" in str(reduced_map.population())
 
 
@@ -212,10 +210,10 @@ def test_what_is_done_is_not_done_again(copied: Path) -> None:
 
 def test_maps_of_other_events_give_a_warning_and_no_error(copied: Path) -> None:
     run = Run.open(copied)
-    with pytest.warns(UserWarning, match="attention has no systematic error: .*hepxai vary"):
-        assert not run.explain(["attention"], maximum=50)["attention"].varied
+    with pytest.warns(UserWarning, match="edge_ig has no systematic error: .*hepxai vary"):
+        assert not run.explain(["edge_ig"], maximum=50)["edge_ig"].varied
     run.vary()
-    assert Run.open(copied).explained()["attention"].varied.keys() == VARIATIONS.keys()
+    assert Run.open(copied).explained()["edge_ig"].varied.keys() == VARIATIONS.keys()
 
 
 def test_a_source_with_one_of_two_sides_does_not_count(copied: Path) -> None:
