@@ -6,12 +6,13 @@ stable, that is true beyond three statistical errors and three spreads of the tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import scipy.stats
+from hepxai.metrics.truth_by_type import truth_by_type
 
 from hepxai import Attribution, ModelCard, metrics
 from hepxai.attribution.reductions import of_class, reduced
@@ -22,14 +23,13 @@ from hepxai.core.estimate import Array, Estimate
 from hepxai.events import Events
 from hepxai.metrics.averages import same_decision, spread_mean
 from hepxai.metrics.likelihood import log_likelihood_ratio
-from hepxai.metrics.truth_by_type import truth_by_type, truth_within_types
 from hepxai.plots.style import class_look
 from hepxai.report.stability import FACTOR, RULE, Stability
 from hepxai.report.study import StudyPage, study_options
 from hepxai.run import EnsembleRun, Run
 
 PAIR, TRUTH, MASS = ("muon", "muon"), "fromResonance", "mass_mumu"
-METHODS = ("attention", "edge_ig")
+ATTENTION, EDGE_IG = METHODS = ("attention", "edge_ig")
 DROPOUTS = (0.05, 0.25)
 """Edge dropouts of the first study's masks."""
 
@@ -98,8 +98,8 @@ class Statement:
 
     def verdict(self, number: Estimate) -> str:
         """Verdict on the statement, by the rule of the report on stable numbers."""
-        values = (float(v) for v in (number.value, number.error, number.spread["training"]))
-        stable = Stability("", *values, self.reference).verdict
+        value, error, spread = (float(v) for v in (number.value, number.error, number.spread["training"]))
+        stable = Stability(self.text, value, error, spread, self.reference).verdict
         true = (float(number.value) > self.reference) == self.above
         return {"stable": "yes" if true else "no: the opposite holds"}.get(stable, f"no: {stable}")
 
@@ -112,7 +112,7 @@ def signal_isolation(attribution: Attribution) -> Estimate:
     return metrics.isolation(of_class(attribution, "signal"), PAIR)
 
 
-def signal_attention_from_rest(attribution: Attribution) -> Estimate:
+def signal_from_rest(attribution: Attribution) -> Estimate:
     """Attention of all others to the two muons in signal; 1: as to anyone else."""
     return metrics.attention_from_rest(of_class(attribution, "signal"), PAIR)
 
@@ -121,11 +121,6 @@ def beyond_types(attribution: Attribution) -> Estimate:
     """AUROC of the true pair less that of the particle types alone."""
     found, types = metrics.find_truth(attribution, TRUTH).auroc, truth_by_type(attribution, TRUTH)
     return Estimate(found.value - types.value, np.hypot(found.error, types.error), np.nan)
-
-
-def within_types(attribution: Attribution) -> Estimate:
-    """AUROC of the true pair among pairs of equal types."""
-    return truth_within_types(attribution, TRUTH)
 
 
 def among_muon_messages(attribution: Attribution) -> Estimate:
@@ -142,12 +137,13 @@ def agreement(trained: Trained) -> Estimate:
     """Rank correlation of attention and edge IG, training by training."""
     both = [single_trainings(trained.maps[m]) for m in METHODS]
     singles = [metrics.rank_agreement(*pair).mean for pair in zip(*both, strict=True)]
-    return with_spread(metrics.rank_agreement(*(mean_of_trainings(trained.maps[m]) for m in METHODS)).mean, singles)
+    means = (mean_of_trainings(trained.maps[m]) for m in METHODS)
+    return with_spread(metrics.rank_agreement(*means).mean, singles)
 
 
 def carried(trained: Trained) -> Estimate:
     """Share of the difference of the classes in the logit that all messages of the first layer carry."""
-    attribution = trained.maps["edge_ig"]
+    attribution = trained.maps[EDGE_IG]
 
     def share(one: Attribution, score: Array) -> Estimate:
         sums = metrics.averages.class_means(one.sum("pair"))["difference"]
@@ -176,18 +172,41 @@ def gain_by_mass(trained: Trained, score: Array) -> Estimate:
 
 
 STATEMENTS = {
-    "I": Statement("Two muons attend to each other more than equally (I > 1).", of_map("attention", signal_isolation), 1),
-    "J": Statement("The other particles attend to the muons more than equally (J > 1).", of_map("attention", signal_attention_from_rest), 1),
-    "attention beyond types": Statement("Attention finds the true pair better than particle types alone.", of_map("attention", beyond_types)),
-    "attention within types": Statement("Attention finds the true pair among pairs of two muons or other equal types.", of_map("attention", within_types), 0.5),
-    "attention of muons": Statement("Among messages sent by muons, attention is weaker on the true pair.", of_map("attention", among_muon_messages), 0.5, above=False),
-    "edge IG beyond types": Statement("Edge IG finds the true pair better than particle types alone.", of_map("edge_ig", beyond_types)),
-    "edge IG of muons": Statement("Among messages sent by muons, edge IG is weaker on the true pair.", of_map("edge_ig", among_muon_messages), 0.5, above=False),
-    "edge IG of the pair": Statement("Edge IG of a muon pair is larger in signal than in background.", of_map("edge_ig", pair_difference)),
-    "agreement": Statement("Attention and edge IG rank pairs alike (rank correlation above 0.5).", agreement, 0.5),
-    "carried": Statement("The messages of the first layer carry less than half of the separation.", carried, 0.5, above=False),
+    "I": Statement(
+        "Two muons attend to each other more than equally (I > 1).", of_map(ATTENTION, signal_isolation), 1
+    ),
+    "J": Statement(
+        "The others attend to the muons more than equally (J > 1).", of_map(ATTENTION, signal_from_rest), 1
+    ),
+    "attention beyond types": Statement(
+        "Attention finds the true pair better than particle types alone.", of_map(ATTENTION, beyond_types)
+    ),
+    "attention of muons": Statement(
+        "Among messages sent by muons, attention is weaker on the true pair.",
+        of_map(ATTENTION, among_muon_messages),
+        0.5,
+        above=False,
+    ),
+    "edge IG beyond types": Statement(
+        "Edge IG finds the true pair better than particle types alone.", of_map(EDGE_IG, beyond_types)
+    ),
+    "edge IG of muons": Statement(
+        "Among messages sent by muons, edge IG is weaker on the true pair.",
+        of_map(EDGE_IG, among_muon_messages),
+        0.5,
+        above=False,
+    ),
+    "edge IG of the pair": Statement(
+        "Edge IG of a muon pair is larger in signal than in background.", of_map(EDGE_IG, pair_difference)
+    ),
+    "agreement": Statement(
+        "Attention and edge IG rank pairs alike (rank correlation above 0.5).", agreement, 0.5
+    ),
+    "carried": Statement(
+        "The messages of the first layer carry less than half of the separation.", carried, 0.5, above=False
+    ),
     "mass": Statement("A histogram of m(μμ) adds to the score.", of_scores(gain_by_mass)),
-}  # fmt: skip
+}
 
 
 # --- page ----------------------------------------------------------------------------------------
@@ -202,7 +221,8 @@ def main() -> None:
     several = {}
     for dropout in DROPOUTS:
         entries = [f"edge_dropout={dropout}", f"training.trainings={number}"]
-        card = ModelCard.find("transformer_edgeconv", [*entries, *(["training.epochs=2"] if options.quick else [])])
+        entries += ["training.epochs=2"] if options.quick else []
+        card = ModelCard.find("transformer_edgeconv", entries)
         several[f"{dropout:g}"] = trained_and_explained(
             Run.start(options.out / f"{dropout:g}", options.dataset, card),
             maximum=100 if options.quick else 4000,
@@ -210,10 +230,10 @@ def main() -> None:
         )
     one = next(iter(several.values()))
     page.sample_facts(one.run.events)
-    page.facts |= {"trainings": str(number), "epochs": str(one.run.card.training.epochs)}
+    page.facts |= {"trainings": str(number), "epochs": str(len(next(iter(one.run.histories().values()))))}
     chance = 2 * scipy.stats.t.sf(FACTOR * np.sqrt(number), number - 1)
     page.facts["passes by chance"] = f"{100 * chance:.2g} %"
-    page.facts["explained"] = f"{len(one.maps['attention'].events):,}"
+    page.facts["explained"] = f"{len(one.maps[ATTENTION].events):,}"
     performance(page, several)
     statements(page, several)
     between(page, several)
@@ -246,7 +266,7 @@ def performance(page: StudyPage, several: Mapping[str, Trained]) -> None:
         }
         rows.append([name, *page.cells(numbers)])
     page.table(
-        ("edge dropout", "AUC of the mean logit", "mean AUC of one training", "balanced accuracy", "same decision"),
+        ("edge dropout", "AUC of the mean", "AUC of one training", "balanced accuracy", "same decision"),
         rows,
         "Test events. ± statistical ± spread of the trainings; of one training: standard error of the mean "
         "over trainings. Same decision: share of events, mean over pairs of trainings.",
@@ -282,7 +302,7 @@ def figure(page: StudyPage, several: Mapping[str, Trained]) -> None:
     """Number of each statement relative to its reference, in units of its spread over the trainings."""
     caption = (
         "Distance of each number from its reference in spreads of the trainings (wide errors: one spread; "
-        "beyond ±3, shaded, a statement survives). Statistical errors are narrower than the markers or drawn thick."
+        "beyond ±3, outside the grey band, it is stable). Thick: statistical error."
     )
     with page.axes("statements", caption, (9, 7.5)) as ax:
         rows = np.arange(len(STATEMENTS))[::-1]
@@ -303,29 +323,36 @@ def figure(page: StudyPage, several: Mapping[str, Trained]) -> None:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
+def of_each(method: str, measure: Callable[[Attribution], Estimate]) -> Callable[[Trained], list[float]]:
+    """Measure of the map of every single training."""
+    return lambda trained: [float(measure(a).value) for a in single_trainings(trained.maps[method])]
+
+
 def between(page: StudyPage, several: Mapping[str, Trained]) -> None:
     """Change of numbers from the first to the last dropout, training by training of equal seed."""
     page.heading("From one dropout to the other")
     first, last = list(several.values())[:: len(several) - 1]
     names = list(several)
-    measures: dict[str, Callable[[Trained], Sequence[float]]] = {
+    measures: dict[str, Callable[[Trained], list[float]]] = {
         "AUC": lambda t: [float(auc(t, s).value) for s in t.scores[1:]],
-        "isolation I of signal": lambda t: [float(signal_isolation(a).value) for a in single_trainings(t.maps["attention"])],
-        "attention from the rest J of signal": lambda t: [float(signal_attention_from_rest(a).value) for a in single_trainings(t.maps["attention"])],
-        "AUROC of attention beyond types": lambda t: [float(beyond_types(a).value) for a in single_trainings(t.maps["attention"])],
-        "AUROC of edge IG beyond types": lambda t: [float(beyond_types(a).value) for a in single_trainings(t.maps["edge_ig"])],
-    }  # fmt: skip
+        "isolation I of signal": of_each(ATTENTION, signal_isolation),
+        "attention from the rest J of signal": of_each(ATTENTION, signal_from_rest),
+        "AUROC of attention beyond types": of_each(ATTENTION, beyond_types),
+        "AUROC of edge IG beyond types": of_each(EDGE_IG, beyond_types),
+    }
     rows = []
     for key, measure in measures.items():
         before, after = (np.array(measure(t)) for t in (first, last))
         change = spread_mean(after - before)
         text = page.number(f"change of {key}", change)
         significance = abs(float(change.value)) / float(change.error) if float(change.error) > 0 else np.inf
-        rows.append([key, *(", ".join(f"{v:.3g}" for v in values) for values in (before, after)), text, f"{significance:.1f}"])
+        singles = (", ".join(f"{v:.3g}" for v in values) for values in (before, after))
+        rows.append([key, *singles, text, f"{significance:.1f}"])
     page.table(
         ("number", f"trainings at {names[0]}", f"trainings at {names[-1]}", "change", "in errors"),
         rows,
-        f"Single trainings, seeds in the same order; mean change ± standard error over the seeds. The events are the same.",
+        "Single trainings, seeds in the same order; mean change ± standard error over the seeds, on the "
+        "same events.",
     )
 
 

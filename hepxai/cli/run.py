@@ -41,9 +41,18 @@ if TYPE_CHECKING:
 
 @app.command(cls=NetworkCommand)
 def demo(out: NewFolder = Path("hepxai-demo")) -> None:
-    """Train three times on the shipped charged-Higgs sample, explain the test events, write the report."""
+    """Train three times on the shipped charged-Higgs sample, explain, vary, write the report."""
     console.print("Charged Higgs → W A(μμ) against a stand-in for tt̄Z, on the shipped sample.")
-    run_all("charged_higgs", out, "transformer_edgeconv", trainings=3, variations=True)
+    run_all(
+        "charged_higgs",
+        out,
+        "transformer_edgeconv",
+        overrides=["model.training.epochs=20"],
+        options=["surrogate.epochs=10"],
+        events=1000,
+        trainings=3,
+        variations=True,
+    )
 
 
 @app.command("run", cls=ExplainingCommand)

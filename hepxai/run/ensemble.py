@@ -186,8 +186,7 @@ class EnsembleRun(Run):
     def vary(self, names: Sequence[str] | None = None, *, workers: int | None = None) -> None:
         """Score and explain under systematic variations, by every training; see `Run.vary`."""
         chosen = self._chosen_variations(names)
-        jobs = {f"{m}, {v}": (run, v) for v in chosen for m, run in self.members.items()}
-        run_jobs(_vary, jobs, _workers(workers))
+        run_jobs(_vary, {name: (run, chosen) for name, run in self.members.items()}, _workers(workers))
         for name in chosen:
             self.variations[name]._begun().train(workers=1)
 
@@ -328,9 +327,9 @@ def _train(run: Run, device: str, progress: bool) -> None:
         run.train(device=device, progress=progress)
 
 
-def _vary(run: Run, name: str) -> None:
+def _vary(run: Run, names: Sequence[str]) -> None:
     with one_thread():
-        run.vary([name])
+        run.vary(names)
 
 
 def _explain(run: Run, methods: Sequence[str] | None, options: Mapping[str, Any]) -> None:

@@ -530,6 +530,13 @@ class Run:
         scores: NDArray[np.float64] = nominal.model.logits(self.events)
         return scores
 
+    def _prepared_for_variations(self, key: str, explainer: Explainer, target: str) -> Prepared:
+        """Explainer prepared on the nominal events, once for all variations."""
+        every: dict[str, Prepared] = self.__dict__.setdefault("prepared", {})
+        if key not in every:
+            every[key] = explainer.prepare(self.model, self.events, target)
+        return every[key]
+
     def _explain_as(self, nominal: Run) -> None:
         """Explain the events that the nominal run explains, with its methods."""
         if (explained := nominal.populations.rows()) is None:
@@ -598,7 +605,7 @@ class Run:
         Under a variation it is that of the nominal events, with their baseline, surrogate and steps.
         """
         if self.nominal is not None:
-            return explainer.prepare(self.model, self.nominal.events, target)
+            return self.nominal._prepared_for_variations(key, explainer, target)
         request = f"{key} {json.dumps(settings, sort_keys=True, default=str)}"
         stored = read_json(self.folder / STEPS) if STEPS in self.manifest.names() else {}
         if request in stored:

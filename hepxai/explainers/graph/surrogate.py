@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, InstanceOf
+from pydantic import Field, InstanceOf, PositiveInt
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import reduced
@@ -206,6 +206,8 @@ class SurrogateEdgeIG(EdgeIG):
         From `fit_surrogate`. Otherwise one is trained on the "train" split of the events explained.
     folder : str, optional
         Folder for the checkpoint of the training and for the surrogate.
+    epochs : int, optional
+        Of the training of the surrogate; by default those of the shipped ``graphconv_edgeconv``.
     minimum_agreement, minimum_correlation : float
         Agreement and correlation of the logits wanted on the held-out events (test, else valid). Below either
         the result has a concern, and ``checks["fidelity_ok"]`` is 0. So it is where the agreement is
@@ -221,6 +223,7 @@ class SurrogateEdgeIG(EdgeIG):
     needs = Model
     trained: InstanceOf[Surrogate] | None = Field(default=None, exclude=True)
     folder: str | None = None
+    epochs: PositiveInt | None = None
     minimum_agreement: float = 0.8
     minimum_correlation: float = 0.6
 
@@ -243,8 +246,9 @@ class SurrogateEdgeIG(EdgeIG):
 
     def prepare(self, model: Model, events: Events, target: str) -> PreparedSurrogate:
         """Train the surrogate unless it is given, and prepare its explanation."""
+        card = ModelCard.find(CARD, [] if self.epochs is None else [f"training.epochs={self.epochs}"])
         trained = self.trained or fit_surrogate(
-            model, events, target=target, folder=self.folder, progress=self.progress
+            model, events, card=card, target=target, folder=self.folder, progress=self.progress
         )
         trained.model.check(events)
         prepared = PreparedSurrogate(
