@@ -149,7 +149,7 @@ def _scores_figure(view: RunView) -> CaptionedFigure:
 def _means(view: RunView) -> Iterator[tuple[str, Table, list[dict[str, Any]]]]:
     """Key, table and numbers of the means by sample of each map."""
     for layer in _explained(view):
-        every = samples_as_classes(layer.every)
+        every = layer.every.apply(samples_as_classes)
         pairs = layer.plain.axes[0] == "pair"
         what = f"{capital(layer.name)}, by sample: mean {quantity(layer.plain)} per"
         if pairs and not layer.compact:
@@ -217,7 +217,7 @@ def _explained(view: RunView, axis: str | None = None) -> Iterator[LayerAttribut
 
 
 def _figure(layer: LayerAttribution) -> CaptionedFigure:
-    every = samples_as_classes(layer.every)
+    every = layer.every.apply(samples_as_classes)
     caption = f"{capital(layer.name)}: mean attribution per particle of each type, by sample. {layer.errors}"
     names, types = every.events.schema.classes, every.events.schema.types
     size = (7.4, 1.8 + max(0.75, 0.2 * len(names)) * len(types))

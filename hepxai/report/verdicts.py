@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hepxai.attribution.reductions import short_name
-from hepxai.attribution.spread import TRAINING
+from hepxai.attribution.spread import SYSTEMATIC, TRAINING
 from hepxai.core.estimate import effective
 from hepxai.core.formatting import measured, percentage, real
 from hepxai.events import Events
@@ -159,7 +159,7 @@ def _named_means(rows: Sequence[Entry], layer: LayerAttribution) -> Iterator[tup
 
 def total_of(entry: Entry) -> float:
     """Statistical error and the spreads of an entry of JSON in quadrature."""
-    parts = [real(entry.get(k)) for k in ("error", TRAINING, "syst")]
+    parts = [real(entry.get(k)) for k in ("error", TRAINING, SYSTEMATIC)]
     return float(np.sqrt(np.nansum(np.square(parts))))
 
 
