@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 import scipy.stats
-from hepxai.metrics.truth_by_type import truth_by_type
 
 from hepxai import Attribution, ModelCard, metrics
 from hepxai.attribution.reductions import of_class, reduced
@@ -23,6 +22,7 @@ from hepxai.core.estimate import Array, Estimate
 from hepxai.events import Events
 from hepxai.metrics.averages import same_decision, spread_mean
 from hepxai.metrics.likelihood import log_likelihood_ratio
+from hepxai.metrics.truth_by_type import truth_by_type
 from hepxai.plots.style import class_look
 from hepxai.report.stability import FACTOR, RULE, Stability
 from hepxai.report.study import StudyPage, study_options

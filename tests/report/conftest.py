@@ -165,7 +165,8 @@ class StubRun:
         scores = np.asarray(results["scores"])
         self.scores = scores if scores.ndim > 1 else scores[:, None]
         focus = SimpleNamespace(pair=results["focus"], observer=results["observer"])
-        self.dataset = SimpleNamespace(name=results["name"], description="", focus=focus, split=Split())
+        about = {"name": results["name"], "description": "", "variation_sources": {}}
+        self.dataset = SimpleNamespace(**about, focus=focus, split=Split())
         training = SimpleNamespace(
             monitor="loss", regression=bool(self.predictions), calibrate=False, trainings=1
         )
@@ -179,6 +180,7 @@ class StubRun:
         for name in ("explained", "history", "metrics", "provenance", "cards"):
             setattr(self, name, lambda name=name: copy.copy(results[name]))
         self.histories = lambda: {"": self.history()}
+        self.sources = self.scored_variations = dict
 
 
 def bare_view(**results: Any) -> RunView:
