@@ -15,6 +15,7 @@ from hepxai.plots.images import (
     hits_in_rows,
     mean_map,
 )
+from hepxai.plots.label import experiment_label
 from hepxai.plots.matrices import (
     class_confusion,
     feature_matrix,
@@ -45,6 +46,7 @@ __all__ = [
     "energy_image",
     "entry_bars",
     "event_display",
+    "experiment_label",
     "feature_matrix",
     "fidelity_points",
     "focus_distribution",
