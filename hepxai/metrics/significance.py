@@ -255,10 +255,24 @@ def cuts_of(score: Array, signal: NDArray[np.bool_], points: int = 60) -> Array:
     return np.unique(np.quantile(score[signal], np.linspace(0.02, 0.98, points)))
 
 
-def best_cut(score: Array, signal: NDArray[np.bool_], weight: Array, *, relative: float = 0.0) -> float:
+def best_cut(
+    score: Array,
+    signal: NDArray[np.bool_],
+    weight: Array,
+    *,
+    relative: float = 0.0,
+    fewest: float = FEWEST,
+) -> float:
     """Cut with the largest expected significance, among those with enough simulated background.
 
     The largest of many is too large by chance: quote `working_point` on other events.
+
+    Parameters
+    ----------
+    score, signal, weight, relative
+        As in `cut_scan`.
+    fewest : float
+        Effective background events that a cut leaves at least; more, if a smaller sample is quoted.
 
     Raises
     ------
@@ -270,10 +284,10 @@ def best_cut(score: Array, signal: NDArray[np.bool_], weight: Array, *, relative
     cuts = cuts_of(score, signal)
     scan = cut_scan(score, signal, weight, cuts, relative=relative)
     significance = discovery_significance(scan["signal"], scan["background"], scan["error"])
-    allowed = (scan["n_eff"] >= FEWEST) & (scan["background"] > 0) & (scan["signal"] > 0)
+    allowed = (scan["n_eff"] >= fewest) & (scan["background"] > 0) & (scan["signal"] > 0)
     if not allowed.any():
         raise ValueError(
-            f"no cut keeps signal and {FEWEST:g} effective background events; simulate more background, or take "
+            f"no cut keeps signal and {fewest:.3g} effective background events; simulate more background, or take "
             "samples whose weights do not cancel"
         )
     return float(cuts[np.argmax(np.where(allowed, significance, -np.inf))])

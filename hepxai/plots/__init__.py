@@ -29,6 +29,7 @@ from hepxai.plots.overview import plot
 from hepxai.plots.profiles import focus_profile, score_profile
 from hepxai.plots.roc import roc_curve
 from hepxai.plots.scores import class_scores, overtraining, score_distributions, score_figure, score_ratio
+from hepxai.plots.significance import limit_scan, significance_scan
 from hepxai.plots.style import style
 from hepxai.plots.training import training_curve
 from hepxai.plots.truth import truth_finding, truth_slices
@@ -55,6 +56,7 @@ __all__ = [
     "hit_occupancy",
     "hits_in_rows",
     "importance_bars",
+    "limit_scan",
     "mean_energy",
     "mean_map",
     "method_agreement",
@@ -71,6 +73,7 @@ __all__ = [
     "score_figure",
     "score_profile",
     "score_ratio",
+    "significance_scan",
     "step_matrix",
     "style",
     "training_curve",

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import pair_profile, profile_edges
@@ -24,6 +23,7 @@ from hepxai.plots.style import (
     class_look,
     escape_label,
     legend_above,
+    plain_numbers,
     short,
     styled,
     wrapped,
@@ -110,8 +110,7 @@ def focus_profile(
     ends = (suited[0], suited[-1]) if edges is not None else _view(profile.edges, profile.middle, scale)
     ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel), xscale=scale, xlim=ends)
     if scale == "log":
-        ax.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
-        ax.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+        plain_numbers(ax.xaxis)
     ax.margins(y=0.12)
     legend_above(ax, title=escape_label(pair_name(focus), 40), alignment="left", title_fontsize="small")
     add_footnote(ax, attribution.caveat)

@@ -14,9 +14,11 @@ import matplotlib.pyplot as plt
 import mplhep
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
@@ -189,6 +191,17 @@ def colours(values: NDArray[Any], *, centre: float | None = None) -> tuple[Color
     reach = float(abs(finite - middle).max(initial=0.0)) or 1.0
     foot = 0.0 if positive and 0 < middle < reach else middle - reach
     return mpl.colormaps[DIVERGING], TwoSlopeNorm(middle, foot, middle + reach)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Write 0.4 and 200 on a logarithmic axis in place of powers of ten, also between them where it is short."""
+    for place in (axis.set_major_formatter, axis.set_minor_formatter):
+        place(_PlainNumbers(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+
+
+class _PlainNumbers(LogFormatter):
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def for_lines(scale: Colormap) -> Colormap:

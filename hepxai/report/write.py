@@ -29,6 +29,7 @@ from hepxai.report.diagnostics import agreement_section, fidelity_section, resid
 from hepxai.report.inputs import cutflow_section, provenance_section, samples_section, training_section
 from hepxai.report.performance import roc_section, scores_section
 from hepxai.report.section import CaptionedFigure, Section
+from hepxai.report.significance import significance_section
 from hepxai.report.stability import stability_section
 from hepxai.report.summary import Finding, summary
 from hepxai.report.targets import targets_section
@@ -61,6 +62,8 @@ def sections(view: RunView) -> Iterator[Section]:
     else:
         yield scores_section(view)
         yield roc_section(view)
+        if view.run.dataset.yields is not None:
+            yield significance_section(view)
     if view.trainings > 1:
         yield stability_section(view)
     yield from attribution_sections(view)
