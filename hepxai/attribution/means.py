@@ -263,20 +263,16 @@ def pair_profile(
             f"no value of {observer} ({_range(values)}) is inside the bins from {fixed[0]:g} to "
             f"{fixed[-1]:g}; choose edges that reach the data"
         )
-    return _pair_profile(attribution, focus, observer, fixed)
+    position = bin_of(values, fixed)
+    by_bin = [values[position == b] for b in range(len(fixed) - 1)]
+    middle = np.array([np.median(v) if len(v) else np.nan for v in by_bin])
+    return PairProfile(_profile_means(attribution, focus, observer, fixed), fixed, middle)
 
 
 @over_trainings
-def _pair_profile(
-    attribution: Attribution, focus: tuple[str, str], observer: str, edges: Array
-) -> PairProfile:
+def _profile_means(attribution: Attribution, focus: tuple[str, str], observer: str, edges: Array) -> Means:
     chosen = attribution.select(pair=focus)
-    values, _ = _observed(chosen, observer)
-    position = bin_of(values, edges)
-    by_bin = [values[position == b] for b in range(len(edges) - 1)]
-    middle = np.array([np.median(v) if len(v) else np.nan for v in by_bin])
-    means = bin_means(chosen, np.asarray(chosen.events.observers[observer], dtype=np.float64), edges)
-    return PairProfile(means, edges, middle)
+    return bin_means(chosen, np.asarray(chosen.events.observers[observer], dtype=np.float64), edges)
 
 
 def _observed(chosen: Attribution, observer: str) -> tuple[Array, IntArray]:

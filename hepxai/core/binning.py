@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-
 Scale = Literal["linear", "log"]
 """Scale of the axis that the bins are drawn on."""
 
@@ -21,7 +20,7 @@ def checked_edges(
     Raises
     ------
     ValueError
-        If there are fewer than two, they do not rise, one is not finite, or a logarithmic axis cannot show it.
+        If there are fewer than two, they do not rise, or one has no place on the axis.
     """
     array = np.asarray(edges, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2:
@@ -33,7 +32,7 @@ def checked_edges(
         raise ValueError(f"edge {after:g} comes after {before:g}; write the edges in rising order, each once")
     if scale == "log" and not array[0] > 0:
         raise ValueError(
-            f"edge {array[0]:g} has no place on a logarithmic axis; begin above 0, or scale: linear"
+            f"edge {array[0]:g} has no place on a logarithmic axis; begin above 0, or take scale: linear"
         )
     return array
 

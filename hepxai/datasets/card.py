@@ -244,6 +244,14 @@ class DatasetCard(Card):
         return given if given is not None or self.label is None else self.label.lumi
 
     @property
+    def yield_scale(self) -> float:
+        """Factor from weights to expected events; 1 without ``yields``."""
+        cross_section = {"fb": 1.0, "pb": 1000.0}
+        if self.yields is None or self.yields.unit == "events":
+            return 1.0
+        return cross_section[self.yields.unit] * float(self.luminosity or 0.0)
+
+    @property
     def by_sample(self) -> bool:
         """True if samples give the class of an event."""
         return bool(self.labels) and not any(self.labels.values())

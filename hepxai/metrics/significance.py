@@ -1,9 +1,9 @@
 """Expected discovery significance and upper limit of a counting experiment above a cut on the score.
 
-The model: n ~ Poisson(μ s + b) events are counted, with signal strength μ, and the background b is known from an
-auxiliary count m ~ Poisson(τ b) with τ = b/σ_b², which has the relative error σ_b/b. Without σ_b the background is
-known exactly. The formulae are asymptotic and use the Asimov data set [Cowan, Cranmer, Gross and Vitells,
-arXiv:1007.1727]; below about five expected events they are rough, and toys should be used.
+The model: n ~ Poisson(μ s + b) events are counted, with signal strength μ, and the background b is known from
+an auxiliary count m ~ Poisson(τ b) with τ = b/σ_b², which has the relative error σ_b/b. Without σ_b the
+background is known exactly. The formulae are asymptotic and use the Asimov data set [Cowan, Cranmer, Gross
+and Vitells, arXiv:1007.1727]; below about five expected events they are rough, and toys should be used.
 """
 
 from __future__ import annotations
@@ -287,8 +287,8 @@ def best_cut(
     allowed = (scan["n_eff"] >= fewest) & (scan["background"] > 0) & (scan["signal"] > 0)
     if not allowed.any():
         raise ValueError(
-            f"no cut keeps signal and {fewest:.3g} effective background events; simulate more background, or take "
-            "samples whose weights do not cancel"
+            f"no cut keeps signal and {fewest:.3g} effective background events; simulate more background, or "
+            "take samples whose weights do not cancel"
         )
     return float(cuts[np.argmax(np.where(allowed, significance, -np.inf))])
 
@@ -317,17 +317,18 @@ def working_point(
         if not weights.sum() > 0:
             reason = cancellation(effective(weights)) if len(weights) else "no simulated event passes"
             raise ValueError(
-                f"the expected {what} above the cut at {cut:.4g} is {weights.sum():.3g} events, not above 0: "
-                f"{reason}; or take a lower cut"
+                f"the expected {what} above the cut at {cut:.4g} is {weights.sum():.3g} events, not above "
+                f"0: {reason}; or take a lower cut"
             )
-    yields = [
+    signal_yield, background_yield = (
         Estimate(np.asarray(w.sum()), np.sqrt(np.sum(w**2)), effective(w))
         for w in (selected.signal, selected.background)
-    ]
+    )
     sums, error = selected.sums, selected.error()
     return WorkingPoint(
         cut,
-        *yields,
+        signal_yield,
+        background_yield,
         Estimate(np.asarray(error), np.asarray(np.nan), effective(selected.background)),
         selected.estimate(lambda s, b, sigma: float(discovery_significance(s, b, sigma))),
         selected.estimate(lambda s, b, sigma: float(expected_limit(s, b, sigma, data=(0.0,))[0])),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mplhep
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 from hepxai.datasets.presentation import ExperimentLabel
@@ -49,12 +50,12 @@ def _grow(figure: Figure) -> float:
     top = float(height / (height + STRIP))
     figure.set_size_inches(width, height + STRIP)
     engine = figure.get_layout_engine()
-    if engine is None:
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, 0, 1, top))
+    else:
         for ax in figure.axes:
             place = ax.get_position()
             ax.set_position((place.x0, place.y0 * top, place.width, place.height * top))
-    else:
-        engine.set(rect=(0, 0, 1, top))
     for legend in figure.legends:
         legend.set_bbox_to_anchor((0, 0, 1, top), figure.transFigure)
     figure.draw_without_rendering()

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import mplhep
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -20,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
+
+from hepxai.core.estimate import Array, Estimate
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -167,6 +170,12 @@ def characters(ax: Axes, per_inch: float) -> int:
     return int(per_inch * figure.get_figwidth()) if figure is not None else 60
 
 
+def interval_bars(estimates: Sequence[Estimate]) -> Array:
+    """Distances from the values of single estimates down and up to their intervals ``[2, N]``; 0 for NaN."""
+    value, low, high = (np.array([float(getattr(e, k)) for e in estimates]) for k in ("value", "low", "high"))
+    return np.asarray(np.nan_to_num(np.stack([value - low, high - value]).clip(min=0), posinf=0.0))
+
+
 def short(text: object) -> str:
     """Name of a class or a particle type in a figure; the tables spell it out."""
     return escape_label(text, 20)
@@ -194,7 +203,7 @@ def colours(values: NDArray[Any], *, centre: float | None = None) -> tuple[Color
 
 
 def plain_numbers(axis: Axis) -> None:
-    """Write 0.4 and 200 on a logarithmic axis in place of powers of ten, also between them where it is short."""
+    """Write 0.4 and 200 on a logarithmic axis, not powers of ten; also between them on a short axis."""
     for place in (axis.set_major_formatter, axis.set_minor_formatter):
         place(_PlainNumbers(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
 

@@ -11,6 +11,7 @@ from hepxai.attribution.reductions import in_focus, pair_name, quantity
 from hepxai.core.binning import bin_of
 from hepxai.core.estimate import Array
 from hepxai.core.formatting import measured, observer_name
+from hepxai.datasets.presentation import Focus
 from hepxai.plots.focus import MANY, focus_distribution, focus_histograms
 from hepxai.plots.matrices import matrix_bar, pair_types
 from hepxai.plots.profiles import focus_profile
@@ -177,9 +178,14 @@ def _histograms(view: RunView, layer: LayerAttribution) -> dict[str, Any]:
     return {f"{layer.key}/{names[pairs]}_{c}": h for (c, pairs), h in filled.items()}
 
 
+def _binning(view: RunView) -> Focus:
+    """Entry of the card with the bins and the axis of the profile."""
+    return view.run.dataset.focus or Focus(pair=view.focus)
+
+
 def _profile_edges(view: RunView, layer: LayerAttribution) -> Array | None:
     """Bin edges of the profile; None if no event with a pair in focus is inside."""
-    focus, observer = view.run.dataset.focus, str(view.observer)
+    focus, observer = _binning(view), str(view.observer)
     chosen = layer.plain.select(pair=view.focus)
     values = np.asarray(chosen.events.observers[observer], dtype=np.float64)[np.diff(chosen.offsets) > 0]
     if not (np.isfinite(values) & ((values > 0) | (focus.scale == "linear"))).any():
@@ -192,7 +198,7 @@ def _profile_edges(view: RunView, layer: LayerAttribution) -> Array | None:
 
 def _profile_figure(view: RunView, layer: LayerAttribution) -> CaptionedFigure:
     observer, label = str(view.observer), observer_name(str(view.observer))
-    focus = view.run.dataset.focus
+    focus = _binning(view)
     bins = (
         "The bins resolve the narrower class and hold at least five events of a class; the outermost "
         "ones reach beyond the frame, to the last event"

@@ -1,4 +1,4 @@
-"""Section on the expected significance and limit at a working point, where the card says what weights mean."""
+"""Section on the expected significance and limit at a working point, if the card says what weights mean."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hepxai.attribution.spread import with_spread
 from hepxai.core.estimate import Array
 from hepxai.core.formatting import general
+from hepxai.datasets.presentation import Yields
 from hepxai.events import SPLITS
 from hepxai.metrics.significance import (
     BANDS,
@@ -31,9 +32,6 @@ from hepxai.plots.significance import limit_scan, significance_scan
 from hepxai.plots.style import canvas, style
 from hepxai.report.section import CaptionedFigure, Section, Table, entry, number
 from hepxai.report.view import RunView
-
-PICOBARN = 1000.0
-"""Femtobarn in a picobarn."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,8 @@ def significance_sentences(view: RunView) -> Iterator[str]:
     except ValueError:
         return
     yield (
-        f"Expected at the best cut on the score: significance {number(entry(point.significance))}, upper limit "
-        f"on the signal strength {number(entry(point.limit))} at 95 % CL."
+        f"Expected at the best cut on the score: significance {number(entry(point.significance))}, upper "
+        f"limit on the signal strength {number(entry(point.limit))} at 95 % CL."
     )
 
 
@@ -112,8 +110,8 @@ def _result(view: RunView) -> tuple[Sample, Sample, WorkingPoint]:
 def _point(view: RunView, logits: NDArray[np.floating]) -> tuple[Sample, Sample, WorkingPoint]:
     chosen, quoted = _samples(view, logits)
     relative = chosen.relative
-    sizes = [np.count_nonzero(~sample.signal) for sample in (chosen, quoted)]
-    fewest = FEWEST * max(1.0, sizes[0] / max(sizes[1], 1))  # the quoted sample is smaller
+    first, second = (int(np.count_nonzero(~sample.signal)) for sample in (chosen, quoted))
+    fewest = FEWEST * max(1.0, first / max(second, 1))  # the quoted sample may be smaller
     cut = best_cut(chosen.score, chosen.signal, chosen.weight, relative=relative, fewest=fewest)
     point = working_point(quoted.score, quoted.signal, quoted.weight, cut, relative=relative)
     return chosen, quoted, point
@@ -122,23 +120,26 @@ def _point(view: RunView, logits: NDArray[np.floating]) -> tuple[Sample, Sample,
 def _samples(view: RunView, logits: NDArray[np.floating]) -> Iterator[Sample]:
     """Validation and test events; of a run of all folds, which has test events only, every second one."""
     events, one = view.events, class_scores(view.events.schema, logits)[0]
-    yields, luminosity = view.run.dataset.yields, view.run.dataset.luminosity
-    scale = {"events": 1.0, "fb": luminosity, "pb": PICOBARN * (luminosity or 0.0)}[yields.unit]
     signal = events.label == one.code
     parts = {name: events.split == SPLITS.index(name) for name in ("valid", "test")}
     if not parts["valid"].any():
         odd = np.arange(len(events)) % 2 == 1
         parts = {"every second event": odd, "the other events": ~odd}
     for name, rows in parts.items():
-        weight = scale * scaled_to_all(events.weight, signal.astype(np.int64), rows)
-        yield Sample(name, one.values[rows], signal[rows], weight, yields.background_error)
+        scaled = scaled_to_all(events.weight, signal.astype(np.int64), rows)
+        weight, relative = view.run.dataset.yield_scale * scaled, _yields(view).background_error
+        yield Sample(name, one.values[rows], signal[rows], weight, relative)
+
+
+def _yields(view: RunView) -> Yields:
+    return view.run.dataset.yields or Yields(unit="events")
 
 
 # --- texts, table, figure ------------------------------------------------------------------------
 
 
 def _assumptions(view: RunView) -> str:
-    yields, luminosity = view.run.dataset.yields, view.run.dataset.luminosity
+    yields, luminosity = _yields(view), view.run.dataset.luminosity
     meaning = (
         "Weights are taken as expected events"
         if yields.unit == "events"
@@ -147,12 +148,13 @@ def _assumptions(view: RunView) -> str:
     relative = yields.background_error
     other = f", and {100 * relative:g} % of it" if relative else "; no other uncertainty is assumed"
     return (
-        f"{meaning}; the events of a part of the sample are scaled up by their number, class by class, to stand "
-        "for all events. One bin is counted: the events above a cut on the score. The background has the "
-        f"statistical error of its simulation, √Σw² (Barlow–Beeston-lite){other}. Significance: median for "
-        "the expected signal, asymptotic, with an uncertain background (arXiv:1007.1727; Li and Ma 1983). Limit: "
-        "CLs with q̃, asymptotic, expected without signal. The cut with the best significance is chosen among those "
-        f"with at least {FEWEST:g} effective background events of the quoted sample."
+        f"{meaning}; events of a split are scaled up by their number, signal and background each, to "
+        "stand for all events. One bin is counted: the events above a cut on the score. The background has "
+        f"the statistical error of its simulation, √Σw² (Barlow–Beeston-lite){other}. "
+        "Significance: median for the expected signal, asymptotic, with an uncertain background "
+        "(arXiv:1007.1727; Li and Ma 1983). Limit: CLs with q̃, asymptotic, expected without signal. The "
+        "cut with the best significance is chosen "
+        f"among those with at least {FEWEST:g} effective background events of the quoted sample."
     )
 
 
@@ -184,8 +186,9 @@ def _figure(view: RunView, chosen: Sample, quoted: Sample, point: WorkingPoint) 
         significance_scan(curves, point, score=label, ax=axes[0, 0])
         limit_scan(cuts, quoted.limits(cuts), point, score=label, ax=axes[0, 1])
     caption = (
-        f"Left: expected significance above a cut on the score, {chosen.name} (dashed), where the best cut is "
-        f"chosen, and {quoted.name} (full). Right: expected upper limit on the signal strength μ, {quoted.name}; "
+        f"Left: expected significance above a cut on the score, {chosen.name} (dashed), where the best cut "
+        f"is chosen, and {quoted.name} (full). Right: expected upper limit on the signal strength μ, "
+        f"{quoted.name}; "
         "bands: 68 and 95 % of the data that are expected without signal. Points: the working point with the "
         f"errors of the simulation. Curves end where fewer than {FEWEST:g} effective background events are "
         "left. Of the smaller sample the background has the larger error, and the significance is lower."
@@ -195,10 +198,9 @@ def _figure(view: RunView, chosen: Sample, quoted: Sample, point: WorkingPoint) 
 
 def _numbers(view: RunView, point: WorkingPoint) -> dict[str, Any]:
     names = ("signal", "background", "significance", "limit")
-    yields = view.run.dataset.yields
     return {
         "cut": point.cut,
-        "unit": yields.unit,
+        "unit": _yields(view).unit,
         "luminosity": view.run.dataset.luminosity,
         "background_error": float(point.background_error.value),
         **{name: entry(getattr(point, name)) for name in names},

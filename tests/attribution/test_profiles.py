@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_given_bins_against_a_loop(toy: Callable[..., Events]) -> None:
     profile = pair_profile(attribution, PAIR, MASS, PEAK)
     chosen = attribution.select(pair=PAIR)
     mass = chosen.events.observers[MASS]
-    for b, (low, high) in enumerate(zip(PEAK[:-1], PEAK[1:], strict=True)):
+    for b, (low, high) in enumerate(itertools.pairwise(PEAK)):
         for label in (0, 1):
             slow = chosen.population((mass >= low) & (mass < high) & (chosen.events.label == label))
             assert profile.means.value[label, b] == pytest.approx(float(slow.value), nan_ok=True)
@@ -126,7 +127,7 @@ def test_the_figure_shows_the_resonance(toy: Callable[..., Events], scale: str) 
     ax = plots.focus_profile(resonance(toy), PAIR, MASS, edges=PEAK, scale=scale)  # type: ignore[arg-type]
     assert ax.get_xscale() == scale
     assert ax.get_xlim() == pytest.approx((60, 120))
-    points = ax.lines[0].get_xydata()
+    points = np.asarray(ax.lines[0].get_xydata())
     at_peak = np.abs(points[:, 0] - 90) < 0.5
     assert at_peak.any()
     assert points[at_peak, 1].min() > 0.8 > 0.3 > np.abs(points[~at_peak & (points[:, 0] < 85), 1]).max()

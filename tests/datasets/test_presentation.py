@@ -67,6 +67,9 @@ def test_luminosity_of_the_label_is_the_default() -> None:
     assert card().luminosity is None
     assert card("label={lumi: 138}", "yields={unit: pb}").luminosity == 138
     assert card("label={lumi: 138}", "yields={unit: pb, lumi: 300}").luminosity == 300
+    assert card().yield_scale == card("yields={unit: events}", "label={lumi: 138}").yield_scale == 1
+    assert card("yields={unit: fb, lumi: 138}").yield_scale == 138
+    assert card("yields={unit: pb, lumi: 138}").yield_scale == 138_000
 
 
 @pytest.mark.parametrize(

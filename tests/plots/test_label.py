@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_nothing_is_clipped_or_overlaps(toy: Callable[..., Events]) -> None:
             assert box.x0 >= -1
             assert box.x1 <= figure.bbox.x1 + 1
             assert box.y1 <= figure.bbox.y1 + 1
-        for left, right in zip(boxes[:-1], boxes[1:], strict=True):
+        for left, right in itertools.pairwise(boxes):
             assert left.x1 <= right.x0 + 1
         foot = min(box.y0 for box in boxes)
         for artist in [*figure.axes[:-1], *figure.findobj(Legend), *figure.texts]:

@@ -173,6 +173,7 @@ class StubRun:
             label=results.get("label"),
             yields=results.get("yields"),
             luminosity=results.get("luminosity"),
+            yield_scale=results.get("yield_scale", 1.0),
             split=Split(),
         )
         training = SimpleNamespace(
