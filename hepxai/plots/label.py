@@ -56,11 +56,11 @@ def _grow(figure: Figure) -> float:
         for ax in figure.axes:
             place = ax.get_position()
             ax.set_position((place.x0, place.y0 * top, place.width, place.height * top))
-    for legend in figure.legends:
-        legend.set_bbox_to_anchor((0, 0, 1, top), figure.transFigure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for text in figure.texts:  # the layout puts the title of a figure at its very top
+    for legend in figure.legends:  # the layout makes room below, but puts legend and title at the very top
+        legend.set_bbox_to_anchor((0, 0, 1, top), figure.transFigure)
+    for text in figure.texts:
         if text.get_text() and text.get_text() == figure.get_suptitle():
             text.set_y(text.get_position()[1] - (1 - top))
     return top

@@ -41,6 +41,7 @@ def figures(events: Events) -> Iterator[Figure]:
         yield several
         legend, axes = canvas(1, 2, (7, 3))
         axes[0, 1].plot([1, 2], label="line")
+        axes[0, 1].set_title("title\nof several\nlines")
         legend.legend(loc="outside upper center")
         yield legend
         narrow, axes = canvas(1, 1, (2.5, 2.5))
@@ -75,6 +76,9 @@ def test_nothing_is_clipped_or_overlaps(toy: Callable[..., Events]) -> None:
         foot = min(box.y0 for box in boxes)
         for artist in [*figure.axes[:-1], *figure.findobj(Legend), *figure.texts]:
             assert artist.get_window_extent().y1 <= foot + 1, artist
+        for legend in figure.legends:
+            under = [ax.get_tightbbox() for ax in figure.axes[:-1]]
+            assert all(b is None or b.y1 <= legend.get_window_extent().y0 + 1 for b in under)
         for ax, extent in zip(figure.axes, before, strict=False):
             assert ax.get_window_extent().height == pytest.approx(extent.height, rel=1e-3)
 
