@@ -18,8 +18,8 @@ from hepxai import Attribution, DatasetCard, Events, ModelCard, fit, metrics, pl
 from hepxai.core.chunks import evenly_spread
 from hepxai.explainers.base import CheckWarning
 from hepxai.explainers.methods import configure
+from hepxai.metrics.averages import over_seeds
 from hepxai.report.study import StudyPage, stored, study_options
-from hepxai.studies.comparison.trainings import Repeated
 
 MUONS, JETS = "muon_classes", "jet_images"
 
@@ -113,7 +113,7 @@ def networks(page: StudyPage, name: str, events: Events, seeds: Sequence[int], q
         figures = metrics.classification_metrics(model.logits(events), events)["test"]
         numbers.append(figures["accuracy"])
         histories[f"seed {seed}"] = history
-    page.number(f"accuracy, {name}", (accuracy := Repeated.of(numbers)).estimate)
+    page.number(f"accuracy, {name}", (accuracy := over_seeds(numbers)))
     page.facts[f"accuracy of each training, {name}"] = ", ".join(map(str, numbers))
     page.text(
         f"`{name}`, {len(events.schema.classes)} classes, {len(models)} trainings of {epochs} epochs: "

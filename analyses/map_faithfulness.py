@@ -25,13 +25,15 @@ from image_networks import (
 )
 
 from hepxai import Attribution, Events, compare_maps
-from hepxai.core.estimate import Estimate, as_json
+from hepxai.core.estimate import Estimate, as_json, total_error
 from hepxai.core.files import read_json, write_json
 from hepxai.core.fingerprint import fingerprint
+from hepxai.metrics.averages import over_seeds
 from hepxai.plots.style import CLASS_COLOURS, CLASS_MARKERS, GREY, escape_label
 from hepxai.report.study import StudyPage, study_options
 from hepxai.studies.comparison.faithfulness_table import ALIKE, RANDOM, settings_of
-from hepxai.studies.comparison.trainings import ERRORS, Repeated, by_chance, resolved
+from hepxai.studies.comparison.trainings import ERRORS, by_chance, exceeds, resolved
+from hepxai.studies.comparison.trainings import differences as differences_of
 from hepxai.studies.randomisation.numbers import similarity
 
 Numbers = dict[str, list[Estimate]]
@@ -106,10 +108,10 @@ def case_table(page: StudyPage, key: str, case: Case, results: Mapping[str, Numb
     for method in results[SHARE]:
         cells = []
         for what in TITLES:
-            mean = Repeated.of(results[what][method])
-            total, known = mean.estimate, np.isfinite([mean.value, mean.statistical]).all()
-            if known and (float(total.error) > 0 or mean.value == 0):
-                page.number(f"{what}, {key}, {method}", total)
+            mean = over_seeds(results[what][method])
+            known = bool(np.isfinite(mean.value) and np.isfinite(mean.error))
+            if known and (float(total_error(mean)) > 0 or mean.value == 0):
+                page.number(f"{what}, {key}, {method}", mean)
             cells.append(str(mean) if known else "–")
         rows.append([method, *cells])
     page.table(
@@ -135,13 +137,16 @@ def overview(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -> N
     with page.panels("measures", caption, 2, 3, (6.2, 1.6 + 0.3 * len(methods))) as frames:
         for ax, (what, title) in zip(frames, TITLES.items(), strict=True):
             for c, (key, result) in enumerate(results.items()):
-                means = [Repeated.of(result[what][m]).estimate for m in methods]
+                means = [over_seeds(result[what][m]) for m in methods]
                 place = np.arange(len(methods)) + 0.16 * (c - (len(results) - 1) / 2)
                 look = {"color": CLASS_COLOURS[c], "marker": CLASS_MARKERS[c], "ms": 5, "ls": ""}
-                values, errors = (np.array([float(getattr(m, n)) for m in means]) for n in ("value", "error"))
+                values, errors = (
+                    np.array([float(x) for x in column])
+                    for column in ([m.value for m in means], [np.nan_to_num(total_error(m)) for m in means])
+                )
                 ax.errorbar(values, place, xerr=errors, label=escape_label(key), **look)
                 for reference, line in ((RANDOM, "--"), (ALIKE, ":")):
-                    if np.isfinite(chance := Repeated.of(result[what][reference]).value):
+                    if np.isfinite(chance := float(over_seeds(result[what][reference]).value)):
                         ax.axvline(chance, color=CLASS_COLOURS[c], lw=1, ls=line)
             for line in range(1, len(methods)):
                 ax.axhline(line - 0.5, color=GREY, lw=0.4)
@@ -160,14 +165,14 @@ def differences(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -
         larger = MEASURES.get(what, ("", True))[1]
         for key, result in results.items():
             numbers = {m: n for m, n in result[what].items() if m not in (RANDOM, ALIKE)}
-            means = {m: Repeated.of(n) for m, n in numbers.items()}
-            means = {m: r for m, r in means.items() if np.isfinite(r.value)}
-            best = (max if larger else min)(means, key=lambda m, means=means: means[m].value)
+            means = {m: float(over_seeds(n).value) for m, n in numbers.items()}
+            means = {m: value for m, value in means.items() if np.isfinite(value)}
+            best = (max if larger else min)(means, key=means.__getitem__)
             pairs = list(resolved({m: numbers[m] for m in means}, larger=larger))
             worse = [m for one, m in pairs if one == best]
             same = [m for m in means if m not in (best, *worse)]
             tested, found = tested + len(means) * (len(means) - 1) // 2, found + len(pairs)
-            trainings = means[best].trainings
+            trainings = len(numbers[best])
             rows.append([TITLES[what], key, best, ", ".join(same) or "none", ", ".join(worse) or "none"])
     page.heading("Which differences between methods count")
     page.table(
@@ -217,7 +222,7 @@ def verdict(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -> No
         chance, shares = result[SHARE][ALIKE], {m: result[SHARE][m] for m in methods}
         more = [m for m, n in shares.items() if _counts(n, chance, larger=True)]
         less = [m for m, n in shares.items() if _counts(n, chance, larger=False)]
-        text = f"{key}: more than chance ({Repeated.of(chance)}) {', '.join(more) or 'none'}"
+        text = f"{key}: more than chance ({over_seeds(chance)}) {', '.join(more) or 'none'}"
         above.append(f"{text}; less {', '.join(less) or 'none'}")
     page.text(
         "Share of the map on the true hits, which is a property of network and method together: a network "
@@ -230,14 +235,14 @@ def meets(result: Mapping[str, Numbers], method: str, what: str) -> bool:
     """True if a method meets the condition of a measure in a case."""
     numbers = result[what]
     if what == RANDOMISED:
-        mean = Repeated.of(numbers[method])
-        return abs(mean.value) + float(mean.estimate.error) < CHANGED
+        mean = over_seeds(numbers[method])
+        return float(abs(mean.value) + total_error(mean)) < CHANGED
     return all(_counts(numbers[method], numbers[o], larger=MEASURES[what][1]) for o in (RANDOM, ALIKE))
 
 
 def _counts(numbers: Sequence[Estimate], others: Sequence[Estimate], *, larger: bool) -> bool:
-    difference = Repeated.difference(numbers, others)
-    return difference.exceeds() and (difference.value > 0) == larger
+    difference = differences_of(numbers, others)
+    return exceeds(difference) and (difference[0].value > 0) == larger
 
 
 if __name__ == "__main__":

@@ -136,8 +136,8 @@ def flavour(
     page.table(
         ("dense network", "columns", "AUC (test)", "accuracy (test)", "AUC lost"),
         rows,
-        f"Trained on fewer columns, the same card, mean over {len(scores)} seeds. Errors of events and seeds "
-        "together; that of the AUC lost is for the same events and seeds in both networks.",
+        f"Trained on fewer columns, the same card, mean over {len(scores)} seeds. Errors: of the events, and "
+        "the spread of single seeds; of the AUC lost for the same events and seeds in both networks.",
     )
     page.text(answer(page))
 

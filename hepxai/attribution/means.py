@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from hepxai.attribution.reductions import (
 )
 from hepxai.attribution.result import Attribution
 from hepxai.attribution.spread import over_trainings
-from hepxai.core.binning import bin_of, equal_bins, resolving_bins
+from hepxai.core.binning import Scale, bin_of, checked_edges, equal_bins, resolving_bins
 from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
@@ -190,30 +190,100 @@ class PairProfile:
     middle: Array
 
 
+def profile_edges(
+    attribution: Attribution,
+    focus: tuple[str, str],
+    observer: str,
+    *,
+    bins: int | None = None,
+    scale: Scale = "linear",
+) -> Array:
+    """Bin edges of an observer ``[B+1]`` that suit the events with a pair in focus.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        The nominal one: alternatives are measured in the bins of this one.
+    focus : tuple of two str
+    observer : str
+        Name in ``events.observers``.
+    bins : int, optional
+        Of about equally many events with a pair; by default bins that resolve the narrowest class.
+    scale : str
+        "log" resolves the logarithm, and leaves out values that are not above 0.
+
+    Raises
+    ------
+    ValueError
+        If no value has a place on a logarithmic axis.
+    """
+    values, label = _observed(attribution.select(pair=focus), observer)
+    if scale == "log" and len(values) and not (values > 0).any():
+        raise ValueError(
+            f"no value of {observer} is above 0 ({_range(values)}), so a logarithmic axis is empty; "
+            "take scale: linear"
+        )
+    to, back = (np.log, np.exp) if scale == "log" else (np.asarray, np.asarray)
+    placed = values > 0 if scale == "log" else np.ones(len(values), dtype=bool)
+    numbers, label = to(values[placed]), label[placed]
+    by_class = [numbers[label == c] for c in range(len(attribution.events.schema.classes))]
+    edges = back(resolving_bins(by_class) if bins is None else equal_bins(numbers, bins))
+    if scale == "log" and placed.any():  # the logarithm of an end rounds
+        edges[0], edges[-1] = values[placed].min(), values[placed].max()
+    return np.asarray(edges)
+
+
 def pair_profile(
-    attribution: Attribution, focus: tuple[str, str], observer: str, bins: int | None = None
+    attribution: Attribution,
+    focus: tuple[str, str],
+    observer: str,
+    edges: Sequence[float] | Array | None = None,
 ) -> PairProfile:
     """Mean over the pairs in focus in bins of an observer.
 
-    By default the bins resolve the narrowest class. A given number of bins has about equally many events with
-    a pair in each.
+    Parameters
+    ----------
+    attribution : Attribution
+    focus : tuple of two str
+    observer : str
+        Name in ``events.observers``.
+    edges : sequence of float, optional
+        Rising bin edges; `profile_edges` by default. Events beyond them are left out. All alternatives of an
+        attribution are measured in these bins.
+
+    Raises
+    ------
+    ValueError
+        If the edges do not rise, or no event with such a pair is inside.
     """
-    chosen = attribution.select(pair=focus)
-    values = np.asarray(chosen.events.observers[observer], dtype=np.float64)
-    used = (np.diff(chosen.offsets) > 0) & np.isfinite(values)
-    inside, label = values[used], chosen.events.label[used]
-    by_class = [inside[label == c] for c in range(len(chosen.events.schema.classes))]
-    edges = resolving_bins(by_class) if bins is None else equal_bins(inside, bins)
-    position = bin_of(inside, edges)
-    by_bin = [inside[position == b] for b in range(len(edges) - 1)]
+    fixed = profile_edges(attribution, focus, observer) if edges is None else checked_edges(edges)
+    values, _ = _observed(attribution.select(pair=focus), observer)
+    if len(values) and not (bin_of(values, fixed) >= 0).any():
+        raise ValueError(
+            f"no value of {observer} ({_range(values)}) is inside the bins from {fixed[0]:g} to "
+            f"{fixed[-1]:g}; choose edges that reach the data"
+        )
+    position = bin_of(values, fixed)
+    by_bin = [values[position == b] for b in range(len(fixed) - 1)]
     middle = np.array([np.median(v) if len(v) else np.nan for v in by_bin])
-    return PairProfile(_profile_means(attribution, focus, observer, edges), edges, middle)
+    return PairProfile(_profile_means(attribution, focus, observer, fixed), fixed, middle)
 
 
 @over_trainings
 def _profile_means(attribution: Attribution, focus: tuple[str, str], observer: str, edges: Array) -> Means:
     chosen = attribution.select(pair=focus)
     return bin_means(chosen, np.asarray(chosen.events.observers[observer], dtype=np.float64), edges)
+
+
+def _observed(chosen: Attribution, observer: str) -> tuple[Array, IntArray]:
+    """Finite values of an observer of the events with a pair, and their labels."""
+    values = np.asarray(chosen.events.observers[observer], dtype=np.float64)
+    used = (np.diff(chosen.offsets) > 0) & np.isfinite(values)
+    return values[used], chosen.events.label[used]
+
+
+def _range(values: Array) -> str:
+    return f"{len(values):,} values from {values.min():.4g} to {values.max():.4g}"
 
 
 def _stack(

@@ -3,9 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Scale = Literal["linear", "log"]
+"""Scale of the axis that the bins are drawn on."""
+
+
+def checked_edges(
+    edges: Sequence[float] | NDArray[np.floating], scale: Scale = "linear"
+) -> NDArray[np.float64]:
+    """Bin edges that a user gave, as an array ``[B+1]``.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two, they do not rise, or one has no place on the axis.
+    """
+    array = np.asarray(edges, dtype=np.float64)
+    if array.ndim != 1 or len(array) < 2:
+        raise ValueError(f"found {len(np.atleast_1d(array))} bin edge; a bin needs two, such as [80, 100]")
+    if not np.isfinite(array).all():
+        raise ValueError("an edge is not a finite number; events beyond the outermost edges are left out")
+    if falls := np.flatnonzero(np.diff(array) <= 0).tolist():
+        before, after = array[falls[0] : falls[0] + 2]
+        raise ValueError(f"edge {after:g} comes after {before:g}; write the edges in rising order, each once")
+    if scale == "log" and not array[0] > 0:
+        raise ValueError(
+            f"edge {array[0]:g} has no place on a logarithmic axis; begin above 0, or take scale: linear"
+        )
+    return array
 
 
 def bin_of(values: NDArray[np.floating], edges: NDArray[np.float64]) -> NDArray[np.int64]:

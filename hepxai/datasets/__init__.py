@@ -7,6 +7,7 @@ from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.drafting import draft_card
 from hepxai.datasets.inspection import FileReport, inspect_file
+from hepxai.datasets.presentation import ExperimentLabel
 from hepxai.datasets.reading import Reading, ReadLog, iterate, read
 from hepxai.datasets.sources import FileInfo
 
@@ -14,6 +15,7 @@ __all__ = [
     "CheckReport",
     "CutFlow",
     "DatasetCard",
+    "ExperimentLabel",
     "FileInfo",
     "FileReport",
     "ReadError",

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from hepxai.cards import VERSION, Card, Version, entry_error, nearest
 from hepxai.datasets.columns import ExpressionError
 from hepxai.datasets.expressions import Expression, names_in
+from hepxai.datasets.presentation import ExperimentLabel, Focus, Yields
 from hepxai.datasets.short_forms import Feature, Labels, Steps, listed
 from hepxai.datasets.variations import (
     CardNames,
@@ -165,13 +166,6 @@ class Image(Card):
     outside: Literal["error", "drop"] = "error"
 
 
-class Focus(Card):
-    """Pair and observer of the physics question; the report begins with them."""
-
-    pair: tuple[str, str]
-    observer: str | None = None
-
-
 class DatasetCard(Card):
     """Content of ROOT files and its meaning. See `docs/dataset_card.md` for every key."""
 
@@ -198,6 +192,8 @@ class DatasetCard(Card):
     observers: dict[str, Expression] = Field(default_factory=dict)
     image: Image | None = None
     focus: Focus | None = None
+    label: ExperimentLabel | None = None
+    yields: Yields | None = None
     split: Split = Split()
     variations: dict[str, Variation] = Field(default_factory=dict)
     variation: str | None = None
@@ -245,6 +241,20 @@ class DatasetCard(Card):
     def shift(self) -> Shift:
         """Changes of the variation that this card applies; none for the nominal card."""
         return Shift() if self.variation is None else shifts_of(self.variations)[self.variation]
+
+    @property
+    def luminosity(self) -> float | None:
+        """Integrated luminosity in fb⁻¹ that cross sections are multiplied by; None without one."""
+        given = None if self.yields is None else self.yields.lumi
+        return given if given is not None or self.label is None else self.label.lumi
+
+    @property
+    def yield_scale(self) -> float:
+        """Factor from weights to expected events; 1 without ``yields``."""
+        cross_section = {"fb": 1.0, "pb": 1000.0}
+        if self.yields is None or self.yields.unit == "events":
+            return 1.0
+        return cross_section[self.yields.unit] * float(self.luminosity or 0.0)
 
     @property
     def by_sample(self) -> bool:
@@ -307,6 +317,7 @@ class DatasetCard(Card):
         self._check_features()
         self._check_image()
         self._check_focus()
+        self._check_yields()
         self._check_resolutions()
         moving = {n: p.momenta is None for n, p in self.particles.items()}
         names = CardNames(moving, self.new_variables, self.globals)
@@ -339,6 +350,15 @@ class DatasetCard(Card):
             _require("particle type", name, self.particles, "focus", "pair", i)
         if self.focus.observer is not None:
             _require("observer", self.focus.observer, self.observers, "focus", "observer")
+
+    def _check_yields(self) -> None:
+        if self.yields is None:
+            return
+        if len(self.classes) < 2:
+            raise entry_error("there is no background without a second class; leave it out", "yields")
+        if self.yields.unit != "events" and self.luminosity is None:
+            text = "cross sections need a luminosity in fb⁻¹; write lumi: here, or under label:"
+            raise entry_error(text, "yields", "unit")
 
     def _check_resolutions(self) -> None:
         for name, particle in self.particles.items():

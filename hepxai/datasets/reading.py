@@ -13,6 +13,7 @@ import awkward as ak
 import numpy as np
 
 from hepxai.core.arguments import check_type
+from hepxai.core.binning import bin_of
 from hepxai.core.console import track
 from hepxai.datasets.branches import is_rntuple, one_line_error, read_error
 from hepxai.datasets.building import EventBuilder
@@ -100,6 +101,8 @@ def read(
     chunks = list(iterate(card, limit=limit, chunk=chunk, progress=progress, ledger=ledger))
     events = Events.concatenate(chunks)
     _require_events(card, events, ledger.cutflow)
+    if limit is None:
+        _require_binned(card, events)
     ledger.doubts += weight_warnings(events)
     for doubt in ledger.doubts:
         warnings.warn(doubt, stacklevel=2)
@@ -157,6 +160,22 @@ def _require_events(card: DatasetCard, events: Events, cutflow: CutFlow) -> None
             f"no event of class {empty[0]!r} is left, only {have}; loosen selection:, check labels:, "
             "or take the class off the card"
         )
+
+
+def _require_binned(card: DatasetCard, events: Events) -> None:
+    """Refuse bins or an axis of the profile that hold no event, before a model is trained."""
+    focus = card.focus
+    if focus is None or focus.observer is None:
+        return
+    values = events.observers[focus.observer]
+    values = values[np.isfinite(values)]
+    if focus.edges is not None and len(values) and not (bin_of(values, np.array(focus.edges)) >= 0).any():
+        reach = f"{values.min():.4g} to {values.max():.4g}"
+        text = f"no event is inside: {focus.observer} goes from {reach}; choose edges that reach it"
+        raise card.error(("focus", "edges"), text)
+    if focus.scale == "log" and len(values) and not (values > 0).any():
+        text = f"{focus.observer} is never above 0, as a logarithmic axis needs; write scale: linear"
+        raise card.error(("focus", "scale"), text)
 
 
 def _chunks(plan: FilePlan, stop: int, chunk: str | int) -> Iterator[tuple[int, ak.Array]]:

@@ -24,6 +24,7 @@ from hepxai.metrics.multiclass import (
 )
 from hepxai.metrics.pixels import hit_rank_agreement, map_correlation, top_pixel_agreement, truth_share
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
+from hepxai.metrics.significance import best_cut, discovery_significance, expected_limit, working_point
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
 from hepxai.metrics.truth_by_type import null_within_types, truth_by_type, truth_within_types
 
@@ -35,6 +36,7 @@ __all__ = [
     "auc_difference",
     "balanced_accuracy",
     "bending",
+    "best_cut",
     "both_classes",
     "class_log_odds",
     "class_logits",
@@ -44,7 +46,9 @@ __all__ = [
     "cluster_sizes",
     "confusion_matrix",
     "correlation_ratio",
+    "discovery_significance",
     "efficiency",
+    "expected_limit",
     "explained_by",
     "fidelity",
     "find_truth",
@@ -71,4 +75,5 @@ __all__ = [
     "truth_share",
     "truth_within_types",
     "turn_on",
+    "working_point",
 ]

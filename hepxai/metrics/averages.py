@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.attribution.spread import over_trainings
-from hepxai.core.estimate import Array, Estimate, ratio_mean
+from hepxai.attribution.spread import over_trainings, with_spread
+from hepxai.core.estimate import Array, Estimate, as_arrays, ratio_mean
 from hepxai.events import Events
 from hepxai.metrics.classification import accuracy
 
@@ -60,10 +60,14 @@ def class_means(attribution: Attribution) -> dict[str, Estimate]:
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean over trainings on the same events; its error adds the scatter of seeds and the error of events."""
-    seeds, events = (np.array([float(getattr(e, k)) for e in estimates]) for k in ("value", "error"))
-    over = spread_mean(seeds)
-    return Estimate(over.value, np.hypot(over.error, events.mean()), estimates[0].n_eff)
+    """Mean over trainings on the same events.
+
+    Its error is the mean of theirs: they share the events, so that more trainings do not reduce it. Its
+    spread "training" is the standard deviation of single trainings, left out for one.
+    """
+    value, error = as_arrays(estimates)
+    mean = Estimate(np.asarray(value.mean()), np.asarray(error.mean()), estimates[0].n_eff)
+    return with_spread(mean, estimates) if len(estimates) > 1 else mean
 
 
 def same_decision(scores: Sequence[Array], weight: Array) -> Estimate:

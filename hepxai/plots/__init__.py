@@ -15,6 +15,7 @@ from hepxai.plots.images import (
     hits_in_rows,
     mean_map,
 )
+from hepxai.plots.label import experiment_label
 from hepxai.plots.matrices import (
     class_confusion,
     feature_matrix,
@@ -35,6 +36,7 @@ from hepxai.plots.scores import (
     score_figure,
     score_ratio,
 )
+from hepxai.plots.significance import limit_scan, significance_scan
 from hepxai.plots.style import style
 from hepxai.plots.training import training_curve
 from hepxai.plots.truth import truth_baselines, truth_finding, truth_slices
@@ -52,6 +54,7 @@ __all__ = [
     "energy_image",
     "entry_bars",
     "event_display",
+    "experiment_label",
     "feature_matrix",
     "fidelity_points",
     "focus_distribution",
@@ -60,6 +63,7 @@ __all__ = [
     "hit_occupancy",
     "hits_in_rows",
     "importance_bars",
+    "limit_scan",
     "mean_energy",
     "mean_map",
     "method_agreement",
@@ -77,6 +81,7 @@ __all__ = [
     "score_figure",
     "score_profile",
     "score_ratio",
+    "significance_scan",
     "step_matrix",
     "style",
     "training_curve",

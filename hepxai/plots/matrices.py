@@ -156,9 +156,11 @@ def class_confusion(confusion: Estimate, classes: Sequence[str], *, ax: Axes | N
         The last, signal, is in the first row and column.
     """
     ax = axes_or_new(ax, (2.2 + 1.1 * len(classes), 1.4 + 0.8 * len(classes)))
-    value, error = (np.asarray(v)[::-1, ::-1] for v in (confusion.value, confusion.error))
+    value, error, low, high = (
+        np.asarray(v)[::-1, ::-1] for v in (confusion.value, confusion.error, confusion.low, confusion.high)
+    )
     ax.patch.set(hatch="////", ec=FAINT, fc="white", lw=0)  # visible in the row of a class without events
-    _cells(ax, value, error, 3, colours(np.append(np.abs(value), 1.0)))
+    _cells(ax, value, error, 3, colours(np.append(np.abs(value), 1.0)), ends=(value - low, high - value))
     names = [short(c) for c in reversed(classes)]
     _tick_names(ax, names, names)
     if max(map(len, names)) > 9:
@@ -222,8 +224,15 @@ def method_correlation(agreement: AgreementMatrix | Mapping[str, Ranking], *, ax
 
 
 def _cells(
-    ax: Axes, values: Array, errors: Array, places: int, scale: Scale, spreads: Sequence[Array] = ()
+    ax: Axes,
+    values: Array,
+    errors: Array,
+    places: int,
+    scale: Scale,
+    spreads: Sequence[Array] = (),
+    ends: tuple[Array, Array] | None = None,
 ) -> None:
+    """Coloured cells with their numbers; ``ends`` are the distances down and up of an interval."""
     colour_map, norm = scale
     ax.imshow(np.ma.masked_invalid(values), cmap=colour_map, norm=norm, aspect="auto")
     for at in np.ndindex(*values.shape):
@@ -231,6 +240,9 @@ def _cells(
             red, green, blue, _ = colour_map(norm(values[at]))
             ink = INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"
             text = _cell_text(float(values[at]), [float(e[at]) for e in (errors, *spreads)], places)
+            if ends is not None:
+                down, up = (fixed(float(e[at]), places) for e in ends)
+                text = text if down == up else f"{fixed(float(values[at]), places)}\n+{up} −{down}"
             look: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "fontsize": "x-small"}
             ax.text(at[1], at[0], text, linespacing=1.15, **look)
 

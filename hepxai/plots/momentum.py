@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from hepxai.core.estimate import Array
 from hepxai.metrics.momentum import TurnOn
 from hepxai.plots.histograms import fitting_bins, normalised, signed_histogram
-from hepxai.plots.style import FAINT, INK, axes_or_new, class_look, escape_label, legend_above, styled
+from hepxai.plots.style import (
+    FAINT,
+    INK,
+    axes_or_new,
+    class_look,
+    escape_label,
+    interval_bars,
+    legend_above,
+    styled,
+)
 
 
 @styled
@@ -25,10 +34,7 @@ def turn_on_curve(curves: Mapping[str, TurnOn], *, ax: Axes | None = None) -> Ax
         left, right = curve.edges[:-1][finite], curve.edges[1:][finite]
         x = left + (right - left) * (0.5 + 0.4 * (i - 0.5 * (len(curves) - 1)) / len(curves))
         value = efficiency.value[finite]
-        spread = [
-            np.clip(value - efficiency.low[finite], 0, None),
-            np.clip(efficiency.high[finite] - value, 0, None),
-        ]
+        spread = interval_bars([efficiency.at((int(b),)) for b in np.flatnonzero(finite)])
         ax.errorbar(
             x, value, spread, [x - left, right - x], ls="", ms=5, label=escape_label(name), **class_look(i)
         )

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from hepxai.attribution import Attribution
-from hepxai.attribution.means import pair_profile
+from hepxai.attribution.means import pair_profile, profile_edges
 from hepxai.attribution.reductions import pair_name, quantity, reduced, reference_value, whole_pairs
 from hepxai.attribution.spread import TRAINING
+from hepxai.core.binning import Scale, checked_edges
 from hepxai.core.estimate import Array, total_error
 from hepxai.core.formatting import common_power, observer_name, scaled
 from hepxai.metrics.profile import Profile
@@ -22,6 +23,7 @@ from hepxai.plots.style import (
     class_look,
     escape_label,
     legend_above,
+    plain_numbers,
     short,
     styled,
     wrapped,
@@ -69,6 +71,8 @@ def focus_profile(
     observer: str,
     *,
     bins: int | None = None,
+    edges: Sequence[float] | None = None,
+    scale: Scale = "linear",
     label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -85,12 +89,17 @@ def focus_profile(
         Name in ``events.observers``.
     bins : int, optional
         Of about equal numbers of events; by default bins that resolve the narrowest class.
+    edges : sequence of float, optional
+        Bin edges in place of ``bins``, in the unit of the observer; events beyond them are left out.
+    scale : str
+        "linear" or "log", of the axis of the observer.
     label : str, optional
         Axis label of the observer, with its unit.
     """
     ax = axes_or_new(ax)
     plain = attribution.apply(lambda a: whole_pairs(reduced(a, keep=TRAINING)))
-    profile = pair_profile(plain, focus, observer, bins)
+    suited = profile_edges(plain, focus, observer, bins=bins, scale=scale) if edges is None else edges
+    profile = pair_profile(plain, focus, observer, checked_edges(suited, scale))
     means, power = profile.means, common_power(profile.means.largest)
     for c, name in reversed(list(enumerate(means.labels[0]))):
         value, error, total = np.stack([means.value[c], means.error[c], total_error(means)[c]]) * 10.0**-power
@@ -98,7 +107,10 @@ def focus_profile(
         _points(ax, profile.middle, profile.edges, value, error, total, look, short(name))
     ax.axhline(reference_value(attribution), color=INK, lw=1, ls=":")
     xlabel, ylabel = label or observer_name(observer), scaled(f"mean {quantity(plain)}", power)
-    ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel), xlim=_view(profile.edges, profile.middle))
+    ends = (suited[0], suited[-1]) if edges is not None else _view(profile.edges, profile.middle, scale)
+    ax.set(xlabel=escape_label(xlabel), ylabel=wrapped(ylabel), xscale=scale, xlim=ends)
+    if scale == "log":
+        plain_numbers(ax.xaxis)
     ax.margins(y=0.12)
     legend_above(ax, title=escape_label(pair_name(focus), 40), alignment="left", title_fontsize="small")
     add_footnote(ax, attribution.caveat)
@@ -125,8 +137,11 @@ def _points(
         ax.errorbar(x, value[used], total[used], fmt="none", ecolor=look["color"], elinewidth=0.8, capsize=3)
 
 
-def _view(edges: Array, middle: Array) -> tuple[float, float]:
+def _view(edges: Array, middle: Array, scale: Scale = "linear") -> tuple[float, float]:
     """Limits that show all points: a long outermost bin is cut at twice the way to its point."""
+    if scale == "log":
+        low, high = _view(np.log(edges), np.log(middle))
+        return float(np.exp(low)), float(np.exp(high))
     ends = float(edges[0]), float(edges[-1])
     if len(middle) < 3 or not np.isfinite(middle).all():
         return ends

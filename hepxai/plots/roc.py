@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from hepxai.core.estimate import Array, OutOfRangeWarning
+from hepxai.core.estimate import Array, Estimate, OutOfRangeWarning
 from hepxai.core.formatting import measured
 from hepxai.events import SPLITS, Events
 from hepxai.metrics.classification import both_classes, rejection, roc
@@ -25,8 +25,8 @@ Metrics = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 
 def roc_band(
     score: Array, signal: NDArray[np.bool_], weight: Array, points: int = 48
-) -> tuple[Array, Array, Array]:
-    """Signal efficiencies, background rejections and their errors; only for finite rejections.
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Signal efficiencies, background rejections, errors and both ends of their interval, if finite.
 
     Points whose relative error exceeds 100 % (almost no background passes) are left out.
     """
@@ -34,9 +34,11 @@ def roc_band(
     with warnings.catch_warnings():  # a curve: points without a rejection are left out
         warnings.simplefilter("ignore", OutOfRangeWarning)
         rejections = [rejection(score, signal, weight, float(e)) for e in efficiency]
-    value, error = (np.array([float(getattr(r, k)) for r in rejections]) for k in ("value", "error"))
-    finite = np.isfinite(value) & (error < value)
-    return efficiency[finite], value[finite], error[finite]
+    value, error, low, high = (
+        np.array([float(getattr(r, k)) for r in rejections]) for k in ("value", "error", "low", "high")
+    )
+    finite = np.isfinite(value) & (error < value) & np.isfinite(high)
+    return efficiency[finite], value[finite], error[finite], low[finite], high[finite]
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,21 @@ def roc_curve(
     return ax
 
 
+def _with_interval(area: Mapping[str, float | None]) -> str:
+    """Number of the JSON of an `Estimate`, both errors where they differ."""
+    if "low" not in area:
+        return measured(area.get("value"), area.get("error"))
+    single = {k: area.get(k) for k in ("value", "error", "low", "high")}
+    return f"{Estimate.from_json({**single, 'n_eff': None})}".replace("-", "−")
+
+
 def _roc_of(ax: Axes, sample: RocSample) -> None:
     area = sample.area
-    auc = "" if area is None else f", AUC {measured(area.get('value'), area.get('error'))}"
+    auc = "" if area is None else f", AUC {_with_interval(area)}"
     look: dict[str, Any] = {"color": sample.colour, "label": short(sample.name) + auc}
     if sample.split == "test":
-        x, y, error = roc_band(sample.score, sample.signal, sample.weight)
-        ax.fill_between(x, y - error, y + error, color=sample.colour, alpha=0.25, lw=0)
+        x, y, _, low, high = roc_band(sample.score, sample.signal, sample.weight)
+        ax.fill_between(x, low, high, color=sample.colour, alpha=0.25, lw=0)
         ax.plot(x, y, lw=2.2, **look)
         return
     x, background, _ = roc(sample.score, sample.signal, sample.weight)

@@ -12,12 +12,17 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import mplhep
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
+
+from hepxai.core.estimate import Array, Estimate
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -165,6 +170,12 @@ def characters(ax: Axes, per_inch: float) -> int:
     return int(per_inch * figure.get_figwidth()) if figure is not None else 60
 
 
+def interval_bars(estimates: Sequence[Estimate]) -> Array:
+    """Distances from the values of single estimates down and up to their intervals ``[2, N]``; 0 for NaN."""
+    value, low, high = (np.array([float(getattr(e, k)) for e in estimates]) for k in ("value", "low", "high"))
+    return np.asarray(np.nan_to_num(np.stack([value - low, high - value]).clip(min=0), posinf=0.0))
+
+
 def short(text: object) -> str:
     """Name of a class or a particle type in a figure; the tables spell it out."""
     return escape_label(text, 20)
@@ -189,6 +200,17 @@ def colours(values: NDArray[Any], *, centre: float | None = None) -> tuple[Color
     reach = float(abs(finite - middle).max(initial=0.0)) or 1.0
     foot = 0.0 if positive and 0 < middle < reach else middle - reach
     return mpl.colormaps[DIVERGING], TwoSlopeNorm(middle, foot, middle + reach)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Write 0.4 and 200 on a logarithmic axis, not powers of ten; also between them on a short axis."""
+    for place in (axis.set_major_formatter, axis.set_minor_formatter):
+        place(_PlainNumbers(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+
+
+class _PlainNumbers(LogFormatter):
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def for_lines(scale: Colormap) -> Colormap:

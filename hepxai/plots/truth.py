@@ -11,7 +11,16 @@ from matplotlib.axes import Axes
 from hepxai.attribution.reductions import short_name
 from hepxai.core.estimate import Estimate, total_error
 from hepxai.metrics.truth import TruthFinding, TruthSlices
-from hepxai.plots.style import INK, add_footnote, axes_or_new, class_look, escape_label, legend_above, styled
+from hepxai.plots.style import (
+    INK,
+    add_footnote,
+    axes_or_new,
+    class_look,
+    escape_label,
+    interval_bars,
+    legend_above,
+    styled,
+)
 
 Measure = Literal["auroc", "average_precision"]
 NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
@@ -47,9 +56,8 @@ def truth_finding(
 def _points(ax: Axes, points: list[tuple[Estimate, float]], y: np.ndarray, kind: str) -> None:
     index = ("per event", "pooled").index(kind)
     look = class_look(index)
-    value, error = (np.array([float(getattr(p, k)) for p, _ in points]) for k in ("value", "error"))
-    chance = [c for _, c in points]
-    ax.errorbar(value, y, xerr=np.nan_to_num(error), ls="", ms=7, label=kind, **look)
+    value, chance = np.array([float(p.value) for p, _ in points]), [c for _, c in points]
+    ax.errorbar(value, y, xerr=interval_bars([p for p, _ in points]), ls="", ms=7, label=kind, **look)
     label = "chance" if index == 0 else None
     ax.plot(chance, y, ls="", marker="|", ms=14, mew=2, color=INK, label=label)
 
@@ -137,13 +145,11 @@ def _slice_points(
     ax: Axes, slices: TruthSlices, measure: Measure, shift: float, look: dict[str, Any]
 ) -> None:
     points = [_measured(f, measure, "per event") for f in slices.found]
-    value, error = (np.array([float(getattr(p, k)) for p, _ in points]) for k in ("value", "error"))
+    value, bars = np.array([float(p.value) for p, _ in points]), interval_bars([p for p, _ in points])
     edges, finite = slices.edges, np.isfinite(value)
     x = (0.5 * (edges[1:] + edges[:-1]) + shift)[finite]
     wide = np.stack([x - edges[:-1][finite], edges[1:][finite] - x])
-    ax.errorbar(
-        x, value[finite], np.nan_to_num(error[finite]), xerr=wide, ls="", ms=5.5, elinewidth=1.3, **look
-    )
+    ax.errorbar(x, value[finite], bars[:, finite], xerr=wide, ls="", ms=5.5, elinewidth=1.3, **look)
     ax.stairs([c for _, c in points], edges, baseline=None, color=look["color"], lw=1, ls=":")
 
 

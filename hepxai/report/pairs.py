@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.attribution.means import ENDS, Means, focus_means, pair_means, pair_profile
+from hepxai.attribution.means import ENDS, Means, focus_means, pair_means, pair_profile, profile_edges
 from hepxai.attribution.reductions import in_focus, pair_name, quantity
+from hepxai.core.binning import bin_of
+from hepxai.core.estimate import Array
 from hepxai.core.formatting import measured, observer_name
+from hepxai.datasets.presentation import Focus
 from hepxai.plots.focus import MANY, focus_distribution, focus_histograms
 from hepxai.plots.matrices import matrix_bar, pair_types
 from hepxai.plots.profiles import focus_profile
@@ -145,9 +148,9 @@ def _focus(view: RunView, layer: LayerAttribution) -> Section:
         tables.append(means_table("The same for attention itself, which falls with multiplicity", raw))
         numbers["attention"] = raw.rows()
     figures = [] if layer.compact else [_focus_figure(view, layer)]
-    if view.observer is not None and _observed(view, layer):
+    if view.observer is not None and (edges := _profile_edges(view, layer)) is not None:
         figures += [] if layer.compact else [_profile_figure(view, layer)]
-        numbers["profile"] = _profile_numbers(view, layer)
+        numbers["profile"] = _profile_numbers(view, layer, edges)
     return Section(
         "focus", "", tables=tables, figures=figures, numbers=numbers, histograms=_histograms(view, layer)
     )
@@ -175,30 +178,50 @@ def _histograms(view: RunView, layer: LayerAttribution) -> dict[str, Any]:
     return {f"{layer.key}/{names[pairs]}_{c}": h for (c, pairs), h in filled.items()}
 
 
-def _observed(view: RunView, layer: LayerAttribution) -> bool:
+def _binning(view: RunView) -> Focus:
+    """Entry of the card with the bins and the axis of the profile."""
+    return view.run.dataset.focus or Focus(pair=view.focus)
+
+
+def _profile_edges(view: RunView, layer: LayerAttribution) -> Array | None:
+    """Bin edges of the profile; None if no event with a pair in focus is inside."""
+    focus, observer = _binning(view), str(view.observer)
     chosen = layer.plain.select(pair=view.focus)
-    values = np.asarray(chosen.events.observers[str(view.observer)])
-    return bool(np.isfinite(values[np.diff(chosen.offsets) > 0]).any())
+    values = np.asarray(chosen.events.observers[observer], dtype=np.float64)[np.diff(chosen.offsets) > 0]
+    if not (np.isfinite(values) & ((values > 0) | (focus.scale == "linear"))).any():
+        return None
+    if focus.edges is None:
+        return profile_edges(layer.plain, view.focus, observer, scale=focus.scale)
+    edges = np.asarray(focus.edges)
+    return edges if (bin_of(values, edges) >= 0).any() else None
 
 
 def _profile_figure(view: RunView, layer: LayerAttribution) -> CaptionedFigure:
     observer, label = str(view.observer), observer_name(str(view.observer))
+    focus = _binning(view)
+    bins = (
+        "The bins resolve the narrower class and hold at least five events of a class; the outermost "
+        "ones reach beyond the frame, to the last event"
+        if focus.edges is None
+        else "The bins are those of the data-set card; events beyond them are left out"
+    )
     caption = (
         f"Mean over {pair_name(view.focus)} in bins of {label}, an observer: it is no input of the "
-        "model. The bins resolve the narrower class and hold at least five events of a class; a "
-        "class with a single event in a bin has no point. Points stand at the median of a bin; the outermost "
-        f"bins reach beyond the frame, to the last event; {layer.about}"
+        f"model. {bins}. Points stand at the median of a bin; a class with a single event in a bin has no "
+        f"point; {layer.about}"
     )
     return drawn(
         f"{layer.key}_profile",
         caption,
-        lambda ax: focus_profile(layer.every, view.focus, observer, label=label, ax=ax),
+        lambda ax: focus_profile(
+            layer.every, view.focus, observer, edges=focus.edges, scale=focus.scale, label=label, ax=ax
+        ),
         (7.2, 5.4),
     )
 
 
-def _profile_numbers(view: RunView, layer: LayerAttribution) -> dict[str, Any]:
-    binned = pair_profile(layer.every, view.focus, str(view.observer))
+def _profile_numbers(view: RunView, layer: LayerAttribution, edges: Array) -> dict[str, Any]:
+    binned = pair_profile(layer.every, view.focus, str(view.observer), edges)
     about = {"observer": view.observer, "label": observer_name(str(view.observer))}
     return about | {"edges": binned.edges, "median": binned.middle, "means": binned.means.rows()}
 

@@ -9,7 +9,7 @@ import numpy as np
 import rich.table
 
 from hepxai.core.estimate import Estimate
-from hepxai.core.formatting import measured, real
+from hepxai.core.formatting import real
 from hepxai.events import SPLITS
 from hepxai.metrics.multiclass import confusion_matrix
 from hepxai.plots.matrices import class_confusion
@@ -22,9 +22,9 @@ from hepxai.report.section import (
     Table,
     capital,
     drawn,
+    entry,
     figures_table,
     number,
-    others,
     population,
 )
 from hepxai.report.view import VS_REST, Figures, RunView, aucs
@@ -129,7 +129,7 @@ def _roc_figure(view: RunView) -> CaptionedFigure:
 
 def _roc_numbers(view: RunView, samples: Sequence[RocSample]) -> dict[str, Any]:
     """Curve of the test sample; of three classes or more, by class."""
-    names = ("signal_efficiency", "rejection", "rejection_error")
+    names = ("signal_efficiency", "rejection", "rejection_error", "rejection_low", "rejection_high")
     curves = {
         s.name: dict(zip(names, roc_band(s.score, s.signal, s.weight), strict=True))
         for s in samples
@@ -188,8 +188,7 @@ def _confusion_figure(view: RunView, confusion: Estimate) -> CaptionedFigure:
 def _confusion_numbers(view: RunView, confusion: Estimate) -> list[dict[str, Any]]:
     classes = view.events.schema.classes
     return [
-        {"true": classes[i], "assigned": classes[j]}
-        | {"value": float(confusion.value[i, j]), "error": float(confusion.error[i, j])}
+        {"true": classes[i], "assigned": classes[j]} | entry(confusion.at((i, j)))
         for i, j in np.ndindex(*np.shape(confusion.value))
     ]
 
@@ -221,5 +220,5 @@ def figures_of_merit(metrics: Mapping[str, Figures]) -> rich.table.Table:
     table = rich.table.Table("figure of merit", *metrics)
     for name in dict.fromkeys(name for row in metrics.values() for name in row):
         cells = (row.get(name, {}) for row in metrics.values())
-        table.add_row(name, *(measured(c.get("value"), c.get("error"), *others(c)) for c in cells))
+        table.add_row(name, *map(number, cells))
     return table

@@ -155,9 +155,8 @@ def cell(means: Numbers, *place: int) -> str:
 
 
 def entry(estimate: Estimate) -> dict[str, float]:
-    """``{"value", "error"}`` of a single number, and what else varies by its source."""
-    spread = {source: float(s) for source, s in estimate.spread.items()}
-    return {"value": float(estimate.value), "error": float(estimate.error), **spread}
+    """``{"value", "error"}`` of a single number, what else varies by its source, and ends of its interval."""
+    return {k: v for k, v in estimate.to_json().items() if k != "n_eff"}
 
 
 def stored(entry: Mapping[str, Any]) -> str:
@@ -259,13 +258,14 @@ def number(entry: Mapping[str, float | None]) -> str:
     """``{"value", "error"}`` as text; with ``low`` and ``high``, both errors where they differ."""
     value, error, low, high = (real(entry.get(k)) for k in ("value", "error", "low", "high"))
     more = others(entry)
-    if more or math.isnan(low) or (math.isnan(value) and math.isfinite(high)):
+    if math.isnan(low) or (math.isnan(value) and math.isfinite(high)):
         return measured(value, error, *more)
     if not math.isfinite(value):  # null in JSON, and so is its upper end
         return f"> {general(low, 2)}"
     ends = np.asarray(low), np.asarray(high)
     text = f"{Estimate(np.asarray(value), np.asarray(error), np.nan, ends)}".replace("-", "−")
-    return measured(value, error) if "±" in text else text
+    spread = "".join(f" ± {general(s, 2)}" for s in more)
+    return measured(value, error, *more) if "±" in text else text + spread
 
 
 def population(events: Events) -> str:

@@ -22,6 +22,7 @@ from hepxai.report.outputs import explained_output
 from hepxai.report.performance import merit
 from hepxai.report.pixels import share_sentences
 from hepxai.report.section import capital, cell, number
+from hepxai.report.significance import significance_sentences
 from hepxai.report.stability import stability_sentences
 from hepxai.report.targets import target_sentences
 from hepxai.report.verdicts import Verdict, bad_texts
@@ -123,6 +124,7 @@ def _performance(view: RunView) -> Iterator[str]:
         yield f"{capital(split)} split{events}: {sentence}."
     if "rejection@0.5" in row and np.isfinite(real(row["rejection@0.5"].get("value"))):
         yield f"{capital(merit('rejection@0.5', view))}: {number(row['rejection@0.5'])}."
+    yield from significance_sentences(view)
     if split == "test":
         for name, of in aucs(row).items():
             if of in ("", view.classes[0]) and name in view.metrics.get("train", {}):

@@ -20,8 +20,10 @@ from matplotlib.figure import Figure
 
 from hepxai.core.console import track
 from hepxai.core.files import refuse_links, replacing, write_json, write_text
+from hepxai.datasets.presentation import ExperimentLabel
 from hepxai.export.templates import write_templates
 from hepxai.models.target import REST
+from hepxai.plots.label import experiment_label
 from hepxai.plots.style import DPI, style
 from hepxai.report.attributions import attribution_sections
 from hepxai.report.by_sample import by_sample_section, samples_of_classes
@@ -30,6 +32,7 @@ from hepxai.report.inputs import cutflow_section, provenance_section, samples_se
 from hepxai.report.layer_attributions import maps
 from hepxai.report.performance import roc_section, scores_section
 from hepxai.report.section import CaptionedFigure, Section
+from hepxai.report.significance import significance_section
 from hepxai.report.stability import stability_section
 from hepxai.report.summary import Finding, summary
 from hepxai.report.systematics import systematics_section, templates
@@ -65,6 +68,8 @@ def sections(view: RunView) -> Iterator[Section]:
     else:
         yield scores_section(view)
         yield roc_section(view)
+        if view.run.dataset.yields is not None:
+            yield significance_section(view)
     if view.trainings > 1:
         yield stability_section(view)
     if view.sources:
@@ -119,7 +124,7 @@ def write_report(run: Run, folder: str | Path | None = None, *, progress: bool =
         "cards": view.cards,
     }
     page |= {"summary": findings, "reading": _reading(view), "footer": FOOTER}
-    return _render(root / "report.html", parts, page, progress=progress)
+    return _render(root / "report.html", parts, page, view.run.dataset.label, progress=progress)
 
 
 def write_page(
@@ -132,6 +137,7 @@ def write_page(
     sections: Sequence[Section],
     cards: Mapping[str, str],
     footer: str,
+    label: ExperimentLabel | None = None,
     progress: bool = False,
 ) -> Path:
     """Write a page of sections that is not about a single run, in the style of a report.
@@ -153,6 +159,8 @@ def write_page(
     cards : mapping of str to str
         Name and YAML text.
     footer : str
+    label : ExperimentLabel, optional
+        Above every figure.
     progress : bool
         Show a progress bar.
 
@@ -163,12 +171,21 @@ def write_page(
     findings = [Finding(name, tuple(sentences)) for name, sentences in summary.items()]
     page: dict[str, Any] = {"title": title, "about": about, "warnings": (), "cards": cards}
     page |= {"summary": findings, "reading": reading, "footer": footer}
-    return _render(path, sections, page, progress=progress)
+    return _render(path, sections, page, label, progress=progress)
 
 
-def _render(path: Path, parts: Sequence[Section], page: Mapping[str, Any], *, progress: bool) -> Path:
+def _render(
+    path: Path,
+    parts: Sequence[Section],
+    page: Mapping[str, Any],
+    label: ExperimentLabel | None,
+    *,
+    progress: bool,
+) -> Path:
     """Save the figures of all sections, and write the page, whose texts are escaped."""
     drawings = [figure for part in parts for figure in part.figures]
+    for one in drawings:
+        experiment_label(one.figure, label)
     figures = _save_all(drawings, path.parent / "figures", progress=progress)
     source = importlib.resources.files("hepxai.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(

@@ -54,6 +54,7 @@ def write_scan(scan: Scan, *, progress: bool = False) -> Path:
         reading=READING,
         sections=list(_sections(view)),
         cards={n: (scan.folder / n).read_text(encoding="utf-8") for n in ("dataset.yaml", "model.yaml")},
+        label=scan.dataset.label,
         footer="Numbers with errors: table.csv, trials.csv, table.json. Figures as PNG and PDF: figures/.",
         progress=progress,
     )

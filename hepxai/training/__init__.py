@@ -65,9 +65,20 @@ def fit(
         accuracy and AUC; its losses are in units of the targets' spread. Boosted trees have a row for every
         step: ``trees, train_loss, valid_loss, train_accuracy, train_auc, valid_accuracy, …``. A detector has
         ``valid_average_precision`` in place of accuracy and AUC.
+
+    Raises
+    ------
+    ValueError
+        If the card does not suit the events, or asks for several trainings.
     """
     check_type(card, ModelCard, "fit(card, events)", "first", "hepxai.ModelCard.find(name) gives one")
     check_type(events, Events, "fit(card, events)", "second", "hepxai.read(card).events has them")
+    if card.training.trainings > 1:
+        raise ValueError(
+            f"fit trains one model, and this card asks for {card.training.trainings} (training.trainings): "
+            "make a run, `hepxai run --trainings` or hepxai.Run.start(folder, dataset, card), or fit cards "
+            "with training.trainings=1 and several training.seed, and give the models to hepxai.Ensemble"
+        )
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: torch sees no CUDA device here; use cpu")
     if isinstance(card, DetectorCard):

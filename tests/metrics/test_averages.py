@@ -62,11 +62,14 @@ def test_median_has_the_spread_of_toys() -> None:
     assert np.mean([r.error for r in results]) == pytest.approx(np.std([r.value for r in results]), rel=0.1)
 
 
-def test_errors_of_seeds_and_events_add_up() -> None:
+def test_trainings_on_the_same_events_do_not_reduce_the_statistical_error() -> None:
     result = over_seeds(estimates([1, 2, 3], [0.3, 0.4, 0.5]))
     assert float(result.value) == 2
-    assert float(result.error) == pytest.approx(np.hypot(1 / np.sqrt(3), 0.4))
+    assert float(result.error) == pytest.approx(0.4)
+    assert float(result.spread["training"]) == pytest.approx(1)
     assert result.n_eff == 7
+    assert str(result) == "2.00 ± 0.40 ± 1.00 (training)"
+    assert not over_seeds(estimates([1], [0.3])).spread  # unknown
 
 
 def test_decisions_in_common() -> None:

@@ -14,6 +14,7 @@ import pytest
 from hepxai.attribution import Attribution, Pairs
 from hepxai.core.jagged import offsets_from_counts, parents, row_sum
 from hepxai.datasets.cutflow import CutFlowRow
+from hepxai.datasets.presentation import Focus
 from hepxai.events import Events, Schema
 from hepxai.events.splits import Split
 from hepxai.metrics import classification_metrics, fidelity
@@ -164,9 +165,18 @@ class StubRun:
         self.events, self.predictions = results["events"], results.get("predictions", {})
         scores = np.asarray(results["scores"])
         self.scores = scores if scores.ndim > 1 else scores[:, None]
-        focus = SimpleNamespace(pair=results["focus"], observer=results["observer"])
-        about = {"name": results["name"], "description": "", "variation_sources": {}}
-        self.dataset = SimpleNamespace(**about, focus=focus, split=Split())
+        focus = Focus(pair=results["focus"], observer=results["observer"], **results.get("binning", {}))
+        self.dataset = SimpleNamespace(
+            name=results["name"],
+            description="",
+            focus=focus,
+            label=results.get("label"),
+            yields=results.get("yields"),
+            luminosity=results.get("luminosity"),
+            yield_scale=results.get("yield_scale", 1.0),
+            split=Split(),
+            variation_sources={},
+        )
         training = SimpleNamespace(
             monitor="loss", regression=bool(self.predictions), calibrate=False, trainings=1
         )

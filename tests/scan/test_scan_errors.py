@@ -16,7 +16,7 @@ from scan_helpers import SMALL
 
 from hepxai.cards import CardError
 from hepxai.core.estimate import Estimate
-from hepxai.datasets.card import Focus
+from hepxai.datasets.presentation import Focus
 from hepxai.models.card import ModelCard
 from hepxai.run import Run
 from hepxai.scan import METRICS, Scan, ScanError, TrialContext, metric

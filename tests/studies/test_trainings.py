@@ -6,20 +6,11 @@ import numpy as np
 import pytest
 
 from hepxai.core.estimate import Estimate
-from hepxai.studies.comparison.trainings import Repeated, by_chance, resolved
+from hepxai.studies.comparison.trainings import by_chance, differences, exceeds, resolved
 
 
 def numbers(values: list[float], error: float = 0.01) -> list[Estimate]:
     return [Estimate(np.asarray(v), np.asarray(error), 10.0) for v in values]
-
-
-def test_trainings_on_the_same_events_do_not_reduce_the_statistical_error() -> None:
-    mean = Repeated.of(numbers([0.4, 0.5, 0.6]))
-    assert mean.value == pytest.approx(0.5)
-    assert mean.statistical == pytest.approx(0.01)
-    assert mean.spread == pytest.approx(0.1)
-    assert str(mean) == "0.50 ± 0.01 (stat) ± 0.10 (trainings)"
-    assert float(mean.estimate.error) == pytest.approx(np.hypot(0.01, 0.1))
 
 
 @pytest.mark.parametrize(
@@ -29,17 +20,19 @@ def test_trainings_on_the_same_events_do_not_reduce_the_statistical_error() -> N
         ([0.4, 0.5, 0.6], 0.2, False),  # statistical error
         ([0.1, 0.5, 0.9], 0.01, False),  # spread
         ([0.5], 0.01, False),  # spread unknown
+        ([-0.4, -0.5, -0.6], 0.01, True),
+        ([-0.01, 0.5, 0.5], 0.001, False),  # sign
     ],
 )
 def test_a_difference_counts_where_it_exceeds_both_errors(
     values: list[float], error: float, counts: bool
 ) -> None:
-    assert Repeated.of(numbers(values, error)).exceeds() is counts
+    assert exceeds(numbers(values, error)) is counts
 
 
 def test_common_changes_of_two_methods_cancel() -> None:
     ours, theirs = numbers([0.1, 0.5, 0.9]), numbers([0.0, 0.4, 0.81])
-    assert Repeated.difference(ours, theirs).exceeds()
+    assert exceeds(differences(ours, theirs))
     measure = {"ours": ours, "theirs": theirs, "as theirs": theirs}
     assert list(resolved(measure)) == [("ours", "theirs"), ("ours", "as theirs")]
     assert list(resolved(measure, larger=False)) == [("theirs", "ours"), ("as theirs", "ours")]

@@ -23,6 +23,7 @@ from hepxai.core.jagged import parents
 from hepxai.events import Events
 from hepxai.metrics import auc
 from hepxai.models.card import ModelCard, Training
+from hepxai.models.ensemble import Ensemble
 from hepxai.models.network import NetworkModel
 from hepxai.training import History, fit, loss_weights, validation_loss
 from hepxai.training.loop import learning_rates
@@ -551,3 +552,12 @@ def test_validation_loss_is_that_of_the_history(events: Events) -> None:
     assert before == pytest.approx(best["valid_loss"], rel=1e-5)
     model, _ = fit(make_card(epochs=2, calibrate=True), events)
     assert validation_loss(model.logits(events), events, training) < before
+
+
+def test_a_card_of_several_trainings_is_refused(events: Events) -> None:
+    """One network would be trained, silently; the remedy of the message works."""
+    with pytest.raises(ValueError, match=r"asks for 2 .*hepxai run --trainings.*hepxai.Ensemble"):
+        fit(make_card(trainings=2), events)
+    models = [fit(make_card(epochs=1, trainings=1, seed=seed), events)[0] for seed in (1, 2)]
+    logits = [model.logits(events) for model in models]
+    np.testing.assert_allclose(Ensemble(tuple(models)).logits(events), np.mean(logits, axis=0), rtol=1e-5)

@@ -23,6 +23,7 @@ from hepxai.plots.style import (
     canvas,
     class_look,
     escape_label,
+    interval_bars,
     legend_above,
     style,
     styled,
@@ -116,10 +117,11 @@ def truth_shares(
     ax = axes_or_new(ax)
     middle, half = (comparison.edges[1:] + comparison.edges[:-1]) / 2, np.diff(comparison.edges) / 2
     for i, (method, title) in enumerate(zip(comparison.methods, comparison.rank.titles, strict=True)):
-        value, error = as_arrays([getattr(part.shares[method], what) for part in comparison.bins])
+        shares = [getattr(part.shares[method], what) for part in comparison.bins]
         shift = 1.2 * half * ((i + 0.5) / len(comparison.methods) - 0.5)
         look = class_look(i) | ({"mfc": "white"} if i >= len(CLASS_COLOURS) else {})
-        ax.errorbar(middle + shift, value, error, ls="", ms=6, label=escape_label(title), **look)
+        value, bars = as_arrays(shares)[0], interval_bars(shares)
+        ax.errorbar(middle + shift, value, bars, ls="", ms=6, label=escape_label(title), **look)
     chance = [part.shares[comparison.methods[0]].chance for part in comparison.bins]
     ax.stairs(as_arrays(chance)[0], comparison.edges, color=INK, ls="--", lw=1.2, label="all hits alike")
     where = "hits" if what == "among_hits" else "image"
