@@ -5,6 +5,7 @@ from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.checking import CheckReport, check_card
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
+from hepxai.datasets.data_card import data_card
 from hepxai.datasets.drafting import draft_card
 from hepxai.datasets.inspection import FileReport, inspect_file
 from hepxai.datasets.reading import Reading, ReadLog, iterate, read
@@ -20,6 +21,7 @@ __all__ = [
     "ReadLog",
     "Reading",
     "check_card",
+    "data_card",
     "draft_card",
     "inspect_file",
     "iterate",
