@@ -29,8 +29,9 @@ from hepxai.studies.data_comparison.numbers import (
 METHOD = "edge_ig"
 TESTS = ("axes", "classifier", "both")
 LEVEL_OF_TEST = 0.05
-DATA, SIMULATION = 0.13, 0.3
-"""Shares of the test events that are pseudo-data and simulation of one toy."""
+DATA, SIMULATION = 0.25, 0.4
+POOL, DRAWS = 2, 39
+"""Shares of the events that are pseudo-data and simulation of one toy; every so many test events; draws of a toy."""
 STRENGTHS = {"jet scale": (0.02, 0.05), "muon scale": (0.01, 0.03), "m(μμ) slope": (0.15, 0.4)}
 """Relative shifts of the momenta, and relative slope of the weight in m(μμ) per 10 GeV around 90 GeV."""
 Toys = Mapping[str, NDArray[np.bool_]]
@@ -44,13 +45,14 @@ def main() -> None:
         dataset="charged_higgs",
         quick="2 epochs, few events and toys",
         overrides=["split.train=5", "split.valid=1", "split.test=4"],
+        options={"--toys": {"type": int, "default": 200, "help": "toys without, and half with mismodelling"}},
     )
     page, quick = StudyPage(options.out, "data_and_simulation"), options.quick
     run = Run.start(options.out / "run", options.dataset, network(quick=quick))
     run.train()
     pools = {name: test_events(card, quick=quick) for name, card in cards(options.dataset).items()}
     tables = tables_of(run, pools)
-    sizes = (20, 10) if quick else (200, 60)
+    sizes = (20, 10) if quick else (options.toys, options.toys // 2)
     page.facts |= {"null toys": str(sizes[0]), "toys": str(sizes[1])}
     for fact, part in (("data", DATA), ("simulation", SIMULATION)):
         page.facts[f"{fact} events"] = f"{round(part * len(pools['nominal'])):,}"
@@ -107,7 +109,7 @@ def slope(kind: str, strength: float) -> float:
 def test_events(card: DatasetCard, *, quick: bool) -> Events:
     """Events that did not train the network."""
     events = read(card).events.where("test")
-    return events[::8] if quick else events
+    return events[:: 8 if quick else POOL]
 
 
 def tables_of(run: Run, pools: Mapping[str, Events]) -> dict[str, dict[str, EventTable]]:
@@ -131,7 +133,11 @@ def toys(
     for seed in range(number):
         for level, comparison in one_toy(pools, tables, pool, slope, seed).items():
             classifier = comparison.classifier
-            p_values = (comparison.axes.p_value, classifier.p_value if classifier else 1.0, comparison.p_value)
+            p_values = (
+                comparison.axes.p_value,
+                classifier.p_value if classifier else 1.0,
+                comparison.p_value,
+            )
             for test, p in zip(TESTS, p_values, strict=True):
                 rejected[f"{level}, {test}"].append(p <= LEVEL_OF_TEST)
     return {name: np.array(flags) for name, flags in rejected.items()}
@@ -144,7 +150,7 @@ def one_toy(
     slope: float,
     seed: int,
     *,
-    draws: int = 99,
+    draws: int = DRAWS,
 ) -> dict[str, LevelComparison]:
     """Comparison of pseudo-data with simulation that has none of their events."""
     place = np.random.default_rng([seed, 15]).random((2, 1 + max(int(e.entry.max()) for e in pools.values())))
@@ -155,7 +161,9 @@ def one_toy(
         wanted = 1 + slope * np.clip((mass - 90) / 10, -2, 2)
         is_data = positions[pool] < DATA * wanted  # events of more weight are drawn more often
     return {
-        level: compare_tables(of_level[pool][is_data], of_level["nominal"][is_simulation], draws=draws, seed=seed)
+        level: compare_tables(
+            of_level[pool][is_data], of_level["nominal"][is_simulation], draws=draws, seed=seed
+        )
         for level, of_level in tables.items()
     }
 
@@ -184,7 +192,11 @@ def power_table(page: StudyPage, curves: Mapping[tuple[str, float], Toys]) -> No
     """Rejections of every mismodelling."""
     header = ("mismodelling", "strength", *(f"{level}, {test}" for level in LEVELS for test in TESTS))
     rows = [
-        [kind, f"{strength:g}", *(page.number(f"power, {kind} {strength:g}, {n}", r) for n, r in rates(found))]
+        [
+            kind,
+            f"{strength:g}",
+            *(page.number(f"power, {kind} {strength:g}, {n}", r) for n, r in rates(found)),
+        ]
         for (kind, strength), found in curves.items()
     ]
     page.table(header, rows, f"Share of {page.facts['toys']} toys that a test at 5 % rejects.")
@@ -200,11 +212,22 @@ def power_figure(page: StudyPage, null: Toys, curves: Mapping[tuple[str, float],
         for ax, (kind, strengths) in zip(frames, STRENGTHS.items(), strict=True):
             for level, colour in zip(LEVELS, ("#e42536", "#5790fc"), strict=True):
                 for test, line in zip(TESTS[:2], ("-", "--"), strict=True):
-                    points = [dict(rates(t))[f"{level}, {test}"] for t in (null, *(curves[kind, s] for s in strengths))]
+                    points = [
+                        dict(rates(t))[f"{level}, {test}"]
+                        for t in (null, *(curves[kind, s] for s in strengths))
+                    ]
                     value = np.array([float(p.value) for p in points])
-                    ends = [abs(np.array([float(getattr(p, e)) for p in points]) - value) for e in ("low", "high")]
+                    ends = [
+                        abs(np.array([float(getattr(p, e)) for p in points]) - value) for e in ("low", "high")
+                    ]
                     ax.errorbar(
-                        [0, *strengths], value, ends, ls=line, marker="o", color=colour, label=f"{level}, {test}"
+                        [0, *strengths],
+                        value,
+                        ends,
+                        ls=line,
+                        marker="o",
+                        color=colour,
+                        label=f"{level}, {test}",
                     )
             ax.axhline(LEVEL_OF_TEST, color="#222222", ls=":", lw=1)
             ax.set(xlabel=f"injected {kind}", ylabel="rejected at 5 %", ylim=(0, 1.05))
@@ -222,7 +245,9 @@ def show_one(
     page.text(f"Injected: {kind} + {100 * strength:g} %. " + ". ".join(comparison.verdicts()) + ".")
     header, rows = comparison.table(4)
     page.table(header, rows, "Most different axes of each level: means, and p-values.")
-    page.figure("axes", differing_axes(comparison, number=3), "Most different axes of the explanation in one toy.")
+    page.figure(
+        "axes", differing_axes(comparison, number=3), "Most different axes of the explanation in one toy."
+    )
 
 
 if __name__ == "__main__":

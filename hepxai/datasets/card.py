@@ -267,7 +267,7 @@ class DatasetCard(Card):
     def _one_way_of_labels(cls, labels: dict[str, str | None]) -> dict[str, str | None]:
         for name, condition in labels.items():
             if name == DATA and len(labels) > 1:
-                text = "'data' is the class of unlabelled data, which are listed under data:; rename the class"
+                text = "'data' is the class of unlabelled data, listed under data:; rename the class"
                 raise entry_error(text, name)
             if condition is None and any(labels.values()):
                 text = "no condition, but other classes have one; give all a condition, or none"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hepxai.cards import Source
 from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.samples import Sample
@@ -22,13 +24,15 @@ def data_card(card: DatasetCard) -> DatasetCard:
         If the card lists no data.
     """
     if not card.data:
-        raise card.error(("data",), "no data samples; list them, as in data: [{name: run1, files: run1.root}]")
+        raise card.error(
+            ("data",), "no data samples; list them, as in data: [{name: run1, files: run1.root}]"
+        )
     observers = {n: o for n, o in card.observers.items() if n not in card.simulation_only}
     focus = card.focus
     if focus is not None and focus.observer not in observers:
         focus = focus.model_copy(update={"observer": None})
-    changes = {
-        "samples": tuple(Sample(**s.model_dump(), **{"class": DATA}) for s in card.data),
+    changes: dict[str, Any] = {
+        "samples": tuple(Sample.model_validate(s.model_dump() | {"class": DATA}) for s in card.data),
         "labels": {DATA: None},
         "weights": "1",
         "particles": {n: p.model_copy(update={"truth": {}}) for n, p in card.particles.items()},
@@ -36,7 +40,13 @@ def data_card(card: DatasetCard) -> DatasetCard:
         "focus": focus,
         "split": Split(folds=2, fold=ALL_FOLDS),
     }
-    without = {"data": (), "simulation_only": (), "targets": {}, "variations": {}, "variation": None}
+    without: dict[str, Any] = {
+        "data": (),
+        "simulation_only": (),
+        "targets": {},
+        "variations": {},
+        "variation": None,
+    }
     copy = card.model_copy(update=changes | without)
     copy._source = _source(card._source)
     return copy

@@ -33,7 +33,7 @@ class DataSample(Card):
 
 def check_data(samples: Sequence[Sample], data: Sequence[DataSample]) -> None:
     """Refuse data samples with the name of another sample."""
-    names = [s.name for s in (*samples, *data)]
+    names = [s.name for s in samples] + [s.name for s in data]
     for i, sample in enumerate(data):
         if names.count(sample.name) > 1:
             raise entry_error(f"two samples are called {sample.name!r}; rename one", "data", i, "name")

@@ -16,7 +16,7 @@ from hepxai.datasets import DatasetCard, data_card, read
 from hepxai.events import Events
 from hepxai.events.splits import ALL_FOLDS
 from hepxai.explainers import EXPLAINERS
-from hepxai.explainers.methods import default_methods, is_default_for, validated_settings
+from hepxai.explainers.methods import is_default_for, validated_settings
 from hepxai.models.ensemble import Ensemble
 from hepxai.run.manifest import RunError
 from hepxai.run.run import Run
@@ -45,7 +45,8 @@ def compare_run_with_data(
     ----------
     run : Run
     methods : sequence of str, optional
-        By default those of the model's view whose values add up to a change of the output.
+        By default those of the model's view whose values add up to a change of the output, without those of
+        neurons and of surrogates.
     card : DatasetCard, optional
         Card that lists the data, if that of the run does not. It must select and define events equally.
     classes : sequence of str, optional
@@ -72,8 +73,8 @@ def compare_run_with_data(
     """
     if run.dataset.split.fold == ALL_FOLDS:
         raise RunError(
-            f"{run.folder} scores each event by the networks of its fold, and data have none; compare with the "
-            "run of one fold, as in members/fold1"
+            f"{run.folder} scores each event by the networks of its fold, and data have none; compare with "
+            "the run of one fold, as in members/fold1"
         )
     data = read(data_card(_same_events(run, card))).events
     simulation = _of_classes(run.events.where("test"), classes)
@@ -81,7 +82,7 @@ def compare_run_with_data(
         data, simulation = (e[evenly_spread(len(e), maximum)] for e in (data, simulation))
     chosen = validated_settings(methods, settings or {}, run.card.view)
     if methods is None:
-        chosen = {m: s for m, s in chosen.items() if _is_complete(m, run)}
+        chosen = {m: s for m, s in chosen.items() if _by_default(m, run)}
     comparison = compare_with_data(run.model, simulation, data, chosen, target=target, seed=seed)
     path = run.folder / FOLDER / "comparison.json"
     _write(path, comparison, {"classes": list(classes or run.events.schema.classes), "methods": list(chosen)})
@@ -93,8 +94,8 @@ def _same_events(run: Run, card: DatasetCard | None) -> DatasetCard:
     for key in SAME if card is not None else ():
         if getattr(card, key) != getattr(run.dataset, key):
             raise RunError(
-                f"{key}: of the card {getattr(card, 'name', '')!r} is not that of the run {run.folder}, which "
-                "would compare different events; add data: to a copy of its dataset.yaml, and give that"
+                f"{key}: of the card {getattr(card, 'name', '')!r} is not that of the run {run.folder}, "
+                "which would compare different events; add data: to a copy of its dataset.yaml, and give that"
             )
     return card or run.dataset
 
@@ -106,9 +107,11 @@ def _of_classes(events: Events, classes: Sequence[str] | None) -> Events:
     return events if classes is None else events[np.isin(events.label, [names.index(c) for c in classes])]
 
 
-def _is_complete(method: str, run: Run) -> bool:
+def _by_default(method: str, run: Run) -> bool:
+    explainer = EXPLAINERS[method]
     members = run.model.models if isinstance(run.model, Ensemble) else (run.model,)
-    return EXPLAINERS[method].complete and all(is_default_for(method, m) for m in members)
+    plain = "neuron" not in explainer.axes and "folder" not in explainer.model_fields
+    return explainer.complete and plain and all(is_default_for(method, m) for m in members)
 
 
 def _write(path: Path, comparison: DataComparison, more: Mapping[str, Any]) -> None:

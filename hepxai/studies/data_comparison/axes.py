@@ -131,7 +131,9 @@ def _particle_columns(attribution: Attribution) -> Columns:
     for axis in attribution.axes[1:]:
         attribution = attribution if axis == "feature" else attribution.mean(axis)
     names, group = _groups(attribution.events)
-    yield from _sums(attribution, attribution.values.reshape(len(group), -1).sum(axis=1), names, group)
+    yield from _sums(
+        attribution, attribution.values.reshape(len(group), -1).sum(axis=1, dtype=np.float64), names, group
+    )
     if "feature" in attribution.axes:
         for feature, values in zip(labels_of(attribution, "feature"), attribution.values.T, strict=True):
             labels = tuple(f"{name} {feature}" for name in names)
@@ -152,7 +154,12 @@ def _pair_columns(attribution: Attribution) -> Columns:
 
 
 def _sums(
-    attribution: Attribution, values: Array, names: tuple[str, ...], group: IntArray, *, mean: bool = False
+    attribution: Attribution,
+    values: NDArray[np.floating],
+    names: tuple[str, ...],
+    group: IntArray,
+    *,
+    mean: bool = False,
 ) -> Columns:
     """Sum or mean of each group in every event."""
     shape = len(attribution.events), len(names)

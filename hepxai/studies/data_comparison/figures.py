@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,9 +17,7 @@ DISCRETE = 12
 """Distinct values of an axis that get a bin each."""
 
 
-def differing_axes(
-    comparison: DataComparison, level: Literal["explanation", "inputs"] = "explanation", *, number: int = 3
-) -> Figure:
+def differing_axes(comparison: DataComparison, level: str = "explanation", *, number: int = 3) -> Figure:
     """Data as points over the simulation as a band, normalised, with their ratio below.
 
     Parameters

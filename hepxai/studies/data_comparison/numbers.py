@@ -11,7 +11,7 @@ import numpy as np
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.trainings import stack_trainings
-from hepxai.core.estimate import Estimate, effective
+from hepxai.core.estimate import effective
 from hepxai.core.formatting import general, measured
 from hepxai.events import Events
 from hepxai.explainers import CannotExplainError
@@ -95,7 +95,7 @@ class DataComparison:
 
     def to_json(self) -> dict[str, Any]:
         """Numbers as JSON values."""
-        levels = {}
+        levels: dict[str, dict[str, Any]] = {}
         for name in LEVELS:
             level: LevelComparison = getattr(self, name)
             test = level.classifier
@@ -133,7 +133,9 @@ class DataComparison:
     def __str__(self) -> str:
         header, rows = self.table()
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        lines = ("  ".join(t.ljust(w) for t, w in zip(r, widths, strict=True)).rstrip() for r in (header, *rows))
+        lines = (
+            "  ".join(t.ljust(w) for t, w in zip(r, widths, strict=True)).rstrip() for r in (header, *rows)
+        )
         return "\n".join([*lines, *self.verdicts()])
 
 
@@ -163,8 +165,8 @@ def compare_with_data(
     """Score, explain and compare unlabelled data with simulation.
 
     Explanations are prepared on the simulation (baseline, steps, surrogate) and applied to both. No label is
-    used: simulation of several classes is compared as their sum, by its weights. Take a simulation that should
-    describe the data, and events that did not train the model: scores of training events are biased.
+    used: simulation of several classes is compared as their sum, by its weights. Take a simulation that
+    should describe the data, and events that did not train the model: scores of training events are biased.
 
     Parameters
     ----------
@@ -225,7 +227,8 @@ def explanation_tables(
             model.check(events)
     columns: dict[str, dict[str, Any]] = {name: {} for name in samples}
     explained = {target} - {None}
-    for method, settings in (methods if isinstance(methods, Mapping) else dict.fromkeys(methods, {})).items():
+    chosen = methods if isinstance(methods, Mapping) else {method: {} for method in methods}
+    for method, settings in chosen.items():
         for name, part in _explained(model, simulation, samples, method, target, settings):
             columns[name] |= attribution_columns(part)
             explained = {part.target}
