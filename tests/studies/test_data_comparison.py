@@ -110,8 +110,8 @@ def test_columns_and_rows_of_maps(toys: Events) -> None:
     assert [n.partition(": ")[2] for n in attribution_columns(table)] == ["ht", "njet"]
     pixels = Attribution(np.ones((len(toys), 3, 7)), ("event", "row", "column"), toys, "image_ig", "signal")
     columns = attribution_columns(pixels)
-    assert [n.partition(": ")[2] for n in columns] == ["row row 1", "row row 2", "row row 3"]
-    assert np.all(columns["image ig: row row 1"] == 7)
+    assert [n.partition(": ")[2] for n in columns] == ["row 1", "row 2", "row 3"]
+    assert np.all(columns["image ig: row 1"] == 7)
     wide = Attribution(np.ones((len(toys), 99, 7)), ("event", "row", "column"), toys, "image_ig", "signal")
     with pytest.raises(ValueError, match="image_ig has 99 values per event, and at most 64 are compared"):
         attribution_columns(wide)

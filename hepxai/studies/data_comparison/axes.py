@@ -114,7 +114,7 @@ def _event_columns(attribution: Attribution) -> Columns:
         )
     axis = part.axes[1]
     names = labels_of(part, axis)
-    prefix = "" if axis == "feature" else f"{axis} "
+    prefix = "" if axis == "feature" or axis not in attribution.labels else f"{axis} "
     yield from ((f"{prefix}{n}", v) for n, v in zip(names, part.values.T, strict=True))
 
 

@@ -139,17 +139,19 @@ class DataComparison:
         return "\n".join([*lines, *self.verdicts()])
 
 
+VERDICTS = {
+    "explanation": ("the explanation differs", "the explanation shows no difference"),
+    "inputs": ("the inputs differ", "the inputs show no difference"),
+}
+"""Words for p < 0.05, and for others."""
+
+
 def _verdict(name: str, level: LevelComparison) -> str:
-    p = level.p_value
-    differs = "differs" if p < 0.05 else "shows no difference"
     parts = [f"axes {general(level.axes.p_value, 2)}, {len(level.axes.names)} of them"]
-    if level.classifier is not None:
-        test = level.classifier
+    if (test := level.classifier) is not None:
         parts.append(f"classifier {general(test.p_value, 2)}, AUC {test.auc}")
-    what = f"the {name} {differs}" if name == "explanation" else differs.replace("shows", "inputs show")
-    if name == "inputs" and p < 0.05:
-        what = "the inputs differ"
-    return f"{what} (p = {general(p, 2)}: {'; '.join(parts)})"
+    words = VERDICTS[name][0 if level.p_value < 0.05 else 1]
+    return f"{words} (p = {general(level.p_value, 2)}: {'; '.join(parts)})"
 
 
 def compare_with_data(
