@@ -237,10 +237,15 @@ def _null(axes: list[_Axis], events: int, draws: int, seed: int) -> Array:
 
 
 def _step_down(observed: Array, null: Array) -> Array:
-    """Global p-values of the axes, ``[K]``."""
-    spread = null.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
-    z, z_null = (observed - null.mean(axis=0)) / scale, (null - null.mean(axis=0)) / scale
+    """Global p-values of the axes, ``[K]``.
+
+    The data count as one more draw in the scale, too: with few draws and many axes a scale of the others
+    would make them more likely to be the largest.
+    """
+    draws = np.vstack([observed, null])
+    spread = draws.std(axis=0)
+    draws = (draws - draws.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    z, z_null = draws[0], draws[1:]
     order = np.argsort(-z)
     largest = np.maximum.accumulate(z_null[:, order[::-1]], axis=1)[:, ::-1]  # of this axis and weaker ones
     p = (1 + np.count_nonzero(largest >= z[order], axis=0)) / (1 + len(null))

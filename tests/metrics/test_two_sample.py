@@ -173,6 +173,19 @@ def test_other_axes_keep_their_size_beside_a_different_one() -> None:
     assert np.mean((p[:, 2:] <= 0.05).any(axis=1)) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
 
 
+@pytest.mark.slow
+def test_size_with_more_axes_than_draws() -> None:
+    names = tuple(map(str, range(60)))
+
+    def p_value(seed: int) -> float:
+        rng = np.random.default_rng(seed)
+        return compare_axes(
+            *(EventTable(names, rng.normal(size=(n, 60)), np.ones(n)) for n in (60, 90)), draws=39
+        ).p_value
+
+    is_five_percent(rejections(300, p_value), 300)
+
+
 def test_look_elsewhere_takes_correlation_into_account() -> None:
     """Ten copies of an axis are one axis."""
     first, second = (t.columns(np.array([0])) for t in tables(80, 80, 7, shift=0.25))
