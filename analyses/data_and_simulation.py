@@ -32,7 +32,7 @@ LEVEL_OF_TEST = 0.05
 DATA, SIMULATION = 0.25, 0.4
 POOL, DRAWS = 2, 39
 """Shares that are pseudo-data and simulation of a toy; step in the test events; draws of a toy."""
-STRENGTHS = {"jet scale": (0.02, 0.05), "muon scale": (0.01, 0.03), "m(μμ) slope": (0.15, 0.4)}
+STRENGTHS = {"jet scale": (0.05, 0.1), "muon scale": (0.03, 0.1), "m(μμ) slope": (0.2, 0.45)}
 """Relative shifts of the momenta, and relative slope of the weight in m(μμ) per 10 GeV around 90 GeV."""
 Toys = Mapping[str, NDArray[np.bool_]]
 
