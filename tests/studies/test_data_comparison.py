@@ -260,7 +260,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run of a small network on the small ntuples, and data beside them."""
     folder = tmp_path_factory.mktemp("data_run")
     for seed, name in enumerate(("background", "signal", "run1")):
-        columns = make_columns(300, seed)
+        columns = make_columns(600, seed)
         if name == "run1":
             columns["Jet_pt"] = columns["Jet_pt"] * 2
             del columns["genWeight"], columns["Muon_fromA"]
@@ -300,9 +300,9 @@ def test_refusals_of_a_run(run_folder: Path) -> None:
         dump_card(run.dataset).replace("data: []", "data: [{name: a, files: run1.root}]")
     )
     found, _ = compare_run_with_data(
-        run, card=DatasetCard.find(run_folder / "copy.yaml"), maximum=140, classes=["background"]
+        run, card=DatasetCard.find(run_folder / "copy.yaml"), maximum=300, classes=["background"]
     )
-    assert len(found.inputs.simulation.weight) <= 140
+    assert len(found.inputs.simulation.weight) <= 300
     with pytest.raises(RunError, match="no class 'signl'; there are background, signal"):
         compare_run_with_data(run, card=card, classes=["signl"])
     folds = DatasetCard.find(run_folder / "card.yaml", ["split.folds=2", "split.fold=all"])
