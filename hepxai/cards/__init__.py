@@ -3,6 +3,7 @@
 from hepxai.cards.card import (
     VERSION,
     Card,
+    Source,
     Version,
     dump_card,
     entry_error,
@@ -21,6 +22,7 @@ __all__ = [
     "Card",
     "CardError",
     "Place",
+    "Source",
     "Version",
     "card_schema",
     "dump_card",

@@ -5,6 +5,7 @@ from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.checking import CheckReport, check_card
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
+from hepxai.datasets.data_card import data_card
 from hepxai.datasets.drafting import draft_card
 from hepxai.datasets.inspection import FileReport, inspect_file
 from hepxai.datasets.presentation import ExperimentLabel
@@ -22,6 +23,7 @@ __all__ = [
     "ReadLog",
     "Reading",
     "check_card",
+    "data_card",
     "draft_card",
     "inspect_file",
     "iterate",

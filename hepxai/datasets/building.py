@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hepxai.cards import CardError
 from hepxai.core.jagged import IntArray, interleave
 from hepxai.datasets.card import NANOAOD, DatasetCard
 from hepxai.datasets.columns import ExpressionError, ReadError
@@ -19,7 +20,7 @@ from hepxai.datasets.quality import MomentumCounts
 from hepxai.datasets.sources import FileInfo
 from hepxai.events import P4, Events, Schema
 from hepxai.events.momenta import FEATURE_UNITS
-from hepxai.events.schema import Resolution
+from hepxai.events.schema import DATA, Resolution
 from hepxai.events.splits import assign_split, event_hash, text_hash
 
 
@@ -187,7 +188,14 @@ class EventBuilder:
 
     def _observed(self, context: ExpressionContext, name: str) -> NDArray[Any]:
         """Values of an observer: whole numbers as int64, all others as float64."""
-        values = context.numbers(self.card.observers[name], ("observers", name))
+        try:
+            values = context.numbers(self.card.observers[name], ("observers", name))
+        except CardError as problem:
+            if self.card.classes != (DATA,):
+                raise
+            raise CardError(
+                f"{problem}; if data do not have it, list {name} under simulation_only:"
+            ) from problem
         return values.astype(np.int64 if values.dtype.kind == "i" else np.float64)
 
     def _targets(self, context: ExpressionContext) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from hepxai.cards import VERSION, Card, Version, entry_error, nearest
 from hepxai.datasets.columns import ExpressionError
 from hepxai.datasets.expressions import Expression, names_in
 from hepxai.datasets.presentation import ExperimentLabel, Focus, Yields
+from hepxai.datasets.samples import DataSample, Sample, check_data
 from hepxai.datasets.short_forms import Feature, Labels, Steps, listed
 from hepxai.datasets.variations import (
     CardNames,
@@ -27,20 +28,12 @@ from hepxai.datasets.variations import (
 from hepxai.datasets.vocabulary import FUNCTIONS
 from hepxai.events.images import LIT, ImageAxis, ImageLayout
 from hepxai.events.momenta import NODE_FEATURES
+from hepxai.events.schema import DATA
 from hepxai.events.splits import Split
 
 KINEMATICS = ("pt", "eta", "phi", "mass", "energy", "px", "py", "pz")
 #: As in `hepxai.events.pair_features`, which imports torch: that takes seconds.
 PAIR_FEATURES = ("delta_eta", "delta_phi", "delta_r", "mass", "log_mass")
-
-
-class Sample(Card):
-    """Files of one kind of events."""
-
-    name: str
-    files: Annotated[tuple[str, ...], BeforeValidator(listed, str | list[str]), Field(min_length=1)]
-    class_: str | None = Field(default=None, alias="class")
-    weight: Expression = "1"
 
 
 #: Pattern or object, or the branch or expression of each quantity.
@@ -177,6 +170,8 @@ class DatasetCard(Card):
     tree: str = "Events"
     units: Literal["GeV", "MeV"] = "GeV"
     samples: Annotated[tuple[Sample, ...], Field(min_length=1)]
+    data: tuple[DataSample, ...] = ()
+    simulation_only: tuple[str, ...] = ()
     labels: Labels = Field(default_factory=dict)
     targets: dict[str, Feature] = Field(default_factory=dict)
     weights: Expression = "1"
@@ -286,6 +281,9 @@ class DatasetCard(Card):
     @classmethod
     def _one_way_of_labels(cls, labels: dict[str, str | None]) -> dict[str, str | None]:
         for name, condition in labels.items():
+            if name == DATA and len(labels) > 1:
+                text = "'data' is the class of unlabelled data, listed under data:; rename the class"
+                raise entry_error(text, name)
             if condition is None and any(labels.values()):
                 text = "no condition, but other classes have one; give all a condition, or none"
                 raise entry_error(text, name)
@@ -314,6 +312,7 @@ class DatasetCard(Card):
                 "no classes; write for example [background, signal], or targets: for a regression", "labels"
             )
         self._check_samples()
+        check_data(self.samples, self.data)
         self._check_features()
         self._check_image()
         self._check_focus()
@@ -332,7 +331,8 @@ class DatasetCard(Card):
             if sample.name in names[:i]:
                 raise entry_error(f"two samples are called {sample.name!r}; rename one", "samples", i, "name")
             if self.by_sample and sample.class_ is None:
-                raise entry_error(f"no class; write class: and one of {', '.join(self.labels)}", "samples", i)
+                text = f"no class; write class: and one of {', '.join(self.labels)}, or list data under data:"
+                raise entry_error(text, "samples", i)
             if not self.by_sample and sample.class_ is not None:
                 why = "labels are conditions" if self.labels else "the card has no labels"
                 raise entry_error(f"{why}, so samples have no class; leave it out", "samples", i, "class")
@@ -344,6 +344,8 @@ class DatasetCard(Card):
                 raise entry_error(text, "labels", name)
 
     def _check_focus(self) -> None:
+        for i, name in enumerate(self.simulation_only):
+            _require("observer", name, self.observers, "simulation_only", i)
         if self.focus is None:
             return
         for i, name in enumerate(self.focus.pair):

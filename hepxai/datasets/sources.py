@@ -66,28 +66,36 @@ def is_remote(path: str) -> bool:
 
 
 def find_files(card: DatasetCard) -> list[Listed]:
-    """Every file, in the order of the card and sorted inside a glob.
+    """Every file of the samples, in the order of the card and sorted inside a glob.
 
     Raises
     ------
     CardError
-        If nothing matches, or a file is listed twice.
+        If nothing matches, or a file is listed twice; data count, too, so that none is in the simulation.
     """
     files: dict[tuple[str, str], Listed] = {}
-    for i, sample in enumerate(card.samples):
-        for j, text in enumerate(sample.files):
-            place: Place = ("samples", i, "files", j)
+    for listed in _listed(card):
+        if (before := files.get(listed[:2])) is not None:
+            raise card.error(
+                listed.place,
+                f"{listed.path}:{listed.tree} is listed twice (also in sample {before.sample!r}); "
+                "list it once",
+            )
+        files[listed[:2]] = listed
+    return [listed for listed in files.values() if listed.place[0] == "samples"]
+
+
+def _listed(card: DatasetCard) -> Iterator[Listed]:
+    """Files of the samples, then those of the data that are there."""
+    samples = [("samples", i, s.name, s.files) for i, s in enumerate(card.samples)]
+    data = [("data", i, s.name, s.files) for i, s in enumerate(card.data)]
+    for key, i, name, files in samples + data:
+        for j, text in enumerate(files):
+            place: Place = (key, i, "files", j)
             with_tree = _WITH_TREE.match(text)
             pattern, tree = with_tree.groups() if with_tree else (text, card.tree)
             for path in _matches(card, pattern, place):
-                if (path, tree) in files:
-                    other = files[path, tree].sample
-                    raise card.error(
-                        place, f"{path}:{tree} is listed twice (also in sample {other!r}); list it once"
-                    )
-                tree_place = ("tree",) if pattern == text else place
-                files[path, tree] = Listed(path, tree, sample.name, place, tree_place)
-    return list(files.values())
+                yield Listed(path, tree, name, place, ("tree",) if pattern == text else place)
 
 
 def _matches(card: DatasetCard, pattern: str, place: Place) -> list[str]:
@@ -100,7 +108,7 @@ def _matches(card: DatasetCard, pattern: str, place: Place) -> list[str]:
     else:
         anchor = Path(path).anchor
         matches = [str(p) for p in sorted(Path(anchor).glob(str(Path(path).relative_to(anchor))))]
-    if not matches:
+    if not matches and place[0] == "samples":  # data are not needed for a training
         raise card.error(place, f"no file matches {path}; check the folder and the pattern")
     return matches
 

@@ -12,6 +12,10 @@ from hepxai.events.images import ImageLayout
 
 SPLITS = ("train", "valid", "test")
 P4 = ("pt", "eta", "phi", "mass")
+DATA = "data"
+"""The only class of unlabelled data."""
+NOT_OF_DATA = ("classes", "targets", "target_units", "collections", "identity")
+"""What a schema of data may have otherwise than that of the simulation."""
 
 
 class Resolution(NamedTuple):
@@ -129,7 +133,8 @@ class Schema:
 
     def need_equal(self, other: Schema) -> None:
         """Refuse baseline events with another schema than the explained ones."""
-        for name in (f.name for f in dataclasses.fields(self) if f.name != "resolutions"):
+        free = NOT_OF_DATA if (DATA,) in (self.classes, other.classes) else ()
+        for name in (f.name for f in dataclasses.fields(self) if f.name not in ("resolutions", *free)):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise ValueError(
