@@ -19,8 +19,8 @@ import hepxai.simulate
 import hepxai.training
 from hepxai import __version__
 from hepxai.cards import find_card
-from hepxai.core.formatting import measured
 from hepxai.explainers import EXPLAINERS
+from hepxai.report.section import number
 
 TRAIN = ("train", "charged_higgs", "transformer_edgeconv", "-o", "OUT")
 SMALL = ["-s", "model.training.epochs=1", "-s", "model.convolutions.0.width=8"]
@@ -115,8 +115,7 @@ def test_train_prints_a_table_of_figures_with_errors(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert [row[0] for row in rows] == list(figures["test"])
     for name, *cells in rows:  # one line for each, no number broken
-        expected = [measured(figures[s][name]["value"], figures[s][name]["error"]) for s in header[1:]]
-        assert cells == expected
+        assert cells == [number(figures[s][name]) for s in header[1:]]
 
 
 def _stop(*_: object, **__: object) -> None:
