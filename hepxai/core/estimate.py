@@ -188,10 +188,15 @@ class Estimate:
             return f"> {number(low)}" if math.isfinite(low) else "∞"
         up, down = number(high - value), number(value - low)
         more = "".join(f" ± {number(float(s))} ({source})" for source, s in self.spread.items())
-        if self.outside or up == down or math.isnan(high):
+        if self.outside or nearly_equal(high - value, value - low) or math.isnan(high):
             note = " (outside its range)" if self.outside else ""
             return f"{number(value)} ± {number(float(self.error))}{more}{note}"
         return f"{number(value)} +{up} -{down}{more}"
+
+
+def nearly_equal(up: float, down: float) -> bool:
+    """True for two ends of an interval that differ by less than a tenth: one error says the same."""
+    return abs(up - down) <= 0.1 * max(up, down)
 
 
 class Spread(Protocol):

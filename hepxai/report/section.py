@@ -17,7 +17,7 @@ from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means
 from hepxai.attribution.spread import SYSTEMATIC, TRAINING, single_trainings
 from hepxai.core.estimate import Array, Estimate, Spread
-from hepxai.core.formatting import general, measured, percentage, real
+from hepxai.core.formatting import decimals, fixed, general, measured, percentage, real
 from hepxai.events import SPLITS, Events
 from hepxai.explainers import EXPLAINERS
 from hepxai.metrics.agreement import Agreement
@@ -264,7 +264,7 @@ def number(entry: Mapping[str, float | None]) -> str:
         return f"> {general(low, 2)}"
     ends = np.asarray(low), np.asarray(high)
     text = f"{Estimate(np.asarray(value), np.asarray(error), np.nan, ends)}".replace("-", "−")
-    spread = "".join(f" ± {general(s, 2)}" for s in more)
+    spread = "".join(f" ± {fixed(s, decimals(error))}" for s in more)
     return measured(value, error, *more) if "±" in text else text + spread
 
 

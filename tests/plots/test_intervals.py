@@ -33,7 +33,7 @@ def test_bars_reach_to_the_ends_of_the_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "text"), [({}, "0.980 +0.010 −0.040"), ({"training": 0.02}, "0.980 +0.010 −0.040 ± 0.02")]
+    ("more", "text"), [({}, "0.980 +0.010 −0.040"), ({"training": 0.02}, "0.980 +0.010 −0.040 ± 0.020")]
 )
 def test_numbers_with_an_interval(more: dict[str, float], text: str) -> None:
     estimate = single(0.98, 0.94, 0.99)
