@@ -82,12 +82,19 @@ RANKS = (1, 2, 4, 8, 16, 32)
 """Last pT rank of each group of particles of a single type; a last group holds all further ranks."""
 
 
-def particle_groups(events: Events) -> tuple[tuple[str, ...], IntArray]:
+def particle_groups(events: Events, most: int | None = None) -> tuple[tuple[str, ...], IntArray]:
     """Names of the particle groups in figures, and the group of every particle ``[N]``.
 
     The particle types; with a single type, such as the constituents of a jet, ranges of the pT rank.
+
+    Parameters
+    ----------
+    events : Events
+    most : int, optional
+        Particles of the largest event, which the ranges reach to; that of these events by default. With one
+        number, all parts and alternatives of a population have the same groups.
     """
-    types, most = events.schema.types, int(events.counts.max(initial=0))
+    types, most = events.schema.types, most_particles(events) if most is None else most
     if len(types) > 1 or most < 2:
         return types, events.type
     last = np.array([r for r in RANKS if r < most])
@@ -97,22 +104,34 @@ def particle_groups(events: Events) -> tuple[tuple[str, ...], IntArray]:
     return tuple(names), np.searchsorted(last, pt_rank(events) + 1)
 
 
-@over_trainings
-def type_means(attribution: Attribution) -> Means:
+def most_particles(events: Events) -> int:
+    """Particles of the largest event."""
+    return int(events.counts.max(initial=0))
+
+
+def type_means(attribution: Attribution, most: int | None = None) -> Means:
     """Mean per particle of each of the `particle_groups` ``[class, particle, ...]``; regular axes stay."""
-    names, group = particle_groups(attribution.events)
+    return _type_means(attribution, most_particles(attribution.events) if most is None else most)
+
+
+@over_trainings
+def _type_means(attribution: Attribution, most: int) -> Means:
+    names, group = particle_groups(attribution.events, most)
     group = group if attribution.pairs is None else group[attribution.pairs.src]
     parts: Groups = {(i,): attribution.keep(group == i) for i in range(len(names))}
     return _stack(attribution, ("particle",), (names,), parts)
 
 
-@over_trainings
 def step_means(attribution: Attribution, steps: int = 8) -> Means:
     """Mean at each time step, the particle of highest pT first, ``[class, step, ...]``.
 
     Each mean is over the events that have the step; further steps are left out.
     """
-    last = min(steps, int(attribution.events.counts.max(initial=0)))
+    return _step_means(attribution, min(steps, most_particles(attribution.events)))
+
+
+@over_trainings
+def _step_means(attribution: Attribution, last: int) -> Means:
     parts: Groups = {(s,): at_step(attribution, s) for s in range(last)}
     return _stack(attribution, ("step",), (tuple(str(s + 1) for s in range(last)),), parts)
 
@@ -121,14 +140,18 @@ ENDS = {True: ("receiver", "sender"), False: ("particle", "other particle")}
 """Names of the two ends of a pair, for methods with and without a direction."""
 
 
-@over_trainings
 def pair_means(attribution: Attribution) -> Means:
     """Mean per pair of each combination of `particle_groups`, ``[class, receiver, sender, ...]``.
 
     For methods without direction each pair counts once, and the result is symmetric.
     """
+    return _pair_means(attribution, most_particles(attribution.events))
+
+
+@over_trainings
+def _pair_means(attribution: Attribution, most: int) -> Means:
     whole, directed = whole_pairs(attribution), is_directed(attribution)
-    names, group = particle_groups(attribution.events)
+    names, group = particle_groups(attribution.events, most)
     pairs = pairs_of(whole)
     src, dst = group[pairs.src], group[pairs.dst]
     parts: Groups = {

@@ -49,8 +49,8 @@ def paired_changes(
     """Change of a measure in each of several alternatives to a population.
 
     The variance is that of the jackknife, (1 − 1/B) Σ_b (θ_b − mean θ)² for the change θ_b without block b of
-    the events [Efron & Stein, Ann. Stat. 9 (1981) 586]. An event is left out of both populations at once, so
-    that what they share does not count; events that are in one of them only do.
+    the events [Efron & Stein, Ann. Stat. 9 (1981) 586]. An event is left out of both populations at once:
+    fluctuations that they share cancel, and those of events that are in one of them only count.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 TRAINING = "training"
 """Axis of the single trainings of an ensemble, and the name of the spread over them."""
 SYSTEMATIC = "syst"
-"""Name of the systematic error, in which all variations of the data-set card are put together."""
+"""Name of the systematic error, which all variations of the data-set card together give."""
 
 A = TypeVar("A", bound=Any)
 """An `hepxai.Attribution`, which this module must not import: its methods are decorated here."""
@@ -94,14 +94,25 @@ def with_systematic(result: S, varied: Mapping[str, Sequence[Any]]) -> S:
     varied : mapping
         Source → results of the same kind under each of its alternatives.
     """
-    sizes = [len(several) for several in varied.values()]
+    ends = np.cumsum([len(several) for several in varied.values()])
 
     def total(value: Array, others: Sequence[Array]) -> Array:
-        shifts = np.abs(np.stack(others) - value)
-        parts = np.split(shifts, np.cumsum(sizes)[:-1])
-        return np.asarray(np.sqrt(np.sum([part.max(axis=0) ** 2 for part in parts], axis=0)))
+        return systematic_error(value, np.split(np.stack(others), ends[:-1]))
 
     return _with_error(result, [one for several in varied.values() for one in several], SYSTEMATIC, total)
+
+
+def systematic_error(value: Array, sources: Iterable[Sequence[Array] | Array]) -> Array:
+    """Larger change of each source, in quadrature; NaN where an alternative has no value.
+
+    Parameters
+    ----------
+    value : ndarray
+    sources : iterable
+        For each source the values under its alternatives.
+    """
+    sizes = [np.max(np.abs(np.stack(list(several)) - value), axis=0) for several in sources]
+    return np.asarray(np.sqrt(np.sum(np.square(sizes), axis=0)))
 
 
 def _with_error(
@@ -112,6 +123,7 @@ def _with_error(
     if isinstance(result, Mapping):
         changed = {k: _with_error(v, [a[k] for a in others], source, error) for k, v in result.items()}
     elif hasattr(result, "spread"):
+        _need_same_labels(result, others, source)
         size = error(np.asarray(changed.value), [np.asarray(a.value) for a in others])
         changed = dataclasses.replace(changed, spread={**changed.spread, source: size})
     elif dataclasses.is_dataclass(result):
@@ -119,3 +131,14 @@ def _with_error(
         parts = {k: _with_error(getattr(result, k), values, source, error) for k, values in fields.items()}
         changed = dataclasses.replace(changed, **parts)
     return changed  # type: ignore[no-any-return]
+
+
+def _need_same_labels(result: Any, others: Sequence[Any], source: str) -> None:
+    """Refuse means over other groups, whose difference would be that of two things."""
+    for name in ("labels", "names"):
+        mine = getattr(result, name, None)
+        if theirs := [getattr(a, name, None) for a in others if getattr(a, name, None) != mine]:
+            raise ValueError(
+                f"no {source} error: {name} {theirs[0]} are not {mine}; give the measure the same groups "
+                "for all alternatives"
+            )

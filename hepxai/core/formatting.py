@@ -83,10 +83,10 @@ def measured(
 ) -> str:
     """Write a value with its error, two significant digits of the error; see `general` for the others.
 
-    Further errors follow with the same decimals; those that are None or NaN are left out.
+    Further errors follow with the same decimals. None is left out; NaN is "unknown".
     """
     value, error = real(value), real(error)
-    more = [s for s in map(real, spreads) if math.isfinite(s)]
+    more = [float(s) for s in spreads if s is not None]
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
         return between.join(general(v) for v in ((value, error, *more) if more else (value,)))
     places = decimals(error)
@@ -97,7 +97,13 @@ def measured(
         power = math.floor(math.log10(max(abs(value), error)))
         inside = measured(*(v / 10**power for v in (value, error, *more)), between=between)
         return f"({inside})×{_ten(power)}"
-    return between.join(fixed(v, places) for v in (value, error, *more))
+    return between.join([fixed(value, places), fixed(error, places), *(_error(e, places) for e in more)])
+
+
+def _error(error: float, places: int) -> str:
+    if math.isfinite(error):
+        return fixed(error, places)
+    return "unknown" if math.isnan(error) else "∞"
 
 
 def with_errors(value: float, errors: Mapping[str, float]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +13,38 @@ import uproot
 
 from hepxai.core.estimate import Array
 from hepxai.core.files import replacing, write_json
+from hepxai.plots.histograms import Template
 
 NOMINAL = "nominal"
 FILES = ("templates.root", "workspace.json")
-Channels = Mapping[str, Mapping[str, "Template"]]
+Channels = Mapping[str, Mapping[str, Template]]
 """Channel → sample → template."""
 
 
-@dataclass(frozen=True)
-class Template:
-    """Histogram of a sample, nominal and under the alternatives of each source of uncertainty.
-
-    Attributes
-    ----------
-    nominal : hist.Hist
-        Of signed weights, with variances.
-    varied : mapping of str to sequence of hist.Hist
-        Source → up and down, or a single alternative, in the same bins.
-    """
-
-    nominal: hist.Hist
-    varied: Mapping[str, Sequence[hist.Hist]]
-
-
 def write_templates(folder: Path, channels: Channels, signal: str) -> list[Path]:
-    """Write ``templates.root`` and ``workspace.json``.
+    """Write ``templates.root`` with all channels, and ``workspace.json`` with the first of them.
+
+    Channels of the same events are no independent data: a fit of several would count the events twice.
 
     The ROOT file has ``CHANNEL/SAMPLE/nominal``, ``CHANNEL/SAMPLE/SOURCE_up`` and ``…_down`` (or ``…/SOURCE``
     of a single alternative), with Σw² errors: the layout that cabinetry reads with ``{RegionPath}``,
     ``{SamplePath}`` and ``{VariationPath}``. The workspace is HistFactory JSON for pyhf: a factor ``mu`` on
-    the signal, a correlated shape and rate (histosys) of each source in all channels and samples, and the
-    statistical errors of the simulation. Its data are the sum of all samples (Asimov). A single alternative
-    is mirrored at the nominal histogram.
+    the signal, a correlated shape and rate (histosys) of each source in all samples, and the statistical
+    errors of the simulation. Its data are the sum of all samples (Asimov). A single alternative is mirrored
+    at the nominal histogram.
 
     Parameters
     ----------
     folder : Path
     channels : mapping
-        ``channel → sample → template``.
+        ``channel → sample → template``; the one for a fit first.
     signal : str
         Sample that is scaled by ``mu``.
 
     Warns
     -----
     UserWarning
-        If a nominal bin is not positive: a fit takes its logarithm.
+        If the sum of all samples in a bin of the workspace is not positive, nominal or under a variation.
     """
     root, workspace = (folder / name for name in FILES)
     with replacing(root) as part, uproot.recreate(part) as file:
@@ -66,8 +52,9 @@ def write_templates(folder: Path, channels: Channels, signal: str) -> list[Path]
             for sample, template in samples.items():
                 for name, histogram in _named(template).items():
                     file[f"{channel}/{sample}/{name}"] = histogram
-    _warn_of_empty_bins(channels)
-    write_json(workspace, workspace_of(channels, signal))
+    channel, samples = next(iter(channels.items()))
+    _warn_of_empty_bins(channel, samples)
+    write_json(workspace, workspace_of(channel, samples, signal))
     return [root, workspace]
 
 
@@ -79,22 +66,15 @@ def _named(template: Template) -> dict[str, hist.Hist]:
     return named
 
 
-def workspace_of(channels: Channels, signal: str) -> dict[str, Any]:
+def workspace_of(channel: str, samples: Mapping[str, Template], signal: str) -> dict[str, Any]:
     """HistFactory workspace as JSON values; see `write_templates`."""
-    specified = [
-        {
-            "name": channel,
-            "samples": [_sample(channel, name, t, signal) for name, t in samples.items()],
-        }
-        for channel, samples in channels.items()
-    ]
-    sums = {
-        c: np.sum([t.nominal.values() for t in samples.values()], axis=0) for c, samples in channels.items()
-    }
+    total = np.sum([t.nominal.values() for t in samples.values()], axis=0)
     parameters = [{"name": "mu", "inits": [1.0], "bounds": [[0.0, 10.0]]}]
     return {
-        "channels": specified,
-        "observations": [{"name": c, "data": total.tolist()} for c, total in sums.items()],
+        "channels": [
+            {"name": channel, "samples": [_sample(channel, n, t, signal) for n, t in samples.items()]}
+        ],
+        "observations": [{"name": channel, "data": total.tolist()}],
         "measurements": [{"name": "mu", "config": {"poi": "mu", "parameters": parameters}}],
         "version": "1.0.0",
     }
@@ -110,17 +90,28 @@ def _sample(channel: str, name: str, template: Template, signal: str) -> dict[st
 
 
 def _histosys(source: str, nominal: Array, several: Sequence[hist.Hist]) -> dict[str, Any]:
-    up = several[0].values()
-    down = several[1].values() if len(several) == 2 else 2 * nominal - up
+    up, down = up_and_down(nominal, several)
     return {"name": source, "type": "histosys", "data": {"hi_data": up.tolist(), "lo_data": down.tolist()}}
 
 
-def _warn_of_empty_bins(channels: Channels) -> None:
-    for channel, samples in channels.items():
-        total = np.sum([t.nominal.values() for t in samples.values()], axis=0)
-        if bad := int(np.count_nonzero(total <= 0)):
+def up_and_down(nominal: Array, several: Sequence[hist.Hist]) -> tuple[Array, Array]:
+    """Contents under both alternatives; a single one is mirrored at the nominal contents, none is those."""
+    if not several:
+        return nominal, nominal
+    up = several[0].values()
+    return up, several[1].values() if len(several) == 2 else 2 * nominal - up
+
+
+def _warn_of_empty_bins(channel: str, samples: Mapping[str, Template]) -> None:
+    nominal = np.sum([t.nominal.values() for t in samples.values()], axis=0)
+    totals = {NOMINAL: [nominal]}
+    for source in {s: None for t in samples.values() for s in t.varied}:
+        sides = [up_and_down(t.nominal.values(), t.varied.get(source, ())) for t in samples.values()]
+        totals[source] = [np.sum([side[i] for side in sides], axis=0) for i in (0, 1)]
+    for name, several in totals.items():
+        if bad := max(int(np.count_nonzero(total <= 0)) for total in several):
             warnings.warn(
-                f"{bad} of {len(total)} bins of {channel} have no positive sum of weights; merge bins before "
-                "a fit, or take more events",
+                f"{bad} of {len(nominal)} bins of {channel}, {name}, have no positive sum of weights; merge "
+                "bins before a fit, or take more events",
                 stacklevel=3,
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import hist
 import numpy as np
@@ -10,6 +11,22 @@ from numpy.typing import NDArray
 
 from hepxai.core.binning import bin_of
 from hepxai.core.estimate import Array
+
+
+@dataclass(frozen=True)
+class Template:
+    """Histogram of a sample, nominal and under the alternatives of each source of uncertainty.
+
+    Attributes
+    ----------
+    nominal : hist.Hist
+        Of signed weights, with variances.
+    varied : mapping of str to sequence of hist.Hist
+        Source → up and down, or a single alternative, in the same bins.
+    """
+
+    nominal: hist.Hist
+    varied: Mapping[str, Sequence[hist.Hist]]
 
 
 def signed_histogram(

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hepxai.attribution.spread import systematic_error
 from hepxai.core.estimate import Array
-from hepxai.export.templates import Template
+from hepxai.plots.histograms import Template
 from hepxai.plots.style import INK, canvas, class_look, escape_label, legend_above, short, style, wrapped
 
 LINES = ("-", "--")
@@ -52,12 +53,12 @@ def variation_figure(templates: Mapping[str, Template], *, most: int = 3) -> Fig
 
 def systematic_of(template: Template) -> Array:
     """Systematic error of each bin: the larger shift of each source, in quadrature."""
-    nominal = template.nominal.values()
-    parts = [
-        np.max([np.abs(h.values() - nominal) for h in several], axis=0)
-        for several in template.varied.values()
-    ]
-    return np.asarray(np.sqrt(np.sum(np.square(parts), axis=0)) if parts else np.zeros(len(nominal)))
+    sources = [[h.values() for h in several] for several in template.varied.values()]
+    return (
+        systematic_error(template.nominal.values(), sources)
+        if sources
+        else np.zeros(len(template.nominal.values()))
+    )
 
 
 def leading_sources(templates: Mapping[str, Template], most: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Protocol
@@ -151,7 +151,8 @@ class Numbers(Spread, Protocol):
 
 def cell(means: Numbers, *place: int) -> str:
     """One of several values with its errors."""
-    return measured(*(float(a[place]) for a in (means.value, means.error, *means.spread.values())))
+    numbers = (float(a[place]) for a in (means.value, means.error, *means.spread.values()))
+    return named(measured(*numbers), means.spread)
 
 
 def entry(estimate: Estimate) -> dict[str, float]:
@@ -161,7 +162,12 @@ def entry(estimate: Estimate) -> dict[str, float]:
 
 def stored(entry: Mapping[str, Any]) -> str:
     """Number of `entry`, or a row of means, as text with all its errors."""
-    return measured(entry["value"], entry["error"], *others(entry))
+    return named(measured(entry["value"], entry["error"], *others(entry)), entry)
+
+
+def named(text: str, errors: Container[str]) -> str:
+    """Text of a number, with the name of its last error if that is systematic."""
+    return f"{text} (syst)" if SYSTEMATIC in errors and "±" in text else text
 
 
 def others(entry: Mapping[str, Any]) -> list[float]:
@@ -259,13 +265,13 @@ def number(entry: Mapping[str, float | None]) -> str:
     value, error, low, high = (real(entry.get(k)) for k in ("value", "error", "low", "high"))
     more = others(entry)
     if math.isnan(low) or (math.isnan(value) and math.isfinite(high)):
-        return measured(value, error, *more)
+        return named(measured(value, error, *more), entry)
     if not math.isfinite(value):  # null in JSON, and so is its upper end
         return f"> {general(low, 2)}"
     ends = np.asarray(low), np.asarray(high)
     text = f"{Estimate(np.asarray(value), np.asarray(error), np.nan, ends)}".replace("-", "−")
     spread = "".join(f" ± {fixed(s, decimals(error))}" for s in more)
-    return measured(value, error, *more) if "±" in text else text + spread
+    return named(measured(value, error, *more) if "±" in text else text + spread, entry)
 
 
 def population(events: Events) -> str:

@@ -27,6 +27,7 @@ from hepxai.metrics.averages import class_means
 from hepxai.metrics.columns import Ranking
 from hepxai.models import ModelCard
 from hepxai.plots.style import canvas, style
+from hepxai.report.section import named
 from hepxai.run import Run
 
 T = TypeVar("T")
@@ -182,7 +183,8 @@ class StudyPage:
     def cite(self, key: str) -> str:
         """Text of a stored number with its error."""
         estimate = self.numbers[key]
-        return measured(*map(float, (estimate.value, estimate.error, *estimate.spread.values())))
+        numbers = map(float, (estimate.value, estimate.error, *estimate.spread.values()))
+        return named(measured(*numbers), estimate.spread)
 
     def cells(self, estimates: Mapping[str, Estimate]) -> list[str]:
         """Store several numbers by key; their texts, in this order."""

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import hist
 import numpy as np
 
 from hepxai.attribution import Attribution
-from hepxai.attribution.means import focus_means, type_means
+from hepxai.attribution.means import focus_means, most_particles, type_means
 from hepxai.attribution.reductions import in_focus, pair_name, quantity
 from hepxai.attribution.shifts import Scored, paired_changes
+from hepxai.attribution.spread import SYSTEMATIC
 from hepxai.core.estimate import Array, Estimate
 from hepxai.core.formatting import measured, percentage
 from hepxai.core.jagged import row_sum
 from hepxai.events import SPLITS, Events
 from hepxai.events.pairing import pair_events
-from hepxai.export.templates import Channels, Template
-from hepxai.plots.histograms import fitting_bins, robust_edges, signed_histogram
+from hepxai.export.templates import Channels
+from hepxai.plots.histograms import Template, fitting_bins, robust_edges, signed_histogram
 from hepxai.plots.scores import class_scores
 from hepxai.plots.variations import variation_figure
 from hepxai.report.layer_attributions import maps
 from hepxai.report.performance import merit
-from hepxai.report.section import CaptionedFigure, Section, Table, entry
+from hepxai.report.section import CaptionedFigure, Section, Table, entry, stored
 from hepxai.report.view import RunView
 from hepxai.run import Run
 
@@ -38,7 +39,7 @@ Values = tuple[Events, Array]
 
 
 @dataclass(frozen=True)
-class Moved:
+class NumberWithChanges:
     """A number and its change under each alternative of each source.
 
     Attributes
@@ -58,14 +59,14 @@ class Moved:
 
     @cached_property
     def sizes(self) -> dict[str, float]:
-        """Source → its larger change, the largest first."""
-        sizes = {s: max(abs(float(c.value)) for c in several) for s, several in self.changes.items()}
-        return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+        """Source → its larger change, the largest first; NaN where an alternative has no value."""
+        sizes = {s: float(np.max(np.abs([c.value for c in several]))) for s, several in self.changes.items()}
+        return dict(sorted(sizes.items(), key=lambda item: -np.nan_to_num(item[1], nan=np.inf)))
 
     @property
     def systematic(self) -> float:
         """All sources in quadrature."""
-        return float(np.sqrt(sum(size**2 for size in self.sizes.values())))
+        return float(self.number.spread[SYSTEMATIC])
 
     @property
     def pull(self) -> float:
@@ -76,10 +77,10 @@ class Moved:
 
 def systematics_section(view: RunView) -> Section:
     """Sources, leading sources of the main numbers, scores under the variations."""
-    moved = sorted(moved_numbers(view), key=lambda m: -np.nan_to_num(m.pull))
+    moved = sorted(numbers_with_changes(view), key=lambda m: -np.nan_to_num(m.pull))
     channels = templates(view)
     figures = [
-        CaptionedFigure(f"variations_{channel}", variation_figure(samples), _caption(channel))
+        CaptionedFigure(f"variations_{channel}", variation_figure(samples), _caption(view, channel))
         for channel, samples in channels.items()
     ]
     return Section(
@@ -99,7 +100,8 @@ def _text(view: RunView) -> Iterator[str]:
         "of its alternatives; sources are added in quadrature, as if independent. Changes are of paired "
         "events: their errors, from a jackknife over events, are those of the difference."
     )
-    if missing := sorted({*view.run.dataset.variation_names} - {*view.variations}):
+    every = view.run.dataset.variation_sources
+    if missing := [name for source, names in every.items() if source not in view.sources for name in names]:
         yield f"Not included, though on the card: {', '.join(missing)}. `hepxai vary` adds them."
 
 
@@ -107,11 +109,12 @@ def _text(view: RunView) -> Iterator[str]:
 
 
 def _sources(view: RunView) -> Iterator[dict[str, Any]]:
-    for name, run in view.variations.items():
+    runs = [run for several in view.sources.values() for run in several]
+    for run in runs:
         pairs = pair_events(view.events, run.events)
         yields = {c: _yield_change(view, run, i) for i, c in enumerate(view.events.schema.classes)}
         sizes = {"stay": len(pairs.first), "leave": len(pairs.only_first), "come": len(pairs.only_second)}
-        yield {"variation": name, **sizes, "yield_change": yields}
+        yield {"variation": run.dataset.variation, **sizes, "yield_change": yields}
 
 
 def _yield_change(view: RunView, run: Run, code: int) -> float | None:
@@ -136,14 +139,16 @@ def _sources_table(view: RunView) -> Table:
 # --- numbers ---------------------------------------------------------------------------------
 
 
-def moved_numbers(view: RunView) -> Iterator[Moved]:
+def numbers_with_changes(view: RunView) -> Iterator[NumberWithChanges]:
     """Figures of merit and means of the maps, with their change under every variation."""
     sources = view.sources
-    yield from _moved_merits(view, sources)
+    yield from _merits_with_changes(view, sources)
     for layer in maps(view):
         if layer.varied and not layer.compact:
             is_pair = layer.plain.axes[0] == "pair"
-            measure: Callable[..., Any] = (lambda a: focus_means(a, view.focus)) if is_pair else type_means
+            measure: Callable[..., Any] = partial(focus_means, focus=view.focus)
+            if not is_pair:
+                measure = partial(type_means, most=most_particles(layer.plain.events))
             means = measure(layer.every)
             if means.value.shape[1:] and np.isfinite(means.value).any():
                 alternatives = layer.every.varied
@@ -152,7 +157,7 @@ def moved_numbers(view: RunView) -> Iterator[Moved]:
 
 def _flat(
     about: str, means: Any, nominal: Any, varied: Mapping[str, Sequence[Any]], measure: Any
-) -> Iterator[Moved]:
+) -> Iterator[NumberWithChanges]:
     every = [one for several in varied.values() for one in several]
     changes = paired_changes(nominal, every, lambda a: measure(a).value)
     by_source = _grouped(changes, {s: len(several) for s, several in varied.items()})
@@ -162,7 +167,7 @@ def _flat(
             spread = {s: np.asarray(v[place]) for s, v in means.spread.items()}
             number = Estimate(means.value[place], means.error[place], np.nan, spread=spread)
             shifts = {s: [c.at(place) for c in several] for s, several in by_source.items()}
-            yield Moved(about, f"{', '.join(others)}, {first}", number, shifts)
+            yield NumberWithChanges(about, f"{', '.join(others)}, {first}", number, shifts)
 
 
 def _grouped(changes: Sequence[Estimate], sizes: Mapping[str, int]) -> dict[str, list[Estimate]]:
@@ -170,13 +175,15 @@ def _grouped(changes: Sequence[Estimate], sizes: Mapping[str, int]) -> dict[str,
     return {source: [next(left) for _ in range(size)] for source, size in sizes.items()}
 
 
-def _moved_merits(view: RunView, sources: Mapping[str, Sequence[Run]]) -> Iterator[Moved]:
+def _merits_with_changes(view: RunView, sources: Mapping[str, Sequence[Run]]) -> Iterator[NumberWithChanges]:
     split = "test" if "test" in view.metrics else next(iter(view.metrics), None)
     if split is None:
         return
     names = [n for n, e in view.metrics[split].items() if e.get("value") is not None]
 
-    def of_test(run: Run) -> Scored:
+    def scored(run: Run) -> Scored:
+        if view.predictions:  # merits are relative to the training events
+            return Scored(run.events, run.scores)
         rows = run.events.split == SPLITS.index(split)
         return Scored(run.events[rows], run.scores[rows])
 
@@ -185,22 +192,24 @@ def _moved_merits(view: RunView, sources: Mapping[str, Sequence[Run]]) -> Iterat
         return [float(merits[name].value) for name in names]
 
     changes = paired_changes(
-        of_test(view.run), [of_test(r) for several in sources.values() for r in several], measure
+        scored(view.run), [scored(r) for several in sources.values() for r in several], measure
     )
     by_source = _grouped(changes, {s: len(several) for s, several in sources.items()})
     for i, name in enumerate(names):
         shifts = {s: [c.at((i,)) for c in several] for s, several in by_source.items()}
-        yield Moved("model", merit(name, view), Estimate.from_json(view.metrics[split][name]), shifts)
+        yield NumberWithChanges(
+            "model", merit(name, view), Estimate.from_json(view.metrics[split][name]), shifts
+        )
 
 
-def _leading_table(moved: Sequence[Moved]) -> Table:
+def _leading_table(moved: Sequence[NumberWithChanges]) -> Table:
     rows = []
     for one in moved[:LISTED]:
         source = next(iter(one.sizes))
         share = one.sizes[source] ** 2 / one.systematic**2 if one.systematic else None
-        numbers = [float(one.number.value), float(one.number.error), *map(float, one.number.spread.values())]
         changes = [measured(float(c.value), float(c.error)) for c in one.changes[source]]
-        rows.append([one.about, one.what, measured(*numbers), source, *(changes * 2)[:2], percentage(share)])
+        up, down = changes if len(changes) == 2 else (*changes, "")
+        rows.append([one.about, one.what, stored(entry(one.number)), source, up, down, percentage(share)])
     header = ("of", "number", "value", "leading source", "up", "down", "of syst²")
     more = (
         f" The {LISTED} of {len(moved)} whose systematic error is largest beside the statistical one."
@@ -211,22 +220,20 @@ def _leading_table(moved: Sequence[Moved]) -> Table:
     return Table(caption, header, rows, words=2)
 
 
-def _numbers(one: Moved) -> dict[str, Any]:
+def _numbers(one: NumberWithChanges) -> dict[str, Any]:
     changes = {s: [entry(c) for c in several] for s, several in one.changes.items()}
-    return {
-        "of": one.about,
-        "what": one.what,
-        **entry(one.number),
-        "syst": one.systematic,
-        "changes": changes,
-    }
+    return {"of": one.about, "what": one.what, **entry(one.number), "changes": changes}
 
 
 # --- histograms ------------------------------------------------------------------------------
 
 
 def templates(view: RunView) -> Channels:
-    """Histograms of the scores, and of the sum over the pairs in focus of each map, under all variations."""
+    """Histograms of the scores, and of the sum over the pairs in focus of each map, under all variations.
+
+    All channels are of the same events. Where the card has ``yields``, weights are scaled to the expected
+    events: to the luminosity, and class by class from the events of the histogram to all events.
+    """
     channels = {}
     for i, one in enumerate(view.class_scores):
 
@@ -236,13 +243,24 @@ def templates(view: RunView) -> Channels:
 
         varied = {source: [*map(scores, runs)] for source, runs in view.sources.items()}
         name = "score" if len(view.class_scores) == 1 else f"score_{one.name}"
-        channels[name] = _channel(scores(view.run), varied, one.label)
+        nominal = scores(view.run)
+        channels[name] = _channel(nominal, varied, one.label, expected_events(view, nominal[0]))
     for layer in maps(view, "pair"):
         if layer.varied and not layer.compact and in_focus(layer.plain, view.focus).any():
             varied = {s: [_focus_sums(a, view) for a in several] for s, several in layer.every.varied.items()}
             label = f"{quantity(layer.plain)}, sum over {pair_name(view.focus)}"
-            channels[f"{layer.key}_focus"] = _channel(_focus_sums(layer.plain, view), varied, label)
+            scale = expected_events(view, layer.plain.events)
+            channels[f"{layer.key}_focus"] = _channel(_focus_sums(layer.plain, view), varied, label, scale)
     return channels
+
+
+def expected_events(view: RunView, part: Events) -> Array:
+    """Factor for the weights of each class of a part of the events, by which they stand for all; else 1."""
+    number = len(view.events.schema.classes)
+    if view.run.dataset.yields is None:
+        return np.ones(number)
+    every, some = (np.bincount(e.label, minlength=number) for e in (view.events, part))
+    return np.asarray(view.run.dataset.yield_scale * every / np.maximum(some, 1))
 
 
 def _focus_sums(attribution: Attribution, view: RunView) -> Values:
@@ -252,7 +270,9 @@ def _focus_sums(attribution: Attribution, view: RunView) -> Values:
     return chosen.events[has], row_sum(chosen.values, chosen.offsets)[has]
 
 
-def _channel(nominal: Values, varied: Mapping[str, Sequence[Values]], label: str) -> dict[str, Template]:
+def _channel(
+    nominal: Values, varied: Mapping[str, Sequence[Values]], label: str, scale: Array
+) -> dict[str, Template]:
     """Template of each class that has events, in bins of the nominal values."""
     events, values = nominal
     classes = {n: c for c, n in enumerate(events.schema.classes) if (events.label == c).any()}
@@ -261,21 +281,24 @@ def _channel(nominal: Values, varied: Mapping[str, Sequence[Values]], label: str
 
     def filled(one: Values, code: int) -> hist.Hist:
         rows = one[0].label == code
-        return signed_histogram(one[1][rows], one[0].weight[rows], edges, label=label)
+        return signed_histogram(one[1][rows], scale[code] * one[0].weight[rows], edges, label=label)
 
-    return {
-        name: Template(
-            filled(nominal, c), {s: [filled(one, c) for one in several] for s, several in varied.items()}
+    def template(code: int) -> Template:
+        return Template(
+            filled(nominal, code),
+            {s: [filled(one, code) for one in several] for s, several in varied.items()},
         )
-        for name, c in reversed(classes.items())
-    }
+
+    return {name: template(code) for name, code in reversed(classes.items())}
 
 
-def _caption(channel: str) -> str:
-    what = "Score" if channel.startswith("score") else f"Map {channel}"
+def _caption(view: RunView, channel: str) -> str:
+    of_score = channel.startswith("score")
+    about = f"Score, {EVENTS} events" if of_score else f"Map {channel}, the explained events"
+    weights = "expected events" if view.run.dataset.yields else "sums of signed weights"
+    file = "templates.root and workspace.json" if of_score else "templates.root"
     return (
-        f"{what} of the {EVENTS} events under systematic variations; sums of signed weights. Above: the "
-        "bands are the statistical and systematic error. Below: ratio to the nominal histogram, for the "
-        "sources that change it most. The outermost bins hold what lies beyond. The same histograms are in "
-        "templates.root and workspace.json."
+        f"{about}, under systematic variations; {weights}. Above: the bands are the statistical and "
+        "systematic error. Below: ratio to the nominal histogram, for the sources that change it most. The "
+        f"outermost bins hold what lies beyond. The same histograms are in {file}."
     )

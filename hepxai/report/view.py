@@ -122,7 +122,7 @@ class RunView:
     @property
     def errors(self) -> str:
         """Kinds of the errors of figures of merit, for captions."""
-        return kinds_of_errors(self.trainings, systematic=bool(self.variations))
+        return kinds_of_errors(self.trainings, systematic=bool(self.sources))
 
     @cached_property
     def explained(self) -> dict[str, Attribution]:
@@ -201,7 +201,16 @@ class RunView:
         concerns = (c for key in self.explained for c in self.warnings_about(key))
         doubts = (*out_of_range(self.metrics), *doubts_about(self.metrics))
         unknown = (TRAINING_EVENTS_UNKNOWN,) if isinstance(self.run.card, PythonCard) else ()
-        return (*self.run.reading.notes, *unknown, *doubts, *concerns)
+        return (*self.run.reading.notes, *unknown, *doubts, *self._without_systematic(), *concerns)
+
+    def _without_systematic(self) -> Iterator[str]:
+        """Maps that lack the systematic error that other numbers have."""
+        for name, attribution in self.every.items():
+            if self.sources and not attribution.varied:
+                yield (
+                    f"{name}: no systematic error, for the variations explained other events, with other "
+                    f"settings, or not this method; `hepxai vary {self.run.folder.name}` completes it."
+                )
 
     def warnings_about(self, key: str) -> tuple[str, ...]:
         """Concerns about one attribution, shown beside its products."""

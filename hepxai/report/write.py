@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from hepxai.core.console import track
 from hepxai.core.files import refuse_links, replacing, write_json, write_text
 from hepxai.datasets.presentation import ExperimentLabel
-from hepxai.export.templates import write_templates
+from hepxai.export.templates import FILES, write_templates
 from hepxai.models.target import REST
 from hepxai.plots.label import experiment_label
 from hepxai.plots.style import DPI, style
@@ -117,6 +117,9 @@ def write_report(run: Run, folder: str | Path | None = None, *, progress: bool =
     _write_histograms(root / "histograms.root", {k: h for part in parts for k, h in part.histograms.items()})
     if view.sources and view.class_scores:
         write_templates(root, templates(view), view.classes[0])
+    else:
+        for name in FILES:
+            (root / name).unlink(missing_ok=True)  # of an earlier report
     page: dict[str, Any] = {
         "title": view.title,
         "about": view.about,
@@ -315,7 +318,8 @@ def _numbers(view: RunView, parts: list[Section], about: Mapping[str, Any]) -> d
         "focus": list(view.focus),
         "observer": view.observer,
         "units": {"momenta, masses": "GeV", "attributions": "as stated by each unit entry"},
-        "errors": "statistical, one standard deviation; events are the independent units; weights are signed",
+        "errors": "one standard deviation; error: statistical, events are the independent units, weights are "
+        "signed; training: spread over trainings; syst: systematic",
         "provenance": view.run.provenance(),
         "sections": {part.key: part.numbers for part in parts if part.numbers},
     }

@@ -18,6 +18,8 @@ from hepxai.explainers import EXPLAINERS
 NAME = "manifest.json"
 EXPLAINED, POPULATION = "explanations", "population"
 """Folder of the explanations, and its file with the rows of the explained events."""
+VARIATIONS = "variations"
+"""Folder of the runs under the variations of the card."""
 MISSING = "is missing"
 
 

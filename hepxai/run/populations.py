@@ -15,7 +15,7 @@ from hepxai.core.files import read_tensors, replacing, sha256
 from hepxai.core.fingerprint import fingerprint
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
-from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
+from hepxai.run.manifest import EXPLAINED, POPULATION, VARIATIONS, Manifest, RunError
 
 PRODUCTS = (
     "report.html",
@@ -135,7 +135,8 @@ class Populations:
 
 def remove_products(folder: Path) -> None:
     """Remove what was made from the explanations of a run."""
-    for product in (folder / name for name in PRODUCTS):
+    varied = [f for f in (folder / VARIATIONS).glob("*") if f.is_dir() and not f.is_symlink()]
+    for product in (one / name for one in (folder, *varied) for name in PRODUCTS):
         if product.is_dir() and not product.is_symlink():
             shutil.rmtree(product)
         else:

@@ -46,7 +46,7 @@ from hepxai.models.card import ModelCard, NetworkCard
 from hepxai.models.network import NetworkModel
 from hepxai.models.storage import load_model
 from hepxai.models.wrappers.python_card import PythonCard
-from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
+from hepxai.run.manifest import EXPLAINED, POPULATION, VARIATIONS, Manifest, RunError
 from hepxai.run.manifest import NAME as MANIFEST
 from hepxai.run.populations import Populations
 from hepxai.run.shards import explain_in_shards
@@ -61,7 +61,6 @@ from hepxai.run.user_models import (
     run_scores,
 )
 from hepxai.run.varied import (
-    VARIATIONS,
     changes_weights_alone,
     requested_settings,
     same_population,
@@ -553,8 +552,12 @@ class Run:
             return dict(maps)
         carried = {}
         for key, one in maps.items():
-            lacking = [run.dataset.variation for several in every.values() for run, varied in several
-                       if not (key in varied and same_population(self, one, run, varied[key]))]  # fmt: skip
+            lacking = [
+                run.dataset.variation
+                for several in every.values()
+                for run, varied in several
+                if key not in varied or not same_population(self.events, one, run.events, varied[key])
+            ]
             if lacking:
                 warnings.warn(
                     f"{key} has no systematic error: {', '.join(map(str, lacking))} explained it for other "

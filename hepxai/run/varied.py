@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +16,8 @@ from hepxai.events import Events
 from hepxai.events.pairing import pair_events
 from hepxai.explainers import EXPLAINERS
 
-if TYPE_CHECKING:
-    from hepxai.run.run import Run
-
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Split → figure of merit → ``{value, error}``."""
-VARIATIONS = "variations"
-"""Folder of the runs under the variations of the card."""
 
 
 def varied_rows(nominal: Events, rows: IntArray, varied: Events) -> IntArray:
@@ -52,12 +47,12 @@ def changes_weights_alone(nominal: Events, varied: Events) -> bool:
     return nominal.fingerprint(values=True) == varied.fingerprint(values=True)
 
 
-def same_population(nominal: Run, explained: Attribution, varied: Run, other: Attribution) -> bool:
-    """True if two maps explain the same events, but for those that are selected only once."""
+def same_population(nominal: Events, explained: Attribution, varied: Events, other: Attribution) -> bool:
+    """True if two maps explain the same events, apart from those that only one selection has."""
     pairs = pair_events(explained.events, other.events)
     left, came = explained.events[pairs.only_first], other.events[pairs.only_second]
-    twice = (pair_events(left, varied.events), pair_events(came, nominal.events))
-    return not any(len(both.first) for both in twice)
+    in_both = (pair_events(left, varied), pair_events(came, nominal))
+    return not any(len(both.first) for both in in_both)
 
 
 def with_systematic_entries(

@@ -13,6 +13,7 @@ from hepxai.attribution.means import type_means
 from hepxai.attribution.shifts import paired_changes
 from hepxai.attribution.spread import with_systematic
 from hepxai.core.estimate import Estimate
+from hepxai.core.formatting import measured
 from hepxai.events import Events
 
 
@@ -93,3 +94,39 @@ def test_coverage_of_paired_changes(migrate: bool) -> None:
     within = [np.mean(np.abs(pulls) < k) for k in (1, 2)]
     assert abs(within[0] - 0.683) < 3 * np.sqrt(0.683 * 0.317 / 300) + 0.02  # Student's t of 20 blocks: .67
     assert within[1] > 0.91
+
+
+def test_an_alternative_without_a_value_makes_the_error_unknown() -> None:
+    nominal = Estimate(np.array([1.0, 2.0]), np.array([0.1, 0.1]), np.nan)
+    lost = Estimate(np.array([np.nan, 2.5]), np.array([0.1, 0.1]), np.nan)
+    for several in ([lost, nominal], [nominal, lost]):
+        spread = with_systematic(nominal, {"scale": several}).spread["syst"]
+        np.testing.assert_array_equal(spread, [np.nan, 0.5])
+    assert measured(1.0, 0.1, float("nan")) == "1.00 ± 0.10 ± unknown"
+
+
+def test_groups_by_rank_are_those_of_the_nominal_events() -> None:
+    """Of one particle type, groups reach to the largest event, which a variation or a block may lack."""
+    events = make_events(60)
+    events = events.replace(
+        type=np.zeros_like(events.type), schema=dataclasses.replace(events.schema, types=("jet",))
+    )
+    nominal = Attribution(np.ones(events.n_particles), ("particle",), events, "toy", "signal")
+    few = nominal[events.counts < events.counts.max()]
+    number = len(type_means(nominal).labels[1])
+    assert type_means(nominal.replace(varied={"scale": (few,)})).spread["syst"].shape[1] == number
+    most = int(events.counts.max())
+    changes = paired_changes(nominal, [few], lambda a: type_means(a, most).value)
+    assert np.asarray(changes[0].value).shape[1] == number
+
+
+def test_means_of_other_groups_are_not_subtracted() -> None:
+    one, two = (type_means(toy_particles(types)) for types in (("a", "b"), ("b", "a")))
+    with pytest.raises(ValueError, match=r"no syst error: labels .* give the measure the same groups"):
+        with_systematic(one, {"scale": [two]})
+
+
+def toy_particles(types: tuple[str, ...]) -> Attribution:
+    events = make_events(30)
+    events = events.replace(type=events.type % 2, schema=dataclasses.replace(events.schema, types=types))
+    return Attribution(np.ones(events.n_particles), ("particle",), events, "toy", "signal")
