@@ -345,14 +345,15 @@ def between(page: StudyPage, several: Mapping[str, Trained]) -> None:
         before, after = (np.array(measure(t)) for t in (first, last))
         change = spread_mean(after - before)
         text = page.number(f"change of {key}", change)
-        significance = abs(float(change.value)) / float(change.error) if float(change.error) > 0 else np.inf
+        p_value = f"{scipy.stats.ttest_1samp(after - before, 0.0).pvalue:.2g}"
+        page.facts[f"p-value of the change of {key}"] = p_value
         singles = (", ".join(f"{v:.3g}" for v in values) for values in (before, after))
-        rows.append([key, *singles, text, f"{significance:.1f}"])
+        rows.append([key, *singles, text, p_value])
     page.table(
-        ("number", f"trainings at {names[0]}", f"trainings at {names[-1]}", "change", "in errors"),
+        ("number", f"trainings at {names[0]}", f"trainings at {names[-1]}", "change", "p"),
         rows,
         "Single trainings, seeds in the same order; mean change ± standard error over the seeds, on the "
-        "same events.",
+        f"same events. p: Student's t of the changes seed by seed; {len(measures)} numbers were compared.",
     )
 
 
