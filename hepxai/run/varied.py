@@ -1,9 +1,11 @@
-"""Events and settings for the explanations under a systematic variation."""
+"""Runs under systematic variations: their events, settings and effect on the nominal run."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,17 +14,57 @@ from hepxai.attribution.spread import with_systematic
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate, as_json
 from hepxai.core.jagged import IntArray
+from hepxai.datasets import DatasetCard
+from hepxai.datasets.variations import unknown_variation
 from hepxai.events import Events
 from hepxai.events.pairing import pair_events
 from hepxai.explainers import EXPLAINERS
-
-if TYPE_CHECKING:
-    from hepxai.run.run import Run
+from hepxai.run.manifest import RunError
 
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Split → figure of merit → ``{value, error}``."""
 VARIATIONS = "variations"
 """Folder of the runs under the variations of the card."""
+
+
+class AnyRun(Protocol):
+    """A run, with or without a variation, as far as this module needs it."""
+
+    @property
+    def folder(self) -> Path:
+        """Run folder."""
+
+    @property
+    def dataset(self) -> DatasetCard:
+        """Card of the data set."""
+
+    @property
+    def events(self) -> Events:
+        """All selected events."""
+
+    def maps(self) -> dict[str, Attribution]:
+        """Explanations by name."""
+
+
+def chosen_variations(run: AnyRun, names: Sequence[str] | None) -> Sequence[str]:
+    """Variations to do, all by default; see `Run.vary`.
+
+    Raises
+    ------
+    RunError
+        If the card has no such variation, or none.
+    """
+    shift, declared = run.dataset.variation, run.dataset.variation_names
+    if shift or not declared:
+        why = f"is itself under {shift}" if shift else "has no variations"
+        raise RunError(
+            f"{run.folder}: the data-set card {why}; start a run with a card that declares sources "
+            "under variations:, see docs/systematics.md"
+        )
+    for name in names or ():
+        if problem := unknown_variation(name, declared):
+            raise RunError(f"{run.folder}: {problem}")
+    return tuple(names or declared)
 
 
 def varied_rows(nominal: Events, rows: IntArray, varied: Events) -> IntArray:
@@ -52,7 +94,40 @@ def changes_weights_alone(nominal: Events, varied: Events) -> bool:
     return nominal.fingerprint(values=True) == varied.fingerprint(values=True)
 
 
-def same_population(nominal: Run, explained: Attribution, varied: Run, other: Attribution) -> bool:
+def with_varied_maps(
+    nominal: AnyRun, maps: Mapping[str, Attribution], sources: Mapping[str, Sequence[AnyRun]]
+) -> dict[str, Attribution]:
+    """Maps that carry those under the variations of all sources; with a warning, none.
+
+    Parameters
+    ----------
+    nominal : Run
+    maps : mapping
+        Of this run.
+    sources : mapping
+        Source → runs under each of its alternatives.
+    """
+    every = {source: [(run, run.maps()) for run in runs] for source, runs in sources.items()}
+    if not every:
+        return dict(maps)
+    carried = {}
+    for key, one in maps.items():
+        lacking = [run.dataset.variation for several in every.values() for run, varied in several
+                   if not (key in varied and same_population(nominal, one, run, varied[key]))]  # fmt: skip
+        if lacking:
+            warnings.warn(
+                f"{key} has no systematic error: {', '.join(map(str, lacking))} explained it for other "
+                f"events, or not at all; `hepxai vary {nominal.folder}` completes it",
+                stacklevel=3,
+            )
+            carried[key] = one
+        else:
+            varied = {s: tuple(of[key] for _, of in several) for s, several in every.items()}
+            carried[key] = one.replace(varied=varied)
+    return carried
+
+
+def same_population(nominal: AnyRun, explained: Attribution, varied: AnyRun, other: Attribution) -> bool:
     """True if two maps explain the same events, but for those that are selected only once."""
     pairs = pair_events(explained.events, other.events)
     left, came = explained.events[pairs.only_first], other.events[pairs.only_second]
