@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.jagged import IntArray
+from hepxai.core.jagged import IntArray, parents
 from hepxai.events import Events
 
 if TYPE_CHECKING:
     from torch_geometric.explain import Explanation
+
+
+def lists_of_records(attribution: Any) -> ak.Array:
+    """Awkward array of an `Attribution`; see `Attribution.to_awkward`."""
+    columns = {"value": ak.from_numpy(np.ascontiguousarray(attribution.values))}
+    if attribution.axes[0] == "event":
+        return ak.zip(columns, depth_limit=1)
+    if attribution.error is not None:
+        columns["error"] = ak.from_numpy(np.ascontiguousarray(attribution.error))
+    if attribution.axes[0] == "pair":
+        first = attribution.events.offsets[parents(attribution.offsets)]
+        columns |= {end: getattr(attribution.pairs, end) - first for end in ("src", "dst")}
+    return ak.unflatten(ak.zip(columns, depth_limit=1), np.diff(attribution.offsets))
 
 
 def explanation(

@@ -10,24 +10,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.attribution import storage
-from hepxai.attribution.conversions import explanation
+from hepxai.attribution.conversions import explanation, lists_of_records
+from hepxai.attribution.joining import joined
 from hepxai.attribution.overview import overview
 from hepxai.attribution.pairs import Pairs
+from hepxai.attribution.selections import rows_of_types
 from hepxai.attribution.spread import over_trainings
+from hepxai.attribution.validation import JAGGED, check_columns
 from hepxai.core.estimate import Estimate, ratio_mean
-from hepxai.core.jagged import IntArray, offsets_from_counts, parents, row_sum, take_rows
+from hepxai.core.jagged import IntArray, offsets_from_counts, row_sum, take_rows
 from hepxai.events import Events
 
 if TYPE_CHECKING:
+    import awkward as ak
     from matplotlib.axes import Axes
     from torch_geometric.explain import Explanation
 
-JAGGED = ("particle", "pair", "self")
 PIXELS = ("event", "row", "column")
 CHANNEL_PIXELS = ("event", "channel", "row", "column")
 """Axes of maps over the pixels of the event's image, all channels together and each of them."""
@@ -106,35 +108,7 @@ class Attribution:
     sign: str = ""
 
     def __post_init__(self) -> None:
-        if self.values.ndim != len(self.axes):
-            raise ValueError(f"values have {self.values.ndim} axes, names are {self.axes}")
-        if self.axes[0] not in ("event", *JAGGED):
-            raise ValueError(f"the first axis is {self.axes[0]!r}; it must be event, particle, pair or self")
-        if len(self.values) != self.offsets[-1]:
-            raise ValueError(f"{len(self.values)} rows for {self.offsets[-1]} {self.axes[0]}s")
-        if len(self.offsets) != len(self.events) + 1:
-            raise ValueError(
-                f"the {self.axes[0]} axis covers {len(self.offsets) - 1} events, not {len(self.events)}"
-            )
-        columns = {"residual": self.residual, "output_change": self.output_change, **self.event_columns}
-        for name, column in columns.items():
-            if column is not None and len(column) != len(self.events):
-                raise ValueError(f"{name} has {len(column)} rows for {len(self.events)} events")
-        if self.error is not None and self.error.shape != self.values.shape:
-            raise ValueError(f"error has shape {self.error.shape} for values of {self.values.shape}")
-        self._check_self_loops()
-        for axis, names in self.labels.items():
-            if len(names) != self.values.shape[self.axis(axis)]:
-                raise ValueError(f"{len(names)} labels for axis {axis} of {self.values.shape}")
-
-    def _check_self_loops(self) -> None:
-        if self.axes[0] == "pair" and self.pairs is not None:
-            loops = int(np.count_nonzero(self.pairs.src == self.pairs.dst))
-            if loops:
-                raise ValueError(f"{loops} pairs are a particle with itself: put these into self_values")
-        shape = (self.events.n_particles, *self.values.shape[1:])
-        if self.self_values is not None and self.self_values.shape != shape:
-            raise ValueError(f"self_values have shape {self.self_values.shape}, not {shape}")
+        check_columns(self)
 
     def __repr__(self) -> str:
         axes = " x ".join(f"{a} {n:,}" for a, n in zip(self.axes, self.values.shape, strict=True))
@@ -305,36 +279,8 @@ class Attribution:
             if label not in names:
                 raise KeyError(f"axis {axis!r} has no {label!r}; it has {', '.join(names) or 'no labels'}")
             chosen = chosen._without(axis, partial(np.take, indices=names.index(label)))
-        if isinstance(pair, str):
-            raise TypeError(f"pair={pair!r} is one type; two are needed, as in pair=({pair!r}, {pair!r})")
-        mask = chosen._mask(particle, pair, source, destination)
+        mask = rows_of_types(chosen, particle=particle, pair=pair, source=source, destination=destination)
         return chosen if mask is None else chosen.keep(mask)
-
-    def _mask(
-        self, particle: str | None, pair: tuple[str, str] | None, source: str | None, destination: str | None
-    ) -> NDArray[np.bool_] | None:
-        is_type = self.events.is_type
-        named = {"pair": pair, "source": source, "destination": destination}
-        named = {k: v for k, v in named.items() if v is not None}
-        if named:
-            self._need(("pair",), str(named))
-        if particle is not None:
-            self._need(("particle", "self"), f"particle={particle!r}")
-            return is_type(particle)[self._ends()[0]]
-        if not named or self.pairs is None:
-            return None
-        mask = np.ones(len(self.values), dtype=bool)
-        if pair is not None:
-            mask &= self.pairs.between(self.events, pair)
-        if source is not None:
-            mask &= is_type(source)[self.pairs.src]
-        if destination is not None:
-            mask &= is_type(destination)[self.pairs.dst]
-        return mask
-
-    def _need(self, axes: tuple[str, ...], selection: str) -> None:
-        if self.axes[0] not in axes:
-            raise ValueError(f"{selection} needs a {axes[0]} axis; {self.method} has {', '.join(self.axes)}")
 
     def _ends(self) -> tuple[IntArray, IntArray]:
         if self.pairs is not None:
@@ -394,32 +340,7 @@ class Attribution:
     @staticmethod
     def concatenate(parts: Sequence[Attribution]) -> Attribution:
         """Join the attributions of consecutive parts of a population, made with the same settings."""
-        first = parts[0]
-        if any((p.axes, p.method, p.settings) != (first.axes, first.method, first.settings) for p in parts):
-            raise ValueError("parts differ in method or settings")
-        events = Events.concatenate(p.events for p in parts)
-        start = offsets_from_counts(np.array([p.events.n_particles for p in parts]))
-        pairs = None
-        if all(p.pairs is not None for p in parts):
-            src, dst = (
-                np.concatenate([p._ends()[end] + s for p, s in zip(parts, start[:-1], strict=True)])
-                for end in (0, 1)
-            )
-            pairs = Pairs(src, dst, offsets_from_counts(np.concatenate([np.diff(p.offsets) for p in parts])))
-        return first.replace(
-            values=np.concatenate([p.values for p in parts]),
-            self_values=_join([p.self_values for p in parts]),
-            events=events,
-            pairs=pairs,
-            residual=_join([p.residual for p in parts]),
-            output_change=_join([p.output_change for p in parts]),
-            error=_join([p.error for p in parts]),
-            event_columns={
-                k: np.concatenate([p.event_columns[k] for p in parts]) for k in first.event_columns
-            },
-            checks=_mean_checks(parts),
-            concerns=tuple(dict.fromkeys(c for p in parts for c in p.concerns)),
-        )
+        return parts[0].replace(**joined(parts))
 
     # --- conversions and storage -------------------------------------------------------------
 
@@ -429,16 +350,7 @@ class Attribution:
         Fields are ``value`` (regular axes nested in it), ``error`` where there is one, and for pairs
         ``src`` and ``dst``, the positions of the particles inside the event.
         """
-        value = ak.from_numpy(np.ascontiguousarray(self.values))
-        if self.axes[0] == "event":
-            return ak.zip({"value": value}, depth_limit=1)
-        columns = {"value": value}
-        if self.error is not None:
-            columns["error"] = ak.from_numpy(np.ascontiguousarray(self.error))
-        if self.axes[0] == "pair":
-            first = self.events.offsets[parents(self.offsets)]
-            columns |= {name: end - first for name, end in zip(("src", "dst"), self._ends(), strict=True)}
-        return ak.unflatten(ak.zip(columns, depth_limit=1), np.diff(self.offsets))
+        return lists_of_records(self)
 
     def to_pyg(self, event: int) -> Explanation:
         """PyG ``Explanation`` of one event: ``node_mask`` for particles, ``edge_mask`` for pairs.
@@ -477,16 +389,3 @@ class Attribution:
 
 def _rows(column: NDArray[Any] | None, rows: NDArray[Any] | None) -> NDArray[Any] | None:
     return None if column is None else column[rows]
-
-
-def _join(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
-    present = [p for p in parts if p is not None]
-    return np.concatenate(present) if len(present) == len(parts) else None
-
-
-def _mean_checks(parts: Sequence[Attribution]) -> dict[str, float]:
-    """Mean over all events of the checks that all parts have."""
-    size = np.array([len(p.events) for p in parts], dtype=np.float64)
-    shared = [k for k in parts[0].checks if all(k in p.checks for p in parts)]
-    share = size / size.sum() if size.any() else np.full(len(parts), 1 / len(parts))
-    return {k: float(np.sum(share * [p.checks[k] for p in parts])) for k in shared}

@@ -63,6 +63,14 @@ def local_index(offsets: IntArray) -> IntArray:
     return np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
 
 
+def repetition(keys: IntArray) -> IntArray:
+    """Number of earlier entries with the same key, ``[N]``."""
+    order = np.argsort(keys, kind="stable")
+    number = np.empty(len(keys), dtype=np.int64)
+    number[order] = local_index(offsets_from_counts(np.unique(keys, return_counts=True)[1]))
+    return number
+
+
 def take_rows(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
     """Flat indices of the entries of ``rows``, and the offsets of the result."""
     counts = np.diff(offsets)[rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Collection, Mapping
 from typing import NamedTuple, Self
 
@@ -10,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hepxai.cards import Card, Place, entry_error, nearest
 from hepxai.datasets.expressions import Expression
+from hepxai.datasets.names import check_name
 
 #: Components of momentum that an expression may shift together; the others follow from them.
 BASES = (("pt", "eta", "phi", "mass"), ("px", "py", "pz", "mass"))
@@ -118,8 +118,7 @@ def check_variations(variations: Mapping[str, Variation], chosen: str | None, ca
     """
     names: set[str] = set()
     for name, variation in variations.items():
-        if not name.isidentifier() or keyword.iskeyword(name):
-            raise entry_error(f"{name!r} is not a name; use letters, digits and _", "variations", name)
+        check_name(name, "variations", name)
         for full, (one, place) in variation.alternatives(name).items():
             if full in names or full == NOMINAL:
                 raise entry_error(f"{full!r} is taken; choose another name", "variations", name)

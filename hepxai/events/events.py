@@ -15,20 +15,20 @@ from hepxai.core.fingerprint import fingerprint
 from hepxai.core.jagged import (
     IntArray,
     all_pairs,
-    local_index,
     offsets_from_counts,
     parents,
+    repetition,
     row_numbers,
     take_rows,
 )
 from hepxai.events import arrays, records, storage
 from hepxai.events.arrays import ArrayOptions, ImageOptions
 from hepxai.events.graphs import complete_graphs
-from hepxai.events.images import ImageLayout
-from hepxai.events.overview import overview
-from hepxai.events.per_event import MEMORY
+from hepxai.events.images import ImageLayout, filled
+from hepxai.events.overview import origin_of, overview
 from hepxai.events.records import RecordOptions
 from hepxai.events.schema import P4, SPLITS, Schema
+from hepxai.events.validation import check_columns
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -97,64 +97,19 @@ class Events:
     samples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse columns that do not line up: a misaligned event is a wrong result."""
         if not self.schema.targets and self.targets.size == 0:
             object.__setattr__(self, "targets", np.zeros((len(self), 0), dtype=np.float32))
-        for name, column in self._event_columns().items():
-            if len(column) != len(self):
-                raise ValueError(f"{name} has {len(column)} rows for {len(self)} events")
-        for name, column in self._particle_columns().items():
-            if len(column) != self.n_particles:
-                raise ValueError(f"{name} has {len(column)} rows for {self.n_particles} particles")
-        if self.offsets[0] != 0 or np.any(np.diff(self.offsets) < 0):
-            raise ValueError("offsets must start at 0 and never decrease")
-        tables = {"particles": self.schema.features, "p4": P4, "globals": self.schema.globals}
-        tables["targets"] = self.schema.targets
-        for name, columns in tables.items():
-            if getattr(self, name).shape[1:] != (len(columns),):
-                raise ValueError(f"{name} has shape {getattr(self, name).shape} for the columns {columns}")
-        self._refuse_files()
-        self._refuse_values()
-
-    def _refuse_files(self) -> None:
-        of_files = {"numbers of entries": self.file_entries, "samples": self.samples or self.files}
-        for name, column in of_files.items():
-            if len(column) != len(self.files):
-                raise ValueError(f"{len(column)} {name} for {len(self.files)} files; give one for each")
-
-    def _refuse_values(self) -> None:
-        """Refuse codes out of range and weights that are not finite."""
-        names_of = {
-            "label": self.schema.classes,
-            "split": SPLITS,
-            "file": self.files,
-            "type": self.schema.types,
-        }
-        for name, names in names_of.items():
-            column = getattr(self, name)
-            if names and (odd := column[(column < 0) | (column >= len(names))]).size:
-                numbers = f"write 0 to {len(names) - 1}, for {', '.join(names[:9])}"
-                raise ValueError(f"{name} holds {odd[0]} ({odd.size} such); {numbers}")
-        if (odd := np.flatnonzero(~np.isfinite(self.weight))).size:
-            bad = f"the weight of event {odd[0]} is {self.weight[odd[0]]} ({odd.size} such)"
-            raise ValueError(f"{bad}; write finite weights, 0 for events that do not count")
+        check_columns(self, self._event_columns(), self._particle_columns())
 
     def __repr__(self) -> str:
         names = ", ".join(self.schema.classes)
         size = f"{len(self):,} events ({names}), {self.n_particles:,} particles"
-        return f"<Events: {size}, {self._origin}>"
-
-    @property
-    def _origin(self) -> str:
-        if self.files != (MEMORY,):
-            return f"{len(self.files)} files"
-        numbered = np.array_equal(self.event, self.entry)
-        return f"in memory{', event numbers are rows' if numbered else ''}"
+        return f"<Events: {size}, {origin_of(self.files, self.event, self.entry)}>"
 
     def _repr_html_(self) -> str:
         """Tables of classes and features, for notebooks."""
         columns = (self.label, self.weight, self.parent, self.type)
-        return overview(self.schema, *columns, self._origin)
+        return overview(self.schema, *columns, origin_of(self.files, self.event, self.entry))
 
     def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
         """Refuse the conversion to one array, which has either rows for events or rows for particles."""
@@ -307,11 +262,9 @@ class Events:
         """Events at the given positions (one of them, too), or where a boolean mask of length E is true."""
         rows = row_numbers(which, len(self))
         flat, offsets = take_rows(self.offsets, rows)
-        columns: dict[str, Any] = {n: c[rows] for n, c in self._event_columns().items() if "." not in n}
-        columns |= {n: c[flat] for n, c in self._particle_columns().items() if "." not in n}
-        observers = {k: v[rows] for k, v in self.observers.items()}
-        truth = {k: v[flat] for k, v in self.truth.items()}
-        return dataclasses.replace(self, offsets=offsets, observers=observers, truth=truth, **columns)
+        columns = {n: c[rows] for n, c in self._event_columns().items()}
+        columns |= {n: c[flat] for n, c in self._particle_columns().items()}
+        return dataclasses.replace(self, offsets=offsets, **storage.grouped(columns))
 
     def __iter__(self) -> Iterator[Events]:
         """One event after the other, each as `Events` of length 1."""
@@ -336,15 +289,10 @@ class Events:
         first = chunks[0]
         if any(c.schema != first.schema or c.files != first.files for c in chunks):
             raise ValueError("parts differ in schema or files; read them with one card")
-        names = [*first._event_columns(), *first._particle_columns()]
-        joined: dict[str, Any] = {n: np.concatenate([_column(c, n) for c in chunks]) for n in names}
-        return dataclasses.replace(
-            first,
-            offsets=offsets_from_counts(np.concatenate([c.counts for c in chunks])),
-            observers={k: joined.pop(f"observers.{k}") for k in first.observers},
-            truth={k: joined.pop(f"truth.{k}") for k in first.truth},
-            **joined,
-        )
+        of_parts = [c._event_columns() | c._particle_columns() for c in chunks]
+        joined = {n: np.concatenate([columns[n] for columns in of_parts]) for n in of_parts[0]}
+        offsets = offsets_from_counts(np.concatenate([c.counts for c in chunks]))
+        return dataclasses.replace(first, offsets=offsets, **storage.grouped(joined))
 
     # --- views -------------------------------------------------------------------------------
 
@@ -399,17 +347,12 @@ class Events:
             without one a lit pixel is 1.
         """
         layout = self.image_layout(layout)
-        shape = (len(self), *layout.shape)
         pixel = self.pixels(layout)
         drawn = pixel >= 0 if where is None else (pixel >= 0) & where
         at = self.parent[drawn] * int(np.prod(layout.shape)) + pixel[drawn]
         quantity = weight or layout.quantity
-        if quantity is None:
-            lit = np.zeros(int(np.prod(shape)), dtype=np.float32)
-            lit[at] = 1
-            return lit.reshape(shape)
-        summed = np.bincount(at, weights=self.values_of(quantity)[drawn], minlength=int(np.prod(shape)))
-        return summed.reshape(shape).astype(np.float32)
+        values = None if quantity is None else self.values_of(quantity)[drawn]
+        return filled((len(self), *layout.shape), at, values)
 
     def pixels(self, layout: ImageLayout | None = None) -> IntArray:
         """Place of every particle in its event's flat image ``[T * R * C]``, -1 where it is not drawn."""
@@ -449,14 +392,4 @@ class Events:
     def labels_of_particles(self) -> list[str]:
         """Human names like ``muon 1`` (numbered inside event and type), ``[N]``."""
         key = self.parent * len(self.schema.types) + self.type
-        order = np.argsort(key, kind="stable")
-        starts = offsets_from_counts(np.unique(key, return_counts=True)[1])
-        rank = np.empty(self.n_particles, dtype=np.int64)
-        rank[order] = local_index(starts)
-        return [f"{self.schema.types[t]} {r + 1}" for t, r in zip(self.type, rank, strict=True)]
-
-
-def _column(events: Events, name: str) -> Any:
-    group, _, key = name.partition(".")
-    value = getattr(events, group)
-    return value[key] if key else value
+        return [f"{self.schema.types[t]} {r + 1}" for t, r in zip(self.type, repetition(key), strict=True)]

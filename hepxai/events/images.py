@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -99,6 +100,26 @@ class ImageLayout:
             ImageAxis(stored[a]["feature"], _bins(stored[a]["bins"])) for a in ("rows", "columns")
         )
         return ImageLayout(rows, columns, tuple(stored["types"]), stored.get("value"))
+
+
+def filled(shape: tuple[int, ...], at: IntArray, values: NDArray[np.floating] | None) -> NDArray[np.float32]:
+    """Images with the sum of the values in each pixel; without values, a lit pixel is 1.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the images, ``(E, T, R, C)``.
+    at : ndarray of int64
+        Pixels of the particles in the flat images.
+    values : ndarray, optional
+        Of the same particles.
+    """
+    if values is None:
+        lit = np.zeros(math.prod(shape), dtype=np.float32)
+        lit[at] = 1
+        return lit.reshape(shape)
+    summed = np.bincount(at, weights=values, minlength=math.prod(shape))
+    return summed.reshape(shape).astype(np.float32)
 
 
 def _bins(stored: int | Sequence[float]) -> int | tuple[float, ...]:

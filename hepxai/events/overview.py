@@ -7,10 +7,18 @@ from numpy.typing import NDArray
 
 from hepxai.core.html import html_table
 from hepxai.core.jagged import IntArray
+from hepxai.events.per_event import MEMORY
 from hepxai.events.schema import Schema
 
 LONGEST = 12
 """Features that are listed in full."""
+
+
+def origin_of(files: tuple[str, ...], event: IntArray, entry: IntArray) -> str:
+    """Number of files, or a remark on events in memory."""
+    if files != (MEMORY,):
+        return f"{len(files)} files"
+    return f"in memory{', event numbers are rows' if np.array_equal(event, entry) else ''}"
 
 
 def overview(

@@ -60,8 +60,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: the schema is damaged ({problem}); write the file again") from None
     columns = dict(columns) if not _is_parquet(path) else _from_parquet(path, columns, schema)
     _check_columns(path, columns)
-    groups = {g: _group(columns, g) for g in _GROUPS}
-    return {"schema": schema, **others, **groups, **{n: columns[n] for n in _DTYPES}}
+    return {"schema": schema, **others, **grouped(columns)}
 
 
 def _is_parquet(path: str | Path) -> bool:
@@ -71,8 +70,13 @@ def _is_parquet(path: str | Path) -> bool:
     return ending != ".safetensors"
 
 
-def _group(columns: Columns, group: str) -> dict[str, NDArray[Any]]:
-    return {n.partition(".")[2]: c for n, c in columns.items() if n.startswith(f"{group}.")}
+def grouped(columns: Columns) -> dict[str, Any]:
+    """Attributes of events from flat columns: ``observers.NAME`` and ``truth.NAME`` become mappings."""
+    attributes: dict[str, Any] = {n: c for n, c in columns.items() if "." not in n}
+    for group in _GROUPS:
+        prefix = f"{group}."
+        attributes[group] = {n.removeprefix(prefix): c for n, c in columns.items() if n.startswith(prefix)}
+    return attributes
 
 
 def _check_columns(path: str | Path, columns: Columns) -> None:

@@ -23,10 +23,10 @@ from hepxai.events.pairing import pair_events
 from hepxai.export.templates import Channels
 from hepxai.plots.histograms import Template, fitting_bins, robust_edges, signed_histogram
 from hepxai.plots.scores import class_scores
-from hepxai.plots.variations import variation_figure
 from hepxai.report.layer_attributions import maps
 from hepxai.report.performance import merit
 from hepxai.report.section import CaptionedFigure, Section, Table, entry, stored
+from hepxai.report.variation_figure import variation_figure
 from hepxai.report.view import RunView
 from hepxai.run import Run
 

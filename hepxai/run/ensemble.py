@@ -31,7 +31,9 @@ from hepxai.models.ensemble import Ensemble
 from hepxai.models.wrappers.python_card import PythonCard
 from hepxai.run.manifest import RunError
 from hepxai.run.populations import remove_products
-from hepxai.run.run import SCORES, Run
+from hepxai.run.run import Run
+from hepxai.run.scores import SCORES
+from hepxai.run.varied import chosen_variations
 from hepxai.training import History
 
 MEMBERS = "members"
@@ -185,10 +187,10 @@ class EnsembleRun(Run):
 
     def vary(self, names: Sequence[str] | None = None, *, workers: int | None = None) -> None:
         """Score and explain under systematic variations, by every training; see `Run.vary`."""
-        chosen = self._chosen_variations(names)
+        chosen = chosen_variations(self, names)
         run_jobs(_vary, {name: (run, chosen) for name, run in self.members.items()}, _workers(workers))
         for name in chosen:
-            self.variations[name]._begun().train(workers=1)
+            self._varied(name).train(workers=1)
 
     def _rows(self) -> list[IntArray] | None:
         """Rows of the events that each training explains; None before all have an explanation."""

@@ -113,6 +113,12 @@ class Populations:
             "figures, numbers and friend trees are removed, `hepxai report` writes new ones"
         )
 
+    def remove(self, key: str) -> None:
+        """Remove an explanation of the current events."""
+        file = self.stored()[key]
+        Manifest(self.folder).forget(f"{EXPLAINED}/{file.name}")
+        file.unlink()
+
     def _set_aside(self, files: Iterable[Path], aside: Path) -> None:
         for file in files:
             _copy(file, aside / file.name)

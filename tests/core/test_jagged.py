@@ -16,6 +16,7 @@ from hepxai.core.jagged import (
     local_index,
     offsets_from_counts,
     parents,
+    repetition,
     row_sum,
     take_rows,
 )
@@ -29,6 +30,11 @@ def test_offsets_parents_and_local_index_describe_the_same_rows(c):
     rows = [(row, position) for row, n in enumerate(c) for position in range(n)]
     assert offsets.tolist() == [sum(c[:i]) for i in range(len(c) + 1)]
     assert list(zip(parents(offsets), local_index(offsets), strict=True)) == rows
+
+
+@given(counts)
+def test_repetition_counts_equal_keys_before(c):
+    assert repetition(c).tolist() == [c[:i].tolist().count(key) for i, key in enumerate(c.tolist())]
 
 
 @given(counts)

@@ -10,7 +10,9 @@ from ntuples import make_columns, write_ttree
 
 from hepxai.cards import load_card
 from hepxai.datasets import DatasetCard, read
-from hepxai.datasets.card import Axis, Image, Particle, Sample
+from hepxai.datasets.image_card import Axis, Image
+from hepxai.datasets.particle_card import Particle
+from hepxai.datasets.samples import Sample
 from hepxai.datasets.vocabulary import FUNCTIONS
 from hepxai.events.momenta import NODE_FEATURES
 

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import hepxai
 import hepxai.explainers.graph.edge_ig
 import hepxai.explainers.path
-import hepxai.run
+import hepxai.run.maps
 from hepxai.cards import dump_card, load_card
 from hepxai.cli import app
 from hepxai.core.files import read_tensors, sha256, write_json, write_tensors
@@ -375,7 +375,7 @@ def test_a_method_that_fails_costs_nothing(copied: Path, monkeypatch: pytest.Mon
 
     (copied / "report.html").write_text("page")
     with monkeypatch.context() as patch:
-        patch.setattr("hepxai.run.run.explain_in_shards", fail)
+        patch.setattr("hepxai.run.maps.explain_in_shards", fail)
         with pytest.raises(CannotExplainError, match="no"):
             Run.open(copied).explain(["node_ig"], maximum=20, settings={"node_ig": {"steps": 2}})
     assert (copied / "report.html").exists()
@@ -468,7 +468,7 @@ def test_a_run_needs_two_classes(tmp_path: Path) -> None:
 def test_shards_give_the_result_of_one_piece(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Run.open(copied).explained()["edge_ig"]
     _forget(copied, "edge_ig")
-    monkeypatch.setattr(hepxai.run.run, "SHARD", 37)
+    monkeypatch.setattr(hepxai.run.maps, "SHARD", 37)
     pieces = Run.open(copied).explain(["edge_ig"], maximum=150)["edge_ig"]
     np.testing.assert_allclose(pieces.values, whole.values, atol=1e-6)
     np.testing.assert_array_equal(pieces.pairs.src, whole.pairs.src)
@@ -498,7 +498,7 @@ def _die(*_: object) -> None:
 def test_a_changed_shard_is_explained_again(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Run.open(copied).explained()["attention"]
     _forget(copied, "attention")
-    monkeypatch.setattr(hepxai.run.run, "SHARD", 50)
+    monkeypatch.setattr(hepxai.run.maps, "SHARD", 50)
     with monkeypatch.context() as killed:
         killed.setattr(hepxai.explainers.Prepared, "checked", _die)
         with pytest.raises(KeyboardInterrupt):
@@ -539,7 +539,7 @@ def test_parts_are_explained_as_the_whole_is(copied: Path, monkeypatch: pytest.M
     """Steps are chosen once for all events of the run; another choice would move values by per cent."""
     whole = Run.open(copied).explained()["edge_ig"]
     monkeypatch.setattr(hepxai.explainers.path, "STEPS", (2,))  # what a later choice would be
-    monkeypatch.setattr(hepxai.run.run, "SHARD", 10)
+    monkeypatch.setattr(hepxai.run.maps, "SHARD", 10)
     for events in (10, 150):
         shutil.rmtree(copied / "explanations")
         with pytest.warns(UserWarning, match="works it out again"):
@@ -576,7 +576,7 @@ def test_killed_while_explaining_goes_on(copied: Path, monkeypatch: pytest.Monke
     """SIGKILL after the first shards; the rest is done in another process, with the same numbers."""
     _forget(copied, "edge_ig")
     script = (
-        "import sys, time, torch, hepxai.run.run as r; torch.set_num_threads(1); r.SHARD = 10\n"
+        "import sys, time, torch, hepxai.run as r; torch.set_num_threads(1); r.maps.SHARD = 10\n"
         "from hepxai.explainers import Prepared as E\n"
         "plain = E.attribute\n"
         "E.attribute = lambda *a: (time.sleep(float(sys.argv[2])), plain(*a))[1]\n"

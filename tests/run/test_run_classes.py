@@ -156,9 +156,10 @@ def test_the_shipped_sample(tmp_path: Path) -> None:
 
 
 def test_a_stored_explanation_of_another_target(graph: Run) -> None:
-    file = graph.populations.stored()["node_ig_none"]
+    file, rows = graph.populations.stored()["node_ig_none"], graph.populations.rows()
+    assert rows is not None
     with pytest.raises(RunError, match=r"node_ig_none.safetensors explains none-rest, not many-rest; remove"):
-        graph._explain_one("node_ig_none", "node_ig", "many-rest", graph.populations.rows(), {})
+        graph._map_maker.make("node_ig_none", "node_ig", "many-rest", rows, {})
     assert file.is_file()
 
 

@@ -26,6 +26,7 @@ from hepxai.report.summary import summary
 from hepxai.report.view import RunView
 from hepxai.run import Run
 from hepxai.run import run as run_module
+from hepxai.run import stored as stored_module
 from hepxai.run.manifest import RunError
 
 CARD = "charged_higgs"
@@ -74,7 +75,8 @@ def quick(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hasten(patch: pytest.MonkeyPatch, reading: Reading) -> None:
     """Few events, and no figures: `test_the_report` has them."""
-    patch.setattr(run_module, "read", lambda *_, **__: reading)
+    for module in (run_module, stored_module):
+        patch.setattr(module, "read", lambda *_, **__: reading)
     patch.setattr(hepxai.report, "write_report", lambda run, **_: run.folder)
 
 

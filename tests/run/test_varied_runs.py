@@ -216,6 +216,34 @@ def test_maps_of_other_events_give_a_warning_and_no_error(copied: Path) -> None:
     assert Run.open(copied).explained()["edge_ig"].varied.keys() == VARIATIONS.keys()
 
 
+def test_maps_with_other_settings_give_no_error_until_they_are_varied_again(copied: Path) -> None:
+    run = Run.open(copied)
+    run.populations.remove("edge_ig")
+    with pytest.warns(UserWarning, match="with other settings"):
+        assert not run.explain(["edge_ig"], settings={"edge_ig": {"steps": 6}})["edge_ig"].varied
+    run.vary()
+    again = Run.open(copied)
+    assert again.explained()["edge_ig"].varied.keys() == VARIATIONS.keys()
+    assert again.variations["scale_up"].maps()["edge_ig"].settings["steps"] == 6
+
+
+def test_variations_may_come_after_the_training(copied: Path) -> None:
+    """A card with one more source, and another definition of a source that was done."""
+    shutil.rmtree(copied / "variations" / "btag")
+    before = Run.open(copied).scores
+    weight = {"btag": {"weight": "1 + 0.1 * count(jet.btag > 0.5)"}}
+    more = VARIATIONS | weight | {"nothing": {"weight": "1.5"}}
+    run = start(copied, data=dataset(variations=more))
+    np.testing.assert_array_equal(run.scores, before)
+    assert run.sources().keys() == {"scale"}  # that with another definition does not count
+    run.vary(["btag", "nothing"])
+    whole = Run.open(copied)
+    assert whole.sources().keys() == more.keys()
+    assert whole.variations["nothing"].events.weight.sum() == pytest.approx(1.5 * whole.events.weight.sum())
+    with pytest.raises(RunError, match=r"another dataset\.yaml"):
+        start(copied, data=dataset(variations=more, selection={}))
+
+
 def test_a_source_with_one_of_two_sides_does_not_count(copied: Path) -> None:
     shutil.rmtree(copied / "variations" / "scale_up")
     run = Run.open(copied)

@@ -15,9 +15,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from hepxai.cards import Card, Place, entry_error, load_card, nearest
 from hepxai.datasets import DatasetCard, ReadError
 from hepxai.datasets.branches import Names
-from hepxai.datasets.card import KINEMATICS
 from hepxai.datasets.columns import ExpressionError
 from hepxai.datasets.evaluation import UnknownNameError, evaluate
+from hepxai.datasets.particle_card import KINEMATICS
 from hepxai.datasets.sources import find_files, open_root, opened, trees_of
 from hepxai.events.momenta import NODE_FEATURES
 from hepxai.models.wrappers.weaver_expressions import translate
