@@ -114,8 +114,8 @@ def agreement_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
         return
     below = [r for r in finite if _ends(r)[0] < LEAST_AGREEMENT]
     disagree, good = any(_ends(r)[1] < LEAST_AGREEMENT for r in below), not below
-    shown = finite[:1] if good else below[:NAMED]
-    named = "; ".join(f"{r['first']} and {r['second']} {stored(r)}" for r in shown)
+    examples = finite[:1] if good else below[:NAMED]
+    named = "; ".join(f"{r['first']} and {r['second']} {stored(r)}" for r in examples)
     least = f"lowest of {len(finite)} rank correlations: " if good and len(finite) > 1 else ""
     more = f" and {len(below) - NAMED} more of {len(finite)}" if len(below) > NAMED else ""
     unclear = "Methods disagree" if disagree else "It is not resolved whether the methods agree"
