@@ -26,7 +26,12 @@ from hepxai.metrics.pixels import hit_rank_agreement, map_correlation, top_pixel
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
 from hepxai.metrics.significance import best_cut, discovery_significance, expected_limit, working_point
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
-from hepxai.metrics.truth_by_type import null_within_types, truth_by_type, truth_within_types
+from hepxai.metrics.truth_by_type import (
+    null_within_types,
+    truth_beyond_types,
+    truth_by_type,
+    truth_within_types,
+)
 
 __all__ = [
     "accuracy",
@@ -71,6 +76,7 @@ __all__ = [
     "top_agreement",
     "top_pixel_agreement",
     "true_pt",
+    "truth_beyond_types",
     "truth_by_type",
     "truth_share",
     "truth_within_types",

@@ -14,7 +14,7 @@ from hepxai.core.jagged import IntArray, offsets_from_counts, parents, row_sum
 from hepxai.events import Events
 from hepxai.metrics.null import NullDistribution
 from hepxai.metrics.ranking import Places
-from hepxai.metrics.truth import Flags, event_auroc, true_entries, truth_auroc
+from hepxai.metrics.truth import Flags, comparable_events, event_auroc, true_entries
 
 
 def types_of_entries(attribution: Attribution) -> IntArray:
@@ -30,11 +30,13 @@ def types_of_entries(attribution: Attribution) -> IntArray:
     return np.asarray(first * len(attribution.events.schema.types) + second)
 
 
+@over_trainings
 def truth_by_type(attribution: Attribution, truth: str) -> Estimate:
     """AUROC of a map that gives all entries of equal types the fraction of them that is true.
 
-    The best that particle types alone can do, up to the statistics of the fractions, which are those of the
-    events explained, with the magnitude of their weights. See `hepxai.metrics.find_truth`.
+    The fractions are those of the events compared, which have a true entry and another one, with the
+    magnitude of their weights. They need not be the order of the types with the largest AUROC.
+    See `hepxai.metrics.find_truth`.
 
     Parameters
     ----------
@@ -43,12 +45,40 @@ def truth_by_type(attribution: Attribution, truth: str) -> Estimate:
     truth : str
         A key of ``events.truth``.
     """
+    plain = _comparable(attribution, truth)
+    return share(_aurocs(_map_of_types(plain, truth), truth), plain.events.weight, "AUROC of the types")
+
+
+@over_trainings
+def truth_beyond_types(attribution: Attribution, truth: str) -> Estimate:
+    """AUROC of a map less that of `truth_by_type`, with the error of the difference in each event.
+
+    Parameters
+    ----------
+    attribution, truth
+        See `hepxai.metrics.find_truth`.
+    """
+    plain = _comparable(attribution, truth)
+    difference = _aurocs(plain, truth) - _aurocs(_map_of_types(plain, truth), truth)
+    return Estimate.of(difference, plain.events.weight).bounded("AUROC less that of the types", -1.0)
+
+
+def _comparable(attribution: Attribution, truth: str) -> Attribution:
     plain = reduced(attribution)
+    return plain[comparable_events(plain, truth)]
+
+
+def _aurocs(plain: Attribution, truth: str) -> Array:
+    """AUROC of each comparable event."""
+    return event_auroc(Places.of(np.abs(finite(plain)), plain.offsets), true_entries(plain, truth))
+
+
+def _map_of_types(plain: Attribution, truth: str) -> Attribution:
+    """Map with the fraction of true entries of each type as its values."""
     true, kind = true_entries(plain, truth), types_of_entries(plain)
     weight = np.abs(plain.events.weight)[parents(plain.offsets)]
     number, of_true = (np.bincount(kind, w) for w in (weight, weight * true))
-    fraction = of_true / np.where(number > 0, number, 1.0)
-    return truth_auroc(plain.replace(values=fraction[kind]), truth)
+    return plain.replace(values=(of_true / np.where(number > 0, number, 1.0))[kind])
 
 
 @over_trainings

@@ -75,9 +75,9 @@ def limit_scan(
         Name of the score.
     """
     ax = axes_or_new(ax)
-    ax.fill_between(cuts, bands[:, 0], bands[:, 4], color=TWO_SIGMA, lw=0, label="95 % of data")
-    ax.fill_between(cuts, bands[:, 1], bands[:, 3], color=ONE_SIGMA, lw=0, label="68 % of data")
-    ax.plot(cuts, bands[:, 2], color=INK, ls="--", label="median")
+    ax.fill_between(cuts, bands[:, 0], bands[:, 4], color=TWO_SIGMA, lw=0, label="expected ±2σ")
+    ax.fill_between(cuts, bands[:, 1], bands[:, 3], color=ONE_SIGMA, lw=0, label="expected ±1σ")
+    ax.plot(cuts, bands[:, 2], color=INK, ls="--", label="median expected")
     error = total_error(point.limit)
     ax.errorbar([point.cut], [float(point.limit.value)], [float(error)], fmt="o", color=INK, ms=6)
     ax.axhline(1, color=INK, lw=1, ls=":")

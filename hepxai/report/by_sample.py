@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means, focus_means, pair_means, type_means
-from hepxai.attribution.reductions import full_name, pair_name, quantity
+from hepxai.attribution.reductions import full_name, of_class, pair_name, quantity
 from hepxai.core.estimate import Array, Estimate, share
 from hepxai.core.jagged import IntArray
 from hepxai.events import Events
@@ -43,22 +43,40 @@ def samples_of_classes(events: Events) -> dict[str, tuple[str, ...]]:
     return {c: tuple(names[s] for s in rows) for c, rows in present.items() if len(rows) > 1}
 
 
-def by_sample(events: Events) -> tuple[tuple[str, ...], IntArray]:
-    """Names of the samples as ``sample (class)``, and that of every event, -1 in a class of one sample."""
+def by_sample(
+    events: Events, samples: Mapping[str, Sequence[str]] | None = None
+) -> tuple[tuple[str, ...], IntArray]:
+    """Names of the samples as ``sample (class)``, and that of every event, -1 for one of no such sample.
+
+    Parameters
+    ----------
+    events : Events
+    samples : mapping, optional
+        Samples by class; by default `samples_of_classes` of these events.
+    """
     names, number = events.sample_numbers()
-    groups = [(s, c) for c, samples in samples_of_classes(events).items() for s in samples]
+    several = samples_of_classes(events) if samples is None else samples
+    groups = [(s, c) for c, of_class in several.items() for s in of_class]
     place = np.full((len(events.schema.classes), len(names)), -1)
     for i, (sample, name) in enumerate(groups):
-        place[events.schema.classes.index(name), names.index(sample)] = i
+        place[events.schema.classes.index(name), [n == sample for n in names]] = i
     return tuple(f"{s} ({c})" for s, c in groups), place[events.label, number]
 
 
 def samples_as_classes(attribution: Attribution) -> Attribution:
-    """Events of classes of several samples alone, with their samples in place of the classes."""
-    names, number = by_sample(attribution.events)
-    part = attribution[number >= 0]
-    schema = replace(part.events.schema, classes=names)
-    return part.replace(events=part.events.replace(schema=schema, label=number[number >= 0]))
+    """Events of classes of several samples alone, with their samples in place of the classes.
+
+    The variations of a map have the samples of its nominal events, also those that they leave empty.
+    """
+    samples = samples_of_classes(attribution.events)
+
+    def change(one: Attribution) -> Attribution:
+        names, number = by_sample(one.events, samples)
+        part = one[number >= 0]
+        schema = replace(part.events.schema, classes=names)
+        return part.replace(events=part.events.replace(schema=schema, label=number[number >= 0]))
+
+    return attribution.apply(change)
 
 
 def by_sample_section(view: RunView) -> Section:
@@ -119,9 +137,16 @@ def _scores_table(view: RunView, rows: list[dict[str, Any]]) -> Table:
     ]
     caption = (
         f"Score of each sample, and its efficiency at cuts with the given efficiency for {one.name}; test "
-        "sample. Errors are statistical, at fixed cuts."
+        f"sample. Errors are statistical, at fixed cuts{_not_included(view)}."
     )
     return Table(caption, header, cells)
+
+
+def _not_included(view: RunView) -> str:
+    """Errors that other figures of merit of this run have."""
+    more = [f"spread of {view.trainings} trainings"] if view.trainings > 1 else []
+    more += [f"systematic variations ({', '.join(view.sources)})"] if view.sources else []
+    return f"; not included: {' and '.join(more)}" if more else ""
 
 
 def _scores_figure(view: RunView) -> CaptionedFigure:
@@ -149,7 +174,7 @@ def _scores_figure(view: RunView) -> CaptionedFigure:
 def _means(view: RunView) -> Iterator[tuple[str, Table, list[dict[str, Any]]]]:
     """Key, table and numbers of the means by sample of each map."""
     for layer in _explained(view):
-        every = layer.every.apply(samples_as_classes)
+        every = samples_as_classes(layer.every)
         pairs = layer.plain.axes[0] == "pair"
         what = f"{capital(layer.name)}, by sample: mean {quantity(layer.plain)} per"
         if pairs and not layer.compact:
@@ -168,7 +193,7 @@ def _means(view: RunView) -> Iterator[tuple[str, Table, list[dict[str, Any]]]]:
             continue
         every = samples_as_classes(attribution)
         names = every.events.schema.classes
-        of_sample = [every.population(where=every.events.label == i) for i in range(len(names))]
+        of_sample = [of_class(every, name).population() for name in names]
         rows = [[c, *(cell(m, i) for m in of_sample)] for i, c in enumerate(attribution.labels["feature"])]
         caption = (
             f"{capital(full_name(attribution, method))}, by sample: mean attribution. {errors_of(every)}"
@@ -217,7 +242,7 @@ def _explained(view: RunView, axis: str | None = None) -> Iterator[LayerAttribut
 
 
 def _figure(layer: LayerAttribution) -> CaptionedFigure:
-    every = layer.every.apply(samples_as_classes)
+    every = samples_as_classes(layer.every)
     caption = f"{capital(layer.name)}: mean attribution per particle of each type, by sample. {layer.errors}"
     names, types = every.events.schema.classes, every.events.schema.types
     size = (7.4, 1.8 + max(0.75, 0.2 * len(names)) * len(types))

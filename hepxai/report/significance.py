@@ -93,7 +93,8 @@ def significance_sentences(view: RunView) -> Iterator[str]:
         return
     yield (
         f"Expected at the best cut on the score: significance {number(entry(point.significance))}, upper "
-        f"limit on the signal strength {number(entry(point.limit))} at 95 % CL."
+        f"limit on the signal strength {number(entry(point.limit))} at 95 % CL; not included: "
+        f"{_not_included(view)}."
     )
 
 
@@ -146,16 +147,23 @@ def _assumptions(view: RunView) -> str:
         else f"Weights are taken as cross sections in {yields.unit}, and multiplied by {luminosity:g} fb⁻¹"
     )
     relative = yields.background_error
-    other = f", and {100 * relative:g} % of it" if relative else "; no other uncertainty is assumed"
+    other = f", and {100 * relative:g} % of it" if relative else ""
     return (
         f"{meaning}; events of a split are scaled up by their number, signal and background each, to "
         "stand for all events. One bin is counted: the events above a cut on the score. The background has "
         f"the statistical error of its simulation, √Σw² (Barlow–Beeston-lite){other}. "
+        f"Not included: {_not_included(view)}. "
         "Significance: median for the expected signal, asymptotic, with an uncertain background "
         "(arXiv:1007.1727; Li and Ma 1983). Limit: CLs with q̃, asymptotic, expected without signal. The "
         "cut with the best significance is chosen "
         f"among those with at least {FEWEST:g} effective background events of the quoted sample."
     )
+
+
+def _not_included(view: RunView) -> str:
+    """Uncertainties that significance and limit leave out."""
+    sources = ", ".join(view.run.dataset.variation_sources)
+    return f"uncertainties of the signal{f' and the variations of the card ({sources})' if sources else ''}"
 
 
 def _table(view: RunView, chosen: Sample, quoted: Sample, point: WorkingPoint) -> Table:
@@ -167,8 +175,8 @@ def _table(view: RunView, chosen: Sample, quoted: Sample, point: WorkingPoint) -
         ["uncertainty of the background", general(float(point.background_error.value), 3)],
         ["expected significance Z", number(entry(point.significance))],
         ["expected 95 % CL limit on the signal strength", number(entry(point.limit))],
-        ["limit, 68 % of data", f"{down} to {up}"],
-        ["limit, 95 % of data", f"{down2} to {up2}"],
+        ["limit, expected ±1σ", f"{down} to {up}"],
+        ["limit, expected ±2σ", f"{down2} to {up2}"],
     ]
     spread = " ± spread of the trainings, each with its own best cut" if point.significance.spread else ""
     caption = (
@@ -189,9 +197,10 @@ def _figure(view: RunView, chosen: Sample, quoted: Sample, point: WorkingPoint) 
         f"Left: expected significance above a cut on the score, {chosen.name} (dashed), where the best cut "
         f"is chosen, and {quoted.name} (full). Right: expected upper limit on the signal strength μ, "
         f"{quoted.name}; "
-        "bands: 68 and 95 % of the data that are expected without signal. Points: the working point with the "
+        "bands: its ±1σ and ±2σ for data without signal. Points: the working point with the "
         f"errors of the simulation. Curves end where fewer than {FEWEST:g} effective background events are "
-        "left. Of the smaller sample the background has the larger error, and the significance is lower."
+        "left. The split with fewer events has the larger error of the background, and therefore the lower "
+        "significance."
     )
     return CaptionedFigure("significance", figure, caption, wide=True)
 

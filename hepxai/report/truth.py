@@ -10,7 +10,12 @@ import numpy as np
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import general
 from hepxai.metrics.truth import comparable_events, truth_auroc
-from hepxai.metrics.truth_by_type import null_within_types, truth_by_type, truth_within_types
+from hepxai.metrics.truth_by_type import (
+    null_within_types,
+    truth_beyond_types,
+    truth_by_type,
+    truth_within_types,
+)
 from hepxai.plots.truth import truth_baselines
 from hepxai.report.layer_attributions import LayerAttribution, maps
 from hepxai.report.section import CaptionedFigure, Section, Table, drawn, entry, stored
@@ -28,9 +33,10 @@ def truth_section(view: RunView) -> Section:
     text = [
         "AUROC: probability that a true particle, or a pair of two, has a larger |value| than another entry "
         "of its event; mean over the events that have both. By chance it is 0.5. By types alone: a map that "
-        "gives entries of equal types the same value, the share of them that is true. Equal types: a "
-        "true entry against others of its types only. The null distribution there has the truth shuffled "
-        "among particles of equal type of an event; p: share of its values at least as large."
+        "gives entries of equal types the same value, the share of them that is true in the events compared. "
+        "Equal types: a true entry against others of its types only. The null distribution there has the "
+        "truth shuffled among particles of equal type of an event; p: share of its values at least as "
+        "large, for each map alone."
     ]
     if not rows:
         text = ["No explained event has true entries beside others, so that no map can be compared."]
@@ -63,6 +69,7 @@ def _numbers(layer: LayerAttribution, truth: str) -> dict[str, Any]:
     return {
         "auroc": entry(truth_auroc(layer.every, truth)),
         "by_type": entry(truth_by_type(layer.plain, truth)),
+        "gain": entry(truth_beyond_types(layer.every, truth)),
         "within_types": entry(within) | {"n_eff": within.n_eff},
         "null": entry(null.expectation),
         "p_value": null.p_value(float(within.value)),

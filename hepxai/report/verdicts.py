@@ -10,27 +10,31 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from hepxai.attribution.reductions import short_name
-from hepxai.attribution.spread import SYSTEMATIC, TRAINING
-from hepxai.core.estimate import effective
+from hepxai.core.estimate import ROUNDING, effective
 from hepxai.core.formatting import measured, percentage, real
 from hepxai.events import Events
 from hepxai.explainers.graph.surrogate import SAME_EDGES
 from hepxai.report.by_sample import samples_of_classes
 from hepxai.report.layer_attributions import LayerAttribution, maps
-from hepxai.report.section import NAMED, capital, stored
+from hepxai.report.section import NAMED, capital, others, stored
 from hepxai.report.view import Figures, RunView, fidelity_of
 
 LEAST_AGREEMENT = 0.3
 """Rank correlation below which two methods disagree."""
 MOST_OPPOSITE = 0.1
 """Share of means with opposite signs above which the signs of two methods differ."""
+LEAST_MEANS = 5
+"""Means that two methods must share for a verdict that their signs agree."""
 RESOLVED = 3.0
 """Errors by which a mean differs from 0 if its sign counts."""
 BEYOND = 2.0
-"""Errors by which a map finds the truth better than the particle types alone."""
-MOST_VARYING = 0.5
+"""Errors by which a number is beyond its threshold."""
+MOST_VARYING = 0.1
+"""Share of means that vary above which a map is not stable over trainings."""
+UNSTABLE = 0.5
 """Share of means that vary above which a map is unstable over trainings."""
 MOST_OF_CLASS = 0.8
 """Share of a class above which one of its samples dominates it."""
@@ -80,7 +84,7 @@ class Verdict:
 def verdicts(view: RunView, numbers: Mapping[str, Any]) -> list[Verdict]:
     """All verdicts on a run whose report has these numbers, ``section → numbers``."""
     return [
-        *agreement_verdicts(numbers.get("agreement", ())),
+        *agreement_verdicts(_of_two_methods(view, numbers.get("agreement", ()))),
         *sign_verdicts(signed_means(view, numbers)),
         *_of_surrogates(view),
         *truth_verdicts(numbers.get("truth", ())),
@@ -97,25 +101,40 @@ def bad_texts(several: Sequence[Verdict]) -> tuple[str, ...]:
 # --- methods -----------------------------------------------------------------------------------------
 
 
+def _of_two_methods(view: RunView, rows: Sequence[Entry]) -> list[Entry]:
+    """Rows of the agreement section without two layers of one method."""
+    methods = {layer.short: layer.method for layer in maps(view)}
+    return [r for r in rows if methods.get(r["first"], r["first"]) != methods.get(r["second"], r["second"])]
+
+
 def agreement_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
-    """Rank correlation of the two methods that agree least, from the rows of the agreement section."""
-    finite = sorted((r for r in rows if np.isfinite(real(r["value"]))), key=lambda r: float(r["value"]))
+    """Rank correlations of two methods that are not above the threshold, from the rows of the section."""
+    finite = sorted((r for r in rows if np.isfinite([real(r["value"]), total_of(r)]).all()), key=_ends)
     if not finite:
         return
-    good = float(finite[0]["value"]) >= LEAST_AGREEMENT
-    below = finite if good else [r for r in finite if r["value"] < LEAST_AGREEMENT]
-    named = "; ".join(f"{r['first']} and {r['second']} {stored(r)}" for r in below[: 1 if good else NAMED])
+    below = [r for r in finite if _ends(r)[0] < LEAST_AGREEMENT]
+    disagree, good = any(_ends(r)[1] < LEAST_AGREEMENT for r in below), not below
+    examples = finite[:1] if good else below[:NAMED]
+    named = "; ".join(f"{r['first']} and {r['second']} {stored(r)}" for r in examples)
     least = f"lowest of {len(finite)} rank correlations: " if good and len(finite) > 1 else ""
-    more = f" and {len(below) - NAMED} more of {len(finite)}" if not good and len(below) > NAMED else ""
-    what = "The methods agree on which entries matter" if good else "Methods disagree on which entries matter"
+    more = f" and {len(below) - NAMED} more of {len(finite)}" if len(below) > NAMED else ""
+    unclear = "Methods disagree" if disagree else "It is not resolved whether the methods agree"
+    what = f"{'The methods agree' if good else unclear} on which entries matter"
     correlation = "" if least else "rank correlation of "
     yield Verdict(
         "agreement",
         f"{what}: {least}{correlation}{named}{more}",
-        float(finite[0]["value"]),
-        f"a rank correlation of at least {LEAST_AGREEMENT:g} for every two methods; unrelated ones have 0",
+        min(float(r["value"]) for r in finite),
+        f"a rank correlation of at least {LEAST_AGREEMENT:g}, by {BEYOND:g} errors, for every two methods; "
+        "unrelated ones have 0",
         good,
     )
+
+
+def _ends(row: Entry) -> tuple[float, float]:
+    """Values that are `BEYOND` errors below and above that of a row."""
+    value, error = float(row["value"]), BEYOND * total_of(row)
+    return value - error, value + error
 
 
 @dataclass(frozen=True)
@@ -158,16 +177,18 @@ def _named_means(rows: Sequence[Entry], layer: LayerAttribution) -> Iterator[tup
 
 
 def total_of(entry: Entry) -> float:
-    """Statistical error and the spreads of an entry of JSON in quadrature."""
-    parts = [real(entry.get(k)) for k in ("error", TRAINING, SYSTEMATIC)]
-    return float(np.sqrt(np.nansum(np.square(parts))))
+    """Statistical error and the spreads of an entry of JSON in quadrature; NaN if one is unknown."""
+    return math.hypot(real(entry.get("error")), *others(entry))
 
 
 def sign_verdicts(several: Iterable[SignedMeans]) -> Iterator[Verdict]:
-    """Share of means with opposite signs, of the two methods of the same entries where it is largest."""
+    """Share of means with opposite signs, of the two methods of the same entries where it is largest.
+
+    Two methods without an opposite mean count if they share `LEAST_MEANS` means.
+    """
     compared = [_opposite(a, b) for a, b in combinations(several, 2)
                 if a.group == b.group and a.method != b.method]  # fmt: skip
-    compared = [c for c in compared if c[1]]
+    compared = [c for c in compared if c[0] or c[1] >= LEAST_MEANS]
     if not compared:
         return
     opposite, number, names, largest = max(compared, key=lambda c: c[0] / c[1])
@@ -178,7 +199,8 @@ def sign_verdicts(several: Iterable[SignedMeans]) -> Iterator[Verdict]:
         "signs",
         f"{what}: {names} have opposite signs in {opposite} of {number} means by type{example}",
         opposite / number,
-        f"at most {percentage(MOST_OPPOSITE)} of the means that both have {RESOLVED:g} errors from 0",
+        f"at most {percentage(MOST_OPPOSITE)} of the means, {LEAST_MEANS} or more, that both have "
+        f"{RESOLVED:g} errors from 0",
         good,
     )
 
@@ -248,34 +270,56 @@ def surrogate_verdicts(name: str, fidelity: Figures, *, warned: bool = False) ->
 
 
 def truth_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
-    """Best map of each truth against the particle types alone, from the rows of the truth section."""
+    """Best map of each truth against the particle types alone, from the rows of the truth section.
+
+    Among entries of equal types, against the null distribution; without such entries by the difference to
+    the map of the types. The errors required grow with the number of maps (Bonferroni).
+    """
     for truth in dict.fromkeys(r["truth"] for r in rows):
         of_truth = [r for r in rows if r["truth"] == truth]
         best = max(of_truth, key=_beyond_types)
-        gain = float(best["auroc"]["value"]) - float(best["by_type"]["value"])
-        good = _beyond_types(best) > BEYOND
+        least = float(norm.isf(norm.sf(BEYOND) / len(of_truth)))
+        good = _beyond_types(best) > least
         what = "better than by the particle types" if good else "no better than by the particle types"
-        auroc = f"AUROC {stored(best['auroc'])} against {stored(best['by_type'])} by types alone"
-        if np.isfinite(real(best["within_types"]["value"])):
-            equal = f"{stored(best['within_types'])}, by chance {stored(best['null'])}"
-            auroc += f"; among entries of equal types {equal}"
-        rest = [r["method"] for r in of_truth if good and _beyond_types(r) <= BEYOND]
-        others = f"; not by {', '.join(rest[:NAMED])}" if rest else ""
+        rest = [r["method"] for r in of_truth if good and _beyond_types(r) <= least]
+        not_by = f"; not by {', '.join(rest[:NAMED])}" if rest else ""
         useless = not good and float(best["by_type"]["value"]) == 1
         note = "; the types tell it already, so that it cannot judge a map" if useless else ""
+        single = f", as likely by chance as {BEYOND:g} for a single map" if len(of_truth) > 1 else ""
         yield Verdict(
             "truth",
-            f"{truth} is found {what}: at best by {best['method']}, {auroc}{others}{note}",
-            gain,
-            f"an AUROC above that of the types by more than {BEYOND:g} errors, for one map",
+            f"{truth} is found {what}: at best by {best['method']}, {_aurocs(best)}{not_by}{note}",
+            _gain(best)[0],
+            f"above chance among entries of equal types, or above the types where there are none, by more "
+            f"than {least:.2g} errors for one of {len(of_truth)}{single}",
             good,
         )
 
 
+def _aurocs(row: Entry) -> str:
+    of_all = f"AUROC {stored(row['auroc'])} against {stored(row['by_type'])} by types alone"
+    if _within_types(row):
+        equal = f"{stored(row['within_types'])}, by chance {stored(row['null'])}"
+        return f"{of_all}; among entries of equal types {equal}"
+    return f"{of_all}, difference {stored(row['gain'])}"
+
+
+def _within_types(row: Entry) -> bool:
+    return bool(np.isfinite(real(row["within_types"]["value"])))
+
+
+def _gain(row: Entry) -> tuple[float, float]:
+    """AUROC above that of a map of the particle types, and its error."""
+    if not _within_types(row):
+        return float(row["gain"]["value"]), total_of(row["gain"])
+    within, null = row["within_types"], row["null"]
+    return float(within["value"] - null["value"]), math.hypot(null["error"], *others(within))
+
+
 def _beyond_types(row: Entry) -> float:
-    """Gain over the particle types in errors of both."""
-    error = math.hypot(*(total_of(row[k]) for k in ("auroc", "by_type")))
-    return float(row["auroc"]["value"] - row["by_type"]["value"]) / max(error, 1e-300)
+    """Gain over the particle types in errors; 0 if the error is unknown."""
+    gain, error = _gain(row)
+    return gain / max(error, ROUNDING) if np.isfinite(error) else 0.0
 
 
 # --- what varies, and how many -----------------------------------------------------------------------
@@ -283,22 +327,31 @@ def _beyond_types(row: Entry) -> float:
 
 def stability_verdicts(by_method: Mapping[str, Sequence[Entry]]) -> Iterator[Verdict]:
     """Share of the resolved means that vary over trainings, from the numbers of the stability section."""
-    counts = {name: Counter(n["verdict"] for n in several) for name, several in by_method.items()}
+    counts = {name: Counter(n["verdict"] for n in several) for name, several in by_method.items() if several}
     resolved = {name: c["stable"] + c["varies"] for name, c in counts.items()}
     shares = {name: counts[name]["varies"] / n for name, n in resolved.items() if n}
     if not shares:
+        yield from _nothing_resolved(sum(c.total() for c in counts.values()))
         return
-    good = max(shares.values()) <= MOST_VARYING
+    largest = max(shares.values())
+    good = largest <= MOST_VARYING
     named = sorted(shares, key=lambda name: -shares[name])
     named = named[:1] if good else [n for n in named if shares[n] > MOST_VARYING]
     texts = [f"{counts[n]['varies']} of {resolved[n]} resolved means of {n}" for n in named[:NAMED]]
+    what = "Stable" if good else "Partly stable" if largest <= UNSTABLE else "Unstable"
     yield Verdict(
         "trainings",
-        f"{'Stable' if good else 'Unstable'} over trainings: {', '.join(texts)} vary",
-        max(shares.values()),
+        f"{what} over trainings: {', '.join(texts)} vary",
+        largest,
         f"at most {percentage(MOST_VARYING)} of the means of a map that the events resolve",
         good,
     )
+
+
+def _nothing_resolved(means: int) -> Iterator[Verdict]:
+    if means:
+        sentence = f"Stability over trainings is unknown: the events resolve none of {means} means"
+        yield Verdict("trainings", sentence, 0.0, "at least one mean that the events resolve", False)
 
 
 def _explained(view: RunView) -> Iterator[Events]:

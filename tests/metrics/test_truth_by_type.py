@@ -16,7 +16,13 @@ from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import whole_pairs
 from hepxai.attribution.trainings import stack_trainings
 from hepxai.events import Events
-from hepxai.metrics import find_truth, null_within_types, truth_by_type, truth_within_types
+from hepxai.metrics import (
+    find_truth,
+    null_within_types,
+    truth_beyond_types,
+    truth_by_type,
+    truth_within_types,
+)
 from hepxai.metrics.truth import true_entries
 from hepxai.metrics.truth_by_type import _shuffled, types_of_entries
 
@@ -73,26 +79,72 @@ def test_within_types_comparison_by_comparison(toy: ToyEvents, which: int) -> No
 
 @pytest.mark.parametrize("which", range(4))
 def test_types_alone(toy: ToyEvents, which: int) -> None:
-    """The share of true entries of the types as the value; no map by type finds more pooled pairs."""
+    """The share of true entries of the types as the value, event by event, and the gain of a map over it."""
     attribution = maps(toy(80))[which]
     true, kinds = true_entries(attribution, TRUTH), types_of_entries(attribution)
-    weight = np.abs(attribution.events.weight)[np.repeat(np.arange(80), np.diff(attribution.offsets))]
-    share = np.zeros(kinds.max() + 1)
-    for kind in np.unique(kinds):
-        share[kind] = np.average(true[kinds == kind], weights=weight[kinds == kind])
-    values = []
-    for a, b in itertools.pairwise(attribution.offsets):
-        if true[a:b].any() and not true[a:b].all():
-            values.append(roc_auc_score(true[a:b], share[kinds[a:b]]))
-    found = truth_by_type(attribution, TRUTH)
-    used = find_truth(attribution, TRUTH).events
-    assert len(values) == used
-    unit = attribution.replace(events=attribution.events.replace(weight=np.ones(80)))
-    assert truth_by_type(unit, TRUTH).value >= 0.5
     rows = [
         e for e, (a, b) in enumerate(itertools.pairwise(attribution.offsets)) if 0 < true[a:b].sum() < b - a
     ]
-    assert found.value == pytest.approx(np.average(values, weights=attribution.events.weight[rows]))
+    assert len(rows) == find_truth(attribution, TRUTH).events
+    owner = np.repeat(np.arange(80), np.diff(attribution.offsets))
+    weight = np.where(np.isin(owner, rows), np.abs(attribution.events.weight)[owner], 0)
+    share = np.zeros(kinds.max() + 1)
+    for kind in np.unique(kinds[weight > 0]):
+        share[kind] = np.average(true[kinds == kind], weights=weight[kinds == kind])
+    by_type, gain = [], []
+    for a, b in np.stack([attribution.offsets[:-1], attribution.offsets[1:]], axis=1)[rows]:
+        by_type.append(roc_auc_score(true[a:b], share[kinds[a:b]]))
+        gain.append(roc_auc_score(true[a:b], np.abs(attribution.values[a:b])) - by_type[-1])
+    weight = attribution.events.weight[rows]
+    assert truth_by_type(attribution, TRUTH).value == pytest.approx(np.average(by_type, weights=weight))
+    found = truth_beyond_types(attribution, TRUTH)
+    assert found.value == pytest.approx(np.average(gain, weights=weight))
+    pull = weight * (gain - found.value)
+    small = len(rows) / (len(rows) - 1)
+    assert found.error == pytest.approx(np.sqrt(small * np.sum(pull**2)) / abs(weight.sum()))
+
+
+def types_in_events(toy: ToyEvents) -> Events:
+    """Signal: a true muon and 10 jets, one of them true. Background: 20 muons, none true."""
+    events = toy(40, smallest=1, largest=1)
+    signal = np.arange(40) < 20
+    counts = np.where(signal, 11, 20)
+    place = np.concatenate([np.arange(c) for c in counts])
+    of_signal = np.repeat(signal, counts)
+    first = np.repeat(events.offsets[:-1], counts)
+    columns = {n: getattr(events, n)[first] for n in ("particles", "p4")}
+    return events.replace(
+        **columns,
+        offsets=np.append(0, np.cumsum(counts)),
+        type=np.where(of_signal & (place > 0), 2, 1),
+        index=place,
+        label=signal.astype(int),
+        weight=np.ones(40),
+        truth={TRUTH: of_signal & (place < 2)},
+    )
+
+
+def test_events_without_truth_do_not_count_for_the_types(toy: ToyEvents) -> None:
+    """A map of the types has no more than the types, however many false muons the background has."""
+    events = types_in_events(toy)
+    attribution = particle_map(events).replace(values=1.0 + (events.type == 1))
+    assert truth_by_type(attribution, TRUTH).value == pytest.approx(0.75)  # muon 1, jet ½
+    gain = truth_beyond_types(attribution, TRUTH)
+    assert gain.value == pytest.approx(0, abs=1e-12)
+    assert gain.error < 0.1
+
+
+def test_error_of_the_gain_is_that_of_the_difference(toy: ToyEvents) -> None:
+    """What map and types have in common cancels: here the types, and in a perfect map a constant."""
+    events, rng = toy(200), np.random.default_rng(2)
+    muon, flags = events.type == 1, rng.random((2, events.n_particles)) < [[0.7], [0.2]]
+    events = events.replace(truth={TRUTH: np.where(muon, *flags)})
+    attribution = particle_map(events).replace(values=muon + rng.uniform(0, 0.1, len(muon)))
+    gain, by_type = truth_beyond_types(attribution, TRUTH), truth_by_type(attribution, TRUTH)
+    independent = np.hypot(find_truth(attribution, TRUTH).auroc.error, by_type.error)
+    assert gain.error < 0.7 * independent
+    perfect = attribution.replace(values=1.0 * true_entries(attribution, TRUTH))
+    assert truth_beyond_types(perfect, TRUTH).error == pytest.approx(by_type.error, rel=0.01)
 
 
 @pytest.mark.parametrize("which", range(4))
@@ -161,7 +213,7 @@ def test_spread_over_trainings(toy: ToyEvents) -> None:
 
 
 def test_unknown_truth(toy: ToyEvents) -> None:
-    for measure in (truth_within_types, truth_by_type, null_within_types):
+    for measure in (truth_within_types, truth_by_type, truth_beyond_types, null_within_types):
         with pytest.raises(KeyError, match="no truth 'fromB'; there is fromA"):
             measure(make_map(toy(10)), "fromB")
 

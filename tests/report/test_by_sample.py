@@ -95,6 +95,44 @@ def test_samples_take_the_place_of_classes(view: RunView) -> None:
     assert len(part.events) == int((view.explained["node_ig"].events.label == 0).sum())
 
 
+@pytest.mark.parametrize("rare", ["dy", "tt"])
+def test_variations_have_the_samples_of_the_nominal_events(view: RunView, rare: str) -> None:
+    """A sample of one event that leaves under a variation: the others keep their names and errors."""
+    one = view.explained["node_ig"].sum("feature")
+    rows = rows_of(one.events, rare)
+    one = one[~rows | (np.cumsum(rows) == 1)]
+    other = one[~rows_of(one.events, rare)]
+    shifted = other.replace(values=other.values + 0.3)
+    means = type_means(samples_as_classes(one.replace(varied={"scale": (shifted,)})))
+    empty = ("dy", "tt").index(rare)
+    assert means.labels[0] == ("dy (background)", "tt (background)")
+    assert np.isnan(means.spread["syst"][empty]).all()
+    np.testing.assert_allclose(means.spread["syst"][1 - empty], 0.3)
+
+
+def test_columns_have_a_systematic_error(view: RunView, changed: Callable[..., RunView]) -> None:
+    one = view.explained["node_ig"]
+    columns = one.sum("particle")
+    shifted = columns.replace(values=columns.values + 0.3)
+    whole = columns.replace(varied={"scale": (shifted,)})
+    other = changed(view, explained={"node_ig": whole})
+    for row in numbers_of(other)["node_ig"]:
+        assert row["syst"] == pytest.approx(0.3)
+    captions = [t.caption for t in by_sample_section(other).tables]
+    assert "± systematic" in captions[1]
+
+
+def test_captions_name_the_errors_that_scores_do_not_have(
+    view: RunView, changed: Callable[..., RunView]
+) -> None:
+    assert by_sample_section(view).tables[0].caption.endswith("at fixed cuts.")
+    other = changed(view)
+    other.run.sources = lambda: {"jes": [], "pileup": []}  # type: ignore[method-assign]
+    other.run.card.training.trainings = 3
+    end = "at fixed cuts; not included: spread of 3 trainings and systematic variations (jes, pileup)."
+    assert by_sample_section(other).tables[0].caption.endswith(end)
+
+
 def test_section_stands_only_where_a_class_has_several(
     view: RunView, changed: Callable[..., RunView]
 ) -> None:

@@ -42,6 +42,19 @@ def test_numbers_of_the_section(view: RunView) -> None:
     assert "chosen on valid, numbers of test events" in section.tables[0].caption
     assert len(section.figures) == 1
     assert any("significance" in s for s in significance_sentences(view))
+    assert [row[0] for row in section.tables[0].rows[5:]] == ["limit, expected ±1σ", "limit, expected ±2σ"]
+    labels = section.figures[0].figure.axes[1].get_legend_handles_labels()[1]
+    assert {"expected ±1σ", "expected ±2σ"} < set(labels)
+
+
+@pytest.mark.parametrize("sources", [(), ("jes", "pileup")])
+def test_omitted_uncertainties_are_named(finished_view: Factory, sources: tuple[str, ...]) -> None:
+    view = finished_view(4000, yields=Yields(unit="events"), explained={})
+    view.run.dataset.variation_sources = dict.fromkeys(sources, ("up", "down"))  # type: ignore[misc]
+    named = " and the variations of the card (jes, pileup)" if sources else ""
+    (sentence,) = significance_sentences(view)
+    for text in (significance_section(view).text[0], sentence):
+        assert f"ot included: uncertainties of the signal{named}." in text
 
 
 def test_only_where_the_card_says_what_weights_mean(finished_view: Factory, view: RunView) -> None:

@@ -32,8 +32,8 @@ def test_numbers_are_those_of_the_metrics(view: RunView) -> None:
         whole = metrics.find_truth(attribution, "fromA")
         within = metrics.truth_within_types(attribution, "fromA")
         assert r["events"] == whole.events
-        measured = {"auroc": whole.auroc, "by_type": metrics.truth_by_type(attribution, "fromA"),
-                    "within_types": within}  # fmt: skip
+        by_type, gain = (f(attribution, "fromA") for f in (metrics.truth_by_type, metrics.truth_beyond_types))
+        measured = {"auroc": whole.auroc, "by_type": by_type, "gain": gain, "within_types": within}
         for name, estimate in measured.items():
             assert r[name]["value"] == pytest.approx(float(estimate.value), nan_ok=True)
             assert r[name]["error"] == pytest.approx(float(estimate.error), nan_ok=True)

@@ -44,13 +44,35 @@ def only(several: Iterator[Verdict]) -> Verdict:
     return verdict
 
 
-@pytest.mark.parametrize(("lowest", "good"), [(0.29, False), (0.3, True)])
-def test_agreement(lowest: float, good: bool) -> None:
+@pytest.mark.parametrize(
+    ("lowest", "start"),
+    [
+        (0.279, "Methods disagree"),
+        (0.281, "It is not resolved whether the methods agree"),
+        (0.319, "It is not resolved whether the methods agree"),
+        (0.321, "The methods agree"),
+    ],
+)
+def test_agreement(lowest: float, start: str) -> None:
     verdict = only(agreement_verdicts(agreement(0.8, lowest, None)))
-    assert verdict.good == good
+    assert verdict.good == (lowest > 0.32)
     assert verdict.number == lowest
     assert f"a1 and b1 {lowest:.3f} ± 0.010" in verdict.sentence
-    assert verdict.sentence.startswith("The methods agree" if good else "Methods disagree")
+    assert verdict.sentence.startswith(start)
+
+
+def test_agreement_of_unknown_error() -> None:
+    one = agreement(0.9)[0] | {"error": None}
+    assert not list(agreement_verdicts([one]))
+    assert only(agreement_verdicts([one, *agreement(0.9)])).number == 0.9
+
+
+def test_a_wide_error_of_the_higher_one_counts() -> None:
+    wide = agreement(0.5)[0] | {"first": "c", "error": 0.15}
+    verdict = only(agreement_verdicts([*agreement(0.4), wide]))
+    assert not verdict.good
+    assert "c and b0 0.50 ± 0.15" in verdict.sentence
+    assert "a0" not in verdict.sentence
 
 
 @pytest.mark.parametrize("rows", [[], agreement(None), agreement(float("nan"))])
@@ -78,6 +100,8 @@ def test_signs(opposite: int, good: bool) -> None:
     "maps",
     [
         [signed("a", "x", [1.0])],
+        [signed("a", "x", [1.0] * 4), signed("b", "x", [1.0] * 4)],  # too few means to agree
+        [signed("a", "x", [1.0], np.nan), signed("b", "x", [-1.0])],  # of a single event
         [signed("a", "x", [1.0]), signed("b", "y", [-1.0])],  # other entries
         [signed("a", "x", [1.0]), signed("a", "x", [-1.0])],  # two layers of one method
         [signed("a", "x", [1.0]), signed("b", "x", [-0.29])],  # below three errors
@@ -86,6 +110,10 @@ def test_signs(opposite: int, good: bool) -> None:
 )
 def test_signs_that_do_not_compare(maps: list[SignedMeans]) -> None:
     assert not list(sign_verdicts(maps))
+
+
+def test_signs_of_five_means_agree() -> None:
+    assert only(sign_verdicts([signed("a", "x", [1.0] * 5), signed("b", "x", [1.0] * 5)])).good
 
 
 def test_sign_of_three_errors_counts() -> None:
@@ -126,6 +154,7 @@ def truth_row(method: str, auroc: dict[str, Any], by_type: float = 0.8, **more: 
         "method": method,
         "auroc": auroc,
         "by_type": number(by_type, 0.0),
+        "gain": auroc | {"value": auroc["value"] - by_type},
         "within_types": number(np.nan),
         "null": number(np.nan),
     } | more
@@ -134,10 +163,11 @@ def truth_row(method: str, auroc: dict[str, Any], by_type: float = 0.8, **more: 
 @pytest.mark.parametrize(
     ("auroc", "good"),
     [
-        (number(0.819), False),
-        (number(0.821), True),
-        (number(0.821, training=0.01), False),  # what varies counts
-        (number(0.85, training=0.02), True),
+        (number(0.822), False),  # the best of two needs 2.28 errors
+        (number(0.823), True),
+        (number(0.823, training=0.01), False),  # what varies counts
+        (number(0.86, training=0.02), True),
+        (number(0.9, np.nan), False),
     ],
 )
 def test_truth(auroc: dict[str, Any], good: bool) -> None:
@@ -147,6 +177,32 @@ def test_truth(auroc: dict[str, Any], good: bool) -> None:
     assert "by edge IG, AUROC" in verdict.sentence
     assert ("not by attention" in verdict.sentence) == good
     assert "equal types" not in verdict.sentence
+
+
+@pytest.mark.parametrize(("maps", "least"), [(1, 2.0), (2, 2.28), (20, 3.05)])
+def test_the_best_of_many_maps_needs_more_errors(maps: int, least: float) -> None:
+    """As likely by chance as a single one: the quantiles of 0.02275 / maps."""
+    for errors, good in ((least - 0.01, False), (least + 0.01, True)):
+        rows = [truth_row("edge IG", number(0.8 + 0.01 * errors))]
+        rows += [truth_row(f"map {i}", number(0.7)) for i in range(maps - 1)]
+        assert only(truth_verdicts(rows)).good == good
+
+
+@pytest.mark.parametrize(("within", "good"), [(0.519, False), (0.521, True)])
+def test_entries_of_equal_types_decide_where_there_are_some(within: float, good: bool) -> None:
+    """Neither a gain over the map of the types nor a loss matters, nor the error of another distribution."""
+    for auroc in (0.2, 0.9):
+        row = truth_row("edge IG", number(auroc), within_types=number(within, 0.3), null=number(0.5))
+        verdict = only(truth_verdicts([row]))
+        assert verdict.good == good
+        assert verdict.number == pytest.approx(within - 0.5)
+    assert not only(truth_verdicts([row | {"within_types": number(within, 0.3, training=0.02)}])).good
+
+
+def test_a_map_of_the_types_finds_no_more(make_population: Callable[..., Events]) -> None:
+    """Constant within equal types, so that the null distribution has no width."""
+    row = truth_row("edge IG", number(0.9), within_types=number(0.5 + 1e-16, 0.0), null=number(0.5, 0.0))
+    assert not only(truth_verdicts([row])).good
 
 
 def test_truth_that_the_types_tell() -> None:
@@ -161,18 +217,27 @@ def test_truth_that_the_types_tell() -> None:
     assert "equal types 0.700 ± 0.010, by chance 0.500" in two.sentence
 
 
-@pytest.mark.parametrize(("varies", "good"), [(5, True), (6, False)])
-def test_stability(varies: int, good: bool) -> None:
+@pytest.mark.parametrize(
+    ("varies", "start"), [(1, "Stable"), (2, "Partly stable"), (5, "Partly stable"), (6, "Unstable")]
+)
+def test_stability(varies: int, start: str) -> None:
     words = ["varies"] * varies + ["stable"] * (10 - varies) + ["unresolved"] * 7
     numbers = {"edge IG": [{"verdict": w} for w in words], "attention": [{"verdict": "stable"}]}
     verdict = only(stability_verdicts(numbers))
-    assert (verdict.good, verdict.number) == (good, varies / 10)
+    assert (verdict.good, verdict.number) == (varies == 1, varies / 10)
+    assert verdict.sentence.startswith(f"{start} over trainings")
     assert f"{varies} of 10 resolved means of edge IG vary" in verdict.sentence
 
 
-@pytest.mark.parametrize("numbers", [{}, {"edge IG": []}, {"edge IG": [{"verdict": "unresolved"}]}])
-def test_no_resolved_means(numbers: dict[str, Any]) -> None:
+@pytest.mark.parametrize("numbers", [{}, {"edge IG": []}])
+def test_no_means(numbers: dict[str, Any]) -> None:
     assert not list(stability_verdicts(numbers))
+
+
+def test_no_resolved_means() -> None:
+    verdict = only(stability_verdicts({"edge IG": [{"verdict": "unresolved"}] * 3, "attention": []}))
+    assert not verdict.good
+    assert "none of 3 means" in verdict.sentence
 
 
 @pytest.mark.parametrize(("part", "good"), [(0.79, True), (0.81, False)])
@@ -209,6 +274,7 @@ def test_weights_reduce_the_number_of_events(make_population: Callable[..., Even
 def test_errors_in_quadrature() -> None:
     assert total_of(number(1.0, 3.0, training=4.0)) == pytest.approx(5)
     assert total_of({"value": 1.0, "error": 2.0, "training": None, "syst": 1.5}) == pytest.approx(2.5)
+    assert np.isnan(total_of(number(1.0, np.nan, training=4.0)))  # a single event
 
 
 # --- of a whole run ----------------------------------------------------------------------------------
@@ -227,6 +293,21 @@ def test_opposite_maps_of_a_run(finished_view: Callable[..., RunView]) -> None:
     assert found["signs"].number == 1
     assert "edge IG and other" in found["signs"].sentence
     assert not found["signs"].good
+
+
+def test_layers_of_one_method_are_not_two_methods(finished_view: Callable[..., RunView]) -> None:
+    explained = finished_view(200).explained
+    attention = explained["attention"]
+    two = attention.replace(
+        values=np.concatenate([attention.values, 1 - attention.values], axis=1),
+        labels={**attention.labels, "layer": ("transformer 1", "transformer 2")},
+    )
+    view = finished_view(200, explained={"attention": two})
+    rows = [{"first": "attention, transformer 1", "second": "attention, transformer 2", **number(-0.9)}]
+    assert {r["first"] for r in rows} < {layer.short for layer in maps(view)}
+    assert "agreement" not in {v.about for v in module.verdicts(view, {"agreement": rows})}
+    other = [rows[0] | {"second": "edge IG"}]
+    assert "agreement" in {v.about for v in module.verdicts(view, {"agreement": other})}
 
 
 def test_a_run_without_results_has_no_verdicts(finished_view: Callable[..., RunView]) -> None:
