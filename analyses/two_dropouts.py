@@ -22,7 +22,6 @@ from hepxai.core.estimate import Array, Estimate
 from hepxai.events import Events
 from hepxai.metrics.averages import same_decision, spread_mean
 from hepxai.metrics.likelihood import log_likelihood_ratio
-from hepxai.metrics.truth_by_type import truth_by_type
 from hepxai.plots.style import class_look
 from hepxai.report.stability import FACTOR, RULE, Stability
 from hepxai.report.study import StudyPage, study_options
@@ -119,8 +118,7 @@ def signal_from_rest(attribution: Attribution) -> Estimate:
 
 def beyond_types(attribution: Attribution) -> Estimate:
     """AUROC of the true pair less that of the particle types alone."""
-    found, types = metrics.find_truth(attribution, TRUTH).auroc, truth_by_type(attribution, TRUTH)
-    return Estimate(found.value - types.value, np.hypot(found.error, types.error), np.nan)
+    return metrics.truth_beyond_types(attribution, TRUTH)
 
 
 def among_muon_messages(attribution: Attribution) -> Estimate:
