@@ -212,7 +212,8 @@ def test_labels_of_the_simulation_are_not_used(model: NetworkModel) -> None:
     swapped = simulation.replace(label=1 - simulation.label)
     one, other = (compare_with_data(model, s, data, ["edge_ig"], draws=49) for s in (simulation, swapped))
     assert one.to_json() == other.to_json()
-    assert len(one.explanation.axes.names) == 11
+    axes = one.explanation.axes
+    assert len(axes.names) + len(axes.left_out) == 11
 
 
 def test_trainings_are_averaged(model: NetworkModel) -> None:
@@ -400,7 +401,9 @@ def test_cards_of_data_need_no_truth_but_the_same_image(run_folder: Path) -> Non
     card = DatasetCard.find(run_folder / "no_truth.yaml")
     found, _ = compare_run_with_data(run, [], card=card, draws=9)
     assert len(found.inputs.data.weight) > 100
-    image = "image: {rows: {feature: eta, bins: [-3, 0, 3]}, columns: {feature: phi, bins: [-4, 0, 4]}}\n"
+    image = (
+        "image: {rows: {feature: eta, bins: [-3, 3]}, columns: {feature: phi, bins: [-4, 4]}, value: pt}\n"
+    )
     (run_folder / "image.yaml").write_text(text + image)
     with pytest.raises(RunError, match="image: of the card 'small' is not that of the run"):
         compare_run_with_data(run, card=DatasetCard.find(run_folder / "image.yaml"))
@@ -464,7 +467,7 @@ def test_the_analysis_can_reject_by_the_axes(analysis: Any) -> None:
 
 
 def test_errors_of_overlapping_toys(analysis: Any) -> None:
-    """Where the blocks differ, toys of a block say little more than one toy; otherwise they are independent."""
+    """Where the blocks differ, all toys of a block say little more than one of them."""
     block = np.arange(200) % analysis.BLOCKS
     by_block = analysis.rate(block == 0, "x")
     binomial = np.sqrt(0.25 * 0.75 / 200)
