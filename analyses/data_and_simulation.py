@@ -188,7 +188,8 @@ def rate(flags: NDArray[np.bool_], name: str) -> Estimate:
     """
     toys = Estimate.of(flags.astype(np.float64), np.ones(len(flags)))
     block = np.arange(len(flags)) % BLOCKS
-    blocks = ratio_mean(np.bincount(block, weights=flags), np.bincount(block), np.ones(BLOCKS))
+    rejected = np.bincount(block, weights=flags).astype(np.float64)
+    blocks = ratio_mean(rejected, np.bincount(block), np.ones(BLOCKS))
     return replace(toys, error=np.maximum(toys.error, blocks.error)).bounded(name)
 
 

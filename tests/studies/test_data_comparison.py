@@ -236,7 +236,7 @@ def test_few_events_warn_and_have_no_classifier(model: NetworkModel) -> None:
     left_out = found.explanation.axes.left_out
     assert stored["explanation"]["left_out"] == list(left_out)
     if left_out:
-        assert f"{len(left_out)} left out with less than 20 effective events" in found.verdicts()[0]
+        assert f"{len(left_out)} left out: effectively fewer than 20 events" in found.verdicts()[0]
 
 
 @pytest.mark.filterwarnings("ignore::hepxai.explainers.base.CheckWarning")
@@ -294,8 +294,8 @@ def test_a_level_without_axes_is_not_called_equal() -> None:
     assert found.verdicts()[0] == "the explanation cannot be compared: no axis varies enough"
     sparse = compare_tables(level.data[:10], level.simulation[:10], draws=9)
     assert DataComparison("signal", sparse, level).verdicts()[0] == (
-        "the explanation cannot be compared: no axis varies enough (1 left out with less than 20 effective "
-        "events off their commonest value)"
+        "the explanation cannot be compared: no axis varies enough (1 left out: effectively fewer than 20 "
+        "events differ from the commonest value)"
     )
 
 

@@ -187,8 +187,8 @@ UNSEEN = (
 
 
 def _verdict(name: str, level: LevelComparison) -> str:
-    few = f"less than {SPARSE} effective events off their commonest value"
-    without = f"{len(level.axes.left_out)} left out with {few}" if level.axes.left_out else ""
+    few = f"effectively fewer than {SPARSE} events differ from the commonest value"
+    without = f"{len(level.axes.left_out)} left out: {few}" if level.axes.left_out else ""
     if not level.axes.names:
         return f"the {name} cannot be compared: no axis varies enough{without and f' ({without})'}"
     parts = [f"axes {general(level.axes.p_value, 2)}, {len(level.axes.names)} of them"]
