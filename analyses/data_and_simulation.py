@@ -7,14 +7,15 @@ Writes a page, figures and numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepxai import DatasetCard, Events, ModelCard, Run, read
-from hepxai.core.estimate import Estimate, share
+from hepxai.core.estimate import Estimate, ratio_mean
 from hepxai.datasets.variations import Variation
-from hepxai.metrics.two_sample import EventTable
+from hepxai.metrics.two_sample import SIGNIFICANT, EventTable
 from hepxai.report.study import StudyPage, study_options
 from hepxai.studies.data_comparison.axes import input_table
 from hepxai.studies.data_comparison.figures import differing_axes
@@ -23,15 +24,15 @@ from hepxai.studies.data_comparison.numbers import (
     DataComparison,
     LevelComparison,
     compare_tables,
-    explanation_tables,
+    explain_samples,
 )
 
 METHOD = "edge_ig"
 TESTS = ("axes", "classifier", "both")
-LEVEL_OF_TEST = 0.05
-DATA, SIMULATION = 0.25, 0.4
-POOL, DRAWS = 2, 39
-"""Shares that are pseudo-data and simulation of a toy; step in the test events; draws of a toy."""
+BLOCKS = 4
+"""Disjoint parts of the test events; a toy takes its events from one of them."""
+DATA, SIMULATION, DRAWS = 0.25, 0.4, 199
+"""Shares of a block that are pseudo-data and simulation of a toy; draws of a toy."""
 STRENGTHS = {"jet scale": (0.05, 0.1), "muon scale": (0.03, 0.1), "m(μμ) slope": (0.2, 0.45)}
 """Relative shifts of the momenta, and relative slope of the weight in m(μμ) per 10 GeV around 90 GeV."""
 Toys = Mapping[str, NDArray[np.bool_]]
@@ -55,7 +56,8 @@ def main() -> None:
     sizes = (20, 10) if quick else (options.toys, options.toys // 2)
     page.facts |= {"null toys": str(sizes[0]), "toys": str(sizes[1])}
     for fact, part in (("data", DATA), ("simulation", SIMULATION)):
-        page.facts[f"{fact} events"] = f"{round(part * len(pools['nominal'])):,}"
+        page.facts[f"{fact} events"] = f"{round(part * len(pools['nominal']) / BLOCKS):,}"
+    page.facts |= {"blocks": str(BLOCKS), "draws": str(DRAWS)}
     page.heading("Size")
     null = toys(pools, tables, "nominal", 0.0, sizes[0])
     size_table(page, null)
@@ -109,13 +111,13 @@ def slope(kind: str, strength: float) -> float:
 def test_events(card: DatasetCard, *, quick: bool) -> Events:
     """Events that did not train the network."""
     events = read(card).events.where("test")
-    return events[:: 8 if quick else POOL]
+    return events[:: 8 if quick else 1]
 
 
 def tables_of(run: Run, pools: Mapping[str, Events]) -> dict[str, dict[str, EventTable]]:
     """Explanations and inputs of the events of every pool."""
-    _, explained = explanation_tables(run.model, pools["nominal"], pools, [METHOD])
-    return {"explanation": explained, "inputs": {name: input_table(e) for name, e in pools.items()}}
+    explained = explain_samples(run.model, pools["nominal"], pools, [METHOD])
+    return {"explanation": explained.tables, "inputs": {name: input_table(e) for name, e in pools.items()}}
 
 
 # --- toys ------------------------------------------------------------------------------------------
@@ -133,13 +135,13 @@ def toys(
     for seed in range(number):
         for level, comparison in one_toy(pools, tables, pool, slope, seed).items():
             classifier = comparison.classifier
-            p_values = (
-                comparison.axes.p_value,
-                classifier.p_value if classifier else 1.0,
-                comparison.p_value,
+            differs = (
+                comparison.axes.p_value <= SIGNIFICANT,
+                classifier is not None and classifier.p_value <= SIGNIFICANT,
+                comparison.differs,
             )
-            for test, p in zip(TESTS, p_values, strict=True):
-                rejected[f"{level}, {test}"].append(p <= LEVEL_OF_TEST)
+            for test, result in zip(TESTS, differs, strict=True):
+                rejected[f"{level}, {test}"].append(result)
     return {name: np.array(flags) for name, flags in rejected.items()}
 
 
@@ -152,8 +154,10 @@ def one_toy(
     *,
     draws: int = DRAWS,
 ) -> dict[str, LevelComparison]:
-    """Comparison of pseudo-data with simulation that has none of their events."""
-    place = np.random.default_rng([seed, 15]).random((2, 1 + max(int(e.entry.max()) for e in pools.values())))
+    """Comparison of pseudo-data with simulation of the same block that has none of their events."""
+    shape = 2, 1 + max(int(e.entry.max()) for e in pools.values())
+    place = np.random.default_rng([seed, 15]).random(shape)
+    place[np.random.default_rng(16).integers(BLOCKS, size=shape) != seed % BLOCKS] = np.nan
     positions = {name: place[e.file, e.entry] for name, e in pools.items()}
     is_data, is_simulation = positions[pool] < DATA, positions["nominal"] > 1 - SIMULATION
     if slope:
@@ -174,7 +178,19 @@ def one_toy(
 def rates(toys: Toys) -> Iterator[tuple[str, Estimate]]:
     """Share of toys that each test rejects."""
     for name, flags in toys.items():
-        yield name, share(flags, np.ones(len(flags)), name)
+        yield name, rate(flags, name)
+
+
+def rate(flags: NDArray[np.bool_], name: str) -> Estimate:
+    """Share of toys, with the larger of two errors: of independent toys, and of independent blocks.
+
+    Toys of one block have events in common; if its events happen to be rejected often, so are all its toys.
+    """
+    toys = Estimate.of(flags.astype(np.float64), np.ones(len(flags)))
+    block = np.arange(len(flags)) % BLOCKS
+    rejected = np.bincount(block, weights=flags).astype(np.float64)
+    blocks = ratio_mean(rejected, np.bincount(block), np.ones(BLOCKS))
+    return replace(toys, error=np.maximum(toys.error, blocks.error)).bounded(name)
 
 
 def size_table(page: StudyPage, null: Toys) -> None:
@@ -206,7 +222,7 @@ def power_figure(page: StudyPage, null: Toys, curves: Mapping[tuple[str, float],
     """Power curves, one frame for each mismodelling."""
     caption = (
         "Power of the tests at 5 %: per axis with the look-elsewhere effect (lines), classifier (dashed); "
-        "explanations (red) and inputs (blue). Bars: statistical error of the toys."
+        "explanations (red) and inputs (blue). Bars: statistical error of toys and blocks of events."
     )
     with page.panels("power", caption, columns=len(STRENGTHS), size=(5.2, 4.8)) as frames:
         for ax, (kind, strengths) in zip(frames, STRENGTHS.items(), strict=True):
@@ -229,7 +245,7 @@ def power_figure(page: StudyPage, null: Toys, curves: Mapping[tuple[str, float],
                         color=colour,
                         label=f"{level}, {test}",
                     )
-            ax.axhline(LEVEL_OF_TEST, color="#222222", ls=":", lw=1)
+            ax.axhline(SIGNIFICANT, color="#222222", ls=":", lw=1)
             ax.set(xlabel=f"injected {kind}", ylabel="rejected at 5 %", ylim=(0, 1.05))
         frames[0].legend(fontsize=11, loc="upper left")
 

@@ -21,6 +21,13 @@ BINS = 64
 """Bins of equal numbers of events in which the classifier sees an axis."""
 FEWEST = 40
 """Events of a sample that a classifier needs."""
+SPARSE = 20
+"""Effective events of each sample off the commonest value that an axis needs: with fewer, random signs
+understate the variance."""
+DRAWS = 999
+"""Draws of signs."""
+SIGNIFICANT = 0.05
+"""Samples differ if a p-value is at most this."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class AxisTests:
         Probability of at least this statistic for equal distributions, of this axis and of any of the axes.
     first, second : Estimate
         Means of the two samples, ``[K]``.
+    left_out : tuple of str
+        Axes that vary, with too few events for a test; see `compare_axes`.
     """
 
     names: tuple[str, ...]
@@ -91,6 +100,7 @@ class AxisTests:
     p_global: Array
     first: Estimate
     second: Estimate
+    left_out: tuple[str, ...] = ()
 
     @property
     def p_value(self) -> float:
@@ -104,7 +114,7 @@ class AxisTests:
         return np.asarray((self.first.value - self.second.value) / np.where(error > 0, error, np.nan))
 
 
-def compare_axes(first: EventTable, second: EventTable, *, draws: int = 999, seed: int = 0) -> AxisTests:
+def compare_axes(first: EventTable, second: EventTable, *, draws: int = DRAWS, seed: int = 0) -> AxisTests:
     """Compare two samples axis by axis: weighted Cramér–von Mises tests and their look-elsewhere effect.
 
     With F the weighted cumulative distributions, and H that of all events, each counted once, the statistic
@@ -124,6 +134,10 @@ def compare_axes(first: EventTable, second: EventTable, *, draws: int = 999, see
     scaled to mean 0 and variance 1 under the null: it takes the correlation of the axes into account, and
     holds with other axes being different, too [Romano & Wolf, Econometrica 73 (2005) 1237].
 
+    Signs reproduce the variance of F only with enough events: an event that is alone in its sample has the
+    contribution 0. An axis is left out, and listed, unless n (1 - s) is at least 20 in both samples, where s
+    is the share of the commonest value, averaged over the samples, and n is of the events without NaN.
+
     Parameters
     ----------
     first, second : EventTable
@@ -134,19 +148,20 @@ def compare_axes(first: EventTable, second: EventTable, *, draws: int = 999, see
     Raises
     ------
     ValueError
-        If names differ, or an axis has no weight left in a sample.
+        If names differ.
     """
     _need_same_names(first, second)
     values = np.concatenate([first.values, second.values])
-    used = np.array([_varies(column) for column in values.T], dtype=bool)
-    first, second = first.columns(used), second.columns(used)
-    axes = [_Axis.of(first, second, k) for k in range(len(first.names))]
+    varying = [k for k, column in enumerate(values.T) if _varies(column)]
+    filled = {k: axis for k in varying if (axis := _Axis.of(first, second, k)) is not None}
+    left_out = tuple(first.names[k] for k in varying if k not in filled)
+    first, second = (t.columns(np.array([*filled], dtype=np.int64)) for t in (first, second))
+    axes = [*filled.values()]
     observed = np.array([axis.statistic for axis in axes])
     null = _null(axes, len(values), draws, seed)
     p_local = (1 + np.count_nonzero(null >= observed, axis=0)) / (1 + draws)
-    return AxisTests(
-        first.names, observed, p_local, _step_down(observed, null), _means(first), _means(second)
-    )
+    p_global = _step_down(observed, null)
+    return AxisTests(first.names, observed, p_local, p_global, _means(first), _means(second), left_out)
 
 
 def _need_same_names(first: EventTable, second: EventTable) -> None:
@@ -185,7 +200,8 @@ class _Axis:
     residual: Array
 
     @classmethod
-    def of(cls, first: EventTable, second: EventTable, column: int) -> _Axis:
+    def of(cls, first: EventTable, second: EventTable, column: int) -> _Axis | None:
+        """Axis of a column; None if it has too few events."""
         value = np.concatenate([first.values[:, column], second.values[:, column]])
         weight = np.zeros((2, len(value)))
         weight[0, : len(first.weight)], weight[1, len(first.weight) :] = first.weight, second.weight
@@ -194,15 +210,14 @@ class _Axis:
         value, weight = value[order], weight[:, order]
         total = weight.sum(axis=1)
         if not (total > 0).all():
-            raise ValueError(
-                f"the weights of the events with {first.names[column]} sum to {total.min():g} in one of the "
-                "samples; leave this axis out, or take more events"
-            )
+            return None
         ends = np.flatnonzero(np.append(value[1:] != value[:-1], True))
         n = np.array([effective(w) for w in weight])
         measure = np.diff(ends, prepend=-1) / len(value) * n.prod() / n.sum()
         share = weight / total[:, None]
-        return cls(order, share, ends, measure, share * np.sqrt(n / np.maximum(n - 1, 1))[:, None])
+        axis = cls(order, share, ends, measure, share * np.sqrt(n / np.maximum(n - 1, 1))[:, None])
+        commonest = np.diff(axis.cumulative, prepend=0.0).mean(axis=0).max()
+        return axis if n.min() * (1 - commonest) >= SPARSE else None
 
     @property
     def cumulative(self) -> Array:

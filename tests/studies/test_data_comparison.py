@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from command_line import typed
@@ -17,21 +19,26 @@ from toy_maps import make_attention, make_map, particle_map
 
 from hepxai.attribution import Attribution
 from hepxai.cards import CardError, dump_card, load_card
+from hepxai.core.files import sha256
+from hepxai.core.formatting import measured
 from hepxai.core.jagged import parents
 from hepxai.datasets import DatasetCard
 from hepxai.events import Events
-from hepxai.explainers import CannotExplainError
-from hepxai.metrics.two_sample import EventTable
+from hepxai.explainers import EXPLAINERS, CannotExplainError
+from hepxai.metrics.two_sample import SIGNIFICANT, EventTable
 from hepxai.models.card import ModelCard
 from hepxai.models.ensemble import Ensemble
 from hepxai.models.network import NetworkModel
+from hepxai.plots.label import STRIP
 from hepxai.run import Run
 from hepxai.run.manifest import RunError
 from hepxai.run.with_data import compare_run_with_data
 from hepxai.studies.data_comparison import DataComparison, compare_with_data
 from hepxai.studies.data_comparison.axes import attribution_columns, input_table
 from hepxai.studies.data_comparison.figures import differing_axes
-from hepxai.studies.data_comparison.numbers import compare_tables, explanation_tables
+from hepxai.studies.data_comparison.numbers import LevelComparison, compare_tables, explain_samples
+
+LABEL = "label: {experiment: CMS, text: Private work, com: 13}\n"
 
 # --- axes --------------------------------------------------------------------------------------
 
@@ -188,17 +195,15 @@ def test_explainers_are_prepared_on_the_simulation() -> None:
     data = as_data(make_events(60, seed=2))
     model = build_table(simulation)
     settings: dict[str, Any] = {"feature_ig": {"baseline": "mean"}}
-    _, alone = explanation_tables(model, simulation, {"s": simulation}, settings)
-    _, tables = explanation_tables(model, simulation, {"s": simulation, "d": data}, settings)
-    np.testing.assert_array_equal(tables["s"].values, alone["s"].values)
+
+    def values(**samples: Events) -> dict[str, Any]:
+        tables = explain_samples(model, simulation, samples, settings).tables
+        return {name: table.values for name, table in tables.items()}
+
+    alone, both = values(s=simulation), values(s=simulation, d=data)
+    np.testing.assert_array_equal(both["s"], alone["s"])
     moved = data.replace(globals=data.globals + 1)
-    _, shifted = explanation_tables(model, simulation, {"d": moved}, settings)
-    half = {"d": moved[:30]}
-    np.testing.assert_allclose(
-        explanation_tables(model, simulation, half, settings)[1]["d"].values,
-        shifted["d"].values[:30],
-        atol=1e-5,
-    )
+    np.testing.assert_allclose(values(d=moved[:30])["d"], values(d=moved)["d"][:30], atol=1e-5)
 
 
 def test_labels_of_the_simulation_are_not_used(model: NetworkModel) -> None:
@@ -207,7 +212,8 @@ def test_labels_of_the_simulation_are_not_used(model: NetworkModel) -> None:
     swapped = simulation.replace(label=1 - simulation.label)
     one, other = (compare_with_data(model, s, data, ["edge_ig"], draws=49) for s in (simulation, swapped))
     assert one.to_json() == other.to_json()
-    assert len(one.explanation.axes.names) == 11
+    axes = one.explanation.axes
+    assert len(axes.names) + len(axes.left_out) == 11
 
 
 def test_trainings_are_averaged(model: NetworkModel) -> None:
@@ -223,7 +229,74 @@ def test_few_events_warn_and_have_no_classifier(model: NetworkModel) -> None:
         found = compare_with_data(model, simulation, data, ["edge_ig"], draws=49)
     assert found.explanation.classifier is None
     assert found.explanation.p_value == found.explanation.axes.p_value
-    assert found.to_json()["inputs"]["classifier"] == {}
+    stored = found.to_json()
+    assert stored["inputs"]["classifier"] == {}
+    assert stored["concerns"] == list(found.concerns)
+    assert "concern: data: only 30 effective events; a comparison says little" in str(found)
+    left_out = found.explanation.axes.left_out
+    assert stored["explanation"]["left_out"] == list(left_out)
+    if left_out:
+        assert f"{len(left_out)} left out: effectively fewer than 20 events" in found.verdicts()[0]
+
+
+@pytest.mark.filterwarnings("ignore::hepxai.explainers.base.CheckWarning")
+def test_concerns_and_settings_of_the_attributions_are_stored(
+    model: NetworkModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(EXPLAINERS["edge_ig"]()), "concerns", lambda *_: ("not complete",))
+    simulation, data = make_events(60, seed=1).replace(weight=np.ones(60)), as_data(make_events(60, seed=2))
+    found = compare_with_data(model, simulation, data, {"edge_ig": {"steps": 7}}, draws=49, seed=3)
+    assert found.concerns == ("edge_ig, data: not complete", "edge_ig, simulation: not complete")
+    assert found.verdicts()[-1] == "concern: edge_ig, simulation: not complete"
+    stored = json.loads(json.dumps(found.to_json()))
+    assert stored["settings"]["edge_ig"]["steps"] == 7
+    assert (stored["draws"], stored["seed"]) == (49, 3)
+    assert stored["verdicts"] == found.verdicts()
+
+
+def test_a_difference_that_was_not_seen_is_not_called_absent() -> None:
+    """Jets are no input of the rule; but the tests cannot say so, only how well the scores agree."""
+    simulation, data = halves()
+    scale = np.where(data.is_type("jet"), 1.6, 1.0)[:, None].astype(np.float32)
+    data = data.replace(p4=data.p4 * np.where(np.arange(4) == 0, scale, 1.0).astype(np.float32))
+    found = compare_with_data(MassRule(), simulation, data, [], draws=199)
+    assert found.inputs.differs
+    assert not found.explanation.differs
+    axes = found.explanation.axes
+    error = np.hypot(axes.first.error[0], axes.second.error[0])
+    sentence = found.verdicts()[2]
+    assert "was not seen in the explanation, which is no proof that it does not reach the network" in sentence
+    difference = measured(axes.first.value[0] - axes.second.value[0], error)
+    assert sentence.endswith(f"mean score, data less simulation: {difference}")
+    equal = compare_with_data(MassRule(), *halves(), [], draws=199)
+    assert len(equal.verdicts()) == 2
+
+
+def small_level(draws: int, *, shift: float = 5.0) -> LevelComparison:
+    """Two samples of 30 events, too few for the classifier."""
+    values = np.random.default_rng(1).normal(size=(2, 30, 1)) + np.array([0, shift])[:, None, None]
+    return compare_tables(*(EventTable(("x",), v, np.ones(30)) for v in values), draws=draws)
+
+
+def test_one_rule_of_rejection() -> None:
+    """The smallest p-value of 19 draws is .05, which rejects: this test has the size of 5 % exactly."""
+    level = small_level(19)
+    assert level.p_value == pytest.approx(0.05)
+    assert level.differs
+    assert DataComparison("signal", level, level).verdicts()[0].startswith("the explanation differs (p = ")
+    assert not small_level(18).differs
+
+
+def test_a_level_without_axes_is_not_called_equal() -> None:
+    level = small_level(9, shift=0.0)
+    empty = compare_tables(*(t.columns(np.zeros(1, dtype=bool)) for t in (level.data, level.simulation)))
+    found = DataComparison("signal", empty, level)
+    assert found.verdicts()[0] == "the explanation cannot be compared: no axis varies enough"
+    sparse = compare_tables(level.data[:10], level.simulation[:10], draws=9)
+    assert DataComparison("signal", sparse, level).verdicts()[0] == (
+        "the explanation cannot be compared: no axis varies enough (1 left out: effectively fewer than 20 "
+        "events differ from the commonest value)"
+    )
 
 
 def test_refusals(model: NetworkModel) -> None:
@@ -266,6 +339,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             del columns["genWeight"], columns["Muon_fromA"]
         write_ttree(folder / f"{name}.root", columns)
     text = CARD.replace("train: 6, valid: 3, test: 1", "train: 3, valid: 1, test: 6")
+    text += LABEL
     (folder / "card.yaml").write_text(text)
     card = load_card(folder / "card.yaml", DatasetCard)
     run = Run.start(folder / "run", card, ModelCard.find("dense", ["training.epochs=1", "widths=[4]"]))
@@ -284,6 +358,55 @@ def test_command(run_folder: Path) -> None:
     assert stored["inputs"]["axes"][0]["axis"] != "number of muons"
     for name in ("comparison.csv", "explanation.png", "inputs.png"):
         assert (run_folder / "run" / "data" / name).stat().st_size > 100
+
+
+def test_figures_have_the_label_of_the_card(run_folder: Path) -> None:
+    """The label adds a strip to the height."""
+    run, text = Run.open(run_folder / "run"), (run_folder / "with_data.yaml").read_text()
+    (run_folder / "no_label.yaml").write_text(text.replace(LABEL, ""))
+    for name in ("with_data", "no_label"):  # that of the run stands in for a missing one
+        card = DatasetCard.find(run_folder / f"{name}.yaml")
+        comparison, path = compare_run_with_data(run, [], card=card, draws=9)
+        for level in ("explanation", "inputs"):
+            plain = differing_axes(comparison, level).get_size_inches()[1]
+            height = plt.imread(path.with_name(f"{level}.png")).shape[0] / 110
+            assert height == pytest.approx(plain + STRIP, abs=0.02)
+
+
+def test_numbers_say_how_they_were_made(run_folder: Path) -> None:
+    run, card = Run.open(run_folder / "run"), DatasetCard.find(run_folder / "with_data.yaml")
+    _, path = compare_run_with_data(
+        run, ["feature_ig"], card=card, settings={"feature_ig": {"steps": 9}}, draws=29, seed=4, maximum=150
+    )
+    stored = json.loads(path.read_text())
+    assert (stored["draws"], stored["seed"], stored["maximum"]) == (29, 4, 150)
+    assert stored["settings"]["feature_ig"]["steps"] == 9
+    origin = stored["provenance"]
+    (run_folder / "again.yaml").write_text(origin["data_card"])
+    assert load_card(run_folder / "again.yaml", DatasetCard).data == card.data
+    assert [Path(f["file"].partition(":")[0]).name for f in origin["data"]] == ["run1.root"]
+    assert origin["data"][0]["sha256"] == sha256(run_folder / "run1.root")
+    assert origin["run"]["inputs"] == run.reading.inputs()
+    assert origin["run_files"]["model.safetensors"] == sha256(run.folder / "model.safetensors")
+
+
+def test_cards_of_data_need_no_truth_but_the_same_image(run_folder: Path) -> None:
+    run, text = Run.open(run_folder / "run"), (run_folder / "with_data.yaml").read_text()
+    without = text.replace("    truth: {fromA: fromA}\n", "")
+    without = without.replace(
+        "iso: pfRelIso}", "iso: pfRelIso}\n    resolutions: {pt: 1, eta: 0.1, phi: 0.1}"
+    )
+    assert without.count("truth") == 0
+    (run_folder / "no_truth.yaml").write_text(without)
+    card = DatasetCard.find(run_folder / "no_truth.yaml")
+    found, _ = compare_run_with_data(run, [], card=card, draws=9)
+    assert len(found.inputs.data.weight) > 100
+    image = (
+        "image: {rows: {feature: eta, bins: [-3, 3]}, columns: {feature: phi, bins: [-4, 4]}, value: pt}\n"
+    )
+    (run_folder / "image.yaml").write_text(text + image)
+    with pytest.raises(RunError, match="image: of the card 'small' is not that of the run"):
+        compare_run_with_data(run, card=DatasetCard.find(run_folder / "image.yaml"))
 
 
 def test_refusals_of_a_run(run_folder: Path) -> None:
@@ -320,3 +443,54 @@ def test_parents_of_kept_pairs_are_events(toys: Events) -> None:
     whole, of_part = attribution_columns(attribution), attribution_columns(part)
     for name, column in of_part.items():
         np.testing.assert_allclose(column, whole[name] if name.endswith("muon–jet") else 0)
+
+
+# --- analysis of size and power ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Any:
+    """The script that measures size and power."""
+    path = Path(__file__).parents[2] / "analyses" / "data_and_simulation.py"
+    spec = importlib.util.spec_from_file_location("data_and_simulation", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_analysis_can_reject_by_the_axes(analysis: Any) -> None:
+    """Twice the smallest p-value is well below the limit; level and rule are those of the command."""
+    assert 2 * 5 / (analysis.DRAWS + 1) <= SIGNIFICANT
+    assert not any(name.startswith("LEVEL_") for name in vars(analysis))
+
+
+def test_errors_of_overlapping_toys(analysis: Any) -> None:
+    """Where the blocks differ, all toys of a block say little more than one of them."""
+    block = np.arange(200) % analysis.BLOCKS
+    by_block = analysis.rate(block == 0, "x")
+    binomial = np.sqrt(0.25 * 0.75 / 200)
+    assert by_block.value == 0.25
+    assert by_block.error == pytest.approx(0.25)  # as four toys: √(.25 .75 / 3)
+    assert by_block.high - by_block.low > 0.4
+    equal = analysis.rate(np.arange(200) // analysis.BLOCKS % 4 == 0, "x")
+    assert equal.error == pytest.approx(binomial, rel=0.1)
+    assert analysis.rate(np.zeros(200, dtype=bool), "x").error > 0
+
+
+def test_toys_of_different_blocks_share_no_event(analysis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = make_events(900, seed=5).replace(entry=np.arange(900), file=np.zeros(900, dtype=np.int64))
+    drawn: list[set[float]] = []
+
+    def record(data: EventTable, simulation: EventTable, **_: Any) -> None:
+        assert not set(data.values[:, 0]) & set(simulation.values[:, 0])
+        drawn.append({*data.values[:, 0], *simulation.values[:, 0]})
+
+    monkeypatch.setattr(analysis, "compare_tables", record)
+    number = EventTable(("entry",), np.arange(900.0)[:, None], np.ones(900))
+    for seed in range(analysis.BLOCKS + 1):
+        analysis.one_toy({"nominal": events}, {"inputs": {"nominal": number}}, "nominal", 0.0, seed)
+    for seed in range(1, analysis.BLOCKS):
+        assert not drawn[0] & drawn[seed]
+    assert drawn[0] & drawn[analysis.BLOCKS]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,17 @@ from hepxai.core.formatting import general, measured
 from hepxai.events import Events
 from hepxai.explainers import CannotExplainError
 from hepxai.explainers.methods import configure, resolve_target, working
-from hepxai.metrics.two_sample import FEWEST as TRAINABLE
 from hepxai.metrics.two_sample import (
+    DRAWS,
+    SIGNIFICANT,
+    SPARSE,
     AxisTests,
     ClassifierTest,
     EventTable,
     compare_axes,
     compare_by_classifier,
 )
+from hepxai.metrics.two_sample import FEWEST as TRAINABLE
 from hepxai.models.ensemble import Ensemble
 from hepxai.models.protocols import ChecksEvents, Model
 from hepxai.models.target import Target
@@ -60,6 +63,11 @@ class LevelComparison:
             return self.axes.p_value
         return min(1.0, 2 * min(self.axes.p_value, self.classifier.p_value))
 
+    @property
+    def differs(self) -> bool:
+        """True if the p-value is at most `hepxai.metrics.two_sample.SIGNIFICANT`."""
+        return self.p_value <= SIGNIFICANT
+
     def rows(self) -> list[dict[str, Any]]:
         """One record per axis, the most different one first."""
         tests = self.axes
@@ -83,11 +91,21 @@ class DataComparison:
         Score, and attributions summed over the particles, pairs or columns of an event.
     inputs : LevelComparison
         What the model is given.
+    concerns : tuple of str
+        Doubts about the samples and about the attributions.
+    settings : dict
+        ``method → settings`` of the explanations, as resolved.
+    draws, seed : int
+        Of the tests.
     """
 
     target: str
     explanation: LevelComparison
     inputs: LevelComparison
+    concerns: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    draws: int = DRAWS
+    seed: int = 0
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per axis of both levels."""
@@ -102,7 +120,10 @@ class DataComparison:
             by_classifier = {} if test is None else {"auc": test.auc.to_json(), "p_value": test.p_value}
             levels[name] = {"p_value": level.p_value, "p_axes": level.axes.p_value}
             levels[name] |= {"classifier": by_classifier, "axes": level.rows()}
-        return {"target": self.target, **self._sizes(), **levels}
+            levels[name]["left_out"] = list(level.axes.left_out)
+        options = {"settings": self.settings, "draws": self.draws, "seed": self.seed}
+        texts = {"verdicts": self.verdicts(), "concerns": list(self.concerns)}
+        return {"target": self.target, **options, **self._sizes(), **texts, **levels}
 
     def _sizes(self) -> dict[str, Any]:
         samples = {"data": self.inputs.data.weight, "simulation": self.inputs.simulation.weight}
@@ -111,8 +132,23 @@ class DataComparison:
         }
 
     def verdicts(self) -> list[str]:
-        """Result of each level in words, with its numbers."""
-        return [_verdict(name, getattr(self, name)) for name in LEVELS]
+        """Result of each level in words, with its numbers; then how far it can be trusted."""
+        unseen = self.inputs.differs and not self.explanation.differs
+        return [
+            *(_verdict(name, getattr(self, name)) for name in LEVELS),
+            *([UNSEEN + self._score_difference()] if unseen else []),
+            *(f"concern: {concern}" for concern in self.concerns),
+        ]
+
+    def _score_difference(self) -> str:
+        """Difference of the mean scores with its error: its size tells what would be seen."""
+        axes, score = self.explanation.axes, f"score {self.target}"
+        if score not in axes.names:
+            return ""
+        k = axes.names.index(score)
+        difference = axes.first.value[k] - axes.second.value[k]
+        error = np.hypot(axes.first.error[k], axes.second.error[k])
+        return f"; mean score, data less simulation: {measured(difference, error)}"
 
     def table(self, most: int = 8) -> tuple[tuple[str, ...], list[list[str]]]:
         """Header and cells of the most different axes of each level."""
@@ -143,14 +179,23 @@ VERDICTS = {
     "explanation": ("the explanation differs", "the explanation shows no difference"),
     "inputs": ("the inputs differ", "the inputs show no difference"),
 }
-"""Words for p < 0.05, and for others."""
+"""Words for p ≤ 0.05, and for others."""
+UNSEEN = (
+    "the difference in the inputs was not seen in the explanation, which is no proof that it does not reach "
+    "the network: the tests may lack the power"
+)
 
 
 def _verdict(name: str, level: LevelComparison) -> str:
+    few = f"effectively fewer than {SPARSE} events differ from the commonest value"
+    without = f"{len(level.axes.left_out)} left out: {few}" if level.axes.left_out else ""
+    if not level.axes.names:
+        return f"the {name} cannot be compared: no axis varies enough{without and f' ({without})'}"
     parts = [f"axes {general(level.axes.p_value, 2)}, {len(level.axes.names)} of them"]
+    parts[0] += without and f", {without}"
     if (test := level.classifier) is not None:
         parts.append(f"classifier {general(test.p_value, 2)}, AUC {test.auc}")
-    words = VERDICTS[name][0 if level.p_value < 0.05 else 1]
+    words = VERDICTS[name][0 if level.differs else 1]
     return f"{words} (p = {general(level.p_value, 2)}: {'; '.join(parts)})"
 
 
@@ -161,7 +206,7 @@ def compare_with_data(
     methods: Methods,
     *,
     target: str | None = None,
-    draws: int = 999,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> DataComparison:
     """Score, explain and compare unlabelled data with simulation.
@@ -194,56 +239,74 @@ def compare_with_data(
         If a sample has few effective events.
     """
     samples = {"data": data, "simulation": simulation}
-    for name, events in samples.items():
-        if (n := effective(events.weight)) < FEWEST:
-            warnings.warn(
-                f"{name}: only {n:.3g} effective events; a comparison says little below {FEWEST}: take more",
-                stacklevel=2,
-            )
-    resolved, tables = explanation_tables(model, simulation, samples, methods, target=target)
+    few = [
+        f"{name}: only {n:.3g} effective events; a comparison says little below {FEWEST}: take more"
+        for name, events in samples.items()
+        if (n := effective(events.weight)) < FEWEST
+    ]
+    for concern in few:
+        warnings.warn(concern, stacklevel=2)
+    explained = explain_samples(model, simulation, samples, methods, target=target)
     options = {"draws": draws, "seed": seed}
-    explanation = compare_tables(tables["data"], tables["simulation"], **options)
+    explanation = compare_tables(explained.tables["data"], explained.tables["simulation"], **options)
     inputs = compare_tables(input_table(data), input_table(simulation), **options)
-    return DataComparison(resolved, explanation, inputs)
+    concerns = (*few, *explained.concerns)
+    return DataComparison(explained.target, explanation, inputs, concerns, explained.settings, **options)
 
 
-def explanation_tables(
+@dataclass(frozen=True)
+class ExplainedSamples:
+    """Score and attributions of several samples.
+
+    Attributes
+    ----------
+    target : str
+        Explained output.
+    tables : dict of str to EventTable
+        One for each sample; see `hepxai.studies.data_comparison.axes.attribution_columns`.
+    concerns : tuple of str
+        Failed checks of the attributions, with their method and sample.
+    settings : dict
+        ``method → settings``, as resolved.
+    """
+
+    target: str
+    tables: dict[str, EventTable]
+    concerns: tuple[str, ...]
+    settings: dict[str, dict[str, Any]]
+
+
+def explain_samples(
     model: Model,
     simulation: Events,
     samples: Mapping[str, Events],
     methods: Methods,
     *,
     target: str | None = None,
-) -> tuple[str, dict[str, EventTable]]:
-    """Score and attributions of several samples, by explainers that are prepared on the simulation.
-
-    Returns
-    -------
-    target : str
-        Explained output.
-    tables : dict of str to EventTable
-        One for each sample; see `hepxai.studies.data_comparison.axes.attribution_columns`.
-    """
+) -> ExplainedSamples:
+    """Score and attributions of several samples, by explainers that are prepared on the simulation."""
     for events in samples.values():
         if isinstance(model, ChecksEvents):
             model.check(events)
     columns: dict[str, dict[str, Any]] = {name: {} for name in samples}
-    explained = {target} - {None}
+    explained, concerns, used = {target} - {None}, list[str](), dict[str, dict[str, Any]]()
     chosen = methods if isinstance(methods, Mapping) else {method: {} for method in methods}
     for method, settings in chosen.items():
         for name, part in _explained(model, simulation, samples, method, target, settings):
             columns[name] |= attribution_columns(part)
-            explained = {part.target}
+            explained, used[method] = {part.target}, dict(part.settings)
+            concerns += [f"{method}, {name}: {concern}" for concern in part.concerns]
     resolved = str(next(iter(explained), model.outputs[0]))
     output = Target.of(model.outputs, resolved)
-    return resolved, {
+    tables = {
         name: table_of({f"score {resolved}": output(model.logits(e)), **columns[name]}, e.weight)
         for name, e in samples.items()
     }
+    return ExplainedSamples(resolved, tables, tuple(concerns), used)
 
 
 def compare_tables(
-    data: EventTable, simulation: EventTable, *, draws: int = 999, seed: int = 0
+    data: EventTable, simulation: EventTable, *, draws: int = DRAWS, seed: int = 0
 ) -> LevelComparison:
     """Both tests of two tables; see `hepxai.metrics.two_sample`."""
     axes = compare_axes(data, simulation, draws=draws, seed=seed)
