@@ -16,7 +16,7 @@ from hepxai.attribution.reductions import in_focus, pair_name, quantity
 from hepxai.attribution.shifts import Scored, paired_changes
 from hepxai.attribution.spread import SYSTEMATIC
 from hepxai.core.estimate import Array, Estimate
-from hepxai.core.formatting import measured, percentage
+from hepxai.core.formatting import general, measured, percentage
 from hepxai.core.jagged import row_sum
 from hepxai.events import SPLITS, Events
 from hepxai.events.pairing import pair_events
@@ -25,7 +25,7 @@ from hepxai.plots.histograms import Template, fitting_bins, robust_edges, signed
 from hepxai.plots.scores import class_scores
 from hepxai.report.layer_attributions import maps
 from hepxai.report.performance import merit
-from hepxai.report.section import CaptionedFigure, Section, Table, entry, stored
+from hepxai.report.section import CaptionedFigure, Section, Table, entry
 from hepxai.report.variation_figure import variation_figure
 from hepxai.report.view import RunView
 from hepxai.run import Run
@@ -209,14 +209,20 @@ def _leading_table(moved: Sequence[NumberWithChanges]) -> Table:
         share = one.sizes[source] ** 2 / one.systematic**2 if one.systematic else None
         changes = [measured(float(c.value), float(c.error)) for c in one.changes[source]]
         up, down = changes if len(changes) == 2 else (*changes, "")
-        rows.append([one.about, one.what, stored(entry(one.number)), source, up, down, percentage(share)])
-    header = ("of", "number", "value", "leading source", "up", "down", "of syst²")
+        value = measured(float(one.number.value), float(one.number.error))
+        rows.append(
+            [one.about, one.what, value, general(one.systematic, 2), source, up, down, percentage(share)]
+        )
+    header = ("of", "number", "value", "syst", "leading source", "up", "down", "of syst²")
     more = (
         f" The {LISTED} of {len(moved)} whose systematic error is largest beside the statistical one."
         if len(moved) > LISTED
         else ""
     )
-    caption = f"Leading sources: change under each alternative ± error of paired events.{more}"
+    caption = (
+        "Leading sources: value ± statistical error, systematic error, and change under each alternative of "
+        f"the leading source ± error of paired events.{more}"
+    )
     return Table(caption, header, rows, words=2)
 
 

@@ -280,7 +280,7 @@ def truth_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
         best = max(of_truth, key=_beyond_types)
         least = float(norm.isf(norm.sf(BEYOND) / len(of_truth)))
         good = _beyond_types(best) > least
-        what = "better than by the particle types" if good else "no better than by the particle types"
+        what = _found(_within_types(best), good)
         rest = [r["method"] for r in of_truth if good and _beyond_types(r) <= least]
         not_by = f"; not by {', '.join(rest[:NAMED])}" if rest else ""
         useless = not good and float(best["by_type"]["value"]) == 1
@@ -288,7 +288,7 @@ def truth_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
         single = f", as likely by chance as {BEYOND:g} for a single map" if len(of_truth) > 1 else ""
         yield Verdict(
             "truth",
-            f"{truth} is found {what}: at best by {best['method']}, {_aurocs(best)}{not_by}{note}",
+            f"{truth} is {what}: at best by {best['method']}, {_aurocs(best)}{not_by}{note}",
             _gain(best)[0],
             f"above chance among entries of equal types, or above the types where there are none, by more "
             f"than {least:.2g} errors for one of {len(of_truth)}{single}",
@@ -296,12 +296,18 @@ def truth_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
         )
 
 
+def _found(within_types: bool, good: bool) -> str:
+    if within_types:
+        return f"{'' if good else 'not '}told apart from others of the same type"
+    return f"found {'better' if good else 'no better'} than by the particle types"
+
+
 def _aurocs(row: Entry) -> str:
-    of_all = f"AUROC {stored(row['auroc'])} against {stored(row['by_type'])} by types alone"
+    of_all = f"{stored(row['auroc'])} against {stored(row['by_type'])} by types alone"
     if _within_types(row):
-        equal = f"{stored(row['within_types'])}, by chance {stored(row['null'])}"
-        return f"{of_all}; among entries of equal types {equal}"
-    return f"{of_all}, difference {stored(row['gain'])}"
+        within, null = stored(row["within_types"]), stored(row["null"])
+        return f"AUROC {within} among entries of equal types, by chance {null}; among all entries {of_all}"
+    return f"AUROC {of_all}, difference {stored(row['gain'])}"
 
 
 def _within_types(row: Entry) -> bool:

@@ -214,7 +214,7 @@ def test_truth_that_the_types_tell() -> None:
     one, two = truth_verdicts(rows)
     assert (one.good, two.good) == (False, True)
     assert "cannot judge a map" in one.sentence
-    assert "equal types 0.700 ± 0.010, by chance 0.500" in two.sentence
+    assert "AUROC 0.700 ± 0.010 among entries of equal types, by chance 0.500" in two.sentence
 
 
 @pytest.mark.parametrize(
