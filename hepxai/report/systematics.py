@@ -78,7 +78,7 @@ class NumberWithChanges:
 def systematics_section(view: RunView) -> Section:
     """Sources, leading sources of the main numbers, scores under the variations."""
     moved = sorted(numbers_with_changes(view), key=lambda m: -np.nan_to_num(m.pull))
-    channels = templates(view)
+    channels, sources = templates(view), list(_sources(view))
     figures = [
         CaptionedFigure(f"variations_{channel}", variation_figure(samples), _caption(view, channel))
         for channel, samples in channels.items()
@@ -87,9 +87,9 @@ def systematics_section(view: RunView) -> Section:
         "systematics",
         "Systematic uncertainties",
         text=list(_text(view)),
-        tables=[_sources_table(view), *([_leading_table(moved)] if moved else [])],
+        tables=[_sources_table(view, sources), *([_leading_table(moved)] if moved else [])],
         figures=figures,
-        numbers={"sources": list(_sources(view)), "numbers": [_numbers(m) for m in moved]},
+        numbers={"sources": sources, "numbers": [_numbers(m) for m in moved]},
     )
 
 
@@ -122,7 +122,7 @@ def _yield_change(view: RunView, run: Run, code: int) -> float | None:
     return after / before - 1 if before else None
 
 
-def _sources_table(view: RunView) -> Table:
+def _sources_table(view: RunView, sources: Sequence[Mapping[str, Any]]) -> Table:
     classes = view.events.schema.classes[::-1]
     rows = [
         [
@@ -130,7 +130,7 @@ def _sources_table(view: RunView) -> Table:
             *(f"{row[k]:,}" for k in ("stay", "leave", "come")),
             *(percentage(row["yield_change"][c]) for c in classes),
         ]
-        for row in _sources(view)
+        for row in sources
     ]
     header = ("variation", "events stay", "leave", "come", *(f"sum of weights, {c}" for c in classes))
     return Table("Events under each variation, and the change of the sums of weights", header, rows)

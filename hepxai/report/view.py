@@ -110,11 +110,6 @@ class RunView:
         }
 
     @cached_property
-    def variations(self) -> dict[str, Run]:
-        """Runs under the systematic variations that have been scored."""
-        return self.run.scored_variations()
-
-    @cached_property
     def sources(self) -> dict[str, list[Run]]:
         """Sources of systematic uncertainty, and the runs under their alternatives."""
         return self.run.sources()

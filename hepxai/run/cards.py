@@ -89,8 +89,8 @@ class RunCards:
     def _take_variations(self) -> None:
         """Write a card that differs in its variations alone: the training does not depend on them."""
         stored = RunCards._of(self.folder).dataset
-        known = stored.model_copy(update={"variations": self.dataset.variations})
-        if stored != self.dataset and known == self.dataset and stored.shift == self.dataset.shift:
+        updated = stored.model_copy(update={"variations": self.dataset.variations})
+        if stored != self.dataset and updated == self.dataset and stored.shift == self.dataset.shift:
             write_text(self.folder / CARDS[0], dump_card(self.dataset))
             Manifest(self.folder).record(CARDS[0])
 

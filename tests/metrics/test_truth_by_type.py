@@ -70,11 +70,11 @@ def test_within_types_comparison_by_comparison(toy: ToyEvents, which: int) -> No
     expected, weight = per_event(attribution), attribution.events.weight
     used = np.isfinite(expected)
     assert 5 < used.sum() < 80
-    found = truth_within_types(attribution, TRUTH)
-    assert found.value == pytest.approx(np.average(expected[used], weights=weight[used]))
-    pull = weight[used] * (expected[used] - found.value)
+    result = truth_within_types(attribution, TRUTH)
+    assert result.value == pytest.approx(np.average(expected[used], weights=weight[used]))
+    pull = weight[used] * (expected[used] - result.value)
     small = used.sum() / (used.sum() - 1)
-    assert found.error == pytest.approx(np.sqrt(small * np.sum(pull**2)) / abs(weight[used].sum()))
+    assert result.error == pytest.approx(np.sqrt(small * np.sum(pull**2)) / abs(weight[used].sum()))
 
 
 @pytest.mark.parametrize("which", range(4))
@@ -97,11 +97,11 @@ def test_types_alone(toy: ToyEvents, which: int) -> None:
         gain.append(roc_auc_score(true[a:b], np.abs(attribution.values[a:b])) - by_type[-1])
     weight = attribution.events.weight[rows]
     assert truth_by_type(attribution, TRUTH).value == pytest.approx(np.average(by_type, weights=weight))
-    found = truth_beyond_types(attribution, TRUTH)
-    assert found.value == pytest.approx(np.average(gain, weights=weight))
-    pull = weight * (gain - found.value)
+    result = truth_beyond_types(attribution, TRUTH)
+    assert result.value == pytest.approx(np.average(gain, weights=weight))
+    pull = weight * (gain - result.value)
     small = len(rows) / (len(rows) - 1)
-    assert found.error == pytest.approx(np.sqrt(small * np.sum(pull**2)) / abs(weight.sum()))
+    assert result.error == pytest.approx(np.sqrt(small * np.sum(pull**2)) / abs(weight.sum()))
 
 
 def types_in_events(toy: ToyEvents) -> Events:
@@ -173,9 +173,9 @@ def test_truth_that_is_a_type(toy: ToyEvents) -> None:
     events = toy(60)
     events = events.replace(truth={TRUTH: events.type == 0})
     for attribution in (make_map(events), particle_map(events)):
-        found = truth_within_types(attribution, TRUTH)
-        assert np.isnan(found.value)
-        assert found.n_eff == 0
+        result = truth_within_types(attribution, TRUTH)
+        assert np.isnan(result.value)
+        assert result.n_eff == 0
         assert np.isnan(null_within_types(attribution, TRUTH, draws=3).values).all()
         assert truth_by_type(attribution, TRUTH).value == 1
 
@@ -207,9 +207,9 @@ def test_p_values_are_uniform_without_information(toy: ToyEvents, pairs: bool) -
 def test_spread_over_trainings(toy: ToyEvents) -> None:
     events = toy(60)
     singles = [make_map(events, seed=s) for s in range(3)]
-    found = truth_within_types(stack_trainings(singles), TRUTH)
+    result = truth_within_types(stack_trainings(singles), TRUTH)
     each = [float(truth_within_types(one, TRUTH).value) for one in singles]
-    assert found.spread["training"] == pytest.approx(np.std(each, ddof=1))
+    assert result.spread["training"] == pytest.approx(np.std(each, ddof=1))
 
 
 def test_unknown_truth(toy: ToyEvents) -> None:

@@ -54,18 +54,18 @@ def slow_statistic(first: EventTable, second: EventTable, column: int) -> float:
 @pytest.mark.parametrize("weights", ["one", "signed"])
 def test_statistic_is_the_formula(weights: str) -> None:
     first, second = tables(40, 60, 1, weights=weights)
-    found = compare_axes(first, second, draws=9)
-    assert found.names == NAMES
+    result = compare_axes(first, second, draws=9)
+    assert result.names == NAMES
     for k in range(len(NAMES)):
-        assert found.statistic[k] == pytest.approx(slow_statistic(first, second, k), rel=1e-12)
+        assert result.statistic[k] == pytest.approx(slow_statistic(first, second, k), rel=1e-12)
 
 
 def test_statistic_is_the_classical_one_without_weights() -> None:
     first, second = tables(50, 80, 2, weights="one")
     reference = cramervonmises_2samp(first.values[:, 0], second.values[:, 0])
-    found = compare_axes(first, second, draws=1999)
-    assert found.statistic[0] == pytest.approx(reference.statistic, rel=1e-9)
-    assert found.p_local[0] == pytest.approx(reference.pvalue, abs=0.04)
+    result = compare_axes(first, second, draws=1999)
+    assert result.statistic[0] == pytest.approx(reference.statistic, rel=1e-9)
+    assert result.p_local[0] == pytest.approx(reference.pvalue, abs=0.04)
 
 
 def same_statistic(one: AxisTests, other: AxisTests) -> None:
@@ -126,8 +126,8 @@ def is_five_percent(share: Array, toys: int) -> None:
 )
 def test_size_is_five_percent(n1: int, n2: int, weights: str) -> None:
     """Local and global, with other weights and another number of events in the two samples."""
-    found = rejections(400, lambda s: _p_values(compare_axes(*tables(n1, n2, s, weights=weights), draws=99)))
-    is_five_percent(found, 400)
+    result = rejections(400, lambda s: _p_values(compare_axes(*tables(n1, n2, s, weights=weights), draws=99)))
+    is_five_percent(result, 400)
 
 
 def _p_values(tests: AxisTests) -> Array:
@@ -161,8 +161,8 @@ def _distance(value: Array, weight: Array, member: NDArray[np.bool_]) -> float:
 
 @pytest.mark.slow
 def test_size_of_the_classifier_is_five_percent() -> None:
-    found = rejections(200, lambda s: compare_by_classifier(*tables(150, 300, s), seed=s).p_value)
-    is_five_percent(found, 200)
+    result = rejections(200, lambda s: compare_by_classifier(*tables(150, 300, s), seed=s).p_value)
+    is_five_percent(result, 200)
 
 
 @pytest.mark.slow
@@ -200,10 +200,10 @@ def test_look_elsewhere_takes_correlation_into_account() -> None:
 
 
 def test_names_the_axis_that_differs() -> None:
-    found = compare_axes(*tables(200, 400, 8, shift=0.7), draws=199)
-    assert set(np.array(found.names)[found.p_global < 0.05]) == {"x", "twin"}
-    assert found.p_value == found.p_global.min()
-    assert found.pull[0] > 3
+    result = compare_axes(*tables(200, 400, 8, shift=0.7), draws=199)
+    assert set(np.array(result.names)[result.p_global < 0.05]) == {"x", "twin"}
+    assert result.p_value == result.p_global.min()
+    assert result.pull[0] > 3
 
 
 def test_classifier_sees_what_no_axis_shows() -> None:
@@ -213,9 +213,9 @@ def test_classifier_sees_what_no_axis_shows() -> None:
     first = EventTable(("a", "b"), np.stack([x, 0.8 * x + 0.6 * y], axis=1), np.ones(800))
     second = EventTable(("a", "b"), np.stack([z, y], axis=1), np.ones(800))
     assert compare_axes(first, second, draws=99).p_value > 0.05
-    found = compare_by_classifier(first, second)
-    assert found.p_value < 1e-4
-    assert found.auc.value > 0.6
+    result = compare_by_classifier(first, second)
+    assert result.p_value < 1e-4
+    assert result.auc.value > 0.6
 
 
 def test_constant_axes_are_left_out() -> None:
@@ -247,30 +247,30 @@ def test_axes_with_few_events_are_left_out(elsewhere: float, number: int, kept: 
     first, second = tables(300, 300, 11, weights="one")
     values = np.random.default_rng(12).normal(size=(2, 300))
     values[:, number:] = elsewhere
-    found = compare_axes(with_axis(first, values[0]), with_axis(second, values[1]), draws=19)
-    assert found.left_out == (() if kept else ("rare",) if number else ())
-    assert found.names == ((*NAMES, "rare") if kept else NAMES)
-    assert len(found.p_local) == len(found.p_global) == len(found.first.value) == len(found.names)
+    result = compare_axes(with_axis(first, values[0]), with_axis(second, values[1]), draws=19)
+    assert result.left_out == (() if kept else ("rare",) if number else ())
+    assert result.names == ((*NAMES, "rare") if kept else NAMES)
+    assert len(result.p_local) == len(result.p_global) == len(result.first.value) == len(result.names)
 
 
 def test_an_axis_without_events_in_one_sample_does_not_abort() -> None:
     first, second = tables(60, 60, 13, weights="one")
     rare = np.random.default_rng(1).normal(size=60)
-    found = compare_axes(with_axis(first, np.full(60, np.nan)), with_axis(second, rare), draws=9)
-    assert found.left_out == ("rare",)
+    result = compare_axes(with_axis(first, np.full(60, np.nan)), with_axis(second, rare), draws=9)
+    assert result.left_out == ("rare",)
     negative = np.where(np.arange(60) < 30, np.nan, rare)
     weight = np.where(np.arange(60) < 30, 3.0, -1.0)  # the sum of the axis is negative
-    found = compare_axes(with_axis(first, negative, weight), with_axis(second, rare), draws=9)
-    assert found.left_out[-1] == "rare"
+    result = compare_axes(with_axis(first, negative, weight), with_axis(second, rare), draws=9)
+    assert result.left_out[-1] == "rare"
 
 
 def test_particles_that_one_sample_lacks_are_seen() -> None:
     """Zero in all data, filled in half of the simulation: a real difference is not left out."""
     first, second = tables(100, 300, 14, weights="one")
     rare = np.where(np.arange(300) % 2, 1.0, 0.0)
-    found = compare_axes(with_axis(first, np.zeros(100)), with_axis(second, rare), draws=199)
-    assert found.left_out == ()
-    assert found.p_global[found.names.index("rare")] == 1 / 200
+    result = compare_axes(with_axis(first, np.zeros(100)), with_axis(second, rare), draws=199)
+    assert result.left_out == ()
+    assert result.p_global[result.names.index("rare")] == 1 / 200
 
 
 @pytest.mark.slow

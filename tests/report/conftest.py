@@ -190,7 +190,7 @@ class StubRun:
         for name in ("explained", "history", "metrics", "provenance", "cards"):
             setattr(self, name, lambda name=name: copy.copy(results[name]))
         self.histories = lambda: {"": self.history()}
-        self.sources = self.scored_variations = dict
+        self.sources = dict
 
 
 def bare_view(**results: Any) -> RunView:
