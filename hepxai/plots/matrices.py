@@ -15,9 +15,10 @@ from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means, pair_means, step_means, type_means
 from hepxai.attribution.reductions import is_relative, quantity, reduced, reference_value, unit_of
 from hepxai.core.estimate import Array, Estimate
-from hepxai.core.formatting import common_power, fixed, scaled
+from hepxai.core.formatting import common_power, fixed, measured, scaled
 from hepxai.metrics.agreement import AgreementMatrix
 from hepxai.metrics.columns import Ranking, ranking_agreement
+from hepxai.plots.hover import add_text
 from hepxai.plots.style import (
     FAINT,
     INK,
@@ -123,6 +124,7 @@ def _means_matrix(ax: Axes, attribution: Attribution, means: Means, class_name: 
     spreads = [column[c] * factor for column in means.spread.values()]
     _cells(ax, means.value[c] * factor, means.error[c] * factor, max(places, 0), scale, spreads)
     _tick_names(ax, [short(t) for t in columns], [short(t) for t in rows])
+    _hover_texts(ax, means, c)
     if max(map(len, columns)) > 9 or len(columns) > 7:
         for text in ax.get_xticklabels():
             text.set(rotation=35, ha="right", rotation_mode="anchor")
@@ -130,6 +132,16 @@ def _means_matrix(ax: Axes, attribution: Attribution, means: Means, class_name: 
     unit = f"  {label[label.rfind('[') :]}" if power else ""  # a power of ten must stand beside its numbers
     ax.set_title(short(class_name) + escape_label(unit), loc="left", fontsize="medium")
     add_footnote(ax, attribution.caveat)
+
+
+def _hover_texts(ax: Axes, means: Means, c: int) -> None:
+    """Names, number and events of each cell of one class."""
+    (_, first, second), (classes, rows, columns) = means.axes, means.labels
+    for i, j in np.argwhere(means.events[c] > 0):
+        numbers = (float(a[c, i, j]) for a in (means.value, means.error, *means.spread.values()))
+        names = f"{classes[c]}: {first} {rows[i]}, {second} {columns[j]}"
+        text = f"{names}\n{measured(*numbers)}\n{means.events[c, i, j]:,} events"
+        add_text(ax, (j - 0.5, i - 0.5, j + 0.5, i + 0.5), text)
 
 
 def matrix_bar(ax: Axes, attribution: Attribution, means: Means, panels: list[Axes]) -> None:

@@ -99,6 +99,8 @@ class Section:
         For ``histograms.root``, by path.
     level : int
         Depth of the heading, 2 or 3.
+    browser : mapping, optional
+        Events for the event browser of the page.
     """
 
     key: str
@@ -110,6 +112,7 @@ class Section:
     numbers: Mapping[str, Any] | Sequence[Any] = field(default_factory=dict)
     histograms: Mapping[str, hist.Hist] = field(default_factory=dict)
     level: int = 2
+    browser: Mapping[str, Any] | None = None
 
 
 def drawn(

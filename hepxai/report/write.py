@@ -6,6 +6,7 @@ import importlib.resources
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from matplotlib.figure import Figure
 
 from hepxai.core.console import track
 from hepxai.core.files import refuse_links, replacing, write_json, write_text
+from hepxai.core.html import content_policy, script_data
 from hepxai.datasets.presentation import ExperimentLabel
 from hepxai.export.templates import FILES, write_templates
 from hepxai.models.target import REST
+from hepxai.plots.hover import Spot, spots
 from hepxai.plots.label import experiment_label
 from hepxai.plots.style import DPI, style
 from hepxai.report.attributions import attribution_sections
+from hepxai.report.browser import browser_section
 from hepxai.report.by_sample import by_sample_section, samples_of_classes
 from hepxai.report.diagnostics import agreement_section, fidelity_section, residuals_section
 from hepxai.report.inputs import cutflow_section, provenance_section, samples_section, training_section
@@ -76,6 +80,7 @@ def sections(view: RunView) -> Iterator[Section]:
         yield systematics_section(view)
     if samples_of_classes(view.events):
         yield by_sample_section(view)
+    yield from filter(None, [browser_section(view)])
     yield from attribution_sections(view)
     if view.events.truth and any(maps(view)):
         yield truth_section(view)
@@ -190,12 +195,18 @@ def _render(
     for one in drawings:
         experiment_label(one.figure, label)
     figures = _save_all(drawings, path.parent / "figures", progress=progress)
-    source = importlib.resources.files("hepxai.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    template, css, script = map(_resource, ("report.html.j2", "page.css", "page.js"))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    write_text(path, environment.from_string(source).render(sections=parts, figures=figures, **page))
+    looks = {"css": css, "script": script, "policy": content_policy(script), "script_data": script_data}
+    text = environment.from_string(template).render(sections=parts, figures=figures, **looks, **page)
+    write_text(path, text)
     return path
+
+
+def _resource(name: str) -> str:
+    return importlib.resources.files("hepxai.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _reading(view: RunView) -> list[str]:
@@ -255,8 +266,16 @@ def _outputs(view: RunView) -> Iterator[str]:
         yield f"Explanations: {outputs}; of the other outputs there are tables, numbers and histograms."
 
 
-def _save_all(drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bool) -> dict[str, str]:
-    """Write each figure as PNG and PDF; ``name → SVG as a data address`` for the page."""
+@dataclass(frozen=True)
+class Printed:
+    """A figure on the page: SVG as a data address, and the texts of its parts."""
+
+    address: str
+    spots: Sequence[Spot]
+
+
+def _save_all(drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bool) -> dict[str, Printed]:
+    """Write each figure as PNG and PDF, and return those of the page by name."""
     refuse_links(folder.parent, folder.name)
     pages = {}
     with track("figures", len(drawings), show=progress) as advance:
@@ -266,8 +285,8 @@ def _save_all(drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bo
     return pages
 
 
-def _save(captioned: CaptionedFigure, folder: Path) -> str:
-    """Write PNG and PDF, and return the SVG as a data address for the page."""
+def _save(captioned: CaptionedFigure, folder: Path) -> Printed:
+    """Write PNG and PDF, and return what the page shows."""
     figure, svg = captioned.figure, io.BytesIO()
     figure.dpi = DPI
     with style():
@@ -277,7 +296,7 @@ def _save(captioned: CaptionedFigure, folder: Path) -> str:
             with replacing(folder / f"{captioned.name}.{ending}") as part:
                 _print(figure, part, ending)
         _print(figure, svg, "svg")
-    return svg_address(svg.getvalue().decode())
+    return Printed(svg_address(svg.getvalue().decode()), list(spots(figure)))
 
 
 def svg_address(svg: str) -> str:

@@ -6,7 +6,6 @@ import base64
 import csv
 import importlib.resources
 import io
-import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 
 from hepxai.core.estimate import as_json
 from hepxai.core.files import replacing, write_json, write_text
+from hepxai.core.html import script_data
 from hepxai.events.splits import event_hash
 from hepxai.export.branches import word
 from hepxai.plots.style import CLASS_COLOURS, DPI, class_look
@@ -109,8 +109,7 @@ def _script_data(flow: InstanceFlow) -> str:
         "file": flow.identity["file"].tolist(),
         "entry": flow.identity["entry"].tolist(),
     }
-    text = json.dumps(data, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return script_data(data)
 
 
 def _packed(codes: Any) -> str:
