@@ -9,7 +9,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex
 
-from hepxai.attribution.reductions import pairs_of, quantity, reference_value
+from hepxai.attribution import Attribution
+from hepxai.attribution.reductions import full_name, pairs_of, quantity, reference_value
+from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Array
 from hepxai.core.formatting import observer_name
@@ -18,6 +20,7 @@ from hepxai.events import SPLITS, Events
 from hepxai.plots.display import CROWDED
 from hepxai.plots.plane import without_eta
 from hepxai.plots.style import DIVERGING, for_lines, type_look
+from hepxai.report.columns import column_maps
 from hepxai.report.displays import chosen_rows, telling_truth
 from hepxai.report.layer_attributions import LayerAttribution, maps
 from hepxai.report.section import Section
@@ -26,7 +29,7 @@ from hepxai.report.view import RunView
 EVENTS = 120
 """Events on the page: evenly spread over the explained ones, and those of the displays."""
 PAIRS = 40
-"""Strongest pairs of an event and a map on the page."""
+"""Strongest pairs, or columns, of an event and a map on the page."""
 DIGITS = 3
 TEXT = (
     "Choose an event and a map; point at a particle or a line for its numbers. Arrows run from the sender to "
@@ -36,19 +39,22 @@ TEXT = (
 
 
 def browser_section(view: RunView) -> Section | None:
-    """Events with their maps over particles and pairs; None if there is no such map with figures."""
-    layers = [layer for layer in maps(view) if not layer.compact and len(layer.plain.events)]
-    if not layers:
+    """Events with their maps over particles, pairs and columns; None if no such map has figures."""
+    layers = [layer for layer in maps(view) if not layer.compact]
+    columns = [a for a in column_maps(view).values() if not view.compact(a.target)]
+    every = [*(layer.plain for layer in layers), *columns]
+    if not every or not len(every[0].events):
         return None
-    first = layers[0]
-    events, target = first.plain.events, first.full.target
-    layers = [one for one in layers if _same(one.plain.events, events)]
+    events, target = every[0].events, every[0].target
     chosen = list(chosen_rows(view, events, target).values())
     rows = np.unique([*evenly_spread(len(events), EVENTS), *chosen])
-    data = _about(view, layers) | {
+    data = _about(view, events) | {
         "score": view.shown_name(target),
         "events": list(_events(view, events, target, rows)),
-        "maps": [_map(layer, rows) for layer in layers],
+        "maps": [
+            *(_map(layer, rows) for layer in layers if _same(layer.plain.events, events)),
+            *(_column_map(a, rows) for a in columns if _same(a.events, events)),
+        ],
     }
     count = f"{len(rows)} of the {len(events):,} explained events, evenly spread, and those of the displays."
     return Section("events", "Event by event", text=[f"{TEXT} {count}"], browser=data)
@@ -61,7 +67,7 @@ def _same(one: Events, other: Events) -> bool:
     )
 
 
-def _about(view: RunView, layers: list[LayerAttribution]) -> dict[str, Any]:
+def _about(view: RunView, events: Events) -> dict[str, Any]:
     """Names, colours and limits that all events share."""
     types, lines = view.events.schema.types, for_lines(mpl.colormaps[DIVERGING])
     looks = [type_look(i) for i in range(len(types))]
@@ -70,7 +76,7 @@ def _about(view: RunView, layers: list[LayerAttribution]) -> dict[str, Any]:
         "classes": list(view.classes),
         "palette": [to_hex(lines(x)) for x in np.linspace(0, 1, 33)],
         "observer": None if view.observer is None else observer_name(view.observer),
-        "truth": telling_truth(layers[0].plain.events, view.focus),
+        "truth": telling_truth(events, view.focus),
         "crowded": CROWDED,
     }
 
@@ -105,7 +111,7 @@ def _momentum(p4: Array, no_eta: np.bool_) -> list[float | None]:
 
 def _map(layer: LayerAttribution, rows: IntArray) -> dict[str, Any]:
     """Value, and its spread, of each particle; of the strongest pairs behind the positions of both ends."""
-    values = np.column_stack([layer.plain.values, *_spread(layer)])
+    values = np.column_stack([layer.plain.values, *([_spread(layer.every)] if layer.singles else [])])
     over = layer.full.axes[0]
     return {
         "name": layer.name,
@@ -117,10 +123,23 @@ def _map(layer: LayerAttribution, rows: IntArray) -> dict[str, Any]:
     }
 
 
-def _spread(layer: LayerAttribution) -> Iterator[Array]:
-    """Standard deviation over the trainings of each value; nothing for one training."""
-    if layer.singles:
-        yield np.std(layer.every.values, axis=-1, ddof=1, dtype=np.float64)
+def _column_map(every: Attribution, rows: IntArray) -> dict[str, Any]:
+    """Name and value of each column behind, and its attribution with the spread; the largest first."""
+    mean = mean_of_trainings(every)
+    table, names = mean.events.table()
+    values = np.stack([mean.values, *([_spread(every)] if "training" in every.axes else [])], axis=-1)
+
+    def largest(row: int) -> list[list[str | float | None]]:
+        order = np.argsort(-abs(values[row, :, 0]), kind="stable")[:PAIRS]
+        return [[names[i], _short(table[row, i]), *map(_short, values[row, i])] for i in order]
+
+    about = {"name": full_name(mean), "quantity": quantity(mean), "over": "column", "directed": False}
+    return about | {"centre": 0.0, "values": [largest(int(row)) for row in rows]}
+
+
+def _spread(every: Attribution) -> Array:
+    """Standard deviation over the trainings of each value."""
+    return np.asarray(np.std(every.values, axis=-1, ddof=1, dtype=np.float64))
 
 
 def _pairs(layer: LayerAttribution, values: Array, row: int) -> list[list[float | None]]:

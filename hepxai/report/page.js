@@ -142,7 +142,7 @@ function eventBrowser(box) {
     for (let eta = -Math.floor(half); eta <= half; eta += half < 4 ? 1 : 2) { line(X(eta), 520, X(eta), 526); label(X(eta), 541, minus(eta)); }
     label(330, 557, "η"); label(16, 270, "φ [rad]", { transform: "rotate(-90 16 270)" });
     if (P.some(p => p[3] === null)) { line(X(half), 20, X(half), 520); label(X(null), 541, "no η"); }
-    const drawn = m.over === "pair" ? values.slice(0, +lines.value) : [], all = values.map(v => v[m.over === "pair" ? 2 : 0]);
+    const drawn = m.over === "pair" ? values.slice(0, +lines.value) : [], at = m.over === "particle" ? 0 : 2, all = values.map(v => v[at]);
     const top = Math.max(1e-30, ...all.map(Math.abs));
     const defs = make(svg, "defs"), arrows = make(svg, "g", { "clip-path": "url(#frame)" });
     make(make(defs, "clipPath", { id: "frame" }), "rect", { x: 60, y: 20, width: 630, height: 500 });
@@ -179,6 +179,7 @@ function eventBrowser(box) {
     const table = make(side, "table"), head = make(make(table, "thead"), "tr"), body = make(table, "tbody");
     make(head, "th", { class: "word", scope: "col" }, m.over); make(head, "th", { scope: "col" }, m.quantity);
     if (m.over === "pair") for (const v of drawn) row(`${P[v[0]][1]} ${m.directed ? "→" : "–"} ${P[v[1]][1]}`, v.slice(2));
+    else if (m.over === "column") for (const v of values) row(`${v[0]} = ${number(v[1])}`, v.slice(2));
     else [...P.keys()].sort((a, b) => Math.abs(values[b][0]) - Math.abs(values[a][0])).forEach(k => row(P[k][1], values[k]));
     function row(name, v) { const tr = make(body, "tr"); make(tr, "td", { class: "word" }, name); make(tr, "td", {}, number(v[0]) + (v.length > 1 ? " ± " + number(v[1]) : "")); }
   }

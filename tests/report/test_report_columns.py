@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from hepxai.attribution import Attribution
+from hepxai.events import Events
 from hepxai.report import RunView, write_report
 from hepxai.report.attributions import attribution_sections
+from hepxai.report.browser import browser_section
 from hepxai.report.columns import column_agreements, column_sections, leading
 from hepxai.report.inputs import training_section
 from hepxai.report.summary import summary
@@ -126,3 +128,23 @@ def test_the_whole_page(tabular: RunView, tmp_path: Path) -> None:
     assert "dense_1:0" in page
     numbers: dict[str, Any] = json.loads((tmp_path / "numbers.json").read_text())
     assert {"feature_ig", "tree_shap", "conductance"} <= numbers["sections"].keys()
+
+
+def test_the_event_browser_has_columns_with_their_values(tabular: RunView) -> None:
+    section = browser_section(tabular)
+    assert section is not None
+    assert section.browser is not None
+    (attribution, *_) = (a for a in tabular.explained.values() if a.axes == ("event", "feature"))
+    drawn = next(m for m in section.browser["maps"] if m["over"] == "column")
+    table, names = attribution.events.table()
+    entries = {f"{r}:{b}:{e}": i for i, (r, b, e) in enumerate(identities(attribution.events))}
+    for event, values in zip(section.browser["events"], drawn["values"], strict=True):
+        row = entries[event["id"]]
+        order = np.argsort(-abs(attribution.values[row]), kind="stable")
+        assert [v[0] for v in values] == [names[i] for i in order]
+        assert [v[1] for v in values] == pytest.approx(table[row, order], rel=0.01)
+        assert [v[2] for v in values] == pytest.approx(attribution.values[row, order], rel=0.01)
+
+
+def identities(events: Events) -> Iterator[tuple[int, ...]]:
+    return zip(events.run.tolist(), events.luminosity_block.tolist(), events.event.tolist(), strict=True)
