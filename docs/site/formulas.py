@@ -1,4 +1,4 @@
-"""Hook of the site: formulas as drawings inside the page, by matplotlib, so that no script has to be loaded."""
+"""Hook of the site: formulas as drawings inside the page, by matplotlib: no script has to be loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from matplotlib.textpath import TextPath
 SIZE = 16.0
 """Units of a drawing that are one em."""
 LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
-OTHERWISE = {r"\tfrac12": r"\frac{1}{2}", r"\tfrac": r"\frac", r"\bigl": "", r"\bigr": "", r"\dots": r"\ldots"}
+OTHERWISE = {
+    r"\tfrac12": r"\frac{1}{2}",
+    r"\tfrac": r"\frac",
+    r"\bigl": "",
+    r"\bigr": "",
+    r"\dots": r"\ldots",
+}
 """Commands that mathtext lacks."""
 
 
@@ -49,7 +55,8 @@ def drawing(formula: str) -> str:
     size = f"width:{(width + 2) / SIZE:.2f}em;height:{(height + 2) / SIZE:.2f}em"
     style = f"{size};vertical-align:{-(depth + 1) / SIZE:.2f}em"
     return (
-        f'<svg class="tex" role="img" aria-label="{html.escape(formula.strip())}" viewBox="{box}" style="{style}">'
+        f'<svg class="tex" role="img" aria-label="{html.escape(formula.strip())}" viewBox="{box}" '
+        f'style="{style}">'
         f'<path d="{_commands(path)}"/></svg>'
     )
 

@@ -61,7 +61,9 @@ def rooms() -> list[str]:
 
 def front_page() -> str:
     """Every name of ``hepxai.__all__`` with its docstring."""
-    head = "# Python interface\n\nEverything that `import hepxai` gives. What is behind it: the modules, room by room.\n"
+    head = (
+        "# Python interface\n\nEverything that `import hepxai` gives; behind it, room by room, the modules.\n"
+    )
     return head + "".join(f"\n::: hepxai.{name}\n" for name in hepxai.__all__)
 
 
@@ -116,7 +118,9 @@ def _command(name: str, command: Any) -> str:
 
 def _prose(text: str | None) -> str:
     """Help as Markdown, on one line."""
-    return re.sub(r"([<>\[\]*_])(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\\1", " ".join(inspect.cleandoc(text or "").split()))
+    return re.sub(
+        r"([<>\[\]*_])(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\\1", " ".join(inspect.cleandoc(text or "").split())
+    )
 
 
 # --- cards ---------------------------------------------------------------------------------------------
@@ -125,9 +129,9 @@ def _prose(text: str | None) -> str:
 def cards_page() -> str:
     """Tables of the keys of all cards, and the functions of their expressions."""
     text = (
-        "# Keys of the cards\n\nMade from the classes that check a card; editors get the same as JSON Schema from "
-        "`hepxai cards --schema FOLDER`. [Data-set cards](dataset_card.md) and [model cards](add_a_model.md#a-new-card) "
-        "have examples.\n"
+        "# Keys of the cards\n\nMade from the classes that check a card; editors get the same as JSON Schema "
+        "from `hepxai cards --schema FOLDER`. [Data-set cards](dataset_card.md) and "
+        "[model cards](add_a_model.md#a-new-card) have examples.\n"
     )
     described = _described(ROOT / "docs" / "dataset_card.md")
     text += "\n## Data set\n\n" + _keys(DatasetCard, described)
@@ -170,7 +174,13 @@ def _default(field: FieldInfo) -> str:
 
 def _plain(value: Any) -> str:
     parts = [_plain(v) for v in value] if isinstance(value, tuple) else []
-    return "[" + ", ".join(parts) + "]" if parts else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "[" + ", ".join(parts) + "]"
+        if parts
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _kind(kind: Any) -> str:
@@ -195,11 +205,10 @@ def _parts(card: type[Card]) -> Iterator[type[Card]]:
     seen: dict[type[Card], None] = {}
 
     def look(kind: Any) -> None:
-        if isinstance(kind, type) and issubclass(kind, Card):
-            if kind not in seen:
-                seen[kind] = None
-                for field in kind.model_fields.values():
-                    look(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, Card) and kind not in seen:
+            seen[kind] = None
+            for field in kind.model_fields.values():
+                look(field.annotation)
         for inside in get_args(kind):
             look(inside)
 
@@ -210,12 +219,14 @@ def _parts(card: type[Card]) -> Iterator[type[Card]]:
 def _attributes(doc: str) -> dict[str, str]:
     """Attributes of a numpydoc docstring."""
     section = inspect.cleandoc(doc).partition("Attributes\n----------\n")[2]
-    entries = re.findall(r"^(\w[\w, ]*?)(?: : [^\n]*)?\n((?:    [^\n]*\n?|\n(?=    ))*)", section + "\n", flags=re.MULTILINE)
+    entries = re.findall(
+        r"^(\w[\w, ]*?)(?: : [^\n]*)?\n((?:    [^\n]*\n?|\n(?=    ))*)", section + "\n", flags=re.MULTILINE
+    )
     return {n.strip(): " ".join(text.split()) for names, text in entries for n in names.split(",")}
 
 
 def _described(page: Path) -> dict[str, dict[str, str]]:
-    """Meaning of the keys from the tables of the page on data-set cards, for the classes that they are about."""
+    """Meaning of the keys, from the tables of the page on data-set cards."""
     text = page.read_text(encoding="utf-8").partition("## Keys")[2]
     titles = {"DatasetCard": "", "Sample": "### `samples`", "Particle": "### `particles`"}
     return {name: _rows(text.partition(title)[2] if title else text) for name, title in titles.items()}
@@ -232,7 +243,9 @@ def _rows(text: str) -> dict[str, str]:
 
 
 def _functions() -> str:
-    head = "What they do, and which names they can be called on: [expressions](dataset_card.md#expressions).\n\n"
+    head = (
+        "What they do, and which names they can be called on: [expressions](dataset_card.md#expressions).\n\n"
+    )
     rows = [(f"`{name}`", _arity(f.arity)) for name, f in FUNCTIONS.items()]
     return head + _table(("function", "arguments"), rows)
 
