@@ -41,7 +41,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         if part.lstrip().startswith("```"):
             parts[i] = re.sub(r"\A( *```\w+)[^\n]*", r"\1", part)
         else:
-            parts[i] = re.sub(r"\]\(([^)\s]+)\)", lambda m: f"]({_moved(m[1], page.file.src_uri)})", part)
+            part = re.sub(r"\]\(([^)\s]+)\)", lambda m: f"]({_moved(m[1], page.file.src_uri)})", part)
+            parts[i] = re.sub(r"(?m)^\|.*", lambda m: _titled(m[0]), part)
     return "".join(parts)
 
 
@@ -55,3 +56,14 @@ def _moved(target: str, page: str) -> str:
     if there in OUTSIDE:
         return posixpath.relpath(there, posixpath.dirname(page) or ".") + hash_sign + anchor
     return REPOSITORY + there
+
+
+def _titled(row: str) -> str:
+    """Row of a table with titles of pages in place of the names of their files."""
+
+    def title(found: re.Match[str]) -> str:
+        page = next((p for p in (ROOT / "docs", ROOT) if (p / found[1]).is_file()), None)
+        head = (page / found[1]).read_text(encoding="utf-8").partition("\n")[0] if page else f"# {found[1]}"
+        return f"[{head.removeprefix('# ')}]("
+
+    return re.sub(r"\[(\w+\.md)\]\(", title, row)
