@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-c
 
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-slow lint bench wheel environment clean help
+.PHONY: demo test test-slow lint bench docs notebooks gallery wheel environment clean help
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,16 @@ lint: $(VENV)/.dev ## ruff and mypy
 
 bench: $(VENV)/.dev ## Ratios against named peers, one thread
 	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.dev ## Build the documentation site: build/docs/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+notebooks: $(VENV)/.dev ## Write the notebooks of the tutorials, docs/tutorials
+	$(BIN)/python docs/site/notebooks.py
+
+gallery: $(VENV)/.dev ## Draw the figures of docs/gallery.md and the house again
+	$(BIN)/python docs/site/gallery.py
+	$(BIN)/python docs/site/house.py
 
 wheel: $(VENV)/.dev ## Build the wheel and try it in a clean environment from an unrelated folder
 	bash .ci/wheel $(BIN)/python

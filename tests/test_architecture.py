@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,16 @@ def test_imports_point_down() -> None:
         assert here in ROOMS, f"hepxai/{here} has no place in ROOMS: as early as its imports allow"
         for there, *_ in own_imports(path):
             assert ROOMS.index(there) <= ROOMS.index(here), f"{name_of(path)} imports hepxai.{there}"
+
+
+def test_the_drawing_shows_the_rooms_on_their_floors() -> None:
+    """docs/img/house.svg: imports point to the same floor or one below."""
+    drawing = runpy.run_path(str(ROOT / "docs" / "site" / "house.py"))
+    floor = {name: level for level, rooms in enumerate(drawing["FLOORS"]) for name, _ in rooms}
+    assert floor.keys() == set(ROOMS) - {"__main__"}, "draw the house again: make gallery"
+    for path in (p for p in FILES if room_of(p) in floor):
+        for there, *_ in own_imports(path):
+            assert floor[there] <= floor[room_of(path)], f"{name_of(path)} imports hepxai.{there}"
 
 
 def test_no_import_cycle() -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 import typer.main
@@ -27,8 +28,11 @@ from hepxai.models.card import KINDS
 from hepxai.scan import METRICS
 
 ROOT = Path(__file__).parents[1]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+"""Run as notebooks, by tests/test_site.py."""
 PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
+    *TUTORIALS,
     *(ROOT / f"{n}.md" for n in ("README", "CONTRIBUTING", "CHANGELOG")),
 ]
 COMMAND: Any = typer.main.get_command(app)
@@ -82,7 +86,7 @@ def by_name(page: Path) -> str:
 
 def runs() -> Iterator[Any]:
     """Each page with code once as it is, and once more for each flag that it has."""
-    for page in PAGES:
+    for page in (p for p in PAGES if p not in TUTORIALS):
         found = [b for b in blocks(page) if b.language == "python" or "run" in b.flags]
         for flag in ("", *FLAGS) if found else ():
             if not flag or any(flag in b.flags for b in found):
@@ -124,6 +128,7 @@ def work_through(block: Block, page: Path, desk: types.ModuleType) -> None:
         Path(block.file).write_text(block.text, encoding="utf-8")
     elif block.language == "python":
         exec(compile("\n" * block.line + block.text, str(page), "exec"), desk.__dict__)
+        plt.close("all")
     elif block.language == "console" and "run" in block.flags:
         for program, *words in block.commands():
             assert program == "hepxai"
@@ -277,14 +282,9 @@ def resolve(name: str) -> object:
 
 def test_the_map_has_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    for page in sorted((ROOT / "docs").glob("*.md")):
-        assert page.name == "index.md" or f"({page.name})" in index, page.name
-
-
-def test_the_picture_has_every_room() -> None:
-    (picture,) = (b.text for b in blocks(ROOT / "docs" / "index.md") if b.language == "text")
-    rooms = {p.stem for p in (ROOT / "hepxai").iterdir() if p.suffix in ("", ".py") and p.name[0] not in "_."}
-    assert rooms <= set(picture.split()), rooms - set(picture.split())
+    for page in (p for p in PAGES if p.is_relative_to(ROOT / "docs")):
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert name == "index.md" or f"({name})" in index, name
 
 
 def test_every_method_and_its_checks_are_explained() -> None:

@@ -198,7 +198,8 @@ def _bars(ax: Axes, scores: TcavScores, column: int, statistic: Statistic) -> No
     ax.xaxis.set_minor_locator(NullLocator())
     if statistic == "score":
         same = place[scores.saturated[:, column]]
-        ax.plot(same, value[same], "o", ms=4, mfc="white", mec=INK, clip_on=False, zorder=5)
+        if len(same):  # an unclipped line without points would count as one in the corner of the figure
+            ax.plot(same, value[same], "o", ms=4, mfc="white", mec=INK, clip_on=False, zorder=5)
         ax.set_yticks((0, 0.5, 1))
         ax.yaxis.set_minor_locator(NullLocator())
     else:
