@@ -18,6 +18,7 @@ import numpy as np
 import scipy.stats
 from population import (
     ATTENTION,
+    BOTH,
     EDGE_IG,
     PAIR,
     TRUTH,
@@ -43,7 +44,6 @@ from hepxai.scan.ranking import rank, variance_shares
 MASKS = (0.05, 0.25)
 """Edge dropouts of the first study's masks; the second is looked at in detail."""
 FURTHER = (0.15, 0.35)
-BOTH = (ATTENTION, EDGE_IG)
 EXCLUDED = 0.95
 """Probability to be below the best from which a value is excluded."""
 
@@ -187,10 +187,8 @@ def main() -> None:
     several: dict[float, Trained] = {}
     for dropout in sorted({*MASKS, *options.further}):
         run = Run.start(options.out / f"{dropout:g}", options.dataset, card(quick, f"edge_dropout={dropout}"))
-        several[dropout] = Trained.explained(
-            run, BOTH, maximum=100 if quick else 4000, workers=options.workers, quick=quick
-        )
-    detailed = explained_in_detail(several[MASKS[-1]].run, workers=options.workers, quick=quick)
+        explain = explained_in_detail if dropout == MASKS[-1] else Trained.explained
+        several[dropout] = explain(run, workers=options.workers, quick=quick)
     facts(page, several[MASKS[0]], len(several))
     networks(page, several)
     best_values(page, several)
@@ -198,7 +196,7 @@ def main() -> None:
     mask_graphs(page, {dropout: several[dropout] for dropout in MASKS})
     page.heading(f"Edge dropout {MASKS[-1]:g} in detail")
     page.text("All sections from here on are of this value. The mean of its trainings is explained.")
-    write_sections(page, detailed)
+    write_sections(page, several[MASKS[-1]])
     print(page.write_with(__file__, rule=RULE.partition(" The reference")[0]))
 
 
@@ -356,7 +354,7 @@ def mask_graphs(page: StudyPage, several: Several) -> None:
     """Attention in the same events at two values of the edge dropout."""
     page.heading("Mask graphs")
     maps = {value: relative_to_uniform(trained.mean.maps[ATTENTION]) for value, trained in several.items()}
-    rows = {name: median_event(several[MASKS[-1]], name) for name in ("signal", "background")}
+    rows = {name: median_event(several[MASKS[0]], name) for name in ("signal", "background")}
     caption = (
         "The test event of median score of each class, at two values of the edge dropout, mean of the "
         "trainings. Arrows: the strongest attention, from sender to receiver; colour: relative to equal."

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,8 @@ from hepxai.studies.dependence.sculpting import Sculpting, sculpting, shape, thr
 
 MODEL = "transformer_edgeconv"
 ATTENTION, EDGE_IG = "attention", "edge_ig"
-PAIR_METHODS = (ATTENTION, EDGE_IG, "surrogate", "shapley_interaction")
-METHODS = (*PAIR_METHODS, "shapley")
+BOTH = (ATTENTION, EDGE_IG)
+PAIR_METHODS = (*BOTH, "surrogate", "shapley_interaction")
 PAIR, MASS, TRUTH = ("muon", "muon"), "mass_mumu", "fromResonance"
 MASS_LABEL = "m(μμ) [GeV]"
 BINS = np.concatenate([[60, 80, 84, 86], np.arange(87, 97), [98, 102, 120]]).astype(np.float64)
@@ -42,6 +42,8 @@ SIZE_EDGES = np.array([6.5, 7.5, 8.5, 9.5, 10.5, 12.5])
 EFFICIENCIES = (0.8, 0.5, 0.3)
 """Signal efficiencies of the cuts on the score."""
 SURROGATE_EPOCHS = 10
+MOST, FEW = 4000, 300
+"""Explained events; of Shapley values."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -88,13 +90,14 @@ class Trained:
     maps: dict[str, Attribution]
 
     @staticmethod
-    def explained(run: Run, methods: Sequence[str], *, maximum: int, workers: int, quick: bool) -> Trained:
+    def explained(
+        run: Run, methods: Sequence[str] = BOTH, *, workers: int, quick: bool, maximum: int = MOST
+    ) -> Trained:
         """Train and explain; resumes."""
         run.train(workers=workers)
-        settings = (
-            {"surrogate": {"epochs": 2 if quick else SURROGATE_EPOCHS}} if "surrogate" in methods else {}
-        )
-        maps = run.explain(list(methods), maximum=maximum, settings=settings, workers=workers)
+        epochs, number = (2, min(maximum, 100)) if quick else (SURROGATE_EPOCHS, maximum)
+        settings = {m: {"epochs": epochs} for m in methods if m == "surrogate"}
+        maps = run.explain(list(methods), maximum=number, settings=settings, workers=workers)
         if not isinstance(run, EnsembleRun):
             raise TypeError("the card asks for several trainings")
         return Trained(run, {m: reduced(maps[m], keep="training") for m in methods})
@@ -140,13 +143,16 @@ def card(quick: bool, *entries: str) -> ModelCard:
 
 
 def explained_in_detail(run: Run, *, workers: int, quick: bool) -> Trained:
-    """Train, and explain with all methods."""
-    return Trained.explained(run, METHODS, maximum=60 if quick else 1000, workers=workers, quick=quick)
+    """Train, and explain with all methods; Shapley values, which cost the most, of fewer events."""
+    options: dict[str, Any] = {"workers": workers, "quick": quick}
+    few = Trained.explained(run, ("shapley", "shapley_interaction"), maximum=FEW, **options)
+    many = Trained.explained(run, (*BOTH, "surrogate"), **options)
+    return Trained(many.run, {**many.maps, **few.maps})
 
 
 def write_sections(page: StudyPage, trained: Trained) -> None:
     """All sections of a network."""
-    page.facts["explained in detail"] = f"{len(trained.maps[ATTENTION].events):,}"
+    page.facts["explained by Shapley values"] = f"{len(trained.maps['shapley'].events):,}"
     page.heading("The di-muon mass")
     mass_alone(page, trained)
     correlations(page, trained)
@@ -267,7 +273,7 @@ def mass_in_maps(page: StudyPage, trained: Trained) -> None:
         ("method", "class", "η²", "by chance", "p"),
         rows,
         "Share of the variance of the muon pair's attribution between events that ten bins of m(μμ) "
-        f"explain; test events. Of {len(rows)} p-values without any dependence the smallest is below "
+        f"explain. Of {len(rows)} p-values without any dependence the smallest is below "
         f"{1 - 0.5 ** (1 / len(rows)):.2g} in half of the cases.",
     )
 
@@ -285,9 +291,10 @@ def contributions(page: StudyPage, trained: Trained) -> None:
     page.table(
         ("sum over an event", *schema.classes, f"{schema.classes[1]} − {schema.classes[0]}"),
         [[name, *page.class_cells(name, part)] for name, part in parts.items()],
-        "Difference of the classes on the logit, per event; test events. Exact Shapley values add up to the "
-        f"logit less that of the event without particles, to {values.checks['median_residual']:.0e} in the "
-        "median. The interaction is the joint contribution of the two muons beyond that of each alone.",
+        f"Difference of the classes on the logit, per event; {len(values.events):,} test events. Exact "
+        "Shapley values add up to the logit less that of the event without particles, to "
+        f"{values.checks['median_residual']:.0e} in the median. The interaction is the joint contribution of "
+        "the two muons beyond that of each alone.",
     )
     with page.axes("interaction", "Shapley interaction of the muon pair; thin: with the trainings.") as ax:
         plots.focus_profile(interaction, PAIR, MASS, label=MASS_LABEL, ax=ax)
@@ -327,7 +334,7 @@ def agreements(page: StudyPage, trained: Trained) -> None:
     """Agreement of the methods on the important pairs."""
     measures = {"rank correlation": metrics.rank_agreement, "overlap of the top 3": metrics.top_agreement}
     rows = []
-    for pair in [*combinations(PAIR_METHODS, 2)][1:]:
+    for pair in [*combinations((*BOTH, "surrogate"), 2)][1:]:
         cells = {
             f"{key}, {pair[0]} and {pair[1]}": trained.measure(agreement, pair, measure)
             for key, measure in measures.items()
