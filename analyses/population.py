@@ -291,8 +291,8 @@ def contributions(page: StudyPage, trained: Trained) -> None:
     page.table(
         ("sum over an event", *schema.classes, f"{schema.classes[1]} − {schema.classes[0]}"),
         [[name, *page.class_cells(name, part)] for name, part in parts.items()],
-        f"Difference of the classes on the logit, per event; {len(values.events):,} test events. Exact "
-        "Shapley values add up to the logit less that of the event without particles, to "
+        f"Difference of the classes on the logit, per event; {len(values.events):,} test events. "
+        "Shapley values, exact up to 12 particles, add up to the logit less that of the event without particles, to "
         f"{values.checks['median_residual']:.0e} in the median. The interaction is the joint contribution of "
         "the two muons beyond that of each alone.",
     )
@@ -375,7 +375,7 @@ def truth(page: StudyPage, trained: Trained) -> None:
     ) as ax:
         plots.truth_finding(results, ax=ax)
     sizes = {m: metrics.find_truth_in_slices(a, TRUTH, a.events.counts, SIZE_EDGES) for m, a in maps.items()}
-    caption = "AUROC per event by the number of particles; events beyond the bins are not shown."
+    caption = "AUROC per event by the number of particles, statistical errors; not all events are in a bin."
     with page.axes("truth_multiplicity", caption) as ax:
         plots.truth_slices(sizes, xlabel="particles in the event", ax=ax)
 
