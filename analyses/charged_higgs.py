@@ -1,212 +1,376 @@
-"""Charged-Higgs study: an edge dropout chosen by the attention of the network, and its worth.
+"""Charged-Higgs study: statements about a network, at several edge dropouts, that survive or not.
 
-TransformerConv → DynamicEdgeConv networks at eight values of the edge dropout, three seeds each, after
-J. Choi ("Towards the XAI in HEP", 2023): attention of the muon pair, mask graphs, surrogate networks; beyond
-it, in `population.py`: dependence on the di-muon mass, Shapley interactions, agreement, the true pair.
+TransformerConv → DynamicEdgeConv networks after J. Choi ("Towards the XAI in HEP", 2023). Every number is of
+several trainings; a statement survives if it is true beyond three statistical errors and three spreads of the
+trainings. The sections on one value of the edge dropout are those of `population.py`.
 
-``--quick`` takes the shipped sample, two values and a few epochs. The full study needs more events, see
+``--quick`` takes the shipped sample and a few epochs. The full study needs more events, see
 docs/simulation.md; an interrupted study resumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations, product
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-import population
-from numpy.typing import NDArray
-from population import METHODS, PAIR
+import scipy.stats
+from population import (
+    ATTENTION,
+    BOTH,
+    EDGE_IG,
+    PAIR,
+    TRUTH,
+    Network,
+    Trained,
+    agreement,
+    auc,
+    card,
+    explained_in_detail,
+    mass_logit,
+    write_sections,
+)
 
-from hepxai import Attribution, DatasetCard, ModelCard, Run, Scan, metrics, plots
-from hepxai.attribution.reductions import reduced, relative_to_uniform
-from hepxai.metrics.averages import same_decision, spread_mean
+from hepxai import Attribution, Run, metrics, plots
+from hepxai.attribution.reductions import of_class, relative_to_uniform
+from hepxai.core.estimate import Array, Estimate, total_error
+from hepxai.metrics.averages import class_means, same_decision, spread_mean
+from hepxai.plots.style import class_look
+from hepxai.report.stability import FACTOR, RULE, Stability
 from hepxai.report.study import StudyPage, study_options
-from hepxai.scan import advice, write_scan
-from hepxai.scan.ranking import best_against, variance_shares
+from hepxai.scan.ranking import rank, variance_shares
 
-MODEL, DROPOUT = "transformer_edgeconv", "model.edge_dropout"
-VALUES = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4]
-MASKS, SURROGATES = (0.05, 0.25), (0.05, 0.2)
-COLUMNS = {
-    "test_accuracy": "accuracy (test)",
-    "valid_auc": "AUC (valid)",
-    "test_auc": "AUC (test)",
-    "pair_attention": "attention of μμ (valid)",
-    "pair_isolation": "isolation (valid)",
+MASKS = (0.05, 0.25)
+"""Edge dropouts of the first study's masks; the second is looked at in detail."""
+FURTHER = (0.15, 0.35)
+EXCLUDED = 0.95
+"""Probability to be below the best from which a value is excluded."""
+
+Several = Mapping[float, Trained]
+Measure = Callable[[Network], Estimate]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence that is true if a number is above its reference, or below it.
+
+    Attributes
+    ----------
+    text : str
+    measure : callable
+        Number of one network.
+    reference : float
+    above : bool
+    """
+
+    text: str
+    measure: Measure
+    reference: float = 0.0
+    above: bool = True
+
+    def verdict(self, number: Estimate) -> str:
+        """Verdict on the statement, by the rule of the report on stable numbers."""
+        value, error, spread = (float(v) for v in (number.value, number.error, number.spread["training"]))
+        stable = Stability(self.text, value, error, spread, self.reference).verdict
+        true = (value > self.reference) == self.above
+        return {"stable": "yes" if true else "no: the opposite holds"}.get(stable, f"no: {stable}")
+
+
+# --- measures ------------------------------------------------------------------------------------
+
+
+def of_map(method: str, measure: Callable[[Attribution], Estimate]) -> Measure:
+    """Measure of the map of a method."""
+    return lambda network: measure(network.maps[method])
+
+
+def signal_isolation(attribution: Attribution) -> Estimate:
+    """Attention of the two muons to each other in signal; 1: as to anyone else."""
+    return metrics.isolation(of_class(attribution, "signal"), PAIR)
+
+
+def signal_from_rest(attribution: Attribution) -> Estimate:
+    """Attention of all others to the two muons in signal; 1: as to anyone else."""
+    return metrics.attention_from_rest(of_class(attribution, "signal"), PAIR)
+
+
+def beyond_types(attribution: Attribution) -> Estimate:
+    """AUROC of the true pair less that of the particle types alone."""
+    return metrics.truth_beyond_types(attribution, TRUTH)
+
+
+def among_muon_messages(attribution: Attribution) -> Estimate:
+    """AUROC of the true pair among the messages that muons send."""
+    return metrics.find_truth(attribution.select(source=PAIR[0]), TRUTH).auroc
+
+
+def pair_difference(attribution: Attribution) -> Estimate:
+    """Mean of the muon pair in signal less that in background."""
+    return class_means(attribution.select(pair=PAIR))["difference"]
+
+
+def carried(network: Network) -> Estimate:
+    """Share of the difference of the classes in the logit that all messages of the first layer carry."""
+    sums, test = class_means(network.maps[EDGE_IG].sum("pair"))["difference"], network.test
+    means = [
+        Estimate.of(test.score[of], test.events.weight[of]) for of in (test.events.label == c for c in (0, 1))
+    ]
+    logit = float(means[1].value - means[0].value)
+    return Estimate(sums.value / logit, sums.error / abs(logit), np.nan)
+
+
+def gain_by_mass(network: Network) -> Estimate:
+    """AUC gained if the logit of a histogram of m(μμ) is added to the score."""
+    test, both = network.test, network.test.score + mass_logit(network)
+    return metrics.auc_difference(both, test.score, test.events.label == 1, test.events.weight)
+
+
+STATEMENTS = {
+    "I": Statement(
+        "Two muons attend to each other more than equally (I > 1).", of_map(ATTENTION, signal_isolation), 1
+    ),
+    "J": Statement(
+        "The others attend to the muons more than equally (J > 1).", of_map(ATTENTION, signal_from_rest), 1
+    ),
+    "attention beyond types": Statement(
+        "Attention finds the true pair better than particle types alone.", of_map(ATTENTION, beyond_types)
+    ),
+    "attention of muons": Statement(
+        "Among messages sent by muons, attention is weaker on the true pair.",
+        of_map(ATTENTION, among_muon_messages),
+        0.5,
+        above=False,
+    ),
+    "edge IG beyond types": Statement(
+        "Edge IG finds the true pair better than particle types alone.", of_map(EDGE_IG, beyond_types)
+    ),
+    "edge IG of muons": Statement(
+        "Among messages sent by muons, edge IG is weaker on the true pair.",
+        of_map(EDGE_IG, among_muon_messages),
+        0.5,
+        above=False,
+    ),
+    "edge IG of the pair": Statement(
+        "Edge IG of a muon pair is larger in signal than in background.", of_map(EDGE_IG, pair_difference)
+    ),
+    "agreement": Statement(
+        "Attention and edge IG rank pairs alike (rank correlation above 0.5).",
+        lambda network: agreement(network, BOTH),
+        0.5,
+    ),
+    "carried": Statement(
+        "The messages of the first layer carry less than half of the separation.", carried, 0.5, above=False
+    ),
+    "mass": Statement("A histogram of m(μμ) adds to the score.", gain_by_mass),
 }
-ISOLATION = {"I": metrics.isolation, "J": metrics.attention_from_rest}
+COMPARED = ("I", "J", "attention beyond types", "edge IG beyond types")
+"""Numbers of the statements that are compared between values of the edge dropout."""
+
+
+# --- page ----------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Run the study."""
-    quick = "two values, two seeds, six epochs"
-    options = study_options(__file__, __doc__, dataset="charged_higgs", quick=quick)
-    page, folder = StudyPage(options.out, "charged_higgs"), options.out / "scan"
-    card = ModelCard.find(MODEL, ["training.epochs=6"] if options.quick else [])
-    grid = {"edge_dropout": [0.05, 0.25] if options.quick else VALUES}
-    seeds, goals = 2 if options.quick else 3, ["pair_isolation", "valid_auc"]
-    scan = Scan.start(folder, options.dataset, card, grid, seeds=seeds, objectives=goals)
-    scan.run(workers=options.workers)
-    best = dropout_scan(page, scan)
-    runs = {p.point[DROPOUT]: [Run.open(scan.trial_folder(t)) for t in p.trials] for p in scan.table().points}
-    mask_graphs(page, {value: runs[value] for value in MASKS})
-    population.surrogates(page, {f"{value:g}": runs[value][0] for value in SURROGATES if value in runs})
-    run = runs[best][0]
-    pair_features = {"pair_features": ["delta_r", "log_mass"]}
-    dataset = DatasetCard.model_validate(options.dataset.model_dump() | pair_features)
-    informed = Run.start(options.out / "pair_features", dataset, run.card)
-    informed.train()
-    page.heading("Beyond the di-muon mass")
-    population.mass_dependence(page, {"as it is": run, "given ΔR and log m": informed})
-    population.write_sections(page, run.explain(METHODS))
-    page.sample_facts(run.events)
-    page.facts |= {"epochs": str(card.training.epochs), "values": str(len(runs)), "seeds": str(seeds)}
-    accuracies = sorted((f"test_accuracy, {v:g}" for v in runs), key=lambda k: page.numbers[k].value)
-    agreements = [key for key in page.numbers if key.startswith("surrogate agreement, train")]
-    opening = {
-        "trainings": seeds * len(runs),
-        "lowest": page.cite(accuracies[0]),
-        "highest": page.cite(accuracies[-1]),
-        "surrogates": ", ".join(f"{page.cite(key)} at {key.rpartition(', ')[2]}" for key in agreements),
-    }
-    print(page.write_with(__file__, **opening))
-
-
-def dropout_scan(page: StudyPage, scan: Scan) -> float:
-    """Accuracy and attention at every value; the value with the highest isolation."""
-    write_scan(scan)
-    table, seeds, rows = scan.table(), scan.plan.seeds, []
-    page.heading("Values of the edge dropout")
-    for point in table.points:
-        value = f"{point.point[DROPOUT]:g}"
-        rows.append([value, *page.cells({f"{m}, {value}": point.mean(m) for m in COLUMNS})])
-        for trial in point.trials:
-            page.cells({f"{m}, {value}, seed {trial.seed}": trial.metrics[m] for m in COLUMNS})
-    errors = [f"{point.statistical(m):.1g} of {name}" for m, name in COLUMNS.items()]
-    page.table(
-        ("edge dropout", *COLUMNS.values()),
-        rows,
-        f"Mean over {seeds} seeds ± its standard error, the expected scatter of another seed. All trainings "
-        f"share their events, whose statistical error is about {', '.join(errors[:-1])}.",
+    """Train, explain, judge the statements, write ``charged_higgs.md``."""
+    further = {"type": float, "nargs": "*", "help": "values of the edge dropout beside 0.05 and 0.25"}
+    options = study_options(
+        __file__,
+        __doc__,
+        dataset="charged_higgs",
+        quick="two values, 2 trainings, 2 epochs, few events",
+        options={"--further": further},
     )
-    for name, caption in SCAN_CAPTIONS.items():
-        page.copy_figure(scan.folder / "figures" / f"{name}.png", caption)
-    for objective, sentences in advice(table, scan.dataset).items():
-        page.text(f"**{objective}.** {' '.join(sentences)}")
-    page.text(value_or_seed(page, [p.point[DROPOUT] for p in table.points], seeds))
-    best: float = table.candidates[table.ranking("pair_isolation", "max").order[0]].point[DROPOUT]
-    page.facts["edge dropout chosen by the isolation of the muon pair"] = f"{best:g}"
-    return best
+    page, quick = StudyPage(options.out, "charged_higgs"), options.quick
+    if options.further is None:
+        options.further = () if quick else FURTHER
+    several: dict[float, Trained] = {}
+    for dropout in sorted({*MASKS, *options.further}):
+        run = Run.start(options.out / f"{dropout:g}", options.dataset, card(quick, f"edge_dropout={dropout}"))
+        explain = explained_in_detail if dropout == MASKS[-1] else Trained.explained
+        several[dropout] = explain(run, workers=options.workers, quick=quick)
+    facts(page, several[MASKS[0]], len(several))
+    networks(page, several)
+    best_values(page, several)
+    statements(page, several)
+    mask_graphs(page, {dropout: several[dropout] for dropout in MASKS})
+    page.heading(f"Edge dropout {MASKS[-1]:g} in detail")
+    page.text("All sections from here on are of this value. The mean of its trainings is explained.")
+    write_sections(page, several[MASKS[-1]])
+    print(page.write_with(__file__, rule=RULE.partition(" The reference")[0]))
 
 
-SCAN_CAPTIONS = {
-    "attention_edge_dropout": "Attention of the muon pair (filled) and of all other pairs at every value: "
-    "the figure by which the first study chose 0.2 – 0.3.",
-    "against_edge_dropout": "Every training and the mean over seeds.",
-}
-
-
-def by_seed(page: StudyPage, metric: str, values: Sequence[float], seeds: int) -> NDArray[np.float64]:
-    """Numbers of the page for a metric, one row per value, one column per seed."""
-    keys = [[f"{metric}, {v:g}, seed {s}" for s in range(1, seeds + 1)] for v in values]
-    return np.array([[float(page.numbers[key].value) for key in row] for row in keys])
-
-
-def value_or_seed(page: StudyPage, values: Sequence[float], seeds: int) -> str:
-    """Significance of the rise of the isolation, corrected for the choice among all values."""
-    isolations = by_seed(page, "pair_isolation", values, seeds)
-    result = best_against(isolations, 0)
-    key = f"isolation at {values[result.best]:g}, the best of {len(values)}, less that at {values[0]:g}"
-    unpaired, paired = page.cells({f"{key}, unpaired": result.gain, f"{key}, seed by seed": result.paired})
+def facts(page: StudyPage, one: Trained, values: int) -> None:
+    """Sizes of samples and trainings."""
+    page.sample_facts(one.run.events)
+    number = one.run.trainings
+    chance = 2 * scipy.stats.t.sf(FACTOR * np.sqrt(number), number - 1)
     page.facts |= {
-        f"{key}: p-value of Student's t, seed by seed": f"{result.student:.2g}",
-        f"{key}: p-value with the choice, all trainings shuffled": f"{result.p_pool:.2g}",
-        f"{key}: p-value with the choice, shuffled within seeds": f"{result.p_blocks:.2g}",
+        "values": str(values),
+        "trainings": str(number),
+        "epochs": str(len(next(iter(one.run.histories().values())))),
+        "passes by chance": f"{100 * chance:.2g} %",
+        "explained": f"{len(one.maps[ATTENTION].events):,}",
     }
-    percent = [f"{100 * (n - 1) / (isolations.size - 1):.0f} %" for n in isolations.shape]
-    for metric in ("pair_isolation", "valid_auc"):
-        shares = variance_shares(by_seed(page, metric, values, seeds))
-        for source, share in zip(("value", "seed"), shares, strict=True):
-            page.facts[f"share of the variance of {metric} that goes with the {source}"] = f"{share:.2f}"
-            percent.append(f"{100 * share:.0f} %")
-    return (
-        f"**Value or seed?** The {key}: {unpaired} if seeds are unrelated, {paired} seed by seed (Student's "
-        f"t with {seeds - 1} degrees of freedom: p = {result.student:.2g}). In toys without dependence on "
-        f"the value, the best of {len(values)} exceeds that at {values[0]:g} by as much with p = "
-        f"{result.p_pool:.2g} if all trainings are shuffled, {result.p_blocks:.2g} if those of each seed "
-        f"are. Of the variance of the isolation in {isolations.size} trainings {percent[2]} goes with the "
-        f"value and {percent[3]} with the seed; of that of the validation AUC {percent[4]} and {percent[5]} "
-        f"({percent[0]} and {percent[1]} expected if neither mattered)."
-    )
 
 
-def mask_graphs(page: StudyPage, runs: Mapping[float, Sequence[Run]]) -> None:
-    """Attention at two values: isolation of the muon pair, and the graphs of the same events."""
-    page.heading("Mask graphs")
-    maps = {v: [reduced(r.explain(["attention"])["attention"]) for r in of] for v, of in runs.items()}
-    test, seeds = maps[MASKS[0]][0].events, len(runs[MASKS[0]])
+def networks(page: StudyPage, several: Several) -> None:
+    """Performance at every value, and a figure of it with the attention."""
+    page.heading("Values of the edge dropout")
+    rows = []
+    for value, trained in several.items():
+        singles = spread_mean(np.array([float(auc(one).value) for one in trained.singles]))
+        scores = [one.test.score for one in trained.singles]
+        numbers = {
+            f"AUC, {value:g}": trained.measure(auc),
+            f"mean AUC of one training, {value:g}": singles,
+            f"balanced accuracy, {value:g}": Estimate.from_json(
+                trained.run.metrics()["test"]["balanced_accuracy"]
+            ),
+            f"same decision of two trainings, {value:g}": same_decision(
+                scores, trained.mean.test.events.weight
+            ),
+        }
+        rows.append([f"{value:g}", *page.cells(numbers)])
     page.table(
-        ("edge dropout", "class", "isolation I", "attention from the rest J"),
-        [
+        ("edge dropout", "AUC of the mean", "AUC of one training", "balanced accuracy", "same decision"),
+        rows,
+        "Test events. ± statistical ± spread of the trainings; of one training: standard error of the mean "
+        "over trainings. Same decision: share of events, mean over pairs of trainings.",
+    )
+
+
+def best_values(page: StudyPage, several: Several) -> None:
+    """Numbers against the edge dropout: the best value, the change, and shares of value and seed."""
+    compared = {"AUC": auc, **{key: STATEMENTS[key].measure for key in COMPARED}}
+    values, (low, high) = [*several], (list(several).index(v) for v in MASKS)
+    rows, results = [], {}
+    for key, measure in compared.items():
+        results[key] = np.array([[float(measure(n).value) for n in t.singles] for t in several.values()])
+        for value, each in zip(values, results[key], strict=True):
+            page.facts[f"{key} of each training, {value:g}"] = ", ".join(f"{x:.4g}" for x in each)
+        ranking, shares = rank(results[key], higher=True), variance_shares(results[key])
+        change = results[key][high] - results[key][low]
+        p_value = page.facts[f"p-value of the change of {key}"] = (
+            f"{scipy.stats.ttest_1samp(change, 0.0).pvalue:.2g}"
+        )
+        best = ranking.order[0]
+        others = [f"{v:g}" for v, p in zip(values, ranking.beaten, strict=True) if p < EXCLUDED]
+        rows.append(
             [
-                f"{value:g}",
-                name,
-                *(isolation_cell(page, what, value, maps[value], code) for what in ISOLATION),
+                key,
+                page.number(f"change of {key}", spread_mean(change)),
+                p_value,
+                f"{values[best]:g} ({100 * ranking.best[best]:.0f} %)",
+                ", ".join(others) or "none",
+                " and ".join(f"{100 * share:.0f} %" for share in shares),
             ]
-            for value, (code, name) in product(maps, enumerate(test.schema.classes))
-        ],
-        "Test events; mean over seeds ± its standard error (each seed). I: attention that the two muons pay "
-        "to each other, J: attention that all others pay to them, both relative to equal attention (1). The "
-        "pair is isolated if I > 1 and J < 1.",
+        )
+    expected = [f"{100 * (n - 1) / (results['AUC'].size - 1):.0f} %" for n in results["AUC"].shape]
+    page.table(
+        ("number", f"change, {MASKS[0]:g} to {MASKS[1]:g}", "p", "highest at", "as high", "value and seed"),
+        rows,
+        "Single trainings of the same seeds. Change: mean ± standard error over the seeds, p: Student's t. "
+        "Highest at: value with the highest mean (probability that it is the highest of all). As high: "
+        f"values below it with a probability of less than {100 * EXCLUDED:.0f} %. Value and seed: shares of "
+        f"the variance of all trainings that go with either ({' and '.join(expected)} if neither matters).",
     )
-    changes = []
-    for what in ISOLATION:
-        first, last = by_seed(page, f"{what}, signal", MASKS, seeds)
-        change = page.number(f"{what}, signal, change, seed by seed", spread_mean(last - first))
-        changes.append(f"{what} of the signal changes by {change}")
-    low, high = MASKS
-    page.text(f"From {low:g} to {high:g}, seed by seed, {', '.join(changes)} (mean over {seeds} seeds).")
-    for value, of in runs.items():
-        page.text(decisions_in_common(page, value, of))
-    rows = {n: median_score_event(runs[high][0], c) for c, n in reversed([*enumerate(test.schema.classes)])}
+    against_dropout(page, several, results)
+
+
+def against_dropout(page: StudyPage, several: Several, results: Mapping[str, Array]) -> None:
+    """AUC, I, J against the edge dropout with both errors, and each training."""
     caption = (
-        "The same test events at two values of the edge dropout (seed 1). Arrows: the strongest attention, "
-        "from sender to receiver; colour: relative to equal attention."
+        "Numbers against the edge dropout: of the mean of the trainings, and grey of each. Thick: "
+        "statistical error, thin: with the spread of the trainings."
     )
-    with page.panels("masks", caption, len(rows), len(MASKS), (8.2, 6.6)) as frames:
-        for ax, (name, value) in zip(frames, product(rows, MASKS), strict=True):
-            attention = relative_to_uniform(maps[value][0])
-            plots.event_display(attention, rows[name], focus=PAIR, name=f"{name}, dropout {value:g}", ax=ax)
+    measures = {"AUC": auc, **{key: STATEMENTS[key].measure for key in COMPARED[:2]}}
+    with page.panels("dropout", caption, 1, len(measures), (4.2, 4)) as frames:
+        for ax, (key, measure) in zip(frames, measures.items(), strict=True):
+            means, look = [t.measure(measure) for t in several.values()], class_look(0)
+            x, y = np.array([*several]), np.array([float(m.value) for m in means])
+            ax.plot(x + 0.012, results[key], ls="", marker="o", ms=4, color="0.55")  # beside the means
+            ax.errorbar(
+                x, y, [float(total_error(m)) for m in means], fmt="none", ecolor=look["color"], capsize=3
+            )
+            ax.errorbar(x, y, [float(m.error) for m in means], ls="", elinewidth=3, **look)
+            ax.set(xlabel="edge dropout", title=key)
+            ax.margins(x=0.1)
 
 
-def isolation_cell(page: StudyPage, what: str, value: float, maps: Sequence[Attribution], code: int) -> str:
-    """I or J of one class at one value: mean over seeds, and each seed."""
-    estimates = [ISOLATION[what](one[one.events.label == code], PAIR) for one in maps]
-    key = f"{what}, {maps[0].events.schema.classes[code]}, {value:g}"
-    page.cells({f"{key}, seed {seed}": estimate for seed, estimate in enumerate(estimates, start=1)})
-    over_seeds = page.number(key, spread_mean(np.array([float(e.value) for e in estimates])))
-    return f"{over_seeds} ({', '.join(f'{float(e.value):.2f}' for e in estimates)})"
-
-
-def decisions_in_common(page: StudyPage, value: float, runs: Sequence[Run]) -> str:
-    """Share of equal decisions of two seeds, compared with unrelated networks of the same accuracy."""
-    test = runs[0].events.split == 2
-    share = same_decision([r.scores[test, 0] for r in runs], runs[0].events.weight[test])
-    accuracies = by_seed(page, "test_accuracy", [value], len(runs))[0]
-    unrelated = np.mean([a * b + (1 - a) * (1 - b) for a, b in combinations(accuracies, 2)])
-    return (
-        f"Two networks of edge dropout {value:g} make the same decision in "
-        f"{page.number(f'same decision of two seeds, {value:g}', share)} of the test events; the expectation "
-        f"for independent errors is {unrelated:.2f}."
+def statements(page: StudyPage, several: Several) -> None:
+    """Table of all statements with their numbers and verdicts, and a figure of the numbers."""
+    page.heading("The statements")
+    rows, verdicts = [], []
+    for key, statement in STATEMENTS.items():
+        numbers = {value: trained.measure(statement.measure) for value, trained in several.items()}
+        words = [statement.verdict(number) for number in numbers.values()]
+        texts = page.cells({f"{key}, {value:g}": number for value, number in numbers.items()})
+        cells = [f"{text}: **{word}**" for text, word in zip(texts, words, strict=True)]
+        rows.append([statement.text, f"{statement.reference:g}", *cells])
+        verdicts.append(words)
+    page.table(
+        ("statement", "reference", *(f"dropout {value:g}" for value in several)),
+        rows,
+        "Number of each statement, ± statistical ± spread of the trainings, test events: does it survive?",
     )
+    survive = np.array(verdicts) == "yes"
+    for value, number in zip(several, survive.sum(axis=0), strict=True):
+        page.facts[f"statements that survive at {value:g}"] = str(number)
+    page.facts["statements"] = str(len(STATEMENTS))
+    page.facts["statements that survive at every value"] = str(survive.all(axis=1).sum())
+    page.facts["counts"] = ", ".join(
+        f"{n} at {v:g}" for v, n in zip(several, survive.sum(axis=0), strict=True)
+    )
+    figure(page, several)
 
 
-def median_score_event(run: Run, code: int) -> int:
-    """Test event of a class with the median score: not a selected example."""
-    rows = np.flatnonzero(run.events.where("test").label == code)
-    logit = run.scores[run.events.split == 2, 0][rows]
-    return int(rows[np.argsort(logit)[len(rows) // 2]])
+def figure(page: StudyPage, several: Several) -> None:
+    """Number of each statement relative to its reference, in units of its spread over the trainings."""
+    caption = (
+        "Distance of each number from its reference in spreads of the trainings (wide errors: one spread; "
+        "beyond ±3, outside the grey band, it is stable). Thick: statistical error."
+    )
+    with page.axes("statements", caption, (9, 7.5)) as ax:
+        rows = np.arange(len(STATEMENTS))[::-1]
+        for i, value in enumerate(several):
+            numbers = [page.numbers[f"{key}, {value:g}"] for key in STATEMENTS]
+            spread = np.array([float(n.spread["training"]) for n in numbers])
+            middle = [float(n.value) - s.reference for n, s in zip(numbers, STATEMENTS.values(), strict=True)]
+            place, error = np.array(middle) / spread, np.array([float(n.error) for n in numbers]) / spread
+            look, y = class_look(i), rows + 0.6 * (0.5 - (i + 0.5) / len(several))
+            ax.errorbar(place, y, xerr=1, ls="", color=look["color"], elinewidth=1)
+            ax.errorbar(place, y, xerr=error, ls="", elinewidth=3, label=f"edge dropout {value:g}", **look)
+        ax.axvspan(-FACTOR, FACTOR, color="0.92", zorder=0)
+        ax.axvline(0, color="0.3", lw=1)
+        ax.set_xscale("symlog", linthresh=FACTOR, linscale=1.5)
+        ax.set_yticks(rows, list(STATEMENTS))
+        ax.tick_params(axis="y", which="both", length=0)
+        ax.set(xlabel="(number − reference) / spread of the trainings")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+
+
+def mask_graphs(page: StudyPage, several: Several) -> None:
+    """Attention in the same events at two values of the edge dropout."""
+    page.heading("Mask graphs")
+    maps = {value: relative_to_uniform(trained.mean.maps[ATTENTION]) for value, trained in several.items()}
+    rows = {name: median_event(several[MASKS[0]], name) for name in ("signal", "background")}
+    caption = (
+        "The test event of median score of each class, at two values of the edge dropout, mean of the "
+        "trainings. Arrows: the strongest attention, from sender to receiver; colour: relative to equal."
+    )
+    with page.panels("masks", caption, len(rows), len(maps), (8.2, 6.6)) as frames:
+        for ax, (name, value) in zip(frames, product(rows, maps), strict=True):
+            title = f"{name}, dropout {value:g}"
+            plots.event_display(maps[value], rows[name], focus=PAIR, name=title, ax=ax)
+
+
+def median_event(trained: Trained, name: str) -> int:
+    """Explained event of a class with the median score: not a selected example."""
+    events = trained.maps[ATTENTION].events
+    score = trained.mean.score[next(iter(trained.run.members.values())).populations.rows()]
+    rows = np.flatnonzero(events.label == events.schema.classes.index(name))
+    return int(rows[np.argsort(score[rows])[len(rows) // 2]])
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from itertools import combinations
 import numpy as np
 
 from hepxai import Attribution, DatasetCard, ModelCard, Run
-from hepxai.attribution.reductions import pairs_of, reduced
+from hepxai.attribution.reductions import reduced
 from hepxai.attribution.spread import single_trainings
 from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.core.chunks import evenly_spread
 from hepxai.core.estimate import Estimate, as_arrays
-from hepxai.metrics import find_truth, isolation
+from hepxai.metrics import find_truth, isolation, truth_by_type
 from hepxai.metrics.averages import spread_mean
 from hepxai.report.study import StudyPage, study_options
 
@@ -68,7 +68,7 @@ def reduced_trainings(attribution: Attribution) -> Attribution:
 
 def compare(page: StudyPage, name: str, maps: Mapping[str, Attribution]) -> None:
     """Truth found by the mean of k trainings, and numbers with both errors."""
-    by_type = find_truth(type_map(next(iter(maps.values()))), TRUTH).auroc
+    by_type = truth_by_type(mean_of_trainings(next(iter(maps.values()))), TRUTH)
     types = page.number(f"AUROC by particle types alone, {name}", by_type)
     curves = {method: list(means_of(attribution)) for method, attribution in maps.items()}
     rows = []
@@ -144,12 +144,6 @@ def gain(attribution: Attribution) -> float:
     """AUROC of the mean of all trainings less the mean AUROC of one."""
     each = [float(find_truth(a, TRUTH).auroc.value) for a in single_trainings(attribution)]
     return float(find_truth(mean_of_trainings(attribution), TRUTH).auroc.value) - float(np.mean(each))
-
-
-def type_map(attribution: Attribution) -> Attribution:
-    """1 for every pair of two muons, 0 for others: what the particle types alone tell."""
-    plain = mean_of_trainings(attribution)
-    return plain.replace(values=pairs_of(plain).between(plain.events, PAIR).astype(np.float64))
 
 
 def verdict(value: float, error: float) -> str:

@@ -12,7 +12,6 @@ from hepxai.attribution import Attribution
 from hepxai.attribution.spread import over_trainings, with_spread
 from hepxai.core.estimate import Array, Estimate, as_arrays, ratio_mean
 from hepxai.events import Events
-from hepxai.metrics.classification import accuracy
 
 
 def mean(values: NDArray[np.floating], weight: Array | None = None) -> Estimate:
@@ -81,15 +80,6 @@ def same_decision(scores: Sequence[Array], weight: Array) -> Estimate:
     """
     pairs = combinations([score > 0 for score in scores], 2)
     return mean(np.mean([one == other for one, other in pairs], axis=0), weight)
-
-
-def majority_share(score: Array, weight: Array) -> Estimate:
-    """Weighted share of the events with the more frequent decision at logit 0.
-
-    It is the agreement with a model that gives the same answer for every event.
-    """
-    share = accuracy(score, np.ones(len(score), dtype=bool), weight)
-    return Estimate(np.maximum(share.value, 1 - share.value), share.error, share.n_eff)
 
 
 # --- lists of other events -----------------------------------------------------------------------

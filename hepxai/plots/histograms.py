@@ -1,4 +1,4 @@
-"""Signed-weight histograms with errors, and a two-sample test that holds for signed weights."""
+"""Signed-weight histograms with errors."""
 
 from __future__ import annotations
 
@@ -87,41 +87,3 @@ def robust_edges(values: NDArray[np.floating], bins: int, *, tail: float = 0.002
     if not high > low:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, bins + 1)
-
-
-def signed_ks(
-    first: tuple[Array, Array], second: tuple[Array, Array], *, permutations: int = 300, seed: int = 0
-) -> tuple[float, float]:
-    """Kolmogorov–Smirnov distance of two samples with signed weights, and its p-value.
-
-    The distance is the largest difference of the weighted cumulative distributions. Its tabulated
-    distribution does not hold for weighted events, so the p-value counts how often samples redrawn by
-    permuting (value, weight) between the two are at least as far apart.
-
-    Parameters
-    ----------
-    first, second : tuple of ndarray
-        Values and signed weights.
-
-    Returns
-    -------
-    distance, p_value : float
-        NaN where a sample is empty or its weights sum to nothing positive.
-    """
-    if min(first[1].sum(), second[1].sum()) <= 0:
-        return float("nan"), float("nan")
-    value, weight = (np.concatenate([a, b]) for a, b in zip(first, second, strict=True))
-    order = np.argsort(value, kind="stable")
-    last = np.append(np.diff(value[order]) != 0, True)
-    member = np.arange(len(value)) < len(first[0])
-    rng = np.random.default_rng(seed)
-    observed = _distance(weight[order], member[order], last)
-    redrawn = [_distance(weight[order], rng.permutation(member), last) for _ in range(permutations)]
-    return observed, float((1 + np.sum(np.asarray(redrawn) >= observed)) / (1 + permutations))
-
-
-def _distance(weight: Array, member: NDArray[np.bool_], last: NDArray[np.bool_]) -> float:
-    one, two = np.cumsum(np.where(member, weight, 0.0)), np.cumsum(np.where(member, 0.0, weight))
-    if one[-1] <= 0 or two[-1] <= 0:
-        return 1.0
-    return float(np.max(np.abs(one / one[-1] - two / two[-1])[last]))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from hepxai.core.estimate import Array
 from hepxai.events import SPLITS, Events, Schema
 from hepxai.metrics.multiclass import class_log_odds
-from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
+from hepxai.metrics.two_sample import DRAWS, EventTable, compare_axes
+from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram
 from hepxai.plots.style import (
     INK,
     axes_or_new,
@@ -30,7 +31,6 @@ from hepxai.plots.style import (
 )
 
 SIGNAL = 1  # of two classes, the one that a positive score means
-PERMUTATIONS = 999  # behind a p-value
 PANELS = 2
 """Panels in a row of `score_figure`."""
 
@@ -124,47 +124,49 @@ def _groups(events: Events) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]
                 yield (name, split), mask
 
 
-def overtraining(events: Events, scores: NDArray[np.floating]) -> dict[str, tuple[float, float]]:
-    """Kolmogorov–Smirnov distance of training and test scores, and its p-value, for each class.
+def overtraining(events: Events, scores: NDArray[np.floating]) -> dict[str, float]:
+    """Probability of equal distributions of training and test scores, for each class.
 
-    Of three classes or more, each is judged by its own score.
+    By the weighted Cramér–von Mises test of `hepxai.metrics.two_sample.compare_axes`. Of three classes or
+    more, each is judged by its own score. A class is left out if it has too few events for the test, or
+    weights without a positive sum.
     """
-    distances = {}
+    p_values: dict[str, float] = {}
     for c, name in enumerate(events.schema.classes):
-        train, test = ((events.label == c) & (events.split == SPLITS.index(s)) for s in ("train", "test"))
-        if train.any() and test.any():
-            values = class_score(events.schema, scores, name).values
-            samples = ((values[m], events.weight[m]) for m in (train, test))
-            distances[name] = signed_ks(*samples, permutations=PERMUTATIONS)
-    return distances
+        masks = [(events.label == c) & (events.split == SPLITS.index(s)) for s in ("train", "test")]
+        if all(events.weight[mask].sum() > 0 for mask in masks):
+            values = class_score(events.schema, scores, name).values[:, None]
+            test = compare_axes(*(EventTable(("score",), values[m], events.weight[m]) for m in masks))
+            p_values.update((name, float(p)) for p in test.p_local)
+    return p_values
 
 
 def score_figure(
     events: Events,
     scores: NDArray[np.floating],
     *,
-    distances: Mapping[str, tuple[float, float]] | None = None,
+    p_values: Mapping[str, float] | None = None,
 ) -> Figure:
     """Score distributions of two classes over their ratio; of more, a panel for the score of each class.
 
     Parameters
     ----------
-    events, scores, distances
+    events, scores, p_values
         See `score_distributions`.
     """
     one_each, names = class_scores(events.schema, scores), events.schema.classes
-    distances = overtraining(events, scores) if distances is None else distances
+    p_values = overtraining(events, scores) if p_values is None else p_values
     with style():
         if len(one_each) == 1:
             figure, axes = canvas(2, 1, (8.0, 7.2), height_ratios=(3, 1), sharex=True)
-            score_distributions(events, scores, distances=distances, ax=axes[0, 0])
+            score_distributions(events, scores, p_values=p_values, ax=axes[0, 0])
             axes[0, 0].set_xlabel("")
             score_ratio(events, scores, ax=axes[1, 0])
             return figure
         rows = -(-len(one_each) // PANELS)
         figure, axes = canvas(rows, PANELS, (6.2 * PANELS, 4.8 * rows + 0.6))
         for ax, one in zip(axes.flat, one_each, strict=False):
-            score_distributions(events, scores, of=one.name, distances=distances, others=False, ax=ax)
+            score_distributions(events, scores, of=one.name, p_values=p_values, others=False, ax=ax)
         for ax in axes.flat[len(one_each) :]:
             ax.remove()
         class_legend(figure, names)
@@ -178,7 +180,7 @@ def score_distributions(
     *,
     of: str | None = None,
     bins: int | None = None,
-    distances: Mapping[str, tuple[float, float]] | None = None,
+    p_values: Mapping[str, float] | None = None,
     others: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -196,14 +198,14 @@ def score_distributions(
         Class of the score, where there are three or more; the last, signal, by default.
     bins : int, optional
         As many as the smallest sample fills, by default.
-    distances : mapping, optional
+    p_values : mapping, optional
         Result of `overtraining`, if at hand.
     others : bool
         Name the classes drawn by a line in the legend.
     """
     ax, classes, score = axes_or_new(ax), events.schema.classes, class_score(events.schema, scores, of)
     filled = score_histograms(events, scores, bins, of=of)
-    distances = overtraining(events, scores) if distances is None else distances
+    p_values = overtraining(events, scores) if p_values is None else p_values
     for c, name in reversed(list(enumerate(classes))):
         look, in_front = class_look(c, len(classes)), len(classes) < 3 or c == score.code
         test, train = (filled.get((name, split)) for split in ("test", "train"))
@@ -211,7 +213,7 @@ def score_distributions(
             label = f"{short(name)}, test" if in_front or others else ""
             _area(ax, test, look, label, filled=in_front)
         if train is not None and in_front:
-            _points(ax, train, look, f"{short(name)}, training{_distance(distances.get(name))}")
+            _points(ax, train, look, f"{short(name)}, training{_p_value(p_values.get(name))}")
     ax.axhline(0, color=INK, lw=0.8)
     ax.set(xlabel=score.label, ylabel="events, unit area")
     ax.margins(x=0)
@@ -254,13 +256,13 @@ def sample_scores(
     return ax
 
 
-def _distance(test: tuple[float, float] | None) -> str:
-    return "" if test is None or not np.isfinite(test[0]) else f" (KS {test[0]:.3f}, {p_text(test[1])})"
+def _p_value(p: float | None) -> str:
+    return "" if p is None else f" ({p_text(p)})"
 
 
 def p_text(p: float) -> str:
-    """``p = 0.021``; ``p ≤ 0.001`` at the limit of the permutations."""
-    least = 1 / (1 + PERMUTATIONS)
+    """``p = 0.021``; ``p ≤ 0.001`` at the limit of the draws."""
+    least = 1 / (1 + DRAWS)
     return f"p ≤ {least:g}" if p <= least else f"p = {p:#.2g}"
 
 

@@ -32,6 +32,8 @@ def truth_finding(
 ) -> Axes:
     """Figure of merit of each method, per event and pooled, with errors and the value by chance.
 
+    The longer, thin error includes the spread of several trainings.
+
     Parameters
     ----------
     findings : mapping
@@ -58,6 +60,8 @@ def _points(ax: Axes, points: list[tuple[Estimate, float]], y: np.ndarray, kind:
     look = class_look(index)
     value, chance = np.array([float(p.value) for p, _ in points]), [c for _, c in points]
     ax.errorbar(value, y, xerr=interval_bars([p for p, _ in points]), ls="", ms=7, label=kind, **look)
+    total = [float(total_error(p)) for p, _ in points]
+    ax.errorbar(value, y, xerr=np.nan_to_num(total), fmt="none", ecolor=look["color"], elinewidth=0.8)
     label = "chance" if index == 0 else None
     ax.plot(chance, y, ls="", marker="|", ms=14, mew=2, color=INK, label=label)
 

@@ -35,14 +35,13 @@ def scores_section(view: RunView) -> Section:
     events, logits = view.events, view.run.scores
     if len(events) == 0:
         return Section("scores", "Scores", text=["There are no events."])
-    distances = overtraining(events, logits)
-    figure = score_figure(events, logits, distances=distances)
-    numbers = {c: {"ks_distance": d, "p_value": p} for c, (d, p) in distances.items()}
+    p_values = overtraining(events, logits)
+    figure = score_figure(events, logits, p_values=p_values)
     return Section(
         "scores",
         "Scores",
         figures=[CaptionedFigure("scores", figure, _caption(view))],
-        numbers={"train_against_test": numbers},
+        numbers={"train_against_test": {c: {"p_value": p} for c, p in p_values.items()}},
         histograms={
             f"scores/{f'{one.name}/' if _several(view) else ''}{c}_{s}": h
             for one in view.class_scores
@@ -66,9 +65,8 @@ def _caption(view: RunView) -> str:
         drawn_as, below = f"{drawn_as}classes, test sample; each has unit area. ", ""
     return (
         f"{score} of {population(view.events)}. {drawn_as}{below}Bars and bands are √Σw² of the bin; bins "
-        "may be negative. The outermost bins hold what lies beyond. KS: largest distance of the two weighted "
-        "cumulative distributions, with its p-value from permuting events between the samples, which holds "
-        "for signed weights."
+        "may be negative. The outermost bins hold what lies beyond. p: probability of equal distributions of "
+        "training and test sample, by a weighted Cramér–von Mises test."
     )
 
 

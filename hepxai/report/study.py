@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -225,7 +224,8 @@ class StudyPage:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, bbox_inches="tight", dpi=110)
         plt.close(figure)
-        self._show(path, caption)
+        alternative = caption.partition(". ")[0].rstrip(".").replace("[", "(").replace("]", ")")
+        self._blocks += [f"![{alternative}]({path.name})", f"*{caption}*"]
 
     @contextmanager
     def axes(self, key: str, caption: str, size: tuple[float, float] = (8, 6)) -> Iterator[Axes]:
@@ -242,16 +242,6 @@ class StudyPage:
             figure, frames = canvas(rows, columns, (columns * size[0], rows * size[1]))
             yield list(frames.flat)
         self.figure(key, figure, caption)
-
-    def copy_figure(self, source: Path, caption: str) -> None:
-        """Show a copy of a figure file."""
-        path = self.folder / f"{self.name}_{source.name}"
-        shutil.copyfile(source, path)
-        self._show(path, caption)
-
-    def _show(self, path: Path, caption: str) -> None:
-        alternative = caption.partition(". ")[0].rstrip(".").replace("[", "(").replace("]", ")")
-        self._blocks += [f"![{alternative}]({path.name})", f"*{caption}*"]
 
     # --- the file ----------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from hepxai.events import Events
 from hepxai.metrics.averages import (
     class_means,
     entry,
-    majority_share,
     mean,
     mean_count,
     median,
@@ -76,7 +75,6 @@ def test_decisions_in_common() -> None:
     scores = list(np.array([[1, 1, -1, 2], [1, -1, -1, 2], [-1, -1, -1, 2]]))
     share = same_decision(scores, np.array([1, 1, 1, 3]))
     assert float(share.value) == pytest.approx((1 / 3 + 1 / 3 + 1 + 3) / 6)
-    assert float(majority_share(np.array([-1.0, -2, 3, -1]), np.ones(4)).value) == 0.75
 
 
 def test_entry_of_an_array() -> None:

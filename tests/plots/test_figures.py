@@ -14,7 +14,7 @@ from hepxai.attribution.means import pair_means
 from hepxai.attribution.reductions import reduced, relative_to_uniform
 from hepxai.attribution.residuals import residual_checks
 from hepxai.core.formatting import common_power, measured, observer_name, percentage, scaled
-from hepxai.plots.scores import p_text, score_histograms
+from hepxai.plots.scores import overtraining, p_text, score_histograms
 from hepxai.plots.style import escape_label
 
 HISTORY = [
@@ -307,8 +307,32 @@ def test_the_ratio_is_test_over_training(toy):
         np.testing.assert_allclose(ends, a / b * (1 + relative))
 
 
+def test_overtraining_holds_its_size_where_weights_depend_on_the_score(toy):
+    events, p_values = toy(1200, smallest=1), []
+    test = np.arange(len(events)) % 3 == 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        score = rng.normal(size=len(events))
+        thinned = test & (score > 0) & (rng.random(len(events)) < 0.75)  # the rest of them weighs four times
+        weight = np.where(test & (score > 0), 4.0, 1.0) * ~thinned
+        used = events.replace(split=2 * test, label=np.zeros_like(events.label), weight=weight)[weight > 0]
+        p_values.append(overtraining(used, score[weight > 0])["background"])
+    assert 0.35 < np.mean(p_values) < 0.65
+    shifted = overtraining(used, score[weight > 0] + 0.5 * (used.split == 2))
+    assert shifted["background"] == 0.001
+
+
+def test_overtraining_is_not_judged_without_events_or_weight(toy):
+    events = toy(200, smallest=1)
+    score = np.random.default_rng(0).normal(size=len(events))
+    assert overtraining(events.replace(split=np.zeros_like(events.split)), score) == {}
+    assert overtraining(events.replace(weight=-events.weight), score) == {}
+    few = events.replace(split=np.where(np.arange(len(events)) < 10, 2, 0))
+    assert overtraining(few, score) == {}
+
+
 @pytest.mark.parametrize(("p", "text"), [(0.1, "p = 0.10"), (0.0123, "p = 0.012"), (0.001, "p ≤ 0.001")])
-def test_p_values_say_what_the_permutations_can(p, text):
+def test_p_values_say_what_the_draws_can(p, text):
     assert p_text(p) == text
 
 

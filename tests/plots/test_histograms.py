@@ -1,10 +1,10 @@
-"""Signed-weight histograms and the two-sample test."""
+"""Signed-weight histograms."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram, signed_ks
+from hepxai.plots.histograms import fitting_bins, normalised, robust_edges, signed_histogram
 
 EDGES = np.array([0.0, 1.0, 2.0, 3.0])
 
@@ -38,23 +38,3 @@ def test_edges_of_anything():
     assert np.ptp(robust_edges(np.full(3, 2.0), 4)) == 1
     assert fitting_bins([]) == 8
     assert fitting_bins([10**9]) == 40
-
-
-def test_ks_holds_its_size_with_signed_weights_and_sees_a_shift():
-    rng = np.random.default_rng(3)
-    weight = rng.choice([1.0, -0.7], 400, p=[0.8, 0.2])
-    p_same = [
-        signed_ks((rng.normal(size=400), weight), (rng.normal(size=400), weight), permutations=60, seed=i)[1]
-        for i in range(60)
-    ]
-    assert 0.3 < np.mean(p_same) < 0.7
-    distance, p = signed_ks((rng.normal(size=400), weight), (rng.normal(0.8, 1, 400), weight))
-    assert distance > 0.15
-    assert p < 0.01
-
-
-def test_ks_without_weight_is_undefined():
-    one = np.ones(1), np.ones(1)
-    assert np.isnan(signed_ks((np.ones(2), np.array([1.0, -1.0])), one)).all()
-    assert np.isnan(signed_ks((np.empty(0), np.empty(0)), one)).all()
-    assert signed_ks(one, one)[0] == 0
