@@ -23,7 +23,7 @@ def main() -> None:
     names: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        for found in re.finditer(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        for found in re.finditer(r"^```python(?: slow)?\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
             start = time.perf_counter()
             code = "\n" * text.count("\n", 0, found.start(1)) + found[1]
             exec(compile(code, "docs/gallery.md", "exec"), names)
