@@ -158,10 +158,10 @@ def key_of(*parts: Any) -> str:
     return fingerprint(*parts)
 
 
-def obtain(key: str, title: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def obtain(key: str, title: str, function: Callable[..., Any], *arguments: Any, quiet: bool = False) -> Any:
     """Result of a calculation, with its progress on the page; None if there is none (yet).
 
-    Warnings and errors are shown as sentences.
+    Warnings and errors are shown as sentences, unless ``quiet``: see `error_of`.
     """
     stored, errors = RESULTS.get(key), st.session_state.setdefault("errors", {})
     if stored is None and key not in errors:
@@ -172,12 +172,18 @@ def obtain(key: str, title: str, function: Callable[..., Any], *arguments: Any) 
             stored = (outcome.value, outcome.warnings)
             RESULTS.put(key, stored)
     if stored is None:
-        _show_error(key, title, errors[key])
+        if not quiet:
+            _show_error(key, title, errors[key])
         return None
     value, warnings = stored
-    for text in warnings:
+    for text in () if quiet else warnings:
         st.warning(plain(text), icon=":material/warning:")
     return value
+
+
+def error_of(key: str) -> str:
+    """Sentence about a calculation without a result; empty for others."""
+    return str(st.session_state.get("errors", {}).get(key, ""))
 
 
 def _worked(key: str, title: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> jobs.Outcome:
@@ -204,11 +210,13 @@ def _show_error(key: str, title: str, error: str) -> None:
         st.info(f"{plain(title)}: cancelled\\.", icon=":material/stop_circle:")
     else:
         st.error(f"{plain(title)}: {plain(error)}", icon=":material/error:")
-    st.button("Try again", key=f"again {key}", on_click=_forget, args=(key,))
+    st.button("Try again", key=f"again {key}", on_click=forget, args=(key,))
 
 
-def _forget(key: str) -> None:
-    st.session_state["errors"].pop(key, None)
+def forget(*keys: str) -> None:
+    """Forget the errors of calculations, which then begin again."""
+    for key in keys:
+        st.session_state["errors"].pop(key, None)
     st.session_state.pop("job", None)
 
 

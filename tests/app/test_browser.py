@@ -163,7 +163,7 @@ def test_upload(visit: Callable[..., Any], tmp_path: Path, name: str) -> None:
         page.get_by_test_id("stSelectbox").filter(has_text="Card").locator("input").click()
         page.get_by_text("charged_higgs", exact=True).click()
         settled(page)
-    page.get_by_role("button", name="Open", exact=True).click()
+    page.get_by_role("button", name="Open these files").click()
     settled(page)
     assert not errors(page)
     if name == "onnx":  # which pair of particles drives one event: trains a surrogate

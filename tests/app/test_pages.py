@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from app_files import run_folder, scratch
+from box_events import box_events, detector_card
 from scan_helpers import SMALL, invent
 
 pytest.importorskip("streamlit")
@@ -21,6 +25,7 @@ from hepxai.app.views.population import mean_rows
 from hepxai.attribution import Attribution
 from hepxai.datasets import DatasetCard
 from hepxai.models.card import ModelCard
+from hepxai.models.network import NetworkModel
 from hepxai.scan import Scan
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -28,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
-    for kind in ("graph", "table", "image"):
+    for kind in ("graph", "ensemble", "table", "image"):
         run_folder(kind)
     return Pages(monkeypatch, scratch())
 
@@ -44,12 +49,17 @@ def executed(lines: list[str]) -> dict[str, Any]:
 LINKS = {
     "event": {"open": "run:graph", "a": "edge_ig", "a__edge_ig__steps": "4", "order": "score, highest first"},
     "layers": {"open": "run:graph", "a": "attention", "event": "3", "class": "signal"},
+    "several trainings": {"open": "run:ensemble", "a": "edge_ig", "a__edge_ig__steps": "4"},
     "table": {"open": "run:table", "where": "met > 30"},
     "image": {"open": "run:image", "a": "image_ig", "a__image_ig__steps": "4", "target": "top-rest"},
     "images": {"open": "run:image", "page": "Population", "a": "saliency", "most": "20"},
     "population": {"open": "run:graph", "page": "Population", "a": "attention", "most": "30"},
     "population of columns": {"open": "run:table", "page": "Population", "most": "20", "where": "met > 20"},
-    "convergence": {"open": "run:graph", "page": "Convergence", "methods": '["attention", "shapley"]'},
+    "convergence": {
+        "open": "run:graph",
+        "page": "Convergence",
+        "methods": '["attention", "shapley", "counterfactual"]',
+    },
 }
 
 
@@ -164,3 +174,37 @@ def test_scan(pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert any("Probability that it is the best" in t for t in texts(page.markdown))
     _, rows, lines = pages.figures[0]
     assert str(executed(lines)["rows"]) == str(rows)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector and its images, in memory."""
+
+    events: str = "boxes"
+
+    def open(self) -> tuple[Any, Any]:
+        return self.model(None), box_events(16, seed=2)
+
+    def model(self, _: Any) -> Any:
+        torch.manual_seed(4)
+        model: Any = NetworkModel.build(detector_card(), box_events(1).schema)
+        model.network.eval()
+        return model
+
+    def key(self) -> str:
+        return "detector"
+
+    def lines(self) -> list[str]:
+        return ["from test_pages import Detector", "model, events = Detector().open()"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")
+def test_boxes(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hepxai.app.main._source", lambda *_: Detector())
+    page = pages.show(a="saliency", score="0.05", event="2", split="all")
+    assert not page.error
+    ((name, rows, lines),) = pages.figures
+    assert name.startswith("boxes_")
+    names = executed(lines)
+    assert len(rows) == names["maps"].attribution.values.size
+    assert {r["box"] for r in rows} == {i + 1 for i in range(len(names["maps"]))}

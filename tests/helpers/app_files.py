@@ -23,6 +23,10 @@ _FOLDERS: list[Any] = []
 QUICK = {
     "graph": ("transformer_edgeconv", ["training.epochs=1", "convolutions.0.width=8", "dense=[8]"]),
     "table": ("boosted_trees", ["training.trees=6", "training.step=3"]),
+    "ensemble": (
+        "transformer_edgeconv",
+        ["training.epochs=1", "training.trainings=2", "convolutions.0.width=8", "dense=[8]"],
+    ),
     "image": ("image_cnn", ["training.epochs=1", "dense=[8]"]),
 }
 
@@ -40,7 +44,7 @@ def run_folder(kind: str) -> Path:
     model, overrides = QUICK[kind]
     card = "jet_images" if kind == "image" else str(first_entries(ENTRIES))
     run = Run.start(scratch() / kind, DatasetCard.find(card), ModelCard.find(model, overrides))
-    run.train(progress=False)
+    run.train(progress=False, workers=1)
     return run.folder
 
 

@@ -148,14 +148,12 @@ def method(study: Study, label: str, prefix: str, *, optional: bool = False) -> 
 
 
 def explained(
-    study: Study, rows: NDArray[np.int64], chosen: Method, aim: str
+    study: Study, rows: NDArray[np.int64], chosen: Method, aim: str, *, quiet: bool = False
 ) -> tuple[str, Attribution | None]:
     """Key and map of some events; the map is None while it is not there."""
     key = key_of(study.key, study.events, rows, chosen.name, aim, chosen.settings)
-    events = study.events[rows]
-    return key, obtain(
-        key, chosen.title, attributed, study.source, study.events, events, chosen.name, aim, chosen.settings
-    )
+    arguments = (study.source, study.events, study.events[rows], chosen.name, aim, chosen.settings)
+    return key, obtain(key, chosen.title, attributed, *arguments, quiet=quiet)
 
 
 def one_layer(attribution: Attribution, prefix: str) -> tuple[Attribution, list[str]]:

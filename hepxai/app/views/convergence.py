@@ -13,7 +13,7 @@ from hepxai.app.figures import figure_of
 from hepxai.app.maps import agreement, rows_of
 from hepxai.app.settings import entries
 from hepxai.app.views import choice
-from hepxai.app.widgets import field, key_of, plain, show_figure
+from hepxai.app.widgets import error_of, field, forget, key_of, plain, show_figure
 from hepxai.app.work import Study
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import layers
@@ -70,10 +70,19 @@ def show(study: Study) -> None:
 def _maps(study: Study, row: int, aim: str, names: list[str]) -> dict[str, Attribution]:
     """Maps of one event by the title of their method, of several layers one for each."""
     maps: dict[str, Attribution] = {}
+    errors = {}
     for name in names:
-        _, attribution = choice.explained(study, np.array([row]), choice.Method(name, {}), aim)
-        if attribution is not None:
+        method = choice.Method(name, {})
+        key, attribution = choice.explained(study, np.array([row]), method, aim, quiet=True)
+        if attribution is None:
+            errors[key] = f"{method.title}: {error_of(key)}"
+        else:
             maps |= named_layers(attribution)
+    if errors:
+        with st.expander(f"Without a map of this event: {len(errors)}"):
+            for text in errors.values():
+                st.markdown(plain(text))
+            st.button("Try again", on_click=forget, args=tuple(errors))
     return maps
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import streamlit as st
+from matplotlib.figure import Figure
 
 from hepxai.app import recipes
 from hepxai.app.figures import figure_of
@@ -60,7 +62,7 @@ def _show_map(
     key = f"{key} {extra}"
     st.markdown(f"**{plain(method.title)}**")
     code = [*lines, "attribution.plot(0)"]
-    show_figure(name, key, lambda: figure_of(single.plot(0)), rows_of(single), code)
+    show_figure(name, key, partial(_drawn, single), rows_of(single), code)
     if single.caveat:
         st.warning(plain(single.caveat), icon=":material/warning:")
     return key, single, lines
@@ -85,4 +87,10 @@ def _compared(maps: Sequence[tuple[str, Attribution, list[str]]]) -> None:
             "apart = difference(first, attribution)",
             "apart.plot(0)",
         ]
-        show_figure("difference", f"{key_1} {key_2}", lambda: figure_of(apart.plot(0)), rows_of(apart), lines)
+        with st.columns([2, 1])[0]:
+            draw = partial(_drawn, apart)
+            show_figure("difference", f"{key_1} {key_2}", draw, rows_of(apart), lines)
+
+
+def _drawn(attribution: Attribution) -> Figure:
+    return figure_of(attribution.plot(0))

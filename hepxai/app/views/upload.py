@@ -43,7 +43,7 @@ def show() -> UploadSource | None:
         model, files = _stored(session, model_data, event_data or [])
         if files is not None:
             new = _source(model, *files)
-            if new is not None and st.button("Open", type="primary"):
+            if new is not None and st.button("Open these files", type="primary"):
                 st.session_state["upload"] = new
     source: UploadSource | None = st.session_state.get("upload")
     return source
