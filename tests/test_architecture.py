@@ -35,6 +35,7 @@ ROOMS = [
     "run",
     "report",
     "scan",
+    "app",
     "simulate",
     "cli",
     "__main__",

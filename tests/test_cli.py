@@ -32,7 +32,20 @@ def test_version() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "weaver", "train", "explain", "report", "flow", "inspect", "check", "simulate", "cards"],
+    [
+        "demo",
+        "run",
+        "weaver",
+        "train",
+        "explain",
+        "report",
+        "flow",
+        "inspect",
+        "check",
+        "simulate",
+        "cards",
+        "app",
+    ],
 )
 def test_help(command: str) -> None:
     result = typed(command, "--help")

@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("run", "one folder from ROOT\nto explanations"),),
     (("report", "the page of a run"),),
     (("scan", "many runs, one table"), ("simulate", "the shipped samples")),
+    (("app", "the page in the browser"),),
     (("cli", "commands"),),
 )
 """Rooms from the ground up; a room imports from its own floor and from those below."""

@@ -7,6 +7,7 @@ from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
 from hepxai.datasets.data_card import data_card
 from hepxai.datasets.drafting import draft_card
+from hepxai.datasets.image_files import read_images
 from hepxai.datasets.inspection import FileReport, inspect_file
 from hepxai.datasets.presentation import ExperimentLabel
 from hepxai.datasets.reading import Reading, ReadLog, iterate, read
@@ -29,6 +30,7 @@ __all__ = [
     "iterate",
     "read",
     "read_h5",
+    "read_images",
     "read_padded",
     "read_parquet",
 ]

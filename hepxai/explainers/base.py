@@ -158,9 +158,11 @@ class Explainer(BaseModel):
         """Compute everything that depends on the whole population: steps, baseline, surrogate."""
         return Prepared(explainer=self, model=model, target=target)
 
-    def explain(self, model: Any, events: Events, target: str) -> Attribution:
-        """Prepare, attribute, check."""
-        prepared = self.prepare(model, events, target)
+    def explain(
+        self, model: Any, events: Events, target: str, *, population: Events | None = None
+    ) -> Attribution:
+        """Prepare on a population, by default the events explained; attribute, check."""
+        prepared = self.prepare(model, events if population is None else population, target)
         prepared.announce(events)
         return prepared.checked(prepared.attribute(events))
 

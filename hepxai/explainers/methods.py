@@ -46,7 +46,13 @@ def register(name: str) -> Callable[[E_], E_]:
 
 
 def explain(
-    model: Model, events: Events, method: str, *, target: str | None = None, **settings: Any
+    model: Model,
+    events: Events,
+    method: str,
+    *,
+    target: str | None = None,
+    population: Events | None = None,
+    **settings: Any,
 ) -> Attribution:
     """Attribute the score of every event to its particles, pairs, columns, pixels or neurons.
 
@@ -98,15 +104,17 @@ def explain(
     one = "one method a call: {name: explain(model, events, name) for name in names}"
     check_type(method, str, "explain(model, events, method)", "third", one)
     if isinstance(model, Ensemble):
-        return stack_trainings([explain(m, events, method, target=target, **settings) for m in model.models])
+        options: dict[str, Any] = {"target": target, "population": population, **settings}
+        return stack_trainings([explain(m, events, method, **options) for m in model.models])
     explainer = _configure_for(method, model, settings)
     if isinstance(model, ChecksEvents):
         model.check(events)
-    guards.check_scores(model, events)  # first: a module that fails has no layers to choose from
+    whole = events if population is None else population
+    guards.check_scores(model, whole)  # first: a module that fails has no layers to choose from
     explainer.check_model(model)
     resolved = resolve_target(explainer, model, events.schema, target)
-    guards.doubt_logits(model, events, resolved)
-    return explainer.explain(model, events, resolved)
+    guards.doubt_logits(model, whole, resolved)
+    return explainer.explain(model, events, resolved, population=whole)
 
 
 def configure(

@@ -36,14 +36,15 @@ def targets_by_name(
         raise TypeError(f"targets={targets!r}: a list is needed, [{targets!r}]")
     if not explainer.tells_outputs_apart:
         return {method: outputs[0]}
-    chosen = _default_targets(outputs, schema, regression) if targets is None else targets
+    chosen = default_targets(outputs, schema, regression) if targets is None else targets
     resolved = [resolve_target(explainer, model, schema, target) for target in chosen]
     if targets is None and len(resolved) == 1:
         return {method: resolved[0]}
     return {_name(method, target, outputs): target for target in resolved}
 
 
-def _default_targets(outputs: Sequence[str], schema: Schema, regression: bool) -> Sequence[str]:
+def default_targets(outputs: Sequence[str], schema: Schema, regression: bool) -> Sequence[str]:
+    """Targets that a run explains: the difference of two classes, each of several against the rest."""
     if regression or len(outputs) == 1:
         return outputs
     if len(outputs) == 2 and set(outputs) == set(schema.classes):

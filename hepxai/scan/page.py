@@ -52,7 +52,7 @@ def write_scan(scan: Scan, *, progress: bool = False) -> Path:
         about=[_about(scan)],
         summary={capital(k): v for k, v in advice(results, scan.dataset).items()},
         reading=READING,
-        sections=list(_sections(view)),
+        sections=list(scan_sections(view)),
         cards={n: (scan.folder / n).read_text(encoding="utf-8") for n in ("dataset.yaml", "model.yaml")},
         label=scan.dataset.label,
         footer="Numbers with errors: table.csv, trials.csv, table.json. Figures as PNG and PDF: figures/.",
@@ -66,7 +66,8 @@ def _about(scan: Scan) -> str:
     return f"{plan.points} points ({plan.sampler}) × {plan.seeds} seeds; {explained}."
 
 
-def _sections(view: ScanView) -> Iterator[Section]:
+def scan_sections(view: ScanView) -> Iterator[Section]:
+    """Sections of the page, with their figures and tables."""
     yield _ranking_section(view)
     if view.points:
         yield Section("results", "Results", figures=[curves(view, a) for a in view.axes])

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from hepxai.core.estimate import Estimate
-from hepxai.scan import METRICS
+from hepxai.scan import METRICS, Scan
 from hepxai.scan.objectives import EDGES
+from hepxai.scan.sampling import next_point
 from hepxai.scan.store import Trial
 
 SMALL = [
@@ -41,6 +42,17 @@ def made_up(trial: Trial) -> Trial:
         auc=dict.fromkeys(range(1, 20), 0.99),
         seconds=1.5,
     )
+
+
+def invent(scan: Scan, finished: int | None = None) -> Scan:
+    """The scan with invented results: no training, but everything else is real."""
+    store = scan.store()
+    for number in range(scan.plan.trials if finished is None else finished):
+        point, seed = divmod(number, scan.plan.seeds)
+        results = scan.table().results()
+        store.begin(next_point(scan.plan, point, results) if seed == 0 else results[point][0], seed + 1)
+        store.finish(made_up(store.trial(number)))
+    return scan
 
 
 def _groups(quantity: str, mean: float, rng: np.random.Generator) -> Iterator[dict[str, Any]]:

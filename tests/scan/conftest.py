@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scan_helpers import SMALL, made_up
+from scan_helpers import SMALL, invent
 from shipped_sample import first_entries
 
 from hepxai.datasets import DatasetCard
 from hepxai.models.card import ModelCard
 from hepxai.scan import Scan
-from hepxai.scan.sampling import next_point
 
 
 @pytest.fixture(scope="session")
@@ -39,12 +38,6 @@ def invented(tmp_path_factory: pytest.TempPathFactory, cards: Any) -> Callable[.
 
     def make(over: Any, *, finished: int | None = None, model: Sequence[str] = (), **settings: Any) -> Scan:
         scan = Scan.start(tmp_path_factory.mktemp("scan") / "invented", *cards(*model), over, **settings)
-        store = scan.store()
-        for number in range(scan.plan.trials if finished is None else finished):
-            point, seed = divmod(number, scan.plan.seeds)
-            results = scan.table().results()
-            store.begin(next_point(scan.plan, point, results) if seed == 0 else results[point][0], seed + 1)
-            store.finish(made_up(store.trial(number)))
-        return scan
+        return invent(scan, finished)
 
     return make

@@ -228,16 +228,28 @@ def restored(content: NDArray[np.uint8], card: BoostedTreesCard, columns: int) -
         If it contains other types than scikit-learn's trees, or modified trees, before any of them is built;
         or if it is not of the card's algorithm.
     """
-    data = content.tobytes()
+    estimator, expected = restored_trees(content.tobytes(), columns), _kind(card)
+    if type(estimator) is not expected:
+        name = type(estimator).__name__
+        raise CraftedError(f"the file holds a {name}, its card says {expected.__name__}")
+    return estimator
+
+
+def restored_trees(data: bytes, columns: int) -> Any:
+    """Boosted trees or a forest of scikit-learn from an uncompressed archive of skops.
+
+    Raises
+    ------
+    CraftedError
+        If it holds anything else, or modified trees; before any of them is built.
+    """
     with refusing_crafted():
         check_archive(data, columns)
         if foreign := sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED)):
             raise CraftedError(f"objects of type {', '.join(foreign)} are no part of boosted trees")
         estimator = skops.io.loads(data, trusted=list(TRUSTED))
-        expected = _kind(card)
-        if type(estimator) is not expected:
-            name = type(estimator).__name__
-            raise CraftedError(f"the file holds a {name}, its card says {expected.__name__}")
+        if type(estimator) not in (*ALGORITHMS.values(), *REGRESSORS.values()):
+            raise CraftedError(f"the file holds a {type(estimator).__name__}, not boosted trees or a forest")
         _check_shape(estimator, columns)
     return estimator
 

@@ -1,24 +1,29 @@
-"""Model files of XGBoost and LightGBM."""
+"""Files of trees: XGBoost, LightGBM, and scikit-learn by skops."""
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from hepxai.core.extras import import_extra
 from hepxai.events import Schema
+from hepxai.models.table.boosted_trees import ALGORITHMS, REGRESSORS, restored_trees
 from hepxai.models.wrappers.booster_files import lightgbm_content, xgboost_content
 from hepxai.models.wrappers.boosters import as_estimator
 from hepxai.models.wrappers.table import SklearnModel
 
 FORMS = (
     "a booster of XGBoost (booster.save_model('model.json') or .ubj) or LightGBM "
-    "(booster.save_model('model.txt')) is needed"
+    "(booster.save_model('model.txt')), or trees of scikit-learn (skops.io.dump(estimator, 'model.skops')) "
+    "is needed"
 )
 
 
 def load_trees(path: str | Path, schema: Schema, outputs: tuple[str, ...] | None = None) -> SklearnModel:
-    """Booster from a file of XGBoost (JSON, UBJSON) or LightGBM (text).
+    """Trees from a file of XGBoost (JSON, UBJSON), LightGBM (text) or scikit-learn (skops).
 
     The file is checked before the library reads it. Nothing in it is executed.
 
@@ -34,7 +39,8 @@ def load_trees(path: str | Path, schema: Schema, outputs: tuple[str, ...] | None
     Returns
     -------
     SklearnModel
-        Scored by its margin; after early stopping by the best rounds, with a warning where more are stored.
+        A booster is scored by its margin; after early stopping by the best rounds, with a warning where more
+        are stored.
 
     Raises
     ------
@@ -44,7 +50,9 @@ def load_trees(path: str | Path, schema: Schema, outputs: tuple[str, ...] | None
         If the library is not installed.
     """
     try:
-        estimator = as_estimator(_booster(Path(path).read_bytes()))
+        data = Path(path).read_bytes()
+        is_archive = data[:2] == b"PK"
+        estimator = _sklearn(data, schema) if is_archive else as_estimator(_booster(data))
         names = outputs or _outputs(estimator, schema)
         return SklearnModel(estimator, names, schema)
     except ValueError as problem:
@@ -66,7 +74,24 @@ def _booster(data: bytes) -> Any:
     return booster
 
 
+def _sklearn(data: bytes, schema: Schema) -> Any:
+    try:
+        with ZipFile(io.BytesIO(data)) as archive:
+            kind = json.loads(archive.read("schema.json"))["__class__"]
+    except (BadZipFile, KeyError, TypeError, ValueError) as problem:
+        raise ValueError(f"no file of skops, or a damaged one ({problem}); {FORMS}") from None
+    if kind not in (kinds := {k.__name__ for k in (*ALGORITHMS.values(), *REGRESSORS.values())}):
+        raise ValueError(
+            f"it holds a {kind!r:.60}; of scikit-learn {', '.join(sorted(kinds))} are read: export others to "
+            "ONNX (skl2onnx)"
+        )
+    return restored_trees(data, len(schema.globals))
+
+
 def _outputs(estimator: Any, schema: Schema) -> tuple[str, ...]:
+    if not hasattr(estimator, "outputs"):  # of scikit-learn
+        classes = len(getattr(estimator, "classes_", ()))
+        return schema.targets if not classes else schema.classes[-1:] if classes == 2 else schema.classes
     if estimator.classes is None:
         return schema.targets
     if estimator.outputs == 1 and len(schema.classes) > 2:

@@ -1,0 +1,213 @@
+"""Calculations in processes of their own: cancelled at any time, limited in time and memory."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import resource
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import forkserver
+from typing import Any, NamedTuple
+
+from hepxai.app.limits import AT_ONCE, MEMORY, SECONDS
+from hepxai.core.console import Message, relay_to
+
+_places = threading.BoundedSemaphore(AT_ONCE)
+_context: Any = None
+_lock = threading.Lock()
+log = logging.getLogger(__name__)
+
+EXPECTED = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RuntimeError, ImportError)
+"""Errors about input, whose message is a sentence for the user."""
+
+
+class Outcome(NamedTuple):
+    """End of a calculation: a value with warnings, or a sentence about what went wrong."""
+
+    value: Any = None
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+
+class _Pipe:
+    """Sends the state of progress bars through a pipe, at most some times a second."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection, self.last = connection, 0.0
+
+    def put(self, item: Message) -> None:
+        """Send, unless another one was sent just now."""
+        now = time.monotonic()
+        if now - self.last > 0.1:
+            self.last = now
+            self.connection.send(item)
+
+    def get(self) -> Message:
+        """Only the other end receives."""
+        raise NotImplementedError
+
+    def empty(self) -> bool:
+        """Only the other end receives."""
+        return True
+
+
+class Job:
+    """A calculation in a process.
+
+    Attributes
+    ----------
+    key : str
+        Of its result.
+    progress : float
+        Share that is done; 0 before the first message.
+    what : str
+        Name of the current step.
+    """
+
+    def __init__(self, key: str, function: Callable[..., Any], *arguments: Any) -> None:
+        self.key, self.progress, self.what = key, 0.0, ""
+        self.outcome: Outcome | None = None
+        self._call, self._started = (function, arguments), 0.0
+        self._process: Any = None
+
+    def poll(self) -> Outcome | None:
+        """Outcome, or None while it works or waits for its turn; call it again and again."""
+        if self.outcome is None and self._process is None:
+            self._begin()
+        while self.outcome is None and self._process is not None and self._receive():
+            pass
+        if self.outcome is None and self._started and time.monotonic() - self._started > SECONDS:
+            self._end(
+                Outcome(error=f"stopped after {SECONDS // 60} minutes; take fewer events, or fewer steps")
+            )
+        return self.outcome
+
+    def cancel(self) -> None:
+        """Stop; the page shows that it was stopped."""
+        if self.outcome is None:
+            self._end(Outcome(error="cancelled"))
+
+    def _begin(self) -> None:
+        if not _places.acquire(blocking=False):
+            self.what = "waiting for other calculations"
+            return
+        try:
+            context = _processes()
+            self._connection, other = context.Pipe(duplex=False)
+            self._process = context.Process(target=_run, args=(other, *self._call), daemon=True)
+            self._process.start()
+            other.close()
+        except BaseException:
+            self._process = None
+            _places.release()
+            raise
+        self._started, self.what = time.monotonic(), "starting"
+
+    def _receive(self) -> bool:
+        """Take one message, if there is one."""
+        try:
+            if not self._connection.poll():
+                return False
+            message = self._connection.recv()
+        except (EOFError, OSError):
+            self._end(
+                Outcome(
+                    error="the calculation ended without a result: it needs too much memory, or a file is "
+                    "damaged; take fewer events or a smaller file"
+                )
+            )
+            return False
+        if isinstance(message, Outcome):
+            self._end(message)
+        else:
+            self.what, self.progress = message.bar, min(message.done / max(message.total, 1), 1.0)
+        return True
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        if self._process is not None:
+            self._process.kill()
+            self._process.join(5)
+            self._process = None
+            self._connection.close()
+            _places.release()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.cancel()
+
+
+def prepare() -> None:
+    """Start the process that all others are copies of, in the background; it imports the package once."""
+    _processes()
+    forkserver.ensure_running()
+
+
+def _processes() -> Any:
+    """Context whose processes are copies of one that has imported the package already."""
+    global _context
+    with _lock:
+        if _context is None:
+            _context = multiprocessing.get_context("forkserver")
+            _context.set_forkserver_preload(["hepxai.app.work"])
+        return _context
+
+
+def _run(connection: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _limit_memory()
+    relay_to(_Pipe(connection))
+    outcome = outcome_of(function, arguments)
+    try:
+        connection.send(outcome)
+    except (MemoryError, ValueError):
+        connection.send(Outcome(error="the result is too large; take fewer events"))
+
+
+def _die_with_parent() -> None:
+    """A cancelled or closed page leaves no process behind."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _limit_memory() -> None:
+    if not sys.platform.startswith("linux"):  # others do not hold it
+        return
+    with open("/proc/self/statm") as opened:  # noqa: PTH123
+        used = int(opened.read().split()[5]) * resource.getpagesize()
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY, used + MEMORY))
+
+
+def outcome_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
+    """Value of a function with its warnings, or a sentence about its error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        try:
+            value = function(*arguments)
+        except MemoryError:
+            return Outcome(error="not enough memory; take fewer events or a smaller file")
+        except EXPECTED as problem:
+            text = problem.args[0] if isinstance(problem, KeyError) and problem.args else problem
+            if "memory" in str(text).lower() and isinstance(problem, RuntimeError):
+                return Outcome(error="not enough memory; take fewer events or a smaller file")
+            return Outcome(error=str(text) or type(problem).__name__)
+        except Exception as problem:  # parsers of foreign files raise anything
+            log.exception("unexpected error")
+            name = type(problem).__name__
+            return Outcome(
+                error=f"{name}: this file or setting cannot be used; try another, and report the case"
+            )
+    about_input = [w for w in caught if issubclass(w.category, UserWarning | RuntimeWarning)]
+    return Outcome(value, tuple(dict.fromkeys(str(w.message) for w in about_input)))

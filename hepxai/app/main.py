@@ -1,0 +1,102 @@
+"""Frame of all pages: what is open, and which page is shown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from hepxai.app import opening, work
+from hepxai.app.examples import EXAMPLES, cache_folder, is_trained
+from hepxai.app.jobs import EXPECTED
+from hepxai.app.sources import RunSource, Source
+from hepxai.app.views import convergence, one_event, population, scan, upload
+from hepxai.app.widgets import begin, choose, end, field, key_of, obtain, plain, remember
+from hepxai.core.files import sha256
+
+log = logging.getLogger(__name__)
+UPLOAD = "upload"
+FIRST = {"graph": "Event", "table": "Table", "image": "Image"}
+"""Name of the page of one event, by view."""
+
+
+def main() -> None:
+    """Show the page that the link asks for."""
+    st.set_page_config(page_title="hepxai", page_icon="⚛️", layout="wide")
+    begin()
+    try:
+        _show()
+    except EXPECTED as problem:
+        text = problem.args[0] if isinstance(problem, KeyError) and problem.args else problem
+        st.error(plain(text), icon=":material/error:")
+    except Exception:  # never a traceback, nor streamlit's links to other sites
+        log.exception("unexpected error")
+        st.error(
+            "Something went wrong that was not foreseen; the terminal of `hepxai app` has the details",
+            icon=":material/error:",
+        )
+    end()
+
+
+def _show() -> None:
+    folder = opening.target()
+    runs = {} if folder is None else opening.listed(folder)
+    titles = {f"run:{name}": name for name in runs}
+    titles |= {f"example:{n}": f"Example. {e.title}" for n, e in EXAMPLES.items()}
+    titles[UPLOAD] = "Upload a model and events"
+    left, right = st.columns([2, 3], vertical_alignment="bottom")
+    with left:
+        name = choose("What to explain", "open", tuple(titles), format_func=titles.__getitem__)
+    remember("open", name, None)  # in every link: another start has another first one
+    kind, _, rest = name.partition(":")
+    if kind == "run" and opening.is_scan(runs[rest]):
+        scan.show(runs[rest])
+        return
+    study = _opened(_source(kind, runs.get(rest), rest))
+    if study is None:
+        return
+    if not study.methods:
+        st.error(
+            "No method works on this model; the report of `hepxai report` shows its scores\\.",
+            icon=":material/error:",
+        )
+        return
+    first = FIRST[study.view]
+    pages: dict[str, Callable[[work.Study], None]] = {first: one_event.show}
+    if not study.detects:
+        pages |= {"Population": population.show, "Convergence": convergence.show}
+    with right:
+        options = {"valid": tuple(pages)}
+        page = field(
+            st.radio, "Page", "page", first, limits=options, horizontal=True, label_visibility="collapsed"
+        )
+    pages[page](study)
+
+
+def _source(kind: str, folder: Path | None, name: str) -> Source | None:
+    """Source of the chosen run, example or upload; None while there is none."""
+    if kind == "run":
+        assert folder is not None
+        return RunSource(folder)
+    if kind == UPLOAD:
+        return upload.show()
+    cache = cache_folder()
+    if is_trained(name, cache):
+        return RunSource(cache / name)
+    st.info("This example is trained once, which takes a minute or less\\.")
+    path = obtain(key_of("example", name, str(cache)), "Training", work.trained, name, str(cache))
+    return None if path is None else RunSource(Path(path))
+
+
+def _opened(source: Source | None) -> work.Study | None:
+    if source is None:
+        return None
+    stamp = source.events if not isinstance(source, RunSource) else sha256(source.folder / "manifest.json")
+    study: work.Study | None = obtain(
+        key_of("open", repr(source), repr(stamp)), "Opening", work.opened, source
+    )
+    if study is not None and study.step > 1:
+        st.caption(f"Every {study.step}\\. event is taken: {len(study.events):,} in all\\.")
+    return study

@@ -1,0 +1,225 @@
+"""Uploaded files of one session, and the events and models that they hold."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+from zipfile import ZipFile
+
+import yaml
+from numpy.lib import format as npy
+
+from hepxai.app.contents import EVENT_KINDS, MODEL_KINDS, check_size, checked_archive, kind_of
+from hepxai.app.limits import CARD_CHARACTERS, FILES, UNPACKED_BYTES, RefusedError
+from hepxai.app.sources import EventFiles, ModelFile
+from hepxai.app.unpack import unpacked_run
+from hepxai.cards import CardError
+from hepxai.cards.text import CardDumper, CardReader
+from hepxai.core.extras import import_extra
+from hepxai.core.files import write_text
+from hepxai.datasets import DatasetCard, draft_card, inspect_file
+
+CARD = "card.yaml"
+
+
+class Session:
+    """Folder of the uploads of one session, removed with it, and at the end of the process.
+
+    Attributes
+    ----------
+    path : Path
+    count : int
+        Folders inside.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(mkdtemp(prefix="hepxai-session-"))  # for its owner alone
+        self.count = 0
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def new_folder(self) -> Path:
+        """Empty folder for a set of files that belong together."""
+        self.count += 1
+        folder = self.path / str(self.count)
+        folder.mkdir()
+        return folder
+
+
+def save(folder: Path, name: str, data: bytes, kinds: Sequence[str]) -> tuple[Path, str]:
+    """Write an upload and return its path and kind; it stays only if its content is of one of the kinds.
+
+    Raises
+    ------
+    RefusedError
+        If it is too large, or of another kind; see `hepxai.app.contents.kind_of`.
+    """
+    path = folder / plain_name(name)
+    if path.exists():
+        raise RefusedError(f"two files are called {path.name}; rename one")
+    check_size(path.name, len(data), kinds)
+    path.write_bytes(data)
+    try:
+        kind = kind_of(path)
+        if kind not in kinds:
+            wanted = "events: ROOT, Parquet, npz or PNG" if "root" in kinds else "a model"
+            raise RefusedError(f"{path.name} holds {_NAMES[kind]}; here belong {wanted}; use the other field")
+    except RefusedError:
+        path.unlink()
+        raise
+    return path, kind
+
+
+_NAMES = {
+    **dict.fromkeys(MODEL_KINDS, "a model"),
+    **dict.fromkeys(EVENT_KINDS, "events"),
+}
+
+
+def plain_name(name: str) -> str:
+    """File name of letters, digits, dot, dash and underscore."""
+    last = re.split(r"[\\/]", name)[-1]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip(".-")[-80:] or "file"
+
+
+# --- models ----------------------------------------------------------------------------------------------
+
+
+def model_file(path: Path, kind: str) -> ModelFile:
+    """Uploaded model; a run is unpacked beside its archive."""
+    if kind != "run":
+        return ModelFile(kind, path)
+    target = path.with_suffix("")
+    target = target.with_name(f"{target.name}_unpacked") if target == path else target
+    return ModelFile("run", unpacked_run(path, target))
+
+
+def card_of_run(model: ModelFile | None) -> str:
+    """Text of the data-set card of an uploaded run; empty for other models."""
+    if model is None or model.kind != "run" or not (model.path / "dataset.yaml").is_file():
+        return ""
+    return (model.path / "dataset.yaml").read_text(encoding="utf-8", errors="replace")[:CARD_CHARACTERS]
+
+
+# --- ROOT ------------------------------------------------------------------------------------------------
+
+
+def drafted(path: Path) -> str:
+    """Text of a card for a ROOT file, drafted by the names of its branches."""
+    return draft_card(inspect_file(path))
+
+
+def classes_of(text: str) -> tuple[str, ...]:
+    """Classes on a card whose samples say which class they are of; empty otherwise."""
+    labels = _content(text).get("labels")
+    if isinstance(labels, Mapping):
+        return () if any(v is not None for v in labels.values()) else tuple(map(str, labels))
+    return tuple(map(str, labels)) if isinstance(labels, list) else ()
+
+
+def root_events(folder: Path, text: str, files: Mapping[str, str | None]) -> EventFiles:
+    """Events of ROOT files in a folder, with a card that reads these files and no others.
+
+    Parameters
+    ----------
+    folder : Path
+    text : str
+        Of a card; its samples are replaced. Data, variations and yields are left out.
+    files : mapping of str to str or None
+        Class of each file; None where conditions on the card say it.
+
+    Raises
+    ------
+    CardError, RefusedError
+        If the card is wrong.
+    """
+    if len(files) > FILES:
+        raise RefusedError(f"{len(files)} files, more than {FILES}; merge them with hadd")
+    content = _content(text)
+    for key in ("data", "variations", "variation", "yields", "folder", "samples", "simulation_only"):
+        content.pop(key, None)
+    samples = [
+        {"name": Path(name).stem, "files": [name]} | ({"class": c} if c is not None else {})
+        for name, c in files.items()
+    ]
+    content["samples"] = samples
+    if any(c is not None for c in files.values()):
+        used = set(files.values())
+        content["labels"] = [name for name in classes_of(text) if name in used]
+    write_text(folder / CARD, yaml.dump(content, Dumper=CardDumper, sort_keys=False, allow_unicode=True))
+    DatasetCard.find(str(folder / CARD))
+    return EventFiles("card", (folder / CARD,))
+
+
+def _content(text: str) -> dict[str, Any]:
+    if len(text) > CARD_CHARACTERS:
+        raise RefusedError(
+            f"the card has {len(text):,} characters, more than {CARD_CHARACTERS:,}; shorten it"
+        )
+    try:
+        content = CardReader(CARD, text).read()
+    except yaml.YAMLError as problem:
+        raise CardError(f"{CARD} is no YAML: {' '.join(str(problem).split())}") from None
+    if not isinstance(content, dict):
+        raise CardError(f"{CARD} holds no card; it should be a mapping, `key: value`")
+    return content
+
+
+# --- arrays ----------------------------------------------------------------------------------------------
+
+
+def arrays_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the arrays of a NumPy archive, whose content is not loaded.
+
+    Raises
+    ------
+    RefusedError
+        If one holds Python objects, which are pickles.
+    """
+    checked_archive(path)
+    shapes = {}
+    with ZipFile(path) as archive:
+        for member in archive.namelist():
+            with archive.open(member) as opened:
+                try:
+                    version = npy.read_magic(opened)
+                    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                    shape, _, kind = read(opened)
+                except ValueError as problem:
+                    raise RefusedError(
+                        f"{path.name}: {member} is damaged ({problem}); save it again"
+                    ) from None
+            if kind.hasobject:
+                raise RefusedError(
+                    f"{path.name}: {member} holds Python objects, which are pickles and are never read; save "
+                    "plain numbers, as in np.savez(path, x=x.astype('float32'))"
+                )
+            shapes[member.removesuffix(".npy")] = shape
+    return shapes
+
+
+def columns_in(path: Path) -> tuple[bool, list[str], list[str]]:
+    """Of a Parquet file: True if it was written by `Events.save`; list columns, and others.
+
+    Raises
+    ------
+    RefusedError
+        If it is damaged or too large.
+    """
+    parquet = import_extra("pyarrow.parquet", "a Parquet file", "files")
+    try:
+        with parquet.ParquetFile(path) as file:
+            size = sum(
+                file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)
+            )
+            schema, metadata = file.schema_arrow, file.schema_arrow.metadata or {}
+    except (OSError, ValueError) as problem:
+        raise RefusedError(f"{path.name} is truncated or damaged ({problem}); write it again") from None
+    if size > UNPACKED_BYTES:
+        raise RefusedError(f"{path.name} holds {size / 2**20:,.0f} MB of numbers; write fewer events")
+    lists = [f.name for f in schema if str(f.type).startswith(("list", "large_list", "fixed_size_list"))]
+    return b"hepxai.events" in metadata, lists, [f.name for f in schema if f.name not in lists]

@@ -1,0 +1,96 @@
+"""One event with one method or two side by side: of graphs, tables and images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import streamlit as st
+from matplotlib.figure import Figure
+
+from hepxai.app import recipes
+from hepxai.app.figures import figure_of
+from hepxai.app.maps import agreement, difference, rows_of
+from hepxai.app.views import choice
+from hepxai.app.views.boxes import show_boxes
+from hepxai.app.views.what_if import show_rows, show_what_if
+from hepxai.app.widgets import plain, show_figure
+from hepxai.app.work import Study
+from hepxai.attribution import Attribution
+from hepxai.core.formatting import general
+
+
+def show(study: Study) -> None:
+    """Page of one event."""
+    left, right = st.columns([1, 3], gap="medium")
+    with left:
+        row, rows = choice.event(study)
+        if study.detects:
+            show_boxes(study, row, right)
+            return
+        aim = choice.target(study)
+        first = choice.method(study, "Method", "a")
+        second = choice.method(study, "Beside it", "b", optional=True)
+    assert first is not None
+    with right:
+        st.caption(plain(choice.about(study, row)))
+        if study.view == "table":
+            show_rows(study, rows)
+        places = st.columns(2 if second is not None else [3, 1])
+        maps = []
+        for place, prefix, method in zip(places, "ab", [first, second], strict=False):
+            if method is not None:
+                with place:
+                    maps.append(_show_map(study, row, aim, method, prefix))
+        complete = [m for m in maps if m is not None]
+        if len(complete) == 2:
+            _compared(complete)
+        if study.view == "table":
+            show_what_if(study, row, aim, first)
+
+
+def _show_map(
+    study: Study, row: int, aim: str, method: choice.Method, prefix: str
+) -> tuple[str, Attribution, list[str]] | None:
+    key, attribution = choice.explained(study, np.array([row]), method, aim)
+    if attribution is None:
+        return None
+    single, extra = choice.one_layer(attribution, prefix)
+    lines = [*recipes.one_event(study, row, method.name, aim, method.settings), *extra]
+    name = f"event_{row}_{method.name}"
+    key = f"{key} {extra}"
+    st.markdown(f"**{plain(method.title)}**")
+    code = [*lines, "attribution.plot(0)"]
+    show_figure(name, key, partial(_drawn, single), rows_of(single), code)
+    if single.caveat:
+        st.warning(plain(single.caveat), icon=":material/warning:")
+    return key, single, lines
+
+
+def _compared(maps: Sequence[tuple[str, Attribution, list[str]]]) -> None:
+    """Agreement and difference of two maps of one event."""
+    (key_1, first, lines_1), (key_2, second, lines_2) = maps
+    values, what = agreement(first, second)
+    number = "no order to compare" if np.isnan(values[0]) else general(float(values[0]), 2)
+    with st.container(border=True):
+        st.metric(f"Agreement over {plain(what)} (rank correlation; 0: unrelated)", number)
+        if (apart := difference(first, second)) is None:
+            st.caption("The two maps have other axes, so there is no difference to draw\\.")
+            return
+        st.markdown("**Difference**, each map relative to the sum of its absolute values")
+        lines = [
+            *lines_1,
+            "first = attribution",
+            *[line for line in lines_2 if line not in lines_1 or line.startswith("attribution")],
+            "from hepxai.app.maps import difference",
+            "apart = difference(first, attribution)",
+            "apart.plot(0)",
+        ]
+        with st.columns([2, 1])[0]:
+            draw = partial(_drawn, apart)
+            show_figure("difference", f"{key_1} {key_2}", draw, rows_of(apart), lines)
+
+
+def _drawn(attribution: Attribution) -> Figure:
+    return figure_of(attribution.plot(0))

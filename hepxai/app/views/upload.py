@@ -1,0 +1,196 @@
+"""Form for uploaded events and an uploaded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from hepxai.app import uploads
+from hepxai.app.contents import EVENT_KINDS, MODEL_KINDS
+from hepxai.app.limits import EVENT_BYTES, MB, MODEL_BYTES, RefusedError
+from hepxai.app.sources import EventFiles, ModelFile, UploadSource, schema_of
+from hepxai.app.widgets import key_of, obtain, plain
+from hepxai.cards import find_card, list_cards
+
+DRAFT, OF_RUN = "drafted from the branches of the file", "that of the run"
+VIEWS = {
+    "particles of each event": "padded",
+    "table of event columns": "table",
+    "image": "image",
+}
+
+
+def show() -> UploadSource | None:
+    """Form; returns what was opened, or None."""
+    session = st.session_state.setdefault("session", uploads.Session())
+    with st.expander("Upload", expanded="upload" not in st.session_state):
+        st.markdown(
+            "Files stay in a folder of this session, which nobody else sees, and are deleted at its end\\. "
+            "Nothing in them is executed\\."
+        )
+        left, right = st.columns(2)
+        model_data = left.file_uploader(
+            f"Model: zip of a run folder, ONNX, XGBoost JSON, skops (up to {MODEL_BYTES // MB} MB)",
+            key="model file",
+        )
+        event_data = right.file_uploader(
+            f"Events: ROOT, Parquet, npz; PNG for images (up to {EVENT_BYTES // MB} MB each)",
+            accept_multiple_files=True,
+            key="event files",
+        )
+        model, files = _stored(session, model_data, event_data or [])
+        if files is not None:
+            new = _source(model, *files)
+            if new is not None and st.button("Open these files", type="primary"):
+                st.session_state["upload"] = new
+    source: UploadSource | None = st.session_state.get("upload")
+    return source
+
+
+def _stored(session: uploads.Session, model: Any, events: list[Any]) -> tuple[ModelFile | None, Any]:
+    """Model, and folder, paths and kind of the events; written once for each set of files."""
+    stored = st.session_state.setdefault("stored", {})
+    if model is not None and ("model", model.file_id) not in stored:
+        path, kind = uploads.save(session.new_folder(), model.name, model.getvalue(), MODEL_KINDS)
+        stored["model", model.file_id] = uploads.model_file(path, kind)
+    files = None
+    if events and (key := ("events", *(f.file_id for f in events))) not in stored:
+        folder = session.new_folder()
+        saved = [uploads.save(folder, f.name, f.getvalue(), EVENT_KINDS) for f in events]
+        kinds = {kind for _, kind in saved}
+        if len(kinds) > 1 or (len(saved) > 1 and kinds & {"parquet", "npz", "events"}):
+            raise RefusedError(
+                "several event files must be all ROOT or all PNG; upload one file of other kinds"
+            )
+        stored[key] = (folder, [path for path, _ in saved], kinds.pop())
+    if events:
+        files = stored[key]
+    return None if model is None else stored["model", model.file_id], files
+
+
+def _source(model: ModelFile | None, folder: Path, paths: list[Path], kind: str) -> UploadSource | None:
+    """Source from the fields of the form; None until all are given."""
+    forms = {"root": _root, "parquet": _parquet, "npz": _npz, "png": _png, "events": _saved}
+    events = forms[kind](model, folder, paths)
+    if model is None:
+        st.info("Choose a model, too\\.")
+    if model is None or events is None:
+        return None
+    if model.kind != "onnx":
+        return UploadSource(events, model)
+    return UploadSource(events, _onnx(model, events))
+
+
+def _onnx(model: ModelFile, events: EventFiles) -> ModelFile:
+    images = events.kind in ("images",)
+    names = list(VIEWS)
+    view = VIEWS[st.selectbox("The ONNX model reads", names, index=2 if images else 0)]
+    outputs = st.text_input(
+        "Names of its outputs", "signal", help="In their order, with commas; logits or probabilities"
+    )
+    listed = tuple(n.strip() for n in outputs.split(",") if n.strip())
+    options: dict[str, Any] = {"outputs": listed, "view": view}
+    if view == "padded":
+        order = st.selectbox("Shape of its input", ("event, particle, feature", "event, feature, particle"))
+        options["features_first"] = order != "event, particle, feature"
+    return ModelFile("onnx", model.path, options)
+
+
+def _root(model: ModelFile | None, folder: Path, paths: list[Path]) -> EventFiles | None:
+    of_run = uploads.card_of_run(model)
+    options = [OF_RUN] * bool(of_run) + [DRAFT, *list_cards("datasets")]
+    name = st.selectbox("Card: which branches are particles, columns and weights", options)
+    if name == OF_RUN:
+        text: str | None = of_run
+    elif name == DRAFT:
+        text = obtain(key_of("draft", str(paths[0])), "Draft of a card", uploads.drafted, paths[0])
+    else:
+        text = find_card("datasets", name).read_text(encoding="utf-8")
+    if text is None:
+        return None
+    text = st.text_area(
+        "The card; its samples are replaced by the uploaded files",
+        text,
+        height=220,
+        key=f"card {name} {folder}",
+    )
+    classes = uploads.classes_of(text)
+    files: dict[str, str | None] = {}
+    for i, path in enumerate(paths):
+        guess = next((k for k, c in enumerate(classes) if c in path.stem.lower()), min(i, len(classes) - 1))
+        files[path.name] = (
+            st.selectbox(f"Class of {plain(path.name)}", classes, index=guess) if classes else None
+        )
+    return uploads.root_events(folder, text, files)
+
+
+def _parquet(model: ModelFile | None, folder: Path, paths: list[Path]) -> EventFiles | None:
+    written, lists, others = uploads.columns_in(paths[0])
+    if written:
+        return EventFiles("saved", tuple(paths))
+    features = st.multiselect(
+        "Features of the particles, in the order of the training", lists, default=_of(model, lists)
+    )
+    label = st.selectbox("Column of class numbers", [None, *others])
+    columns = st.multiselect("Columns of the table", others, default=_of(model, others, "globals"))
+    options: dict[str, Any] = {"features": features, "label": label, "globals": columns}
+    if st.toggle("The particles have no momenta"):
+        options["p4"] = "none"
+    return (
+        EventFiles("lists", tuple(paths), {k: v for k, v in options.items() if v})
+        if features or columns
+        else None
+    )
+
+
+def _npz(model: ModelFile | None, folder: Path, paths: list[Path]) -> EventFiles | None:
+    shapes = uploads.arrays_in(paths[0])
+    choices = [n for n, shape in shapes.items() if len(shape) in (3, 4)]
+    if not choices:
+        raise RefusedError(
+            f"{paths[0].name} has no array of particles [event, particle, feature] or of images "
+            f"[event, channel, row, column]; there are {', '.join(f'{n} {s}' for n, s in shapes.items())}"
+        )
+    name = st.selectbox("Array", choices, format_func=lambda n: f"{n} {shapes[n]}")
+    kinds = ("images", "particles") if len(shapes[name]) == 4 or "im" in name else ("particles", "images")
+    is_image = len(shapes[name]) == 4 or st.selectbox("It holds", kinds) == "images"
+    labels = [None, *(n for n, s in shapes.items() if len(s) == 1)]
+    label = st.selectbox(
+        "Array of class numbers", labels, index=labels.index("label") if "label" in labels else 0
+    )
+    given = {"label": label} if label else {}
+    options: dict[str, Any]
+    if is_image:
+        options = {"images": name} | ({"labels": label} if label else {})
+        return EventFiles("images", tuple(paths), options)
+    default = ", ".join(_of(model, None)) or ", ".join(f"feature_{i}" for i in range(shapes[name][-1]))
+    text = st.text_input("Names of the features", default)
+    features = [n.strip() for n in text.split(",") if n.strip()]
+    options = {
+        "features": features,
+        "x": name,
+        "mask": "mask" if "mask" in shapes else None,
+        **given,
+    }
+    if not st.toggle("The features hold the momenta (pt, eta, phi, mass or energy)"):
+        options["p4"] = "none"
+    return EventFiles("padded", tuple(paths), options)
+
+
+def _png(model: ModelFile | None, folder: Path, paths: list[Path]) -> EventFiles:
+    return EventFiles("images", tuple(paths))
+
+
+def _saved(model: ModelFile | None, folder: Path, paths: list[Path]) -> EventFiles:
+    return EventFiles("saved", tuple(paths))
+
+
+def _of(model: ModelFile | None, names: list[str] | None, what: str = "features") -> list[str]:
+    """Features or columns of the training of an uploaded run, those among some names."""
+    if model is None or model.kind != "run":
+        return []
+    schema = schema_of(model.load(None))
+    trained = list(getattr(schema, what, ()))
+    return trained if names is None else [n for n in trained if n in names]

@@ -1,0 +1,210 @@
+"""Every page: shown without an error, from its link, with Python that makes the same numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from app_files import run_folder, scratch
+from box_events import box_events, detector_card
+from scan_helpers import SMALL, invent
+
+pytest.importorskip("streamlit")
+
+from app_pages import Pages, texts
+
+from hepxai.app.cache import RESULTS
+from hepxai.app.maps import rows_of
+from hepxai.app.views.population import mean_rows
+from hepxai.attribution import Attribution
+from hepxai.datasets import DatasetCard
+from hepxai.models.card import ModelCard
+from hepxai.models.network import NetworkModel
+from hepxai.scan import Scan
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
+    for kind in ("graph", "ensemble", "table", "image"):
+        run_folder(kind)
+    return Pages(monkeypatch, scratch())
+
+
+def executed(lines: list[str]) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec("\n".join(lines), names)
+    return names
+
+
+LINKS = {
+    "event": {"open": "run:graph", "a": "edge_ig", "a__edge_ig__steps": "4", "order": "score, highest first"},
+    "layers": {"open": "run:graph", "a": "attention", "event": "3", "class": "signal"},
+    "several trainings": {"open": "run:ensemble", "a": "edge_ig", "a__edge_ig__steps": "4"},
+    "table": {"open": "run:table", "where": "met > 30"},
+    "image": {"open": "run:image", "a": "image_ig", "a__image_ig__steps": "4", "target": "top-rest"},
+    "images": {"open": "run:image", "page": "Population", "a": "saliency", "most": "20"},
+    "population": {"open": "run:graph", "page": "Population", "a": "attention", "most": "30"},
+    "population of columns": {"open": "run:table", "page": "Population", "most": "20", "where": "met > 20"},
+    "convergence": {
+        "open": "run:graph",
+        "page": "Convergence",
+        "methods": '["attention", "shapley", "counterfactual"]',
+    },
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_every_page_and_its_python(pages: Pages, name: str) -> None:
+    page = pages.show(**LINKS[name])
+    assert not page.error
+    assert not [i for i in texts(page.info) if i.startswith("No figure")]
+    assert pages.figures
+    for figure, rows, lines in list(pages.figures):
+        names = executed(lines)
+        if figure == "agreement":
+            again: Any = names["compared"](names["maps"])[1]
+        elif figure == "profile":
+            again, rows = len(names["values"]), len(names["attribution"].events)
+        elif figure == "means":
+            again = mean_rows(names["attribution"])
+        elif figure.startswith("score_"):
+            again, rows = names["scores"].shape, (1, 1)
+        else:
+            again = rows_of(names["attribution"])
+        assert str(again) == str(rows)  # NaN is not equal to itself
+
+
+def test_link_reproduces_the_view(pages: Pages) -> None:
+    page = pages.show(open="run:graph", a="edge_ig", event="5", a__edge_ig__steps="3")
+    page.number_input(key="event").set_value(7).run()
+    page.selectbox(key="a").set_value("shapley").run()
+    link = {k: v[0] if isinstance(v, list) else v for k, v in page.query_params.items()}
+    assert link == {"open": "run:graph", "a": "shapley", "event": "7"}
+    first = pages.figures[-1]
+    again = pages.show(**link)
+    assert again.number_input(key="event").value == 7
+    assert pages.figures[-1] == first
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        {"open": "run:../../etc", "page": "nonsense", "a": "os.system", "event": "-5"},
+        {"open": "<b>", "order": "[x](javascript:alert(1))", "a__edge_ig__steps": "1e9999"},
+    ],
+)
+def test_links_of_strangers(pages: Pages, link: dict[str, str]) -> None:
+    assert not pages.show(**link).error
+
+
+def test_two_methods_agree_and_differ(pages: Pages) -> None:
+    page = pages.show(open="run:graph", a="attention", b="edge_ig", b__edge_ig__steps="4")
+    assert "Agreement over pairs" in page.metric[0].label
+    _, rows, lines = next(f for f in pages.figures if f[0] == "difference")
+    assert rows_of(executed(lines)["apart"]) == rows
+    assert sum(abs(r["value"]) for r in rows) <= 2 + 1e-6
+
+
+def test_what_if(pages: Pages) -> None:
+    page = pages.show(open="run:table", column="ht")
+    slider = next(s for s in page.slider if s.key.startswith("what."))
+    score = float(page.metric[0].value.replace("−", "-"))
+    slider.set_value(slider.min).run()
+    assert not page.exception
+    assert float(page.metric[0].value.replace("−", "-")) != score
+    moved = next(f for f in pages.figures[::-1] if f[0].startswith("moved_"))
+    names = executed(moved[2])
+    assert names["event"].globals[0, 0] == np.float32(slider.value)
+    assert rows_of(names["attribution"]) == moved[1]
+    curve = next(f for f in pages.figures[::-1] if f[0] == "score_ht")
+    scores = executed(curve[2])["scores"]
+    assert scores[0, 0] == pytest.approx(curve[1][0]["signal"], abs=1e-6)  # the slider is at the low end
+
+
+def test_results_are_cached(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = {"open": "run:graph", "a": "edge_ig", "a__edge_ig__steps": "2"}
+    pages.show(**link)
+    monkeypatch.setattr("hepxai.app.jobs.Job", None)
+    pages.show(**link)  # with nothing to calculate
+
+
+def test_refusals_are_sentences(pages: Pages) -> None:
+    page = pages.show(open="run:graph", where="mett > 3")
+    assert any("did you mean 'met'" in t for t in texts(page.error))
+    page = pages.show(open="run:graph", where="met > 1e9")
+    assert "no event is left; loosen the class" in texts(page.error)[0]
+    page = pages.show(open="run:graph", a="counterfactual")
+    assert "resolutions" in texts(page.error)[0]
+
+
+def test_names_stay_text(pages: Pages) -> None:
+    page = pages.show(open="run:graph", where="$x$ **b** [a](http://b) <img>")
+    shown = page.error[0].value
+    assert "\\*\\*b\\*\\*" in shown
+    assert "\\[a\\]\\(" in shown
+    assert "\\<img\\>" in shown
+    assert not page.markdown or all(not m.allow_html for m in page.markdown)
+
+
+def test_maps_of_the_page_are_those_of_explain(pages: Pages) -> None:
+    pages.show(open="run:graph", a="edge_ig", a__edge_ig__steps="6", event="2")
+    stored = [v[0][0] for v in RESULTS._values.values() if isinstance(v[0], tuple)]
+    map_ = next(a for a in stored if isinstance(a, Attribution) and a.settings.get("steps") == 6)
+    again = executed(pages.figures[0][2])["attribution"]
+    np.testing.assert_array_equal(map_.values, again.values)
+
+
+def test_scan(pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, card = DatasetCard.find("charged_higgs"), ModelCard.find("transformer_edgeconv", SMALL)
+    scan = Scan.start(tmp_path / "scan", dataset, card, ["edge_dropout=0.1,0.2"], seeds=3)
+    invent(scan)
+    monkeypatch.setenv("HEPXAI_APP_TARGET", str(tmp_path / "scan"))
+    page = pages.show()
+    assert not page.error
+    assert any("Probability that it is the best" in t for t in texts(page.markdown))
+    _, rows, lines = pages.figures[0]
+    assert str(executed(lines)["rows"]) == str(rows)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector and its images, in memory."""
+
+    events: str = "boxes"
+
+    def open(self) -> tuple[Any, Any]:
+        return self.model(None), box_events(16, seed=2)
+
+    def model(self, _: Any) -> Any:
+        torch.manual_seed(4)
+        model: Any = NetworkModel.build(detector_card(), box_events(1).schema)
+        model.network.eval()
+        return model
+
+    def key(self) -> str:
+        return "detector"
+
+    def lines(self) -> list[str]:
+        return ["from test_pages import Detector", "model, events = Detector().open()"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")
+def test_boxes(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hepxai.app.main._source", lambda *_: Detector())
+    page = pages.show(a="saliency", score="0.05", event="2", split="all")
+    assert not page.error
+    ((name, rows, lines),) = pages.figures
+    assert name.startswith("boxes_")
+    names = executed(lines)
+    assert len(rows) == names["maps"].attribution.values.size
+    assert {r["box"] for r in rows} == {i + 1 for i in range(len(names["maps"]))}
