@@ -292,9 +292,9 @@ def contributions(page: StudyPage, trained: Trained) -> None:
         ("sum over an event", *schema.classes, f"{schema.classes[1]} − {schema.classes[0]}"),
         [[name, *page.class_cells(name, part)] for name, part in parts.items()],
         f"Difference of the classes on the logit, per event; {len(values.events):,} test events. "
-        "Shapley values, exact up to 12 particles, add up to the logit less that of the event without particles, to "
-        f"{values.checks['median_residual']:.0e} in the median. The interaction is the joint contribution of "
-        "the two muons beyond that of each alone.",
+        "Shapley values, exact up to 12 particles, add up to the logit less that of the event without "
+        f"particles, to {values.checks['median_residual']:.0e} in the median. The interaction is the joint "
+        "contribution of the two muons beyond that of each alone.",
     )
     with page.axes("interaction", "Shapley interaction of the muon pair; thin: with the trainings.") as ax:
         plots.focus_profile(interaction, PAIR, MASS, label=MASS_LABEL, ax=ax)
