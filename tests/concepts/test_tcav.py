@@ -224,7 +224,7 @@ def test_a_score_that_random_directions_have_too(events: Events) -> None:
 
 
 def test_bars_without_circles(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unclipped line without points counts as a point in the corner of the figure, and makes frames tiny."""
+    """An unclipped line without points counts as one in the corner of the figure: frames became tiny."""
     scores = tcav(bar_model(events), DIRECTIONS, events)
     none = np.zeros_like(scores.saturated)
     monkeypatch.setattr(type(scores), "saturated", property(lambda _: none))
