@@ -221,3 +221,13 @@ def test_a_score_that_random_directions_have_too(events: Events) -> None:
     assert not scores.independent[1]
     assert scores._repr_html_().count(", saturated") == 6
     assert all(ax.get_yticks().max() == 1 for ax in tcav_bars(scores).axes[:3])
+
+
+def test_bars_without_circles(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unclipped line without points counts as one in the corner of the figure: frames became tiny."""
+    scores = tcav(bar_model(events), DIRECTIONS, events)
+    none = np.zeros_like(scores.saturated)
+    monkeypatch.setattr(type(scores), "saturated", property(lambda _: none))
+    figure = tcav_bars(scores)
+    figure.draw_without_rendering()
+    assert all(len(line.get_xdata()) for ax in figure.axes for line in ax.lines)
