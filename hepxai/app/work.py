@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from hepxai.app.examples import train
 from hepxai.app.limits import EVENTS
-from hepxai.app.sources import Source
+from hepxai.app.sources import ModelFile, Source, schema_of
 from hepxai.attribution import Attribution
-from hepxai.events import Events
+from hepxai.events import Events, Schema
 from hepxai.events.boxes import Boxes
 from hepxai.explainers import EXPLAINERS, explain, guards
 from hepxai.models.ensemble import Ensemble
@@ -102,6 +102,11 @@ def opened(source: Source) -> Study:
     )
 
 
+def trained_schema(file: ModelFile) -> Schema | None:
+    """Schema of the training events of an uploaded run."""
+    return schema_of(file.load(None))
+
+
 def _checked_scores(model: Any, one: Any, events: Events) -> NDArray[np.float64]:
     guards.check_scores(one, events)
     scores = np.asarray(model.logits(events), dtype=np.float64)
@@ -118,7 +123,7 @@ def _regression(model: Any, events: Events) -> bool:
 
 def _box_probe(detector: Any, events: Events) -> Any:
     """Model of one found box, which has the abilities of all; None without any box."""
-    boxes = detector.detect(events[:50])
+    boxes = detector.detect(events[:50], score=0.05)
     return detector.box_model(boxes, 0) if len(boxes) else None
 
 

@@ -19,10 +19,8 @@ pytest.importorskip("streamlit")
 
 from app_pages import Pages, texts
 
-from hepxai.app.cache import RESULTS
 from hepxai.app.maps import rows_of
 from hepxai.app.views.population import mean_rows
-from hepxai.attribution import Attribution
 from hepxai.datasets import DatasetCard
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
@@ -63,10 +61,13 @@ LINKS = {
 }
 
 
-@pytest.mark.parametrize("name", LINKS)
+SLOW = {"several trainings", "images", "convergence", "population of columns", "layers"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in LINKS])
 def test_every_page_and_its_python(pages: Pages, name: str) -> None:
     page = pages.show(**LINKS[name])
-    assert not page.error
+    assert not page.error, texts(page.error)
     assert not [i for i in texts(page.info) if i.startswith("No figure")]
     assert pages.figures
     for figure, rows, lines in list(pages.figures):
@@ -115,6 +116,7 @@ def test_two_methods_agree_and_differ(pages: Pages) -> None:
     assert sum(abs(r["value"]) for r in rows) <= 2 + 1e-6
 
 
+@pytest.mark.slow
 def test_what_if(pages: Pages) -> None:
     page = pages.show(open="run:table", column="ht")
     slider = next(s for s in page.slider if s.key.startswith("what."))
@@ -156,21 +158,14 @@ def test_names_stay_text(pages: Pages) -> None:
     assert not page.markdown or all(not m.allow_html for m in page.markdown)
 
 
-def test_maps_of_the_page_are_those_of_explain(pages: Pages) -> None:
-    pages.show(open="run:graph", a="edge_ig", a__edge_ig__steps="6", event="2")
-    stored = [v[0][0] for v in RESULTS._values.values() if isinstance(v[0], tuple)]
-    map_ = next(a for a in stored if isinstance(a, Attribution) and a.settings.get("steps") == 6)
-    again = executed(pages.figures[0][2])["attribution"]
-    np.testing.assert_array_equal(map_.values, again.values)
-
-
+@pytest.mark.slow
 def test_scan(pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, card = DatasetCard.find("charged_higgs"), ModelCard.find("transformer_edgeconv", SMALL)
     scan = Scan.start(tmp_path / "scan", dataset, card, ["edge_dropout=0.1,0.2"], seeds=3)
     invent(scan)
     monkeypatch.setenv("HEPXAI_APP_TARGET", str(tmp_path / "scan"))
     page = pages.show()
-    assert not page.error
+    assert not page.error, texts(page.error)
     assert any("Probability that it is the best" in t for t in texts(page.markdown))
     _, rows, lines = pages.figures[0]
     assert str(executed(lines)["rows"]) == str(rows)
@@ -202,7 +197,7 @@ class Detector:
 def test_boxes(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hepxai.app.main._source", lambda *_: Detector())
     page = pages.show(a="saliency", score="0.05", event="2", split="all")
-    assert not page.error
+    assert not page.error, texts(page.error)
     ((name, rows, lines),) = pages.figures
     assert name.startswith("boxes_")
     names = executed(lines)

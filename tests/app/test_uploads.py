@@ -96,6 +96,10 @@ CASES: dict[str, tuple[Callable[[Path], EventFiles], Callable[[Path], ModelFile]
 def test_every_kind_and_its_python(name: str, tmp_path: Path) -> None:
     make_events, make_model, method, settings = CASES[name]
     source = UploadSource(make_events(tmp_path / "files"), make_model(tmp_path))
+    if name == "run and ROOT":
+        trained = work.trained_schema(source.file)
+        assert trained is not None
+        assert trained.features == source.events.read(None).schema.features
     study = work.opened(source)
     assert method in study.methods
     assert np.isfinite(study.scores).all()

@@ -47,7 +47,8 @@ def show(study: Study) -> None:
         maps = _maps(study, row, aim, names)
         if len(maps) < 2:
             st.info("Choose two methods or more\\.")
-        lines = [*study.lines(), f"methods, event = {list(names)}, events[[{row}]]"]
+        methods = list(dict.fromkeys(a.method for a in maps.values()))
+        lines = [*study.lines(), f"methods, event = {methods}, events[[{row}]]"]
         lines += [
             "from hepxai.app.views.convergence import compared, named_layers",
             f"options = dict(target={aim!r}, population=events)",

@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from hepxai.app import uploads
+from hepxai.app import uploads, work
 from hepxai.app.contents import EVENT_KINDS, MODEL_KINDS
 from hepxai.app.limits import EVENT_BYTES, MB, MODEL_BYTES, RefusedError
-from hepxai.app.sources import EventFiles, ModelFile, UploadSource, schema_of
+from hepxai.app.sources import EventFiles, ModelFile, UploadSource
 from hepxai.app.widgets import key_of, obtain, plain
 from hepxai.cards import find_card, list_cards
 
@@ -191,6 +191,6 @@ def _of(model: ModelFile | None, names: list[str] | None, what: str = "features"
     """Features or columns of the training of an uploaded run, those among some names."""
     if model is None or model.kind != "run":
         return []
-    schema = schema_of(model.load(None))
+    schema = obtain(key_of("schema", model.hash()), "Reading the model", work.trained_schema, model)
     trained = list(getattr(schema, what, ()))
     return trained if names is None else [n for n in trained if n in names]
