@@ -144,4 +144,4 @@ def say(text: str) -> None:
 
 
 def _console() -> Console:
-    return Console(stderr=True)
+    return Console(stderr=True, force_jupyter=False)  # bars of a notebook would need ipywidgets
