@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.attribution.means import ENDS, Means, focus_means, pair_means, pair_profile, profile_edges
+from hepxai.attribution.means import ENDS, Means, focus_means, pair_profile, profile_edges
 from hepxai.attribution.reductions import in_focus, pair_name, quantity
 from hepxai.core.binning import bin_of
 from hepxai.core.estimate import Array
@@ -45,7 +45,7 @@ UNDIRECTED = "Pairs have no direction: each two particles are one pair, with one
 
 def pair_section(view: RunView, layer: LayerAttribution) -> Section:
     """Pairs in focus, heads, pairs of types and displays of one attribution."""
-    means, order = pair_means(layer.every), DIRECTED if layer.directed else UNDIRECTED
+    means, order = layer.means, DIRECTED if layer.directed else UNDIRECTED
     parts = [
         closure_part(view, layer),
         _focus(view, layer),
@@ -139,7 +139,7 @@ def _focus(view: RunView, layer: LayerAttribution) -> Section:
     name = pair_name(view.focus)
     if not in_focus(layer.plain, view.focus).any():
         return Section("focus", "", text=[f"No explained event has {name}."])
-    means = focus_means(layer.every, view.focus)
+    means = layer.focus_means
     others = "against all others" if layer.tells_apart(view.focus) else "(there are no others)"
     tables = [means_table(f"{capital(name)} {others}: mean {quantity(layer.plain)}. {layer.errors}", means)]
     numbers: dict[str, Any] = {"means": means.rows()}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from hepxai.training import History, validation_loss
 VS_REST = f"_vs_{REST}"
 FULL_TARGETS = 2
 """Targets of a regression whose explanations have figures."""
+R = TypeVar("R")
 Number = Mapping[str, float | None]
 Figures = Mapping[str, Number]
 """Figure of merit → ``{"value", "error"}``, with "low" and "high" for rates; JSON's null is None."""
@@ -146,6 +147,11 @@ class RunView:
 
     # --- drawn from the results --------------------------------------------------------------
 
+    @cached_property
+    def products(self) -> dict[str, Any]:
+        """What several sections use, by the name of the function that computes it; see `once`."""
+        return {}
+
     def compact(self, target: str) -> bool:
         """True for an output that the page explains by tables alone.
 
@@ -254,6 +260,20 @@ class RunView:
         keys, requested = (e.file * entries + e.entry for e in (self.events, events))
         order = np.argsort(keys, kind="stable")
         return np.asarray(order[np.searchsorted(keys[order], requested)])
+
+
+def once(compute: Callable[[RunView], R]) -> Callable[[RunView], R]:
+    """Decorator: compute something once for each view."""
+    name = f"{compute.__module__}.{compute.__qualname__}"
+
+    @wraps(compute)
+    def stored(view: RunView) -> R:
+        if name not in view.products:
+            view.products[name] = compute(view)
+        result: R = view.products[name]
+        return result
+
+    return stored
 
 
 def best_epoch(history: History, monitor: str) -> float | None:
