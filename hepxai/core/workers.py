@@ -111,9 +111,7 @@ def _named(name: str, function: Callable[..., R], arguments: tuple[Any, ...]) ->
     return function(*arguments)
 
 
-def open_executor(
-    workers: int, queue: Queue | None = None, context: BaseContext | None = None
-) -> Executor:
+def open_executor(workers: int, queue: Queue | None = None, context: BaseContext | None = None) -> Executor:
     """Executor with processes of its own; with one worker, this process itself.
 
     Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means, focus_means, pair_means, particle_groups, type_means
@@ -153,8 +153,10 @@ class LayerAttribution:
         names = labels_of(self.full, "head") if "head" in self.full.axes else ()
         if len(names) < 2 or self.singles:
             return {}
-        full = relative_to_uniform(self.full) if self.relative else self.full
-        return {head: reduced(full, layer=self.layer or None, head=head) for head in names}
+        every = self.full.replace(varied=self.varied)
+        if self.relative:
+            every = every.apply(relative_to_uniform)
+        return {h: every.apply(partial(reduced, layer=self.layer or None, head=h)) for h in names}
 
 
 def maps(view: RunView, axis: str | None = None) -> Iterator[LayerAttribution]:

@@ -10,7 +10,7 @@ from hepxai.attribution.means import ENDS, Means, focus_means, pair_profile, pro
 from hepxai.attribution.reductions import in_focus, pair_name, quantity
 from hepxai.core.binning import bin_of
 from hepxai.core.estimate import Array
-from hepxai.core.formatting import measured, observer_name
+from hepxai.core.formatting import observer_name
 from hepxai.datasets.presentation import Focus
 from hepxai.plots.focus import MANY, focus_distribution, focus_histograms
 from hepxai.plots.matrices import matrix_bar, pair_types
@@ -24,6 +24,7 @@ from hepxai.report.section import (
     Section,
     Table,
     capital,
+    cell,
     drawn,
     labelled_histogram,
     means_table,
@@ -234,10 +235,9 @@ def _heads(view: RunView, layer: LayerAttribution) -> Section:
     if not means:
         return Section("heads", "")
     classes, pairs = layer.plain.events.schema.classes[::-1], pair_name(view.focus)
-    rows = [
-        [h, *(measured(*m.at(**{"class": c, "pairs": pairs})) for c in classes)] for h, m in means.items()
-    ]
-    caption = f"{capital(pairs)} head by head: mean {quantity(layer.plain)}"
+    places = [m.labels[0].index(c) for m in list(means.values())[:1] for c in classes]
+    rows = [[h, *(cell(m, c, m.labels[1].index(pairs)) for c in places)] for h, m in means.items()]
+    caption = f"{capital(pairs)} head by head: mean {quantity(layer.plain)}. {layer.errors}"
     numbers = [{"head": h} | row for h, m in means.items() for row in m.rows()]
     return Section("heads", "", tables=[Table(caption, ("head", *classes), rows)], numbers=numbers)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.spread import with_spread, with_systematic
 from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.core.estimate import ROUNDING, Array, cancellation
 from hepxai.core.formatting import measured, real
@@ -146,6 +147,14 @@ class RunView:
         return self.run.metrics()
 
     # --- drawn from the results --------------------------------------------------------------
+
+    def with_errors(self, measure: Callable[[Events, Array], R]) -> R:
+        """Result of ``measure(events, logits)`` with the spread of the trainings and the systematic error."""
+        result, singles = measure(self.events, self.run.scores), getattr(self.run, "scores_of_trainings", ())
+        if self.trainings > 1 and len(singles):
+            result = with_spread(result, [measure(self.events, logits) for logits in singles])
+        varied = {s: [measure(r.events, r.scores) for r in runs] for s, runs in self.sources.items()}
+        return with_systematic(result, varied) if varied else result
 
     @cached_property
     def products(self) -> dict[str, Any]:

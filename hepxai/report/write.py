@@ -137,7 +137,7 @@ def write_report(
         "cards": view.cards,
     }
     page |= {"summary": findings, "reading": _reading(view), "footer": FOOTER}
-    options = {"progress": progress, "workers": workers}
+    options: dict[str, Any] = {"progress": progress, "workers": workers}
     return _render(root / "report.html", parts, page, view.run.dataset.label, **options)
 
 
@@ -333,7 +333,9 @@ def svg_address(svg: str) -> str:
 def _print(figure: Figure, target: Path | io.BytesIO, ending: str) -> None:
     """Print by the canvas itself, because ``savefig`` draws everything twice."""
     canvas: Any = CANVASES[ending](figure)
-    options: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if ending == "png" else {}  # half the time
+    options: dict[str, Any] = (
+        {"pil_kwargs": {"compress_level": 1}} if ending == "png" else {}
+    )  # half the time
     getattr(canvas, f"print_{ending}")(target, metadata=UNDATED[ending], **options)
 
 
