@@ -157,9 +157,9 @@ def _pair_means(attribution: Attribution, most: int) -> Means:
     parts: Groups = {
         (i, j): whole.keep((dst == i) & (src == j) | (not directed) & (dst == j) & (src == i))
         for i in range(len(names))
-        for j in range(len(names))
+        for j in range(len(names) if directed else i + 1)
     }
-    return _stack(whole, ENDS[directed], (names, names), parts)
+    return _stack(whole, ENDS[directed], (names, names), parts, symmetric=not directed)
 
 
 @over_trainings
@@ -310,7 +310,12 @@ def _range(values: Array) -> str:
 
 
 def _stack(
-    attribution: Attribution, axes: Iterable[str], labels: Iterable[tuple[str, ...]], parts: Groups
+    attribution: Attribution,
+    axes: Iterable[str],
+    labels: Iterable[tuple[str, ...]],
+    parts: Groups,
+    *,
+    symmetric: bool = False,
 ) -> Means:
     classes = attribution.events.schema.classes
     regular = attribution.values.shape[1:]
@@ -325,9 +330,9 @@ def _stack(
         for c in range(len(classes)):
             rows = part.events.label == c
             mean = part.population(rows)
-            at = (c, *group)
-            value[at], error[at] = mean.value, mean.error
-            events[at], entries[at] = np.count_nonzero(sizes[rows]), sizes[rows].sum()
+            for at in {(c, *group), (c, *group[::-1])} if symmetric else ((c, *group),):
+                value[at], error[at] = mean.value, mean.error
+                events[at], entries[at] = np.count_nonzero(sizes[rows]), sizes[rows].sum()
     regular_labels = tuple(labels_of(attribution, a) for a in attribution.axes[1:])
     return Means(
         ("class", *axes, *attribution.axes[1:]), names + regular_labels, value, error, events, entries

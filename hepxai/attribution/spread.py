@@ -44,20 +44,34 @@ def over_trainings(
 
     @functools.wraps(measure)
     def measured(attribution: A, *args: P.args, **options: P.kwargs) -> R:
-        def nominal(one: A) -> R:
-            return measure(one.mean(TRAINING) if TRAINING in one.axes else one, *args, **options)
-
         if not hasattr(attribution, "axes"):
             return measure(attribution, *args, **options)
-        result = nominal(attribution)
-        if singles := [measure(one, *args, **options) for one in single_trainings(attribution)]:
-            result = with_spread(result, singles)
-        if not attribution.varied or any(_per_event(v, attribution) for v in (*args, *options.values())):
-            return result
-        varied = {source: [nominal(one) for one in maps] for source, maps in attribution.varied.items()}
-        return with_systematic(result, varied)
+        if any(_per_event(v, attribution) for v in (*args, *options.values())):
+            attribution = attribution.replace(varied={})
+        return measured_together(lambda one: measure(one, *args, **options), attribution)
 
     return measured  # type: ignore[return-value]
+
+
+def measured_together(measure: Callable[..., R], *maps: Any) -> R:
+    """Measure of one or several maps of the same events, with the errors that all of the maps have.
+
+    Parameters
+    ----------
+    measure : callable
+        Of as many maps, without trainings and variations.
+    *maps : Attribution
+    """
+
+    def nominal(*several: Any) -> R:
+        return measure(*(one.mean(TRAINING) if TRAINING in one.axes else one for one in several))
+
+    result = nominal(*maps)
+    if singles := [measure(*of_one) for of_one in zip(*map(single_trainings, maps), strict=False)]:
+        result = with_spread(result, singles)
+    shared = [source for source in maps[0].varied if all(source in one.varied for one in maps)]
+    varied = {s: [nominal(*of) for of in zip(*(one.varied[s] for one in maps), strict=True)] for s in shared}
+    return with_systematic(result, varied) if varied else result
 
 
 def _per_event(argument: object, attribution: Any) -> bool:

@@ -90,7 +90,7 @@ def run_all(
         run.explain(method, split=split, maximum=events, settings=settings, workers=workers)
         if variations:
             run.vary(workers=workers)
-        write_results(run)
+        write_results(run, workers=workers)
 
 
 @app.command(cls=NetworkCommand)
@@ -156,7 +156,7 @@ def vary(
 
         run = Run.open(folder, model=python)
         run.vary(variation, workers=workers)
-        write_results(run, variations=friends)
+        write_results(run, variations=friends, workers=workers)
 
 
 @app.command(cls=NetworkCommand)
@@ -189,11 +189,11 @@ def flow(folder: RunFolder, split: FlowSplit = "valid") -> None:
         console.print(f"[bold green]page:[/] {page.resolve()}")
 
 
-def write_results(run: Run, *, variations: bool = False) -> None:
+def write_results(run: Run, *, variations: bool = False, workers: int | None = None) -> None:
     """Write friend trees, those of varied events where asked for, and the report."""
     from hepxai.report import write_report
 
     run.friends(variations=variations)
-    report = write_report(run, progress=True)
+    report = write_report(run, progress=True, workers=run.workers(workers))
     console.print(f"friend trees: {run.folder / 'friends'}")
     console.print(f"[bold green]report:[/] {report.resolve()}")

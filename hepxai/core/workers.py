@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 from hepxai.core.console import Queue, name_job, relay_to, relayed, say
@@ -58,16 +60,31 @@ def run_jobs(
     workers = min(workers, len(jobs))
     if workers <= 1:
         return {name: function(*arguments) for name, arguments in jobs.items()}
-    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
-    with relayed(queue, show=show), worker_pool(workers, queue) as executor:
+    context = _with_imports(function.__module__)
+    queue: Any = context.SimpleQueue()
+    with relayed(queue, show=show), worker_pool(workers, queue, context) as executor:
         futures = {n: executor.submit(_named, n, function, a) for n, a in jobs.items()}
         for future in wait(futures.values(), return_when=FIRST_EXCEPTION).done:
             future.result()  # raises what the job raised, while others still run
         return {name: future.result() for name, future in futures.items()}
 
 
+def _with_imports(module: str) -> BaseContext:
+    """Context whose processes are copies of one that has imported a module, where the system allows it.
+
+    The imports of a network cost seconds, which every spawned process would spend again.
+    """
+    if sys.platform != "linux":  # frameworks of macOS do not survive a fork
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])  # of the first call in this process
+    return context
+
+
 @contextmanager
-def worker_pool(workers: int, queue: Queue | None = None) -> Iterator[Executor]:
+def worker_pool(
+    workers: int, queue: Queue | None = None, context: BaseContext | None = None
+) -> Iterator[Executor]:
     """Executor whose processes are stopped at the end of the context, also those that still work.
 
     Raises
@@ -76,7 +93,7 @@ def worker_pool(workers: int, queue: Queue | None = None) -> Iterator[Executor]:
         If a process died.
     """
     before = set(multiprocessing.active_children())
-    executor = open_executor(workers, queue)
+    executor = open_executor(workers, queue, context)
     try:
         yield executor
     except BrokenProcessPool:
@@ -94,20 +111,22 @@ def _named(name: str, function: Callable[..., R], arguments: tuple[Any, ...]) ->
     return function(*arguments)
 
 
-def open_executor(workers: int, queue: Queue | None = None) -> Executor:
-    """Executor with fresh (spawned) processes; with one worker, this process itself.
+def open_executor(workers: int, queue: Queue | None = None, context: BaseContext | None = None) -> Executor:
+    """Executor with processes of its own; with one worker, this process itself.
 
     Parameters
     ----------
     workers : int
     queue : Queue, optional
         For the progress of the processes; see `hepxai.core.console.relayed`.
+    context : BaseContext, optional
+        How processes start; by default each is spawned.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     if workers == 1:
         return _Serial()
-    context = multiprocessing.get_context("spawn")
+    context = context or multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker, initargs=(queue,))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
+from hepxai.attribution.spread import systematic_error
 from hepxai.core.estimate import Array, Estimate, OutOfRangeWarning
 from hepxai.core.formatting import measured
 from hepxai.events import SPLITS, Events
@@ -21,6 +22,8 @@ from hepxai.plots.style import INK, SPLIT_COLOURS, axes_or_new, class_look, lege
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 """``split → figure of merit → {"value", "error"}``."""
+Varied = Mapping[str, Sequence[tuple[Events, NDArray[np.floating]]]]
+"""Source of uncertainty → events and logits under each of its alternatives."""
 
 
 def roc_band(
@@ -80,12 +83,35 @@ def roc_samples(
                 yield RocSample(name, split, colour, area, one.values[rows], signal, weight)
 
 
+def roc_systematic(sample: RocSample, efficiency: Array, varied: Varied) -> Array:
+    """Systematic error of the rejection of a sample at given signal efficiencies.
+
+    The threshold moves with each variation, so that the signal efficiency stays.
+    """
+
+    def values(one: RocSample) -> Array:
+        return np.array([float(rejection(one.score, one.signal, one.weight, float(e)).value)
+                         for e in efficiency])  # fmt: skip
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)
+        sources = [
+            [
+                values(next(s for s in roc_samples(*of) if (s.name, s.split) == (sample.name, sample.split)))
+                for of in several
+            ]
+            for several in varied.values()
+        ]
+        return systematic_error(values(sample), sources)
+
+
 @styled
 def roc_curve(
     events: Events,
     scores: NDArray[np.floating],
     *,
     metrics: Metrics | None = None,
+    varied: Varied | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Rejection of one class against efficiency of the other, split by split, with an error band for test.
@@ -99,10 +125,12 @@ def roc_curve(
         Logits.
     metrics : mapping, optional
         ``split → name → {"value", "error"}``; "auc", or "auc_CLASS_vs_rest", goes to the legend.
+    varied : mapping, optional
+        Source of uncertainty → events and logits under each alternative, for an outer band.
     """
     ax, (one, *others) = axes_or_new(ax), class_scores(events.schema, scores)
     for sample in roc_samples(events, scores, metrics):
-        _roc_of(ax, sample)
+        _roc_of(ax, sample, varied or {})
     x = np.linspace(0.02, 1, 50)
     ax.plot(x, 1 / x, color=INK, lw=1, ls=":", label="no separation")
     of, against = (short(one.name), short(one.others)) if not others else ("class", "all others'")
@@ -122,13 +150,17 @@ def _with_interval(area: Mapping[str, float | None]) -> str:
     return f"{Estimate.from_json({**single, 'n_eff': None})}".replace("-", "−")
 
 
-def _roc_of(ax: Axes, sample: RocSample) -> None:
+def _roc_of(ax: Axes, sample: RocSample, varied: Varied) -> None:
     area = sample.area
     auc = "" if area is None else f", AUC {_with_interval(area)}"
     look: dict[str, Any] = {"color": sample.colour, "label": short(sample.name) + auc}
     if sample.split == "test":
         x, y, _, low, high = roc_band(sample.score, sample.signal, sample.weight)
         ax.fill_between(x, low, high, color=sample.colour, alpha=0.25, lw=0)
+        if varied:
+            syst = roc_systematic(sample, x, varied)
+            ends = y - np.hypot(y - low, syst), y + np.hypot(high - y, syst)
+            ax.fill_between(x, *ends, color=sample.colour, alpha=0.15, lw=0)
         ax.plot(x, y, lw=2.2, **look)
         return
     x, background, _ = roc(sample.score, sample.signal, sample.weight)

@@ -91,7 +91,7 @@ def _isolations(view: RunView) -> Iterator[dict[str, Any]]:
 
 def particle_section(view: RunView, layer: LayerAttribution) -> Section:
     """Means per particle type, and per feature if the method separates features."""
-    means, closure = type_means(layer.every), closure_part(view, layer)
+    means, closure = layer.means, closure_part(view, layer)
     numbers = {"unit": quantity(layer.plain), "particle_types": means.rows(), "closure": closure.numbers}
     figures = [] if layer.compact else [_types_figure(layer, means)]
     if "feature" in layer.full.axes:

@@ -16,7 +16,7 @@ from hepxai.core.jagged import IntArray
 from hepxai.events import Events
 from hepxai.metrics.classification import WORKING_POINTS, roc
 from hepxai.plots.bars import particle_types
-from hepxai.plots.scores import sample_scores
+from hepxai.plots.scores import class_scores, sample_scores
 from hepxai.report.columns import column_maps
 from hepxai.report.layer_attributions import LayerAttribution, maps
 from hepxai.report.section import (
@@ -103,16 +103,24 @@ def by_sample_section(view: RunView) -> Section:
 
 def _scores(view: RunView) -> Iterator[dict[str, Any]]:
     """Score and efficiencies of each sample in the test events, at the signal efficiencies of the ROC."""
-    test, score = view.events.where("test"), view.scores[view.events.split == 2]
+    test, samples = view.events.split == 2, samples_of_classes(view.events)
     names, number = by_sample(view.events)
-    number = number[view.events.split == 2]
-    cuts = dict(_cuts(view, test, score))
-    for i, name in enumerate(names):
-        rows = number == i
-        passed = {f"efficiency@{e:g}": entry(_efficiency(score[rows] >= cut, test.weight[rows]))
-                  for e, cut in cuts.items()}  # fmt: skip
-        mean = Estimate.of(score[rows], test.weight[rows])
-        yield {"sample": name, "events": int(rows.sum()), "score": entry(mean)} | passed
+    cuts = dict(_cuts(view, view.events[test], view.scores[test]))
+
+    def measure(events: Events, logits: Array) -> dict[str, dict[str, Estimate]]:
+        of_events = by_sample(events, samples)[1]
+        score = class_scores(events.schema, logits)[0].values
+        parts = ((events.split == 2) & (of_events == i) for i in range(len(names)))
+        return {n: _of_sample(score[r], events.weight[r], cuts) for n, r in zip(names, parts, strict=True)}
+
+    for i, (name, estimates) in enumerate(view.with_errors(measure).items()):
+        counted = {"sample": name, "events": int((test & (number == i)).sum())}
+        yield counted | {k: entry(e) for k, e in estimates.items()}
+
+
+def _of_sample(score: Array, weight: Array, cuts: Mapping[float, float]) -> dict[str, Estimate]:
+    passed = {f"efficiency@{e:g}": _efficiency(score >= cut, weight) for e, cut in cuts.items()}
+    return {"score": Estimate.of(score, weight)} | passed
 
 
 def _efficiency(passed: Any, weight: Array) -> Estimate:
@@ -137,16 +145,9 @@ def _scores_table(view: RunView, rows: list[dict[str, Any]]) -> Table:
     ]
     caption = (
         f"Score of each sample, and its efficiency at cuts with the given efficiency for {one.name}; test "
-        f"sample. Errors are statistical, at fixed cuts{_not_included(view)}."
+        f"sample. The cuts are those of the nominal score. {view.errors}"
     )
     return Table(caption, header, cells)
-
-
-def _not_included(view: RunView) -> str:
-    """Errors that other figures of merit of this run have."""
-    more = [f"spread of {view.trainings} trainings"] if view.trainings > 1 else []
-    more += [f"systematic variations ({', '.join(view.sources)})"] if view.sources else []
-    return f"; not included: {' and '.join(more)}" if more else ""
 
 
 def _scores_figure(view: RunView) -> CaptionedFigure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import hist
@@ -11,7 +11,8 @@ import numpy as np
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import is_directed, short_name
 from hepxai.attribution.residuals import relative_residual, residual_checks
-from hepxai.core.formatting import measured, percentage
+from hepxai.attribution.spread import SYSTEMATIC, TRAINING
+from hepxai.core.formatting import percentage
 from hepxai.explainers import EXPLAINERS
 from hepxai.explainers.path import PathExplainer
 from hepxai.metrics.agreement import Agreement, rank_agreement
@@ -19,7 +20,18 @@ from hepxai.plots.diagnostics import FIGURES, fidelity_points, residuals
 from hepxai.report.columns import column_agreements
 from hepxai.report.layer_attributions import maps
 from hepxai.report.pixels import pixel_agreements
-from hepxai.report.section import ERRORS, Section, Table, agreement_rows, drawn, figures_table, number, titled
+from hepxai.report.section import (
+    ERRORS,
+    Section,
+    Table,
+    agreement_rows,
+    drawn,
+    figures_table,
+    kinds_of_errors,
+    number,
+    stored,
+    titled,
+)
 from hepxai.report.view import RunView, fidelity_of
 
 
@@ -119,13 +131,11 @@ def agreement_section(view: RunView) -> Section:
     if not numbers:
         text = ["Two methods that explain the same pairs, columns or pixels of the same events are needed."]
         return Section("agreement", "Agreement between methods", text=text)
-    rows = [
-        [n["first"], n["second"], measured(n["value"], n["error"]), f"{n['left_out']:,}"] for n in numbers
-    ]
+    rows = [[n["first"], n["second"], stored(n), f"{n['left_out']:,}"] for n in numbers]
     caption = (
         "Mean rank correlation (Spearman) inside an event between the magnitudes that two methods give "
         "its pairs, columns or lit pixels; 1: same order, 0: unrelated. Events without an order among them "
-        f"are left out. {ERRORS}"
+        f"are left out. {_errors_of_rows(view, numbers)}"
     )
     header = ("first", "second", "rank correlation", "events left out")
     return Section(
@@ -136,11 +146,16 @@ def agreement_section(view: RunView) -> Section:
     )
 
 
+def _errors_of_rows(view: RunView, numbers: Sequence[Mapping[str, Any]]) -> str:
+    trainings, systematic = (any(name in row for row in numbers) for name in (TRAINING, SYSTEMATIC))
+    return kinds_of_errors(view.trainings if trainings else 1, systematic=systematic)
+
+
 def agreements(view: RunView) -> Iterator[dict[str, Any]]:
     """Mean rank correlation of every two maps over pairs, columns or pixels that explain the same events."""
     yield from column_agreements(view)
     yield from pixel_agreements(view)
-    pairs = {layer.short: layer.plain for layer in maps(view, "pair")}
+    pairs = {layer.short: layer.every for layer in maps(view, "pair")}
     yield from agreement_rows(pairs, _pair_agreement)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from hepxai.attribution import Attribution
-from hepxai.attribution.means import particle_groups
+from hepxai.attribution.means import Means, focus_means, pair_means, particle_groups, type_means
 from hepxai.attribution.reductions import (
     features_only,
     full_name,
@@ -25,7 +25,7 @@ from hepxai.attribution.spread import single_trainings
 from hepxai.attribution.trainings import stack_trainings
 from hepxai.report.outputs import explained_output
 from hepxai.report.section import errors_of, population, splits_of
-from hepxai.report.view import RunView, fidelity_of
+from hepxai.report.view import RunView, fidelity_of, once
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class LayerAttribution:
         ``full`` of each of several trainings, whose mean it is; empty for one training.
     varied : mapping of str to tuple of Attribution
         ``full`` under the alternatives of each systematic uncertainty, by source.
+    focus : tuple of two str
+        Types of the pair in focus.
     """
 
     method: str
@@ -58,6 +60,17 @@ class LayerAttribution:
     compact: bool = False
     singles: tuple[Attribution, ...] = ()
     varied: Mapping[str, tuple[Attribution, ...]] = field(default_factory=dict)
+    focus: tuple[str, str] = ("", "")
+
+    @cached_property
+    def means(self) -> Means:
+        """Means by types of particles or pairs, with all their errors."""
+        return pair_means(self.every) if self.plain.axes[0] == "pair" else type_means(self.every)
+
+    @cached_property
+    def focus_means(self) -> Means:
+        """Means of the pairs in focus and of all others, with all their errors."""
+        return focus_means(self.every, self.focus)
 
     @cached_property
     def every(self) -> Attribution:
@@ -140,19 +153,31 @@ class LayerAttribution:
         names = labels_of(self.full, "head") if "head" in self.full.axes else ()
         if len(names) < 2 or self.singles:
             return {}
-        full = relative_to_uniform(self.full) if self.relative else self.full
-        return {head: reduced(full, layer=self.layer or None, head=head) for head in names}
+        every = self.full.replace(varied=self.varied)
+        if self.relative:
+            every = every.apply(relative_to_uniform)
+        return {h: every.apply(partial(reduced, layer=self.layer or None, head=h)) for h in names}
 
 
 def maps(view: RunView, axis: str | None = None) -> Iterator[LayerAttribution]:
     """Every method and layer, optionally only those over "particle" or "pair"; those with figures first."""
+    return (layer for layer in _maps(view) if axis in (None, layer.full.axes[0]))
+
+
+@once
+def _maps(view: RunView) -> tuple[LayerAttribution, ...]:
+    return tuple(_layers(view))
+
+
+def _layers(view: RunView) -> Iterator[LayerAttribution]:
     for method, full in sorted(view.explained.items(), key=lambda item: view.compact(item[1].target)):
-        if full.axes[0] in ("particle", "pair") and axis in (None, full.axes[0]):
+        if full.axes[0] in ("particle", "pair"):
             relative, compact = sums_to_one(full), view.compact(full.target)
             for layer, plain in layers(relative_to_uniform(full) if relative else full).items():
                 plain, singles = whole_pairs(plain), tuple(single_trainings(view.every[method]))
                 varied = view.varied[method]
-                yield LayerAttribution(method, layer, plain, full, relative, compact, singles, varied)
+                several = (relative, compact, singles, varied, view.focus)
+                yield LayerAttribution(method, layer, plain, full, *several)
 
 
 def by_place(layer: LayerAttribution) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.attribution.means import ENDS, Means, focus_means, pair_means, pair_profile, profile_edges
+from hepxai.attribution.means import ENDS, Means, focus_means, pair_profile, profile_edges
 from hepxai.attribution.reductions import in_focus, pair_name, quantity
 from hepxai.core.binning import bin_of
 from hepxai.core.estimate import Array
-from hepxai.core.formatting import measured, observer_name
+from hepxai.core.formatting import observer_name
 from hepxai.datasets.presentation import Focus
 from hepxai.plots.focus import MANY, focus_distribution, focus_histograms
 from hepxai.plots.matrices import matrix_bar, pair_types
@@ -24,6 +24,7 @@ from hepxai.report.section import (
     Section,
     Table,
     capital,
+    cell,
     drawn,
     labelled_histogram,
     means_table,
@@ -45,7 +46,7 @@ UNDIRECTED = "Pairs have no direction: each two particles are one pair, with one
 
 def pair_section(view: RunView, layer: LayerAttribution) -> Section:
     """Pairs in focus, heads, pairs of types and displays of one attribution."""
-    means, order = pair_means(layer.every), DIRECTED if layer.directed else UNDIRECTED
+    means, order = layer.means, DIRECTED if layer.directed else UNDIRECTED
     parts = [
         closure_part(view, layer),
         _focus(view, layer),
@@ -139,7 +140,7 @@ def _focus(view: RunView, layer: LayerAttribution) -> Section:
     name = pair_name(view.focus)
     if not in_focus(layer.plain, view.focus).any():
         return Section("focus", "", text=[f"No explained event has {name}."])
-    means = focus_means(layer.every, view.focus)
+    means = layer.focus_means
     others = "against all others" if layer.tells_apart(view.focus) else "(there are no others)"
     tables = [means_table(f"{capital(name)} {others}: mean {quantity(layer.plain)}. {layer.errors}", means)]
     numbers: dict[str, Any] = {"means": means.rows()}
@@ -234,10 +235,9 @@ def _heads(view: RunView, layer: LayerAttribution) -> Section:
     if not means:
         return Section("heads", "")
     classes, pairs = layer.plain.events.schema.classes[::-1], pair_name(view.focus)
-    rows = [
-        [h, *(measured(*m.at(**{"class": c, "pairs": pairs})) for c in classes)] for h, m in means.items()
-    ]
-    caption = f"{capital(pairs)} head by head: mean {quantity(layer.plain)}"
+    places = [m.labels[0].index(c) for m in list(means.values())[:1] for c in classes]
+    rows = [[h, *(cell(m, c, m.labels[1].index(pairs)) for c in places)] for h, m in means.items()]
+    caption = f"{capital(pairs)} head by head: mean {quantity(layer.plain)}. {layer.errors}"
     numbers = [{"head": h} | row for h, m in means.items() for row in m.rows()]
     return Section("heads", "", tables=[Table(caption, ("head", *classes), rows)], numbers=numbers)
 

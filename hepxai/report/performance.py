@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import rich.table
 
-from hepxai.core.estimate import Estimate
+from hepxai.core.estimate import Array, Estimate
 from hepxai.core.formatting import real
-from hepxai.events import SPLITS
+from hepxai.events import SPLITS, Events
 from hepxai.metrics.multiclass import confusion_matrix
 from hepxai.plots.matrices import class_confusion
-from hepxai.plots.roc import RocSample, roc_band, roc_curve, roc_samples
+from hepxai.plots.roc import RocSample, roc_band, roc_curve, roc_samples, roc_systematic
 from hepxai.plots.scores import overtraining, score_figure, score_histograms
 from hepxai.report.section import (
     ERRORS,
@@ -28,6 +28,8 @@ from hepxai.report.section import (
     population,
 )
 from hepxai.report.view import VS_REST, Figures, RunView, aucs
+
+OTHERS = " numbers.json has those of trainings and systematic sources."
 
 
 def scores_section(view: RunView) -> Section:
@@ -108,21 +110,31 @@ def _roc_figure(view: RunView) -> CaptionedFigure:
     caption = (
         f"{capital(background)} rejection, one over the efficiency for {background}, against {signal} "
         f"efficiency; test sample: {population(test)}. The band is the statistical error at fixed "
-        f"{signal} efficiency: that of the {background} that passes and that of the threshold. Weights "
-        "are signed. What was kept was chosen on the validation sample: quote the test sample."
+        f"{signal} efficiency: that of the {background} that passes and that of the threshold."
+        f"{_outer_band(view)} Weights are signed. What was kept was chosen on the "
+        "validation sample: quote the test sample."
     )
     if _several(view):
         caption = (
             "Each class against all others together, mixed by their weights, on its log-odds: one over the "
             f"efficiency for the others, against that of the class; test sample: {population(test)}. The "
-            "band is the statistical error at fixed efficiency. Weights are signed."
+            f"band is the statistical error at fixed efficiency.{_outer_band(view)} Weights are signed."
         )
     return drawn(
         "roc",
         caption,
-        lambda ax: roc_curve(view.events, view.run.scores, metrics=metrics, ax=ax),
+        lambda ax: roc_curve(view.events, view.run.scores, metrics=metrics, varied=_varied(view), ax=ax),
         (7.2, 5.8 + 0.16 * len(view.class_scores) * _several(view)),
     )
+
+
+def _outer_band(view: RunView) -> str:
+    return " The outer band has the systematic error in quadrature." if view.sources else ""
+
+
+def _varied(view: RunView) -> dict[str, list[tuple[Events, Array]]]:
+    """Events and logits under the alternatives of each source."""
+    return {source: [(run.events, run.scores) for run in runs] for source, runs in view.sources.items()}
 
 
 def _roc_numbers(view: RunView, samples: Sequence[RocSample]) -> dict[str, Any]:
@@ -133,6 +145,11 @@ def _roc_numbers(view: RunView, samples: Sequence[RocSample]) -> dict[str, Any]:
         for s in samples
         if s.split == "test"
     }
+    if view.sources:
+        for s in (s for s in samples if s.split == "test"):
+            curve = curves[s.name]
+            syst = roc_systematic(s, curve["signal_efficiency"], _varied(view))
+            curve["rejection_syst"] = syst
     return curves if _several(view) else curves.get("test", {})
 
 
@@ -167,17 +184,19 @@ def _pair_cell(row: Figures, one: str, other: str) -> str:
 
 
 def _confusion(view: RunView) -> Estimate | None:
-    rows = view.events.split == SPLITS.index("test")
-    if not rows.any():
-        return None
-    return confusion_matrix(view.run.scores[rows], view.events.label[rows], view.events.weight[rows])
+    def measure(events: Events, logits: Array) -> Estimate:
+        rows = events.split == SPLITS.index("test")
+        return confusion_matrix(logits[rows], events.label[rows], events.weight[rows])
+
+    return view.with_errors(measure) if len(view.events.where("test")) else None
 
 
 def _confusion_figure(view: RunView, confusion: Estimate) -> CaptionedFigure:
     test, classes = view.events.where("test"), view.events.schema.classes
     caption = (
         "Weighted fraction of each true class that is assigned to each class, that of the largest logit; "
-        f"rows add up to 1; test sample: {population(test)}. Hatched: a class without events. {ERRORS}"
+        f"rows add up to 1; test sample: {population(test)}. Hatched: a class without events. "
+        f"{ERRORS}{OTHERS if confusion.spread else ''}"
     )
     size = (3.4 + 0.95 * len(classes), 1.9 + 0.75 * len(classes))
     return drawn("confusion", caption, lambda ax: class_confusion(confusion, classes, ax=ax), size)

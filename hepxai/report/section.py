@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means
-from hepxai.attribution.spread import SYSTEMATIC, TRAINING, single_trainings
+from hepxai.attribution.spread import SYSTEMATIC, TRAINING, measured_together, single_trainings
 from hepxai.core.estimate import Array, Estimate, Spread
 from hepxai.core.formatting import decimals, fixed, general, measured, percentage, real
 from hepxai.events import SPLITS, Events
@@ -247,7 +247,7 @@ def agreement_rows(
         if _same_output(a, b) and all(
             np.array_equal(getattr(a.events, k), getattr(b.events, k)) for k in ("entry", "file")
         ):
-            agreement = measure(a, b)
+            agreement = measured_together(measure, a, b)
             names = {"first": first, "second": second, "left_out": agreement.left_out}
             yield names | entry(agreement.mean)
 

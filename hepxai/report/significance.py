@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.attribution.spread import with_spread
+from hepxai.attribution.spread import SYSTEMATIC, TRAINING
 from hepxai.core.estimate import Array
 from hepxai.core.formatting import general
 from hepxai.datasets.presentation import Yields
-from hepxai.events import SPLITS
+from hepxai.events import SPLITS, Events
 from hepxai.metrics.significance import (
     BANDS,
     FEWEST,
@@ -100,27 +99,28 @@ def significance_sentences(view: RunView) -> Iterator[str]:
 
 def _result(view: RunView) -> tuple[Sample, Sample, WorkingPoint]:
     """Sample that chooses the cut, sample that is quoted, and the working point with its spread."""
-    point = partial(_point, view)
-    chosen, quoted, result = point(view.run.scores)
-    singles = getattr(view.run, "scores_of_trainings", None)
-    if view.trainings > 1 and singles is not None:
-        result = with_spread(result, [point(logits)[2] for logits in singles])
-    return chosen, quoted, result
+    chosen, quoted = _samples(view, view.events, view.run.scores)
+    cut = _cut(chosen, quoted)
+
+    def measure(events: Events, logits: Array) -> WorkingPoint:
+        first, second = _samples(view, events, logits)
+        own = events is view.events and logits is not view.run.scores  # of a single training
+        at = _cut(first, second) if own else cut
+        return working_point(second.score, second.signal, second.weight, at, relative=second.relative)
+
+    return chosen, quoted, view.with_errors(measure)
 
 
-def _point(view: RunView, logits: NDArray[np.floating]) -> tuple[Sample, Sample, WorkingPoint]:
-    chosen, quoted = _samples(view, logits)
-    relative = chosen.relative
+def _cut(chosen: Sample, quoted: Sample) -> float:
+    """Cut with the best significance of one sample, with enough background events of the other."""
     first, second = (int(np.count_nonzero(~sample.signal)) for sample in (chosen, quoted))
     fewest = FEWEST * max(1.0, first / max(second, 1))  # the quoted sample may be smaller
-    cut = best_cut(chosen.score, chosen.signal, chosen.weight, relative=relative, fewest=fewest)
-    point = working_point(quoted.score, quoted.signal, quoted.weight, cut, relative=relative)
-    return chosen, quoted, point
+    return best_cut(chosen.score, chosen.signal, chosen.weight, relative=chosen.relative, fewest=fewest)
 
 
-def _samples(view: RunView, logits: NDArray[np.floating]) -> Iterator[Sample]:
+def _samples(view: RunView, events: Events, logits: NDArray[np.floating]) -> Iterator[Sample]:
     """Validation and test events; of a run of all folds, which has test events only, every second one."""
-    events, one = view.events, class_scores(view.events.schema, logits)[0]
+    one = class_scores(events.schema, logits)[0]
     signal = events.label == one.code
     parts = {name: events.split == SPLITS.index(name) for name in ("valid", "test")}
     if not parts["valid"].any():
@@ -152,7 +152,7 @@ def _assumptions(view: RunView) -> str:
         f"{meaning}; events of a split are scaled up by their number, signal and background each, to "
         "stand for all events. One bin is counted: the events above a cut on the score. The background has "
         f"the statistical error of its simulation, √Σw² (Barlow–Beeston-lite){other}. "
-        f"Not included: {_not_included(view)}. "
+        f"Not included: {_not_included(view)}. {_systematic(view)}"
         "Significance: median for the expected signal, asymptotic, with an uncertain background "
         "(arXiv:1007.1727; Li and Ma 1983). Limit: CLs with q̃, asymptotic, expected without signal. The "
         "cut with the best significance is chosen "
@@ -160,10 +160,21 @@ def _assumptions(view: RunView) -> str:
     )
 
 
+def _systematic(view: RunView) -> str:
+    """Meaning of the systematic error of significance and limit."""
+    if not view.sources:
+        return ""
+    return (
+        f"Systematic error: change of the number if {' or '.join(view.sources)} changes the expected events "
+        "above the same cut; no nuisance parameter is profiled, as a fit of workspace.json does. "
+    )
+
+
 def _not_included(view: RunView) -> str:
     """Uncertainties that significance and limit leave out."""
-    sources = ", ".join(view.run.dataset.variation_sources)
-    return f"uncertainties of the signal{f' and the variations of the card ({sources})' if sources else ''}"
+    sources = ", ".join(s for s in view.run.dataset.variation_sources if s not in view.sources)
+    left = f" and the variations of the card ({sources})" if sources else ""
+    return f"{'other ' if view.sources else ''}uncertainties of the signal{left}"
 
 
 def _table(view: RunView, chosen: Sample, quoted: Sample, point: WorkingPoint) -> Table:
@@ -178,7 +189,8 @@ def _table(view: RunView, chosen: Sample, quoted: Sample, point: WorkingPoint) -
         ["limit, expected ±1σ", f"{down} to {up}"],
         ["limit, expected ±2σ", f"{down2} to {up2}"],
     ]
-    spread = " ± spread of the trainings, each with its own best cut" if point.significance.spread else ""
+    names = {TRAINING: "spread of the trainings, each with its own best cut", SYSTEMATIC: "systematic"}
+    spread = "".join(f" ± {names[source]}" for source in point.significance.spread)
     caption = (
         f"{one.label} ≥ {general(point.cut, 4)}, chosen on {chosen.name}, numbers of {quoted.name} events. "
         f"Errors: ± statistical, of the simulation{spread}."

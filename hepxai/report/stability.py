@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.attribution.means import Means, pair_means, type_means
 from hepxai.attribution.reductions import reference_value
 from hepxai.attribution.spread import TRAINING
 from hepxai.core.formatting import general, measured
@@ -18,7 +17,7 @@ from hepxai.report.layer_attributions import LayerAttribution, maps
 from hepxai.report.performance import merit
 from hepxai.report.pixels import shares
 from hepxai.report.section import Section, Table, capital
-from hepxai.report.view import RunView
+from hepxai.report.view import RunView, once
 
 FACTOR = 3.0
 """Distance of a mean from its reference value, in spreads of the trainings and in statistical errors."""
@@ -60,7 +59,7 @@ class Stability:
 
 def stability_section(view: RunView) -> Section:
     """Figures of merit and means of every map over the trainings."""
-    by_method = {name: list(numbers) for name, numbers in _by_method(view)}
+    by_method = _by_method(view)
     text = [f"{view.trainings} trainings of the same network on the same events, with other seeds. {RULE}"]
     text += list(_sentences(by_method))
     rows = [
@@ -86,7 +85,7 @@ def stability_section(view: RunView) -> Section:
 
 def stability_sentences(view: RunView) -> Iterator[str]:
     """One sentence for each map: how many of its means are stable, and which are not."""
-    yield from _sentences({name: list(numbers) for name, numbers in _by_method(view)})
+    yield from _sentences(_by_method(view))
 
 
 def _sentences(by_method: Mapping[str, Sequence[Stability]]) -> Iterator[str]:
@@ -101,7 +100,12 @@ def _sentences(by_method: Mapping[str, Sequence[Stability]]) -> Iterator[str]:
         yield f"{capital(name)}: {sizes}{tail}."
 
 
-def _by_method(view: RunView) -> Iterator[tuple[str, Iterator[Stability]]]:
+@once
+def _by_method(view: RunView) -> dict[str, list[Stability]]:
+    return {name: list(numbers) for name, numbers in _numbers(view)}
+
+
+def _numbers(view: RunView) -> Iterator[tuple[str, Iterator[Stability]]]:
     for layer in maps(view):
         if layer.singles:
             yield layer.short, _of_layer(layer)
@@ -120,8 +124,7 @@ def _of_pixels(row: Mapping[str, Any]) -> Stability:
 
 
 def _of_layer(layer: LayerAttribution) -> Iterator[Stability]:
-    measure = pair_means if layer.plain.axes[0] == "pair" else type_means
-    means: Means = measure(layer.every)
+    means = layer.means
     for place in np.ndindex(means.value.shape):
         if np.isfinite(means.value[place]):
             first, *others = (names[i] for names, i in zip(means.labels, place, strict=True))

@@ -8,7 +8,6 @@ from itertools import combinations
 
 import numpy as np
 
-from hepxai.attribution.means import focus_means
 from hepxai.attribution.reductions import pair_name, short_name
 from hepxai.core.formatting import percentage, real
 from hepxai.events import SPLITS
@@ -156,15 +155,15 @@ def _overtraining(view: RunView, name: str, of: str) -> Iterator[str]:
 
 def _focus(view: RunView) -> Iterator[str]:
     for layer in (layer for layer in maps(view, "pair") if not layer.compact):
-        in_pair, other = (_by_class(view, layer, i) for i in (0, 1))
+        in_pair, other = (_by_class(layer, i) for i in (0, 1))
         if in_pair and layer.of_model:
             yield f"{capital(layer.short)}: {_sentence(in_pair, other, layer)}"
             if share := carried(view, layer):
                 yield f"{capital(share)}."
 
 
-def _by_class(view: RunView, layer: LayerAttribution, column: int) -> str:
-    means = focus_means(layer.every, view.focus)
+def _by_class(layer: LayerAttribution, column: int) -> str:
+    means = layer.focus_means
     if column == means.value.shape[1]:
         return ""
     values = [

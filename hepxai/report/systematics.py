@@ -27,7 +27,7 @@ from hepxai.report.layer_attributions import maps
 from hepxai.report.performance import merit
 from hepxai.report.section import CaptionedFigure, Section, Table, entry
 from hepxai.report.variation_figure import variation_figure
-from hepxai.report.view import RunView
+from hepxai.report.view import RunView, once
 from hepxai.run import Run
 
 LISTED = 20
@@ -149,7 +149,7 @@ def numbers_with_changes(view: RunView) -> Iterator[NumberWithChanges]:
             measure: Callable[..., Any] = partial(focus_means, focus=view.focus)
             if not is_pair:
                 measure = partial(type_means, most=most_particles(layer.plain.events))
-            means = measure(layer.every)
+            means = layer.focus_means if is_pair else layer.means
             if means.value.shape[1:] and np.isfinite(means.value).any():
                 alternatives = layer.every.varied
                 yield from _flat(layer.short, means, layer.plain, alternatives, measure)
@@ -234,6 +234,7 @@ def _numbers(one: NumberWithChanges) -> dict[str, Any]:
 # --- histograms ------------------------------------------------------------------------------
 
 
+@once
 def templates(view: RunView) -> Channels:
     """Histograms of the scores, and of the sum over the pairs in focus of each map, under all variations.
 

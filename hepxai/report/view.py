@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hepxai.attribution import Attribution
+from hepxai.attribution.spread import with_spread, with_systematic
 from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.core.estimate import ROUNDING, Array, cancellation
 from hepxai.core.formatting import measured, real
@@ -29,6 +30,7 @@ from hepxai.training import History, validation_loss
 VS_REST = f"_vs_{REST}"
 FULL_TARGETS = 2
 """Targets of a regression whose explanations have figures."""
+R = TypeVar("R")
 Number = Mapping[str, float | None]
 Figures = Mapping[str, Number]
 """Figure of merit → ``{"value", "error"}``, with "low" and "high" for rates; JSON's null is None."""
@@ -146,6 +148,19 @@ class RunView:
 
     # --- drawn from the results --------------------------------------------------------------
 
+    def with_errors(self, measure: Callable[[Events, Array], R]) -> R:
+        """Result of ``measure(events, logits)`` with the spread of the trainings and the systematic error."""
+        result, singles = measure(self.events, self.run.scores), getattr(self.run, "scores_of_trainings", ())
+        if self.trainings > 1 and len(singles):
+            result = with_spread(result, [measure(self.events, logits) for logits in singles])
+        varied = {s: [measure(r.events, r.scores) for r in runs] for s, runs in self.sources.items()}
+        return with_systematic(result, varied) if varied else result
+
+    @cached_property
+    def products(self) -> dict[str, Any]:
+        """What several sections use, by the name of the function that computes it; see `once`."""
+        return {}
+
     def compact(self, target: str) -> bool:
         """True for an output that the page explains by tables alone.
 
@@ -254,6 +269,20 @@ class RunView:
         keys, requested = (e.file * entries + e.entry for e in (self.events, events))
         order = np.argsort(keys, kind="stable")
         return np.asarray(order[np.searchsorted(keys[order], requested)])
+
+
+def once(compute: Callable[[RunView], R]) -> Callable[[RunView], R]:
+    """Decorator: compute something once for each view."""
+    name = f"{compute.__module__}.{compute.__qualname__}"
+
+    @wraps(compute)
+    def stored(view: RunView) -> R:
+        if name not in view.products:
+            view.products[name] = compute(view)
+        result: R = view.products[name]
+        return result
+
+    return stored
 
 
 def best_epoch(history: History, monitor: str) -> float | None:

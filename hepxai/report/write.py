@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from hepxai.core.console import track
 from hepxai.core.files import refuse_links, replacing, write_json, write_text
 from hepxai.core.html import content_policy, script_data
+from hepxai.core.workers import run_jobs
 from hepxai.datasets.presentation import ExperimentLabel
 from hepxai.export.templates import FILES, write_templates
 from hepxai.models.target import REST
@@ -91,7 +92,9 @@ def sections(view: RunView) -> Iterator[Section]:
     yield provenance_section(view)
 
 
-def write_report(run: Run, folder: str | Path | None = None, *, progress: bool = False) -> Path:
+def write_report(
+    run: Run, folder: str | Path | None = None, *, progress: bool = False, workers: int = 1
+) -> Path:
     """Write ``report.html``, ``figures/``, ``numbers.json`` and ``histograms.root``.
 
     Each file is complete or absent; files of these names are replaced.
@@ -103,6 +106,8 @@ def write_report(run: Run, folder: str | Path | None = None, *, progress: bool =
         Folder of the report; by default that of the run.
     progress : bool
         Show a progress bar.
+    workers : int
+        Processes that write figures.
 
     Returns
     -------
@@ -132,7 +137,8 @@ def write_report(run: Run, folder: str | Path | None = None, *, progress: bool =
         "cards": view.cards,
     }
     page |= {"summary": findings, "reading": _reading(view), "footer": FOOTER}
-    return _render(root / "report.html", parts, page, view.run.dataset.label, progress=progress)
+    options: dict[str, Any] = {"progress": progress, "workers": workers}
+    return _render(root / "report.html", parts, page, view.run.dataset.label, **options)
 
 
 def write_page(
@@ -189,12 +195,13 @@ def _render(
     label: ExperimentLabel | None,
     *,
     progress: bool,
+    workers: int = 1,
 ) -> Path:
     """Save the figures of all sections, and write the page, whose texts are escaped."""
     drawings = [figure for part in parts for figure in part.figures]
     for one in drawings:
         experiment_label(one.figure, label)
-    figures = _save_all(drawings, path.parent / "figures", progress=progress)
+    figures = _save_all(drawings, path.parent / "figures", progress=progress, workers=workers)
     template, css, script = map(_resource, ("report.html.j2", "page.css", "page.js"))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -274,9 +281,17 @@ class Printed:
     spots: Sequence[Spot]
 
 
-def _save_all(drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bool) -> dict[str, Printed]:
+def _save_all(
+    drawings: Sequence[CaptionedFigure], folder: Path, *, progress: bool, workers: int
+) -> dict[str, Printed]:
     """Write each figure as PNG and PDF, and return those of the page by name."""
     refuse_links(folder.parent, folder.name)
+    jobs = {f"{i + 1} of {workers}": (drawings[i::workers], folder, progress) for i in range(workers)}
+    parts = run_jobs(_save_some, jobs, workers, show=progress)
+    return {name: page for part in parts.values() for name, page in part.items()}
+
+
+def _save_some(drawings: Sequence[CaptionedFigure], folder: Path, progress: bool) -> dict[str, Printed]:
     pages = {}
     with track("figures", len(drawings), show=progress) as advance:
         for one in drawings:
@@ -290,7 +305,8 @@ def _save(captioned: CaptionedFigure, folder: Path) -> Printed:
     figure, svg = captioned.figure, io.BytesIO()
     figure.dpi = DPI
     with style():
-        figure.draw_without_rendering()  # laid out once for all formats: the solver takes longer than drawing
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)  # once for all formats: the solver takes longer than drawing
         figure.set_layout_engine("none")
         for ending in ("png", "pdf"):
             with replacing(folder / f"{captioned.name}.{ending}") as part:
@@ -317,7 +333,10 @@ def svg_address(svg: str) -> str:
 def _print(figure: Figure, target: Path | io.BytesIO, ending: str) -> None:
     """Print by the canvas itself, because ``savefig`` draws everything twice."""
     canvas: Any = CANVASES[ending](figure)
-    getattr(canvas, f"print_{ending}")(target, metadata=UNDATED[ending])
+    options: dict[str, Any] = (
+        {"pil_kwargs": {"compress_level": 1}} if ending == "png" else {}
+    )  # half the time
+    getattr(canvas, f"print_{ending}")(target, metadata=UNDATED[ending], **options)
 
 
 def _write_histograms(path: Path, filled: Mapping[str, hist.Hist]) -> None:

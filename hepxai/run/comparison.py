@@ -141,7 +141,7 @@ def _stored(run: Run, rows: IntArray) -> Iterator[tuple[str, Attribution]]:
     if explained is None or not np.isin(rows, explained).all():
         return
     place = np.searchsorted(explained, rows)
-    for name, attribution in run.explained().items():
+    for name, attribution in run.maps().items():
         if attribution.axes in (PIXELS, CHANNEL_PIXELS):
             yield name, attribution[place]
 

@@ -71,6 +71,12 @@ class EnsembleRun(Run):
             f"look at each alone, as {first}"
         )
 
+    def workers(self, requested: int | None = None) -> int:
+        """Processes for the steps of this run; by default one for each core that this process may use."""
+        if requested is not None:
+            return requested
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
     @property
     def trainings(self) -> int:
         """Trainings of every fold."""
@@ -117,7 +123,7 @@ class EnsembleRun(Run):
         """Begin or open the run of a training; under a variation, that of the nominal training."""
         name = self._name(fold, training)
         if isinstance(self.nominal, EnsembleRun):
-            return self.nominal.members[name].variations[str(self.dataset.variation)]
+            return self.nominal.members[name].variation(str(self.dataset.variation))
         folder = self._folder(fold, training)
         if SCORES in self.manifest.names() and not folder.is_dir():
             raise RunError(
@@ -180,15 +186,17 @@ class EnsembleRun(Run):
         options["maximum"] = None if maximum is None else -(-maximum // self.folds)
         with self.manifest.locked():
             jobs = {name: (run, methods, options) for name, run in self.members.items()}
-            run_jobs(_explain, jobs, _workers(workers))
+            run_jobs(_explain, jobs, self.workers(workers))
         if before is not None and not _same(before, self._rows() or []):
             remove_products(self.folder)  # they are about other events
-        return self.explained()
+        return self.maps()
 
     def vary(self, names: Sequence[str] | None = None, *, workers: int | None = None) -> None:
         """Score and explain under systematic variations, by every training; see `Run.vary`."""
         chosen = chosen_variations(self, names)
-        run_jobs(_vary, {name: (run, chosen) for name, run in self.members.items()}, _workers(workers))
+        members = self.members.items()  # a job for each variation: they last longer than a training's share
+        jobs = {f"{name}, {v}": (run, [v]) for v in chosen for name, run in members}
+        run_jobs(_vary, jobs, self.workers(workers))
         for name in chosen:
             self._varied(name).train(workers=1)
 
@@ -254,7 +262,7 @@ class EnsembleRun(Run):
         if after_epoch is not None:
             raise RunError("after_epoch is of one training; give it to the members of this run")
         jobs = {name: (run, device, progress) for name, run in self.members.items()}
-        run_jobs(_train, jobs, _workers(workers), show=progress)
+        run_jobs(_train, jobs, self.workers(workers), show=progress)
         self.__dict__.pop("members")  # now with their events
         logits = self._scores_of_members()
         if self.trainings > 1 and not logits.std(axis=0).any():
@@ -303,13 +311,6 @@ def _heads_averaged(attribution: Attribution) -> Attribution:
 
 def _same(one: Sequence[IntArray], other: Sequence[IntArray]) -> bool:
     return len(one) == len(other) and all(map(np.array_equal, one, other))
-
-
-def _workers(workers: int | None) -> int:
-    """Number of processes; by default one for each core that this process may use."""
-    if workers is not None:
-        return workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -142,6 +142,10 @@ class Run(StoredRun):
         """Return this run, of one network; one of several is refused, with the names of its members."""
         return self
 
+    def workers(self, requested: int | None = None) -> int:
+        """Processes for the steps of this run: 1, unless it has several trainings."""
+        return 1
+
     @property
     def _cards(self) -> RunCards:
         return RunCards(self.folder, self.dataset, self.card)
@@ -267,6 +271,11 @@ class Run(StoredRun):
             classes, or each target of a regression.
         workers : int, optional
             Processes, for a run of several trainings; by default one for each core.
+
+        Returns
+        -------
+        dict of str to Attribution
+            All explanations of the run, without variations; `explained` has them.
         """
         chosen = validated_settings(methods, settings or {}, self.card.view, split=split, maximum=maximum)
         rows = self.populations.choose(self.events, split, maximum)
@@ -281,7 +290,7 @@ class Run(StoredRun):
                 if methods is not None:
                     raise
                 warnings.warn(f"{method} is left out: {problem}", stacklevel=2)
-        return self.explained()
+        return self.maps()
 
     @cached_property
     def _map_maker(self) -> MapMaker:
@@ -338,7 +347,7 @@ class Run(StoredRun):
 
     def _varied(self, name: str) -> Self:
         """Run under a variation, begun or resumed; begun anew if the card defines the variation otherwise."""
-        run = self.variations[name]
+        run = self.variation(name)
         if run.manifest.exists() and not same_shift(run.folder, run.dataset):
             say(f"{name}: its definition on the card has changed; it is done anew")
             shutil.rmtree(run.folder)

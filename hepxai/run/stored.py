@@ -148,15 +148,24 @@ class StoredRun:
         stored: dict[str, Any] = json.loads(self._finished(PROVENANCE, "train").read_text())
         return stored
 
-    @cached_property
+    @property
     def variations(self) -> dict[str, Self]:
         """Runs of the same model on the events under each variation of the card, by name."""
         names = self.dataset.variation_names if self.dataset.variation is None else ()
-        kind, folder = type(self), self.folder / VARIATIONS
-        runs = {n: kind(folder / n, self.dataset.varied(n), self.card, nominal=self) for n in names}
-        for run in runs.values():
+        return {name: self.variation(name) for name in names}
+
+    def variation(self, name: str) -> Self:
+        """Run under one variation; others, which another process may write, are not looked at."""
+        if name not in self._opened:
+            folder = self.folder / VARIATIONS / name
+            run = type(self)(folder, self.dataset.varied(name), self.card, nominal=self)
             run.manifest.verify()
-        return runs
+            self._opened[name] = run
+        return self._opened[name]
+
+    @cached_property
+    def _opened(self) -> dict[str, Self]:
+        return {}
 
     def scored_variations(self) -> dict[str, Self]:
         """Those of the `variations` that `vary` has done."""

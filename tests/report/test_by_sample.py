@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,15 +123,28 @@ def test_columns_have_a_systematic_error(view: RunView, changed: Callable[..., R
     assert "± systematic" in captions[1]
 
 
-def test_captions_name_the_errors_that_scores_do_not_have(
+def test_scores_have_the_spread_of_trainings_and_the_larger_shift_at_the_nominal_cuts(
     view: RunView, changed: Callable[..., RunView]
 ) -> None:
-    assert by_sample_section(view).tables[0].caption.endswith("at fixed cuts.")
+    """Alternatives shift all scores by 0.3 and -0.2, three trainings by -0.1, 0 and 0.1."""
     other = changed(view)
-    other.run.sources = lambda: {"jes": [], "pileup": []}  # type: ignore[method-assign]
+    scores = other.run.scores
+    runs = [SimpleNamespace(events=view.events, scores=scores + shift) for shift in (0.3, -0.2)]
+    other.run.sources = lambda: {"jes": runs}  # type: ignore[method-assign,assignment,return-value]
+    other.run.scores_of_trainings = np.stack([scores + s for s in (-0.1, 0.0, 0.1)])  # type: ignore[attr-defined]
     other.run.card.training.trainings = 3
-    end = "at fixed cuts; not included: spread of 3 trainings and systematic variations (jes, pileup)."
-    assert by_sample_section(other).tables[0].caption.endswith(end)
+    section, nominal = by_sample_section(other), by_sample_section(view)
+    numbers: Any = section.numbers
+    before: Any = nominal.numbers
+    for row, alone in zip(numbers["scores"], before["scores"], strict=True):
+        assert row["score"]["syst"] == pytest.approx(0.3)
+        assert row["score"]["training"] == pytest.approx(0.1)
+        assert row["score"]["value"] == alone["score"]["value"]
+        points = [k for k in row if k.startswith("efficiency@")]
+        assert points
+        assert all(row[k]["syst"] >= 0 for k in points)
+    assert "± spread of 3 trainings ± systematic" in section.tables[0].caption
+    assert nominal.tables[0].caption.endswith("Errors are statistical.")
 
 
 def test_section_stands_only_where_a_class_has_several(

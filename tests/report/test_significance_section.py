@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,27 @@ def test_omitted_uncertainties_are_named(finished_view: Factory, sources: tuple[
     (sentence,) = significance_sentences(view)
     for text in (significance_section(view).text[0], sentence):
         assert f"ot included: uncertainties of the signal{named}." in text
+
+
+def test_systematic_error_is_the_change_of_the_yields_at_the_nominal_cut(finished_view: Factory) -> None:
+    """Weights grow by 10 % or shrink by 5 %: yields change by the larger, 10 %."""
+    view = finished_view(6000, yields=Yields(unit="events"), explained={})
+    nominal: Any = significance_section(view).numbers
+    other = finished_view(6000, yields=Yields(unit="events"), explained={})
+    runs = [
+        SimpleNamespace(events=view.events.replace(weight=view.events.weight * f), scores=view.run.scores)
+        for f in (1.1, 0.95)
+    ]
+    other.run.sources = lambda: {"lumi": runs}  # type: ignore[method-assign,assignment,return-value]
+    section = significance_section(other)
+    numbers: Any = section.numbers
+    for name in ("signal", "background"):
+        assert numbers[name]["value"] == nominal[name]["value"]
+        assert numbers[name]["syst"] == pytest.approx(0.1 * nominal[name]["value"])
+    assert numbers["cut"] == nominal["cut"]
+    assert numbers["significance"]["syst"] > 0
+    assert "if lumi changes" in section.text[0]
+    assert section.tables[0].caption.endswith("± systematic.")
 
 
 def test_only_where_the_card_says_what_weights_mean(finished_view: Factory, view: RunView) -> None:

@@ -210,8 +210,9 @@ def test_what_is_done_is_not_done_again(copied: Path) -> None:
 
 def test_maps_of_other_events_give_a_warning_and_no_error(copied: Path) -> None:
     run = Run.open(copied)
+    run.explain(["edge_ig"], maximum=50)
     with pytest.warns(UserWarning, match="edge_ig has no systematic error: .*hepxai vary"):
-        assert not run.explain(["edge_ig"], maximum=50)["edge_ig"].varied
+        assert not run.explained()["edge_ig"].varied
     run.vary()
     assert Run.open(copied).explained()["edge_ig"].varied.keys() == VARIATIONS.keys()
 
@@ -219,8 +220,9 @@ def test_maps_of_other_events_give_a_warning_and_no_error(copied: Path) -> None:
 def test_maps_with_other_settings_give_no_error_until_they_are_varied_again(copied: Path) -> None:
     run = Run.open(copied)
     run.populations.remove("edge_ig")
+    run.explain(["edge_ig"], settings={"edge_ig": {"steps": 6}})
     with pytest.warns(UserWarning, match="with other settings"):
-        assert not run.explain(["edge_ig"], settings={"edge_ig": {"steps": 6}})["edge_ig"].varied
+        assert not run.explained()["edge_ig"].varied
     run.vary()
     again = Run.open(copied)
     assert again.explained()["edge_ig"].varied.keys() == VARIATIONS.keys()
