@@ -49,7 +49,7 @@ def test_kinds(tmp_path: Path) -> None:
         pickle.dumps([1.0], protocol=0),
         pickle.dumps({1: 2}, protocol=1),
         pickle.dumps(np.zeros(3), protocol=2),
-        gzip.compress(PICKLE),
+        gzip.compress(PICKLE, mtime=0),
         zlib.compress(PICKLE),
         archive(archive__data_dot_pkl=PICKLE),  # torch.save
     ],
