@@ -111,7 +111,7 @@ def roc_curve(
     scores: NDArray[np.floating],
     *,
     metrics: Metrics | None = None,
-    varied: Varied | None = None,
+    systematic: Mapping[str, Array] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Rejection of one class against efficiency of the other, split by split, with an error band for test.
@@ -125,12 +125,12 @@ def roc_curve(
         Logits.
     metrics : mapping, optional
         ``split → name → {"value", "error"}``; "auc", or "auc_CLASS_vs_rest", goes to the legend.
-    varied : mapping, optional
-        Source of uncertainty → events and logits under each alternative, for an outer band.
+    systematic : mapping, optional
+        Name of a sample → `roc_systematic` at the efficiencies of `roc_band`, for an outer band.
     """
     ax, (one, *others) = axes_or_new(ax), class_scores(events.schema, scores)
     for sample in roc_samples(events, scores, metrics):
-        _roc_of(ax, sample, varied or {})
+        _roc_of(ax, sample, (systematic or {}).get(sample.name))
     x = np.linspace(0.02, 1, 50)
     ax.plot(x, 1 / x, color=INK, lw=1, ls=":", label="no separation")
     of, against = (short(one.name), short(one.others)) if not others else ("class", "all others'")
@@ -150,16 +150,15 @@ def _with_interval(area: Mapping[str, float | None]) -> str:
     return f"{Estimate.from_json({**single, 'n_eff': None})}".replace("-", "−")
 
 
-def _roc_of(ax: Axes, sample: RocSample, varied: Varied) -> None:
+def _roc_of(ax: Axes, sample: RocSample, systematic: Array | None) -> None:
     area = sample.area
     auc = "" if area is None else f", AUC {_with_interval(area)}"
     look: dict[str, Any] = {"color": sample.colour, "label": short(sample.name) + auc}
     if sample.split == "test":
         x, y, _, low, high = roc_band(sample.score, sample.signal, sample.weight)
         ax.fill_between(x, low, high, color=sample.colour, alpha=0.25, lw=0)
-        if varied:
-            syst = roc_systematic(sample, x, varied)
-            ends = y - np.hypot(y - low, syst), y + np.hypot(high - y, syst)
+        if systematic is not None:
+            ends = y - np.hypot(y - low, systematic), y + np.hypot(high - y, systematic)
             ax.fill_between(x, *ends, color=sample.colour, alpha=0.15, lw=0)
         ax.plot(x, y, lw=2.2, **look)
         return

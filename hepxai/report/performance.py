@@ -85,8 +85,9 @@ def roc_section(view: RunView) -> Section:
     }
     figures, text = [], []
     if samples:
-        figures.append(_roc_figure(view))
-        numbers["roc_test"] = _roc_numbers(view, samples)
+        curves = _roc_curves(view, samples)
+        figures.append(_roc_figure(view, curves))
+        numbers["roc_test"] = curves if _several(view) else curves.get("test", {})
     else:
         needed = "each class" if _several(view) else "both classes"
         text.append(f"A ROC curve needs a split with events of {needed}; there is none.")
@@ -103,7 +104,8 @@ def roc_section(view: RunView) -> Section:
     )
 
 
-def _roc_figure(view: RunView) -> CaptionedFigure:
+def _roc_figure(view: RunView, curves: Mapping[str, Mapping[str, Any]]) -> CaptionedFigure:
+    systematic = {n: c["rejection_syst"] for n, c in curves.items() if "rejection_syst" in c}
     test = view.events.where("test")
     one, metrics = view.class_scores[0], view.metrics
     signal, background = one.name, one.others
@@ -123,7 +125,7 @@ def _roc_figure(view: RunView) -> CaptionedFigure:
     return drawn(
         "roc",
         caption,
-        lambda ax: roc_curve(view.events, view.run.scores, metrics=metrics, varied=_varied(view), ax=ax),
+        lambda ax: roc_curve(view.events, view.run.scores, metrics=metrics, systematic=systematic, ax=ax),
         (7.2, 5.8 + 0.16 * len(view.class_scores) * _several(view)),
     )
 
@@ -137,7 +139,7 @@ def _varied(view: RunView) -> dict[str, list[tuple[Events, Array]]]:
     return {source: [(run.events, run.scores) for run in runs] for source, runs in view.sources.items()}
 
 
-def _roc_numbers(view: RunView, samples: Sequence[RocSample]) -> dict[str, Any]:
+def _roc_curves(view: RunView, samples: Sequence[RocSample]) -> dict[str, dict[str, Any]]:
     """Curve of the test sample; of three classes or more, by class."""
     names = ("signal_efficiency", "rejection", "rejection_error", "rejection_low", "rejection_high")
     curves = {
@@ -150,7 +152,7 @@ def _roc_numbers(view: RunView, samples: Sequence[RocSample]) -> dict[str, Any]:
             curve = curves[s.name]
             syst = roc_systematic(s, curve["signal_efficiency"], _varied(view))
             curve["rejection_syst"] = syst
-    return curves if _several(view) else curves.get("test", {})
+    return curves
 
 
 def _metrics_table(view: RunView) -> Table:

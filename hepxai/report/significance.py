@@ -104,8 +104,8 @@ def _result(view: RunView) -> tuple[Sample, Sample, WorkingPoint]:
 
     def measure(events: Events, logits: Array) -> WorkingPoint:
         first, second = _samples(view, events, logits)
-        own = events is view.events and logits is not view.run.scores  # of a single training
-        at = _cut(first, second) if own else cut
+        single = events is view.events and logits is not view.run.scores
+        at = _cut(first, second) if single else cut  # a single training has its own
         return working_point(second.score, second.signal, second.weight, at, relative=second.relative)
 
     return chosen, quoted, view.with_errors(measure)

@@ -288,7 +288,8 @@ def _save_all(
     refuse_links(folder.parent, folder.name)
     jobs = {f"{i + 1} of {workers}": (drawings[i::workers], folder, progress) for i in range(workers)}
     parts = run_jobs(_save_some, jobs, workers, show=progress)
-    return {name: page for part in parts.values() for name, page in part.items()}
+    pages = {name: page for part in parts.values() for name, page in part.items()}
+    return {one.name: pages[one.name] for one in drawings}
 
 
 def _save_some(drawings: Sequence[CaptionedFigure], folder: Path, progress: bool) -> dict[str, Printed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import re
@@ -19,6 +20,7 @@ from hepxai.plots.matrices import pair_types
 from hepxai.report import write_report
 from hepxai.report.browser import EVENTS, PAIRS, browser_section
 from hepxai.report.layer_attributions import maps
+from hepxai.report.write import _save_some, sections
 
 BAD = "<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>"
 
@@ -258,3 +260,12 @@ def test_light_and_dark(page):
 def test_nothing_is_wider_than_the_screen(page, width):
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_another_process_writes_the_same_figures(view, tmp_path):
+    """Of copies of the figures, as another process has them: with all texts."""
+    drawings = [f for part in sections(view) for f in part.figures if f.name.endswith("pairs")]
+    both = zip(("here", "there"), (drawings, copy.deepcopy(drawings)), strict=True)
+    here, there = (_save_some(several, tmp_path / name, False) for name, several in both)
+    assert here == there
+    assert all(printed.spots for printed in here.values())
