@@ -93,10 +93,11 @@ def _source(kind: str, folder: Path | None, name: str) -> Source | None:
 def _opened(source: Source | None) -> work.Study | None:
     if source is None:
         return None
-    stamp = source.events if not isinstance(source, RunSource) else sha256(source.folder / "manifest.json")
-    study: work.Study | None = obtain(
-        key_of("open", repr(source), repr(stamp)), "Opening", work.opened, source
-    )
+    if isinstance(source, RunSource):
+        stamp = sha256(source.folder / "manifest.json")
+    else:
+        stamp = source.events.stamp()
+    study: work.Study | None = obtain(key_of("open", repr(source), stamp), "Opening", work.opened, source)
     if study is not None and study.step > 1:
         st.caption(f"Every {study.step}\\. event is taken: {len(study.events):,} in all\\.")
     return study

@@ -57,13 +57,13 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as comma-separated values; a text that a spreadsheet would take for a formula gets a quote."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({k: _harmless(k) for k in writer.fieldnames})
     writer.writerows({k: _harmless(v) for k, v in row.items()} for row in rows)
     return text.getvalue()
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@") else value
 
 
 # --- two maps ------------------------------------------------------------------------------------------

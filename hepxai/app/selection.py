@@ -65,6 +65,6 @@ def selected(numbers: EventNumbers, text: str, size: int) -> NDArray[np.bool_]:
     if mask.shape != (size,) or mask.dtype != bool:
         names = ", ".join(list(numbers.values)[:12])
         raise ExpressionError(
-            f"{text!r} is no condition; write for example `score > 0 and {names.split(', ')[0]} > 1`"
+            f"{text!r} is no condition; write for example `weight > 0 and {names.split(', ')[0]} > 1`"
         )
     return mask

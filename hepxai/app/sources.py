@@ -43,6 +43,10 @@ class EventFiles:
     paths: tuple[Path, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def stamp(self) -> str:
+        """Hash of a card, which may be edited; other files are written once, each set into its folder."""
+        return sha256(self.paths[0]) if self.kind == "card" else ""
+
     def read(self, like: Schema | None) -> Events:
         """Events, checked by the readers of the package."""
         if self.kind == "card":

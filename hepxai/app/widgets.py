@@ -17,6 +17,7 @@ from hepxai.app.figures import FigureFiles, drawn
 from hepxai.app.maps import as_csv
 from hepxai.app.settings import Entry
 from hepxai.core.fingerprint import fingerprint
+from hepxai.events import Events
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 Rows = Sequence[Mapping[str, Any]]
@@ -154,8 +155,13 @@ def _text_setting(entry: Entry, key: str, label: str, about: str | None) -> Any:
 
 
 def key_of(*parts: Any) -> str:
-    """Key of a result: the hash of all that it depends on."""
-    return fingerprint(*parts)
+    """Key of a result: the hash of all that it depends on; of events also what no model reads."""
+    return fingerprint(*(_whole(part) if isinstance(part, Events) else part for part in parts))
+
+
+def _whole(events: Events) -> str:
+    columns = (events.weight, events.split, *events.observers.values())
+    return fingerprint(events, *columns, [*events.observers], list(events.files), events.schema.to_json())
 
 
 def obtain(key: str, title: str, function: Callable[..., Any], *arguments: Any, quiet: bool = False) -> Any:

@@ -49,15 +49,19 @@ def browser_section(view: RunView) -> Section | None:
     chosen = list(chosen_rows(view, events, target).values())
     rows = np.unique([*evenly_spread(len(events), EVENTS), *chosen])
     data = _about(view, events) | {
-        "score": view.shown_name(target),
-        "events": list(_events(view, events, target, rows)),
+        "events": list(_events(view, events, rows)),
         "maps": [
             *(_map(layer, rows) for layer in layers if _same(layer.plain.events, events)),
             *(_column_map(a, rows) for a in columns if _same(a.events, events)),
         ],
     }
+    for one in data["maps"]:
+        one |= {"score": view.shown_name(one["target"])}
+        one |= {"scores": list(map(_short, view.shown_score(one["target"], events[rows])))}
+    others = [full_name(a) for a in every if not _same(a.events, events)]
+    lacking = [f"Of other events, and left out: {', '.join(others)}."] if others else []
     count = f"{len(rows)} of the {len(events):,} explained events, evenly spread, and those of the displays."
-    return Section("events", "Event by event", text=[f"{TEXT} {count}"], browser=data)
+    return Section("events", "Event by event", text=[f"{TEXT} {count}", *lacking], browser=data)
 
 
 def _same(one: Events, other: Events) -> bool:
@@ -81,10 +85,10 @@ def _about(view: RunView, events: Events) -> dict[str, Any]:
     }
 
 
-def _events(view: RunView, events: Events, target: str, rows: IntArray) -> Iterator[dict[str, Any]]:
-    """Identity, score and particles of each event; particles are ``[type, name, pt, η, φ, truth]``."""
+def _events(view: RunView, events: Events, rows: IntArray) -> Iterator[dict[str, Any]]:
+    """Identity and particles of each event; particles are ``[type, name, pt, η, φ, truth]``."""
     truth, part = telling_truth(events, view.focus), events[rows]
-    scores, names, no_eta = view.shown_score(target, part), part.labels_of_particles(), without_eta(part)
+    names, no_eta = part.labels_of_particles(), without_eta(part)
     ringed = part.truth[truth] if truth else np.zeros(part.n_particles, dtype=bool)
     for row, (start, stop) in enumerate(zip(part.offsets[:-1], part.offsets[1:], strict=True)):
         observed = part.observers[view.observer][row] if view.observer else np.nan
@@ -95,7 +99,6 @@ def _events(view: RunView, events: Events, target: str, rows: IntArray) -> Itera
             "class": part.schema.classes[part.label[row]],
             "split": SPLITS[part.split[row]],
             "weight": _short(part.weight[row]),
-            "score": _short(scores[row]),
             "observer": _short(observed),
             "particles": [
                 [int(part.type[i]), names[i], *_momentum(part.p4[i], no_eta[i]), int(ringed[i])]
@@ -115,6 +118,7 @@ def _map(layer: LayerAttribution, rows: IntArray) -> dict[str, Any]:
     over = layer.full.axes[0]
     return {
         "name": layer.name,
+        "target": layer.full.target,
         "quantity": quantity(layer.plain),
         "over": over,
         "directed": layer.directed,
@@ -133,7 +137,13 @@ def _column_map(every: Attribution, rows: IntArray) -> dict[str, Any]:
         order = np.argsort(-abs(values[row, :, 0]), kind="stable")[:PAIRS]
         return [[names[i], _short(table[row, i]), *map(_short, values[row, i])] for i in order]
 
-    about = {"name": full_name(mean), "quantity": quantity(mean), "over": "column", "directed": False}
+    about = {
+        "name": full_name(mean),
+        "target": mean.target,
+        "quantity": quantity(mean),
+        "over": "column",
+        "directed": False,
+    }
     return about | {"centre": 0.0, "values": [largest(int(row)) for row in rows]}
 
 

@@ -21,7 +21,7 @@ tool("Light / dark", () => {
 tool("Fold all", () => parts.forEach(d => { d.open = false; }));
 tool("Unfold all", () => parts.forEach(d => { d.open = true; }));
 function unfoldTarget() {
-  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = location.hash && document.getElementById(location.hash.slice(1));
   if (!target) return;
   within(target, ":scope > details").forEach(d => { d.open = true; });
   target.scrollIntoView();
@@ -95,7 +95,7 @@ function eventBrowser(box) {
   const map = control("map", "select"), kind = control("class", "select"), order = control("order", "select");
   choices(map, D.maps.map(m => m.name));
   choices(kind, ["all", ...D.classes]);
-  choices(order, ["entry", D.score + ", highest first", D.score + ", lowest first"]);
+  choices(order, ["entry", "score, highest first", "score, lowest first"]);
   const steps = make(bar, "span", { class: "steps" }), back = make(steps, "button", { type: "button", "aria-label": "previous event" }, "◂");
   const which = make(steps, "select", { "aria-label": "event" }), next = make(steps, "button", { type: "button", "aria-label": "next event" }, "▸");
   const lines = control("lines", "input", { type: "range", min: 1, max: 40, value: 8, "aria-label": "lines drawn" });
@@ -105,7 +105,8 @@ function eventBrowser(box) {
   function refill() {
     const name = D.classes[+kind.value - 1], sign = [0, -1, 1][+order.value];
     rows = D.events.map((e, i) => i).filter(i => !name || D.events[i].class === name);
-    if (sign) rows.sort((a, b) => sign * (D.events[a].score - D.events[b].score));
+    const scores = D.maps[+map.value].scores;
+    if (sign) rows.sort((a, b) => sign * (scores[a] - scores[b]));
     which.replaceChildren();
     rows.forEach(i => make(which, "option", { value: i }, `${D.events[i].id} (${D.events[i].class})`));
     draw();
@@ -115,7 +116,9 @@ function eventBrowser(box) {
     which.selectedIndex = (which.selectedIndex + by + rows.length) % rows.length;
     draw();
   }
-  function colour(v, m, values) {
+  function colour(v, m, all) {
+    if (v === null) return "#c8c8c8";
+    const values = all.filter(x => x !== null);
     const far = Math.max(1e-30, ...values.map(x => Math.abs(x - m.centre)));
     const low = m.centre > 0 && Math.min(...values) >= 0 && m.centre < far ? m.centre : far;
     const t = v >= m.centre ? 0.5 + 0.5 * (v - m.centre) / far : 0.5 - 0.5 * (m.centre - v) / low;
@@ -128,7 +131,7 @@ function eventBrowser(box) {
     const i = +which.value, e = D.events[i], m = D.maps[+map.value], values = m.values[i], P = e.particles;
     const [observer, unit] = (D.observer || "").split(/ \[|\]/);
     const observed = observer && e.observer !== null ? `, ${observer} = ${number(e.observer)} ${unit || ""}` : "";
-    title.textContent = `${e.class}: event ${e.id}, ${e.split}, ${D.score} ${number(e.score)}${observed}, weight ${number(e.weight)}; ${e.file} entry ${e.entry}`;
+    title.textContent = `${e.class}: event ${e.id}, ${e.split}, ${m.score} ${number(m.scores[i])}${observed}, weight ${number(e.weight)}; ${e.file} entry ${e.entry}`;
     svg.setAttribute("aria-label", title.textContent);
     const half = Math.max(2.5, Math.ceil(2 * (0.2 + Math.max(0, ...P.filter(p => p[3] !== null).map(p => Math.abs(p[3])))) ) / 2);
     const X = eta => 60 + 540 * ((eta === null ? 1.16 * half : eta) + 1.08 * half) / (2.4 * half), Y = phi => 270 - 240 * phi / Math.PI;
@@ -143,7 +146,7 @@ function eventBrowser(box) {
     label(330, 557, "η"); label(16, 270, "φ [rad]", { transform: "rotate(-90 16 270)" });
     if (P.some(p => p[3] === null)) { line(X(half), 20, X(half), 520); label(X(null), 541, "no η"); }
     const drawn = m.over === "pair" ? values.slice(0, +lines.value) : [], at = m.over === "particle" ? 0 : 2, all = values.map(v => v[at]);
-    const top = Math.max(1e-30, ...all.map(Math.abs));
+    const top = Math.max(1e-30, ...all.map(Math.abs));  // of null: 0
     const defs = make(svg, "defs"), arrows = make(svg, "g", { "clip-path": "url(#frame)" });
     make(make(defs, "clipPath", { id: "frame" }), "rect", { x: 60, y: 20, width: 630, height: 500 });
     defs.append(...drawn.map(v => {
@@ -183,7 +186,7 @@ function eventBrowser(box) {
     else [...P.keys()].sort((a, b) => Math.abs(values[b][0]) - Math.abs(values[a][0])).forEach(k => row(P[k][1], values[k]));
     function row(name, v) { const tr = make(body, "tr"); make(tr, "td", { class: "word" }, name); make(tr, "td", {}, number(v[0]) + (v.length > 1 ? " ± " + number(v[1]) : "")); }
   }
-  for (const c of [kind, order]) c.addEventListener("change", refill);
+  for (const c of [kind, order]) c.addEventListener("change", refill);  // another map keeps the event
   for (const c of [map, which]) c.addEventListener("change", draw);
   lines.addEventListener("input", draw);
   back.addEventListener("click", () => step(-1));

@@ -157,7 +157,7 @@ def test_the_browser_has_the_values_of_the_maps(view):
     assert min(EVENTS, len(events)) <= len(data["events"]) <= len(events)
     for place, event in enumerate(data["events"]):
         row = rows[event["id"]]
-        assert event["score"] == pytest.approx(view.scores_of(events[[row]])[0], rel=0.01)
+        assert data["maps"][0]["scores"][place] == pytest.approx(view.scores_of(events[[row]])[0], rel=0.01)
         start, stop = events.offsets[row : row + 2]
         assert [p[2] for p in event["particles"]] == pytest.approx(events.p4[start:stop, 0], rel=1e-3)
         for layer, drawn in zip(layers, data["maps"], strict=True):
@@ -190,7 +190,8 @@ def test_no_maps_no_browser(finished_view):
 
 
 def test_events_are_chosen_by_class_and_score(page, view):
-    scores = {e["id"]: e["score"] for e in browser_section(view).browser["events"]}
+    data = browser_section(view).browser
+    scores = {e["id"]: s for e, s in zip(data["events"], data["maps"][0]["scores"], strict=True)}
     page.select_option(".bar select >> nth=1", label="signal")
     page.select_option(".bar select >> nth=2", index=1)
     names = page.locator(".steps option").all_inner_texts()

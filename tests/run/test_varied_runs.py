@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +17,14 @@ import pytest
 import torch
 import uproot
 from command_line import typed
+from quick_settings import TABLES
 from torch_geometric.nn import global_add_pool
 
 import hepxai
 from hepxai.attribution.reductions import of_class, reduced
 from hepxai.datasets import DatasetCard
 from hepxai.events import Schema, pair_events
+from hepxai.explainers import EXPLAINERS
 from hepxai.metrics import auc
 from hepxai.models.card import ModelCard
 from hepxai.report import write_report
@@ -76,6 +83,45 @@ def test_a_variation_of_zero_moves_nothing(varied: Path) -> None:
         np.testing.assert_array_equal(same.maps()[name].values, nominal.values)
         alone = nominal.replace(varied={"nothing": (same.maps()[name],)})
         assert not np.any(alone.population().spread["syst"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # networks of two epochs, few steps
+def test_no_method_moves_under_a_variation_of_zero(copied: Path) -> None:
+    """Every method for graphs that a run can explain with, exactly."""
+    shutil.rmtree(copied / "explanations")
+    shutil.rmtree(copied / "variations")
+    run = Run.open(copied)
+    methods = [name for name, explainer in EXPLAINERS.items() if explainer.works_on(run.model)]
+    assert {"attention", "edge_ig", "node_ig", "surrogate", "shapley", "shapley_interaction"} <= set(methods)
+    quick = {m: TABLES[m] for m in methods if m in TABLES} | {"surrogate": {"epochs": 1}}
+    run.explain(methods, maximum=12, settings=quick)
+    run.vary(["nothing"])
+    same = run.variations["nothing"].maps()
+    assert set(same) == set(run.maps())
+    for name, nominal in run.maps().items():
+        np.testing.assert_array_equal(same[name].values, nominal.values, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_killed_vary_resumes_with_the_same_numbers(varied: Path, copied: Path) -> None:
+    shutil.rmtree(copied / "variations")
+    command = [sys.executable, "-m", "hepxai", "vary", str(copied)]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        while not list(copied.glob("variations/*/scores.safetensors")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    names = [path.name for path in (varied / "variations").iterdir()]
+    complete = [n for n in names if (copied / "variations" / n / "friends").exists()]
+    assert len(complete) < len(names)
+    run, whole = Run.open(copied), Run.open(varied)
+    run.vary()
+    for name in names:
+        resumed, uninterrupted = run.variations[name], whole.variations[name]
+        np.testing.assert_array_equal(resumed.scores, uninterrupted.scores)
+        for method, attribution in uninterrupted.maps().items():
+            np.testing.assert_array_equal(resumed.maps()[method].values, attribution.values)
 
 
 def test_a_weight_variation_is_a_reweighting(varied: Path) -> None:

@@ -53,9 +53,8 @@ def show_what_if(study: Study, row: int, aim: str, method: choice.Method) -> Non
         return
     output = Target.of(study.outputs, aim)(scores)
     before, after = output[-2:]
-    st.metric(
-        f"{plain(aim)} at the new value", general(float(after), 4), delta=general(float(after - before), 3)
-    )
+    change = general(float(after - before), 3).replace("−", "-")  # streamlit reads the sign
+    st.metric(f"{plain(aim)} at the new value", general(float(after), 4), delta=change)
     left, right = st.columns(2)
     lines = recipes.moved_column(study, row, {column: float(value)})
     with left:
