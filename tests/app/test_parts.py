@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from hepxai.app.maps import agreement, as_csv, difference, per_particle, rows_of
 from hepxai.app.opening import listed
 from hepxai.app.selection import EventNumbers, selected
 from hepxai.app.settings import Entry, entries
+from hepxai.app.sources import EventFiles
+from hepxai.app.widgets import key_of
 from hepxai.attribution import Attribution, Pairs
 from hepxai.datasets.columns import ExpressionError
 from hepxai.explainers import EXPLAINERS
@@ -205,6 +209,34 @@ def test_rows_name_particles() -> None:
     assert len(rows) == len(one.values)
     assert set(rows[0]) == {"sender", "receiver", "value"}
     assert {r["sender"] for r in rows} == set(one.events.labels_of_particles())
+
+
+@pytest.mark.parametrize("column", ["weight", "split", "observers", "files", "schema"])
+def test_the_key_of_a_result_holds_all_that_is_shown_of_its_events(column: str) -> None:
+    events = make_events(8)
+    changed: dict[str, Any] = {
+        "weight": 2 * events.weight,
+        "split": (events.split + 1) % 3,
+        "observers": {"mass": np.arange(8.0)},
+        "files": tuple(f"other_{name}" for name in events.files),
+        "schema": dataclasses.replace(
+            events.schema, classes=tuple(f"other_{c}" for c in events.schema.classes)
+        ),
+    }
+    assert key_of("a", events) == key_of("a", make_events(8))
+    assert key_of("a", events) != key_of("a", events.replace(**{column: changed[column]}))
+
+
+def test_an_edited_card_is_another_source(tmp_path: Path) -> None:
+    card, stamps = tmp_path / "card.yaml", set()
+    for text in ("name: one", "name: two"):
+        card.write_text(text)
+        stamps.add(EventFiles("card", (card,)).stamp())
+    assert len(stamps) == 2
+
+
+def test_headers_of_csv_have_no_formulas() -> None:
+    assert as_csv([{"=1+1": 1, " -x": 2}]).splitlines()[0] == "'=1+1,' -x"
 
 
 def test_csv_has_no_formulas() -> None:
