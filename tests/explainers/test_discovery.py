@@ -51,7 +51,7 @@ import hepxai.report.write
 from typer.testing import CliRunner
 from hepxai.cli import app
 
-hepxai.report.write._save = lambda *_: "data:,"  # drawing takes long
+hepxai.report.write._save = lambda *_: hepxai.report.write.Printed("data:,", ())  # drawing takes long
 
 small = ["--set", "model.training.epochs=1", "--set", "model.widths=[4]", "--events", "60"]
 run = ["run", "charged_higgs", "dense", "-o", "out", "-m", "column_spread", *small]

@@ -308,11 +308,10 @@ def test_nothing_is_clipped_for_many_classes(make_population: Any, number: int) 
     schema = dataclasses.replace(events.schema, classes=names)
     events = events.replace(schema=schema, label=np.arange(300) % number, split=np.arange(300) // number % 3)
     z = np.random.default_rng(0).normal(size=(300, number)) + np.eye(number)[events.label]
-    nothing: dict[str, tuple[float, float]] = dict.fromkeys(names, (0.123, 0.25))
     confusion = confusion_matrix(z, events.label, abs(events.weight))
     figures = [plots.roc_curve(events, z).figure, plots.class_confusion(confusion, names).figure]
     if number == 3:
-        figures.insert(0, plots.score_figure(events, z, distances=nothing))
+        figures.insert(0, plots.score_figure(events, z, p_values=dict.fromkeys(names, 0.25)))
     for figure in figures:
         figure.draw_without_rendering()
         inside = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
