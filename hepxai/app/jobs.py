@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
 
 
 class _Pipe:
-    """Sends the state of progress bars through a pipe, at most some times a second."""
+    """Sends the state of progress bars through a pipe, at most ten times a second."""
 
     def __init__(self, connection: Any) -> None:
         self.connection, self.last = connection, 0.0
@@ -57,90 +57,106 @@ class _Pipe:
         return True
 
 
+class _State:
+    """What a job and the thread that watches its process share."""
+
+    def __init__(self) -> None:
+        self.progress, self.what = 0.0, ""
+        self.outcome: Outcome | None = None
+        self.process: Any = None
+
+
 class Job:
-    """A calculation in a process.
+    """A calculation in a process. A thread takes its messages, holds the time limit and frees its place.
 
     Attributes
     ----------
     key : str
         Of its result.
-    progress : float
-        Share that is done; 0 before the first message.
-    what : str
-        Name of the current step.
     """
 
     def __init__(self, key: str, function: Callable[..., Any], *arguments: Any) -> None:
-        self.key, self.progress, self.what = key, 0.0, ""
-        self.outcome: Outcome | None = None
-        self._call, self._started = (function, arguments), 0.0
-        self._process: Any = None
+        self.key = key
+        self._call, self._state = (function, arguments), _State()
+
+    @property
+    def progress(self) -> float:
+        """Share that is done; 0 before the first message."""
+        return self._state.progress
+
+    @property
+    def what(self) -> str:
+        """Name of the current step."""
+        return self._state.what
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """End of the calculation; None while it works."""
+        return self._state.outcome
 
     def poll(self) -> Outcome | None:
-        """Outcome, or None while it works or waits for its turn; call it again and again."""
-        if self.outcome is None and self._process is None:
+        """Outcome, or None while it works or waits for its turn; to be called repeatedly."""
+        if self.outcome is None and self._state.process is None:
             self._begin()
-        while self.outcome is None and self._process is not None and self._receive():
-            pass
-        if self.outcome is None and self._started and time.monotonic() - self._started > SECONDS:
-            self._end(
-                Outcome(error=f"stopped after {SECONDS // 60} minutes; take fewer events, or fewer steps")
-            )
         return self.outcome
 
     def cancel(self) -> None:
         """Stop; the page shows that it was stopped."""
-        if self.outcome is None:
-            self._end(Outcome(error="cancelled"))
+        if self._state.outcome is None:
+            self._state.outcome = Outcome(error="cancelled")
+            if self._state.process is not None:
+                self._state.process.kill()
 
     def _begin(self) -> None:
+        state = self._state
         if not _places.acquire(blocking=False):
-            self.what = "waiting for other calculations"
+            state.what = "waiting for other calculations"
             return
         try:
             context = _processes()
-            self._connection, other = context.Pipe(duplex=False)
-            self._process = context.Process(target=_run, args=(other, *self._call), daemon=True)
-            self._process.start()
+            connection, other = context.Pipe(duplex=False)
+            state.process = context.Process(target=_run, args=(other, *self._call), daemon=True)
+            state.process.start()
             other.close()
         except BaseException:
-            self._process = None
+            state.process = None
             _places.release()
             raise
-        self._started, self.what = time.monotonic(), "starting"
-
-    def _receive(self) -> bool:
-        """Take one message, if there is one."""
-        try:
-            if not self._connection.poll():
-                return False
-            message = self._connection.recv()
-        except (EOFError, OSError):
-            self._end(
-                Outcome(
-                    error="the calculation ended without a result: it needs too much memory, or a file is "
-                    "damaged; take fewer events or a smaller file"
-                )
-            )
-            return False
-        if isinstance(message, Outcome):
-            self._end(message)
-        else:
-            self.what, self.progress = message.bar, min(message.done / max(message.total, 1), 1.0)
-        return True
-
-    def _end(self, outcome: Outcome) -> None:
-        self.outcome = outcome
-        if self._process is not None:
-            self._process.kill()
-            self._process.join(5)
-            self._process = None
-            self._connection.close()
-            _places.release()
+        state.what = "starting"
+        arguments = (state, connection, time.monotonic() + SECONDS)
+        threading.Thread(target=_watch, args=arguments, daemon=True).start()
 
     def __del__(self) -> None:
         with suppress(Exception):
             self.cancel()
+
+
+def _watch(state: _State, connection: Any, deadline: float) -> None:
+    """Take the messages of a process until it ends or its time is over; then free its place."""
+    outcome: Outcome | None = None
+    try:
+        while outcome is None:
+            if (left := deadline - time.monotonic()) <= 0:
+                outcome = Outcome(
+                    error=f"stopped after {SECONDS / 60:g} minutes; take fewer events, or fewer steps"
+                )
+            elif connection.poll(min(left, 1.0)):
+                message = connection.recv()
+                if isinstance(message, Outcome):
+                    outcome = message
+                else:
+                    state.what, state.progress = message.bar, min(message.done / max(message.total, 1), 1.0)
+    except Exception:  # the pipe ends, or what came through it cannot be read
+        outcome = Outcome(
+            error="the calculation ended without a result: it needs too much memory, or a file is damaged; "
+            "take fewer events or a smaller file"
+        )
+    finally:
+        state.process.kill()
+        state.process.join(5)
+        connection.close()
+        _places.release()
+        state.outcome = state.outcome or outcome
 
 
 def prepare() -> None:

@@ -28,6 +28,8 @@ class EventNumbers:
             **{n: events.targets[:, i].astype(np.float64) for i, n in enumerate(events.schema.targets)},
             "label": events.label,
             "weight": events.weight,
+            "run": events.run,
+            "event": events.event,
             "entry": events.entry,
             "particles": events.counts,
         }

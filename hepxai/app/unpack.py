@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
@@ -11,6 +13,8 @@ from hepxai.app.contents import checked_archive
 from hepxai.app.limits import FILES, UNPACKED_BYTES, RefusedError
 
 CHUNK = 2**20
+DAMAGED = (BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
+"""Errors of archives whose content is not what it should be."""
 WANTED = (".safetensors", ".json", ".yaml", ".npz")
 """Files of a run that the page reads; others, such as figures, stay packed."""
 
@@ -31,7 +35,7 @@ def unpacked_run(path: Path, folder: Path) -> Path:
         with ZipFile(path) as archive:
             for member in _checked(archive, path.name):
                 left -= _written(archive, member, folder / member.filename, left, path.name)
-    except (BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as problem:
+    except (*DAMAGED, OSError, RuntimeError) as problem:
         raise RefusedError(
             f"{path.name} is truncated or damaged ({problem}); make the archive again"
         ) from None

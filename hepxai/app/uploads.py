@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 from hepxai.app.contents import EVENT_KINDS, MODEL_KINDS, check_size, checked_archive, kind_of
 from hepxai.app.limits import CARD_CHARACTERS, FILES, UNPACKED_BYTES, RefusedError
 from hepxai.app.sources import EventFiles, ModelFile
-from hepxai.app.unpack import unpacked_run
+from hepxai.app.unpack import DAMAGED, unpacked_run
 from hepxai.cards import CardError
 from hepxai.cards.text import CardDumper, CardReader
 from hepxai.core.extras import import_extra
@@ -67,7 +67,9 @@ def save(folder: Path, name: str, data: bytes, kinds: Sequence[str]) -> tuple[Pa
         kind = kind_of(path)
         if kind not in kinds:
             wanted = "events: ROOT, Parquet, npz or PNG" if "root" in kinds else "a model"
-            raise RefusedError(f"{path.name} holds {_NAMES[kind]}; here belong {wanted}; use the other field")
+            raise RefusedError(
+                f"{path.name} holds {_NAMES[kind]}; this field is for {wanted}; use the other field"
+            )
     except RefusedError:
         path.unlink()
         raise
@@ -184,15 +186,13 @@ def arrays_in(path: Path) -> dict[str, tuple[int, ...]]:
     shapes = {}
     with ZipFile(path) as archive:
         for member in archive.namelist():
-            with archive.open(member) as opened:
-                try:
+            try:
+                with archive.open(member) as opened:
                     version = npy.read_magic(opened)
                     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
                     shape, _, kind = read(opened)
-                except ValueError as problem:
-                    raise RefusedError(
-                        f"{path.name}: {member} is damaged ({problem}); save it again"
-                    ) from None
+            except (ValueError, *DAMAGED) as problem:
+                raise RefusedError(f"{path.name}: {member} is damaged ({problem}); save it again") from None
             if kind.hasobject:
                 raise RefusedError(
                     f"{path.name}: {member} holds Python objects, which are pickles and are never read; save "

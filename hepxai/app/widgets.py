@@ -36,10 +36,14 @@ def begin() -> None:
     st.session_state.setdefault("chosen", {})
     st.session_state["in_link"] = {}
     st.session_state["figures"] = 0
+    st.session_state["asked"] = set()
 
 
 def end() -> None:
-    """Write the fields that differ from their defaults into the link."""
+    """Cancel what this page did not ask for; write the fields that differ from their defaults to the link."""
+    job = st.session_state.get("job")
+    if job is not None and job.key not in st.session_state["asked"]:
+        job.cancel()
     wanted = st.session_state["in_link"]
     if wanted != st.query_params.to_dict():
         st.query_params.from_dict(wanted)
@@ -194,6 +198,7 @@ def error_of(key: str) -> str:
 
 def _worked(key: str, title: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> jobs.Outcome:
     job = st.session_state.get("job")
+    st.session_state["asked"].add(key)
     if job is None or job.key != key:
         if job is not None:
             job.cancel()

@@ -83,7 +83,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, sentence: str) 
 
 
 def test_wrong_field(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="holds events; here belong a model; use the other field"):
+    with pytest.raises(RefusedError, match="holds events; this field is for a model; use the other field"):
         save(tmp_path, "m.onnx", root_files()[0].read_bytes(), MODEL_KINDS)
 
 

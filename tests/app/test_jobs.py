@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,28 @@ from hepxai.core.console import track
 def _places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     free = jobs._places._value
     yield
-    assert jobs._places._value == free
+    assert waited(lambda: jobs._places._value == free)
+
+
+def waited(condition: Callable[[], bool], seconds: float = 5) -> bool:
+    """True as soon as a condition holds; False if it does not in time."""
+    start = time.monotonic()
+    while not condition() and time.monotonic() - start < seconds:
+        time.sleep(0.02)
+    return condition()
+
+
+def begun(*arguments: Any) -> Job:
+    """Job that has made progress."""
+    job = Job("k", *arguments)
+    while not job.progress:
+        job.poll()
+        time.sleep(0.02)
+    return job
+
+
+def is_gone(process: Any) -> bool:
+    return waited(lambda: not Path(f"/proc/{process.pid}").exists())
 
 
 def slow_sum(n: int) -> int:
@@ -67,16 +89,10 @@ def test_progress_and_result() -> None:
 
 
 def test_cancel_is_at_once() -> None:
-    job = Job("k", slow_sum, 100_000)
-    while not job.progress:
-        job.poll()
-        time.sleep(0.02)
-    start = time.monotonic()
-    process = job._process
+    job = begun(slow_sum, 100_000)
     job.cancel()
     assert job.poll() == Outcome(error="cancelled")
-    assert not process.is_alive()
-    assert time.monotonic() - start < 5
+    assert is_gone(job._state.process)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +134,20 @@ def test_unexpected_errors_have_no_traceback() -> None:
 
 
 def test_a_job_that_nobody_wants_any_more_ends() -> None:
-    job = Job("k", slow_sum, 100_000)
-    while not job.progress:
-        job.poll()
-        time.sleep(0.02)
-    process = job._process
+    job = begun(slow_sum, 100_000)
+    process = job._state.process
     del job
-    process.join(5)
-    assert not process.is_alive()
+    assert is_gone(process)
+
+
+@pytest.mark.parametrize(("steps", "limit"), [(3, 60), (100_000, 1)])
+def test_a_job_that_nobody_asks_about_frees_its_place(
+    steps: int, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the page shows something else; by its end, or by the limit of time."""
+    monkeypatch.setattr(jobs, "SECONDS", limit)
+    free, job = jobs._places._value, Job("k", slow_sum, steps)
+    job.poll()
+    assert jobs._places._value == free - 1
+    assert waited(lambda: jobs._places._value == free, 60)
+    assert job.outcome is not None

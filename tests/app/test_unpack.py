@@ -8,11 +8,13 @@ import struct
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hepxai.app import unpack
 from hepxai.app.limits import RefusedError
 from hepxai.app.unpack import unpacked_run
+from hepxai.app.uploads import arrays_in
 
 MANIFEST = ("run/manifest.json", b"{}")
 
@@ -100,3 +102,23 @@ def test_truncated(tmp_path: Path, cut: int) -> None:
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(RefusedError, match="truncated or damaged"):
         unpacked_run(path, tmp_path / "out")
+
+
+def damaged(path: Path, name: str, content: bytes) -> Path:
+    """Compressed archive of one file, with other bytes where its packed content begins."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    data, start = bytearray(path.read_bytes()), 30 + len(name)
+    data[start : start + 12] = b"\xff" * 12
+    path.write_bytes(data)
+    return path
+
+
+def test_damaged_content(tmp_path: Path) -> None:
+    path = damaged(tmp_path / "a.zip", "run/manifest.json", b"{}" * 500)
+    with pytest.raises(RefusedError, match=r"truncated or damaged .*; make the archive again"):
+        unpacked_run(path, tmp_path / "out")
+    array = io.BytesIO()
+    np.save(array, np.zeros(1000))
+    with pytest.raises(RefusedError, match=r"is damaged .*; save it again"):
+        arrays_in(damaged(tmp_path / "a.npz", "x.npy", array.getvalue()))
