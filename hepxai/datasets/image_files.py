@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from hepxai.events.per_event import PerEvent
 PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST = 2**24
 """Pixels of the largest PNG image that is read."""
+TOTAL = 2**27
+"""Pixels of all PNG images that are read at once."""
 
 
 def read_images(
@@ -52,7 +56,12 @@ def read_images(
     files = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
     if not files:
         raise ReadError("no image; give at least one PNG file or an .npz archive")
-    if files[0].suffix == ".npz":
+    archives = [path for path in files if path.suffix == ".npz"]
+    if archives and len(files) > 1:
+        raise ReadError(f"{archives[0]} is one of {len(files)} files; give one archive, or PNG files alone")
+    if labels and not archives:
+        raise ReadError(f"labels={labels!r} names an array of an .npz archive; give label=… for PNG files")
+    if archives:
         pixels, label_column = _archive(files[0], images, labels)
         columns = {**columns, "label": label_column} if labels else columns
     else:
@@ -71,13 +80,16 @@ def _archive(path: Path, images: str, labels: str | None) -> tuple[NDArray[Any],
                     raise ReadError(f"{path} has no array {name!r}{hint}; there are {', '.join(file.files)}")
             pixels = np.asarray(file[images])
             return pixels[:, None] if pixels.ndim == 3 else pixels, file[labels] if labels else None
-    except (OSError, ValueError, EOFError, KeyError) as problem:
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as problem:
         if isinstance(problem, ReadError):
             raise
         raise ReadError(f"{path} is damaged, or no NumPy archive of numbers: {problem}") from None
 
 
 def _stacked(files: Sequence[Path]) -> NDArray[np.float32]:
+    total = sum(map(_pixels, files))
+    if total > TOTAL:
+        raise ReadError(f"{len(files)} images have {total:,} pixels, more than {TOTAL:,}; give fewer")
     arrays = [_png(path) for path in files]
     for path, array in zip(files, arrays, strict=True):
         if array.shape != arrays[0].shape:
@@ -88,14 +100,19 @@ def _stacked(files: Sequence[Path]) -> NDArray[np.float32]:
     return np.stack(arrays)
 
 
-def _png(path: Path) -> NDArray[np.float32]:
+def _pixels(path: Path) -> int:
+    """Pixels of a PNG image by its header, which comes first in every such file."""
     with path.open("rb") as opened:
         head = opened.read(24)
-    if head[:8] != PNG or len(head) < 24:
+    if head[:8] != PNG or head[12:16] != b"IHDR" or len(head) < 24:
         raise ReadError(f"{path} is no PNG image; save it as PNG")
     width, height = (int.from_bytes(head[at : at + 4], "big") for at in (16, 20))
     if width * height > LARGEST:
         raise ReadError(f"{path} has {width} x {height} pixels, more than {LARGEST:,}; give a smaller image")
+    return width * height
+
+
+def _png(path: Path) -> NDArray[np.float32]:
     import matplotlib.image as mpl_image  # takes a second, which commands on cards do not need
 
     try:

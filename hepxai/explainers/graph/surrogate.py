@@ -173,11 +173,13 @@ class PreparedSurrogate(PreparedEdges):
         explainer: SurrogateEdgeIG = self.explainer
         if not self._is_faithful():
             agreement, constant, correlation = (self.trained.held_out[k] for k in WANTED)
+            no_better = agreement.low <= constant.value
             yield (
                 f"surrogate below stated fidelity: on held-out events the same decision in {agreement:.3f} "
-                f"(wanted {explainer.minimum_agreement}, a constant has {constant.value:.3f}), correlation "
-                f"of the logits {correlation:.3f} (wanted {explainer.minimum_correlation}); train a larger "
-                "`card`, or on more events"
+                f"(wanted {explainer.minimum_agreement}, a constant decision has {constant.value:.3f}"
+                f"{', so that it is no better' if no_better else ''}), correlation of the logits "
+                f"{correlation:.3f} (wanted {explainer.minimum_correlation}); train it for more epochs, on "
+                "more events, or give a larger card"
             )
         edges = self.trained.held_out.get("map_agreement")
         if edges is not None and not edges.value >= SAME_EDGES:
