@@ -90,7 +90,8 @@ def modules(room: str) -> Iterator[str]:
     files = sorted(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
     for path in files:
         parts = path.relative_to(ROOT).with_suffix("").parts
-        if not any(p.startswith("_") and p != "__init__" for p in parts):
+        is_module = (path.parent / "__init__.py").is_file()  # not a script
+        if is_module and not any(p.startswith("_") and p != "__init__" for p in parts):
             yield ".".join(parts).removesuffix(".__init__")
 
 
