@@ -14,7 +14,6 @@ from hepxai.app.jobs import EXPECTED
 from hepxai.app.sources import RunSource, Source
 from hepxai.app.views import convergence, one_event, population, scan, upload
 from hepxai.app.widgets import begin, choose, end, field, key_of, obtain, plain, remember
-from hepxai.core.files import sha256
 
 log = logging.getLogger(__name__)
 UPLOAD = "upload"
@@ -93,11 +92,8 @@ def _source(kind: str, folder: Path | None, name: str) -> Source | None:
 def _opened(source: Source | None) -> work.Study | None:
     if source is None:
         return None
-    if isinstance(source, RunSource):
-        stamp = sha256(source.folder / "manifest.json")
-    else:
-        stamp = source.events.stamp()
-    study: work.Study | None = obtain(key_of("open", repr(source), stamp), "Opening", work.opened, source)
+    key = key_of("open", repr(source), source.stamp())
+    study: work.Study | None = obtain(key, "Opening", work.opened, source)
     if study is not None and study.step > 1:
         st.caption(f"Every {study.step}\\. event is taken: {len(study.events):,} in all\\.")
     return study

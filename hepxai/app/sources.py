@@ -123,6 +123,10 @@ class RunSource:
 
     folder: Path
 
+    def stamp(self) -> str:
+        """Hash of the state of the run."""
+        return sha256(self.folder / "manifest.json")
+
     def open(self) -> tuple[Any, Events]:
         """Model and events."""
         run = Run.open(self.folder)
@@ -153,6 +157,10 @@ class UploadSource:
 
     events: EventFiles
     file: ModelFile
+
+    def stamp(self) -> str:
+        """Hash of what may change while the source stays."""
+        return self.events.stamp()
 
     def open(self) -> tuple[Any, Events]:
         """Model and events."""

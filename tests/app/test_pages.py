@@ -175,7 +175,8 @@ def test_scan(pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 class Detector:
     """A detector and its images, in memory."""
 
-    events: str = "boxes"
+    def stamp(self) -> str:
+        return "boxes"
 
     def open(self) -> tuple[Any, Any]:
         return self.model(None), box_events(16, seed=2)
