@@ -7,9 +7,9 @@ import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
-from hepxai.app.limits import EVENT_BYTES, MODEL_BYTES, RATIO, UNPACKED_BYTES, RefusedError
+from hepxai.app.limits import DAMAGED, EVENT_BYTES, MODEL_BYTES, RATIO, UNPACKED_BYTES, RefusedError
 
 EVENT_KINDS = ("root", "parquet", "npz", "png", "events")
 MODEL_KINDS = ("run", "onnx", "xgboost", "lightgbm", "skops")
@@ -124,7 +124,7 @@ def checked_archive(path: Path) -> list[str]:
     try:
         with ZipFile(path) as archive:
             members = archive.infolist()
-    except (BadZipFile, OSError, ValueError, NotImplementedError) as problem:
+    except (*DAMAGED, OSError, ValueError) as problem:
         raise RefusedError(
             f"{path.name} is truncated or damaged ({problem}); make the archive again"
         ) from None
@@ -139,9 +139,10 @@ def checked_archive(path: Path) -> list[str]:
 
 def check_size(name: str, size: int, kinds: Iterable[str]) -> None:
     """Refuse a file that is too large for its kind."""
-    limit = EVENT_BYTES if set(kinds) & set(EVENT_KINDS) else MODEL_BYTES
+    events = bool(set(kinds) & set(EVENT_KINDS))
+    limit, fewer = (EVENT_BYTES, "give fewer events") if events else (MODEL_BYTES, "give a smaller model")
     if size > limit:
         raise RefusedError(
-            f"{name} has {size / 2**20:,.0f} MB, more than {limit // 2**20} MB; take fewer events "
-            "(rooteventselector -l 20000), or use the command line, which has no limit"
+            f"{name} has {size / 2**20:,.0f} MB, more than {limit // 2**20} MB; {fewer}, or use the command "
+            "line, which has no limit"
         )

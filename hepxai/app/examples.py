@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
 from hepxai import __version__
 from hepxai.datasets import DatasetCard
 from hepxai.models.card import ModelCard
@@ -49,10 +51,12 @@ def cache_folder() -> Path:
 
 def train(name: str, folder: str | Path) -> Path:
     """Run folder of an example; trained, or resumed, if it is not finished there."""
-    example = EXAMPLES[name]
+    example, root = EXAMPLES[name], Path(folder)
     card = ModelCard.find(example.model, example.overrides)
-    run = Run.start(Path(folder) / name, DatasetCard.find(example.dataset), card)
-    run.train()
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{name}.lock"):  # another session may train it: wait for that
+        run = Run.start(root / name, DatasetCard.find(example.dataset), card)
+        run.train()
     return run.folder
 
 

@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hepxai.attribution import Attribution
+
 LOCK = threading.Lock()
 DPI = 150
 
@@ -27,6 +29,11 @@ def figure_of(axes: Axes) -> Figure:
     figure = axes.get_figure(root=True)
     assert figure is not None
     return figure
+
+
+def figure_of_event(attribution: Attribution) -> Figure:
+    """Figure of the map of one event."""
+    return figure_of(attribution.plot(0))
 
 
 def drawn(draw: Callable[[], Figure]) -> FigureFiles:

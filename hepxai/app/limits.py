@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import lzma
+import zlib
+from zipfile import BadZipFile
+
 MB = 2**20
 EVENT_BYTES, MODEL_BYTES, UNPACKED_BYTES = 300 * MB, 200 * MB, 500 * MB
 """Size of an uploaded file of events, of a model, and of an archive when it is unpacked."""
+SESSION_BYTES = 2000 * MB
+"""All uploads of a session, unpacked runs included."""
 FILES = 2000
 """Files in an archive, and uploaded event files."""
 RATIO = 200
@@ -20,6 +26,10 @@ AT_ONCE = 2
 KEPT_BYTES = 300 * MB
 """Results that stay in memory."""
 CARD_CHARACTERS = 100_000
+
+
+DAMAGED = (BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
+"""Errors of archives whose content is not what it should be."""
 
 
 class RefusedError(ValueError):

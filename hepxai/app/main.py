@@ -94,6 +94,6 @@ def _opened(source: Source | None) -> work.Study | None:
         return None
     key = key_of("open", repr(source), source.stamp())
     study: work.Study | None = obtain(key, "Opening", work.opened, source)
-    if study is not None and study.step > 1:
-        st.caption(f"Every {study.step}\\. event is taken: {len(study.events):,} in all\\.")
+    if study is not None and study.total > len(study.events):
+        st.caption(f"{len(study.events):,} of {study.total:,} events are taken, evenly spread\\.")
     return study

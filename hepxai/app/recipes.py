@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hepxai.app.work import Study
+from hepxai.app.work import SPREAD, Study
 
 
 def one_event(study: Study, row: int, method: str, target: str, settings: Mapping[str, Any]) -> list[str]:
@@ -14,21 +14,22 @@ def one_event(study: Study, row: int, method: str, target: str, settings: Mappin
 
 
 def population(
-    study: Study, step: int, selecting: Sequence[str], method: str, target: str, settings: Mapping[str, Any]
+    study: Study, most: int, selecting: Sequence[str], method: str, target: str, settings: Mapping[str, Any]
 ) -> list[str]:
     """Lines that leave the map of some events in ``attribution``.
 
     Parameters
     ----------
     study : Study
-    step : int
-        Every so many-th of the selected events was explained.
+    most : int
+        Selected events that were explained, evenly spread, at most.
     selecting : sequence of str
         Lines that leave the positions of the selected events in ``rows``.
     method, target, settings
     """
-    explaining = _explained(study, f"events[rows[::{step}]]", method, target, settings)
-    return [*explaining[:-1], *selecting, explaining[-1]]
+    explaining = _explained(study, "events[rows]", method, target, settings)
+    thinned = [SPREAD, f"rows = rows[evenly_spread(len(rows), {most})]"]
+    return [*explaining[:-1], *selecting, *thinned, explaining[-1]]
 
 
 def _explained(study: Study, rows: str, method: str, target: str, settings: Mapping[str, Any]) -> list[str]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import lzma
 import stat
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import ZipFile, ZipInfo
 
 from hepxai.app.contents import checked_archive
-from hepxai.app.limits import FILES, UNPACKED_BYTES, RefusedError
+from hepxai.app.limits import DAMAGED, FILES, UNPACKED_BYTES, RefusedError
 
 CHUNK = 2**20
-DAMAGED = (BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
-"""Errors of archives whose content is not what it should be."""
 WANTED = (".safetensors", ".json", ".yaml", ".npz")
 """Files of a run that the page reads; others, such as figures, stay packed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -15,9 +15,9 @@ import yaml
 from numpy.lib import format as npy
 
 from hepxai.app.contents import EVENT_KINDS, MODEL_KINDS, check_size, checked_archive, kind_of
-from hepxai.app.limits import CARD_CHARACTERS, FILES, UNPACKED_BYTES, RefusedError
+from hepxai.app.limits import CARD_CHARACTERS, DAMAGED, FILES, SESSION_BYTES, UNPACKED_BYTES, RefusedError
 from hepxai.app.sources import EventFiles, ModelFile
-from hepxai.app.unpack import DAMAGED, unpacked_run
+from hepxai.app.unpack import unpacked_run
 from hepxai.cards import CardError
 from hepxai.cards.text import CardDumper, CardReader
 from hepxai.core.extras import import_extra
@@ -40,6 +40,8 @@ class Session:
     def __init__(self) -> None:
         self.path = Path(mkdtemp(prefix="hepxai-session-"))  # for its owner alone
         self.count = 0
+        self._stored: dict[tuple[str, ...], tuple[Path, Any]] = {}
+        self._refused: dict[tuple[str, ...], str] = {}
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def new_folder(self) -> Path:
@@ -48,6 +50,45 @@ class Session:
         folder = self.path / str(self.count)
         folder.mkdir()
         return folder
+
+    def once(self, field: str, files: Sequence[Any], write: Callable[[Path, Sequence[Any]], Any]) -> Any:
+        """What ``write`` returns for the files of a field: written once; a refusal is remembered.
+
+        Parameters
+        ----------
+        field : str
+        files : sequence of uploads
+            With ``file_id``, ``name``, ``size`` and ``getvalue()``.
+        write : callable
+            Of an empty folder and the files.
+
+        Raises
+        ------
+        RefusedError
+            If they are refused, without a second look at the same files, or too many bytes in all.
+        """
+        key = (field, *(f.file_id for f in files))
+        if key in self._refused:
+            raise RefusedError(self._refused[key])
+        if key not in self._stored:
+            self._check_room(sum(f.size for f in files))
+            folder = self.new_folder()
+            try:
+                self._stored[key] = folder, write(folder, files)
+            except BaseException as problem:
+                shutil.rmtree(folder, ignore_errors=True)
+                if isinstance(problem, RefusedError):
+                    self._refused[key] = str(problem)
+                raise
+        return self._stored[key][1]
+
+    def _check_room(self, wanted: int) -> None:
+        used = sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
+        if used + wanted > SESSION_BYTES:
+            raise RefusedError(
+                f"the uploads of this session would be {(used + wanted) / 2**20:,.0f} MB, more than "
+                f"{SESSION_BYTES // 2**20:,} MB; reload the page, which begins a new session"
+            )
 
 
 def save(folder: Path, name: str, data: bytes, kinds: Sequence[str]) -> tuple[Path, str]:
@@ -86,6 +127,30 @@ def plain_name(name: str) -> str:
     """File name of letters, digits, dot, dash and underscore."""
     last = re.split(r"[\\/]", name)[-1]
     return re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip(".-")[-80:] or "file"
+
+
+def saved_model(folder: Path, files: Sequence[Any]) -> ModelFile:
+    """Model of an upload, checked and written to a folder."""
+    return model_file(*save(folder, files[0].name, files[0].getvalue(), MODEL_KINDS))
+
+
+def saved_events(folder: Path, files: Sequence[Any]) -> tuple[Path, list[Path], str]:
+    """Folder, paths and kind of uploaded events, checked and written.
+
+    Raises
+    ------
+    RefusedError
+        If there are too many, of several kinds, or several of a kind of which one is read.
+    """
+    if len(files) > FILES:
+        raise RefusedError(
+            f"{len(files):,} files, more than {FILES:,}; upload fewer (ROOT files are merged by hadd)"
+        )
+    saved = [save(folder, f.name, f.getvalue(), EVENT_KINDS) for f in files]
+    kinds = {kind for _, kind in saved}
+    if len(kinds) > 1 or (len(saved) > 1 and kinds & {"parquet", "npz", "events"}):
+        raise RefusedError("several event files must be all ROOT or all PNG; upload one file of other kinds")
+    return folder, [path for path, _ in saved], kinds.pop()
 
 
 # --- models ----------------------------------------------------------------------------------------------
@@ -139,8 +204,6 @@ def root_events(folder: Path, text: str, files: Mapping[str, str | None]) -> Eve
     CardError, RefusedError
         If the card is wrong.
     """
-    if len(files) > FILES:
-        raise RefusedError(f"{len(files)} files, more than {FILES}; merge them with hadd")
     content = _content(text)
     for key in ("data", "variations", "variation", "yields", "folder", "samples", "simulation_only"):
         content.pop(key, None)

@@ -12,6 +12,7 @@ from hepxai.app.examples import train
 from hepxai.app.limits import EVENTS
 from hepxai.app.sources import ModelFile, Source, schema_of
 from hepxai.attribution import Attribution
+from hepxai.core.chunks import evenly_spread
 from hepxai.events import Events, Schema
 from hepxai.events.boxes import Boxes
 from hepxai.explainers import EXPLAINERS, explain, guards
@@ -24,6 +25,10 @@ LAYERS = {"graph": "edge_layers", "image": "feature_layers"}
 """Names of the layers that a ``layer`` setting may name, by view."""
 
 
+SPREAD = "from hepxai.core.chunks import evenly_spread"
+"""Python line that the downloaded lines need."""
+
+
 @dataclass(frozen=True)
 class Study:
     """A source that was opened: all that the pages need but the model.
@@ -34,8 +39,8 @@ class Study:
     key : str
         Hash of the model.
     events : Events
-    step : int
-        Every so many-th event of the source was taken.
+    total : int
+        Events of the source, from which ``events`` are evenly spread.
     scores : ndarray, shape [E, O]
     view : str
     outputs, targets, methods, layers : tuple of str
@@ -47,7 +52,7 @@ class Study:
     source: Source
     key: str
     events: Events
-    step: int
+    total: int
     scores: NDArray[np.float64]
     view: str
     outputs: tuple[str, ...]
@@ -58,8 +63,9 @@ class Study:
 
     def lines(self) -> list[str]:
         """Python that opens the same model and events."""
-        every = [] if self.step == 1 else [f"events = events[::{self.step}]"]
-        return ["import hepxai", *self.source.lines(), *every]
+        spread = f"events = events[evenly_spread({self.total}, {len(self.events)})]"
+        some = [SPREAD, spread] if self.total > len(self.events) else []
+        return ["import hepxai", *self.source.lines(), *some]
 
 
 def opened(source: Source) -> Study:
@@ -71,8 +77,8 @@ def opened(source: Source) -> Study:
         If files are damaged or do not fit each other, with the remedy.
     """
     model, everything = source.open()
-    step = -(-len(everything) // EVENTS)
-    events = everything[::step] if step > 1 else everything
+    total = len(everything)
+    events = everything[evenly_spread(total, EVENTS)] if total > EVENTS else everything
     one = model.models[0] if isinstance(model, Ensemble) else model
     detects = hasattr(one, "detect")
     if isinstance(one, ChecksEvents):
@@ -89,7 +95,7 @@ def opened(source: Source) -> Study:
         source,
         source.key(),
         events,
-        max(step, 1),
+        total,
         scores,
         view,
         outputs,

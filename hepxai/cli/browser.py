@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -52,9 +53,15 @@ def open_app(
         script = Path(opening.__file__).parent / "script" / "page.py"
         command = [sys.executable, "-m", "streamlit", "run", str(script)]
         command += [f"--{name}={value}" for name, value in options.items()]
-        console.print(f"page: http://{address}:{port}  (Ctrl-C ends it)", highlight=False, markup=False)
+        console.print(f"page: {_url(address, port)}  (Ctrl-C ends it)", highlight=False, markup=False)
         target = {} if folder is None else {opening.TARGET: str(folder.resolve())}
         os.execve(sys.executable, command, {**os.environ, **target})  # signals are for the page alone
+
+
+def _url(address: str, port: int) -> str:
+    """Where a browser finds the page; of an address that stands for all of this machine, by its name."""
+    host = socket.gethostname() if address in ("0.0.0.0", "::") else address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _refuse_taken(address: str, port: int) -> None:
@@ -64,6 +71,8 @@ def _refuse_taken(address: str, port: int) -> None:
         try:
             probe.bind((address, port))
         except OSError as problem:
+            taken = problem.errno in (errno.EADDRINUSE, errno.EACCES)
+            another = f"--port {port - 1 if port == 65535 else port + 1}" if taken else "--address 127.0.0.1"
             raise OSError(
-                f"{address}:{port} cannot be used ({problem.strerror}); try another, as in --port {port + 1}"
+                f"{address}:{port} cannot be used ({problem.strerror}); try another, as in {another}"
             ) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,13 +19,10 @@ import pytest
 import uproot
 from app_files import onnx_file, png_file, root_files, run_folder, scratch, skops_file, xgboost_file, zipped
 
-sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("streamlit")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium"),
     pytest.mark.filterwarnings("ignore"),
 ]
 SECONDS = 120
@@ -66,19 +62,13 @@ def wait_for(url: str) -> None:
     raise TimeoutError(url)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-
 @pytest.fixture
-def visit(address: str, browser: Any) -> Iterator[Callable[..., Any]]:
+def visit(address: str, chromium: Any) -> Iterator[Callable[..., Any]]:
     """Open a page in a session of its own; nothing may be asked of another machine."""
     contexts, hosts = [], set()
 
     def open_page(size: dict[str, int] = WIDE, **link: str) -> Any:
-        contexts.append(browser.new_context(viewport=size, accept_downloads=True))
+        contexts.append(chromium.new_context(viewport=size, accept_downloads=True))
         page = contexts[-1].new_page()
         page.on("request", lambda r: hosts.add(urlparse(r.url).hostname))
         page.on("dialog", lambda d: pytest.fail(f"a script ran: {d.message}"))

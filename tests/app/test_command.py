@@ -47,6 +47,19 @@ def test_other_addresses_warn(started: list[list[str]]) -> None:
     assert "--server.address=0.0.0.0" in started[0]
 
 
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [("::1", "http://[::1]:8765"), ("0.0.0.0", f"http://{socket.gethostname()}:8765")],
+)
+def test_the_address_to_open(started: list[list[str]], address: str, url: str) -> None:
+    assert url in typed("app", "--address", address, "--port", "8765").stdout
+
+
+def test_a_mistyped_address_names_another_address(started: list[list[str]]) -> None:
+    assert "as in --address 127.0.0.1" in typed("app", "--address", "192.0.2.1").stderr
+    assert not started
+
+
 def test_refusals(started: list[list[str]], tmp_path: Path) -> None:
     result = typed("app", tmp_path)
     assert result.exit_code == 2

@@ -87,10 +87,14 @@ def test_wrong_field(tmp_path: Path) -> None:
         save(tmp_path, "m.onnx", root_files()[0].read_bytes(), MODEL_KINDS)
 
 
-def test_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kinds", "remedy"), [(EVENT_KINDS, "give fewer events"), (MODEL_KINDS, "give a smaller model")]
+)
+def test_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...], remedy: str) -> None:
     monkeypatch.setattr(contents, "EVENT_BYTES", MB)
-    with pytest.raises(RefusedError, match=r"3 MB, more than 1 MB; take fewer events"):
-        save(tmp_path, "big.root", b"root" + bytes(3 * MB), EVENT_KINDS)
+    monkeypatch.setattr(contents, "MODEL_BYTES", MB)
+    with pytest.raises(RefusedError, match=f"3 MB, more than 1 MB; {remedy}"):
+        save(tmp_path, "big.root", b"root" + bytes(3 * MB), kinds)
 
 
 def test_bomb(tmp_path: Path) -> None:

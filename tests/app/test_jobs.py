@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from hepxai.app import jobs
+from hepxai.app import examples, jobs
 from hepxai.app.jobs import Job, Outcome
 from hepxai.core.console import track
 
@@ -151,3 +153,29 @@ def test_a_job_that_nobody_asks_about_frees_its_place(
     assert jobs._places._value == free - 1
     assert waited(lambda: jobs._places._value == free, 60)
     assert job.outcome is not None
+
+
+def test_a_session_waits_for_the_example_that_another_one_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Path] = []
+
+    class Finished:
+        folder = tmp_path / "table"
+
+        @staticmethod
+        def start(folder: Path, *_: object) -> type[Finished]:
+            begun.append(folder)
+            return Finished
+
+        @staticmethod
+        def train() -> None: ...
+
+    monkeypatch.setattr(examples, "Run", Finished)
+    with FileLock(tmp_path / ".table.lock"):
+        waiting = threading.Thread(target=examples.train, args=("table", tmp_path), daemon=True)
+        waiting.start()
+        waiting.join(0.5)
+        assert not begun
+    waiting.join(10)
+    assert begun == [tmp_path / "table"]

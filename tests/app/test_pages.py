@@ -151,10 +151,10 @@ def test_refusals_are_sentences(pages: Pages) -> None:
 
 def test_names_stay_text(pages: Pages) -> None:
     page = pages.show(open="run:graph", where="$x$ **b** [a](http://b) <img>")
-    shown = page.error[0].value
-    assert "\\*\\*b\\*\\*" in shown
-    assert "\\[a\\]\\(" in shown
-    assert "\\<img\\>" in shown
+    text = page.error[0].value
+    assert "\\*\\*b\\*\\*" in text
+    assert "\\[a\\]\\(" in text
+    assert "\\<img\\>" in text
     assert not page.markdown or all(not m.allow_html for m in page.markdown)
 
 

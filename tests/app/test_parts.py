@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from toy_events import make_events
 
+from hepxai.app import work
 from hepxai.app.cache import Cache, size_of
 from hepxai.app.limits import RefusedError
 from hepxai.app.link import decoded, encoded
@@ -23,7 +24,7 @@ from hepxai.app.maps import agreement, as_csv, difference, per_particle, rows_of
 from hepxai.app.opening import listed
 from hepxai.app.selection import EventNumbers, selected
 from hepxai.app.settings import Entry, entries
-from hepxai.app.sources import EventFiles
+from hepxai.app.sources import EventFiles, RunSource
 from hepxai.app.widgets import key_of
 from hepxai.attribution import Attribution, Pairs
 from hepxai.datasets.columns import ExpressionError
@@ -255,3 +256,13 @@ def test_runs_in_a_folder(tmp_path: Any) -> None:
     assert listed(folder.parent)["table"] == folder
     with pytest.raises(RefusedError, match="holds no run and no scan; make one with `hepxai run`"):
         listed(tmp_path)
+
+
+def test_of_too_many_events_some_are_taken_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "EVENTS", 7)
+    study, names = work.opened(RunSource(run_folder("table"))), {}
+    exec("\n".join(study.lines()), names)
+    assert len(study.events) == 7 < study.total
+    assert names["events"].fingerprint(values=True) == study.events.fingerprint(values=True)
+    everything = RunSource(run_folder("table")).open()[1]
+    assert study.events.entry[[0, -1]].tolist() == everything.entry[[0, -1]].tolist()

@@ -232,3 +232,45 @@ def test_changed_run_is_refused(tmp_path: Path) -> None:
         file.write(b"evil")
     with pytest.raises(RuntimeError, match="was changed after the run wrote it"):
         model_file(zipped(tmp_path / "run", tmp_path / "a.zip"), "run").load(None)
+
+
+class _Upload:
+    """Stands for an upload of streamlit."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name, self.data, self.size, self.file_id, self.reads = name, data, len(data), name, 0
+
+    def getvalue(self) -> bytes:
+        self.reads += 1
+        return self.data
+
+
+def test_refused_upload_is_read_once_and_leaves_nothing():
+    session, upload = uploads.Session(), _Upload("a.root", b"plain text")
+    for _ in range(3):
+        with pytest.raises(RefusedError, match="no kind that the page reads"):
+            session.once("events", [upload], uploads.saved_events)
+    assert upload.reads == 1
+    assert not list(session.path.iterdir())
+
+
+def test_upload_is_written_once():
+    session, upload = uploads.Session(), _Upload("a.png", b"\x89PNG\r\n\x1a\n")
+    first = session.once("events", [upload], uploads.saved_events)
+    assert session.once("events", [upload], uploads.saved_events) is first
+    assert (upload.reads, first[2]) == (1, "png")
+
+
+def test_uploads_of_a_session_are_limited(monkeypatch):
+    monkeypatch.setattr(uploads, "SESSION_BYTES", 20)
+    session = uploads.Session()
+    session.once("events", [_Upload("a.png", b"\x89PNG\r\n\x1a\n1234")], uploads.saved_events)
+    with pytest.raises(RefusedError, match="reload the page"):
+        session.once("events", [_Upload("b.png", b"\x89PNG\r\n\x1a\n1234")], uploads.saved_events)
+
+
+def test_number_of_event_files_is_limited(monkeypatch, tmp_path):
+    monkeypatch.setattr(uploads, "FILES", 1)
+    files = [_Upload(f"{n}.png", b"\x89PNG\r\n\x1a\n") for n in "ab"]
+    with pytest.raises(RefusedError, match="upload fewer"):
+        uploads.saved_events(tmp_path, files)

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 from matplotlib.figure import Figure
 
-from hepxai.app.figures import figure_of
+from hepxai.app.figures import figure_of, figure_of_event
 from hepxai.app.maps import agreement, rows_of
 from hepxai.app.settings import entries
 from hepxai.app.views import choice
@@ -101,12 +101,8 @@ def _show_maps(maps: Mapping[str, Attribution], key: str, lines: list[str]) -> N
         with places[i % ACROSS]:
             st.markdown(f"**{plain(title)}**")
             code = [*lines, f"attribution = maps[{title!r}]", "attribution.plot(0)"]
-            draw = partial(_drawn, attribution)
+            draw = partial(figure_of_event, attribution)
             show_figure(f"map_{i + 1}_{attribution.method}", key, draw, rows_of(attribution), code)
-
-
-def _drawn(attribution: Attribution) -> Figure:
-    return figure_of(attribution.plot(0))
 
 
 def compared(maps: Mapping[str, Attribution]) -> tuple[AgreementMatrix, list[dict[str, object]]]:

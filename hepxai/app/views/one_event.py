@@ -7,10 +7,9 @@ from functools import partial
 
 import numpy as np
 import streamlit as st
-from matplotlib.figure import Figure
 
 from hepxai.app import recipes
-from hepxai.app.figures import figure_of
+from hepxai.app.figures import figure_of_event
 from hepxai.app.maps import agreement, difference, rows_of
 from hepxai.app.views import choice
 from hepxai.app.views.boxes import show_boxes
@@ -62,7 +61,7 @@ def _show_map(
     key = f"{key} {extra}"
     st.markdown(f"**{plain(method.title)}**")
     code = [*lines, "attribution.plot(0)"]
-    show_figure(name, key, partial(_drawn, single), rows_of(single), code)
+    show_figure(name, key, partial(figure_of_event, single), rows_of(single), code)
     if single.caveat:
         st.warning(plain(single.caveat), icon=":material/warning:")
     return key, single, lines
@@ -88,9 +87,5 @@ def _compared(maps: Sequence[tuple[str, Attribution, list[str]]]) -> None:
             "apart.plot(0)",
         ]
         with st.columns([2, 1])[0]:
-            draw = partial(_drawn, apart)
+            draw = partial(figure_of_event, apart)
             show_figure("difference", f"{key_1} {key_2}", draw, rows_of(apart), lines)
-
-
-def _drawn(attribution: Attribution) -> Figure:
-    return figure_of(attribution.plot(0))

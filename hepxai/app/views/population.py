@@ -27,6 +27,7 @@ from hepxai.attribution.reductions import (
     whole_pairs,
 )
 from hepxai.core.binning import equal_bins
+from hepxai.core.chunks import evenly_spread
 from hepxai.core.formatting import measured
 from hepxai.metrics.columns import Ranking
 from hepxai.metrics.profile import profile
@@ -55,20 +56,17 @@ def show(study: Study) -> None:
         aim = choice.target(study)
         method = choice.method(study, "Method", "a")
     assert method is not None
-    step = -(-len(rows) // int(most))
+    selected, rows = len(rows), rows[evenly_spread(len(rows), int(most))]
     with right:
-        st.caption(
-            f"{len(rows):,} events selected, one in {step} is explained"
-            if step > 1
-            else f"{len(rows):,} events"
-        )
-        key, attribution = choice.explained(study, rows[::step], method, aim)
+        thinned = f", {len(rows):,} of them explained, evenly spread" if len(rows) < selected else ""
+        st.caption(f"{selected:,} events selected{thinned}")
+        key, attribution = choice.explained(study, rows, method, aim)
         if attribution is None:
             return
         single, extra = choice.one_layer(attribution, "population")
-        lines = [*recipes.population(study, step, selecting, method.name, aim, method.settings), *extra]
+        lines = [*recipes.population(study, int(most), selecting, method.name, aim, method.settings), *extra]
         _means(f"{key} {extra}", single, lines)
-        _profile(study, f"{key} {extra}", single, rows[::step], lines)
+        _profile(study, f"{key} {extra}", single, rows, lines)
 
 
 def _means(key: str, attribution: Attribution, lines: list[str]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import streamlit as st
 
 from hepxai.app import uploads, work
-from hepxai.app.contents import EVENT_KINDS, MODEL_KINDS
 from hepxai.app.limits import EVENT_BYTES, MB, MODEL_BYTES, RefusedError
 from hepxai.app.sources import EventFiles, ModelFile, UploadSource
 from hepxai.app.widgets import key_of, obtain, plain
@@ -24,7 +23,9 @@ VIEWS = {
 
 def show() -> UploadSource | None:
     """Form; returns what was opened, or None."""
-    session = st.session_state.setdefault("session", uploads.Session())
+    if "session" not in st.session_state:  # setdefault would make a folder each time
+        st.session_state["session"] = uploads.Session()
+    session: uploads.Session = st.session_state["session"]
     with st.expander("Upload", expanded="upload" not in st.session_state):
         st.markdown(
             "Files stay in a folder of this session, which nobody else sees, and are deleted at its end\\. "
@@ -51,23 +52,10 @@ def show() -> UploadSource | None:
 
 def _stored(session: uploads.Session, model: Any, events: list[Any]) -> tuple[ModelFile | None, Any]:
     """Model, and folder, paths and kind of the events; written once for each set of files."""
-    stored = st.session_state.setdefault("stored", {})
-    if model is not None and ("model", model.file_id) not in stored:
-        path, kind = uploads.save(session.new_folder(), model.name, model.getvalue(), MODEL_KINDS)
-        stored["model", model.file_id] = uploads.model_file(path, kind)
-    files = None
-    if events and (key := ("events", *(f.file_id for f in events))) not in stored:
-        folder = session.new_folder()
-        saved = [uploads.save(folder, f.name, f.getvalue(), EVENT_KINDS) for f in events]
-        kinds = {kind for _, kind in saved}
-        if len(kinds) > 1 or (len(saved) > 1 and kinds & {"parquet", "npz", "events"}):
-            raise RefusedError(
-                "several event files must be all ROOT or all PNG; upload one file of other kinds"
-            )
-        stored[key] = (folder, [path for path, _ in saved], kinds.pop())
-    if events:
-        files = stored[key]
-    return None if model is None else stored["model", model.file_id], files
+    return (
+        None if model is None else session.once("model", [model], uploads.saved_model),
+        session.once("events", events, uploads.saved_events) if events else None,
+    )
 
 
 def _source(model: ModelFile | None, folder: Path, paths: list[Path], kind: str) -> UploadSource | None:
