@@ -111,13 +111,18 @@ def shift(page: StudyPage, run: Run, extreme: str) -> None:
 
 def seeds(*, quick: bool) -> range:
     """Seeds of models that are trained several times."""
-    return range(1, 3 if quick else 4)
+    return range(1, 3 if quick else 6)
+
+
+def network_card(quick: bool, *entries: str) -> ModelCard:
+    """Card of one training of the dense network."""
+    return ModelCard.find("dense", [*entries, *(["training.epochs=3"] if quick else [])])
 
 
 def widths(page: StudyPage, events: Events, *, quick: bool) -> None:
     """Accuracy and active neurons over a range of widths, before and after shrinking."""
     page.heading("Width, chosen by conductance")
-    card = ModelCard.find("dense", ["training.epochs=3"] if quick else [])
+    card = network_card(quick)
     tried, number = WIDTHS[1:6:2] if quick else WIDTHS, len(seeds(quick=quick))
     study = choose_width(events, card, tried, folder=page.folder / "widths", seeds=number, progress=True)
     page.table(

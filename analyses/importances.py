@@ -1,21 +1,25 @@
 """Importance of the columns of a table for two models, by every method, and agreement of the methods.
 
 For a data-set card with `globals`: impurity, permutation, Shapley values of trees, Integrated Gradients and
-Deep SHAP of a dense network, conductance of its neurons. Writes a page, figures and numbers. See ``--help``.
+Deep SHAP of several trainings of a dense network, conductance of the neurons of the first. The trees do not
+depend on their seed. Writes a page, figures and numbers. See ``--help``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from hepxai import Attribution, Run, plots
+from hepxai.attribution.spread import measured_together
+from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.importance.gini import gini_importance
 from hepxai.importance.permutation import permutation_importance
-from hepxai.metrics.averages import entry
 from hepxai.metrics.columns import Ranking, column_agreement, ranking_agreement
 from hepxai.report.study import StudyPage, study_options, trained_runs
+from hepxai.run import EnsembleRun
 from hepxai.studies.column_groups import column_kinds
 
 TREES, NETWORK = "boosted_trees", "dense"
@@ -36,9 +40,10 @@ def main() -> None:
 
 
 def overrides(quick: bool) -> dict[str, list[str]]:
-    """Entries of the model cards, changed for a quick run."""
-    few = {TREES: ["training.trees=20"], NETWORK: ["training.epochs=3"]}
-    return few if quick else {name: [] for name in few}
+    """Changed entries of the model cards."""
+    if quick:
+        return {TREES: ["training.trees=20"], NETWORK: ["training.epochs=3", "training.trainings=2"]}
+    return {TREES: [], NETWORK: ["training.trainings=5"]}
 
 
 def tree_importances(page: StudyPage, run: Run) -> dict[str, Ranking]:
@@ -59,9 +64,12 @@ def network_importances(page: StudyPage, run: Run) -> tuple[dict[str, Ranking], 
 
 
 def permutation_ranking(run: Run, groups: Mapping[str, Sequence[str]] | None = None) -> Ranking:
-    """Permutation importance on the test events."""
-    test = run.events.where("test")
-    return Ranking.of(permutation_importance(run.model, test, groups=groups, progress=True))
+    """Permutation importance on the test events, mean over the trainings."""
+    test, trainings = run.events.where("test"), run.members if isinstance(run, EnsembleRun) else {"": run}
+    options: dict[str, Any] = {"groups": groups, "progress": True}
+    return Ranking.mean_of(
+        [Ranking.of(permutation_importance(one.model, test, **options)) for one in trainings.values()]
+    )
 
 
 def write_rankings(
@@ -82,7 +90,7 @@ def write_rankings(
         plots.importance_bars(rankings, ax=ax)
     first = next(iter(maps.values()))
     with page.axes(f"{key}_beeswarm", f"{first.method} of the {model}, test events.", (9, 8)) as ax:
-        plots.beeswarm(first, ax=ax)
+        plots.beeswarm(mean_of_trainings(first), ax=ax)
     return {f"{name}, {key}": ranking for name, ranking in rankings.items()}
 
 
@@ -108,11 +116,14 @@ def agreement(page: StudyPage, rankings: Mapping[str, Ranking], maps: Mapping[st
     matrix = ranking_agreement(rankings)
     for i, one in enumerate(matrix.methods):
         for j, other in enumerate(matrix.methods[:i]):
-            page.number(f"rank correlation, {one} and {other}", entry(matrix.mean, i, j))
-    caption = "Spearman's correlation of the rankings of all columns; errors from those of the importances."
+            page.number(f"rank correlation, {one} and {other}", matrix.mean.at((i, j)))
+    caption = (
+        "Spearman's correlation of the rankings of all columns; errors from those of the importances, "
+        "statistical and of the trainings."
+    )
     with page.axes("agreement", caption, (14, 9)) as ax:
         plots.method_agreement(matrix, title="rank correlation of the columns", ax=ax)
-    per_event = column_agreement(*maps.values()).mean
+    per_event = measured_together(column_agreement, *maps.values()).mean
     text = page.number("rank correlation per event, feature_ig and deep_shap", per_event)
     page.text(f"Rank correlation of Integrated Gradients and Deep SHAP, mean over events: {text}.")
 
@@ -121,11 +132,11 @@ def values(page: StudyPage, attribution: Attribution, columns: Sequence[str]) ->
     """Attribution against the value of a column, as the first study showed it for a b-tag score."""
     for column in columns:
         caption = f"{column}: its distribution and its attribution by {attribution.method}; test events."
-        page.figure(f"value_{column}", plots.value_figure(attribution, column), caption)
+        page.figure(f"value_{column}", plots.value_figure(mean_of_trainings(attribution), column), caption)
 
 
 def neurons(page: StudyPage, run: Run) -> None:
-    """Conductance of every neuron: the first and the last fifteen."""
+    """Conductance of every neuron of the first training: the first and the last fifteen."""
     page.heading("Neurons")
     attribution = run.explain(["conductance"], maximum=MAXIMUM)["conductance"]
     names, events = attribution.labels["neuron"], attribution.events
@@ -135,14 +146,15 @@ def neurons(page: StudyPage, run: Run) -> None:
             plots.neuron_bars(attribution, where=events.label == code, ax=ax)
             ax.set_title(f"{name} events", fontsize="small", pad=36)
     mean = attribution.population()
-    page.cells({f"conductance, {name}": entry(mean, i) for i, name in enumerate(names)})
+    page.cells({f"conductance, {name}": mean.at((i,)) for i, name in enumerate(names)})
     largest = names[int(np.argmax(np.abs(mean.value)))]
     silent = int((np.abs(attribution.values) == 0).all(axis=0).sum())
     page.facts["neurons without any conductance"] = str(silent)
     page.text(
-        f"{len(names)} neurons, {silent} of them without any conductance in any event. The sum over a layer "
-        f"is the change of the score to {attribution.checks['median_residual']:.1e} in the median of "
-        f"{len(events):,} events. Largest mean: {page.cite(f'conductance, {largest}')} ({largest})."
+        f"{len(names)} neurons of the first training, {silent} of them without any conductance in any "
+        "event. The sum over a layer is the change of the score to "
+        f"{attribution.checks['median_residual']:.1e} in the median of {len(events):,} events. "
+        f"Largest mean: {page.cite(f'conductance, {largest}')} ({largest})."
     )
 
 

@@ -20,11 +20,13 @@ import numpy as np
 from importances import NETWORK, TREES
 from numpy.typing import NDArray
 
-from hepxai import Attribution, Events, ModelCard, Run, fit, metrics, plots
+from hepxai import Attribution, Events, Run, fit, metrics, plots
 from hepxai.attribution.reductions import at_step
+from hepxai.attribution.spread import measured_together
 from hepxai.core.estimate import Estimate, effective
 from hepxai.metrics.averages import class_means, over_seeds
 from hepxai.report.study import StudyPage, study_options, trained_runs
+from hepxai.run import EnsembleRun
 from hepxai.studies.column_groups import column_aucs, column_kinds, without_columns
 
 LSTM = "lstm"
@@ -48,8 +50,7 @@ def main() -> None:
         __file__, __doc__, dataset="ttbar_qcd", quick="shipped sample, few trees, few epochs"
     )
     overrides = importances.overrides(options.quick)
-    lstm = {LSTM: ["training.epochs=3"] if options.quick else []}
-    runs = trained_runs(options.out, options.dataset, overrides | lstm)
+    runs = trained_runs(options.out, options.dataset, overrides | {LSTM: overrides[NETWORK]})
     seeds = capacity.seeds(quick=options.quick)
     page, events = StudyPage(options.out, "ttbar_vs_qcd"), runs[NETWORK].events
     performance(page, runs)
@@ -57,7 +58,7 @@ def main() -> None:
     network, maps = importances.network_importances(page, runs[NETWORK])
     importances.values(page, maps["feature_ig"], COLUMNS)
     importances.groups(page, {name: runs[name] for name in (TREES, NETWORK)})
-    flavour(page, events, maps["feature_ig"], retrained(options.out, events, overrides[NETWORK], seeds))
+    flavour(page, events, maps["feature_ig"], retrained(options.out, events, options.quick))
     importances.agreement(page, trees | network, maps)
     capacity.overfitting(page, options.dataset, workers=options.workers, quick=options.quick)
     importances.neurons(page, runs[NETWORK])
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def performance(page: StudyPage, runs: Mapping[str, Run]) -> None:
-    """Figures of merit and training history of every model."""
+    """Figures of merit of every model, and its training history (of networks that of the first training)."""
     page.heading("Three models")
     rows = []
     for name, run in runs.items():
@@ -84,25 +85,25 @@ def performance(page: StudyPage, runs: Mapping[str, Run]) -> None:
     page.table(
         ("model", "split", "accuracy", "AUC", "QCD rejection at 50 % of tt̄"),
         rows,
-        "Accuracy: mean of the two classes' at logit 0, so that cross sections do not enter. Each model was "
-        "trained once. The validation events chose its epoch or its number of trees.",
+        "Accuracy: mean of the two classes' at logit 0, so that cross sections do not enter. Networks: mean "
+        "score of the trainings ± events ± spread of single trainings; the trees do not depend on their "
+        "seed. Validation events chose the epoch or the number of trees.",
     )
     caption = "Loss in the training and the validation events."
     with page.panels("training", caption, 1, len(runs), (7.5, 6)) as frames:
         for ax, (name, run) in zip(frames, runs.items(), strict=True):
-            plots.training_curve(run.history(), ax=ax)
+            histories = run.histories().values() if isinstance(run, EnsembleRun) else [run.history()]
+            plots.training_curve(*histories, ax=ax)
             ax.set_title(name, fontsize="small", pad=36)
 
 
-def retrained(
-    out: Path, events: Events, overrides: list[str], seeds: range
-) -> Iterator[tuple[str, int, Scores]]:
+def retrained(out: Path, events: Events, quick: bool) -> Iterator[tuple[str, int, Scores]]:
     """Names, numbers of columns, and test logits of dense networks without some columns, one per seed."""
     kinds = column_kinds(events)
     for name, without in WITHOUT.items():
         fewer, scores = without_columns(events, {c for kind in without for c in kinds[kind]}), []
-        for seed in seeds:
-            card = ModelCard.find(NETWORK, [*overrides, f"training.seed={seed}"])
+        for seed in capacity.seeds(quick=quick):
+            card = capacity.network_card(quick, f"training.seed={seed}")
             folder = out / "fewer_columns" / name.replace(" ", "_") / f"seed_{seed}"
             model, _ = fit(card, fewer, folder=folder, progress=True)
             scores.append(model.logits(fewer.where("test"))[:, 0])
@@ -144,14 +145,10 @@ def flavour(
 
 def attribution_by_kind(page: StudyPage, attribution: Attribution) -> None:
     """Mean size of the attribution to each kind of columns, and its difference between the classes."""
-    names, classes = attribution.labels["feature"], attribution.events.schema.classes
-    rows = []
+    classes, rows = attribution.events.schema.classes, []
     for kind, columns in column_kinds(attribution.events).items():
-        values = attribution.values[:, [names.index(c) for c in columns]].astype(np.float64).sum(axis=1)
-        size, signed = (
-            class_means(attribution.replace(values=v, axes=("event",), labels={}))
-            for v in (np.abs(values), values)
-        )
+        total = attribution.select(feature=columns).sum("feature")
+        size, signed = measured_together(class_sizes, total), class_means(total)
         cells = {f"mean |IG| of {kind}, {name}": size[name] for name in classes}
         cells[f"IG of {kind}, difference"] = signed["difference"]
         rows.append((float(signed["difference"].value), [kind, *page.cells(cells)]))
@@ -161,6 +158,11 @@ def attribution_by_kind(page: StudyPage, attribution: Attribution) -> None:
         "Integrated Gradients, summed over the columns of a kind in each event: mean size, and difference of "
         "the means of the two classes; logit, test events.",
     )
+
+
+def class_sizes(attribution: Attribution) -> dict[str, Estimate]:
+    """Mean |attribution| of each class."""
+    return class_means(attribution.replace(values=np.abs(attribution.values)))
 
 
 def answer(page: StudyPage) -> str:

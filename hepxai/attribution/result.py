@@ -241,13 +241,18 @@ class Attribution:
 
     def _without(self, axis: str, reduce: Callable[..., Any]) -> Attribution:
         """Remove a regular axis with ``reduce(array, axis=position)``."""
-        at = self.axis(axis)
-        return self.replace(
-            values=reduce(self.values, axis=at),
-            self_values=None if self.self_values is None else reduce(self.self_values, axis=at),
-            axes=tuple(a for a in self.axes if a != axis),
-            labels={k: v for k, v in self.labels.items() if k != axis},
-        )
+        labels = {k: v for k, v in self.labels.items() if k != axis}
+        axes = tuple(a for a in self.axes if a != axis)
+        return self.replace(**self._changed(axis, reduce), axes=axes, labels=labels)
+
+    def _along(self, axis: str, change: Callable[..., Any], labels: tuple[str, ...]) -> Attribution:
+        """Change a regular axis with ``change(array, axis=position)``; its new labels."""
+        return self.replace(**self._changed(axis, change), labels={**self.labels, axis: labels})
+
+    def _changed(self, axis: str, change: Callable[..., Any]) -> dict[str, Any]:
+        at, loops = self.axis(axis), self.self_values
+        after = None if loops is None else change(loops, axis=at)
+        return {"values": change(self.values, axis=at), "self_values": after}
 
     # --- selections --------------------------------------------------------------------------
 
@@ -258,7 +263,7 @@ class Attribution:
         pair: tuple[str, str] | None = None,
         source: str | None = None,
         destination: str | None = None,
-        **regular: str,
+        **regular: str | Sequence[str],
     ) -> Attribution:
         """Select particles, pairs or columns by their physics names.
 
@@ -271,14 +276,21 @@ class Attribution:
         source, destination : str
             Type of the sender and of the receiver of the message, for a "pair" axis.
         **regular
-            Label on a regular axis, for example ``feature="pt"``; the axis is dropped.
+            Label on a regular axis, for example ``feature="pt"``; the axis is dropped. Of several labels in a
+            list, the axis keeps these.
         """
         chosen = self
         for axis, label in regular.items():
-            names = chosen.labels.get(axis, ())
-            if label not in names:
-                raise KeyError(f"axis {axis!r} has no {label!r}; it has {', '.join(names) or 'no labels'}")
-            chosen = chosen._without(axis, partial(np.take, indices=names.index(label)))
+            names, wanted = chosen.labels.get(axis, ()), [label] if isinstance(label, str) else list(label)
+            if missing := [one for one in wanted if one not in names]:
+                raise KeyError(
+                    f"axis {axis!r} has no {missing[0]!r}; it has {', '.join(names) or 'no labels'}"
+                )
+            places = [names.index(one) for one in wanted]
+            if isinstance(label, str):
+                chosen = chosen._without(axis, partial(np.take, indices=places[0]))
+            else:
+                chosen = chosen._along(axis, partial(np.take, indices=places), tuple(wanted))
         mask = rows_of_types(chosen, particle=particle, pair=pair, source=source, destination=destination)
         return chosen if mask is None else chosen.keep(mask)
 

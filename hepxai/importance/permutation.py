@@ -20,6 +20,7 @@ from hepxai.importance.scores import Score
 from hepxai.importance.shuffling import among_all, cells, permute_within_cells
 from hepxai.metrics.classification import both_classes, has_weight, placements
 from hepxai.metrics.importance import Importance, correlated_groups
+from hepxai.models.ensemble import Ensemble
 from hepxai.models.protocols import Tabular
 from hepxai.models.table.rows import need_scores, need_values
 
@@ -98,7 +99,9 @@ def permutation_importance(
         another invalid setting.
     """
     if not isinstance(model, Tabular):
-        raise CannotExplainError(f"permutation needs Tabular; {type(model).__name__} has no score_table")
+        raise CannotExplainError(
+            f"permutation needs Tabular; {type(model).__name__} has no score_table{_remedy(model)}"
+        )
     score_of = Score.of(model, events, target)
     metrics = DISTANCES if score_of.regression else METRICS
     metric = metric or next(iter(metrics))
@@ -125,6 +128,11 @@ def permutation_importance(
     sign = 1.0 if metric in ("auc", "accuracy") else -1.0
     figures = (sign * original.value, lost, error, conditional, _covariance(influence, error))
     return Importance(tuple(members), members, metric, score_of.name, *figures)
+
+
+def _remedy(model: object) -> str:
+    each = "; permute the columns for each of its .models, and take hepxai.metrics.columns.Ranking.mean_of"
+    return each if isinstance(model, Ensemble) else ""
 
 
 # --- metrics as means over events --------------------------------------------------------------------

@@ -33,12 +33,6 @@ def median(values: Array) -> Estimate:
     return Estimate(np.asarray(middle), np.asarray(error), float(len(finite)))
 
 
-def entry(estimates: Estimate, *place: int) -> Estimate:
-    """One number of an array of estimates."""
-    value, error = (np.asarray(numbers[place]) for numbers in (estimates.value, estimates.error))
-    return Estimate(value, error, estimates.n_eff)
-
-
 def mean_count(event: NDArray[np.int64], events: Events) -> Estimate:
     """Weighted mean number of objects per event, given the event of each object."""
     return mean(np.bincount(event, minlength=len(events)).astype(np.float64), events.weight)

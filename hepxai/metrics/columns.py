@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +12,8 @@ from scipy.stats import rankdata
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import finite, labels_of, short_name, unit_of
-from hepxai.attribution.spread import over_trainings
-from hepxai.core.estimate import Array, Estimate
+from hepxai.attribution.spread import over_trainings, with_spread
+from hepxai.core.estimate import Array, Estimate, total_error
 from hepxai.metrics.agreement import Agreement, AgreementMatrix, agreement_of, same_events
 from hepxai.metrics.importance import Importance
 from hepxai.metrics.ranking import rank_correlation
@@ -70,6 +71,20 @@ class Ranking:
         names = labels_of(source, axis)
         return Ranking(names, size.value, size.error, what, source.method, source.short_title, size.spread)
 
+    @staticmethod
+    def mean_of(trainings: Sequence[Ranking]) -> Ranking:
+        """Mean over trainings on the same events, with their spread.
+
+        Raises
+        ------
+        ValueError
+            If the columns differ.
+        """
+        first = trainings[0]
+        value, error = (np.mean([getattr(t, name) for t in trainings], axis=0) for name in ("value", "error"))
+        mean = dataclasses.replace(first, value=value, error=error)
+        return with_spread(mean, trainings) if len(trainings) > 1 else first
+
     def order(self) -> NDArray[np.int64]:
         """Places of the names, the most important first."""
         return np.argsort(-np.nan_to_num(self.value, nan=-np.inf), kind="stable")
@@ -98,8 +113,8 @@ def column_agreement(first: Attribution, second: Attribution) -> Agreement:
 def ranking_agreement(rankings: Mapping[str, Ranking], *, seed: int = 0) -> AgreementMatrix:
     """Spearman's rank correlation of the columns of any number of methods, two by two.
 
-    The error is the spread when every importance is moved by a normal number of the size of its error, where
-    it is known: whether the order of two columns is certain.
+    The error is the spread when every importance is moved by a normal number of the size of its total error,
+    where it is known: whether the order of two columns is certain.
 
     Parameters
     ----------
@@ -121,7 +136,7 @@ def ranking_agreement(rankings: Mapping[str, Ranking], *, seed: int = 0) -> Agre
             raise ValueError(f"{method}: an importance is not finite, it has no place in an order")
         moved = np.random.default_rng([seed, number]).normal(size=(TOYS, len(place)))
         moved[0] = 0.0  # the first are the numbers as they are
-        toys.append((ranking.value + moved * np.nan_to_num(ranking.error))[:, place])
+        toys.append((ranking.value + moved * np.nan_to_num(total_error(ranking)))[:, place])
     drawn = _correlations(np.array(toys)) if methods else np.ones((TOYS, 0, 0))
     error = drawn[1:].std(axis=0, ddof=1)
     np.fill_diagonal(error, 0.0)

@@ -195,9 +195,8 @@ class StudyPage:
 
     def ranking(self, key: str, ranking: Ranking) -> list[str]:
         """Store every importance under ``KEY, NAME``; texts ``NAME importance``, the largest first."""
-        numbers = {
-            ranking.names[i]: Estimate(ranking.value[i], ranking.error[i], np.nan) for i in ranking.order()
-        }
+        every = Estimate(ranking.value, ranking.error, np.nan, spread=ranking.spread)
+        numbers = {ranking.names[i]: every.at((i,)) for i in ranking.order()}
         return [f"{name} {self.number(f'{key}, {name}', estimate)}" for name, estimate in numbers.items()]
 
     def sample_facts(self, events: Events) -> None:

@@ -131,6 +131,16 @@ def test_a_label_selects_along_a_regular_axis_and_drops_it(toy):
     np.testing.assert_array_equal(part.values, whole.select(pair=("jet", "jet")).values[:, 1])
 
 
+def test_several_labels_keep_their_axis(toy):
+    whole = of_pairs(toy())
+    part = whole.select(layer=["last", "first"])
+    assert part.axes == whole.axes
+    assert part.labels["layer"] == ("last", "first")
+    np.testing.assert_array_equal(part.values, whole.values[:, [1, 0]])
+    with pytest.raises(KeyError, match="has no 'middle'; it has first, last"):
+        whole.select(layer=["last", "middle"])
+
+
 def test_selections_add_up(toy):
     whole = of_particles(toy())
     total = sum(whole.select(particle=t).sum("particle").values for t in whole.events.schema.types)

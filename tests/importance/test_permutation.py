@@ -17,6 +17,8 @@ from hepxai.explainers import EXPLAINERS, CannotExplainError
 from hepxai.importance import permutation as module
 from hepxai.importance.permutation import permutation_importance
 from hepxai.metrics.classification import accuracy, auc
+from hepxai.metrics.columns import Ranking
+from hepxai.models.ensemble import Ensemble
 from hepxai.models.network import NetworkModel
 from hepxai.models.wrappers.table import SklearnModel, TableModel
 from hepxai.studies.overfitting.numbers import ImportanceShift
@@ -292,6 +294,14 @@ def test_events_without_a_table(toy: ToyEvents) -> None:
 def test_a_model_of_graphs(model: NetworkModel, events: Events) -> None:
     with pytest.raises(CannotExplainError, match=r"permutation needs Tabular; \w+Model has no score_table"):
         permutation_importance(model, events)
+
+
+def test_several_trainings_are_permuted_one_by_one(events: Events) -> None:
+    ensemble = Ensemble((Line(), Line()))
+    with pytest.raises(CannotExplainError, match=r"each of its \.models, and take .*Ranking\.mean_of"):
+        permutation_importance(ensemble, events)
+    mean = Ranking.mean_of([Ranking.of(permutation_importance(m, events)) for m in ensemble.models])
+    assert not mean.spread["training"].any()
 
 
 def test_scores_that_are_no_numbers_are_refused(events: Events) -> None:

@@ -12,7 +12,6 @@ from hepxai.core.estimate import Estimate
 from hepxai.events import Events
 from hepxai.metrics.averages import (
     class_means,
-    entry,
     mean,
     mean_count,
     median,
@@ -75,11 +74,6 @@ def test_decisions_in_common() -> None:
     scores = list(np.array([[1, 1, -1, 2], [1, -1, -1, 2], [-1, -1, -1, 2]]))
     share = same_decision(scores, np.array([1, 1, 1, 3]))
     assert float(share.value) == pytest.approx((1 / 3 + 1 / 3 + 1 + 3) / 6)
-
-
-def test_entry_of_an_array() -> None:
-    result = entry(Estimate(np.eye(2), np.full((2, 2), 0.1), 5.0), 1, 1)
-    assert (float(result.value), float(result.error), result.n_eff) == (1.0, 0.1, 5.0)
 
 
 @pytest.mark.parametrize("objects", [3, 20, 10_000])

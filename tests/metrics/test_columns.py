@@ -82,6 +82,20 @@ def simple(value: list[float], error: float = 0.0, names: tuple[str, ...] = NAME
     return Ranking(names, np.array(value), np.full(len(value), error), "importance")
 
 
+def test_mean_of_trainings_has_their_spread_which_counts_in_agreements() -> None:
+    one, other = simple([5.0, 4, 3, 2, 1], 0.1), simple([5.0, 4, 1, 2, 3], 0.3)
+    mean = Ranking.mean_of([one, other])
+    np.testing.assert_allclose(mean.value, [5, 4, 2, 2, 2])
+    np.testing.assert_allclose(mean.error, 0.2)
+    np.testing.assert_allclose(mean.spread["training"], [0, 0, np.sqrt(2), 0, np.sqrt(2)])
+    assert not Ranking.mean_of([one]).spread
+    errors = [
+        float(ranking_agreement({"one": one, "mean": m}).mean.error[0, 1])
+        for m in (Ranking.mean_of([one, one]), mean)
+    ]
+    assert errors[0] == 0 < errors[1]
+
+
 def test_agreement_of_populations_is_spearmans() -> None:
     one, two = simple([5, 4, 3, 2, 1]), simple([1, 5, 3, 2, 4], names=tuple("edcba"))
     found = ranking_agreement({"one": one, "two": two, "again": one})
