@@ -33,6 +33,7 @@ ROOMS = [
     "export",
     "studies",
     "run",
+    "engine",
     "report",
     "scan",
     "app",

@@ -21,9 +21,11 @@ from hepxai.attribution.reductions import (
 )
 from hepxai.attribution.result import Attribution
 from hepxai.attribution.spread import over_trainings
+from hepxai.attribution.sums import GroupSums, population_sums
 from hepxai.core.binning import Scale, bin_of, checked_edges, equal_bins, resolving_bins
 from hepxai.core.estimate import Array
 from hepxai.core.jagged import IntArray
+from hepxai.core.sums import RatioSums
 from hepxai.events import Events
 
 Groups = Mapping[tuple[int, ...], Attribution]
@@ -116,10 +118,20 @@ def type_means(attribution: Attribution, most: int | None = None) -> Means:
 
 @over_trainings
 def _type_means(attribution: Attribution, most: int) -> Means:
+    return means_of(type_sums(attribution, most))
+
+
+def type_sums(attribution: Attribution, most: int) -> GroupSums:
+    """Sums that give the `type_means`, without trainings and variations."""
     names, group = particle_groups(attribution.events, most)
     group = group if attribution.pairs is None else group[attribution.pairs.src]
     parts: Groups = {(i,): attribution.keep(group == i) for i in range(len(names))}
     return _stack(attribution, ("particle",), (names,), parts)
+
+
+def event_sums(attribution: Attribution) -> GroupSums:
+    """Sums that give the mean of each class ``[class, ...]`` of a map of events; regular axes stay."""
+    return _stack(attribution, (), (), {(): attribution})
 
 
 def step_means(attribution: Attribution, steps: int = 8) -> Means:
@@ -133,7 +145,7 @@ def step_means(attribution: Attribution, steps: int = 8) -> Means:
 @over_trainings
 def _step_means(attribution: Attribution, last: int) -> Means:
     parts: Groups = {(s,): at_step(attribution, s) for s in range(last)}
-    return _stack(attribution, ("step",), (tuple(str(s + 1) for s in range(last)),), parts)
+    return means_of(_stack(attribution, ("step",), (tuple(str(s + 1) for s in range(last)),), parts))
 
 
 ENDS = {True: ("receiver", "sender"), False: ("particle", "other particle")}
@@ -150,6 +162,11 @@ def pair_means(attribution: Attribution) -> Means:
 
 @over_trainings
 def _pair_means(attribution: Attribution, most: int) -> Means:
+    return means_of(pair_sums(attribution, most))
+
+
+def pair_sums(attribution: Attribution, most: int) -> GroupSums:
+    """Sums that give the `pair_means`, without trainings and variations; ``most`` as of `particle_groups`."""
     whole, directed = whole_pairs(attribution), is_directed(attribution)
     names, group = particle_groups(attribution.events, most)
     pairs = pairs_of(whole)
@@ -173,7 +190,7 @@ def focus_means(attribution: Attribution, focus: tuple[str, str]) -> Means:
     parts: dict[tuple[int, ...], Attribution] = {(0,): whole.keep(chosen)}
     if not chosen.all():
         parts[1,] = whole.keep(~chosen)
-    return _stack(whole, ("pairs",), ((pair_name(focus), "other pairs")[: len(parts)],), parts)
+    return means_of(_stack(whole, ("pairs",), ((pair_name(focus), "other pairs")[: len(parts)],), parts))
 
 
 @over_trainings
@@ -189,6 +206,11 @@ def bin_means(attribution: Attribution, observer: Array, edges: Array) -> Means:
     edges : ndarray
         Bin edges; the last bin includes its upper edge.
     """
+    return means_of(bin_sums(attribution, observer, edges))
+
+
+def bin_sums(attribution: Attribution, observer: Array, edges: Array) -> GroupSums:
+    """Sums that give the `bin_means`, without trainings and variations."""
     position = bin_of(observer, edges)
     names = tuple(f"{a:.5g} to {b:.5g}" for a, b in itertools.pairwise(edges))
     parts: Groups = {(b,): attribution[position == b] for b in range(len(names))}
@@ -294,8 +316,13 @@ def pair_profile(
 
 @over_trainings
 def _profile_means(attribution: Attribution, focus: tuple[str, str], observer: str, edges: Array) -> Means:
+    return means_of(profile_sums(attribution, focus, observer, edges))
+
+
+def profile_sums(attribution: Attribution, focus: tuple[str, str], observer: str, edges: Array) -> GroupSums:
+    """Sums that give the means of a `pair_profile`, without trainings and variations."""
     chosen = attribution.select(pair=focus)
-    return bin_means(chosen, np.asarray(chosen.events.observers[observer], dtype=np.float64), edges)
+    return bin_sums(chosen, np.asarray(chosen.events.observers[observer], dtype=np.float64), edges)
 
 
 def _observed(chosen: Attribution, observer: str) -> tuple[Array, IntArray]:
@@ -316,24 +343,31 @@ def _stack(
     parts: Groups,
     *,
     symmetric: bool = False,
-) -> Means:
+) -> GroupSums:
     classes = attribution.events.schema.classes
-    regular = attribution.values.shape[1:]
-    names = (classes, *labels)
-    shape = (*map(len, names), *regular)
-    value, error = np.full(shape, np.nan), np.full(shape, np.nan)
-    events, entries = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    sums: dict[tuple[int, ...], RatioSums] = {}
+    events, entries = {}, {}
     for group, part in parts.items():
         if len(part.values) == 0:
             continue
         sizes = np.diff(part.offsets)
         for c in range(len(classes)):
             rows = part.events.label == c
-            mean = part.population(rows)
+            here = population_sums(part, rows)
             for at in {(c, *group), (c, *group[::-1])} if symmetric else ((c, *group),):
-                value[at], error[at] = mean.value, mean.error
-                events[at], entries[at] = np.count_nonzero(sizes[rows]), sizes[rows].sum()
-    regular_labels = tuple(labels_of(attribution, a) for a in attribution.axes[1:])
-    return Means(
-        ("class", *axes, *attribution.axes[1:]), names + regular_labels, value, error, events, entries
-    )
+                sums[at] = here
+                events[at], entries[at] = int(np.count_nonzero(sizes[rows])), int(sizes[rows].sum())
+    regular = tuple(labels_of(attribution, a) for a in attribution.axes[1:])
+    names = (classes, *labels, *regular)
+    return GroupSums(("class", *axes, *attribution.axes[1:]), names, sums, events, entries)
+
+
+def means_of(groups: GroupSums) -> Means:
+    """Means and errors of all groups; NaN for those without entries."""
+    shape = tuple(map(len, groups.labels))
+    value, error = np.full(shape, np.nan), np.full(shape, np.nan)
+    events, entries = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for at, sums in groups.sums.items():
+        value[at], error[at] = sums.mean, sums.error
+        events[at], entries[at] = groups.events[at], groups.entries[at]
+    return Means(groups.axes, groups.labels, value, error, events, entries)

@@ -20,8 +20,9 @@ from hepxai.attribution.overview import overview
 from hepxai.attribution.pairs import Pairs
 from hepxai.attribution.selections import rows_of_types
 from hepxai.attribution.spread import over_trainings
+from hepxai.attribution.sums import population_sums
 from hepxai.attribution.validation import JAGGED, check_columns
-from hepxai.core.estimate import Estimate, ratio_mean
+from hepxai.core.estimate import Estimate
 from hepxai.core.jagged import IntArray, offsets_from_counts, row_sum, take_rows
 from hepxai.events import Events
 
@@ -221,16 +222,8 @@ class Attribution:
             many particles or pairs; see `hepxai.core.estimate.ratio_mean`. Of a "training" axis it is the
             mean, with the spread over the trainings; of a map with variations it has a systematic error.
         """
-        if where is not None and np.shape(where) != (len(self.events),):
-            raise ValueError(
-                f"where has shape {np.shape(where)}, the attribution {len(self.events)} events; make it from "
-                "attribution.events, as in attribution.events.label == 1"
-            )
-        finite = np.isfinite(self.values).all(axis=tuple(range(1, self.values.ndim)))
-        column = (slice(None),) + (None,) * (self.values.ndim - 1)
-        total = row_sum(np.where(finite[column], self.values, 0.0), self.offsets)
-        weight = self.events.weight if where is None else np.where(where, self.events.weight, 0.0)
-        return ratio_mean(total, row_sum(finite.astype(np.float64), self.offsets), weight)
+        sums = population_sums(self, where)
+        return Estimate(sums.mean, sums.error, sums.n_eff)
 
     def _regular(self, axis: str) -> None:
         if self.axis(axis) == 0:

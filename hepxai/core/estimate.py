@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from hepxai.core.html import html_table
+from hepxai.core.sums import RatioSums
 
 ONE_SIGMA = 0.682689
 """Coverage of an interval of one standard error."""
@@ -298,18 +299,8 @@ def ratio_mean(total: NDArray[np.float64], size: NDArray[np.number], weight: NDA
     Estimate
         NaN where no event contributes or the weights sum to zero.
     """
-    used = (size != 0) & (weight != 0)
-    t, n, w = total[used], np.asarray(size[used], dtype=np.float64), weight[used]
-    norm = float(np.sum(w * n))
-    if norm == 0 or len(w) == 0:
-        empty = np.full(total.shape[1:], np.nan)
-        return Estimate(empty, empty, 0.0)
-    column = (slice(None),) + (None,) * (t.ndim - 1)
-    mean = np.sum(w[column] * t, axis=0) / norm
-    pull = w[column] * (t - mean * n[column])
-    small = len(w) / (len(w) - 1) if len(w) > 1 else np.nan
-    error = np.sqrt(small * np.sum(pull**2, axis=0)) / abs(norm)
-    return Estimate(np.asarray(mean), np.asarray(error), effective(w))
+    sums = RatioSums.of(total, size, weight)
+    return Estimate(sums.mean, sums.error, sums.n_eff)
 
 
 def as_arrays(estimates: Sequence[Estimate]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

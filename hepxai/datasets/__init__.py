@@ -5,12 +5,12 @@ from hepxai.datasets.card import DatasetCard
 from hepxai.datasets.checking import CheckReport, check_card
 from hepxai.datasets.columns import ReadError
 from hepxai.datasets.cutflow import CutFlow
-from hepxai.datasets.data_card import data_card
+from hepxai.datasets.data_card import card_of_file, card_of_files, data_card
 from hepxai.datasets.drafting import draft_card
 from hepxai.datasets.image_files import read_images
 from hepxai.datasets.inspection import FileReport, inspect_file
 from hepxai.datasets.presentation import ExperimentLabel
-from hepxai.datasets.reading import Reading, ReadLog, iterate, read
+from hepxai.datasets.reading import Reading, ReadLog, iterate, read, read_entries
 from hepxai.datasets.sources import FileInfo
 
 __all__ = [
@@ -23,12 +23,15 @@ __all__ = [
     "ReadError",
     "ReadLog",
     "Reading",
+    "card_of_file",
+    "card_of_files",
     "check_card",
     "data_card",
     "draft_card",
     "inspect_file",
     "iterate",
     "read",
+    "read_entries",
     "read_h5",
     "read_images",
     "read_padded",

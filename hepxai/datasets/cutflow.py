@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
+
+from hepxai.core.sums import added
 
 ALL = "all entries"
 
@@ -49,6 +53,25 @@ class CutFlow:
         """Count events that passed a step."""
         sums = self._sums.setdefault((sample, step), np.zeros(3))
         sums += (len(weight), weight.sum(), np.square(weight).sum())
+
+    def __add__(self, other: CutFlow) -> CutFlow:
+        return CutFlow(added(self._sums, other._sums), added(self._particles, other._particles))
+
+    def to_json(self) -> dict[str, list[list[Any]]]:
+        """Sums of every step, and particles before and after every cut; see `from_json`."""
+        return {
+            name: [[*key, *sums.tolist()] for key, sums in table.items()]
+            for name, table in (("steps", self._sums), ("particles", self._particles))
+        }
+
+    @staticmethod
+    def from_json(content: Mapping[str, list[list[Any]]]) -> CutFlow:
+        """Cut flow of `to_json`."""
+        steps, particles = ({(r[0], r[1]): r[2:] for r in content[name]} for name in ("steps", "particles"))
+        return CutFlow(
+            {key: np.array(sums, dtype=np.float64) for key, sums in steps.items()},
+            {key: np.array(sums, dtype=np.int64) for key, sums in particles.items()},
+        )
 
     @property
     def rows(self) -> tuple[CutFlowRow, ...]:

@@ -1,12 +1,15 @@
-"""Card that reads the unlabelled data of a data-set card, apart from its simulation."""
+"""Cards that read the unlabelled data of a data-set card, or other files than those that it lists."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from hepxai.cards import Source
+from hepxai.cards import Source, nearest
 from hepxai.datasets.card import DatasetCard
-from hepxai.datasets.samples import Sample
+from hepxai.datasets.samples import DataSample, Sample
+from hepxai.datasets.sources import is_remote
 from hepxai.events.schema import DATA
 from hepxai.events.splits import ALL_FOLDS, Split
 
@@ -50,6 +53,43 @@ def data_card(card: DatasetCard) -> DatasetCard:
     copy = card.model_copy(update=changes | without)
     copy._source = _source(card._source)
     return copy
+
+
+def card_of_files(card: DatasetCard, files: Sequence[str], sample: str | None = None) -> DatasetCard:
+    """Card that reads other files in the same way.
+
+    Parameters
+    ----------
+    card : DatasetCard
+    files : sequence of str
+        Paths, patterns or URLs, with ``:tree`` where the tree is not that of the card.
+    sample : str, optional
+        Sample of the card whose class and weight the events of the files have; by default they are unlabelled
+        data, see `data_card`.
+
+    Raises
+    ------
+    CardError
+        If the card has no such sample.
+    """
+    paths = tuple(f if is_remote(f) else str(Path(f).expanduser().absolute()) for f in files)
+    if sample is None:
+        data = (DataSample(name=DATA, files=paths),)
+        return data_card(card.model_copy(update={"data": data}))
+    names = [s.name for s in card.samples]
+    if sample not in names:
+        raise card.error(
+            ("samples",), f"no sample {sample!r}{nearest(sample, names)}; it has {', '.join(names)}"
+        )
+    chosen = card.samples[names.index(sample)].model_copy(update={"files": paths})
+    return card.model_copy(update={"samples": (chosen,), "data": ()})
+
+
+def card_of_file(card: DatasetCard, path: str, tree: str, sample: str) -> DatasetCard:
+    """Card that reads a single tree of those that a card lists."""
+    chosen = next(s for s in card.samples if s.name == sample)
+    name = path if tree == card.tree else f"{path}:{tree}"
+    return card.model_copy(update={"samples": (chosen.model_copy(update={"files": (name,)}),), "data": ()})
 
 
 def _source(source: Source) -> Source:

@@ -136,6 +136,24 @@ def iterate(
     ledger.doubts += builder.momenta.warnings()
 
 
+def read_entries(card: DatasetCard, start: int, stop: int) -> tuple[Events, CutFlow]:
+    """Read the entries from ``start`` to ``stop`` of the one file of a card, which may select none.
+
+    Raises
+    ------
+    CardError, ReadError
+        As of `read`.
+    """
+    (plan,), cutflow = plan_files(card), CutFlow()
+    builder = EventBuilder(card, (plan.info,), cutflow)
+    chunks = [
+        builder.events(plan.context(card, arrays, first), 0, plan.identity)
+        for first, arrays in _chunks(plan, stop, "50 MB", start)
+    ]
+    builder.refuse_duplicates()
+    return Events.concatenate(chunks), cutflow
+
+
 def _stops(plans: list[FilePlan], limit: int | None) -> list[int]:
     """Entries to read of every file, ``limit`` in each sample."""
     left: dict[str, float] = {}
@@ -178,14 +196,13 @@ def _require_binned(card: DatasetCard, events: Events) -> None:
         raise card.error(("focus", "scale"), text)
 
 
-def _chunks(plan: FilePlan, stop: int, chunk: str | int) -> Iterator[tuple[int, ak.Array]]:
+def _chunks(plan: FilePlan, stop: int, chunk: str | int, start: int = 0) -> Iterator[tuple[int, ak.Array]]:
     """First entry and columns of every chunk."""
-    if not stop:
+    if start >= stop:
         return
-    start = 0
     with opened(plan.info.path, plan.info.tree) as tree:
         with readable(str(plan.info)):
-            steps = tree.iterate(sorted(plan.needed), step_size=chunk, entry_stop=stop)
+            steps = tree.iterate(sorted(plan.needed), step_size=chunk, entry_start=start, entry_stop=stop)
         while start < stop:
             with readable(str(plan.info)), _blamed(tree, plan, start, stop):
                 arrays = next(steps)

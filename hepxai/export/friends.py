@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uproot
 from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
-from hepxai.core.files import held, part_of, replacing
+from hepxai.core.files import held, part_of, replacing, write_text
 from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
 from hepxai.export.branches import NONE, Branches, Jagged, entry_key, friend_branches
@@ -90,10 +93,62 @@ def write_friends(
             all_or_none.enter_context(_restoring(output))
         for number, output in enumerate(outputs):
             part = all_or_none.enter_context(replacing(output))
-            _write_tree(part, branches, _stretches(events, branches, order, number), title)
+            _write_tree(part, [(branches, _stretches(events, branches, order, number))], title)
         for output, text in texts.items():
             all_or_none.enter_context(replacing(output)).write_text(text, encoding="utf-8")
     return outputs
+
+
+@dataclass(frozen=True)
+class FriendPart:
+    """Some entries of one file, for its friend tree; see `write_friends`.
+
+    Attributes
+    ----------
+    start, stop : int
+        Entries.
+    events : Events
+        All selected events among them, and no others.
+    attributions : sequence of Attribution
+    scores : mapping
+        ``scores``, ``score_spread`` or ``predictions`` of `write_friends`.
+    """
+
+    start: int
+    stop: int
+    events: Events
+    attributions: Sequence[Attribution]
+    scores: Mapping[str, Any]
+
+    def branches(self) -> Branches:
+        """All branches of the friend tree."""
+        parts = [part for a in self.attributions for part in _with_self_loops(a)]
+        scores, spread = self.scores.get("scores"), self.scores.get("score_spread")
+        return friend_branches(self.events, parts, scores, self.scores.get("predictions", {}), spread)
+
+    def rows(self, branches: Branches) -> Iterator[IntArray]:
+        """Events at the entries, -1 for none, stretch by stretch."""
+        return _stretches(self.events, branches, _in_entry_order(self.events), 0, self.start, self.stop)
+
+
+def write_friend(path: Path, parts: Iterable[FriendPart]) -> None:
+    """Write the friend tree of one file, part after part by rising entries; complete or not at all.
+
+    Only one part is in memory at a time.
+    """
+    parts = iter(parts)
+    first = next(parts)
+    every = (
+        (branches, part.rows(branches)) for part in chain([first], parts) if (branches := part.branches())
+    )
+    with replacing(path) as unfinished:
+        _write_tree(unfinished, every, _title(first.events, first.attributions))
+
+
+def write_specification(folder: Path, events: Events, branches: Branches) -> None:
+    """Write ``friends.json`` and ``friends.C``, which open the friend trees of all files of the events."""
+    write_text(folder / "friends.json", json.dumps(specification(folder, events.files), indent=1) + "\n")
+    write_text(folder / "friends.C", macro(folder, events, branches))
 
 
 def _with_self_loops(attribution: Attribution) -> Iterator[Attribution]:
@@ -137,23 +192,37 @@ def _title(events: Events, attributions: Iterable[Attribution]) -> str:
     return "; ".join([*caveats, *parts])
 
 
-def _write_tree(path: Path, branches: Branches, stretches: Iterator[IntArray], title: str) -> None:
+def _write_tree(path: Path, parts: Iterable[tuple[Branches, Iterator[IntArray]]], title: str) -> None:
+    """Write a tree whose parts have the same branches."""
+    # ZSTD(1): three times as fast as the default ZLIB(1), and smaller. mktree: assignment makes an RNTuple.
+    with uproot.recreate(path, compression=uproot.ZSTD(1)) as file:
+        tree = None
+        for branches, stretches in parts:
+            tree = tree or file.mktree(TREE, _types(branches), title=title)
+            for rows in stretches:
+                tree.extend({name: branch.at(rows) for name, branch in branches.items()})
+
+
+def _types(branches: Branches) -> dict[str, Any]:
     nothing = np.zeros(0, dtype=np.int64)
-    types = {
+    return {
         name: branch.at(nothing).type.content if isinstance(branch, Jagged) else branch.values.dtype
         for name, branch in branches.items()
     }
-    # ZSTD(1): three times as fast as the default ZLIB(1), and smaller. mktree: assignment makes an RNTuple.
-    with uproot.recreate(path, compression=uproot.ZSTD(1)) as file:
-        tree = file.mktree(TREE, types, title=title)
-        for rows in stretches:
-            tree.extend({name: branch.at(rows) for name, branch in branches.items()})
 
 
-def _stretches(events: Events, branches: Branches, order: IntArray, number: int) -> Iterator[IntArray]:
-    """Events at the entries of one file, -1 for none, stretch by stretch."""
+def _stretches(
+    events: Events,
+    branches: Branches,
+    order: IntArray,
+    number: int,
+    begin: int = 0,
+    end: int | None = None,
+) -> Iterator[IntArray]:
+    """Events at entries of one file, -1 for none, stretch by stretch."""
     rows_of_file = order[events.file[order] == number]
-    entry, n = events.entry[rows_of_file], events.file_entries[number]
+    entry = events.entry[rows_of_file] - begin
+    n = (events.file_entries[number] if end is None else end) - begin
     for start, stop in itertools.pairwise(_cuts(entry, _sizes(branches, rows_of_file), n)):
         low, high = np.searchsorted(entry, [start, stop])
         rows = np.full(stop - start, NONE, dtype=np.int64)

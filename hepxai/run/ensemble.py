@@ -24,7 +24,7 @@ from hepxai.core.files import read_tensors
 from hepxai.core.jagged import IntArray
 from hepxai.core.workers import run_jobs
 from hepxai.datasets import DatasetCard
-from hepxai.events import SPLITS
+from hepxai.events import SPLITS, Events
 from hepxai.events.splits import ALL_FOLDS
 from hepxai.models.card import ModelCard
 from hepxai.models.ensemble import Ensemble
@@ -248,6 +248,18 @@ class EnsembleRun(Run):
         settings = common_settings(maps)
         joined = Attribution.concatenate([m.replace(settings=settings) for m in maps])
         return joined[np.lexsort((joined.events.entry, joined.events.file))]
+
+    # --- other events ------------------------------------------------------------------------
+
+    def score_events(self, events: Events) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Mean logits ``[E, O]`` of events that are not of the run, and their spread over trainings."""
+        singles = self.model.member_logits(events)
+        return singles.mean(axis=0), singles.std(axis=0, ddof=1) if len(singles) > 1 else None
+
+    def explain_events(self, events: Events, names: Sequence[str]) -> dict[str, Attribution]:
+        """Explain events that are not of the run by every training; see `Run.explain_events`."""
+        by_member = [member.explain_events(events, names) for member in self.members.values()]
+        return {name: self._together([maps[name] for maps in by_member]) for name in names}
 
     # --- training ----------------------------------------------------------------------------
 

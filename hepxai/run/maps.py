@@ -24,6 +24,7 @@ from hepxai.run.manifest import EXPLAINED, POPULATION, Manifest, RunError
 from hepxai.run.populations import Populations
 from hepxai.run.scores import SCORES
 from hepxai.run.shards import explain_in_shards
+from hepxai.run.varied import requested_settings
 
 SHARD = 1024
 """Events between two saves of an explanation."""
@@ -61,9 +62,8 @@ class MapMaker:
         RunError
             If the run holds a map under this key, of another target or with other settings.
         """
-        fields, populations = EXPLAINERS[method].model_fields, Populations(self.folder)
-        always = {"folder": str((self.nominal or self).folder / key)} if "folder" in fields else {}
-        explainer = for_run(method, self.model, {**always, **settings, "progress": True})
+        populations = Populations(self.folder)
+        explainer = for_run(method, self.model, {**self._always(key, method), **settings, "progress": True})
         if populations.holds(key, rows):
             populations.switch(self.events, rows)
             if file := populations.stored().get(key):
@@ -80,6 +80,16 @@ class MapMaker:
         populations.switch(self.events, rows)
         if not done:
             self._store(key, nominal.replace(events=self.events[rows]), rows)
+
+    def prepared(self, key: str, stored: Attribution) -> Prepared:
+        """Explainer of a stored map, prepared on all events of the run as it was then."""
+        settings = {**self._always(key, stored.method), **requested_settings(stored)}
+        return for_run(stored.method, self.model, settings).prepare(self.model, self.events, stored.target)
+
+    def _always(self, key: str, method: str) -> dict[str, str]:
+        """Settings that the run decides."""
+        folder = (self.nominal or self).folder / key
+        return {"folder": str(folder)} if "folder" in EXPLAINERS[method].model_fields else {}
 
     def _explained(self, key: str, prepared: Prepared, rows: IntArray) -> Attribution:
         events = self.events[rows]

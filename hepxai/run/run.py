@@ -20,7 +20,7 @@ from hepxai.core.estimate import Estimate, as_json
 from hepxai.core.files import write_json
 from hepxai.datasets import DatasetCard, read
 from hepxai.events import Events
-from hepxai.explainers import CannotExplainError
+from hepxai.explainers import CannotExplainError, Prepared
 from hepxai.explainers.methods import for_run, is_default_for, validated_settings
 from hepxai.export.friends import write_friends
 from hepxai.metrics import classification_metrics
@@ -312,13 +312,43 @@ class Run(StoredRun):
         for run in self.scored_variations().values() if variations else ():
             run.friends()
         maps = [a.replace(method=name) for name, a in self.maps().items()]
-        options: dict[str, Any] = {"predictions": self.predictions}
-        if not self.predictions:
-            options = {"scores": self.scores, "score_spread": self.score_spread}
-        elif self.score_spread is not None:
-            spreads = zip(self.predictions, self.score_spread.T, strict=True)
-            options["predictions"] |= {f"{target}_training": spread for target, spread in spreads}
+        options = self.friend_scores(self.scores, self.score_spread)
         return write_friends(self.folder / "friends", self.events, maps, **options, overwrite=True)
+
+    def friend_scores(
+        self, scores: NDArray[np.float64], spread: NDArray[np.float64] | None
+    ) -> dict[str, Any]:
+        """Arguments of `write_friends` for scores ``[E, O]`` and their spread over trainings."""
+        if not self.card.training.regression:
+            return {"scores": scores, "score_spread": spread}
+        predictions = dict(zip(self.outputs, scores.T, strict=True))
+        if spread is not None:
+            predictions |= {f"{t}_training": s for t, s in zip(self.outputs, spread.T, strict=True)}
+        return {"predictions": predictions}
+
+    # --- other events ------------------------------------------------------------------------
+
+    def score_events(self, events: Events) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Logits or predictions ``[E, O]`` of events that are not of the run; spread over its trainings."""
+        scores: NDArray[np.float64] = self.model.logits(events)
+        return scores, None
+
+    @cached_property
+    def prepared(self) -> dict[str, Prepared]:
+        """Explainers of all explanations of the run, prepared as for these."""
+        return {key: self._map_maker.prepared(key, one) for key, one in self.maps().items()}
+
+    def explain_events(self, events: Events, names: Sequence[str]) -> dict[str, Attribution]:
+        """Explain events that are not of the run like its own; nothing is stored.
+
+        Parameters
+        ----------
+        events : Events
+        names : sequence of str
+            Of `maps`.
+        """
+        prepared = {name: self.prepared[name] for name in names}
+        return {name: one.checked(one.attribute(events)) for name, one in prepared.items()}
 
     # --- systematic variations ---------------------------------------------------------------
 

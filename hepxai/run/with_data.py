@@ -83,7 +83,7 @@ def compare_run_with_data(
             f"{run.folder} scores each event by the networks of its fold, and data have none; compare with "
             "the run of one fold, as in members/fold1"
         )
-    card = _same_events(run, card)
+    card = run.dataset if card is None else same_events(run, card)
     reading = read(data_card(card))
     data = reading.events
     simulation = _of_classes(run.events.where("test"), classes)
@@ -101,15 +101,19 @@ def compare_run_with_data(
     return comparison, path
 
 
-def _same_events(run: Run, card: DatasetCard | None) -> DatasetCard:
-    """Card with the data, refused if it defines events otherwise than that of the run."""
-    if card is None:
-        return run.dataset
+def same_events(run: Run, card: DatasetCard) -> DatasetCard:
+    """Card of other events than those of a run, refused if it defines events otherwise.
+
+    Raises
+    ------
+    RunError
+        The message names the entry of the card that differs.
+    """
     for key in SAME:
         if _defining(card, key) != _defining(run.dataset, key):
             raise RunError(
-                f"{key}: of the card {card.name!r} is not that of the run {run.folder}, "
-                "which would compare different events; add data: to a copy of its dataset.yaml, and give that"
+                f"{key}: of the card {card.name!r} is not that of the run {run.folder}, so its events are "
+                "different ones; list the files in a copy of its dataset.yaml, and give that"
             )
     return card
 

@@ -1,0 +1,105 @@
+"""Work on one partition, and the friend tree of one file: functions of a folder and of what to do there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hepxai.attribution import Attribution
+from hepxai.core.files import read_json, read_tensors, sha256, write_json, write_tensors
+from hepxai.datasets import CutFlow, read_entries
+from hepxai.engine.application import Application, File, Partition
+from hepxai.engine.population import Population
+from hepxai.events import Events
+from hepxai.export.friends import FriendPart, write_friend
+from hepxai.run.ensemble import one_thread
+
+PARTS, FRIENDS = "parts", "friends"
+SUMS, EVENTS, SCORES = "sums.json", "events.safetensors", "scores.safetensors"
+
+
+@lru_cache(maxsize=1)
+def opened_application(folder: str) -> Application:
+    """Application of a folder, opened once in a process: its run, model and prepared explainers stay."""
+    return Application(Path(folder))
+
+
+def sums_file(folder: Path, partition: Partition) -> Path:
+    """File with the sums of a partition, which is there if the partition is done."""
+    return folder / PARTS / partition.name / SUMS
+
+
+def work_on(folder: str, partition: Partition) -> None:
+    """Score and explain the events of a partition, and store them with their sums.
+
+    A function of the run, of the file and of the entries: where and in which order partitions are done does
+    not change a bit of the result.
+    """
+    application, done = opened_application(folder), sums_file(Path(folder), partition)
+    if done.exists():
+        return
+    with one_thread():
+        events, cutflow = _events(application, partition)
+        scores, spread = application.run.score_events(events)
+        maps = application.run.explain_events(events, application.settings["explanations"])
+    events.save(done.with_name(EVENTS))
+    arrays = {"scores": scores} | ({} if spread is None else {"spread": spread})
+    write_tensors(done.with_name(SCORES), arrays, {})
+    for name, one in maps.items():
+        one.save(done.with_name(f"{name}.safetensors"))
+    by_output = dict(zip(application.run.outputs, scores.T, strict=True))
+    population = Population.of(events, by_output, maps, application.frame)
+    hashes = {path.name: sha256(path) for path in sorted(done.parent.glob("*.safetensors"))}
+    content = {"cutflow": cutflow.to_json(), "population": population.to_json(), "files": hashes}
+    write_json(done, content)
+
+
+def _events(application: Application, partition: Partition) -> tuple[Events, CutFlow]:
+    file = partition.file
+    if partition.start < partition.stop or file.entries is None:
+        return read_entries(application.card_of(file), partition.start, partition.stop)
+    none = application.run.events[:0]  # an empty file has no types of branches to read
+    return none.replace(files=(file.source,), file_entries=(0,), samples=(file.sample,)), CutFlow()
+
+
+def write_friend_of(folder: str, file: File) -> None:
+    """Write the friend tree of a file whose partitions are done; their explanations are then removed."""
+    application = opened_application(folder)
+    partitions = application.partitions(file)
+    write_friend(
+        application.folder / FRIENDS / application.friend_name(file), _parts(application, partitions)
+    )
+    for partition in partitions:
+        for path in sums_file(application.folder, partition).parent.glob("*.safetensors"):
+            path.unlink()
+
+
+def _parts(application: Application, partitions: list[Partition]) -> Iterator[FriendPart]:
+    for partition in partitions:
+        folder = sums_file(application.folder, partition).parent
+        _require_unchanged(folder)
+        events = Events.load(folder / EVENTS)
+        arrays, _ = read_tensors(folder / SCORES)
+        names = application.settings["explanations"]
+        maps = [Attribution.load(folder / f"{n}.safetensors", events).replace(method=n) for n in names]
+        scores = application.run.friend_scores(arrays["scores"], arrays.get("spread"))
+        yield FriendPart(partition.start, partition.stop, events, maps, scores)
+
+
+def _require_unchanged(folder: Path) -> None:
+    """Remove a partition whose files were changed after they were written, and refuse it."""
+    for name, digest in read_json(folder / SUMS)["files"].items():
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
+            shutil.rmtree(folder)
+            raise ValueError(
+                f"{folder / name} was changed after it was written; the same command does it anew"
+            )
+
+
+def sums_of(folder: Path, partition: Partition) -> tuple[Population, CutFlow]:
+    """Stored sums of a partition."""
+    content: dict[str, Any] = read_json(sums_file(folder, partition))
+    return Population.from_json(content["population"]), CutFlow.from_json(content["cutflow"])
