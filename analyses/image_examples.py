@@ -18,8 +18,8 @@ from hepxai import Attribution, Events, plots
 from hepxai.attribution.residuals import relative_residual
 from hepxai.core.estimate import Estimate
 from hepxai.core.formatting import general
-from hepxai.metrics.averages import mean, median
-from hepxai.metrics.pixels import LitPixels, hit_rank_agreement
+from hepxai.metrics.averages import median
+from hepxai.metrics.pixels import dark_share, hit_rank_agreement
 from hepxai.plots.class_maps import class_mean_maps
 from hepxai.report.study import StudyPage, study_options
 from hepxai.studies.comparison.figures import convergence_figure
@@ -126,7 +126,7 @@ def baselines(study: Examples) -> None:
         for name, attribution in maps.items():
             cells = {
                 f"residual, {name}, {key}": median(relative_residual(attribution)),
-                f"on dark pixels, {name}, {key}": on_dark(attribution),
+                f"on dark pixels, {name}, {key}": dark_share(attribution),
             }
             study.page.numbers |= {k: e for k, e in cells.items() if e.error > 0}
             rows.append([key, name, *map(str, cells.values())])
@@ -136,14 +136,6 @@ def baselines(study: Examples) -> None:
         "Residual: median, of the sum of the map from the change of the output. Pixels at 0 are dark: from "
         "a baseline of 0 they cannot contribute.",
     )
-
-
-def on_dark(attribution: Attribution) -> Estimate:
-    """Share of the |map| on dark pixels."""
-    lit, values = LitPixels.lit(attribution.events), np.abs(attribution.values)
-    total = values.reshape(len(values), -1).sum(1)
-    on_lit = np.bincount(lit.event, lit.of(attribution), minlength=len(values))
-    return mean(1 - on_lit / np.where(total > 0, total, np.nan))
 
 
 def masks(study: Examples) -> None:

@@ -32,8 +32,7 @@ from hepxai.metrics.averages import over_seeds
 from hepxai.plots.style import CLASS_COLOURS, CLASS_MARKERS, GREY, escape_label
 from hepxai.report.study import StudyPage, study_options
 from hepxai.studies.comparison.faithfulness_table import ALIKE, RANDOM, settings_of
-from hepxai.studies.comparison.trainings import ERRORS, by_chance, exceeds, resolved
-from hepxai.studies.comparison.trainings import differences as differences_of
+from hepxai.studies.comparison.trainings import ERRORS, by_chance, is_better, resolved
 from hepxai.studies.randomisation.numbers import similarity
 
 Numbers = dict[str, list[Estimate]]
@@ -220,8 +219,8 @@ def verdict(page: StudyPage, results: Mapping[str, Mapping[str, Numbers]]) -> No
     above = []
     for key, result in results.items():
         chance, shares = result[SHARE][ALIKE], {m: result[SHARE][m] for m in methods}
-        more = [m for m, n in shares.items() if _counts(n, chance, larger=True)]
-        less = [m for m, n in shares.items() if _counts(n, chance, larger=False)]
+        more = [m for m, n in shares.items() if is_better(n, chance, larger=True)]
+        less = [m for m, n in shares.items() if is_better(n, chance, larger=False)]
         text = f"{key}: more than chance ({over_seeds(chance)}) {', '.join(more) or 'none'}"
         above.append(f"{text}; less {', '.join(less) or 'none'}")
     page.text(
@@ -237,12 +236,7 @@ def meets(result: Mapping[str, Numbers], method: str, what: str) -> bool:
     if what == RANDOMISED:
         mean = over_seeds(numbers[method])
         return float(abs(mean.value) + total_error(mean)) < CHANGED
-    return all(_counts(numbers[method], numbers[o], larger=MEASURES[what][1]) for o in (RANDOM, ALIKE))
-
-
-def _counts(numbers: Sequence[Estimate], others: Sequence[Estimate], *, larger: bool) -> bool:
-    difference = differences_of(numbers, others)
-    return exceeds(difference) and (difference[0].value > 0) == larger
+    return all(is_better(numbers[method], numbers[o], larger=MEASURES[what][1]) for o in (RANDOM, ALIKE))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,13 @@ from hepxai.metrics.multiclass import (
     confusion_matrix,
     mean_auc,
 )
-from hepxai.metrics.pixels import hit_rank_agreement, map_correlation, top_pixel_agreement, truth_share
+from hepxai.metrics.pixels import (
+    dark_share,
+    hit_rank_agreement,
+    map_correlation,
+    top_pixel_agreement,
+    truth_share,
+)
 from hepxai.metrics.profile import correlation_ratio, explained_by, profile
 from hepxai.metrics.significance import best_cut, discovery_significance, expected_limit, working_point
 from hepxai.metrics.truth import find_truth, find_truth_in_slices, true_pt
@@ -51,6 +57,7 @@ __all__ = [
     "cluster_sizes",
     "confusion_matrix",
     "correlation_ratio",
+    "dark_share",
     "discovery_significance",
     "efficiency",
     "expected_limit",

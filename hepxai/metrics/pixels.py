@@ -163,6 +163,23 @@ def truth_share(attribution: Attribution, truth: str) -> TruthShare:
     return TruthShare(among, chance, of_all, per_event, int(np.count_nonzero(~used)))
 
 
+@over_trainings
+def dark_share(attribution: Attribution) -> Estimate:
+    """Share of |attribution| on pixels without a hit; weighted mean over the events with a map that is not 0.
+
+    Parameters
+    ----------
+    attribution : Attribution
+        Axes ("event", "row", "column"), or with a channel axis.
+    """
+    lit, values = LitPixels.lit(attribution.events), np.abs(flat(attribution))
+    total = values.sum(1)
+    values[lit.event, lit.place] = 0.0
+    share = np.divide(values.sum(1), total, out=np.zeros(len(total)), where=total > 0)
+    norm = (total > 0).astype(np.float64)
+    return ratio_mean(share, norm, attribution.events.weight).bounded("share of a map")
+
+
 def hit_rank_agreement(first: Attribution, second: Attribution) -> Agreement:
     """Spearman's rank correlation of |value| over the lit pixels of an event, averaged over events.
 

@@ -46,10 +46,6 @@ class Convolution(Card):
         for key, owner in owners.items():
             if self.kind != owner and getattr(self, key) != type(self).model_fields[key].default:
                 raise entry_error(f"only {owner!r} has {key}, this is {self.kind!r}; leave it out", key)
-        return self
-
-    @model_validator(mode="after")
-    def _heads_share_the_width(self) -> Self:
         if self.width % self.heads:
             raise entry_error(f"{self.heads} heads cannot share width {self.width}; it must divide", "heads")
         return self
@@ -164,33 +160,29 @@ class Training(CommonTraining):
 
 
 class Home(NamedTuple):
-    """Import paths of the two classes of a kind, as ``module:class``."""
+    """The two classes of a kind, as ``module:class`` in `hepxai.models`."""
 
     card: str
     model: str
 
 
-def _home(card: str, model: str) -> Home:
-    return Home(f"hepxai.models.{card}", f"hepxai.models.{model}")
-
-
 KINDS = {
-    "particle_gnn": _home("card:ParticleGNNCard", "graph.particle_gnn:ParticleGNNModel"),
-    "dense": _home("card:DenseCard", "table.dense:DenseModel"),
-    "lstm": _home("card:LstmCard", "graph.lstm:LstmModel"),
-    "boosted_trees": _home("card:BoostedTreesCard", "table.boosted_trees:BoostedTreesModel"),
-    "convolutional": _home("image.cards:ConvolutionalCard", "image.convolutional:ConvolutionalModel"),
-    "cnn": _home("image.cards:CnnCard", "image.cnn:CnnModel"),
-    "soft_tree": _home("image.cards:SoftTreeCard", "image.soft_tree:SoftTreeModel"),
-    "detector": _home("image.detection.card:DetectorCard", "image.detection.model:DetectorModel"),
+    "particle_gnn": Home("card:ParticleGNNCard", "graph.particle_gnn:ParticleGNNModel"),
+    "dense": Home("card:DenseCard", "table.dense:DenseModel"),
+    "lstm": Home("card:LstmCard", "graph.lstm:LstmModel"),
+    "boosted_trees": Home("card:BoostedTreesCard", "table.boosted_trees:BoostedTreesModel"),
+    "convolutional": Home("image.cards:ConvolutionalCard", "image.convolutional:ConvolutionalModel"),
+    "cnn": Home("image.cards:CnnCard", "image.cnn:CnnModel"),
+    "soft_tree": Home("image.cards:SoftTreeCard", "image.soft_tree:SoftTreeModel"),
+    "detector": Home("image.detection.card:DetectorCard", "image.detection.model:DetectorModel"),
 }
 """Every kind of model card; models are imported on use, because a card needs no torch."""
 
 
 def resolve(home: str) -> Any:
-    """Class at ``module:class``."""
+    """Class at ``module:class`` in `hepxai.models`."""
     module, _, name = home.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(f"hepxai.models.{module}"), name)
 
 
 class ModelCard(Card):
@@ -404,8 +396,7 @@ class BoostedTreesCard(ModelCard):
             raise entry_error("random forests are very slow with mae; take mse", "training", "loss")
         if self.l2 and self.algorithm != "hist_gradient_boosting":
             raise entry_error(f"{self.algorithm} knows no l2; leave it out", "l2")
-        ignored = {k: getattr(self.training, k) for k in ("learning_rate", "early_stopping")}
-        for key, value in ignored.items():
-            if self.algorithm == "random_forest" and value is not None:
+        for key in ("learning_rate", "early_stopping"):
+            if self.algorithm == "random_forest" and getattr(self.training, key) is not None:
                 raise entry_error(f"a random forest has no {key}; leave it out", "training", key)
         return self

@@ -218,9 +218,10 @@ def hit_display(
         _boxes(ax, single, None, GREY, "hits" if truth is None else "other hits")
     if truth is not None and not energies:
         _boxes(ax, single, real, BLUE, escape_label(truth))
-    ax.set(xlim=_window(single, real, zoom, columns), ylim=(0, rows))
+    lit = LitPixels.lit(single, truth)
+    ax.set(xlim=window(lit, columns, zoom), ylim=(0, rows))
     if energies:
-        _frames(ax, LitPixels.lit(single, truth), columns, only_true=True)
+        _frames(ax, lit, columns, only_true=True)
         ax.set_title(_caption(single), loc="right", fontsize="small")
         return ax
     row_ticks(ax, rows)
@@ -237,14 +238,6 @@ def _boxes(ax: Axes, single: Events, where: Mask | None, colour: str, name: str)
     for i, (r, c) in enumerate(zip(rows, columns, strict=True)):
         box = Rectangle((c, r), 1, 1, fc=colour, ec=colour, lw=1.2, label=name if i == 0 else None)
         ax.add_patch(box)
-
-
-def _window(single: Events, real: Mask | None, zoom: int | None, columns: int) -> tuple[float, float]:
-    hit_columns = lit_pixels(single, real)[3]
-    hit_columns = hit_columns if len(hit_columns) else lit_pixels(single)[3]
-    if zoom is None or not len(hit_columns):
-        return 0, columns
-    return max(0, hit_columns.min() - zoom), min(columns, hit_columns.max() + 1 + zoom)
 
 
 def _caption(single: Events) -> str:
@@ -311,9 +304,6 @@ def attribution_image(
     ax.set(xlim=window(lit, columns, zoom), ylim=(0, rows))
     if len(lit.place) <= FRAMED * rows * columns:
         _frames(ax, lit, columns, only_true=layout.quantity is not None)
-    row_ticks(ax, rows, 5)
-    row, column = _names(single.events)
-    ax.set(ylabel=row, xlabel=column)
     text = title or f"{short_name(single)} of {single.target}"
     text = escape_label(text, 90) if is_wide(layout) else wrapped(text, 28)
     ax.set_title(text, loc="left", fontsize="small")
@@ -345,9 +335,6 @@ def mean_map(attribution: Attribution, class_name: str | None = None, *, ax: Axe
     mean = mean.sum(0) if attribution.axes == CHANNEL_PIXELS else mean
     ax = axes_or_new(ax, (10.0, 3.0) if is_wide(events.image_layout()) else SQUARE)
     _coloured(ax, attribution, mean)
-    row_ticks(ax, mean.shape[0], 5)
-    row, column = _names(events)
-    ax.set(ylabel=row, xlabel=column)
     what = f"mean {short_name(attribution)} of {attribution.target}, {class_name or 'all events'}"
     ax.set_title(escape_label(what, 90), loc="left", fontsize="small")
     add_footnote(ax, attribution.caveat)
@@ -355,7 +342,7 @@ def mean_map(attribution: Attribution, class_name: str | None = None, *, ax: Axe
 
 
 def _coloured(ax: Axes, attribution: Attribution, values: NDArray[np.floating]) -> None:
-    """Pixels with a colour bar."""
+    """Pixels with a colour bar, and the names of rows and columns."""
     scale, norm = colours(values)
     mesh = ax.pcolormesh(values, cmap=scale, norm=norm, rasterized=True)
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
@@ -364,6 +351,9 @@ def _coloured(ax: Axes, attribution: Attribution, values: NDArray[np.floating]) 
     unit = attribution.settings.get("unit", target_unit(attribution))
     label = ", ".join(filter(None, (sum_of_channels(attribution), unit)))
     bar.set_label(escape_label(label), fontsize="x-small")
+    row_ticks(ax, len(values), 5)
+    row, column = _names(attribution.events)
+    ax.set(ylabel=row, xlabel=column)
 
 
 def window(lit: LitPixels, columns: int, zoom: int | None) -> tuple[float, float]:

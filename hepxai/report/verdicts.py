@@ -280,7 +280,9 @@ def truth_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
         best = max(of_truth, key=_beyond_types)
         least = float(norm.isf(norm.sf(BEYOND) / len(of_truth)))
         good = _beyond_types(best) > least
-        what = _found(_within_types(best), good)
+        better = f"found {'better' if good else 'no better'} than by the particle types"
+        apart = f"{'' if good else 'not '}told apart from others of the same type"
+        what = apart if _within_types(best) else better
         rest = [r["method"] for r in of_truth if good and _beyond_types(r) <= least]
         not_by = f"; not by {', '.join(rest[:NAMED])}" if rest else ""
         useless = not good and float(best["by_type"]["value"]) == 1
@@ -294,12 +296,6 @@ def truth_verdicts(rows: Sequence[Entry]) -> Iterator[Verdict]:
             f"than {least:.2g} errors for one of {len(of_truth)}{single}",
             good,
         )
-
-
-def _found(within_types: bool, good: bool) -> str:
-    if within_types:
-        return f"{'' if good else 'not '}told apart from others of the same type"
-    return f"found {'better' if good else 'no better'} than by the particle types"
 
 
 def _aurocs(row: Entry) -> str:

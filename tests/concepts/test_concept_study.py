@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +18,11 @@ from hepxai.concepts.figures import score_on_image, tcav_bars, typical_events
 from hepxai.concepts.ice import ice
 from hepxai.concepts.study import ConceptStudy
 from hepxai.concepts.tcav import tcav
+from hepxai.datasets import DatasetCard
 from hepxai.explainers.base import CheckWarning
+from hepxai.models.card import ModelCard
 from hepxai.plots.style import canvas
+from hepxai.run import Run
 
 FILES = {"choice.json", "choice.png", "concepts.csv", "concepts.safetensors", "tcav.json"}
 FILES |= {"tcav_derivative.png", "tcav_score.png", "typical_events.png"}
@@ -60,3 +68,34 @@ def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
     result = typed("concepts", tmp_path, "--concepts", "many")
     assert result.exit_code == 2
     assert "a number, or auto" in result.stderr
+
+
+KILLED = """
+import sys
+import hepxai.core.resume
+from hepxai.cli import app
+hepxai.core.resume.SECONDS = 0.0  # the state is written after every number
+app(["concepts", sys.argv[1], "--events", "60", "--out", sys.argv[2]])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::hepxai.explainers.base.CheckWarning")
+def test_a_killed_command_gives_the_same_files(tmp_path: Path) -> None:
+    """`kill -9` while numbers of concepts of jets are compared; the same command again resumes."""
+    model = ModelCard.find("image_cnn", ["training.epochs=2"])
+    Run.start(tmp_path / "run", DatasetCard.find("jet_images"), model).train()
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    arguments = [sys.executable, "-c", KILLED, str(tmp_path / "run")]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    process = subprocess.Popen([*arguments, str(folders[1])], env=environment)
+    while not list(folders[1].glob("choice_*.unfinished")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (folders[1] / "choice.json").exists()
+    for folder in folders:
+        subprocess.run([*arguments, str(folder)], env=environment, check=True)
+    whole, killed = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in folders)
+    assert set(whole) == FILES
+    assert killed == whole

@@ -15,6 +15,7 @@ from hepxai.events.images import ImageAxis, ImageLayout
 from hepxai.metrics import pixels
 from hepxai.metrics.pixels import (
     LitPixels,
+    dark_share,
     hit_rank_agreement,
     map_correlation,
     top_pixel_agreement,
@@ -73,6 +74,15 @@ def test_shares_one_by_one(events: Events) -> None:
         assert estimate.value == pytest.approx(np.average(each, weights=weight))
     assert share.left_out == len(events) - len(rows)
     assert np.isnan(share.per_event).sum() == share.left_out
+
+
+def test_share_on_dark_pixels_one_by_one(events: Events) -> None:
+    found, lit = a_map(events), events.image().sum(1) > 0
+    values = np.abs(found.values) * (np.arange(len(events)) > 4)[:, None, None]  # some maps are 0: left out
+    each = [v[~hit].sum() / v.sum() for v, hit in zip(values[5:], lit[5:], strict=True)]
+    share = dark_share(found.replace(values=values))
+    assert share.value == pytest.approx(np.average(each, weights=events.weight[5:]))
+    assert dark_share(found.replace(values=values * lit)).value == 0
 
 
 def test_a_map_that_treats_hits_alike_has_the_share_of_chance(events: Events) -> None:

@@ -61,11 +61,12 @@ class PreparedPerturbation(PreparedBaseline):
 
     def between(self, x: Tensor, start: Tensor) -> Between:
         """Scorer of images between ``start`` and ``x``, both ``[T, R, C]``."""
-        local = self.local if isinstance(self.baseline, float) else None
-        collapsed = local.collapse((x != start).any(0)) if local else None
-        if local is None or collapsed is None or collapsed.of(x[0]).numel() == x[0].numel():
+        if (local := self.local) is None:
             rows, columns = (torch.arange(n) for n in x.shape[1:])
             return Between(self, rows, columns, x, start)
+        # The baseline is constant between the pixels that differ only if it is a number.
+        differs = (x != start).any(0) | (not isinstance(self.baseline, float))
+        collapsed = local.collapse(differs)
         x, start = (collapsed.of(image).contiguous() for image in (x, start))
         return Between(self, collapsed.rows, collapsed.columns, x, start, (local, collapsed))
 

@@ -84,33 +84,32 @@ class Rise(PerturbationExplainer):
         """Signed maps with errors; number of masks and relative error in the checks."""
         keys = event_hash(*(getattr(batch.events, name) for name in IDENTITY), seed=self.seed)
         start = prepared.start(batch.x)
+        masks = Masks.of(prepared.grid, (start.shape[2], start.shape[3]))
         # One stream of masks for each event; scoring them takes far longer than this loop.
-        maps = [self._map(prepared, *images) for images in zip(batch.x, start, keys, strict=True)]
+        maps = [self._map(prepared, masks, *images) for images in zip(batch.x, start, keys, strict=True)]
         checks = {name: np.array([getattr(m, name) for m in maps], dtype=float) for name in CHECKS}
         values = torch.stack([m.values for m in maps]).float()
         error = torch.stack([m.error for m in maps]).float()
         return Part(values=values, error=error, checks=checks)
 
-    def _map(self, prepared: PreparedRise, x: Tensor, start: Tensor, key: Any) -> RiseMap:
+    def _map(self, prepared: PreparedRise, masks: Masks, x: Tensor, start: Tensor, key: Any) -> RiseMap:
         if not bool((x != start).any()):
             return RiseMap(torch.zeros(x.shape[1:]), torch.zeros(x.shape[1:]), np.nan, np.nan)
         between = prepared.between(x, start)
-        masks = Masks.of(prepared.grid, (x.shape[1], x.shape[2]))
         draw = np.random.Generator(np.random.Philox(key=int(key)))
         sums = Sums(masks)
         while sums.number < self.samples:
             cells, shifts = masks.draw(draw, min(BLOCK, self.samples - sums.number), self.probability)
             sums.add(cells, shifts, between.score(masks.at(cells, shifts, between.rows, between.columns)))
-            if self.tolerance and sums.number < self.samples and self._converged(sums):
+            if self.tolerance and sums.number < self.samples and sums.map().relative_error <= self.tolerance:
                 break
-        return sums.map(self.settings_text())
-
-    def _converged(self, sums: Sums) -> bool:
-        return sums.shows_all() and sums.map("").relative_error <= self.tolerance
-
-    def settings_text(self) -> str:
-        """Settings that masks depend on, for messages."""
-        return f"samples={self.samples} with probability={self.probability:g}"
+        result = sums.map()
+        if result.undefined:
+            raise ValueError(
+                f"rise: {result.undefined} in an event (samples={self.samples} with probability="
+                f"{self.probability:g}): they have no value; give more samples or a probability closer to 0.5"
+            )
+        return result
 
     def checks(self, attribution: Attribution) -> dict[str, float]:
         """Mean number of masks, and mean over the events of error relative to the spread of the map."""
@@ -176,12 +175,15 @@ class RiseMap(NamedTuple):
         Number of masks; NaN, as the error, for an image that is its baseline.
     relative_error : float
         Root mean square of the error over the standard deviation of the values over the pixels.
+    undefined : str
+        Pixels that no mask shows, or that all show fully: they have no value. Empty without any.
     """
 
     values: Tensor
     error: Tensor
     masks: float
     relative_error: float
+    undefined: str = ""
 
 
 @dataclass(frozen=True)
@@ -214,8 +216,8 @@ class Masks:
     def at(self, cells: Tensor, shifts: IntArray, rows: Tensor, columns: Tensor) -> Tensor:
         """Masks ``[n, r, c]`` at some rows and columns of the image."""
         down = self.down[:, rows][shifts[:, 0]]
-        across = self.across[:, columns][shifts[:, 1]]
-        return down.float() @ cells @ across.float().mT
+        across = self.across[:, columns].mT.float().contiguous()[shifts[:, 1]]
+        return down.float() @ cells @ across
 
 
 def shifted_weights(cells: int, pixels: int) -> Tensor:
@@ -259,34 +261,21 @@ class Sums:
         self.scores[1].index_add_(0, group, relative)
         self.number += len(cells)
 
-    def shows_all(self) -> bool:
-        """True if every pixel is shown by some mask, and not fully by all."""
-        shares = self._enlarged()[0].sum(0) / self.number
-        return bool(((shares > 0) & (shares < 1 - ROUNDING)).all())
-
     def _enlarged(self) -> Tensor:
         """Sums of M, and of M times score, ``[2, GROUPS, R, C]``."""
         cells = self.cells.view(2, GROUPS, *self.shifts, *self.cells.shape[2:])
-        part = torch.einsum("kgyxhw,xcw->kgyhc", cells, self.masks.across)
-        return torch.einsum("kgyhc,yrh->kgrc", part, self.masks.down)
+        part = torch.einsum("kgyxhw,yrh->kgrxw", cells, self.masks.down)  # images are wide: rows first
+        return torch.einsum("kgrxw,xcw->kgrc", part, self.masks.across)
 
-    def map(self, settings: str) -> RiseMap:
-        """Values and errors.
-
-        Raises
-        ------
-        ValueError
-            If no mask shows a pixel, or all show it fully: its value is not defined.
-        """
+    def map(self) -> RiseMap:
+        """Values and errors."""
         mask, product = self._enlarged()
         total, number = mask.sum(0), self.number
         hidden, full = int((total <= 0).sum()), int((total >= number * (1 - ROUNDING)).sum())
         if hidden or full:
             what = f"no mask shows {hidden}" if hidden else f"all masks show {full}"
-            raise ValueError(
-                f"rise: {what} of {total.numel()} pixels in an event ({settings}): they have no value; "
-                "give more samples or a probability closer to 0.5"
-            )
+            nothing = torch.full_like(total, np.nan)
+            return RiseMap(nothing, nothing, number, np.inf, f"{what} of {total.numel()} pixels")
         mean = self.scores[1].sum() / number
         score_if_shown = product.sum(0) / total
         # Linear in the sums of a group: their spread is the error, however few masks a group has.

@@ -37,6 +37,14 @@ def exceeds(numbers: Sequence[Estimate], errors: float = ERRORS) -> bool:
     return bool(abs(mean.value) > errors * max(mean.error, mean.spread[TRAINING]))
 
 
+def is_better(
+    numbers: Sequence[Estimate], others: Sequence[Estimate], *, larger: bool = True, errors: float = ERRORS
+) -> bool:
+    """True if a number is better than another one of the same trainings, by a difference that `exceeds`."""
+    difference = differences(numbers, others)
+    return exceeds(difference, errors) and bool(difference[0].value > 0) == larger
+
+
 def by_chance(trainings: int, errors: float = ERRORS) -> float:
     """Probability that a difference of 0 on average exceeds so many spreads, if only trainings differ.
 
@@ -58,7 +66,6 @@ def resolved(
         True if a larger value is better.
     errors : float
     """
-    for one, other in itertools.combinations(numbers, 2):
-        difference = differences(numbers[one], numbers[other])
-        if exceeds(difference, errors):
-            yield (one, other) if (difference[0].value > 0) == larger else (other, one)
+    for one, other in itertools.permutations(numbers, 2):
+        if is_better(numbers[one], numbers[other], larger=larger, errors=errors):
+            yield one, other
