@@ -95,6 +95,19 @@ class HiddenSensitivity:
         entries = tuple(_entry(name, envelope[name], shifts[name], weight) for name in envelope)
         return HiddenSensitivity(target, n, entries, envelope, shifts)
 
+    @staticmethod
+    def joined(
+        parts: Sequence[HiddenSensitivity], rows: Sequence[IntArray], events: Events
+    ) -> HiddenSensitivity:
+        """Result for all events from results of some, at the given rows."""
+        order, first = np.argsort(np.concatenate(rows)), parts[0]
+        envelope = {t: np.concatenate([p.envelope[t] for p in parts])[order] for t in first.envelope}
+        shifts = {
+            t: {n: np.concatenate([p.shifts[t][n] for p in parts])[order] for n in of}
+            for t, of in first.shifts.items()
+        }
+        return HiddenSensitivity.of(first.target, first.n, events.weight, envelope, shifts)
+
     def rows(self) -> list[dict[str, Any]]:
         """One record per type: value, error and interval of each share."""
         return [
