@@ -25,6 +25,7 @@ from hepxai.plots.style import (
     axes_or_new,
     class_look,
     escape_label,
+    interval_bars,
     legend_above,
     short,
     styled,
@@ -78,10 +79,13 @@ def grouped_bars(
     ax = axes_or_new(ax, (7.0, 1.8 + (0.3 + 0.2 * number) * len(rows)))
     for i, (name, of) in enumerate(series.items()):
         y = np.arange(len(rows))[::-1] + (0.5 * (number - 1) - i) * 0.7 / number
-        value, error, total = np.array(
-            [[float(e.value), float(e.error), float(total_error(e))] for e in map(of.__getitem__, rows)]
-        ).T
-        _bar(ax, y, value, error, total, class_look(i), 0.6 / number, short(name))
+        numbers = [of[row] for row in rows]
+        value, total = (
+            np.array([(float(e.value), float(total_error(e)) if e.spread else 0.0) for e in numbers])
+            .reshape(-1, 2)
+            .T
+        )
+        _bar(ax, y, value, interval_bars(numbers), total, class_look(i), 0.6 / number, short(name))
     name_rows(ax, rows)
     ax.set(xlabel=xlabel)
     legend_above(ax, columns=3)
@@ -187,7 +191,7 @@ def _bar(
     """Bars of one method or class, with a point and an error at their end; a thin line is the whole error."""
     finite = np.isfinite(value)
     y, value = y[finite], value[finite]
-    error, total = (np.nan_to_num(e[finite]) for e in (error, total))
+    error, total = (np.nan_to_num(e[..., finite]) for e in (error, total))
     ax.barh(y, value, height=height, color=look["color"], alpha=0.3, lw=0)
     ax.errorbar(value, y, xerr=error, ls="", ms=6, label=escape_label(label), **look)
     if (total > error).any():

@@ -47,7 +47,7 @@ def targets_section(view: RunView) -> Section:
 def _metrics_table(view: RunView) -> Table:
     caption = (
         "Figures of merit by split; the error is predicted − true, the constant the median of the training "
-        f"split. {ERRORS} Those of shares are Clopper-Pearson intervals."
+        f"split. {view.errors} Those of shares are Clopper-Pearson intervals."
     )
     return figures_table(caption, view.metrics, lambda name: target_merit(name, view.events.schema), interval)
 
