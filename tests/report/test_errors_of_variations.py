@@ -170,7 +170,9 @@ def test_figures_of_merit_of_a_regression(regression: Run) -> None:
 
     assert metrics["mae_jets"]["value"] == pytest.approx(float(measure(regression)))
     assert metrics["mae_jets"]["syst"] == pytest.approx(float(by_hand(regression, measure)))
-    assert "systematic" in " ".join(t.caption for t in targets_section(RunView(regression)).tables)
+    (table,) = targets_section(RunView(regression)).tables
+    assert "systematic" in table.caption
+    assert all(cell.endswith("(syst)") for row in table.rows for cell in row[1:] if "±" in cell)
 
 
 def test_agreement_of_columns(regression: Run) -> None:
