@@ -96,6 +96,28 @@ def with_spread(result: S, alternatives: Sequence[Any], source: str = TRAINING) 
     return _with_error(result, alternatives, source, deviation)
 
 
+def mean_of_results(results: Sequence[S]) -> S:
+    """Mean of the results of single trainings, with their spread.
+
+    For measures that are no function of the mean map, such as a share of events. Errors are the mean of the
+    single ones, because the trainings share the events.
+
+    Parameters
+    ----------
+    results : sequence of Estimate or Means, or of mappings of them
+    """
+    first: Any = results[0]
+    if len(results) == 1:
+        return results[0]
+    if isinstance(first, Mapping):
+        return {k: mean_of_results([r[k] for r in results]) for k in first}  # type: ignore[index, return-value]
+    mean = {name: np.mean([getattr(r, name) for r in results], axis=0) for name in ("value", "error")}
+    if getattr(first, "interval", None) is not None:
+        mean["interval"] = None
+    result: S = with_spread(dataclasses.replace(first, **mean), results)
+    return result
+
+
 def with_systematic(result: S, varied: Mapping[str, Sequence[Any]]) -> S:
     """Add the systematic error to each estimate of a result.
 

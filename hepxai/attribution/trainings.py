@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -22,7 +23,7 @@ def stack_trainings(maps: Sequence[Attribution]) -> Attribution:
 
     Maps over pairs are brought to the pairs of any of them, with 0 where a training has no such edge: of
     layers with few neighbours, a mean per pair then counts more pairs, and is smaller, than that of one.
-    ``checks`` are means over the trainings, concerns name their training, settings are those that all have.
+    ``checks`` are means over the trainings, equal concerns are joined, settings are those that all have.
     ``event_columns`` are left out.
 
     Parameters
@@ -49,7 +50,6 @@ def stack_trainings(maps: Sequence[Attribution]) -> Attribution:
             raise ValueError("maps of several trainings must explain the same events")
     maps = _on_common_pairs(maps)
     checks = {k: float(np.mean([m.checks[k] for m in maps])) for k in first.checks if _all_have(maps, k)}
-    concerns = (f"training {i}: {c}" for i, m in enumerate(maps, 1) for c in m.concerns)
     return maps[0].replace(
         values=_stacked([m.values for m in maps]),
         self_values=_stacked([m.self_values for m in maps]),
@@ -59,7 +59,7 @@ def stack_trainings(maps: Sequence[Attribution]) -> Attribution:
         axes=(*first.axes, TRAINING),
         labels={**first.labels, TRAINING: tuple(str(i) for i in range(1, len(maps) + 1))},
         checks=checks,
-        concerns=tuple(concerns),
+        concerns=_joined_concerns(maps),
         settings=common_settings(maps),
         event_columns={},
     )
@@ -87,6 +87,19 @@ def spread_of_trainings(attribution: Attribution) -> Array | None:
     if TRAINING not in attribution.axes:
         return None
     return np.asarray(np.std(attribution.values, axis=attribution.axis(TRAINING), ddof=1, dtype=np.float64))
+
+
+def _joined_concerns(maps: Sequence[Attribution]) -> tuple[str, ...]:
+    """Each concern once, with the number of trainings that have it; numbers in it are those of the first."""
+    which: dict[str, dict[int, str]] = {}
+    for i, concern in ((i, c) for i, m in enumerate(maps) for c in m.concerns):
+        which.setdefault(re.sub(r"\d[\d.,e+-]*", "#", concern), {}).setdefault(i, concern)
+    return tuple(_joined([*of.values()], len(maps)) for of in which.values())
+
+
+def _joined(several: Sequence[str], trainings: int) -> str:
+    differ = " (numbers of the first)" if len(set(several)) > 1 else ""
+    return f"in {len(several)} of {trainings} trainings{differ}: {several[0]}"
 
 
 def _all_have(maps: Sequence[Attribution], check: str) -> bool:

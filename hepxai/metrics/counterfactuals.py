@@ -7,6 +7,7 @@ import numpy as np
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import Means, type_means
 from hepxai.core.estimate import Array, Estimate, share
+from hepxai.core.jagged import row_sum
 
 
 def chi2_of(attribution: Attribution) -> Array:
@@ -17,15 +18,25 @@ def chi2_of(attribution: Attribution) -> Array:
     ValueError
         If the attribution is of another method.
     """
-    if "chi2" not in attribution.event_columns:
+    if attribution.method != "counterfactual":
         raise ValueError(f"{attribution.method} has no χ² per event; explain with 'counterfactual'")
-    return attribution.event_columns["chi2"]
+    if "chi2" in attribution.event_columns:
+        return attribution.event_columns["chi2"]
+    chi2 = row_sum(attribution.values.astype(np.float64) ** 2, attribution.offsets).sum(axis=1)
+    return np.where(chi2 > 0, chi2, np.nan)  # of one of several trainings, whose columns are not stacked
 
 
-def mean_changes(attribution: Attribution) -> Means:
-    """Mean |change| per particle in σ, ``[class, particle, feature]``, over the events that flip."""
+def mean_changes(attribution: Attribution, most: int | None = None) -> Means:
+    """Mean |change| per particle in σ, ``[class, particle, feature]``, over the events that flip.
+
+    Parameters
+    ----------
+    attribution : Attribution
+    most : int, optional
+        See `hepxai.attribution.means.particle_groups`.
+    """
     flipped = attribution[np.isfinite(chi2_of(attribution))]
-    return type_means(flipped.replace(values=np.abs(flipped.values)))
+    return type_means(flipped.replace(values=np.abs(flipped.values)), most)
 
 
 def flipped_within(attribution: Attribution, n: float = 1.0) -> dict[str, Estimate]:

@@ -13,7 +13,7 @@ from hepxai.attribution import Attribution
 from hepxai.attribution.means import type_means
 from hepxai.attribution.reductions import labels_of, quantity, reduced, short_name
 from hepxai.attribution.spread import TRAINING
-from hepxai.core.estimate import Array, total_error
+from hepxai.core.estimate import Array, Estimate, total_error
 from hepxai.core.formatting import common_power, scaled
 from hepxai.metrics.columns import Ranking
 from hepxai.metrics.importance import correlation_tree
@@ -25,6 +25,7 @@ from hepxai.plots.style import (
     axes_or_new,
     class_look,
     escape_label,
+    interval_bars,
     legend_above,
     short,
     styled,
@@ -53,6 +54,42 @@ def particle_types(attribution: Attribution, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel=wrapped(scaled(f"mean {quantity(attribution)} per particle", power)))
     legend_above(ax)
     add_footnote(ax, attribution.caveat)
+    return ax
+
+
+@styled
+def grouped_bars(
+    series: Mapping[str, Mapping[str, Estimate]],
+    xlabel: str,
+    *,
+    caveat: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Numbers with errors in rows, several series side by side.
+
+    Parameters
+    ----------
+    series : mapping of str to mapping of str to Estimate
+        ``series → row → number``, with the same rows.
+    xlabel : str
+    caveat : str, optional
+        Concerns, for the footnote.
+    """
+    number, rows = len(series), list(next(iter(series.values()), {}))
+    ax = axes_or_new(ax, (7.0, 1.8 + (0.3 + 0.2 * number) * len(rows)))
+    for i, (name, of) in enumerate(series.items()):
+        y = np.arange(len(rows))[::-1] + (0.5 * (number - 1) - i) * 0.7 / number
+        numbers = [of[row] for row in rows]
+        value, total = (
+            np.array([(float(e.value), float(total_error(e)) if e.spread else 0.0) for e in numbers])
+            .reshape(-1, 2)
+            .T
+        )
+        _bar(ax, y, value, interval_bars(numbers), total, class_look(i), 0.6 / number, short(name))
+    name_rows(ax, rows)
+    ax.set(xlabel=xlabel)
+    legend_above(ax, columns=3)
+    add_footnote(ax, caveat)
     return ax
 
 
@@ -154,7 +191,7 @@ def _bar(
     """Bars of one method or class, with a point and an error at their end; a thin line is the whole error."""
     finite = np.isfinite(value)
     y, value = y[finite], value[finite]
-    error, total = (np.nan_to_num(e[finite]) for e in (error, total))
+    error, total = (np.nan_to_num(e[..., finite]) for e in (error, total))
     ax.barh(y, value, height=height, color=look["color"], alpha=0.3, lw=0)
     ax.errorbar(value, y, xerr=error, ls="", ms=6, label=escape_label(label), **look)
     if (total > error).any():

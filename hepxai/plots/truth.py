@@ -123,6 +123,8 @@ def truth_slices(
 ) -> Axes:
     """Figure of merit per event of each method in bins of an event quantity, with errors.
 
+    The longer, thin error includes the spread of several trainings.
+
     Parameters
     ----------
     findings : mapping
@@ -154,6 +156,9 @@ def _slice_points(
     x = (0.5 * (edges[1:] + edges[:-1]) + shift)[finite]
     wide = np.stack([x - edges[:-1][finite], edges[1:][finite] - x])
     ax.errorbar(x, value[finite], bars[:, finite], xerr=wide, ls="", ms=5.5, elinewidth=1.3, **look)
+    if any(p.spread for p, _ in points):
+        total = np.nan_to_num([float(total_error(p)) for p, _ in points])[finite]
+        ax.errorbar(x, value[finite], total, fmt="none", ecolor=look["color"], elinewidth=0.8, capsize=2)
     ax.stairs([c for _, c in points], edges, baseline=None, color=look["color"], lw=1, ls=":")
 
 

@@ -160,5 +160,5 @@ def leading(view: RunView, top: int = 3) -> Iterator[str]:
 
 def column_agreements(view: RunView) -> Iterator[dict[str, Any]]:
     """Mean rank correlation of every two methods that explain the columns of the same events."""
-    means = {short_name(a, k): mean_of_trainings(a) for k, a in column_maps(view).items()}
-    yield from agreement_rows(means, column_agreement)
+    named = {short_name(a, k): a for k, a in column_maps(view).items()}
+    yield from agreement_rows(named, column_agreement)

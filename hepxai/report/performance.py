@@ -174,7 +174,7 @@ def _pairs(view: RunView) -> Table | None:
     cells = [[c, *(_pair_cell(row, c, d) for d in classes[1:])] for c in classes[:-1]]
     caption = (
         "AUC of each two classes, on the events of the two in the test sample and the difference of their "
-        f"logits. {ERRORS}"
+        f"logits. {view.errors}"
     )
     return Table(caption, ("", *classes[1:]), cells)
 

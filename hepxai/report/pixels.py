@@ -146,7 +146,7 @@ def _shares(row: Mapping[str, Any]) -> list[str]:
 
 def pixel_agreements(view: RunView) -> Iterator[dict[str, Any]]:
     """Mean rank correlation over the lit pixels of every two maps of the same output and events."""
-    for target, maps in pixel_maps(view).items():
+    for target, maps in pixel_maps(view, trainings=True).items():
         for row in agreement_rows({short_name(a): a for a in maps.values()}, hit_rank_agreement):
             yield row | {"first": f"{row['first']} of {target}"}
 

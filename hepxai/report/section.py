@@ -24,6 +24,8 @@ from hepxai.metrics.agreement import Agreement
 from hepxai.plots.style import canvas, style
 
 ERRORS = "Errors are statistical."
+EstimateRows = Mapping[str, Mapping[str, Estimate]]
+"""Row → column → estimate."""
 NAMED = 6
 """Maps that are named one by one; of more there is a table of the methods, and that of all maps is folded."""
 
@@ -188,6 +190,13 @@ def figures_table(
     names = dict.fromkeys(n for row in figures.values() for n in row)
     rows = [[name(n), *(cell(row[n]) if n in row else "–" for row in figures.values())] for n in names]
     return Table(caption, ("", *figures), rows)
+
+
+def estimates_table(caption: str, what: str, rows: EstimateRows) -> Table:
+    """Table of ``row → column → estimate``."""
+    names = next(iter(rows.values()), {})
+    cells = [[row, *(number(entry(e)) for e in of.values())] for row, of in rows.items()]
+    return Table(caption, (what, *names), cells)
 
 
 def methods_table(caption: str, rows: Sequence[Mapping[str, Any]], key: str, chance: str = "") -> Table:

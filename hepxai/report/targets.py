@@ -8,13 +8,22 @@ import hist
 import numpy as np
 from numpy.typing import NDArray
 
-from hepxai.core.formatting import decimals, fixed, measured, real
+from hepxai.core.formatting import measured, real
 from hepxai.events import SPLITS, Schema
 from hepxai.metrics.momentum import THRESHOLD, TurnOn, turn_on
 from hepxai.metrics.targets import is_momentum
 from hepxai.plots.histograms import robust_edges, signed_histogram
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
-from hepxai.report.section import ERRORS, CaptionedFigure, Section, Table, drawn, figures_table, population
+from hepxai.report.section import (
+    ERRORS,
+    CaptionedFigure,
+    Section,
+    Table,
+    drawn,
+    figures_table,
+    number,
+    population,
+)
 from hepxai.report.view import Number, RunView
 
 BINS = 20
@@ -47,9 +56,9 @@ def targets_section(view: RunView) -> Section:
 def _metrics_table(view: RunView) -> Table:
     caption = (
         "Figures of merit by split; the error is predicted − true, the constant the median of the training "
-        f"split. {ERRORS} Those of shares are Clopper-Pearson intervals."
+        f"split. {view.errors} Those of shares are Clopper-Pearson intervals."
     )
-    return figures_table(caption, view.metrics, lambda name: target_merit(name, view.events.schema), interval)
+    return figures_table(caption, view.metrics, lambda name: target_merit(name, view.events.schema), number)
 
 
 def target_merit(name: str, schema: Schema) -> str:
@@ -67,16 +76,6 @@ def target_merit(name: str, schema: Schema) -> str:
 def unit_of(schema: Schema, target: str) -> str:
     """Unit of a target; empty if it has none, or if there is no such target."""
     return dict(zip(schema.targets, schema.target_units, strict=True)).get(target, "")
-
-
-def interval(entry: Number) -> str:
-    """``{"value", "error"}`` as text, with both ends of the interval where they differ."""
-    value, low, high = (real(entry.get(k)) for k in ("value", "low", "high"))
-    up, down = high - value, value - low
-    if not np.isfinite([value, up, down]).all() or not max(up, down) > 0:
-        return measured(entry.get("value"), None if "low" in entry else entry.get("error"))
-    places = decimals(max(up, down))
-    return f"{fixed(value, places)} +{fixed(up, places)} −{fixed(down, places)}"
 
 
 def _errors(view: RunView, target: str, split: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -139,6 +138,6 @@ def target_sentences(view: RunView, row: Mapping[str, Number]) -> Iterator[str]:
             gain = row.get(f"gain_{target}", {})
             less, error = abs(real(gain.get("value"))), gain.get("error")
             side = "less" if real(gain.get("value")) >= 0 else "more"
-            off = f"{interval(row[f'mae_{target}'])} {unit}".strip()
+            off = f"{number(row[f'mae_{target}'])} {unit}".strip()
             than = f"{measured(less, error)} {unit}".strip()
             yield f"mean |error| of {target} {off}, {than} {side} than with a constant"

@@ -228,11 +228,11 @@ class RunView:
 
     def scores_of(self, events: Events) -> Array:
         """Scores of part of the population, found by file and entry."""
-        return np.asarray(self.scores[self._rows(events)])
+        return np.asarray(self.scores[self.rows_of(events)])
 
     def logits_of(self, events: Events) -> Array:
         """Logits of part of the population, ``[E, O]``."""
-        return np.asarray(self.run.scores[self._rows(events)])
+        return np.asarray(self.run.scores[self.rows_of(events)])
 
     def output_of(self, target: str, events: Events) -> Array | None:
         """Explained output of part of the population, ``[E]``; None if the model has no such output."""
@@ -262,9 +262,10 @@ class RunView:
 
     def predicted(self, target: str, events: Events) -> Array:
         """Predictions of part of the population, found by file and entry."""
-        return np.asarray(self.predictions[target][self._rows(events)])
+        return np.asarray(self.predictions[target][self.rows_of(events)])
 
-    def _rows(self, events: Events) -> IntArray:
+    def rows_of(self, events: Events) -> IntArray:
+        """Rows of part of the population, found by file and entry."""
         entries = int(self.events.entry.max(initial=0)) + 1
         keys, requested = (e.file * entries + e.entry for e in (self.events, events))
         order = np.argsort(keys, kind="stable")

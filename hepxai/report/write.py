@@ -32,6 +32,7 @@ from hepxai.plots.style import DPI, style
 from hepxai.report.attributions import attribution_sections
 from hepxai.report.browser import browser_section
 from hepxai.report.by_sample import by_sample_section, samples_of_classes
+from hepxai.report.counterfactuals import counterfactual_sections
 from hepxai.report.diagnostics import agreement_section, fidelity_section, residuals_section
 from hepxai.report.inputs import cutflow_section, provenance_section, samples_section, training_section
 from hepxai.report.layer_attributions import maps
@@ -83,6 +84,7 @@ def sections(view: RunView) -> Iterator[Section]:
         yield by_sample_section(view)
     yield from filter(None, [browser_section(view)])
     yield from attribution_sections(view)
+    yield from counterfactual_sections(view)
     if view.events.truth and any(maps(view)):
         yield truth_section(view)
     yield residuals_section(view)

@@ -75,7 +75,7 @@ class RunCards:
         if manifest.exists():
             manifest.verify()
             if not holds_only(self.folder, {}, [MANIFEST, *texts]):  # more than the cards of a refused run
-                self._take_variations()
+                self._take_entries()
                 self.check_same()
                 return
         elif not holds_only(self.folder, texts, [MANIFEST]):
@@ -86,10 +86,19 @@ class RunCards:
             write_text(self.folder / name, text)
         manifest.record(*texts)
 
-    def _take_variations(self) -> None:
-        """Write a card that differs in its variations alone: the training does not depend on them."""
-        stored = RunCards._of(self.folder).dataset
-        updated = stored.model_copy(update={"variations": self.dataset.variations})
+    def _take_entries(self) -> None:
+        """Write a card that differs only in what no training depends on.
+
+        These are its variations, and resolutions of particles that had none.
+        """
+        stored, given = RunCards._of(self.folder).dataset, self.dataset.particles
+        particles = {
+            name: p.model_copy(update={"resolutions": p.resolutions or given[name].resolutions})
+            for name, p in stored.particles.items()
+            if name in given
+        }
+        entries = {"variations": self.dataset.variations, "particles": particles}
+        updated = stored.model_copy(update=entries)
         if stored != self.dataset and updated == self.dataset and stored.shift == self.dataset.shift:
             write_text(self.folder / CARDS[0], dump_card(self.dataset))
             Manifest(self.folder).record(CARDS[0])

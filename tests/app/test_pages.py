@@ -145,8 +145,6 @@ def test_refusals_are_sentences(pages: Pages) -> None:
     assert any("did you mean 'met'" in t for t in texts(page.error))
     page = pages.show(open="run:graph", where="met > 1e9")
     assert "no event is left; loosen the class" in texts(page.error)[0]
-    page = pages.show(open="run:graph", a="counterfactual")
-    assert "resolutions" in texts(page.error)[0]
 
 
 def test_names_stay_text(pages: Pages) -> None:

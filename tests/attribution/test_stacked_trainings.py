@@ -54,6 +54,16 @@ def test_edges_that_a_training_lacks_count_as_0(toy: Callable[..., Events]) -> N
     np.testing.assert_array_equal(whole.values[order], [[2.0, 0.0], [0.0, 2.0]])
 
 
+def test_equal_concerns_are_joined(toy: Callable[..., Events]) -> None:
+    """Also with other numbers, and two of one training (those of its folds) count once."""
+    concerns = (["no order", "12.5 % did not converge", "3 % did not converge"], ["8 % did not converge"], [])
+    singles = [a.replace(concerns=tuple(c)) for a, c in zip(maps(toy()), concerns, strict=True)]
+    assert stack_trainings(singles).concerns == (
+        "in 1 of 3 trainings: no order",
+        "in 2 of 3 trainings (numbers of the first): 12.5 % did not converge",
+    )
+
+
 def test_neurons_and_other_events_are_refused(toy: Callable[..., Events]) -> None:
     events = toy()
     neurons = Attribution(np.zeros((len(events), 2)), ("event", "neuron"), events, "conductance", "signal")

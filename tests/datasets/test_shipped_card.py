@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from hepxai.datasets import DatasetCard, read
+from hepxai.datasets.resolutions import declared, resolutions_of
 from hepxai.events import Events
+from hepxai.simulate.kinds import find_settings, load_settings
+from hepxai.simulate.response import relative_resolution
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,18 @@ def test_truth_marks_the_signal_only(events: Events) -> None:
     assert not from_hp[label == 0].any()
     assert from_hp[(label == 1) & muons].mean() > 0.9
     assert events.truth["fromResonance"][muons].mean() > 0.9
+
+
+def test_resolutions_are_those_of_the_simulated_detector(events: Events) -> None:
+    detector = load_settings(find_settings("charged_higgs")).detector
+    sigma = resolutions_of(events, declared(events, None, events.schema.types))
+    pt, eta = events.p4[:, :2].T.astype(float)
+    for name in ("electron", "muon", "jet"):
+        rows, of_type = events.is_type(name), getattr(detector, name)
+        relative = relative_resolution(pt[rows], eta[rows], of_type.resolution)
+        np.testing.assert_allclose(sigma[rows, 0], relative * pt[rows], rtol=1e-5)
+        np.testing.assert_array_equal(sigma[rows, 1:], detector.jet.angular_resolution * (name == "jet"))
+        assert {r.type: r.max_eta for r in events.schema.resolutions}[name] == of_type.abs_eta_max
 
 
 def test_three_classes() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hepxai import metrics, plots
+from hepxai.attribution.trainings import stack_trainings
 from hepxai.core.binning import equal_bins
 from hepxai.studies.dependence import figures as dependence_figures
 from hepxai.studies.dependence import sculpting
@@ -146,6 +147,19 @@ def test_truth_points_and_their_chance(toy, pair_map, node_map, attention, measu
     sliced = plots.truth_slices(slices(maps, events), xlabel="particles", measure=measure)
     assert len(sliced.patches) == 4  # each method its own chance
     assert sliced.figure.get_supxlabel() == "surrogate below stated fidelity"
+
+
+def test_slices_show_the_spread_of_trainings(toy, pair_map):
+    """The thin error is that of all errors, the wide one statistical; one training has no thin one."""
+    events = toy(200)
+    whole = stack_trainings([pair_map(events, seed=s) for s in range(3)])
+    for one, errors in ((whole.select(training="1"), 1), (whole, 2)):
+        found = slices({"edge_ig": one}, events)["edge_ig"].found
+        ax = plots.truth_slices(slices({"edge_ig": one}, events), xlabel="particles")
+        bars = [c for c in ax.containers if c.has_yerr]
+        assert len(bars) == errors
+    ends = np.array([np.ptp(line[:, 1]) / 2 for line in bars[1].lines[2][-1].get_segments()])
+    np.testing.assert_allclose(ends, [np.hypot(f.auroc.error, f.auroc.spread["training"]) for f in found])
 
 
 def test_nothing_to_draw(toy, pair_map):

@@ -18,8 +18,9 @@ from hepxai.metrics.pixels import truth_share
 from hepxai.metrics.targets import target_metrics
 from hepxai.report import RunView
 from hepxai.report.pixels import _figure, pixel_agreements, pixel_maps, pixel_sections, shown_events
+from hepxai.report.section import number
 from hepxai.report.summary import summary
-from hepxai.report.targets import interval, target_merit, targets_section
+from hepxai.report.targets import target_merit, targets_section
 from hepxai.report.verdicts import agreement_verdicts
 from hepxai.report.write import sections
 
@@ -214,9 +215,9 @@ def test_figures_in_words(events: Events, name: str, words: str) -> None:
 
 
 def test_intervals_in_words() -> None:
-    assert interval({"value": 0.5, "error": 0.1}) == "0.50 ± 0.10"
-    assert interval({"value": 0.0, "error": 0.01, "low": 0.0, "high": 0.02}) == "0.000 +0.020 −0.000"
-    assert interval({"value": None, "error": 0.5, "low": 0.0, "high": 1.0}) == "–"
+    assert number({"value": 0.5, "error": 0.1}) == "0.50 ± 0.10"
+    assert number({"value": 0.0, "error": 0.01, "low": 0.0, "high": 0.02}) == "0.000 +0.020 −0.000"
+    assert number({"value": None, "error": 0.5, "low": 0.0, "high": 1.0}) == "–"
 
 
 def test_summary(view: RunView) -> None:

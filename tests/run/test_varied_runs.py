@@ -22,6 +22,7 @@ from torch_geometric.nn import global_add_pool
 
 import hepxai
 from hepxai.attribution.reductions import of_class, reduced
+from hepxai.cards import dump_card
 from hepxai.datasets import DatasetCard
 from hepxai.events import Schema, pair_events
 from hepxai.explainers import EXPLAINERS
@@ -31,7 +32,7 @@ from hepxai.report import write_report
 from hepxai.report.systematics import systematics_section
 from hepxai.report.view import RunView
 from hepxai.run import Run
-from hepxai.run.manifest import RunError
+from hepxai.run.manifest import Manifest, RunError
 from hepxai.run.varied import same_population
 
 SMALL = ["training.epochs=2", *(f"convolutions.{i}.width=8" for i in range(3))]
@@ -290,6 +291,32 @@ def test_variations_may_come_after_the_training(copied: Path) -> None:
     assert whole.variations["nothing"].events.weight.sum() == pytest.approx(1.5 * whole.events.weight.sum())
     with pytest.raises(RunError, match=r"another dataset\.yaml"):
         start(copied, data=dataset(variations=more, selection={}))
+
+
+def test_resolutions_may_come_after_the_training(copied: Path) -> None:
+    """A run that lacks them opens and takes those of a newer card, but no others."""
+    card = dataset()
+    plain = {n: p.model_copy(update={"resolutions": None}) for n, p in card.particles.items()}
+    rewrite(copied, card.model_copy(update={"particles": plain}))
+    with pytest.raises(ValueError, match="no resolutions for muon"):
+        Run.open(copied).explain(["counterfactual"], maximum=120)
+    run = start(copied)
+    run.explain(["counterfactual"], maximum=120, settings={"counterfactual": {"steps": 1}})
+    run.vary()
+    whole = Run.open(copied)
+    assert whole.maps().keys() == {"edge_ig", "counterfactual"}
+    assert all(a.varied.keys() == VARIATIONS.keys() for a in whole.explained().values())
+    muon = card.particles["muon"].model_copy(update={"resolutions": card.particles["jet"].resolutions})
+    with pytest.raises(RunError, match=r"another dataset\.yaml"):
+        start(copied, data=card.model_copy(update={"particles": {**card.particles, "muon": muon}}))
+
+
+def rewrite(folder: Path, card: DatasetCard) -> None:
+    """Put another data-set card into a run folder, and into those of its variations."""
+    for name in (None, *card.variation_names):
+        place = folder if name is None else folder / "variations" / name
+        (place / "dataset.yaml").write_text(dump_card(card.varied(name)), encoding="utf-8")
+        Manifest(place).record("dataset.yaml")
 
 
 def test_a_source_with_one_of_two_sides_does_not_count(copied: Path) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hepxai.attribution import Attribution
+from hepxai.core.estimate import Array
 from hepxai.datasets.resolutions import QUANTITIES, declared, resolutions_of
 from hepxai.events import Events
 from hepxai.events.schema import Resolution
@@ -63,9 +64,9 @@ class PreparedCounterfactual(Prepared):
         """The quantities that move."""
         return {"feature": QUANTITIES}
 
-    def moves(self, cloud: Cloud, events: Events) -> LegalMoves:
-        """Legal moves of the particles of some events."""
-        sigma = resolutions_of(events, self.resolutions)
+    def moves(self, cloud: Cloud, events: Events, sigma: Array | None = None) -> LegalMoves:
+        """Legal moves of the particles of some events, in units of the resolution or of another σ."""
+        sigma = resolutions_of(events, self.resolutions) if sigma is None else sigma
         return LegalMoves.of(cloud, events, sigma, self.limits, self.names, recoil=self.explainer.recoil)
 
     def distance(self, moves: LegalMoves, u: Tensor) -> Tensor:
@@ -73,6 +74,12 @@ class PreparedCounterfactual(Prepared):
         outputs = self.model.forward_cloud(moves.moved(u))
         target: Tensor = self.output(outputs)
         return target.double() - float(self.explainer.logit)
+
+    @property
+    def search(self) -> BoundarySearch:
+        """Search for the nearest change."""
+        steps, tolerance = self.explainer.steps, self.explainer.tolerance
+        return BoundarySearch(self.distance, steps, tolerance, math.sqrt(self.explainer.largest_chi2))
 
 
 @register("counterfactual")
@@ -159,11 +166,9 @@ class Counterfactual(Explainer):
     def attribute_batch(self, prepared: PreparedCounterfactual, batch: Batch[Cloud]) -> Part:
         """Signed changes in σ of every particle."""
         moves = prepared.moves(batch.x, batch.events)
-        radius = math.sqrt(self.largest_chi2)
-        search = BoundarySearch(prepared.distance, self.steps, self.tolerance, radius)
-        best = Shortest.of(moves, search(moves))
+        best = Shortest.of(moves, prepared.search(moves))
         if self.drop_below is not None:
-            best = or_one_lost(search, moves, best, self.drop_below)
+            best = or_one_lost(prepared.search, moves, best, self.drop_below)
         columns = {"chi2": torch.where(best.flipped, best.chi2, torch.nan), "flipped": best.flipped.double()}
         columns |= {"converged": best.converged.double()}
         if self.drop_below is not None:
