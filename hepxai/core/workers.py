@@ -60,7 +60,7 @@ def run_jobs(
     workers = min(workers, len(jobs))
     if workers <= 1:
         return {name: function(*arguments) for name, arguments in jobs.items()}
-    context = _with_imports(function.__module__)
+    context = context_with(function.__module__)
     queue: Any = context.SimpleQueue()
     with relayed(queue, show=show), worker_pool(workers, queue, context) as executor:
         futures = {n: executor.submit(_named, n, function, a) for n, a in jobs.items()}
@@ -69,7 +69,7 @@ def run_jobs(
         return {name: future.result() for name, future in futures.items()}
 
 
-def _with_imports(module: str) -> BaseContext:
+def context_with(module: str) -> BaseContext:
     """Context whose processes are copies of one that has imported a module, where the system allows it.
 
     The imports of a network cost seconds, which every spawned process would spend again.

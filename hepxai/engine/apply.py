@@ -166,8 +166,9 @@ class _Work:
         if not files:
             return
         run, names = self.application.run, self.application.settings["explanations"]
-        sources, sizes = zip(*((f.source, f.entries or 0) for f in files), strict=True)
-        none = run.events[:0].replace(files=sources, file_entries=sizes)
+        about = ((f.source, f.entries or 0, f.sample) for f in files)
+        sources, sizes, samples = zip(*about, strict=True)
+        none = run.events[:0].replace(files=sources, file_entries=sizes, samples=samples)
         scores, spread = run.score_events(none)
         maps = [m.replace(method=n) for n, m in run.explain_events(none, names).items()]
         branches = FriendPart(0, 0, none, maps, run.friend_scores(scores, spread)).branches()

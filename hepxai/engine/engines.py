@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -12,7 +11,7 @@ from typing import Any
 
 from hepxai.core.console import relayed
 from hepxai.core.extras import import_extra
-from hepxai.core.workers import worker_pool
+from hepxai.core.workers import context_with, worker_pool
 
 Jobs = Mapping[str, tuple[Any, ...]]
 Outcomes = Iterator[tuple[str, Exception | None]]
@@ -37,7 +36,8 @@ def on_processes(function: Function, jobs: Jobs, workers: int, scheduler: str | 
     scheduler : str, optional
         Not used.
     """
-    waiting, tries, context = deque(jobs), Counter[str](), multiprocessing.get_context("spawn")
+    waiting, tries = deque(jobs), Counter[str]()
+    context: Any = context_with(function.__module__)
     while waiting:
         queue = context.SimpleQueue() if workers > 1 else None
         silence = relayed(queue, show=False) if queue is not None else nullcontext()
