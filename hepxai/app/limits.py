@@ -21,9 +21,9 @@ SECONDS = 1800
 """Time of one calculation."""
 MEMORY = 6 * 1024 * MB
 """Memory of one calculation, beyond that of the libraries."""
-AT_ONCE = 2
+PARALLEL = 2
 """Calculations at a time, of all sessions; others wait."""
-KEPT_BYTES = 300 * MB
+CACHE_BYTES = 300 * MB
 """Results that stay in memory."""
 CARD_CHARACTERS = 100_000
 

@@ -135,6 +135,15 @@ def read_graph(path: Path, output: str | None) -> tuple[OnnxGraph, Any]:
     return OnnxGraph(_session(content.SerializeToString()), tensor, probabilities), content
 
 
+def input_shapes(path: Path) -> dict[str, str]:
+    """Type and shape of each input of a file by its name, as in ``float [event, 10]``."""
+    inputs = _session(path.read_bytes()).get_inputs()
+    return {
+        i.name: f"{i.type.removeprefix('tensor(').removesuffix(')')} [{', '.join(map(str, i.shape))}]"
+        for i in inputs
+    }
+
+
 def _session(data: bytes) -> Any:
     runtime = import_extra("onnxruntime", "an ONNX file", "onnx")
     options = runtime.SessionOptions()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,28 +15,48 @@ from hepxai.attribution.reductions import (
     features_only,
     is_directed,
     labels_of,
+    layers,
     pairs_of,
     reduced,
     short_name,
 )
+from hepxai.core.estimate import Estimate
 from hepxai.core.jagged import row_sum
-from hepxai.metrics.agreement import rank_agreement
+from hepxai.metrics.agreement import AgreementMatrix, rank_agreement
 from hepxai.metrics.ranking import rank_correlation
 
 Array = NDArray[np.float64]
 
 
 def rows_of(attribution: Attribution) -> list[dict[str, Any]]:
-    """Table of a map of one event: names along all axes, value, and error where there is one."""
+    """Table of a map of one event, largest |value| first: names along all axes, value, and error if any."""
     names = _first_names(attribution)
     regular = [(axis, labels_of(attribution, axis)) for axis in attribution.axes[1:]]
     rows = []
-    for at in np.ndindex(*attribution.values.shape):
+    order = np.argsort(-np.nan_to_num(np.abs(attribution.values)).ravel(), kind="stable")
+    for at in zip(*np.unravel_index(order, attribution.values.shape), strict=True):
         row: dict[str, Any] = {axis: column[at[0]] for axis, column in names.items()}
         row |= {axis: labels[i] for (axis, labels), i in zip(regular, at[1:], strict=True)}
         row["value"] = float(attribution.values[at])
         rows.append(row if attribution.error is None else row | {"error": float(attribution.error[at])})
     return rows
+
+
+def ranking(attribution: Attribution) -> list[dict[str, Any]]:
+    """Particles, pairs or columns of one event in words, largest |value| first; none for pixels.
+
+    Heads and layers are averaged, features of a particle added up.
+    """
+    kind = kind_of(attribution)
+    if kind == "pixel":
+        return []
+    one = reduced(attribution) if kind in ("pair", "particle") else features_only(attribution)
+    arrow = " → " if kind == "pair" and is_directed(one) else " – "
+    return [
+        {kind: arrow.join(str(v) for k, v in row.items() if k not in ("value", "error"))}
+        | {k: row[k] for k in ("value", "error") if k in row}
+        for row in rows_of(one)
+    ]
 
 
 def _first_names(attribution: Attribution) -> dict[str, list[str]]:
@@ -53,24 +71,11 @@ def _first_names(attribution: Attribution) -> dict[str, list[str]]:
     return {}
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as comma-separated values; a text that a spreadsheet would take for a formula gets a quote."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
-    writer.writerow({k: _harmless(k) for k in writer.fieldnames})
-    writer.writerows({k: _harmless(v) for k, v in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@") else value
-
-
 # --- two maps ------------------------------------------------------------------------------------------
 
 
 def agreement(first: Attribution, second: Attribution) -> tuple[Array, str]:
-    """Rank correlation of |value| of two maps of the same events, ``[E]``, and the entries that are compared.
+    """Rank correlation of |value| of two maps of the same events, ``[E]``, and the entries compared.
 
     Spearman's: 1 the same order, 0 unrelated. Two maps over pairs are compared pair by pair, two over
     columns or pixels entry by entry; else both by the sum of |value| at each particle. NaN where there is no
@@ -151,3 +156,29 @@ def _shares(attribution: Attribution, values: NDArray[Any]) -> Array:
     column = np.repeat(np.where(total > 0, total, 1.0), np.diff(attribution.offsets))
     shares = np.asarray(values, dtype=np.float64) / column.reshape((-1,) + (1,) * (values.ndim - 1))
     return np.asarray(shares)
+
+
+# --- several maps ----------------------------------------------------------------------------------------
+
+
+def maps_by_title(attribution: Attribution) -> dict[str, Attribution]:
+    """A map by the short title of its method; of several layers one for each."""
+    title = attribution.short_title or attribution.method
+    if "layer" not in attribution.axes:
+        return {title: attribution}
+    return {f"{title} {name}".strip(): one for name, one in layers(attribution).items()}
+
+
+def compare_maps(maps: Mapping[str, Attribution]) -> tuple[AgreementMatrix, list[dict[str, object]]]:
+    """Rank correlations of every two maps of one event, as a matrix and as rows."""
+    size, names = len(maps), tuple(maps)
+    value, rows = np.eye(size), []
+    for i, j in zip(*np.triu_indices(size, 1), strict=True):
+        numbers, what = agreement(maps[names[i]], maps[names[j]])
+        value[i, j] = value[j, i] = numbers[0]
+        rows.append(
+            {"method": names[i], "other": names[j], "entries": what, "rank correlation": float(numbers[0])}
+        )
+    none = np.full((size, size), np.nan)
+    mean, chance = Estimate(value, none, np.nan), Estimate(np.zeros((size, size)), none, np.nan)
+    return AgreementMatrix(names, mean, chance, np.zeros((size, size), dtype=np.int64), None, names), rows
