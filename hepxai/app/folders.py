@@ -10,7 +10,7 @@ from hepxai.app.limits import RefusedError
 TARGET = "HEPXAI_APP_TARGET"
 """Environment variable with that folder."""
 MOST = 300
-"""Folders that are output_names."""
+"""Largest number of runs and scans in the list."""
 
 
 def target() -> Path | None:

@@ -7,7 +7,7 @@ import zlib
 from zipfile import BadZipFile
 
 MB = 2**20
-EVENT_BYTES, MODEL_BYTES, UNPACKED_BYTES = 300 * MB, 200 * MB, 500 * MB
+EVENT_BYTES, MODEL_BYTES, UNPACKED_BYTES = 300 * MB, 300 * MB, 500 * MB
 """Size of an uploaded file of events, of a model, and of an archive when it is unpacked."""
 SESSION_BYTES = 2000 * MB
 """All uploads of a session, unpacked runs included."""

@@ -18,7 +18,7 @@ from hepxai.app.widgets import begin, choose, end, field, key_of, message, obtai
 log = logging.getLogger(__name__)
 START, UPLOAD = "start", "upload"
 PHONE = """<style>@media (max-width: 640px) {
-  [data-testid="stColumn"]:has(> [data-testid="stVerticalBlock"] > .st-key-fields) { order: 1; }
+  [data-testid="stColumn"]:has(.st-key-fields) { order: 1; }
 }</style>"""
 """On a phone, where columns stand below each other, the figure comes before the fields."""
 FIRST = {"graph": "Event", "table": "Table", "image": "Image"}

@@ -9,19 +9,14 @@ from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import pair_means, type_means
-from hepxai.attribution.reductions import labels_of, reduced, relative_to_uniform, sums_to_one, whole_pairs
+from hepxai.attribution.reductions import labels_of, reduced, whole_pairs
 from hepxai.core.binning import equal_bins
 from hepxai.core.estimate import Array
 from hepxai.metrics.columns import Ranking
-from hepxai.metrics.event_maps import kind_of
+from hepxai.metrics.event_maps import kind_of, relative
 from hepxai.metrics.profile import Profile, profile
 
 BINS = 6
-
-
-def relative(attribution: Attribution) -> Attribution:
-    """Attention relative to uniform attention; other maps as they are."""
-    return relative_to_uniform(attribution) if sums_to_one(attribution) else attribution
 
 
 def mean_rows(attribution: Attribution) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,12 @@ from hepxai.attribution.reductions import (
     layers,
     pairs_of,
     reduced,
+    relative_to_uniform,
     short_name,
+    sums_to_one,
 )
-from hepxai.core.estimate import Estimate
 from hepxai.core.jagged import row_sum
-from hepxai.metrics.agreement import AgreementMatrix, rank_agreement
+from hepxai.metrics.agreement import Agreement, agreement_of, rank_agreement
 from hepxai.metrics.ranking import rank_correlation
 
 Array = NDArray[np.float64]
@@ -42,15 +42,20 @@ def rows_of(attribution: Attribution) -> list[dict[str, Any]]:
     return rows
 
 
+def relative(attribution: Attribution) -> Attribution:
+    """Attention relative to uniform attention; other maps as they are."""
+    return relative_to_uniform(attribution) if sums_to_one(attribution) else attribution
+
+
 def ranking(attribution: Attribution) -> list[dict[str, Any]]:
     """Particles, pairs or columns of one event in words, largest |value| first; none for pixels.
 
-    Heads and layers are averaged, features of a particle added up.
+    Heads and layers are averaged, features of a particle added up; attention is relative to uniform.
     """
     kind = kind_of(attribution)
     if kind == "pixel":
         return []
-    one = reduced(attribution) if kind in ("pair", "particle") else features_only(attribution)
+    one = reduced(relative(attribution)) if kind in ("pair", "particle") else features_only(attribution)
     arrow = " → " if kind == "pair" and is_directed(one) else " – "
     return [
         {kind: arrow.join(str(v) for k, v in row.items() if k not in ("value", "error"))}
@@ -169,16 +174,7 @@ def maps_by_title(attribution: Attribution) -> dict[str, Attribution]:
     return {f"{title} {name}".strip(): one for name, one in layers(attribution).items()}
 
 
-def compare_maps(maps: Mapping[str, Attribution]) -> tuple[AgreementMatrix, list[dict[str, object]]]:
-    """Rank correlations of every two maps of one event, as a matrix and as rows."""
-    size, names = len(maps), tuple(maps)
-    value, rows = np.eye(size), []
-    for i, j in zip(*np.triu_indices(size, 1), strict=True):
-        numbers, what = agreement(maps[names[i]], maps[names[j]])
-        value[i, j] = value[j, i] = numbers[0]
-        rows.append(
-            {"method": names[i], "other": names[j], "entries": what, "rank correlation": float(numbers[0])}
-        )
-    none = np.full((size, size), np.nan)
-    mean, chance = Estimate(value, none, np.nan), Estimate(np.zeros((size, size)), none, np.nan)
-    return AgreementMatrix(names, mean, chance, np.zeros((size, size), dtype=np.int64), None, names), rows
+def rank_measure(first: Attribution, second: Attribution) -> Agreement:
+    """Mean of `agreement` over events, for `hepxai.metrics.agreement.agreement_matrix`."""
+    values, _ = agreement(first, second)
+    return agreement_of(values, np.zeros(len(values)), first.events.weight)

@@ -16,7 +16,8 @@ from hepxai.attribution.spread import TRAINING
 from hepxai.core.binning import Scale, checked_edges
 from hepxai.core.estimate import Array, total_error
 from hepxai.core.formatting import common_power, observer_name, scaled
-from hepxai.metrics.entries import class_profiles, relative
+from hepxai.metrics.entries import class_profiles
+from hepxai.metrics.event_maps import relative
 from hepxai.metrics.profile import Profile
 from hepxai.plots.style import (
     INK,

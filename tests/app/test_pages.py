@@ -83,7 +83,8 @@ def test_every_page_and_its_python(pages: Pages, name: str) -> None:
         names = executed(lines)
         assert drawing(names) == image
         if figure == "agreement":
-            again: Any = names["rows"]
+            values, again = names["matrix"].mean.value, rows
+            assert [r["rank correlation"] for r in rows] == list(values[np.triu_indices(len(values), 1)])
         elif figure == "means":
             again = mean_rows(names["attribution"])
         elif figure == "profile" or figure.startswith("score_"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import streamlit as st
@@ -16,15 +17,15 @@ from hepxai.app.widgets import error_of, field, forget, key_of, message, plain, 
 from hepxai.app.work import Study
 from hepxai.attribution import Attribution
 from hepxai.explainers import EXPLAINERS
-from hepxai.metrics.agreement import AgreementMatrix
-from hepxai.metrics.event_maps import compare_maps, maps_by_title, rows_of
+from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix
+from hepxai.metrics.event_maps import agreement, maps_by_title, rank_measure, rows_of
 from hepxai.plots import method_agreement
 from hepxai.plots.style import escape_label
 
 ACROSS = 2
 MATRIX = (
     "from hepxai.plots import method_agreement",
-    "matrix, rows = compare_maps(maps)",
+    "matrix = agreement_matrix(maps, rank_measure)",
     "method_agreement(matrix, title='rank correlation in this event')",
 )
 """Python that draws the agreement of ``maps``."""
@@ -56,20 +57,21 @@ def show(study: Study) -> None:
         settings = {m.name: m.settings for m in methods if m.name in used}
         lines = [*study.lines(), f"methods, event = {settings!r}, events[[{row}]]"]
         lines += [
-            "from hepxai.metrics.event_maps import compare_maps, maps_by_title",
+            "from hepxai.metrics.agreement import agreement_matrix",
+            "from hepxai.metrics.event_maps import maps_by_title, rank_measure",
             f"options = dict(target={target!r}, population=events)",
             "attributions = [hepxai.explain(model, event, m, **options, **s) for m, s in methods.items()]",
             "maps = {name: one for a in attributions for name, one in maps_by_title(a).items()}",
         ]
-        key = key_of(study.key, study.events, row, target, list(maps))
+        key = key_of(study.key, study.events, row, target, list(maps), settings)
         if len(maps) > 1:
-            matrix, rows = compare_maps(maps)
+            matrix = agreement_matrix(maps, rank_measure)
             st.subheader("Agreement")
             st.caption(
                 "Rank correlation of the absolute values in this event\\. Maps over pairs and over particles "
-                "are compare_maps by the sum at each particle\\. Methods that agree need not be right\\."
+                "are compared by the sum at each particle\\. Methods that agree need not be right\\."
             )
-            show_figure("agreement", key, lambda: _matrix_figure(matrix), rows, [*lines, *MATRIX])
+            show_figure("agreement", key, lambda: _matrix_figure(matrix), _rows(maps), [*lines, *MATRIX])
         st.subheader("Maps")
         _show_maps(maps, key, lines)
 
@@ -111,6 +113,12 @@ def _show_maps(maps: Mapping[str, Attribution], key: str, lines: list[str]) -> N
             code = [*lines, f"attribution = maps[{title!r}]", "attribution.plot(0)"]
             draw = partial(figure_of_event, attribution)
             show_figure(f"map_{i + 1}_{attribution.method}", key, draw, rows_of(attribution), code)
+
+
+def _rows(maps: Mapping[str, Attribution]) -> list[dict[str, object]]:
+    """Rank correlation of every two maps."""
+    pairs = [(a, b, *agreement(maps[a], maps[b])) for a, b in combinations(maps, 2)]
+    return [{"method": a, "other": b, "entries": e, "rank correlation": float(v[0])} for a, b, v, e in pairs]
 
 
 def _matrix_figure(matrix: AgreementMatrix) -> Figure:

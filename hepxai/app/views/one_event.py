@@ -39,7 +39,10 @@ def show(study: Study) -> None:
         st.caption(plain(choice.about(study, row)))
         if study.view == "table":
             show_rows(study, rows)
-        places = st.columns(2 if second is not None else [3, 1])
+        if study.view == "image":  # a map is drawn beside its image
+            places = [st.columns([3, 1])[0] for _ in "ab"]
+        else:
+            places = st.columns(2 if second is not None else [3, 1])
         maps = []
         for place, prefix, method in zip(places, "ab", [first, second], strict=False):
             if method is not None:
@@ -72,10 +75,11 @@ def _show_map(
 def _show_ranking(attribution: Attribution) -> None:
     """Largest entries in words, and all of them in a table that sorts by a click on its head."""
     rows = ranking(attribution)
-    for row in rows[:FIRST]:
-        name, value, *error = row.values()
-        sign = "+" if value > 0 else ""
-        st.markdown(plain(f"{name}: {sign}{measured(value, *error)}"))
+    words = []
+    for name, value, *error in (row.values() for row in rows[:FIRST]):
+        sign = "+" if value > 0 and attribution.sign == "both" else ""
+        words.append(plain(f"{name}: {sign}{measured(value, *error)}"))
+    st.markdown("  \n".join(words))
     if len(rows) > FIRST:
         with st.expander(f"Ranking of all {len(rows)}"):
             st.dataframe(rows, hide_index=True, height=260)
@@ -87,7 +91,8 @@ def _compare(maps: Sequence[tuple[str, Attribution, list[str]]]) -> None:
     values, what = agreement(first, second)
     number = "no order to compare" if np.isnan(values[0]) else general(float(values[0]), 2)
     with st.container(border=True):
-        st.metric(f"Agreement over {plain(what)} (rank correlation; 0: unrelated)", number)
+        st.metric(f"Agreement over {plain(what)}", number)
+        st.caption("Rank correlation: 1 the same order, 0 unrelated\\.")
         if (change := difference(first, second)) is None:
             st.caption("The two maps have other axes, so there is no difference to draw\\.")
             return
