@@ -140,8 +140,8 @@ def _draft(folder: Path, paths: list[Path]) -> str | None:
     if problem:
         st.warning(f"{message(problem)}\\. Complete the card below\\.", icon=":material/warning:")
     classes = dict.fromkeys(uploads.classes_by_name([p.name for p in paths]).values())
-    one = ": one class, so there is nothing to tell apart" if len(classes) == 1 else ""
-    sentence = f"Classes from the names of the files: {', '.join(classes)}{one}. Edit them on the card."
+    one = " With one class there is nothing to tell apart." if len(classes) == 1 else ""
+    sentence = f"Classes from the names of the files: {', '.join(classes)}.{one} Edit them on the card."
     st.caption(plain(sentence))
     return str(text)
 
