@@ -239,9 +239,9 @@ def _nodes(ax: Axes, event: Events, places: Array, truth: str | None, named: Int
         size = 2.5 + 11 * np.sqrt(pt / (pt.max(initial=0.0) or 1.0))
     order = np.argsort(-event.p4[:, 0], kind="stable")  # small ones on top
     named = np.union1d(named, order[:HARDEST])
-    type_look = type_looks(event.schema.types)
+    looks = type_looks(event.schema.types)
     for i in order:
-        colour, marker = type_look[event.type[i]]
+        colour, marker = looks[event.type[i]]
         look: dict[str, Any] = {"color": colour, "marker": marker, "mec": INK if ringed[i] else "white"}
         look |= {"ls": "", "ms": size[i], "mew": 2.2 if ringed[i] else 0.8, "zorder": 4}
         ax.plot(*places[i], **look)
