@@ -47,7 +47,7 @@ def main() -> None:
 def _show() -> None:
     folder = folders.target()
     runs = {} if folder is None else folders.runs_in(folder)
-    titles = {} if runs else {START: "Choose a run, an example or an upload"}
+    titles = {} if runs else {START: "Choose an example or an upload"}
     titles |= {f"run:{name}": name for name in runs}
     titles |= {f"example:{n}": f"Example. {e.title}" for n, e in EXAMPLES.items()}
     titles[UPLOAD] = "Upload a model and events"
