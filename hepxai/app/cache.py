@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hepxai.app.limits import KEPT_BYTES
+from hepxai.app.limits import CACHE_BYTES
 
 
 class Cache:
@@ -18,7 +18,7 @@ class Cache:
     Two sessions share a value only if they have the same model, events and settings.
     """
 
-    def __init__(self, limit: int = KEPT_BYTES) -> None:
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
         self.limit = limit
         self._values: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()

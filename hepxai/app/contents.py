@@ -42,8 +42,8 @@ def kind_of(path: Path) -> str:
     RefusedError
         If it is a pickle, also inside an archive, or Python, a program, damaged, or none of these kinds.
     """
-    with path.open("rb") as opened:
-        start = opened.read(_START)
+    with path.open("rb") as file:
+        start = file.read(_START)
     if not start:
         raise RefusedError(f"{path.name} is empty; choose the file again")
     _refuse_code(path.name, start)
@@ -97,7 +97,7 @@ def _is_old_pickle(start: bytes) -> bool:
 
 
 def _kind_of_archive(path: Path) -> str:
-    names = checked_archive(path)
+    names = archive_names(path)
     last = {name.rpartition("/")[2] for name in names}
     if any(n.endswith((".pkl", ".pickle", ".pt", ".pth", ".joblib")) for n in last):  # torch.save, above all
         raise RefusedError(f"{path.name} holds {NO_PICKLE}")
@@ -113,7 +113,7 @@ def _kind_of_archive(path: Path) -> str:
     )
 
 
-def checked_archive(path: Path) -> list[str]:
+def archive_names(path: Path) -> list[str]:
     """Names in a zip archive.
 
     Raises

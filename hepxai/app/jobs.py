@@ -15,10 +15,10 @@ from contextlib import suppress
 from multiprocessing import forkserver
 from typing import Any, NamedTuple
 
-from hepxai.app.limits import AT_ONCE, MEMORY, SECONDS
+from hepxai.app.limits import MEMORY, PARALLEL, SECONDS
 from hepxai.core.console import Message, relay_to
 
-_places = threading.BoundedSemaphore(AT_ONCE)
+_places = threading.BoundedSemaphore(PARALLEL)
 _context: Any = None
 _lock = threading.Lock()
 log = logging.getLogger(__name__)
@@ -200,8 +200,8 @@ def _die_with_parent() -> None:
 def _limit_memory() -> None:
     if not sys.platform.startswith("linux"):  # others do not hold it
         return
-    with open("/proc/self/statm") as opened:  # noqa: PTH123
-        used = int(opened.read().split()[5]) * resource.getpagesize()
+    with open("/proc/self/statm") as file:  # noqa: PTH123
+        used = int(file.read().split()[5]) * resource.getpagesize()
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY, used + MEMORY))
 

@@ -7,7 +7,7 @@ import zlib
 from zipfile import BadZipFile
 
 MB = 2**20
-EVENT_BYTES, MODEL_BYTES, UNPACKED_BYTES = 300 * MB, 200 * MB, 500 * MB
+EVENT_BYTES, MODEL_BYTES, UNPACKED_BYTES = 300 * MB, 300 * MB, 500 * MB
 """Size of an uploaded file of events, of a model, and of an archive when it is unpacked."""
 SESSION_BYTES = 2000 * MB
 """All uploads of a session, unpacked runs included."""
@@ -21,9 +21,9 @@ SECONDS = 1800
 """Time of one calculation."""
 MEMORY = 6 * 1024 * MB
 """Memory of one calculation, beyond that of the libraries."""
-AT_ONCE = 2
+PARALLEL = 2
 """Calculations at a time, of all sessions; others wait."""
-KEPT_BYTES = 300 * MB
+CACHE_BYTES = 300 * MB
 """Results that stay in memory."""
 CARD_CHARACTERS = 100_000
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def encoded(value: Any) -> str:
+def encode(value: Any) -> str:
     """Text of a value; a text stays as it is."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def decoded(
+def decode(
     text: str,
     default: Any,
     *,
@@ -35,10 +35,10 @@ def decoded(
     """
     if kind == "" and valid is None:
         return text[:1000]
-    by_text = {encoded(v): v for v in valid or ()}
+    by_text = {encode(v): v for v in valid or ()}
     if kind == "several":
-        chosen = _json(text)
-        return [v for v in chosen if v in by_text.values()] if isinstance(chosen, list) else default
+        values = _json(text)
+        return [v for v in values if v in by_text.values()] if isinstance(values, list) else default
     if valid is not None:
         return by_text.get(text, default)
     value = _json(text)

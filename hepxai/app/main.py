@@ -8,15 +8,19 @@ from pathlib import Path
 
 import streamlit as st
 
-from hepxai.app import opening, work
+from hepxai.app import folders, work
 from hepxai.app.examples import EXAMPLES, cache_folder, is_trained
 from hepxai.app.jobs import EXPECTED
 from hepxai.app.sources import RunSource, Source
 from hepxai.app.views import convergence, one_event, population, scan, upload
-from hepxai.app.widgets import begin, choose, end, field, key_of, obtain, plain, remember
+from hepxai.app.widgets import begin, choose, end, field, key_of, message, obtain, remember
 
 log = logging.getLogger(__name__)
-UPLOAD = "upload"
+START, UPLOAD = "start", "upload"
+PHONE = """<style>@media (max-width: 640px) {
+  [data-testid="stColumn"]:has(.st-key-fields) { order: 1; }
+}</style>"""
+"""On a phone, where columns stand below each other, the figure comes before the fields."""
 FIRST = {"graph": "Event", "table": "Table", "image": "Image"}
 """Name of the page of one event, by view."""
 
@@ -25,11 +29,12 @@ def main() -> None:
     """Show the page that the link asks for."""
     st.set_page_config(page_title="hepxai", page_icon="⚛️", layout="wide")
     begin()
+    st.html(PHONE)
     try:
         _show()
     except EXPECTED as problem:
         text = problem.args[0] if isinstance(problem, KeyError) and problem.args else problem
-        st.error(plain(text), icon=":material/error:")
+        st.error(message(text), icon=":material/error:")
     except Exception:  # never a traceback, nor streamlit's links to other sites
         log.exception("unexpected error")
         st.error(
@@ -40,20 +45,24 @@ def main() -> None:
 
 
 def _show() -> None:
-    folder = opening.target()
-    runs = {} if folder is None else opening.listed(folder)
-    titles = {f"run:{name}": name for name in runs}
+    folder = folders.target()
+    runs = {} if folder is None else folders.runs_in(folder)
+    titles = {} if runs else {START: "Choose an example or an upload"}
+    titles |= {f"run:{name}": name for name in runs}
     titles |= {f"example:{n}": f"Example. {e.title}" for n, e in EXAMPLES.items()}
     titles[UPLOAD] = "Upload a model and events"
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     with left:
         name = choose("What to explain", "open", tuple(titles), format_func=titles.__getitem__)
     remember("open", name, None)  # in every link: another start has another first one
+    if name == START:
+        _show_start()
+        return
     kind, _, rest = name.partition(":")
-    if kind == "run" and opening.is_scan(runs[rest]):
+    if kind == "run" and folders.is_scan(runs[rest]):
         scan.show(runs[rest])
         return
-    study = _opened(_source(kind, runs.get(rest), rest))
+    study = _study(_source(kind, runs.get(rest), rest))
     if study is None:
         return
     if not study.methods:
@@ -74,6 +83,17 @@ def _show() -> None:
     pages[page](study)
 
 
+def _show_start() -> None:
+    """Title, and what can be chosen."""
+    st.title("hepxai: explain a model")
+    st.markdown(
+        "Choose above what to explain. An example is trained on a shipped sample when you ask for it, in a "
+        "minute or less. An upload is a model of yours (a run folder, ONNX, XGBoost or skops) with events "
+        "(ROOT, Parquet, npz or PNG). To see runs of this machine here, start the page with their folder: "
+        "`hepxai app FOLDER`."
+    )
+
+
 def _source(kind: str, folder: Path | None, name: str) -> Source | None:
     """Source of the chosen run, example or upload; None while there is none."""
     if kind == "run":
@@ -84,16 +104,20 @@ def _source(kind: str, folder: Path | None, name: str) -> Source | None:
     cache = cache_folder()
     if is_trained(name, cache):
         return RunSource(cache / name)
-    st.info("This example is trained once, which takes a minute or less\\.")
-    path = obtain(key_of("example", name, str(cache)), "Training", work.trained, name, str(cache))
+    button = f"train {name}"
+    if not st.session_state.get(button):
+        st.info("This example is trained once, which takes a minute or less\\.")
+        st.button("Train it", type="primary", on_click=st.session_state.update, args=({button: True},))
+        return None
+    path = obtain(key_of("example", name, str(cache)), "Training", work.train_example, name, str(cache))
     return None if path is None else RunSource(Path(path))
 
 
-def _opened(source: Source | None) -> work.Study | None:
+def _study(source: Source | None) -> work.Study | None:
     if source is None:
         return None
     key = key_of("open", repr(source), source.stamp())
-    study: work.Study | None = obtain(key, "Opening", work.opened, source)
+    study: work.Study | None = obtain(key, "Opening", work.open_study, source)
     if study is not None and study.total > len(study.events):
         st.caption(f"{len(study.events):,} of {study.total:,} events are taken, evenly spread\\.")
     return study

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
-from hepxai.app.contents import checked_archive
+from hepxai.app.contents import archive_names
 from hepxai.app.limits import DAMAGED, FILES, UNPACKED_BYTES, RefusedError
 
 CHUNK = 2**20
@@ -15,7 +15,7 @@ WANTED = (".safetensors", ".json", ".yaml", ".npz")
 """Files of a run that the page reads; others, such as figures, stay packed."""
 
 
-def unpacked_run(path: Path, folder: Path) -> Path:
+def unpack_run(path: Path, folder: Path) -> Path:
     """Folder of the run in an archive.
 
     Raises
@@ -24,13 +24,13 @@ def unpacked_run(path: Path, folder: Path) -> Path:
         If a name leads out of the folder, something is a link, encrypted or damaged, or it is too large; if
         it holds no run.
     """
-    if len(names := checked_archive(path)) > FILES:
+    if len(names := archive_names(path)) > FILES:
         raise RefusedError(f"{path.name} has {len(names):,} files, more than {FILES:,}; leave figures/ out")
     left = UNPACKED_BYTES
     try:
         with ZipFile(path) as archive:
-            for member in _checked(archive, path.name):
-                left -= _written(archive, member, folder / member.filename, left, path.name)
+            for member in _members(archive, path.name):
+                left -= _write(archive, member, folder / member.filename, left, path.name)
     except (*DAMAGED, OSError, RuntimeError) as problem:
         raise RefusedError(
             f"{path.name} is truncated or damaged ({problem}); make the archive again"
@@ -41,7 +41,7 @@ def unpacked_run(path: Path, folder: Path) -> Path:
     return manifests[0].parent
 
 
-def _checked(archive: ZipFile, name: str) -> Iterator[ZipInfo]:
+def _members(archive: ZipFile, name: str) -> Iterator[ZipInfo]:
     """Files to unpack, after a check of all."""
     seen = set()
     for member in archive.infolist():
@@ -60,7 +60,7 @@ def _checked(archive: ZipFile, name: str) -> Iterator[ZipInfo]:
             yield member
 
 
-def _written(archive: ZipFile, member: ZipInfo, target: Path, left: int, name: str) -> int:
+def _write(archive: ZipFile, member: ZipInfo, target: Path, left: int, name: str) -> int:
     """Write a file and return its size; what the archive says of it is not believed."""
     size = 0
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import weakref
@@ -14,15 +15,15 @@ from zipfile import ZipFile
 import yaml
 from numpy.lib import format as npy
 
-from hepxai.app.contents import EVENT_KINDS, MODEL_KINDS, check_size, checked_archive, kind_of
+from hepxai.app.contents import EVENT_KINDS, MODEL_KINDS, archive_names, check_size, kind_of
 from hepxai.app.limits import CARD_CHARACTERS, DAMAGED, FILES, SESSION_BYTES, UNPACKED_BYTES, RefusedError
 from hepxai.app.sources import EventFiles, ModelFile
-from hepxai.app.unpack import unpacked_run
+from hepxai.app.unpack import unpack_run
 from hepxai.cards import CardError
 from hepxai.cards.text import CardDumper, CardReader
 from hepxai.core.extras import import_extra
 from hepxai.core.files import write_text
-from hepxai.datasets import DatasetCard, draft_card, inspect_file
+from hepxai.datasets import DatasetCard, ReadError, draft_card, inspect_file
 
 CARD = "card.yaml"
 
@@ -42,6 +43,8 @@ class Session:
         self.count = 0
         self._stored: dict[tuple[str, ...], tuple[Path, Any]] = {}
         self._refused: dict[tuple[str, ...], str] = {}
+        self._latest: dict[str, tuple[str, ...]] = {}
+        self._in_use: tuple[tuple[str, ...], ...] = ()
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def new_folder(self) -> Path:
@@ -80,7 +83,18 @@ class Session:
                 if isinstance(problem, RefusedError):
                     self._refused[key] = str(problem)
                 raise
+        self._latest[field] = key
+        self._delete_superseded()
         return self._stored[key][1]
+
+    def use_latest(self) -> None:
+        """Keep the latest files of each field until the next call, also when others take their place."""
+        self._in_use = tuple(self._latest.values())
+        self._delete_superseded()
+
+    def _delete_superseded(self) -> None:
+        for key in self._stored.keys() - {*self._latest.values(), *self._in_use}:
+            shutil.rmtree(self._stored.pop(key)[0], ignore_errors=True)
 
     def _check_room(self, wanted: int) -> None:
         used = sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file())
@@ -129,12 +143,12 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip(".-")[-80:] or "file"
 
 
-def saved_model(folder: Path, files: Sequence[Any]) -> ModelFile:
+def store_model(folder: Path, files: Sequence[Any]) -> ModelFile:
     """Model of an upload, checked and written to a folder."""
     return model_file(*save(folder, files[0].name, files[0].getvalue(), MODEL_KINDS))
 
 
-def saved_events(folder: Path, files: Sequence[Any]) -> tuple[Path, list[Path], str]:
+def store_events(folder: Path, files: Sequence[Any]) -> tuple[Path, list[Path], str]:
     """Folder, paths and kind of uploaded events, checked and written.
 
     Raises
@@ -146,11 +160,11 @@ def saved_events(folder: Path, files: Sequence[Any]) -> tuple[Path, list[Path], 
         raise RefusedError(
             f"{len(files):,} files, more than {FILES:,}; upload fewer (ROOT files are merged by hadd)"
         )
-    saved = [save(folder, f.name, f.getvalue(), EVENT_KINDS) for f in files]
-    kinds = {kind for _, kind in saved}
-    if len(kinds) > 1 or (len(saved) > 1 and kinds & {"parquet", "npz", "events"}):
+    files_and_kinds = [save(folder, f.name, f.getvalue(), EVENT_KINDS) for f in files]
+    kinds = {kind for _, kind in files_and_kinds}
+    if len(kinds) > 1 or (len(files_and_kinds) > 1 and kinds & {"parquet", "npz", "events"}):
         raise RefusedError("several event files must be all ROOT or all PNG; upload one file of other kinds")
-    return folder, [path for path, _ in saved], kinds.pop()
+    return folder, [path for path, _ in files_and_kinds], kinds.pop()
 
 
 # --- models ----------------------------------------------------------------------------------------------
@@ -162,7 +176,7 @@ def model_file(path: Path, kind: str) -> ModelFile:
         return ModelFile(kind, path)
     target = path.with_suffix("")
     target = target.with_name(f"{target.name}_unpacked") if target == path else target
-    return ModelFile("run", unpacked_run(path, target))
+    return ModelFile("run", unpack_run(path, target))
 
 
 def card_of_run(model: ModelFile | None) -> str:
@@ -175,9 +189,28 @@ def card_of_run(model: ModelFile | None) -> str:
 # --- ROOT ------------------------------------------------------------------------------------------------
 
 
-def drafted(path: Path) -> str:
-    """Text of a card for a ROOT file, drafted by the names of its branches."""
-    return draft_card(inspect_file(path))
+def classes_by_name(names: Sequence[str]) -> dict[str, str]:
+    """Class of each file: its name without a number behind a separator; signal comes last."""
+    classes = {name: re.sub(r"[-_.]+\d+$", "", Path(name).stem) for name in names}
+    return dict(sorted(classes.items(), key=lambda item: "sig" in item[1].lower()))
+
+
+def draft_text(paths: Sequence[Path]) -> tuple[str, str]:
+    """Text of a card for ROOT files, drafted by the names of the branches of the first; and a sentence.
+
+    The sentence is empty unless no branches look like particles: then the text lists them all.
+    """
+    report = dataclasses.replace(inspect_file(paths[0]), path=paths[0].name)
+    classes = classes_by_name([p.name for p in paths])
+    try:
+        return draft_card(report, classes), ""
+    except ReadError as problem:
+        trees = "".join(
+            f"# Branches of {t.name}: {', '.join(b.name for b in t.branches)}\n" for t in report.trees
+        )
+        labels = yaml.safe_dump(list(dict.fromkeys(classes.values())), default_flow_style=True)
+        tree = f"tree: {report.trees[0].name}\n" if report.trees else ""
+        return f"{trees}name: draft\n{tree}labels: {labels}", str(problem)
 
 
 def classes_of(text: str) -> tuple[str, ...]:
@@ -245,15 +278,15 @@ def arrays_in(path: Path) -> dict[str, tuple[int, ...]]:
     RefusedError
         If one holds Python objects, which are pickles.
     """
-    checked_archive(path)
+    archive_names(path)
     shapes = {}
     with ZipFile(path) as archive:
         for member in archive.namelist():
             try:
-                with archive.open(member) as opened:
-                    version = npy.read_magic(opened)
+                with archive.open(member) as file:
+                    version = npy.read_magic(file)
                     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-                    shape, _, kind = read(opened)
+                    shape, _, kind = read(file)
             except (ValueError, *DAMAGED) as problem:
                 raise RefusedError(f"{path.name}: {member} is damaged ({problem}); save it again") from None
             if kind.hasobject:

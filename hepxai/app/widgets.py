@@ -13,19 +13,26 @@ from matplotlib.figure import Figure
 
 from hepxai.app import jobs, link
 from hepxai.app.cache import RESULTS
-from hepxai.app.figures import FigureFiles, drawn
-from hepxai.app.maps import as_csv
+from hepxai.app.figures import FigureFiles, as_csv, figure_files
 from hepxai.app.settings import Entry
 from hepxai.core.fingerprint import fingerprint
 from hepxai.events import Events
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_FOLDERS = re.compile(r"(?<![\w./:])(?:/[^\s/:'\"]+)+/(?=[^\s/])")
+MOST = 1000
+"""Upper end of a whole number without a limit of its own; or 100 times the default, if that is more."""
 Rows = Sequence[Mapping[str, Any]]
 
 
 def plain(text: object) -> str:
     """Text that Markdown shows as it is: names from files never become markup."""
     return _PUNCTUATION.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def message(text: object) -> str:
+    """Plain text of a warning or an error: of files on this machine the name alone."""
+    return plain(_FOLDERS.sub("", str(text)))
 
 
 # --- fields ------------------------------------------------------------------------------------------------
@@ -37,6 +44,7 @@ def begin() -> None:
     st.session_state["in_link"] = {}
     st.session_state["figures"] = 0
     st.session_state["asked"] = set()
+    st.session_state["warned"] = set()
 
 
 def end() -> None:
@@ -53,15 +61,15 @@ def remember(key: str, value: Any, default: Any) -> None:
     """Put a value into the link of this page, unless it is the default."""
     st.session_state["chosen"][key] = value
     if value != default:
-        st.session_state["in_link"][key] = link.encoded(value)
+        st.session_state["in_link"][key] = link.encode(value)
 
 
 def initial(key: str, default: Any, **limits: Any) -> Any:
     """Value of a field: the last one of this session, or that of the link, or the default."""
     chosen = st.session_state["chosen"]
     if key in chosen:
-        return link.decoded(link.encoded(chosen[key]), default, **limits)
-    return link.decoded(st.query_params[key], default, **limits) if key in st.query_params else default
+        return link.decode(link.encode(chosen[key]), default, **limits)
+    return link.decode(st.query_params[key], default, **limits) if key in st.query_params else default
 
 
 def field(
@@ -76,7 +84,7 @@ def field(
     label, key : str
     default : object
     limits : mapping, optional
-        Allowed values, see `hepxai.app.link.decoded`.
+        Allowed values, see `hepxai.app.link.decode`.
     **options
         Of the field.
     """
@@ -104,11 +112,18 @@ def choose(label: str, key: str, options: Sequence[Any], default: Any = None, **
     return field(st.selectbox, label, key, first, limits={"valid": tuple(options)}, **more)
 
 
+def reset(prefix: str) -> None:
+    """Forget the values of the fields whose keys begin with a prefix: they take their defaults."""
+    for state in (st.session_state, st.session_state["chosen"], st.query_params):
+        for key in [k for k in state if str(k).startswith(prefix)]:
+            del state[key]
+
+
 def form_of(entries: Sequence[Entry], prefix: str) -> dict[str, Any]:
     """Settings that differ from their defaults, from one field for each."""
     settings = {}
     for entry in entries:
-        value = _setting(entry, f"{prefix}.{entry.name}")
+        value = _setting(entry, f"{prefix}{entry.name}")
         if value != entry.default:
             settings[entry.name] = value
     return settings
@@ -130,8 +145,8 @@ def _setting(entry: Entry, key: str) -> Any:
         None if v is None else int(v) if whole and abs(v) < 2**53 else float(v)
         for v in (entry.low, entry.high)
     ]
-    if whole and ends[1] is not None and ends[1] > 2**53:
-        ends[1] = 2**53 - 1
+    if (whole and ends[1] is None) or (ends[1] or 0) > 2**53:
+        ends[1] = max(MOST, 100 * (entry.default or 0))
     limits = {"kind": entry.kind, "low": ends[0], "high": ends[1]}
     options: dict[str, Any] = {"min_value": ends[0], "max_value": ends[1], "help": about}
     if entry.is_slider:
@@ -175,7 +190,7 @@ def obtain(key: str, title: str, function: Callable[..., Any], *arguments: Any, 
     """
     stored, errors = RESULTS.get(key), st.session_state.setdefault("errors", {})
     if stored is None and key not in errors:
-        outcome = _worked(key, title, function, arguments)
+        outcome = _run_job(key, title, function, arguments)
         if outcome.error:
             errors[key] = outcome.error
         else:
@@ -187,7 +202,9 @@ def obtain(key: str, title: str, function: Callable[..., Any], *arguments: Any, 
         return None
     value, warnings = stored
     for text in () if quiet else warnings:
-        st.warning(plain(text), icon=":material/warning:")
+        if text not in st.session_state["warned"]:
+            st.warning(message(text), icon=":material/warning:")
+        st.session_state["warned"].add(text)
     return value
 
 
@@ -196,7 +213,7 @@ def error_of(key: str) -> str:
     return str(st.session_state.get("errors", {}).get(key, ""))
 
 
-def _worked(key: str, title: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> jobs.Outcome:
+def _run_job(key: str, title: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> jobs.Outcome:
     job = st.session_state.get("job")
     st.session_state["asked"].add(key)
     if job is None or job.key != key:
@@ -220,7 +237,7 @@ def _show_error(key: str, title: str, error: str) -> None:
     if error == "cancelled":
         st.info(f"{plain(title)}: cancelled\\.", icon=":material/stop_circle:")
     else:
-        st.error(f"{plain(title)}: {plain(error)}", icon=":material/error:")
+        st.error(f"{plain(title)}: {message(error)}", icon=":material/error:")
     st.button("Try again", key=f"again {key}", on_click=forget, args=(key,))
 
 
@@ -256,10 +273,10 @@ def show_figure(
     files = RESULTS.get(f"figure {name} {key}")
     if files is None:
         try:
-            files = drawn(draw)
+            files = figure_files(draw)
         except (ValueError, KeyError, ZeroDivisionError, np.linalg.LinAlgError) as problem:
             text = problem.args[0] if problem.args else problem
-            st.info(f"No figure: {plain(text)}")
+            st.info(f"No figure: {message(text)}")
             return
         RESULTS.put(f"figure {name} {key}", files)
     st.image(files.png, caption=plain(caption) or None, width="stretch")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepxai.app.examples import train
 from hepxai.app.limits import EVENTS
-from hepxai.app.sources import ModelFile, Source, schema_of
+from hepxai.app.sources import ModelFile, Source, UploadSource, schema_of
 from hepxai.attribution import Attribution
 from hepxai.core.chunks import evenly_spread
 from hepxai.events import Events, Schema
-from hepxai.events.boxes import Boxes
 from hepxai.explainers import EXPLAINERS, explain, guards
 from hepxai.models.ensemble import Ensemble
 from hepxai.models.protocols import ChecksEvents
+from hepxai.models.wrappers.onnx_file import input_shapes
 from hepxai.run.targets import default_targets
 from hepxai.studies.detection.numbers import BoxMaps, explain_boxes
 
@@ -68,7 +69,7 @@ class Study:
         return ["import hepxai", *self.source.lines(), *some]
 
 
-def opened(source: Source) -> Study:
+def open_study(source: Source) -> Study:
     """Open a source, score its events and list the methods that apply.
 
     Raises
@@ -113,6 +114,45 @@ def trained_schema(file: ModelFile) -> Schema | None:
     return schema_of(file.load(None))
 
 
+class ModelInputs(NamedTuple):
+    """What an ONNX model will receive, and what its file takes.
+
+    Attributes
+    ----------
+    what : str
+        Kind of ``names``.
+    names : tuple of str
+        In the order in which the model receives them.
+    tensors : mapping of str to str
+        Type and shape of each input of the file.
+    problem : str
+        Sentence with the remedy where they do not fit; else empty.
+    """
+
+    what: str
+    names: tuple[str, ...]
+    tensors: Mapping[str, str]
+    problem: str
+
+
+def model_inputs(source: UploadSource) -> ModelInputs:
+    """Inputs of an ONNX model and of its file, before any event is scored."""
+    schema, options, problem = source.events.read(None).schema, source.file.options, ""
+    what, names = {
+        "table": ("columns", schema.globals),
+        "padded": ("features", schema.features),
+        "image": ("channels", schema.image.types if schema.image is not None else ()),
+    }[options["view"]]
+    try:
+        source.file.load(schema)
+    except ValueError as error:
+        problem = (
+            f"{error}. Choose above what the model reads, or give the events the {what} of the training, in "
+            "their order"
+        )
+    return ModelInputs(what, tuple(names), input_shapes(source.file.path), problem)
+
+
 def _checked_scores(model: Any, one: Any, events: Events) -> NDArray[np.float64]:
     guards.check_scores(one, events)
     scores = np.asarray(model.logits(events), dtype=np.float64)
@@ -133,7 +173,7 @@ def _box_probe(detector: Any, events: Events) -> Any:
     return detector.box_model(boxes, 0) if len(boxes) else None
 
 
-def attributed(
+def explain_events(
     source: Source,
     population: Events,
     rows: Events,
@@ -147,24 +187,18 @@ def attributed(
     return explain(model, rows, method, target=target, population=population, **settings, **silence)
 
 
-def scored(source: Source, events: Events) -> NDArray[np.float64]:
+def score_events(source: Source, events: Events) -> NDArray[np.float64]:
     """Outputs of events, ``[E, O]``."""
     return np.asarray(source.model(events.schema).logits(events), dtype=np.float64)
 
 
-def explained_boxes(
+def explain_image(
     source: Source, events: Events, method: str, score: float, settings: dict[str, Any]
 ) -> BoxMaps:
     """One map for each box that a detector finds."""
     return explain_boxes(source.model(events.schema), events, method, score=score, progress=True, **settings)
 
 
-def detected(source: Source, events: Events, score: float) -> Boxes:
-    """Boxes that a detector finds."""
-    boxes: Boxes = source.model(events.schema).detect(events, score=score)
-    return boxes
-
-
-def trained(name: str, folder: str) -> str:
+def train_example(name: str, folder: str) -> str:
     """Train a shipped example, resuming in its folder."""
     return str(train(name, folder))

@@ -40,21 +40,21 @@ def open_app(
 ) -> None:
     """Explain in the browser, without code: runs, scans, uploads and examples (extra `app`)."""
     with plain_errors():
-        from hepxai.app import opening
+        from hepxai.app import folders
         from hepxai.core.extras import import_extra
 
         import_extra("streamlit", "the page", "app")
         if folder is not None:
-            opening.listed(folder)  # refused here, if there is nothing to open
+            folders.runs_in(folder)  # refused here, if there is nothing to open
         _refuse_taken(address, port)
         if address not in ("127.0.0.1", "localhost", "::1"):
             console.print("[bold yellow]warning:[/] everybody who reaches this address sees the opened runs")
         options = {**SETTINGS, "server.address": address, "server.port": str(port)}
-        script = Path(opening.__file__).parent / "script" / "page.py"
+        script = Path(folders.__file__).parent / "script" / "page.py"
         command = [sys.executable, "-m", "streamlit", "run", str(script)]
         command += [f"--{name}={value}" for name, value in options.items()]
         console.print(f"page: {_url(address, port)}  (Ctrl-C ends it)", highlight=False, markup=False)
-        target = {} if folder is None else {opening.TARGET: str(folder.resolve())}
+        target = {} if folder is None else {folders.TARGET: str(folder.resolve())}
         os.execve(sys.executable, command, {**os.environ, **target})  # signals are for the page alone
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +48,16 @@ class _Group:
         return "per event" if len(self.patterns) > 1 else "per particle"
 
 
-def draft_card(report: FileReport) -> str:
+def draft_card(report: FileReport, classes: Mapping[str, str] | None = None) -> str:
     """YAML of a card for a file: particles, weights, event numbers, missing values and variations, by name.
 
     It loads as it is; samples, labels and cuts are left to the author.
+
+    Parameters
+    ----------
+    report : FileReport
+    classes : mapping of str to str, optional
+        Class of each file of the data set; by default the file of the report alone, as signal.
     """
     if not report.trees:
         raise ReadError(f"{report.path} has no TTree and no RNTuple to draft a card for")
@@ -63,7 +70,7 @@ def draft_card(report: FileReport) -> str:
             "of particles; write the card by hand. For hits of a detector see `image:` with `momenta: none` "
             "in docs/dataset_card.md; `hepxai cards muon_patterns` shows one"
         )
-    blocks = [_head(report, tree, groups), _particles(tree, groups, others), _tail(tree, groups)]
+    blocks = [_head(report, tree, groups, classes), _particles(tree, groups, others), _tail(tree, groups)]
     blocks.append(draft_variations(whole, _weights(tree), min(report.looked_at, whole.entries)))
     return "\n".join(line for block in blocks for line in block) + "\n"
 
@@ -117,18 +124,26 @@ def _name(pattern: str) -> str:
 # --- the text ------------------------------------------------------------------------------------
 
 
-def _head(report: FileReport, tree: TreeReport, groups: list[_Group]) -> list[str]:
+def _head(
+    report: FileReport, tree: TreeReport, groups: list[_Group], classes: Mapping[str, str] | None
+) -> list[str]:
     weights, units = _weights(tree), _units(tree, groups)
     path = report.path if is_remote(report.path) else str(Path(report.path).resolve())
+    path = path if classes is None else Path(path).name
+    classes = {path: "signal"} if classes is None else classes
     return [
         f"# Drafted from {path}: look at every line, then run `hepxai check` on it.",
         "name: draft",
         f"tree: {_quoted(tree.name)}",
         f"units: {units} # what the file is in; guessed from the size of the momenta",
         "samples:",
-        f"  - {{name: signal, files: {_quoted([path])}, class: signal}}",
-        "  # - {name: background, files: [...], class: background}",
-        *_labels(tree),
+        *(
+            f"  - {{name: {_quoted(c)}, files: {_quoted([p for p, k in classes.items() if k == c])}, "
+            f"class: {_quoted(c)}}}"
+            for c in dict.fromkeys(classes.values())
+        ),
+        *(["  # - {name: background, files: [...], class: background}"] * (len(set(classes.values())) == 1)),
+        *_labels(tree, list(dict.fromkeys(classes.values()))),
         *([f"weights: {weights} # signed"] if weights else ["# weights: genWeight"]),
         *_identity(tree),
     ]
@@ -139,12 +154,15 @@ def _weights(tree: TreeReport) -> str:
     return next((b for b in tree.names("per event") if _WEIGHTS.match(b)), "")
 
 
-def _labels(tree: TreeReport) -> list[str]:
-    """Class of the sample; as a comment, conditions for two classes in one file."""
+def _labels(tree: TreeReport, classes: list[str]) -> list[str]:
+    """Classes of the samples; as a comment, conditions for two classes in one file."""
+    if len(classes) > 1:
+        return [f"labels: {_quoted(classes)}"]
     branches = [b for b in tree.names("per event") if _LABELS.match(b)]
     name, hint = (branches[0], "") if branches else ("isSignal", " # isSignal: a branch or variable of yours")
     return [
-        "labels: [signal] # one class: nothing to tell apart; add another, as in [background, signal]",
+        f"labels: {_quoted(classes)} # one class: nothing to tell apart; add another, as in [background, "
+        "signal]",
         "# Both classes in one file? Then a condition for each, and no class: in samples:",
         f"# labels: {{background: {name} == 0, signal: {name} == 1}}{hint}",
     ]

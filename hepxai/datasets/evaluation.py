@@ -124,6 +124,9 @@ def _compute(node: ast.expr, lookup: Lookup, in_file: bool) -> Any:
             return signed(_binary(type(op), value(left), value(right)))
         case ast.Compare(left=left, ops=ops, comparators=others):
             sides = [value(side) for side in (left, *others)]
+            numbers = any(not isinstance(s, ak.Array) and kind_of(s) in "biuf" for s in sides)
+            if numbers and any(isinstance(s, str) for s in sides):
+                raise TypeError("a number is compared with a text; write the number without quotes")
             results = [COMPARE[type(op)](a, b) for op, a, b in zip(ops, sides, sides[1:], strict=False)]
             return reduce(operator.and_, results)
         case ast.Call(func=ast.Name(id=name), args=args):

@@ -26,7 +26,7 @@ from hepxai.plots.matrices import (
 )
 from hepxai.plots.momentum import momentum_residuals, turn_on_curve
 from hepxai.plots.overview import plot
-from hepxai.plots.profiles import focus_profile, score_profile
+from hepxai.plots.profiles import entry_profile, focus_profile, score_profile
 from hepxai.plots.roc import roc_curve
 from hepxai.plots.scores import (
     class_scores,
@@ -53,6 +53,7 @@ __all__ = [
     "correlation_dendrogram",
     "energy_image",
     "entry_bars",
+    "entry_profile",
     "event_display",
     "experiment_label",
     "feature_matrix",

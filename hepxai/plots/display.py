@@ -34,7 +34,7 @@ from hepxai.plots.style import (
     for_lines,
     short,
     styled,
-    type_look,
+    type_looks,
     wrapped,
 )
 
@@ -239,8 +239,9 @@ def _nodes(ax: Axes, event: Events, places: Array, truth: str | None, named: Int
         size = 2.5 + 11 * np.sqrt(pt / (pt.max(initial=0.0) or 1.0))
     order = np.argsort(-event.p4[:, 0], kind="stable")  # small ones on top
     named = np.union1d(named, order[:HARDEST])
+    looks = type_looks(event.schema.types)
     for i in order:
-        colour, marker = type_look(int(event.type[i]))
+        colour, marker = looks[event.type[i]]
         look: dict[str, Any] = {"color": colour, "marker": marker, "mec": INK if ringed[i] else "white"}
         look |= {"ls": "", "ms": size[i], "mew": 2.2 if ringed[i] else 0.8, "zorder": 4}
         ax.plot(*places[i], **look)
@@ -321,8 +322,8 @@ def _focus_line(
 def type_legend(figure: Figure, events: Events, *, truth: str | None = None) -> None:
     """Markers of the particle types, in one row above all displays of a figure."""
     handles = []
-    for i, name in enumerate(events.schema.types):
-        colour, marker = type_look(i)
+    types = events.schema.types
+    for name, (colour, marker) in zip(types, type_looks(types), strict=True):
         handles.append(Line2D([], [], ls="", marker=marker, color=colour, ms=11, label=short(name)))
     if truth is not None:
         ring: dict[str, Any] = {"ls": "", "marker": "o", "mfc": "white", "mec": INK, "mew": 2.2, "ms": 10}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from hepxai.attribution import Attribution
 from hepxai.attribution.means import pair_profile, profile_edges
@@ -15,6 +16,8 @@ from hepxai.attribution.spread import TRAINING
 from hepxai.core.binning import Scale, checked_edges
 from hepxai.core.estimate import Array, total_error
 from hepxai.core.formatting import common_power, observer_name, scaled
+from hepxai.metrics.entries import class_profiles
+from hepxai.metrics.event_maps import relative
 from hepxai.metrics.profile import Profile
 from hepxai.plots.style import (
     INK,
@@ -62,6 +65,27 @@ def score_profile(
     ax.margins(y=0.12)
     legend_above(ax)
     return ax
+
+
+def entry_profile(
+    attribution: Attribution, entry: str, observer: NDArray[Any], *, name: str, ax: Axes | None = None
+) -> Axes:
+    """Mean of an entry against a number of the events, class by class, with errors.
+
+    Parameters
+    ----------
+    attribution : Attribution
+    entry : str
+        Of `hepxai.metrics.entries.entry_names`.
+    observer : ndarray, shape [E]
+    name : str
+        Of the observer.
+    """
+    profiles = class_profiles(attribution, entry, observer)
+    ylabel = f"mean of {entry}: {quantity(relative(attribution))}"
+    return score_profile(
+        profiles, xlabel=name, ylabel=ylabel, classes=attribution.events.schema.classes, ax=ax
+    )
 
 
 @styled

@@ -37,6 +37,8 @@ SPLIT_COLOURS = {"train": GREY, "valid": ORANGE, "test": VIOLET}
 # Particle types avoid red and blue, which carry the sign of an attribution. Okabe & Ito, 2008.
 TYPE_COLOURS = ("#e69f00", "#009e73", "#8c8c8c", "#cc79a7", "#5b3a1d", "#000000", "#b8b000", "#56b4e9")
 TYPE_MARKERS = ("o", "s", "^", "D", "v", "p", "h", "8")
+USUAL_TYPES = ("muon", "electron", "jet", "met", "photon", "tau", "bjet", "lepton")
+"""Particle types that have their place among these, whatever other types there are."""
 INK, FAINT = "#222222", "#c8c8c8"
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "YlGnBu"
@@ -140,9 +142,16 @@ def class_look(index: int, classes: int | None = None) -> dict[str, Any]:
     }
 
 
-def type_look(index: int) -> tuple[str, str]:
-    """Colour and marker of a particle type."""
-    return TYPE_COLOURS[index % len(TYPE_COLOURS)], TYPE_MARKERS[index % len(TYPE_MARKERS)]
+def type_looks(types: Sequence[str]) -> list[tuple[str, str]]:
+    """Colour and marker of each particle type, whatever the order of the types.
+
+    Usual names have a fixed look; others take those that are left, in alphabetical order.
+    """
+    number, looks = len(TYPE_COLOURS), {n: USUAL_TYPES.index(n) for n in types if n in USUAL_TYPES}
+    left = [i for i in range(number) if i not in looks.values()]
+    for i, name in enumerate(sorted(set(types) - looks.keys())):
+        looks[name] = left[i] if i < len(left) else i % number
+    return [(TYPE_COLOURS[looks[n]], TYPE_MARKERS[looks[n]]) for n in types]
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from hepxai.core.jagged import IntArray
 from hepxai.events import SPLITS, Events
 from hepxai.plots.display import CROWDED
 from hepxai.plots.plane import without_eta
-from hepxai.plots.style import DIVERGING, for_lines, type_look
+from hepxai.plots.style import DIVERGING, for_lines, type_looks
 from hepxai.report.columns import column_maps
 from hepxai.report.displays import chosen_rows, telling_truth
 from hepxai.report.layer_attributions import LayerAttribution, maps
@@ -74,9 +74,9 @@ def _same(one: Events, other: Events) -> bool:
 def _about(view: RunView, events: Events) -> dict[str, Any]:
     """Names, colours and limits that all events share."""
     types, lines = view.events.schema.types, for_lines(mpl.colormaps[DIVERGING])
-    looks = [type_look(i) for i in range(len(types))]
+    looks = zip(types, type_looks(types), strict=True)
     return {
-        "types": [{"name": n, "colour": c, "marker": m} for n, (c, m) in zip(types, looks, strict=True)],
+        "types": [{"name": n, "colour": c, "marker": m} for n, (c, m) in looks],
         "classes": list(view.classes),
         "palette": [to_hex(lines(x)) for x in np.linspace(0, 1, 33)],
         "observer": None if view.observer is None else observer_name(view.observer),

@@ -23,9 +23,9 @@ PICKLE = pickle.dumps({"a": [1, 2, 3]})
 
 def archive(**files: bytes) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as opened:
+    with zipfile.ZipFile(buffer, "w") as file:
         for name, content in files.items():
-            opened.writestr(name.replace("__", "/").replace("_dot_", "."), content)
+            file.writestr(name.replace("__", "/").replace("_dot_", "."), content)
     return buffer.getvalue()
 
 
@@ -99,8 +99,8 @@ def test_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: tuple[str,
 
 def test_bomb(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr("x.npy", bytes(50 * MB))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x.npy", bytes(50 * MB))
     with pytest.raises(RefusedError, match="would become 50 MB"):
         kind_of(path)
 

@@ -115,7 +115,7 @@ def test_memory() -> None:
 
 
 def test_others_wait_for_their_turn() -> None:
-    first = [Job("k", slow_sum, 100_000) for _ in range(jobs.AT_ONCE)]
+    first = [Job("k", slow_sum, 100_000) for _ in range(jobs.PARALLEL)]
     for job in first:
         job.poll()
     last = Job("k", slow_sum, 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -19,9 +20,10 @@ pytest.importorskip("streamlit")
 
 from app_pages import Pages, texts
 
-from hepxai.app.maps import rows_of
-from hepxai.app.views.population import mean_rows
+from hepxai.app import figures
 from hepxai.datasets import DatasetCard
+from hepxai.metrics.entries import mean_rows
+from hepxai.metrics.event_maps import rows_of
 from hepxai.models.card import ModelCard
 from hepxai.models.network import NetworkModel
 from hepxai.scan import Scan
@@ -38,10 +40,16 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> Pages:
 
 def executed(lines: list[str]) -> dict[str, Any]:
     names: dict[str, Any] = {}
+    assert not [line for line in lines if "hepxai.app" in line]  # which needs streamlit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec("\n".join(lines), names)
     return names
+
+
+def drawing(names: dict[str, Any]) -> bytes:
+    """PNG of the figure that lines have drawn."""
+    return figures._image(names.get("figure") or plt.gcf(), "png")
 
 
 LINKS = {
@@ -70,16 +78,17 @@ def test_every_page_and_its_python(pages: Pages, name: str) -> None:
     assert not page.error, texts(page.error)
     assert not [i for i in texts(page.info) if i.startswith("No figure")]
     assert pages.figures
-    for figure, rows, lines in list(pages.figures):
+    for (figure, rows, lines), image in zip(pages.figures, pages.images, strict=True):
+        plt.close("all")
         names = executed(lines)
+        assert drawing(names) == image
         if figure == "agreement":
-            again: Any = names["compared"](names["maps"])[1]
-        elif figure == "profile":
-            again, rows = len(names["values"]), len(names["attribution"].events)
+            values, again = names["matrix"].mean.value, rows
+            assert [r["rank correlation"] for r in rows] == list(values[np.triu_indices(len(values), 1)])
         elif figure == "means":
             again = mean_rows(names["attribution"])
-        elif figure.startswith("score_"):
-            again, rows = names["scores"].shape, (1, 1)
+        elif figure == "profile" or figure.startswith("score_"):
+            continue
         else:
             again = rows_of(names["attribution"])
         assert str(again) == str(rows)  # NaN is not equal to itself
@@ -112,7 +121,7 @@ def test_two_methods_agree_and_differ(pages: Pages) -> None:
     page = pages.show(open="run:graph", a="attention", b="edge_ig", b__edge_ig__steps="4")
     assert "Agreement over pairs" in page.metric[0].label
     _, rows, lines = next(f for f in pages.figures if f[0] == "difference")
-    assert rows_of(executed(lines)["apart"]) == rows
+    assert rows_of(executed(lines)["change"]) == rows
     assert sum(abs(r["value"]) for r in rows) <= 2 + 1e-6
 
 
@@ -124,13 +133,14 @@ def test_what_if(pages: Pages) -> None:
     slider.set_value(slider.min).run()
     assert not page.exception
     assert float(page.metric[0].value.replace("−", "-")) != score
-    moved = next(f for f in pages.figures[::-1] if f[0].startswith("moved_"))
-    names = executed(moved[2])
+    (_, rows, lines), (_, curve, curve_lines) = pages.figures[-1], pages.figures[-2]
+    names = executed(lines)
     assert names["event"].globals[0, 0] == np.float32(slider.value)
-    assert rows_of(names["attribution"]) == moved[1]
-    curve = next(f for f in pages.figures[::-1] if f[0] == "score_ht")
-    scores = executed(curve[2])["scores"]
-    assert scores[0, 0] == pytest.approx(curve[1][0]["signal"], abs=1e-6)  # the slider is at the low end
+    assert rows_of(names["attribution"]) == rows
+    plt.close("all")
+    scores = executed(curve_lines)["scores"]
+    assert drawing({}) == pages.images[-2]
+    assert scores[0, 0] == pytest.approx(curve[0]["signal"], abs=1e-6)  # the slider is at the low end
 
 
 def test_results_are_cached(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +148,33 @@ def test_results_are_cached(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> No
     pages.show(**link)
     monkeypatch.setattr("hepxai.app.jobs.Job", None)
     pages.show(**link)  # with nothing to calculate
+
+
+def test_start_trains_nothing(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEPXAI_APP_TARGET")
+    monkeypatch.setattr("hepxai.app.jobs.Job", None)
+    monkeypatch.setattr("hepxai.app.main.is_trained", lambda *_: False)
+    assert texts(pages.show().title) == ["hepxai: explain a model"]
+    page = pages.show(open="example:graph")
+    assert page.button[0].label == "Train it"
+
+
+def test_settings_are_shared_by_pages_and_reset(pages: Pages) -> None:
+    page = pages.show(open="run:graph", a="edge_ig", a__edge_ig__steps="3")
+    page.radio(key="page").set_value("Convergence").run()
+    page.multiselect(key="methods").set_value(["edge_ig"]).run()
+    assert "{'edge_ig': {'steps': 3}}" in "".join(pages.figures[-1][2])
+    assert "choose another one" in " ".join(texts(page.info))
+    page.button(key="reset a.edge_ig.").click().run()
+    assert "a.edge_ig.steps" not in page.query_params
+    assert "{'edge_ig': {}}" in "".join(pages.figures[-1][2])
+
+
+def test_a_warning_stands_once(pages: Pages) -> None:
+    link = {f"{p}__surrogate__epochs": "1" for p in "ab"}
+    page = pages.show(open="run:graph", a="surrogate", b="surrogate", **link)
+    assert page.warning
+    assert len(page.warning) == len(set(texts(page.warning)))
 
 
 def test_refusals_are_sentences(pages: Pages) -> None:
@@ -165,8 +202,10 @@ def test_scan(pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     page = pages.show()
     assert not page.error, texts(page.error)
     assert any("Probability that it is the best" in t for t in texts(page.markdown))
-    _, rows, lines = pages.figures[0]
-    assert str(executed(lines)["rows"]) == str(rows)
+    for (_, rows, lines), image in zip(pages.figures[:2], pages.images, strict=False):
+        names = executed(lines)
+        assert str(names["rows"]) == str(rows)
+        assert drawing(names) == image
 
 
 @dataclass(frozen=True)
@@ -200,5 +239,6 @@ def test_boxes(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     ((name, rows, lines),) = pages.figures
     assert name.startswith("boxes_")
     names = executed(lines)
+    assert drawing(names) == pages.images[0]
     assert len(rows) == names["maps"].attribution.values.size
     assert {r["box"] for r in rows} == {i + 1 for i in range(len(names["maps"]))}

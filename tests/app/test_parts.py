@@ -18,17 +18,18 @@ from toy_events import make_events
 
 from hepxai.app import work
 from hepxai.app.cache import Cache, size_of
+from hepxai.app.figures import as_csv
+from hepxai.app.folders import runs_in
 from hepxai.app.limits import RefusedError
-from hepxai.app.link import decoded, encoded
-from hepxai.app.maps import agreement, as_csv, difference, per_particle, rows_of
-from hepxai.app.opening import listed
-from hepxai.app.selection import EventNumbers, selected
+from hepxai.app.link import decode, encode
 from hepxai.app.settings import Entry, entries
 from hepxai.app.sources import EventFiles, RunSource
-from hepxai.app.widgets import key_of
+from hepxai.app.widgets import key_of, message
 from hepxai.attribution import Attribution, Pairs
 from hepxai.datasets.columns import ExpressionError
+from hepxai.datasets.event_numbers import EventNumbers, select_events
 from hepxai.explainers import EXPLAINERS
+from hepxai.metrics.event_maps import agreement, difference, per_particle, ranking, rows_of
 
 # --- forms -------------------------------------------------------------------------------------------------
 
@@ -78,7 +79,7 @@ def test_text_of_a_setting(text: str, value: Any) -> None:
     ],
 )
 def test_values_survive_a_link(value: Any, limits: dict[str, Any]) -> None:
-    assert decoded(encoded(value), "default", **limits) == value
+    assert decode(encode(value), "default", **limits) == value
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_values_survive_a_link(value: Any, limits: dict[str, Any]) -> None:
     ],
 )
 def test_links_may_hold_anything(text: str, limits: dict[str, Any], value: Any) -> None:
-    assert decoded(text, "default", **limits) == value
+    assert decode(text, "default", **limits) == value
 
 
 # --- cache -----------------------------------------------------------------------------------------------
@@ -128,17 +129,18 @@ def numbers() -> tuple[EventNumbers, int]:
 
 def test_selection() -> None:
     every, size = numbers()
-    mask = selected(every, "met > 40 and muon == 2 and not score < 10", size)
+    mask = select_events(every, "met > 40 and muon == 2 and not score < 10", size)
     met = sample().observers["met"]
     np.testing.assert_array_equal(mask, (met > 40) & (np.arange(size) >= 10))
-    assert selected(every, " ", size).all()
+    assert select_events(every, " ", size).all()
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("mett > 3", r"no branch or variable 'mett'.*did you mean 'met'"),
-        ("met", "is no condition; write for example"),
+        ("met", "is no condition; write for example.*the events have .*met"),
+        ("met > 'a'", "write the number without quotes; the events have .*met"),
         ("__import__('os').system('true')", "is not allowed"),
         ("met > ", "syntax not understood"),
         ("().__class__", "is not allowed"),
@@ -147,7 +149,7 @@ def test_selection() -> None:
 def test_wrong_selections(text: str, sentence: str) -> None:
     every, size = numbers()
     with pytest.raises(ExpressionError, match=sentence):
-        selected(every, text, size)
+        select_events(every, text, size)
 
 
 # --- numbers of maps ------------------------------------------------------------------------------------
@@ -194,14 +196,26 @@ def test_sums_at_a_particle() -> None:
 
 def test_difference() -> None:
     one, other = pair_map(), pair_map(seed=1)
-    apart = difference(one, other)
-    assert apart is not None
+    change = difference(one, other)
+    assert change is not None
     first = slice(*one.offsets[:2])
     shares = [m.values[first] / abs(m.values[first]).sum() for m in (one, other)]
-    np.testing.assert_allclose(apart.values[first], shares[0] - shares[1])
+    np.testing.assert_allclose(change.values[first], shares[0] - shares[1])
     np.testing.assert_allclose(difference(one, pair_map(3 * one.values)).values, 0, atol=1e-15)  # type: ignore[union-attr]
     assert difference(one, particle_map()) is None
-    apart.plot(0)
+    change.plot(0)
+
+
+def test_ranking_in_words() -> None:
+    one = pair_map()[np.array([2])]
+    rows = ranking(one)
+    sizes = [abs(r["value"]) for r in rows]
+    assert sizes == sorted(sizes, reverse=True) == sorted(abs(one.values), reverse=True)
+    first, strongest = one.events.labels_of_particles(), int(np.argmax(abs(one.values)))
+    assert one.pairs is not None
+    ends = (first[one.pairs.src[strongest]], first[one.pairs.dst[strongest]])
+    assert rows[0]["pair"] == " → ".join(ends)
+    assert [r["particle"].split()[0] for r in ranking(particle_map()[np.array([2])])]
 
 
 def test_rows_name_particles() -> None:
@@ -240,6 +254,18 @@ def test_headers_of_csv_have_no_formulas() -> None:
     assert as_csv([{"=1+1": 1, " -x": 2}]).splitlines()[0] == "'=1+1,' -x"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/tmp/session-1/2/a.root:Events is damaged", "a\\.root\\:Events is damaged"),
+        ("read '/home/me/x.npz'; see docs/app.md", "read \\'x\\.npz\\'\\; see docs\\/app\\.md"),
+        ("1 / 2 and https://a.b/c/d", "1 \\/ 2 and https\\:\\/\\/a\\.b\\/c\\/d"),
+    ],
+)
+def test_messages_have_no_folders(text: str, expected: str) -> None:
+    assert message(text) == expected
+
+
 def test_csv_has_no_formulas() -> None:
     rows = [{"name": "=HYPERLINK()", "value": -1.5}, {"name": 'a "b", c', "value": 2.0, "more": 1}]
     table = list(csv.DictReader(io.StringIO(as_csv(rows))))
@@ -252,15 +278,15 @@ def test_csv_has_no_formulas() -> None:
 
 def test_runs_in_a_folder(tmp_path: Any) -> None:
     folder = run_folder("table")
-    assert listed(folder) == {"table": folder}
-    assert listed(folder.parent)["table"] == folder
+    assert runs_in(folder) == {"table": folder}
+    assert runs_in(folder.parent)["table"] == folder
     with pytest.raises(RefusedError, match="holds no run and no scan; make one with `hepxai run`"):
-        listed(tmp_path)
+        runs_in(tmp_path)
 
 
 def test_of_too_many_events_some_are_taken_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "EVENTS", 7)
-    study, names = work.opened(RunSource(run_folder("table"))), {}
+    study, names = work.open_study(RunSource(run_folder("table"))), {}
     exec("\n".join(study.lines()), names)
     assert len(study.events) == 7 < study.total
     assert names["events"].fingerprint(values=True) == study.events.fingerprint(values=True)

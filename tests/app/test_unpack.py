@@ -13,7 +13,7 @@ import pytest
 
 from hepxai.app import unpack
 from hepxai.app.limits import RefusedError
-from hepxai.app.unpack import unpacked_run
+from hepxai.app.unpack import unpack_run
 from hepxai.app.uploads import arrays_in
 
 MANIFEST = ("run/manifest.json", b"{}")
@@ -31,7 +31,7 @@ def zip_of(path: Path, *files: tuple[str, bytes], mode: int = 0) -> Path:
 
 def test_run_in_a_folder(tmp_path: Path) -> None:
     path = zip_of(tmp_path / "a.zip", MANIFEST, ("run/model.safetensors", b"x"), ("run/report.html", b"<p>"))
-    folder = unpacked_run(path, tmp_path / "out")
+    folder = unpack_run(path, tmp_path / "out")
     assert folder == tmp_path / "out" / "run"
     assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "model.safetensors"]
 
@@ -43,7 +43,7 @@ def test_run_in_a_folder(tmp_path: Path) -> None:
 def test_slip(tmp_path: Path, name: str) -> None:
     path = zip_of(tmp_path / "a.zip", MANIFEST, (name, b"x"))
     with pytest.raises(RefusedError, match="leads out of its folder"):
-        unpacked_run(path, tmp_path / "out")
+        unpack_run(path, tmp_path / "out")
     assert not list(tmp_path.rglob("evil*"))
 
 
@@ -51,26 +51,26 @@ def test_slip(tmp_path: Path, name: str) -> None:
 def test_links(tmp_path: Path, kind: int) -> None:
     path = zip_of(tmp_path / "a.zip", ("run/manifest.json", b"/etc/passwd"), mode=kind | 0o777)
     with pytest.raises(RefusedError, match="has a link; zip the folder without links"):
-        unpacked_run(path, tmp_path / "out")
+        unpack_run(path, tmp_path / "out")
 
 
 def test_twice(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         path = zip_of(tmp_path / "a.zip", MANIFEST, MANIFEST)
     with pytest.raises(RefusedError, match="two files of one name"):
-        unpacked_run(path, tmp_path / "out")
+        unpack_run(path, tmp_path / "out")
 
 
 def test_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpack, "FILES", 3)
     path = zip_of(tmp_path / "a.zip", *((f"run/{i}.json", b"") for i in range(4)))
     with pytest.raises(RefusedError, match=r"4 files, more than 3; leave figures/ out"):
-        unpacked_run(path, tmp_path / "out")
+        unpack_run(path, tmp_path / "out")
 
 
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="holds no run"):
-        unpacked_run(zip_of(tmp_path / "a.zip", ("a.json", b"{}")), tmp_path / "out")
+        unpack_run(zip_of(tmp_path / "a.zip", ("a.json", b"{}")), tmp_path / "out")
 
 
 def test_encrypted(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_encrypted(tmp_path: Path) -> None:
         data[data.index(magic) + at] |= 1
     path.write_bytes(data)
     with pytest.raises(RefusedError, match="encrypted"):
-        unpacked_run(path, tmp_path / "out")
+        unpack_run(path, tmp_path / "out")
 
 
 def test_size_that_lies(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_size_that_lies(tmp_path: Path) -> None:
     struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 10)
     path.write_bytes(data)
     with pytest.raises(RefusedError, match=r"larger than it says|truncated or damaged"):
-        unpacked_run(path, tmp_path / "out")
+        unpack_run(path, tmp_path / "out")
     assert sum(p.stat().st_size for p in (tmp_path / "out").rglob("*") if p.is_file()) <= 10
 
 
@@ -101,7 +101,7 @@ def test_truncated(tmp_path: Path, cut: int) -> None:
     path = zip_of(tmp_path / "a.zip", MANIFEST, ("run/model.safetensors", bytes(300)))
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(RefusedError, match="truncated or damaged"):
-        unpacked_run(path, tmp_path / "out")
+        unpack_run(path, tmp_path / "out")
 
 
 def damaged(path: Path, name: str, content: bytes) -> Path:
@@ -117,7 +117,7 @@ def damaged(path: Path, name: str, content: bytes) -> Path:
 def test_damaged_content(tmp_path: Path) -> None:
     path = damaged(tmp_path / "a.zip", "run/manifest.json", b"{}" * 500)
     with pytest.raises(RefusedError, match=r"truncated or damaged .*; make the archive again"):
-        unpacked_run(path, tmp_path / "out")
+        unpack_run(path, tmp_path / "out")
     array = io.BytesIO()
     np.save(array, np.zeros(1000))
     with pytest.raises(RefusedError, match=r"is damaged .*; save it again"):

@@ -100,11 +100,11 @@ def test_every_kind_and_its_python(name: str, tmp_path: Path) -> None:
         trained = work.trained_schema(source.file)
         assert trained is not None
         assert trained.features == source.events.read(None).schema.features
-    study = work.opened(source)
+    study = work.open_study(source)
     assert method in study.methods
     assert np.isfinite(study.scores).all()
     target, rows = study.targets[0], study.events[[3]]
-    expected = work.attributed(source, study.events, rows, method, target, settings)
+    expected = work.explain_events(source, study.events, rows, method, target, settings)
     for path in (*source.events.paths[0].parent.iterdir(), source.file.path):
         copy = shutil.copytree if path.is_dir() else shutil.copy
         if not (tmp_path / path.name).exists():
@@ -169,8 +169,23 @@ def test_names_of_branches_that_are_markup(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "x.root") as file:
         file.mktree("Events", {"<script>alert(1)</script>": "float32"})
         file["Events"].extend({"<script>alert(1)</script>": np.zeros(3, dtype=np.float32)})
-    with pytest.raises(ReadError, match="no branches that look like"):
-        uploads.drafted(tmp_path / "x.root")
+    text, problem = uploads.draft_text([tmp_path / "x.root"])
+    assert problem.startswith("x.root:Events has no branches that look like")
+    assert "# Branches of Events: <script>alert(1)<" in text
+    with pytest.raises(CardError, match="particles"):
+        root_events(tmp_path, text, {"x.root": "x"})
+
+
+def test_draft_has_the_classes_of_the_file_names(tmp_path: Path) -> None:
+    names = {"signal_1.root": "signal", "zz-4l.root": "zz-4l", "signal_2.root": "signal"}
+    for name in names:
+        shutil.copy(root_files()[1], tmp_path / name)
+    text, problem = uploads.draft_text([tmp_path / name for name in names])
+    assert not problem
+    assert str(tmp_path) not in text
+    assert uploads.classes_of(text) == ("zz-4l", "signal")
+    events = root_events(tmp_path, text, names).read(None)
+    assert np.bincount(events.label)[1] == 2 * np.bincount(events.label)[0]
 
 
 def test_truncated_root(tmp_path: Path) -> None:
@@ -249,28 +264,52 @@ def test_refused_upload_is_read_once_and_leaves_nothing():
     session, upload = uploads.Session(), _Upload("a.root", b"plain text")
     for _ in range(3):
         with pytest.raises(RefusedError, match="no kind that the page reads"):
-            session.once("events", [upload], uploads.saved_events)
+            session.once("events", [upload], uploads.store_events)
     assert upload.reads == 1
     assert not list(session.path.iterdir())
 
 
 def test_upload_is_written_once():
     session, upload = uploads.Session(), _Upload("a.png", b"\x89PNG\r\n\x1a\n")
-    first = session.once("events", [upload], uploads.saved_events)
-    assert session.once("events", [upload], uploads.saved_events) is first
+    first = session.once("events", [upload], uploads.store_events)
+    assert session.once("events", [upload], uploads.store_events) is first
     assert (upload.reads, first[2]) == (1, "png")
+
+
+def test_superseded_uploads_are_deleted():
+    session = uploads.Session()
+
+    def store(name: str) -> Path:
+        return session.once("events", [_Upload(name, b"\x89PNG\r\n\x1a\n")], uploads.store_events)[0]
+
+    first = store("a.png")
+    session.use_latest()  # on the page
+    second = store("b.png")
+    third = store("c.png")
+    assert (first.exists(), second.exists(), third.exists()) == (True, False, True)
+    session.use_latest()
+    assert (first.exists(), third.exists()) == (False, True)
+
+
+def test_inputs_of_an_onnx_model(tmp_path: Path) -> None:
+    events = padded(tmp_path / "files")
+    inputs = work.model_inputs(UploadSource(events, onnx("padded", 10)(tmp_path)))
+    assert inputs == ("features", sample().schema.features, {"x": "float [event, particle, 10]"}, "")
+    problem = work.model_inputs(UploadSource(events, onnx("padded", 9)(tmp_path))).problem
+    assert "particles have 10 features" in problem
+    assert problem.endswith("give the events the features of the training, in their order")
 
 
 def test_uploads_of_a_session_are_limited(monkeypatch):
     monkeypatch.setattr(uploads, "SESSION_BYTES", 20)
     session = uploads.Session()
-    session.once("events", [_Upload("a.png", b"\x89PNG\r\n\x1a\n1234")], uploads.saved_events)
+    session.once("events", [_Upload("a.png", b"\x89PNG\r\n\x1a\n1234")], uploads.store_events)
     with pytest.raises(RefusedError, match="reload the page"):
-        session.once("events", [_Upload("b.png", b"\x89PNG\r\n\x1a\n1234")], uploads.saved_events)
+        session.once("events", [_Upload("b.png", b"\x89PNG\r\n\x1a\n1234")], uploads.store_events)
 
 
 def test_number_of_event_files_is_limited(monkeypatch, tmp_path):
     monkeypatch.setattr(uploads, "FILES", 1)
     files = [_Upload(f"{n}.png", b"\x89PNG\r\n\x1a\n") for n in "ab"]
     with pytest.raises(RefusedError, match="upload fewer"):
-        uploads.saved_events(tmp_path, files)
+        uploads.store_events(tmp_path, files)

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import hepxai.app
-from hepxai.app import figures, jobs, opening, widgets
+from hepxai.app import figures, folders, jobs, widgets
 from hepxai.app.jobs import Outcome, outcome_of
 
 SCRIPT = Path(hepxai.app.__file__).parent / "script" / "page.py"
@@ -36,7 +36,8 @@ class Pages:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.figures: list[tuple[str, Any, list[str]]] = []
-        monkeypatch.setenv(opening.TARGET, str(folder))
+        self.images: list[bytes] = []
+        monkeypatch.setenv(folders.TARGET, str(folder))
         monkeypatch.setattr(jobs, "Job", InlineJob)
         monkeypatch.setattr(jobs, "prepare", lambda: None)
         monkeypatch.setattr(figures, "DPI", 30)
@@ -46,10 +47,12 @@ class Pages:
         assert files.png[:4] == b"\x89PNG"
         assert files.pdf[:4] == b"%PDF"
         self.figures.append((name, rows, list(lines)))
+        self.images.append(files.png)
 
     def show(self, **link: str) -> AppTest:
         """Page of a link, without errors."""
         self.figures.clear()
+        self.images.clear()
         page = AppTest.from_file(str(SCRIPT), default_timeout=120)
         for name, value in link.items():
             page.query_params[name.replace("__", ".")] = value

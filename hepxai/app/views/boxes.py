@@ -8,10 +8,10 @@ import numpy as np
 import streamlit as st
 
 from hepxai.app import recipes
-from hepxai.app.maps import rows_of
 from hepxai.app.views import choice
 from hepxai.app.widgets import field, key_of, obtain, plain, show_figure
-from hepxai.app.work import Study, explained_boxes
+from hepxai.app.work import Study, explain_image
+from hepxai.metrics.event_maps import rows_of
 from hepxai.studies.detection.figures import box_maps
 
 
@@ -30,14 +30,14 @@ def show_boxes(study: Study, row: int, place: Any) -> None:
             key_of(study.key, study.events, row, method.name, score, method.settings),
         )
         maps = obtain(
-            key, method.title, explained_boxes, study.source, event, method.name, score, method.settings
+            key, method.title, explain_image, study.source, event, method.name, score, method.settings
         )
         if maps is None:
             return
         lines = recipes.boxes(study, row, method.name, score, method.settings)
         lines += [
             "from hepxai.studies.detection.figures import box_maps",
-            f"box_maps(maps, events[[{row}]], 0)",
+            f"figure = box_maps(maps, events[[{row}]], 0)",
         ]
         rows = [
             {"box": i + 1, **line}

@@ -9,17 +9,22 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from hepxai.app.selection import EventNumbers, selected
 from hepxai.app.settings import entries
-from hepxai.app.widgets import choose, field, form_of, key_of, obtain, plain
-from hepxai.app.work import Study, attributed
+from hepxai.app.widgets import choose, field, form_of, key_of, obtain, plain, reset
+from hepxai.app.work import Study, explain_events
 from hepxai.attribution import Attribution
 from hepxai.attribution.reductions import labels_of
 from hepxai.core.formatting import general
+from hepxai.datasets.event_numbers import EventNumbers, select_events
 from hepxai.events import SPLITS
 from hepxai.explainers import EXPLAINERS
 from hepxai.explainers.methods import default_methods
 
+NUMBERS = (
+    "from hepxai.datasets.event_numbers import EventNumbers, select_events",
+    "numbers = EventNumbers(events, model.logits(events), model.outputs)",
+)
+"""Python that leaves the numbers of each event in ``numbers``."""
 EVERY = "all"
 NONE = "none"
 
@@ -34,6 +39,12 @@ class Method(NamedTuple):
     def title(self) -> str:
         """Short name of the method."""
         return EXPLAINERS[self.name].short_title
+
+
+def columns() -> tuple[Any, Any]:
+    """Places of the fields and of the figures; on a phone the fields come last: `hepxai.app.main.PHONE`."""
+    left, right = st.columns([1, 3], gap="medium")
+    return left.container(key="fields"), right
 
 
 def numbers_of(study: Study) -> EventNumbers:
@@ -66,7 +77,7 @@ def selection(study: Study) -> Selection:
     text = field(
         st.text_input, "Only events with", "where", "", help=plain(hint), placeholder="an expression"
     )
-    rows = np.flatnonzero(mask & selected(numbers, text, len(mask)))
+    rows = np.flatnonzero(mask & select_events(numbers, text, len(mask)))
     if not len(rows):
         raise ValueError("no event is left; loosen the class, the split or the expression")
     return Selection(rows, _selecting(codes, text))
@@ -76,11 +87,8 @@ def _selecting(codes: Mapping[str, int], text: str) -> list[str]:
     lines = ["import numpy as np"]
     conditions = [f"(events.{column} == {code})" for column, code in codes.items()]
     if text.strip():
-        lines += [
-            "from hepxai.app.selection import EventNumbers, selected",
-            "numbers = EventNumbers(events, model.logits(events), model.outputs)",
-        ]
-        conditions += [f"selected(numbers, {text!r}, len(events))"]
+        lines += NUMBERS
+        conditions += [f"select_events(numbers, {text!r}, len(events))"]
     mask = " & ".join(conditions) or "np.ones(len(events), dtype=bool)"
     return [*lines, f"rows = np.flatnonzero({mask})"]
 
@@ -139,21 +147,28 @@ def method(study: Study, label: str, prefix: str, *, optional: bool = False) -> 
     )
     if name == NONE:
         return None
-    form = entries(name, study.layers)
+    return with_settings(study, name, prefix)
+
+
+def with_settings(study: Study, name: str, prefix: str = "a") -> Method:
+    """A method with fields for its settings; pages with the same prefix share them."""
+    form, keys = entries(name, study.layers), f"{prefix}.{name}."
     if not form:
         return Method(name, {})
     with st.expander(f"Settings of {plain(EXPLAINERS[name].short_title)}"):
         st.caption(plain(EXPLAINERS[name].title))
-        return Method(name, form_of(form, f"{prefix}.{name}"))
+        settings = form_of(form, keys)
+        st.button("Reset", key=f"reset {keys}", on_click=reset, args=(keys,), disabled=not settings)
+        return Method(name, settings)
 
 
-def explained(
-    study: Study, rows: NDArray[np.int64], chosen: Method, aim: str, *, quiet: bool = False
+def attribution_of(
+    study: Study, rows: NDArray[np.int64], chosen: Method, target: str, *, quiet: bool = False
 ) -> tuple[str, Attribution | None]:
     """Key and map of some events; the map is None while it is not there."""
-    key = key_of(study.key, study.events, rows, chosen.name, aim, chosen.settings)
-    arguments = (study.source, study.events, study.events[rows], chosen.name, aim, chosen.settings)
-    return key, obtain(key, chosen.title, attributed, *arguments, quiet=quiet)
+    key = key_of(study.key, study.events, rows, chosen.name, target, chosen.settings)
+    arguments = (study.source, study.events, study.events[rows], chosen.name, target, chosen.settings)
+    return key, obtain(key, chosen.title, explain_events, *arguments, quiet=quiet)
 
 
 def one_layer(attribution: Attribution, prefix: str) -> tuple[Attribution, list[str]]:

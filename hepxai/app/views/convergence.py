@@ -4,34 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import streamlit as st
 from matplotlib.figure import Figure
 
 from hepxai.app.figures import figure_of, figure_of_event
-from hepxai.app.maps import agreement, rows_of
 from hepxai.app.settings import entries
 from hepxai.app.views import choice
-from hepxai.app.widgets import error_of, field, forget, key_of, plain, show_figure
+from hepxai.app.widgets import error_of, field, forget, key_of, message, plain, show_figure
 from hepxai.app.work import Study
 from hepxai.attribution import Attribution
-from hepxai.attribution.reductions import layers
-from hepxai.core.estimate import Estimate
 from hepxai.explainers import EXPLAINERS
-from hepxai.metrics.agreement import AgreementMatrix
+from hepxai.metrics.agreement import AgreementMatrix, agreement_matrix
+from hepxai.metrics.event_maps import agreement, maps_by_title, rank_measure, rows_of
 from hepxai.plots import method_agreement
 from hepxai.plots.style import escape_label
 
 ACROSS = 2
+MATRIX = (
+    "from hepxai.plots import method_agreement",
+    "matrix = agreement_matrix(maps, rank_measure)",
+    "method_agreement(matrix, title='rank correlation in this event')",
+)
+"""Python that draws the agreement of ``maps``."""
 
 
 def show(study: Study) -> None:
     """Page of several methods on one event."""
-    left, right = st.columns([1, 3], gap="medium")
+    left, right = choice.columns()
     with left:
         row, _ = choice.event(study)
-        aim = choice.target(study)
+        target = choice.target(study)
         quick = [m for m in study.methods if not any(e.name == "epochs" for e in entries(m))]
         names = field(
             st.multiselect,
@@ -42,57 +47,62 @@ def show(study: Study) -> None:
             format_func=lambda m: EXPLAINERS[m].short_title,
             help="Those that train a network take minutes and are left out at first",
         )
+        methods = [choice.with_settings(study, name) for name in names]
     with right:
         st.caption(plain(choice.about(study, row)))
-        maps = _maps(study, row, aim, names)
+        maps = _maps(study, row, target, methods)
         if len(maps) < 2:
-            st.info("Choose two methods or more\\.")
-        methods = list(dict.fromkeys(a.method for a in maps.values()))
-        lines = [*study.lines(), f"methods, event = {methods}, events[[{row}]]"]
+            st.info(_missing(study))
+        used = {a.method for a in maps.values()}
+        settings = {m.name: m.settings for m in methods if m.name in used}
+        lines = [*study.lines(), f"methods, event = {settings!r}, events[[{row}]]"]
         lines += [
-            "from hepxai.app.views.convergence import compared, named_layers",
-            f"options = dict(target={aim!r}, population=events)",
-            "explained = [hepxai.explain(model, event, m, **options) for m in methods]",
-            "maps = {name: one for a in explained for name, one in named_layers(a).items()}",
+            "from hepxai.metrics.agreement import agreement_matrix",
+            "from hepxai.metrics.event_maps import maps_by_title, rank_measure",
+            f"options = dict(target={target!r}, population=events)",
+            "attributions = [hepxai.explain(model, event, m, **options, **s) for m, s in methods.items()]",
+            "maps = {name: one for a in attributions for name, one in maps_by_title(a).items()}",
         ]
-        key = key_of(study.key, study.events, row, aim, list(maps))
+        key = key_of(study.key, study.events, row, target, list(maps), settings)
         if len(maps) > 1:
-            matrix, rows = compared(maps)
+            matrix = agreement_matrix(maps, rank_measure)
             st.subheader("Agreement")
             st.caption(
                 "Rank correlation of the absolute values in this event\\. Maps over pairs and over particles "
                 "are compared by the sum at each particle\\. Methods that agree need not be right\\."
             )
-            show_figure("agreement", key, lambda: _matrix_figure(matrix), rows, [*lines, "compared(maps)"])
+            show_figure("agreement", key, lambda: _matrix_figure(matrix), _rows(maps), [*lines, *MATRIX])
         st.subheader("Maps")
         _show_maps(maps, key, lines)
 
 
-def _maps(study: Study, row: int, aim: str, names: list[str]) -> dict[str, Attribution]:
+def _missing(study: Study) -> str:
+    """Sentence about what the agreement needs."""
+    if len(study.methods) > 1:
+        return "The agreement needs the maps of two methods or more: choose another one\\."
+    only = plain(EXPLAINERS[study.methods[0]].short_title)
+    return (
+        f"Only one method works on this model, {only}, so there is no agreement to show\\. Methods with "
+        "gradients or attention need the zip of a run folder, whose network is known\\."
+    )
+
+
+def _maps(study: Study, row: int, target: str, methods: list[choice.Method]) -> dict[str, Attribution]:
     """Maps of one event by the title of their method, of several layers one for each."""
     maps: dict[str, Attribution] = {}
     errors = {}
-    for name in names:
-        method = choice.Method(name, {})
-        key, attribution = choice.explained(study, np.array([row]), method, aim, quiet=True)
+    for method in methods:
+        key, attribution = choice.attribution_of(study, np.array([row]), method, target, quiet=True)
         if attribution is None:
-            errors[key] = f"{method.title}: {error_of(key)}"
+            errors[key] = f"{plain(method.title)}: {message(error_of(key))}"
         else:
-            maps |= named_layers(attribution)
+            maps |= maps_by_title(attribution)
     if errors:
         with st.expander(f"Without a map of this event: {len(errors)}"):
             for text in errors.values():
-                st.markdown(plain(text))
+                st.markdown(text)
             st.button("Try again", on_click=forget, args=tuple(errors))
     return maps
-
-
-def named_layers(attribution: Attribution) -> dict[str, Attribution]:
-    """A map by the short title of its method; of several layers one for each."""
-    title = attribution.short_title or attribution.method
-    if "layer" not in attribution.axes:
-        return {title: attribution}
-    return {f"{title} {name}".strip(): one for name, one in layers(attribution).items()}
 
 
 def _show_maps(maps: Mapping[str, Attribution], key: str, lines: list[str]) -> None:
@@ -105,19 +115,10 @@ def _show_maps(maps: Mapping[str, Attribution], key: str, lines: list[str]) -> N
             show_figure(f"map_{i + 1}_{attribution.method}", key, draw, rows_of(attribution), code)
 
 
-def compared(maps: Mapping[str, Attribution]) -> tuple[AgreementMatrix, list[dict[str, object]]]:
-    """Rank correlations of every two maps of one event, as a matrix and as rows."""
-    size, names = len(maps), tuple(maps)
-    value, rows = np.eye(size), []
-    for i, j in zip(*np.triu_indices(size, 1), strict=True):
-        numbers, what = agreement(maps[names[i]], maps[names[j]])
-        value[i, j] = value[j, i] = numbers[0]
-        rows.append(
-            {"method": names[i], "other": names[j], "entries": what, "rank correlation": float(numbers[0])}
-        )
-    none = np.full((size, size), np.nan)
-    mean, chance = Estimate(value, none, np.nan), Estimate(np.zeros((size, size)), none, np.nan)
-    return AgreementMatrix(names, mean, chance, np.zeros((size, size), dtype=np.int64), None, names), rows
+def _rows(maps: Mapping[str, Attribution]) -> list[dict[str, object]]:
+    """Rank correlation of every two maps."""
+    pairs = [(a, b, *agreement(maps[a], maps[b])) for a, b in combinations(maps, 2)]
+    return [{"method": a, "other": b, "entries": e, "rank correlation": float(v[0])} for a, b, v, e in pairs]
 
 
 def _matrix_figure(matrix: AgreementMatrix) -> Figure:

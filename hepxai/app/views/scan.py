@@ -46,4 +46,5 @@ def _show(section: Section, key: str, rows: list[dict[str, object]], lines: list
         with st.expander(plain(table.caption), expanded=not table.folded):
             st.dataframe([dict(zip(table.header, row, strict=True)) for row in table.rows], hide_index=True)
     for figure in section.figures:
-        show_figure(figure.name, key, partial(_figure, figure), rows, lines, caption=figure.caption)
+        code = [*lines, f"figure = figures[{figure.name!r}]"]
+        show_figure(figure.name, key, partial(_figure, figure), rows, code, caption=figure.caption)

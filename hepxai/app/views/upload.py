@@ -10,7 +10,7 @@ import streamlit as st
 from hepxai.app import uploads, work
 from hepxai.app.limits import EVENT_BYTES, MB, MODEL_BYTES, RefusedError
 from hepxai.app.sources import EventFiles, ModelFile, UploadSource
-from hepxai.app.widgets import key_of, obtain, plain
+from hepxai.app.widgets import key_of, message, obtain, plain
 from hepxai.cards import find_card, list_cards
 
 DRAFT, OF_RUN = "drafted from the branches of the file", "that of the run"
@@ -46,6 +46,7 @@ def show() -> UploadSource | None:
             new = _source(model, *files)
             if new is not None and st.button("Open these files", type="primary"):
                 st.session_state["upload"] = new
+                session.use_latest()
     source: UploadSource | None = st.session_state.get("upload")
     return source
 
@@ -53,8 +54,8 @@ def show() -> UploadSource | None:
 def _stored(session: uploads.Session, model: Any, events: list[Any]) -> tuple[ModelFile | None, Any]:
     """Model, and folder, paths and kind of the events; written once for each set of files."""
     return (
-        None if model is None else session.once("model", [model], uploads.saved_model),
-        session.once("events", events, uploads.saved_events) if events else None,
+        None if model is None else session.once("model", [model], uploads.store_model),
+        session.once("events", events, uploads.store_events) if events else None,
     )
 
 
@@ -68,7 +69,25 @@ def _source(model: ModelFile | None, folder: Path, paths: list[Path], kind: str)
         return None
     if model.kind != "onnx":
         return UploadSource(events, model)
-    return UploadSource(events, _onnx(model, events))
+    source = UploadSource(events, _onnx(model, events))
+    return source if _fits(source) else None
+
+
+def _fits(source: UploadSource) -> bool:
+    """Show what an ONNX model will receive beside the inputs of the file; False where they do not fit."""
+    key = key_of("inputs", repr(source), source.stamp())
+    inputs: work.ModelInputs | None = obtain(key, "Inputs of the model", work.model_inputs, source)
+    if inputs is None:
+        return False
+    left, right = st.columns(2)
+    left.caption(f"The model will receive {len(inputs.names)} {inputs.what}, in this order")
+    table = {"position": range(1, len(inputs.names) + 1), inputs.what: inputs.names}
+    left.dataframe(table, hide_index=True, height=200)
+    right.caption("Inputs of the ONNX file")
+    right.dataframe({"input": [*inputs.tensors], "shape": [*inputs.tensors.values()]}, hide_index=True)
+    if inputs.problem:
+        st.error(message(inputs.problem), icon=":material/error:")
+    return not inputs.problem
 
 
 def _onnx(model: ModelFile, events: EventFiles) -> ModelFile:
@@ -78,8 +97,8 @@ def _onnx(model: ModelFile, events: EventFiles) -> ModelFile:
     outputs = st.text_input(
         "Names of its outputs", "signal", help="In their order, with commas; logits or probabilities"
     )
-    listed = tuple(n.strip() for n in outputs.split(",") if n.strip())
-    options: dict[str, Any] = {"outputs": listed, "view": view}
+    output_names = tuple(n.strip() for n in outputs.split(",") if n.strip())
+    options: dict[str, Any] = {"outputs": output_names, "view": view}
     if view == "padded":
         order = st.selectbox("Shape of its input", ("event, particle, feature", "event, feature, particle"))
         options["features_first"] = order != "event, particle, feature"
@@ -93,30 +112,57 @@ def _root(model: ModelFile | None, folder: Path, paths: list[Path]) -> EventFile
     if name == OF_RUN:
         text: str | None = of_run
     elif name == DRAFT:
-        text = obtain(key_of("draft", str(paths[0])), "Draft of a card", uploads.drafted, paths[0])
+        text = _draft(folder, paths)
     else:
         text = find_card("datasets", name).read_text(encoding="utf-8")
     if text is None:
         return None
     text = st.text_area(
-        "The card; its samples are replaced by the uploaded files",
+        "The card, to edit; its samples are replaced by the uploaded files",
         text,
         height=220,
         key=f"card {name} {folder}",
     )
-    classes = uploads.classes_of(text)
+    try:
+        events = uploads.root_events(folder, text, _classes(text, paths))
+        text = events.paths[0].read_text(encoding="utf-8")
+        return events
+    finally:  # a card with an error, too
+        st.download_button("Download card\\.yaml", text, uploads.CARD, on_click="ignore")
+
+
+def _draft(folder: Path, paths: list[Path]) -> str | None:
+    """Text of a draft, with a sentence about its classes."""
+    draft = obtain(key_of("draft", str(folder)), "Draft of a card", uploads.draft_text, paths)
+    if draft is None:
+        return None
+    text, problem = draft
+    if problem:
+        st.warning(f"{message(problem)}\\. Complete the card below\\.", icon=":material/warning:")
+    classes = dict.fromkeys(uploads.classes_by_name([p.name for p in paths]).values())
+    one = " With one class there is nothing to tell apart." if len(classes) == 1 else ""
+    sentence = f"Classes from the names of the files: {', '.join(classes)}.{one} Edit them on the card."
+    st.caption(plain(sentence))
+    return str(text)
+
+
+def _classes(text: str, paths: list[Path]) -> dict[str, str | None]:
+    """Class of each file, chosen among those on the card; None where the card has conditions."""
+    classes, by_name = uploads.classes_of(text), uploads.classes_by_name([p.name for p in paths])
+    if not classes:
+        return dict.fromkeys(by_name)
     files: dict[str, str | None] = {}
     for i, path in enumerate(paths):
-        guess = next((k for k, c in enumerate(classes) if c in path.stem.lower()), min(i, len(classes) - 1))
-        files[path.name] = (
-            st.selectbox(f"Class of {plain(path.name)}", classes, index=guess) if classes else None
-        )
-    return uploads.root_events(folder, text, files)
+        inside = [c for c in classes if c.lower() in path.stem.lower()]
+        guesses = (by_name[path.name], *inside, classes[min(i, len(classes) - 1)])
+        guess = next(c for c in guesses if c in classes)
+        files[path.name] = st.selectbox(f"Class of {plain(path.name)}", classes, index=classes.index(guess))
+    return files
 
 
 def _parquet(model: ModelFile | None, folder: Path, paths: list[Path]) -> EventFiles | None:
-    written, lists, others = uploads.columns_in(paths[0])
-    if written:
+    is_ours, lists, others = uploads.columns_in(paths[0])
+    if is_ours:
         return EventFiles("saved", tuple(paths))
     features = st.multiselect(
         "Features of the particles, in the order of the training", lists, default=_of(model, lists)
@@ -148,7 +194,6 @@ def _npz(model: ModelFile | None, folder: Path, paths: list[Path]) -> EventFiles
     label = st.selectbox(
         "Array of class numbers", labels, index=labels.index("label") if "label" in labels else 0
     )
-    given = {"label": label} if label else {}
     options: dict[str, Any]
     if is_image:
         options = {"images": name} | ({"labels": label} if label else {})
@@ -160,7 +205,7 @@ def _npz(model: ModelFile | None, folder: Path, paths: list[Path]) -> EventFiles
         "features": features,
         "x": name,
         "mask": "mask" if "mask" in shapes else None,
-        **given,
+        **({"label": label} if label else {}),
     }
     if not st.toggle("The features hold the momenta (pt, eta, phi, mass or energy)"):
         options["p4"] = "none"
@@ -180,5 +225,5 @@ def _of(model: ModelFile | None, names: list[str] | None, what: str = "features"
     if model is None or model.kind != "run":
         return []
     schema = obtain(key_of("schema", model.hash()), "Reading the model", work.trained_schema, model)
-    trained = list(getattr(schema, what, ()))
-    return trained if names is None else [n for n in trained if n in names]
+    in_training = list(getattr(schema, what, ()))
+    return in_training if names is None else [n for n in in_training if n in names]

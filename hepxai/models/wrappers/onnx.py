@@ -23,7 +23,7 @@ from hepxai.models.schemas import (
 )
 from hepxai.models.table.rows import need_scores
 from hepxai.models.wrappers.image import ImageModel
-from hepxai.models.wrappers.onnx_file import ROWS, Array, OnnxGraph, as_torch, read_graph
+from hepxai.models.wrappers.onnx_file import ROWS, Array, OnnxGraph, as_text, as_torch, read_graph
 from hepxai.models.wrappers.table import TableModel
 
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
@@ -250,7 +250,9 @@ def _table(graph: OnnxGraph, outputs: Any, schema: Schema, name: str | None) -> 
             if len(tensor.shape) not in (1, 2) or not _matches(
                 tensor.shape[1:], (1,) * len(tensor.shape[1:])
             ):
-                raise ValueError(f"the input {n} has the shape {tensor.shape}; a column [event, 1] is needed")
+                raise ValueError(
+                    f"the input {n} has the shape {as_text(tensor.shape)}; a column [event, 1] is needed"
+                )
         return OnnxTableModel(graph, outputs, schema, "")
     name, shape = _input(graph, name, 2, "a table [event, column]")
     if isinstance(shape[1], int) and shape[1] != len(columns):
@@ -263,7 +265,9 @@ def _image(graph: OnnxGraph, outputs: Any, schema: Schema, name: str | None) -> 
     name, shape = _input(graph, name, 4, "images [event, channel, row, column]")
     last = (*layout[1:], layout[0])
     if not _matches(shape[1:], layout) and not _matches(shape[1:], last):
-        raise ValueError(f"{name} takes images {shape[1:]}; those of the events have {image_size(layout)}")
+        raise ValueError(
+            f"{name} takes images {as_text(shape[1:])}; those of the events have {image_size(layout)}"
+        )
     return OnnxImageModel(graph, outputs, schema, name, not _matches(shape[1:], layout))
 
 
@@ -284,11 +288,12 @@ def _padded(
     axes = axes or [k for k in (1, 2) if not isinstance(shape[k], int)]
     if not axes or (features_first is not None and 2 - features_first not in axes):
         raise ValueError(
-            f"{name} takes {shape[1:]}; particles have {features} features: {listed(schema.features)}"
+            f"{name} takes {as_text(shape[1:])}; particles have {features} features: "
+            f"{listed(schema.features)}"
         )
     if features_first is None and len(axes) == 2:
         raise ValueError(
-            f"{name} takes {shape[1:]}, which fits [particle, feature] and [feature, particle]; "
+            f"{name} takes {as_text(shape[1:])}, which fits [particle, feature] and [feature, particle]; "
             "say features_first=False or True"
         )
     if (mask not in graph.inputs) if mask else len(others) > 1:
@@ -296,7 +301,7 @@ def _padded(
     mask = mask or (others[0] if others else None)
     if mask and len(graph.inputs[mask].shape) not in (2, 3):
         raise ValueError(
-            f"the mask {mask} has the shape {graph.inputs[mask].shape}; [event, particle] is needed"
+            f"the mask {mask} has the shape {as_text(graph.inputs[mask].shape)}; [event, particle] is needed"
         )
     return OnnxParticleModel(graph, outputs, schema, name, mask, axes == [1] or bool(features_first))
 
@@ -311,7 +316,7 @@ def _input(graph: OnnxGraph, name: str | None, rank: int, what: str) -> tuple[st
     if name not in inputs:
         raise ValueError(f"the file has no input {name!r}; it takes {listed(list(inputs))}")
     if len(inputs[name].shape) != rank:
-        raise ValueError(f"the input {name} has the shape {inputs[name].shape}; {what} is needed")
+        raise ValueError(f"the input {name} has the shape {as_text(inputs[name].shape)}; {what} is needed")
     return name, inputs[name].shape
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,17 @@ def read_graph(path: Path, output: str | None) -> tuple[OnnxGraph, Any]:
     del content.graph.output[:]
     content.graph.output.append(onnx.ValueInfoProto(name=tensor))
     return OnnxGraph(_session(content.SerializeToString()), tensor, probabilities), content
+
+
+def input_shapes(path: Path) -> dict[str, str]:
+    """Type and shape of each input of a file by its name, as in ``float [event, 10]``."""
+    inputs = _session(path.read_bytes()).get_inputs()
+    return {i.name: f"{i.type.removeprefix('tensor(').removesuffix(')')} {as_text(i.shape)}" for i in inputs}
+
+
+def as_text(shape: Sequence[int | str | None]) -> str:
+    """Shape as text, as in ``[event, 10]``."""
+    return f"[{', '.join(map(str, shape))}]"
 
 
 def _session(data: bytes) -> Any:

@@ -20,6 +20,8 @@ from hepxai.studies.detection.numbers import BoxMaps
 
 HEIGHT = 2.1
 """Height of a frame, inches."""
+ACROSS = 5
+"""Boxes in a row of the legend."""
 COLOURS = tuple(c for c in TYPE_COLOURS if c not in ("#8c8c8c", "#000000"))
 """Without grey and black, which are those of hits and of true boxes."""
 
@@ -62,6 +64,7 @@ def box_maps(
             _frame(ax, boxes, i, colour_of(i), "-")
         for ax in axes[:-1, 0]:
             ax.set_xlabel("")
+            ax.tick_params(axis="x", labelbottom=False)  # below a frame is the title of the next
     return figure
 
 
@@ -108,7 +111,7 @@ def _legend(ax: Axes, boxes: Boxes, has_true: bool) -> None:
         handles=handles,
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=max(len(handles), 1),
+        ncols=min(max(len(handles), 1), ACROSS),
         fontsize="x-small",
         borderaxespad=0.3,
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hepxai.datasets.columns import ExpressionError
 from hepxai.datasets.evaluation import UnknownNameError, evaluate
-from hepxai.events import SPLITS, Events
+from hepxai.events import Events
 
 
 class EventNumbers:
@@ -35,10 +35,6 @@ class EventNumbers:
         }
         for i, name in enumerate(outputs[: scores.shape[1]]):
             self.values["score" if len(outputs) == 1 else f"score_{name}"] = scores[:, i]
-        self.texts = {
-            "class": np.asarray(events.schema.classes)[events.label],
-            "split": np.asarray(SPLITS)[events.split],
-        }
 
     def place(self, row: int) -> str:
         """Event, for messages."""
@@ -53,7 +49,7 @@ class EventNumbers:
     in_file = __call__
 
 
-def selected(numbers: EventNumbers, text: str, size: int) -> NDArray[np.bool_]:
+def select_events(numbers: EventNumbers, text: str, size: int) -> NDArray[np.bool_]:
     """Mask of the events for which an expression is true, ``[E]``; all for an empty text.
 
     Raises
@@ -63,10 +59,15 @@ def selected(numbers: EventNumbers, text: str, size: int) -> NDArray[np.bool_]:
     """
     if not text.strip():
         return np.ones(size, dtype=bool)
-    mask = np.asarray(evaluate(text, numbers))
+    names = ", ".join(numbers.values)
+    try:
+        mask = np.asarray(evaluate(text, numbers))
+    except ExpressionError as problem:
+        raise ExpressionError(f"{problem}; the events have {names}") from None
     if mask.shape != (size,) or mask.dtype != bool:
-        names = ", ".join(list(numbers.values)[:12])
+        first = next(iter(numbers.values))
         raise ExpressionError(
-            f"{text!r} is no condition; write for example `weight > 0 and {names.split(', ')[0]} > 1`"
+            f"{text!r} is no condition; write for example `weight > 0 and {first} > 1`; the events have "
+            f"{names}"
         )
     return mask

@@ -1,4 +1,4 @@
-"""Runs and scans in the folder that the command was given."""
+"""Runs and scans in the folder that the command was folder."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hepxai.app.limits import RefusedError
 TARGET = "HEPXAI_APP_TARGET"
 """Environment variable with that folder."""
 MOST = 300
-"""Folders that are listed."""
+"""Largest number of runs and scans in the list."""
 
 
 def target() -> Path | None:
-    """Folder that the command was given; None without one."""
-    given = os.environ.get(TARGET)
-    return Path(given) if given else None
+    """Folder that the command was folder; None without one."""
+    folder = os.environ.get(TARGET)
+    return Path(folder) if folder else None
 
 
-def listed(folder: Path) -> dict[str, Path]:
+def runs_in(folder: Path) -> dict[str, Path]:
     """Runs and scans by name: the folder itself, or those in it and one level below.
 
     Raises

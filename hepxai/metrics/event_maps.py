@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,28 +14,54 @@ from hepxai.attribution.reductions import (
     features_only,
     is_directed,
     labels_of,
+    layers,
     pairs_of,
     reduced,
+    relative_to_uniform,
     short_name,
+    sums_to_one,
 )
 from hepxai.core.jagged import row_sum
-from hepxai.metrics.agreement import rank_agreement
+from hepxai.metrics.agreement import Agreement, agreement_of, rank_agreement
 from hepxai.metrics.ranking import rank_correlation
 
 Array = NDArray[np.float64]
 
 
 def rows_of(attribution: Attribution) -> list[dict[str, Any]]:
-    """Table of a map of one event: names along all axes, value, and error where there is one."""
+    """Table of a map of one event, largest |value| first: names along all axes, value, and error if any."""
     names = _first_names(attribution)
     regular = [(axis, labels_of(attribution, axis)) for axis in attribution.axes[1:]]
     rows = []
-    for at in np.ndindex(*attribution.values.shape):
+    order = np.argsort(-np.nan_to_num(np.abs(attribution.values)).ravel(), kind="stable")
+    for at in zip(*np.unravel_index(order, attribution.values.shape), strict=True):
         row: dict[str, Any] = {axis: column[at[0]] for axis, column in names.items()}
         row |= {axis: labels[i] for (axis, labels), i in zip(regular, at[1:], strict=True)}
         row["value"] = float(attribution.values[at])
         rows.append(row if attribution.error is None else row | {"error": float(attribution.error[at])})
     return rows
+
+
+def relative(attribution: Attribution) -> Attribution:
+    """Attention relative to uniform attention; other maps as they are."""
+    return relative_to_uniform(attribution) if sums_to_one(attribution) else attribution
+
+
+def ranking(attribution: Attribution) -> list[dict[str, Any]]:
+    """Particles, pairs or columns of one event in words, largest |value| first; none for pixels.
+
+    Heads and layers are averaged, features of a particle added up; attention is relative to uniform.
+    """
+    kind = kind_of(attribution)
+    if kind == "pixel":
+        return []
+    one = reduced(relative(attribution)) if kind in ("pair", "particle") else features_only(attribution)
+    arrow = " → " if kind == "pair" and is_directed(one) else " – "
+    return [
+        {kind: arrow.join(str(v) for k, v in row.items() if k not in ("value", "error"))}
+        | {k: row[k] for k in ("value", "error") if k in row}
+        for row in rows_of(one)
+    ]
 
 
 def _first_names(attribution: Attribution) -> dict[str, list[str]]:
@@ -53,24 +76,11 @@ def _first_names(attribution: Attribution) -> dict[str, list[str]]:
     return {}
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as comma-separated values; a text that a spreadsheet would take for a formula gets a quote."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
-    writer.writerow({k: _harmless(k) for k in writer.fieldnames})
-    writer.writerows({k: _harmless(v) for k, v in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@") else value
-
-
 # --- two maps ------------------------------------------------------------------------------------------
 
 
 def agreement(first: Attribution, second: Attribution) -> tuple[Array, str]:
-    """Rank correlation of |value| of two maps of the same events, ``[E]``, and the entries that are compared.
+    """Rank correlation of |value| of two maps of the same events, ``[E]``, and the entries compared.
 
     Spearman's: 1 the same order, 0 unrelated. Two maps over pairs are compared pair by pair, two over
     columns or pixels entry by entry; else both by the sum of |value| at each particle. NaN where there is no
@@ -151,3 +161,20 @@ def _shares(attribution: Attribution, values: NDArray[Any]) -> Array:
     column = np.repeat(np.where(total > 0, total, 1.0), np.diff(attribution.offsets))
     shares = np.asarray(values, dtype=np.float64) / column.reshape((-1,) + (1,) * (values.ndim - 1))
     return np.asarray(shares)
+
+
+# --- several maps ----------------------------------------------------------------------------------------
+
+
+def maps_by_title(attribution: Attribution) -> dict[str, Attribution]:
+    """A map by the short title of its method; of several layers one for each."""
+    title = attribution.short_title or attribution.method
+    if "layer" not in attribution.axes:
+        return {title: attribution}
+    return {f"{title} {name}".strip(): one for name, one in layers(attribution).items()}
+
+
+def rank_measure(first: Attribution, second: Attribution) -> Agreement:
+    """Mean of `agreement` over events, for `hepxai.metrics.agreement.agreement_matrix`."""
+    values, _ = agreement(first, second)
+    return agreement_of(values, np.zeros(len(values)), first.events.weight)

@@ -1,0 +1,1 @@
+"""One column of one event at other values: the score follows."""
