@@ -49,18 +49,17 @@ def apply(
 ) -> None:
     """Score and explain any number of files with a trained run: friend trees, and merged numbers."""
     with plain_errors(out):
-        from hepxai.datasets import DatasetCard, card_of_files
+        from hepxai.datasets import DatasetCard
         from hepxai.engine import apply_run
         from hepxai.run import Run
 
         if (card is None) == (not files):
             raise ValueError("give one of the two: ROOT files, or --card with a card that lists them")
-        run = Run.open(folder)
-        listed = card_of_files(run.dataset, files or (), sample) if card is None else DatasetCard.find(card)
         result = apply_run(
-            run,
-            listed,
+            Run.open(folder),
+            (files or ()) if card is None else DatasetCard.find(card),
             out,
+            sample=sample,
             explanations=() if scores_only else explanation,
             entries=entries,
             workers=workers,

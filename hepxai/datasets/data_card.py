@@ -72,7 +72,7 @@ def card_of_files(card: DatasetCard, files: Sequence[str], sample: str | None = 
     CardError
         If the card has no such sample.
     """
-    paths = tuple(f if is_remote(f) else str(Path(f).expanduser().absolute()) for f in files)
+    paths = absolute_paths(files)
     if sample is None:
         data = (DataSample(name=DATA, files=paths),)
         return data_card(card.model_copy(update={"data": data}))
@@ -85,11 +85,18 @@ def card_of_files(card: DatasetCard, files: Sequence[str], sample: str | None = 
     return card.model_copy(update={"samples": (chosen,), "data": ()})
 
 
+def absolute_paths(files: Sequence[str]) -> tuple[str, ...]:
+    """Paths from the working folder as absolute ones; URLs as they are."""
+    return tuple(f if is_remote(f) else str(Path(f).expanduser().absolute()) for f in files)
+
+
 def card_of_file(card: DatasetCard, path: str, tree: str, sample: str) -> DatasetCard:
     """Card that reads a single tree of those that a card lists."""
     chosen = next(s for s in card.samples if s.name == sample)
     name = path if tree == card.tree else f"{path}:{tree}"
-    return card.model_copy(update={"samples": (chosen.model_copy(update={"files": (name,)}),), "data": ()})
+    copy = card.model_copy(update={"samples": (chosen.model_copy(update={"files": (name,)}),), "data": ()})
+    copy._source = Source()  # no line of the card names this file
+    return copy
 
 
 def _source(source: Source) -> Source:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -14,8 +15,9 @@ import numpy as np
 from hepxai.attribution.means import most_particles, profile_edges
 from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.cards import dump_card, load_card
-from hepxai.core.files import read_json, write_json, write_text
-from hepxai.datasets import DatasetCard, ReadError, card_of_file
+from hepxai.core.files import write_json, write_text
+from hepxai.datasets import DatasetCard, ReadError, card_of_file, card_of_files
+from hepxai.datasets.data_card import absolute_paths
 from hepxai.datasets.sources import find_files, opened
 from hepxai.engine.population import Frame
 from hepxai.events.splits import ALL_FOLDS
@@ -74,7 +76,8 @@ class Partition:
         return f"{self.file.number:06d}-{self.start:012d}-{self.stop:012d}"
 
     def __str__(self) -> str:
-        return f"{self.file.source}, entries {self.start:,} to {self.stop:,}"
+        entries = f", entries {self.start:,} to {self.stop:,}" if self.start < self.stop else ""
+        return f"{self.file.source}{entries}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,12 @@ class Application:
 
     @staticmethod
     def start(
-        folder: Path, run: Run, card: DatasetCard, names: Sequence[str] | None, entries: int
+        folder: Path,
+        run: Run,
+        source: DatasetCard | Sequence[str],
+        sample: str | None,
+        names: Sequence[str] | None,
+        entries: int,
     ) -> Application:
         """Begin in a new or empty folder, or resume.
 
@@ -98,8 +106,10 @@ class Application:
         ----------
         folder : Path
         run : Run
-        card : DatasetCard
-            Lists the files.
+        source : DatasetCard or sequence of str
+            Card that lists the files, or files.
+        sample : str, optional
+            Of the files.
         names : sequence of str, optional
             Explanations of the run to repeat on the files; all by default.
         entries : int
@@ -116,7 +126,8 @@ class Application:
                 f"{run.folder} scores each event by the networks of its fold, and other files have none; "
                 "apply the run of one fold, as in members/fold1"
             )
-        same_events(run, card)
+        card = same_events(run, source) if isinstance(source, DatasetCard) else run.dataset
+        files = () if isinstance(source, DatasetCard) else source
         chosen, maps = list(run.maps() if names is None else names), run.maps()
         if missing := [name for name in chosen if name not in maps]:
             have = ", ".join(maps) or "none"
@@ -125,18 +136,28 @@ class Application:
                 f"`hepxai explain {run.folder} -m {missing[0]}` makes it"
             )
         application = Application(folder)
-        application._begin(run, card, chosen, entries)
+        listed = {"files": absolute_paths(files), "sample": sample}
+        application._begin(run, card, listed, chosen, entries)
         return application
 
-    def _begin(self, run: Run, card: DatasetCard, names: Sequence[str], entries: int) -> None:
+    def _begin(
+        self,
+        run: Run,
+        card: DatasetCard,
+        listed: dict[str, Any],
+        names: Sequence[str],
+        entries: int,
+    ) -> None:
+        reading = _listing(card, listed)
         settings: dict[str, Any] = {
             "run": str(run.folder.absolute()),
             "run_files": run.manifest.names(),
             "hepxai": version("hepxai"),
             "explanations": names,
             "entries": entries,
-            "frame": asdict(frame_of(run, card)),
-            "files": [asdict(file) for file in _files(card)],
+            "listed": listed,
+            "frame": asdict(frame_of(run, reading)),
+            "files": [asdict(file) for file in _files(reading)],
         }
         if (self.folder / SETTINGS).exists():
             self._check_same(settings, dump_card(card))
@@ -148,13 +169,13 @@ class Application:
 
     def _check_same(self, settings: dict[str, Any], card: str) -> None:
         """Refuse other settings or files; a file that could not be opened may have come back."""
-        before = read_json(self.folder / SETTINGS)
+        before, settings = read_back(self.settings), read_back(settings)
         lost = {f["number"] for f in before["files"] if f["entries"] is None}
         lost |= {f["number"] for f in settings["files"] if f["entries"] is None}
         for content in (before, settings):
             for file in content["files"]:
                 file["entries"] = None if file["number"] in lost else file["entries"]
-        differing = [key for key in settings if before.get(key) != read_back(settings[key])]
+        differing = [key for key in settings if before.get(key) != settings[key]]
         if (self.folder / CARD).read_text(encoding="utf-8") != card:
             differing.append(CARD)
         if differing:
@@ -168,13 +189,13 @@ class Application:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Content of ``apply.json``."""
-        settings: dict[str, Any] = read_json(self.folder / SETTINGS)
+        settings: dict[str, Any] = json.loads((self.folder / SETTINGS).read_text(encoding="utf-8"))
         return settings
 
     @cached_property
     def card(self) -> DatasetCard:
         """Card that lists the files."""
-        return load_card(self.folder / CARD, DatasetCard)
+        return _listing(load_card(self.folder / CARD, DatasetCard), self.settings["listed"])
 
     @cached_property
     def frame(self) -> Frame:
@@ -212,8 +233,13 @@ class Application:
         return card_of_file(self.card, file.path, file.tree, file.sample)
 
 
+def _listing(card: DatasetCard, listed: Mapping[str, Any]) -> DatasetCard:
+    """Card that lists the files that were given, or the card itself if none were."""
+    return card_of_files(card, listed["files"], listed["sample"]) if listed["files"] else card
+
+
 def read_back(value: Any) -> Any:
-    """Value as JSON gives it back."""
+    """Copy of a value as JSON gives it back."""
     if isinstance(value, dict):
         return {str(k): read_back(v) for k, v in value.items()}
     return [read_back(v) for v in value] if isinstance(value, list | tuple) else value

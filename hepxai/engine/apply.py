@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -13,7 +14,7 @@ from hepxai.core.files import locked, write_json
 from hepxai.datasets import CutFlow, DatasetCard
 from hepxai.engine.application import Application, File, Partition
 from hepxai.engine.engines import ENGINES
-from hepxai.engine.partition import FRIENDS, sums_file, sums_of, work_on, write_friend_of
+from hepxai.engine.partition import FRIENDS, remove_changed, sums_file, sums_of, work_on, write_friend_of
 from hepxai.engine.population import Population
 from hepxai.export.friends import FriendPart, write_specification
 from hepxai.run import Run
@@ -63,9 +64,10 @@ class Applied:
 
 def apply_run(
     run: Run,
-    card: DatasetCard,
+    source: DatasetCard | Sequence[str],
     folder: str | Path,
     *,
+    sample: str | None = None,
     explanations: Sequence[str] | None = None,
     entries: int = 50_000,
     workers: int = 1,
@@ -81,11 +83,14 @@ def apply_run(
     Parameters
     ----------
     run : Run
-    card : DatasetCard
-        Lists the files; see `hepxai.datasets.card_of_files`.
+    source : DatasetCard or sequence of str
+        Card that lists the files; or files, which the card of the run reads.
     folder : path
         New, empty, or that of an interrupted call. With a Dask cluster of several machines, run and folder
         must be on a file system that all of them have.
+    sample : str, optional
+        Sample of the run's card whose class and weight the events of the files have; by default they are
+        unlabelled data.
     explanations : sequence of str, optional
         Explanations of the run that are made of the events; all by default, none if empty.
     entries : int
@@ -114,8 +119,10 @@ def apply_run(
         raise ValueError("a scheduler is of Dask; add engine='dask' (--engine dask)")
     if entries < 1 or workers < 1:
         raise ValueError(f"entries={entries}, workers={workers}; at least 1 of each is needed")
+    if sample is not None and isinstance(source, DatasetCard):
+        raise ValueError(f"sample={sample!r}: a card says itself which samples its files are; leave it out")
     with locked(Path(folder), RunError):
-        application = Application.start(Path(folder), run, card, explanations, entries)
+        application = Application.start(Path(folder), run, source, sample, explanations, entries)
         work = _Work(application, engine, workers, scheduler)
         return work.do()
 
@@ -130,11 +137,19 @@ class _Work:
     def do(self) -> Applied:
         files = self.application.files()
         partitions = {file: self.application.partitions(file) for file in files}
+        self._remove_changed([p for f in files if not self._friend(f).is_file() for p in partitions[f]])
         failed = self._partitions([p for several in partitions.values() for p in several])
         whole = [f for f in files if all(self._done(p) for p in partitions[f])]
         failed |= self._friends(whole)
         self._specification(whole)
         return self._numbers([p for several in partitions.values() for p in several], failed)
+
+    def _remove_changed(self, partitions: Sequence[Partition]) -> None:
+        for partition in partitions:
+            if remove_changed(self.application.folder, partition):
+                warnings.warn(
+                    f"{partition}: its files were changed or removed; it is done anew", stacklevel=4
+                )
 
     def _done(self, partition: Partition) -> bool:
         return sums_file(self.application.folder, partition).is_file()

@@ -51,7 +51,8 @@ def work_on(folder: str, partition: Partition) -> None:
     for name, one in maps.items():
         one.save(done.with_name(f"{name}.safetensors"))
     by_output = dict(zip(application.run.outputs, scores.T, strict=True))
-    population = Population.of(events, by_output, maps, application.frame)
+    empty = not len(events)
+    population = Population() if empty else Population.of(events, by_output, maps, application.frame)
     hashes = {path.name: sha256(path) for path in sorted(done.parent.glob("*.safetensors"))}
     content = {"cutflow": cutflow.to_json(), "population": population.to_json(), "files": hashes}
     write_json(done, content)
@@ -80,7 +81,6 @@ def write_friend_of(folder: str, file: File) -> None:
 def _parts(application: Application, partitions: list[Partition]) -> Iterator[FriendPart]:
     for partition in partitions:
         folder = sums_file(application.folder, partition).parent
-        _require_unchanged(folder)
         events = Events.load(folder / EVENTS)
         arrays, _ = read_tensors(folder / SCORES)
         names = application.settings["explanations"]
@@ -89,14 +89,16 @@ def _parts(application: Application, partitions: list[Partition]) -> Iterator[Fr
         yield FriendPart(partition.start, partition.stop, events, maps, scores)
 
 
-def _require_unchanged(folder: Path) -> None:
-    """Remove a partition whose files were changed after they were written, and refuse it."""
-    for name, digest in read_json(folder / SUMS)["files"].items():
-        if not (folder / name).is_file() or sha256(folder / name) != digest:
-            shutil.rmtree(folder)
-            raise ValueError(
-                f"{folder / name} was changed after it was written; the same command does it anew"
-            )
+def remove_changed(folder: Path, partition: Partition) -> bool:
+    """Remove a partition that is done if one of its files was changed or is missing; True if so."""
+    done = sums_file(folder, partition)
+    if not done.is_file():
+        return False
+    files = {done.with_name(name): digest for name, digest in read_json(done)["files"].items()}
+    changed = any(not path.is_file() or sha256(path) != digest for path, digest in files.items())
+    if changed:
+        shutil.rmtree(done.parent)
+    return changed
 
 
 def sums_of(folder: Path, partition: Partition) -> tuple[Population, CutFlow]:
