@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("importance", "permutation"), ("influence", "TracIn"), ("concepts", "ICE, TCAV")),
     (("export", "friend trees, HDF5"), ("studies", "one folder\na concept")),
     (("run", "one folder from ROOT\nto explanations"),),
-    (("report", "the page of a run"),),
+    (("report", "the page of a run"), ("engine", "any number of files")),
     (("scan", "many runs, one table"), ("simulate", "the shipped samples")),
     (("app", "the page in the browser"),),
     (("cli", "commands"),),

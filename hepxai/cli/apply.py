@@ -72,8 +72,6 @@ def apply(
             console.print(
                 f"[bold red]failed:[/] {escape(what)}: {escape(reason)}", highlight=False, soft_wrap=True
             )
-        if result.failed:
-            console.print(
-                f"{len(result.failed)} failed, all others are done; the same command tries them again"
-            )
-            raise typer.Exit(1)
+    if result.failed:
+        console.print(f"{len(result.failed)} failed, all others are done; the same command tries them again")
+        raise typer.Exit(1)

@@ -136,6 +136,7 @@ class Application:
                 f"`hepxai explain {run.folder} -m {missing[0]}` makes it"
             )
         application = Application(folder)
+        application.__dict__["run"] = run  # where cached_property keeps it
         listed = {"files": absolute_paths(files), "sample": sample}
         application._begin(run, card, listed, chosen, entries)
         return application

@@ -13,7 +13,7 @@ from hepxai.core.console import track
 from hepxai.core.files import locked, write_json
 from hepxai.datasets import CutFlow, DatasetCard
 from hepxai.engine.application import Application, File, Partition
-from hepxai.engine.engines import ENGINES
+from hepxai.engine.engines import ENGINES, Engine, Function, Outcomes
 from hepxai.engine.partition import FRIENDS, remove_changed, sums_file, sums_of, work_on, write_friend_of
 from hepxai.engine.population import Population
 from hepxai.export.friends import FriendPart, write_specification
@@ -123,16 +123,14 @@ def apply_run(
         raise ValueError(f"sample={sample!r}: a card says itself which samples its files are; leave it out")
     with locked(Path(folder), RunError):
         application = Application.start(Path(folder), run, source, sample, explanations, entries)
-        work = _Work(application, engine, workers, scheduler)
-        return work.do()
+        with ENGINES[engine](workers, scheduler) as chosen:
+            return _Work(application, chosen).do()
 
 
 @dataclass(frozen=True)
 class _Work:
     application: Application
-    engine: str
-    workers: int
-    scheduler: str | None
+    engine: Engine
 
     def do(self) -> Applied:
         files = self.application.files()
@@ -169,9 +167,9 @@ class _Work:
         outcomes = self._run(write_friend_of, friends)
         return {name: _sentence(problem) for name, problem in outcomes if problem is not None}
 
-    def _run(self, function: Any, todo: Mapping[str, Any]) -> Any:
+    def _run(self, function: Function, todo: Mapping[str, Any]) -> Outcomes:
         jobs = {name: (str(self.application.folder.absolute()), of) for name, of in todo.items()}
-        return ENGINES[self.engine](function, jobs, self.workers, self.scheduler) if jobs else ()
+        return self.engine(function, jobs) if jobs else iter(())
 
     def _friend(self, file: File) -> Path:
         return self.application.folder / FRIENDS / self.application.friend_name(file)

@@ -6,7 +6,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from hepxai.core.console import relayed
@@ -16,14 +17,15 @@ from hepxai.core.workers import context_with, worker_pool
 Jobs = Mapping[str, tuple[Any, ...]]
 Outcomes = Iterator[tuple[str, Exception | None]]
 Function = Callable[..., None]
+Engine = Callable[[Function, Jobs], Outcomes]
 RETRIES = 2
 """Times that a failed job is tried again."""
 
 
-def on_processes(function: Function, jobs: Jobs, workers: int, scheduler: str | None = None) -> Outcomes:
+def on_processes(function: Function, jobs: Jobs, workers: int) -> Outcomes:
     """Names of jobs as they end, each with its error or None.
 
-    A job that fails is tried again, and so are all that were under way when a process died.
+    A job that fails is tried again. Those that were under way when a process died are done one by one.
 
     Parameters
     ----------
@@ -33,16 +35,19 @@ def on_processes(function: Function, jobs: Jobs, workers: int, scheduler: str | 
         Name and arguments.
     workers : int
         Processes; with one, this process.
-    scheduler : str, optional
-        Not used.
     """
-    waiting, tries = deque(jobs), Counter[str]()
+    waiting, tries, suspects = deque(jobs), Counter[str](), set[str]()
     context: Any = context_with(function.__module__)
     while waiting:
         queue = context.SimpleQueue() if workers > 1 else None
         silence = relayed(queue, show=False) if queue is not None else nullcontext()
+        batch = deque([waiting.popleft()]) if waiting[0] in suspects else waiting
         with silence, worker_pool(workers, queue, context) as executor:
-            for name, problem in _until_broken(executor, function, jobs, waiting, workers):
+            for name, problem in _until_broken(executor, function, jobs, batch, workers):
+                if isinstance(problem, BrokenProcessPool) and name not in suspects:
+                    suspects.add(name)  # another job may be to blame: next time it is alone
+                    waiting.appendleft(name)
+                    continue
                 tries[name] += 1
                 if problem is not None and tries[name] <= RETRIES:
                     waiting.append(name)
@@ -76,44 +81,37 @@ def _as_exception(problem: BaseException | None) -> Exception | None:
     raise problem
 
 
-def on_dask(function: Function, jobs: Jobs, workers: int, scheduler: str | None = None) -> Outcomes:
-    """As `on_processes`, on the workers of a Dask scheduler, or of a cluster of processes on this machine.
+def on_dask(function: Function, jobs: Jobs, client: Any) -> Outcomes:
+    """As `on_processes`, on the workers of a Dask client.
 
-    Parameters
-    ----------
-    function, jobs
-        As of `on_processes`. Folders in the arguments must be the same on all machines.
-    workers : int
-        Processes of a cluster on this machine.
-    scheduler : str, optional
-        Address, as in "tcp://host:8786"; by default a cluster is started here.
+    Folders in the arguments must be the same on all machines.
     """
-    distributed = import_extra("distributed", "dask", "the engine dask")
-    with _client(distributed, workers, scheduler) as client:
-        futures = {
-            client.submit(function, *arguments, key=f"hepxai-{name}", pure=False, retries=RETRIES): name
-            for name, arguments in jobs.items()
-        }
-        for future in distributed.as_completed(futures):
-            problem = future.exception()
-            name = futures[future]
-            future.release()
-            yield name, problem
+    futures = {
+        client.submit(function, *arguments, key=f"hepxai-{name}", pure=False, retries=RETRIES): name
+        for name, arguments in jobs.items()
+    }
+    for future in import_extra("distributed", "the engine dask", "dask").as_completed(futures):
+        yield futures[future], _as_exception(future.exception())
+        future.release()
 
 
 @contextmanager
-def _client(distributed: Any, workers: int, scheduler: str | None) -> Iterator[Any]:
-    if scheduler is not None:
-        with distributed.Client(scheduler) as client:
-            yield client
-        return
+def _processes(workers: int, scheduler: str | None) -> Iterator[Engine]:
+    yield partial(on_processes, workers=workers)
+
+
+@contextmanager
+def _dask(workers: int, scheduler: str | None) -> Iterator[Engine]:
+    distributed = import_extra("distributed", "the engine dask", "dask")
     options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        yield client
+    with ExitStack() as stack:
+        if scheduler is None:
+            scheduler = stack.enter_context(distributed.LocalCluster(**options)).scheduler_address
+        yield partial(on_dask, client=stack.enter_context(distributed.Client(scheduler)))
 
 
-ENGINES: dict[str, Callable[[Function, Jobs, int, str | None], Outcomes]] = {
-    "processes": on_processes,
-    "dask": on_dask,
+ENGINES: dict[str, Callable[[int, str | None], AbstractContextManager[Engine]]] = {
+    "processes": _processes,
+    "dask": _dask,
 }
-"""Engines by name."""
+"""Engines by name: ``with ENGINES[name](workers, scheduler) as engine: engine(function, jobs)``."""

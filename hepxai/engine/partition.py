@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,8 @@ from hepxai.export.friends import FriendPart, write_friend
 from hepxai.run.ensemble import one_thread
 
 PARTS, FRIENDS = "parts", "friends"
+_TURN = threading.Lock()
+"""Threads of one process take turns: models and settings of torch are shared."""
 SUMS, EVENTS, SCORES = "sums.json", "events.safetensors", "scores.safetensors"
 
 
@@ -41,7 +44,7 @@ def work_on(folder: str, partition: Partition) -> None:
     application, done = opened_application(folder), sums_file(Path(folder), partition)
     if done.exists():
         return
-    with one_thread():
+    with _TURN, one_thread():
         events, cutflow = _events(application, partition)
         scores, spread = application.run.score_events(events)
         maps = application.run.explain_events(events, application.settings["explanations"])

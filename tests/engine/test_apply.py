@@ -129,28 +129,44 @@ def test_numbers_are_in_a_file(applied: Applied, run: Run) -> None:
 # --- independent of partitions, order, workers, engine ---------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["processes", "dask"])
-def test_two_workers_give_the_same_bits(run: Run, applied: Applied, tmp_path: Path, engine: str) -> None:
-    if engine == "dask":
-        pytest.importorskip("distributed", reason="needs dask")
-    other = apply_run(run, run.dataset, tmp_path / "out", entries=250, workers=2, engine=engine)
-    assert not other.failed
-    assert sums(other.folder) == sums(applied.folder)
-    same_friends(applied.folder / "friends", other.folder / "friends")
-    assert (other.folder / "population.json").read_text() == (applied.folder / "population.json").read_text()
+def same_results(one: Path, other: Path) -> None:
+    assert sums(one) == sums(other)
+    same_friends(one / "friends", other / "friends")
+    assert (one / "population.json").read_text() == (other / "population.json").read_text()
+
+
+def test_two_processes_give_the_same_bits(run: Run, applied: Applied, tmp_path: Path) -> None:
+    other = apply_run(run, run.dataset, tmp_path / "out", entries=250, workers=2)
+    same_results(other.folder, applied.folder)
+
+
+def test_a_dask_scheduler_gives_the_same_bits(run: Run, applied: Applied, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs dask")
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "processes": False}
+    with distributed.LocalCluster(**options) as cluster:
+        address = cluster.scheduler_address
+        other = apply_run(run, run.dataset, tmp_path / "out", entries=250, engine="dask", scheduler=address)
+    same_results(other.folder, applied.folder)
+
+
+@pytest.mark.slow
+def test_dask_processes_give_the_same_bits(run: Run, applied: Applied, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs dask")
+    other = apply_run(run, run.dataset, tmp_path / "out", entries=250, workers=2, engine="dask")
+    same_results(other.folder, applied.folder)
 
 
 def test_the_order_of_the_partitions_does_not_matter(
     run: Run, applied: Applied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = engines.ENGINES["processes"]
+    forward = engines.on_processes
 
-    def backward(function: Any, jobs: Any, *rest: Any) -> Any:
-        return forward(function, dict(reversed(jobs.items())), *rest)
+    def backward(function: Any, jobs: Any, workers: int) -> Any:
+        return forward(function, dict(reversed(jobs.items())), workers)
 
-    monkeypatch.setitem(engines.ENGINES, "processes", backward)
+    monkeypatch.setattr(engines, "on_processes", backward)
     other = apply_run(run, run.dataset, tmp_path / "out", entries=250)
-    assert sums(other.folder) == sums(applied.folder)
+    same_results(other.folder, applied.folder)
 
 
 def test_scores_only(run: Run, tmp_path: Path) -> None:
