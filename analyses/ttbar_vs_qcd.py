@@ -26,7 +26,6 @@ from hepxai.attribution.spread import measured_together
 from hepxai.core.estimate import Estimate, effective
 from hepxai.metrics.averages import class_means, over_seeds
 from hepxai.report.study import StudyPage, study_options, trained_runs
-from hepxai.run import EnsembleRun
 from hepxai.studies.column_groups import column_aucs, column_kinds, without_columns
 
 LSTM = "lstm"
@@ -74,7 +73,7 @@ def main() -> None:
 
 
 def performance(page: StudyPage, runs: Mapping[str, Run]) -> None:
-    """Figures of merit of every model, and its training history (of networks that of the first training)."""
+    """Figures of merit of every model, and its training history."""
     page.heading("Three models")
     rows = []
     for name, run in runs.items():
@@ -92,8 +91,7 @@ def performance(page: StudyPage, runs: Mapping[str, Run]) -> None:
     caption = "Loss in the training and the validation events."
     with page.panels("training", caption, 1, len(runs), (7.5, 6)) as frames:
         for ax, (name, run) in zip(frames, runs.items(), strict=True):
-            histories = run.histories().values() if isinstance(run, EnsembleRun) else [run.history()]
-            plots.training_curve(*histories, ax=ax)
+            plots.training_curve(*run.histories().values(), ax=ax)
             ax.set_title(name, fontsize="small", pad=36)
 
 
