@@ -136,7 +136,7 @@ def iterate(
     ledger.doubts += builder.momenta.warnings()
 
 
-def read_entries(card: DatasetCard, start: int, stop: int) -> tuple[Events, CutFlow]:
+def read_entries(card: DatasetCard, start: int, stop: int) -> tuple[Events, ReadLog]:
     """Read the entries from ``start`` to ``stop`` of the one file of a card, which may select none.
 
     Raises
@@ -144,14 +144,17 @@ def read_entries(card: DatasetCard, start: int, stop: int) -> tuple[Events, CutF
     CardError, ReadError
         As of `read`.
     """
-    (plan,), cutflow = plan_files(card), CutFlow()
-    builder = EventBuilder(card, (plan.info,), cutflow)
+    (plan,) = plan_files(card)
+    log = ReadLog(files=(plan.info,), notes=plan.notes)
+    builder = EventBuilder(card, log.files, log.cutflow)
     chunks = [
         builder.events(plan.context(card, arrays, first), 0, plan.identity)
         for first, arrays in _chunks(plan, stop, "50 MB", start)
     ]
     builder.refuse_duplicates()
-    return Events.concatenate(chunks), cutflow
+    events = Events.concatenate(chunks)
+    log.doubts = [*builder.momenta.warnings(), *weight_warnings(events)]
+    return events, log
 
 
 def _stops(plans: list[FilePlan], limit: int | None) -> list[int]:

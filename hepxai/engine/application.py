@@ -12,17 +12,22 @@ from typing import Any
 
 import numpy as np
 
+from hepxai.attribution import Attribution
 from hepxai.attribution.means import most_particles, profile_edges
 from hepxai.attribution.trainings import mean_of_trainings
 from hepxai.cards import dump_card, load_card
-from hepxai.core.files import write_json, write_text
+from hepxai.core.files import holds_only, write_json, write_text
+from hepxai.core.fingerprint import fingerprint
 from hepxai.datasets import DatasetCard, ReadError, card_of_file, card_of_files
+from hepxai.datasets.building import schema_of
 from hepxai.datasets.data_card import absolute_paths
 from hepxai.datasets.sources import find_files, opened
 from hepxai.engine.population import Frame
+from hepxai.events import Events
 from hepxai.events.splits import ALL_FOLDS
 from hepxai.export.rootspec import friend_names
-from hepxai.run import Run
+from hepxai.models.wrappers.python_card import PythonCard
+from hepxai.run import EnsembleRun, Run
 from hepxai.run.manifest import RunError
 from hepxai.run.with_data import same_events
 
@@ -41,6 +46,8 @@ class File:
     path, tree, sample : str
     entries : int or None
         None if it cannot be opened.
+    uuid : str or None
+        Of the ROOT file; another one was written since.
     """
 
     number: int
@@ -48,6 +55,7 @@ class File:
     tree: str
     sample: str
     entries: int | None
+    uuid: str | None
 
     @property
     def source(self) -> str:
@@ -121,6 +129,11 @@ class Application:
             If the folder holds something else, or work on other files or with other settings; if the run has
             several folds; if it has no such explanation.
         """
+        if isinstance(run.card, PythonCard):
+            raise RunError(
+                f"{run.folder} has a model of your own Python, which the workers of an engine cannot load; "
+                "list the files on a data-set card, and give it to `hepxai run CARD --model FILE.py:FUNCTION`"
+            )
         if run.dataset.split.fold == ALL_FOLDS:
             raise RunError(
                 f"{run.folder} scores each event by the networks of its fold, and other files have none; "
@@ -152,7 +165,7 @@ class Application:
         reading = _listing(card, listed)
         settings: dict[str, Any] = {
             "run": str(run.folder.absolute()),
-            "run_files": run.manifest.names(),
+            "run_files": files_of(run),
             "hepxai": version("hepxai"),
             "explanations": names,
             "entries": entries,
@@ -163,27 +176,29 @@ class Application:
         if (self.folder / SETTINGS).exists():
             self._check_same(settings, dump_card(card))
             return
-        if self.folder.is_dir() and any(path.name != ".lock" for path in self.folder.iterdir()):
+        if not holds_only(self.folder, {CARD: dump_card(card)}, (".lock", SETTINGS)):
             raise RunError(f"{self.folder} holds something else; choose a new or empty folder with --out")
         write_text(self.folder / CARD, dump_card(card))
         write_json(self.folder / SETTINGS, settings)
 
     def _check_same(self, settings: dict[str, Any], card: str) -> None:
         """Refuse other settings or files; a file that could not be opened may have come back."""
-        before, settings = read_back(self.settings), read_back(settings)
-        lost = {f["number"] for f in before["files"] if f["entries"] is None}
-        lost |= {f["number"] for f in settings["files"] if f["entries"] is None}
-        for content in (before, settings):
-            for file in content["files"]:
-                file["entries"] = None if file["number"] in lost else file["entries"]
-        differing = [key for key in settings if before.get(key) != settings[key]]
-        if (self.folder / CARD).read_text(encoding="utf-8") != card:
-            differing.append(CARD)
+        before, now = read_back(self.settings), read_back(settings)
+        merged = [
+            new if old["entries"] is None else old if new["entries"] is None else None
+            for old, new in zip(before["files"], now["files"], strict=False)
+        ]
+        for content in (before, now):
+            content["files"] = [m or f for m, f in zip(merged, content["files"], strict=False)]
+        differing = [key for key in now if before.get(key) != now[key]]
+        differing += [CARD] if (self.folder / CARD).read_text(encoding="utf-8") != card else []
         if differing:
             raise RunError(
                 f"{self.folder} was begun with another {differing[0].replace('_', ' ')}; choose another "
                 "--out, or remove the folder to start afresh"
             )
+        write_json(self.folder / SETTINGS, now)
+        self.__dict__.pop("settings")
 
     # --- what to do --------------------------------------------------------------------------
 
@@ -207,12 +222,38 @@ class Application:
     def run(self) -> Run:
         """Run that is applied; its files are those of the beginning."""
         run = Run.open(self.settings["run"])
-        if run.manifest.names() != self.settings["run_files"]:
+        if files_of(run) != self.settings["run_files"]:
             raise RunError(
                 f"{run.folder} has changed since {self.folder} was begun; choose another --out "
                 "for its new state"
             )
         return run
+
+    @property
+    def digest(self) -> str:
+        """Hash of what is to be done; the files that could not be opened do not count."""
+        files = [{**f, "entries": None, "uuid": None} for f in self.settings["files"]]
+        card = (self.folder / CARD).read_text(encoding="utf-8")
+        return fingerprint({**self.settings, "files": files}, card)
+
+    def no_events(self, files: Sequence[File]) -> Events:
+        """No event of these files, with the columns that their events have."""
+        schema, none = schema_of(self.card), self.run.events[:0]
+        masks = {name for particles in self.card.particles.values() for name in particles.truth}
+        return none.replace(
+            schema=schema,
+            targets=np.zeros((0, len(schema.targets)), dtype=np.float32),
+            observers={n: c for n, c in none.observers.items() if n in self.card.observers},
+            truth={n: c for n, c in none.truth.items() if n in masks},
+            files=tuple(f.source for f in files),
+            file_entries=tuple(f.entries or 0 for f in files),
+            samples=tuple(f.sample for f in files),
+        )
+
+    def no_maps(self, none: Events) -> dict[str, Attribution]:
+        """Explanations of no event, with the axes and the columns that those of events have."""
+        maps = self.run.maps()
+        return {name: maps[name][:0].replace(events=none) for name in self.settings["explanations"]}
 
     def files(self) -> list[File]:
         """Files, opened again for the number of their entries."""
@@ -249,17 +290,26 @@ def read_back(value: Any) -> Any:
 def _files(card: DatasetCard) -> list[File]:
     """Files of a card; those that cannot be opened have no number of entries."""
     return [
-        File(number, listed.path, listed.tree, listed.sample, _entries(listed.path, listed.tree))
+        File(number, listed.path, listed.tree, listed.sample, *_entries(listed.path, listed.tree))
         for number, listed in enumerate(find_files(card))
     ]
 
 
-def _entries(path: str, tree: str) -> int | None:
+def _entries(path: str, tree: str) -> tuple[int | None, str | None]:
     try:
         with opened(path, tree) as content:
-            return int(content.num_entries)
+            return int(content.num_entries), str(content.file.uuid)
     except ReadError:
-        return None
+        return None, None
+
+
+def files_of(run: Run) -> dict[str, str]:
+    """Files that a run and its trainings rely on, with their hashes."""
+    members = run.members.values() if isinstance(run, EnsembleRun) else ()
+    folders = {"": run, **{f"{m.folder.name}/": m for m in members}}
+    return {
+        f"{at}{name}": digest for at, one in folders.items() for name, digest in one.manifest.names().items()
+    }
 
 
 def frame_of(run: Run, card: DatasetCard) -> Frame:
@@ -272,5 +322,9 @@ def frame_of(run: Run, card: DatasetCard) -> Frame:
     pairs = [mean_of_trainings(m) for m in run.maps().values() if m.axes[0] == "pair"]
     if focus is None or focus.observer is None or not pairs:
         return Frame(most, edges)
+    if focus.observer not in pairs[0].events.observers:
+        raise RunError(
+            f"focus: the events of {run.folder} have no observer {focus.observer!r}; take one of its card"
+        )
     bins = focus.edges or profile_edges(pairs[0], focus.pair, focus.observer, scale=focus.scale).tolist()
     return Frame(most, edges, focus.pair, focus.observer, tuple(bins))

@@ -13,14 +13,25 @@ from hepxai.core.console import track
 from hepxai.core.files import locked, write_json
 from hepxai.datasets import CutFlow, DatasetCard
 from hepxai.engine.application import Application, File, Partition
-from hepxai.engine.engines import ENGINES, Engine, Function, Outcomes
-from hepxai.engine.partition import FRIENDS, remove_changed, sums_file, sums_of, work_on, write_friend_of
+from hepxai.engine.engines import ENGINES, Engine, Function
+from hepxai.engine.partition import (
+    FRIENDS,
+    process_partition,
+    remove_changed,
+    sums_file,
+    sums_of,
+    write_friend_of,
+)
 from hepxai.engine.population import Population
 from hepxai.export.friends import FriendPart, write_specification
 from hepxai.run import Run
 from hepxai.run.manifest import RunError
 
 NUMBERS = "population.json"
+LOST = (
+    "its result is not in the folder, although its job has ended; it must be on a file system that all "
+    "workers share: the same command tries it again"
+)
 
 
 @dataclass(frozen=True)
@@ -36,19 +47,27 @@ class Applied:
     cutflow : CutFlow
     failed : mapping of str to str
         Partitions that failed, or files without their friend tree, and the reason.
+    notes : tuple of str
+        On the inputs: files without entries, momenta and weights that look like a mistake.
     """
 
     folder: Path
     population: Population
     cutflow: CutFlow
     failed: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    def concerns(self) -> dict[str, tuple[str, ...]]:
+        """Sentences on failed checks, by name of the explanation, and those on the inputs."""
+        maps = {name: one.concerns for name, one in self.population.maps.items()}
+        return {name: texts for name, texts in {**maps, "inputs": self.notes}.items() if texts}
 
     def to_json(self) -> dict[str, Any]:
         """Numbers of the population, the cut flow, and what failed."""
         sums = self.population
         scores = {name: one.to_json() for name, one in sums.scores.items()}
         maps = {
-            name: {**one.about, "worst_checks": one.checks}
+            name: {**one.about, "checks": one.checks, "concerns": one.concerns}
             | {kind: means.rows() for kind, means in one.means().items()}
             for name, one in sums.maps.items()
         }
@@ -135,12 +154,13 @@ class _Work:
     def do(self) -> Applied:
         files = self.application.files()
         partitions = {file: self.application.partitions(file) for file in files}
+        every = [p for several in partitions.values() for p in several]
         self._remove_changed([p for f in files if not self._friend(f).is_file() for p in partitions[f]])
-        failed = self._partitions([p for several in partitions.values() for p in several])
-        whole = [f for f in files if all(self._done(p) for p in partitions[f])]
-        failed |= self._friends(whole)
-        self._specification(whole)
-        return self._numbers([p for several in partitions.values() for p in several], failed)
+        failed = self._partitions(every)
+        failed |= self._friends([f for f in files if all(self._done(p) for p in partitions[f])])
+        result = self._numbers(every, failed)
+        self._specification([f for f in files if self._friend(f).is_file()])
+        return result
 
     def _remove_changed(self, partitions: Sequence[Partition]) -> None:
         for partition in partitions:
@@ -153,23 +173,27 @@ class _Work:
         return sums_file(self.application.folder, partition).is_file()
 
     def _partitions(self, partitions: Sequence[Partition]) -> dict[str, str]:
-        todo = {p.name: p for p in partitions if not self._done(p)}
-        with track("partitions", len(partitions), show=True, done=len(partitions) - len(todo)) as advance:
-            failed = {}
-            for name, problem in self._run(work_on, todo):
-                advance(1, str(todo[name]))
-                if problem is not None:
-                    failed[str(todo[name])] = _sentence(problem)
-        return failed
+        todo = {str(p): p for p in partitions if not self._done(p)}
+        failed = self._run("partitions", process_partition, todo, len(partitions))
+        return failed | {n: LOST for n, p in todo.items() if n not in failed and not self._done(p)}
 
     def _friends(self, files: Sequence[File]) -> dict[str, str]:
-        friends = {f.source: f for f in files if not self._friend(f).is_file()}
-        outcomes = self._run(write_friend_of, friends)
-        return {name: _sentence(problem) for name, problem in outcomes if problem is not None}
+        todo = {f.source: f for f in files if not self._friend(f).is_file()}
+        failed = self._run("friend trees", write_friend_of, todo, len(files))
+        return failed | {
+            n: LOST for n, f in todo.items() if n not in failed and not self._friend(f).is_file()
+        }
 
-    def _run(self, function: Function, todo: Mapping[str, Any]) -> Outcomes:
-        jobs = {name: (str(self.application.folder.absolute()), of) for name, of in todo.items()}
-        return self.engine(function, jobs) if jobs else iter(())
+    def _run(self, what: str, function: Function, todo: Mapping[str, Any], total: int) -> dict[str, str]:
+        """Do what is left, with a progress bar; what failed, and why."""
+        folder, digest = str(self.application.folder.absolute()), self.application.digest
+        jobs, failed = {name: (folder, digest, of) for name, of in todo.items()}, {}
+        with track(what, total, show=True, done=total - len(todo)) as advance:
+            for name, problem in self.engine(function, jobs) if jobs else ():
+                advance(1, name)
+                if problem is not None:
+                    failed[name] = str(problem) or type(problem).__name__
+        return failed
 
     def _friend(self, file: File) -> Path:
         return self.application.folder / FRIENDS / self.application.friend_name(file)
@@ -178,23 +202,22 @@ class _Work:
         """Files that open the friend trees, of the files that have one."""
         if not files:
             return
-        run, names = self.application.run, self.application.settings["explanations"]
-        about = ((f.source, f.entries or 0, f.sample) for f in files)
-        sources, sizes, samples = zip(*about, strict=True)
-        none = run.events[:0].replace(files=sources, file_entries=sizes, samples=samples)
-        scores, spread = run.score_events(none)
-        maps = [m.replace(method=n) for n, m in run.explain_events(none, names).items()]
-        branches = FriendPart(0, 0, none, maps, run.friend_scores(scores, spread)).branches()
-        write_specification(self.application.folder / FRIENDS, none, branches)
+        application, run = self.application, self.application.run
+        none = application.no_events(files)
+        maps = [m.replace(method=n) for n, m in application.no_maps(none).items()]
+        scores = run.friend_scores(*run.score_events(none))
+        part = FriendPart(0, 0, none, maps, scores, run.events.schema.classes)
+        names = [application.friend_name(f) for f in files]
+        write_specification(application.folder / FRIENDS, names, none, part.branches())
 
     def _numbers(self, partitions: Sequence[Partition], failed: Mapping[str, str]) -> Applied:
         parts = [sums_of(self.application.folder, p) for p in partitions if self._done(p)]
-        population = reduce(lambda a, b: a + b, (p for p, _ in parts), Population())
-        cutflow = reduce(lambda a, b: a + b, (c for _, c in parts), CutFlow())
-        result = Applied(self.application.folder, population, cutflow, failed)
+        population = reduce(lambda a, b: a + b, (p for p, *_ in parts), Population())
+        cutflow = reduce(lambda a, b: a + b, (c for _, c, _ in parts), CutFlow())
+        notes = tuple(dict.fromkeys(note for *_, several in parts for note in several))
+        result = Applied(self.application.folder, population, cutflow, failed, notes)
         write_json(self.application.folder / NUMBERS, result.to_json())
+        for what, texts in result.concerns().items():
+            more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+            warnings.warn(f"{what}: {texts[0]}{more}; all are in {NUMBERS}", stacklevel=4)
         return result
-
-
-def _sentence(problem: Exception) -> str:
-    return f"{problem}" if str(problem) else type(problem).__name__

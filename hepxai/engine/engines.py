@@ -87,7 +87,7 @@ def on_dask(function: Function, jobs: Jobs, client: Any) -> Outcomes:
     Folders in the arguments must be the same on all machines.
     """
     futures = {
-        client.submit(function, *arguments, key=f"hepxai-{name}", pure=False, retries=RETRIES): name
+        client.submit(function, *arguments, pure=False, retries=RETRIES): name
         for name, arguments in jobs.items()
     }
     for future in import_extra("distributed", "the engine dask", "dask").as_completed(futures):

@@ -11,12 +11,14 @@ from typing import Any
 
 from hepxai.attribution import Attribution
 from hepxai.core.files import read_json, read_tensors, sha256, write_json, write_tensors
-from hepxai.datasets import CutFlow, read_entries
+from hepxai.datasets import CutFlow, ReadError, ReadLog, read_entries
+from hepxai.datasets.sources import opened
 from hepxai.engine.application import Application, File, Partition
 from hepxai.engine.population import Population
 from hepxai.events import Events
 from hepxai.export.friends import FriendPart, write_friend
 from hepxai.run.ensemble import one_thread
+from hepxai.run.manifest import RunError
 
 PARTS, FRIENDS = "parts", "friends"
 _TURN = threading.Lock()
@@ -25,9 +27,18 @@ SUMS, EVENTS, SCORES = "sums.json", "events.safetensors", "scores.safetensors"
 
 
 @lru_cache(maxsize=1)
-def opened_application(folder: str) -> Application:
-    """Application of a folder, opened once in a process: its run, model and prepared explainers stay."""
-    return Application(Path(folder))
+def load_application(folder: str, digest: str) -> Application:
+    """Application of a folder, loaded once in a process: its run, model and prepared explainers stay.
+
+    Raises
+    ------
+    RunError
+        If the folder has another `Application.digest`.
+    """
+    application = Application(Path(folder))
+    if application.digest != digest:
+        raise RunError(f"{folder} was replaced in the meantime; the same command starts afresh")
+    return application
 
 
 def sums_file(folder: Path, partition: Partition) -> Path:
@@ -35,19 +46,20 @@ def sums_file(folder: Path, partition: Partition) -> Path:
     return folder / PARTS / partition.name / SUMS
 
 
-def work_on(folder: str, partition: Partition) -> None:
+def process_partition(folder: str, digest: str, partition: Partition) -> None:
     """Score and explain the events of a partition, and store them with their sums.
 
     A function of the run, of the file and of the entries: where and in which order partitions are done does
     not change a bit of the result.
     """
-    application, done = opened_application(folder), sums_file(Path(folder), partition)
+    application, done = load_application(folder, digest), sums_file(Path(folder), partition)
     if done.exists():
         return
     with _TURN, one_thread():
-        events, cutflow = _events(application, partition)
+        events, log = _events(application, partition)
         scores, spread = application.run.score_events(events)
-        maps = application.run.explain_events(events, application.settings["explanations"])
+        names = application.settings["explanations"]
+        maps = application.run.explain_events(events, names) if len(events) else application.no_maps(events)
     events.save(done.with_name(EVENTS))
     arrays = {"scores": scores} | ({} if spread is None else {"spread": spread})
     write_tensors(done.with_name(SCORES), arrays, {})
@@ -57,21 +69,24 @@ def work_on(folder: str, partition: Partition) -> None:
     empty = not len(events)
     population = Population() if empty else Population.of(events, by_output, maps, application.frame)
     hashes = {path.name: sha256(path) for path in sorted(done.parent.glob("*.safetensors"))}
-    content = {"cutflow": cutflow.to_json(), "population": population.to_json(), "files": hashes}
+    content: dict[str, Any] = {"files": hashes, "notes": [*log.notes, *log.doubts]}
+    content |= {"cutflow": log.cutflow.to_json(), "population": population.to_json()}
     write_json(done, content)
 
 
-def _events(application: Application, partition: Partition) -> tuple[Events, CutFlow]:
+def _events(application: Application, partition: Partition) -> tuple[Events, ReadLog]:
     file = partition.file
-    if partition.start < partition.stop or file.entries is None:
+    if partition.start < partition.stop:
         return read_entries(application.card_of(file), partition.start, partition.stop)
-    none = application.run.events[:0]  # an empty file has no types of branches to read
-    return none.replace(files=(file.source,), file_entries=(0,), samples=(file.sample,)), CutFlow()
+    if file.entries is None:
+        with opened(file.path, file.tree):
+            raise ReadError(f"{file.source}: could not be opened before, and can now; give the command again")
+    return application.no_events([file]), ReadLog()
 
 
-def write_friend_of(folder: str, file: File) -> None:
+def write_friend_of(folder: str, digest: str, file: File) -> None:
     """Write the friend tree of a file whose partitions are done; their explanations are then removed."""
-    application = opened_application(folder)
+    application = load_application(folder, digest)
     partitions = application.partitions(file)
     write_friend(
         application.folder / FRIENDS / application.friend_name(file), _parts(application, partitions)
@@ -89,7 +104,8 @@ def _parts(application: Application, partitions: list[Partition]) -> Iterator[Fr
         names = application.settings["explanations"]
         maps = [Attribution.load(folder / f"{n}.safetensors", events).replace(method=n) for n in names]
         scores = application.run.friend_scores(arrays["scores"], arrays.get("spread"))
-        yield FriendPart(partition.start, partition.stop, events, maps, scores)
+        classes = application.run.events.schema.classes
+        yield FriendPart(partition.start, partition.stop, events, maps, scores, classes)
 
 
 def remove_changed(folder: Path, partition: Partition) -> bool:
@@ -104,7 +120,8 @@ def remove_changed(folder: Path, partition: Partition) -> bool:
     return changed
 
 
-def sums_of(folder: Path, partition: Partition) -> tuple[Population, CutFlow]:
-    """Stored sums of a partition."""
+def sums_of(folder: Path, partition: Partition) -> tuple[Population, CutFlow, list[str]]:
+    """Stored sums of a partition, and its notes."""
     content: dict[str, Any] = read_json(sums_file(folder, partition))
-    return Population.from_json(content["population"]), CutFlow.from_json(content["cutflow"])
+    sums = Population.from_json(content["population"]), CutFlow.from_json(content["cutflow"])
+    return *sums, content["notes"]

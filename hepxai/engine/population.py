@@ -94,14 +94,17 @@ class MapSums:
     ----------
     about : mapping of str to str
         Method, target, title, unit.
-    checks : mapping of str to float
-        The worst of all parts.
+    checks : mapping of str to tuple of float
+        Smallest and largest value in all parts.
+    concerns : tuple of str
+        Of all parts.
     groups : mapping of str to tuple of GroupSums
         By kind of groups: the mean of the trainings, and each of several.
     """
 
     about: Mapping[str, str]
-    checks: Mapping[str, float]
+    checks: Mapping[str, tuple[float, float]]
+    concerns: tuple[str, ...]
     groups: Mapping[str, tuple[GroupSums, ...]]
 
     @staticmethod
@@ -111,16 +114,19 @@ class MapSums:
         every = [mean_of_trainings(attribution), *single_trainings(attribution)]
         kinds = [dict(_groups(one, frame)) for one in every]
         groups = {kind: tuple(one[kind] for one in kinds) for kind in kinds[0]}
-        return MapSums({n: getattr(attribution, n) for n in names}, dict(attribution.checks), groups)
+        about = {n: getattr(attribution, n) for n in names}
+        checks = {n: (float(c), float(c)) for n, c in attribution.checks.items()}
+        return MapSums(about, checks, attribution.concerns, groups)
 
     def __add__(self, other: MapSums) -> MapSums:
-        shared = {n: max(self.checks[n], other.checks[n]) for n in self.checks if n in other.checks}
-        checks = {**self.checks, **other.checks, **shared}
+        both = {n: (self.checks[n], other.checks[n]) for n in self.checks if n in other.checks}
+        ends = {n: (np.minimum(a[0], b[0]), np.maximum(a[1], b[1])) for n, (a, b) in both.items()}  # NaN wins
+        checks = {**self.checks, **other.checks} | {n: (float(a), float(b)) for n, (a, b) in ends.items()}
         groups = {
             kind: tuple(a + b for a, b in zip(several, other.groups[kind], strict=True))
             for kind, several in self.groups.items()
         }
-        return MapSums(self.about, checks, groups)
+        return MapSums(self.about, checks, (*self.concerns, *other.concerns), groups)
 
     def means(self) -> dict[str, Means]:
         """Means by kind of groups, with the spread over several trainings."""
@@ -130,13 +136,14 @@ class MapSums:
     def to_json(self) -> dict[str, Any]:
         """Texts, numbers and lists."""
         groups = {kind: [g.to_json() for g in several] for kind, several in self.groups.items()}
-        return {"about": self.about, "checks": self.checks, "groups": groups}
+        return {"about": self.about, "checks": self.checks, "concerns": self.concerns, "groups": groups}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> MapSums:
         """Sums of `to_json`."""
         groups = {k: tuple(map(GroupSums.from_json, several)) for k, several in content["groups"].items()}
-        return MapSums(content["about"], content["checks"], groups)
+        checks = {name: tuple(ends) for name, ends in content["checks"].items()}
+        return MapSums(content["about"], checks, tuple(content["concerns"]), groups)
 
 
 def _groups(attribution: Attribution, frame: Frame) -> Iterator[tuple[str, GroupSums]]:

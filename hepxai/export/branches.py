@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +85,15 @@ def friend_branches(
     scores: NDArray[np.floating] | None,
     predictions: Mapping[str, NDArray[np.floating]],
     spread: NDArray[np.floating] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Branches:
-    """All branches of a friend tree by name, checked to be distinct and aligned with the events."""
+    """All branches of a friend tree by name, checked to be distinct and aligned with the events.
+
+    ``classes`` are those of the model, where the events are unlabelled.
+    """
+    classes = events.schema.classes if classes is None else classes
     aligned = [_Aligned(a, events) for a in attributions]
-    named: list[tuple[str, Scalar | Jagged]] = [*_identity(events), *_scores(events, scores, spread)]
+    named: list[tuple[str, Scalar | Jagged]] = [*_identity(events), *_scores(events, scores, spread, classes)]
     named += _predictions(events, predictions)
     for one in aligned:
         named += [(f"{PREFIX}{one.name}{suffix}", branch) for suffix, branch in one.branches()]
@@ -118,14 +123,17 @@ def _identity(events: Events) -> list[tuple[str, Scalar]]:
 
 
 def _scores(
-    events: Events, scores: NDArray[np.floating] | None, spread: NDArray[np.floating] | None
+    events: Events,
+    scores: NDArray[np.floating] | None,
+    spread: NDArray[np.floating] | None,
+    classes: Sequence[str],
 ) -> Iterator[tuple[str, Scalar]]:
     if scores is None:
         return
     if len(scores) != len(events):
         raise ValueError(f"{len(scores)} scores for {len(events)} events")
     logits = np.asarray(scores, dtype=np.float64).reshape(len(events), -1 if len(events) else 1)
-    classes, outputs = events.schema.classes, logits.shape[1]
+    outputs = logits.shape[1]
     labels = classes if outputs == len(classes) else tuple(f"output{k}" for k in range(outputs))
     tables = {"score": logits}
     if spread is not None:

@@ -112,6 +112,8 @@ class FriendPart:
     attributions : sequence of Attribution
     scores : mapping
         ``scores``, ``score_spread`` or ``predictions`` of `write_friends`.
+    classes : sequence of str
+        Of the model.
     """
 
     start: int
@@ -119,12 +121,14 @@ class FriendPart:
     events: Events
     attributions: Sequence[Attribution]
     scores: Mapping[str, Any]
+    classes: Sequence[str]
 
     def branches(self) -> Branches:
         """All branches of the friend tree."""
         parts = [part for a in self.attributions for part in _with_self_loops(a)]
         scores, spread = self.scores.get("scores"), self.scores.get("score_spread")
-        return friend_branches(self.events, parts, scores, self.scores.get("predictions", {}), spread)
+        predictions = self.scores.get("predictions", {})
+        return friend_branches(self.events, parts, scores, predictions, spread, self.classes)
 
     def rows(self, branches: Branches) -> Iterator[IntArray]:
         """Events at the entries, -1 for none, stretch by stretch."""
@@ -145,10 +149,21 @@ def write_friend(path: Path, parts: Iterable[FriendPart]) -> None:
         _write_tree(unfinished, every, _title(first.events, first.attributions))
 
 
-def write_specification(folder: Path, events: Events, branches: Branches) -> None:
-    """Write ``friends.json`` and ``friends.C``, which open the friend trees of all files of the events."""
-    write_text(folder / "friends.json", json.dumps(specification(folder, events.files), indent=1) + "\n")
-    write_text(folder / "friends.C", macro(folder, events, branches))
+def write_specification(folder: Path, names: Sequence[str], events: Events, branches: Branches) -> None:
+    """Write ``friends.json`` and ``friends.C``, which open the friend trees of all files of the events.
+
+    Parameters
+    ----------
+    folder : Path
+    names : sequence of str
+        Of the friend tree of each file.
+    events : Events
+    branches : mapping
+        Of any of the trees.
+    """
+    content = json.dumps(specification(folder, events.files, names), indent=1)
+    write_text(folder / "friends.json", f"{content}\n")
+    write_text(folder / "friends.C", macro(folder, events, branches, names))
 
 
 def _with_self_loops(attribution: Attribution) -> Iterator[Attribution]:

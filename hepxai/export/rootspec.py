@@ -42,12 +42,12 @@ def friend_names(sources: Sequence[str]) -> list[str]:
     return [f"{i:0{width}}_{word}.root" for i, word in enumerate(words)]
 
 
-def specification(folder: Path, sources: Sequence[str]) -> dict[str, Any]:
+def specification(folder: Path, sources: Sequence[str], names: Sequence[str] | None = None) -> dict[str, Any]:
     """``RDataFrame`` ``FromSpec``: one sample per input, and one chain of friends in the same order.
 
     Paths are relative to the folder. ROOT looks for them in the working folder, not beside the JSON.
     """
-    names = friend_names(sources)
+    names = friend_names(sources) if names is None else names
     samples = {}
     for name, source in zip(names, sources, strict=True):
         path, tree = seen_from(folder, source)
@@ -56,7 +56,7 @@ def specification(folder: Path, sources: Sequence[str]) -> dict[str, Any]:
     return {"samples": samples, "friends": {TREE: chain}}
 
 
-def macro(folder: Path, events: Events, branches: Branches) -> str:
+def macro(folder: Path, events: Events, branches: Branches, names: Sequence[str] | None = None) -> str:
     """C++ macro that checks that inputs and friends correspond, chains them and draws.
 
     Scores, and values of pairs against their invariant mass. Paths are relative to the folder.
@@ -72,7 +72,7 @@ def macro(folder: Path, events: Events, branches: Branches) -> str:
     return template.substitute(
         tree=TREE,
         inputs=_rows(
-            (*source, name) for source, name in zip(inputs, friend_names(events.files), strict=True)
+            (*source, name) for source, name in zip(inputs, names or friend_names(events.files), strict=True)
         ),
         identity=_rows(zip(IDENTITY, events.schema.identity, strict=False)),
         particles=_rows(zip(events.schema.types, prefixes, strict=True)),

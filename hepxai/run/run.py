@@ -334,9 +334,8 @@ class Run(StoredRun):
         return scores, None
 
     @cached_property
-    def prepared(self) -> dict[str, Prepared]:
-        """Explainers of all explanations of the run, prepared as for these."""
-        return {key: self._map_maker.prepared(key, one) for key, one in self.maps().items()}
+    def _prepared(self) -> dict[str, Prepared]:
+        return {}
 
     def explain_events(self, events: Events, names: Sequence[str]) -> dict[str, Attribution]:
         """Explain events that are not of the run like its own; nothing is stored.
@@ -347,8 +346,15 @@ class Run(StoredRun):
         names : sequence of str
             Of `maps`.
         """
-        prepared = {name: self.prepared[name] for name in names}
-        return {name: one.checked(one.attribute(events)) for name, one in prepared.items()}
+        stored = self.maps() if set(names) - self._prepared.keys() else {}
+        results = {}
+        for name in names:
+            if name not in self._prepared:
+                self._prepared[name] = self._map_maker.prepared(name, stored[name])
+            prepared = self._prepared[name]
+            results[name] = prepared.checked(prepared.attribute(events))
+            prepared.refuse_broken(results[name])
+        return results
 
     # --- systematic variations ---------------------------------------------------------------
 

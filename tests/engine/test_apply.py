@@ -22,7 +22,7 @@ from dying_jobs import die, die_once
 from shipped_sample import first_entries
 
 from hepxai.attribution.means import pair_means, pair_profile
-from hepxai.datasets import DatasetCard
+from hepxai.datasets import DatasetCard, read_entries
 from hepxai.engine import Applied, apply_run, engines
 from hepxai.engine.application import Application
 from hepxai.engine.partition import SUMS
@@ -123,7 +123,8 @@ def test_numbers_are_in_a_file(applied: Applied, run: Run) -> None:
     np.testing.assert_allclose(np.sum(histogram["weight"], axis=1), list(total.values()))
     row = content["maps"]["edge_ig"]["pairs"][0]
     assert {"value", "error", "training", "events", "entries"} <= row.keys()
-    assert content["maps"]["edge_ig"]["worst_checks"]["median_residual"] < 0.05
+    low, high = content["maps"]["edge_ig"]["checks"]["median_residual"]
+    assert 0 <= low <= high < 0.05
 
 
 # --- independent of partitions, order, workers, engine ---------------------------------------------
@@ -217,6 +218,9 @@ def test_a_file_that_cannot_be_read_is_named_and_all_others_are_done(
     assert str(tmp_path / "two.root") in problem
     friends = sorted(p.name for p in (tmp_path / "out" / "friends").glob("*.root"))
     assert friends == ["000_one.root", "002_three.root"]
+    listed = json.loads((tmp_path / "out" / "friends" / "friends.json").read_text())
+    assert listed["friends"]["hepxai"]["files"] == friends
+    assert [Path(*s["files"]).name for s in listed["samples"].values()] == ["one.root", "three.root"]
     shutil.copy(tmp_path / "one.root", tmp_path / "two.root")
     before = sums(tmp_path / "out")
     again = apply_run(run, files, tmp_path / "out", explanations=["attention"])
@@ -239,12 +243,49 @@ def test_an_empty_file_has_an_empty_friend(
         assert file["hepxai"].num_entries == 0
 
 
-def test_a_partition_without_selected_events(run: Run, tmp_path: Path) -> None:
-    card = run.dataset.model_copy(update={"selection": {"none": "event < 0"}})
-    with pytest.raises(RunError, match=r"selection: of the card .* is not that of the run"):
-        apply_run(run, card, tmp_path / "out")
-    few = apply_run(run, run.dataset, tmp_path / "few", entries=60, explanations=["attention"])
-    assert few.population.events == len(run.events)
+@pytest.mark.parametrize("start", [0, 200])
+def test_a_partition_without_selected_events(
+    run: Run, applied: Applied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    """Its entries have no event in the friend tree, whose branches are those of all others."""
+
+    def none_at_start(card: DatasetCard, first: int, stop: int) -> Any:
+        events, log = read_entries(card, first, stop)
+        return (events[:0] if first == start else events), log
+
+    monkeypatch.setattr("hepxai.engine.partition.read_entries", none_at_start)
+    result = apply_run(run, run.dataset, tmp_path / "out", entries=200)
+    assert not result.failed
+    assert result.population.events == len(run.events) - 400
+    for name in ("000_signal.root", "001_background.root"):
+        tree, whole = columns(tmp_path / "out" / "friends" / name), columns(applied.folder / "friends" / name)
+        assert tree.keys() == whole.keys()
+        assert not any(tree["hepxai_selected"][start : start + 200])
+        assert tree["hepxai_run"][400:] == whole["hepxai_run"][400:]
+
+
+def test_a_folder_that_was_removed_starts_afresh(run: Run, tmp_path: Path) -> None:
+    """In one process, which has loaded the application that was there before."""
+    out = tmp_path / "out"
+    apply_run(run, run.dataset, out, explanations=())
+    shutil.rmtree(out)
+    result = apply_run(run, run.dataset, out, explanations=["attention"])
+    assert list(result.population.maps) == ["attention"]
+    assert "nhepxai_attention" in columns(out / "friends" / "000_signal.root")
+
+
+def test_an_input_that_was_written_again_is_refused(
+    run: Run, copies: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    files = copies()
+    apply_run(run, files, tmp_path / "out", explanations=())
+    with uproot.open(files[0]) as old:
+        numbers = old["Events"]["event"].array(library="np")
+    with uproot.recreate(files[0]) as new:
+        new.mktree("Events", {"event": numbers.dtype})
+        new["Events"].extend({"event": numbers})
+    with pytest.raises(RunError, match="was begun with another files; choose another --out"):
+        apply_run(run, files, tmp_path / "out", explanations=())
 
 
 def test_a_part_that_was_changed_is_done_anew(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
@@ -263,6 +304,9 @@ def test_a_part_that_was_changed_is_done_anew(run: Run, tmp_path: Path, monkeypa
 
 
 def test_what_does_not_go_together_is_refused(run: Run, applied: Applied, tmp_path: Path) -> None:
+    selected = run.dataset.model_copy(update={"selection": {"none": "event < 0"}})
+    with pytest.raises(RunError, match=r"selection: of the card .* is not that of the run"):
+        apply_run(run, selected, tmp_path / "d")
     with pytest.raises(RunError, match="was begun with another entries; choose another --out"):
         apply_run(run, run.dataset, applied.folder, entries=100)
     with pytest.raises(RunError, match=r"no explanation 'shapley', only .*`hepxai explain .* -m shapley`"):
