@@ -160,29 +160,33 @@ class Training(CommonTraining):
 
 
 class Home(NamedTuple):
-    """The two classes of a kind, as ``module:class`` in `hepxai.models`."""
+    """Import paths of the two classes of a kind, as ``module:class``."""
 
     card: str
     model: str
 
 
+def _home(card: str, model: str) -> Home:
+    return Home(f"hepxai.models.{card}", f"hepxai.models.{model}")
+
+
 KINDS = {
-    "particle_gnn": Home("card:ParticleGNNCard", "graph.particle_gnn:ParticleGNNModel"),
-    "dense": Home("card:DenseCard", "table.dense:DenseModel"),
-    "lstm": Home("card:LstmCard", "graph.lstm:LstmModel"),
-    "boosted_trees": Home("card:BoostedTreesCard", "table.boosted_trees:BoostedTreesModel"),
-    "convolutional": Home("image.cards:ConvolutionalCard", "image.convolutional:ConvolutionalModel"),
-    "cnn": Home("image.cards:CnnCard", "image.cnn:CnnModel"),
-    "soft_tree": Home("image.cards:SoftTreeCard", "image.soft_tree:SoftTreeModel"),
-    "detector": Home("image.detection.card:DetectorCard", "image.detection.model:DetectorModel"),
+    "particle_gnn": _home("card:ParticleGNNCard", "graph.particle_gnn:ParticleGNNModel"),
+    "dense": _home("card:DenseCard", "table.dense:DenseModel"),
+    "lstm": _home("card:LstmCard", "graph.lstm:LstmModel"),
+    "boosted_trees": _home("card:BoostedTreesCard", "table.boosted_trees:BoostedTreesModel"),
+    "convolutional": _home("image.cards:ConvolutionalCard", "image.convolutional:ConvolutionalModel"),
+    "cnn": _home("image.cards:CnnCard", "image.cnn:CnnModel"),
+    "soft_tree": _home("image.cards:SoftTreeCard", "image.soft_tree:SoftTreeModel"),
+    "detector": _home("image.detection.card:DetectorCard", "image.detection.model:DetectorModel"),
 }
 """Every kind of model card; models are imported on use, because a card needs no torch."""
 
 
 def resolve(home: str) -> Any:
-    """Class at ``module:class`` in `hepxai.models`."""
+    """Class at ``module:class``."""
     module, _, name = home.partition(":")
-    return getattr(importlib.import_module(f"hepxai.models.{module}"), name)
+    return getattr(importlib.import_module(module), name)
 
 
 class ModelCard(Card):

@@ -130,7 +130,7 @@ def test_completeness(exact: tuple[NetworkModel, Events]) -> None:
     values, pairs = (explain(model, events, method) for method in METHODS)
     scores, nothing = model.logits(events)[:, 0], float(model.logits(without_others(events[[0]], ()))[0, 0])
     assert values.settings["empty"] == pytest.approx(nothing)
-    np.testing.assert_allclose(values.output_change, scores - nothing, rtol=1e-9)
+    np.testing.assert_allclose(values.output_change, scores - nothing, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(values.sum("particle").values, scores - nothing, rtol=1e-9, atol=1e-12)
     for e in range(len(events)):
         n, v = int(events.counts[e]), game(model, events[[e]])

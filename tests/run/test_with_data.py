@@ -119,7 +119,7 @@ def test_refusals_of_a_run(run_folder: Path) -> None:
     card = DatasetCard.find(run_folder / "with_data.yaml")
     other = DatasetCard.find(run_folder / "with_data.yaml", ["selection.met=met.pt > 6"])
     with pytest.raises(
-        RunError, match=r"selection: of the card 'small' is not that of the run .*; add data:"
+        RunError, match=r"selection: of the card 'small' is not that of the run .*; list the files in"
     ):
         compare_run_with_data(run, card=other)
     (run_folder / "copy.yaml").write_text(
