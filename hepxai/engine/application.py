@@ -183,7 +183,7 @@ class Application:
 
     def _check_same(self, settings: dict[str, Any], card: str) -> None:
         """Refuse other settings or files; a file that could not be opened may have come back."""
-        before, now = read_back(self.settings), read_back(settings)
+        before, now = (json.loads(json.dumps(content)) for content in (self.settings, settings))
         merged = [
             new if old["entries"] is None else old if new["entries"] is None else None
             for old, new in zip(before["files"], now["files"], strict=False)
@@ -256,8 +256,8 @@ class Application:
         return {name: maps[name][:0].replace(events=none) for name in self.settings["explanations"]}
 
     def files(self) -> list[File]:
-        """Files, opened again for the number of their entries."""
-        return list(_files(self.card))
+        """Files, with the entries that they had when they could be opened."""
+        return [File(**file) for file in self.settings["files"]]
 
     def partitions(self, file: File) -> list[Partition]:
         """Partitions of a file, by rising entries."""
@@ -267,8 +267,7 @@ class Application:
 
     def friend_name(self, file: File) -> str:
         """Name of the friend tree's file."""
-        sources = [f"{f['path']}:{f['tree']}" for f in self.settings["files"]]
-        return friend_names(sources)[file.number]
+        return friend_names([f.source for f in self.files()])[file.number]
 
     def card_of(self, file: File) -> DatasetCard:
         """Card that reads one file."""
@@ -278,13 +277,6 @@ class Application:
 def _listing(card: DatasetCard, listed: Mapping[str, Any]) -> DatasetCard:
     """Card that lists the files that were given, or the card itself if none were."""
     return card_of_files(card, listed["files"], listed["sample"]) if listed["files"] else card
-
-
-def read_back(value: Any) -> Any:
-    """Copy of a value as JSON gives it back."""
-    if isinstance(value, dict):
-        return {str(k): read_back(v) for k, v in value.items()}
-    return [read_back(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _files(card: DatasetCard) -> list[File]:

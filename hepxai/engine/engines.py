@@ -53,6 +53,8 @@ def on_processes(function: Function, jobs: Jobs, workers: int) -> Outcomes:
                     waiting.append(name)
                 else:
                     yield name, problem
+        if batch is not waiting:
+            waiting.extendleft(batch)  # not begun, for the new pool broke at once
 
 
 def _until_broken(

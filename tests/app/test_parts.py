@@ -257,7 +257,7 @@ def test_headers_of_csv_have_no_formulas() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("/tmp/session-1/2/a.root:Events is damaged", "a\\.root\\:Events is damaged"),
+        ("/srv/session-1/2/a.root:Events is damaged", "a\\.root\\:Events is damaged"),
         ("read '/home/me/x.npz'; see docs/app.md", "read \\'x\\.npz\\'\\; see docs\\/app\\.md"),
         ("1 / 2 and https://a.b/c/d", "1 \\/ 2 and https\\:\\/\\/a\\.b\\/c\\/d"),
     ],

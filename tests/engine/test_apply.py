@@ -28,6 +28,7 @@ from hepxai.engine.application import Application
 from hepxai.engine.partition import SUMS
 from hepxai.export.friends import write_friends
 from hepxai.models.card import ModelCard
+from hepxai.models.wrappers.python_card import PythonCard
 from hepxai.run import EnsembleRun, Run
 from hepxai.run.manifest import RunError
 
@@ -183,6 +184,7 @@ def test_unlabelled_files(run: Run, tmp_path: Path) -> None:
     tree = columns(tmp_path / "out" / "friends" / "000_signal.root")
     assert set(np.array(tree["hepxai_weight"])[np.array(tree["hepxai_selected"])]) == {1.0}
     assert result.population.scores["signal"].weight.shape[0] == 1
+    assert "hepxai_probability" in tree
 
 
 # --- accidents -------------------------------------------------------------------------------------
@@ -227,6 +229,9 @@ def test_a_file_that_cannot_be_read_is_named_and_all_others_are_done(
     assert not again.failed
     assert before.items() <= sums(tmp_path / "out").items()
     assert again.population.events == 3 * result.population.events / 2
+    accident(tmp_path / "three.root")
+    last = apply_run(run, files, tmp_path / "out", explanations=["attention"])  # nothing is left to do
+    assert (last.failed, last.population.events) == ({}, again.population.events)
 
 
 def empty(path: Path) -> None:
@@ -311,6 +316,12 @@ def test_what_does_not_go_together_is_refused(run: Run, applied: Applied, tmp_pa
         apply_run(run, run.dataset, applied.folder, entries=100)
     with pytest.raises(RunError, match=r"no explanation 'shapley', only .*`hepxai explain .* -m shapley`"):
         apply_run(run, run.dataset, tmp_path / "a", explanations=["shapley"])
+    focus = run.dataset.focus.model_copy(update={"observer": "other"})
+    with pytest.raises(RunError, match="have no observer 'other'; take one of its card"):
+        apply_run(run, run.dataset.model_copy(update={"focus": focus}), tmp_path / "e")
+    python = PythonCard(model="Mine", view="graph", outputs=("signal",))
+    with pytest.raises(RunError, match="a model of your own Python"):
+        apply_run(dataclasses.replace(run, card=python), run.dataset, tmp_path / "f")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="holds something else; choose a new or empty folder"):

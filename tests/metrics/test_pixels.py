@@ -77,12 +77,12 @@ def test_shares_one_by_one(events: Events) -> None:
 
 
 def test_share_on_dark_pixels_one_by_one(events: Events) -> None:
-    found, lit = a_map(events), events.image().sum(1) > 0
-    values = np.abs(found.values) * (np.arange(len(events)) > 4)[:, None, None]  # some maps are 0: left out
+    one, lit = a_map(events), events.image().sum(1) > 0
+    values = np.abs(one.values) * (np.arange(len(events)) > 4)[:, None, None]  # some maps are 0: left out
     each = [v[~hit].sum() / v.sum() for v, hit in zip(values[5:], lit[5:], strict=True)]
-    share = dark_share(found.replace(values=values))
+    share = dark_share(one.replace(values=values))
     assert share.value == pytest.approx(np.average(each, weights=events.weight[5:]))
-    assert dark_share(found.replace(values=values * lit)).value == 0
+    assert dark_share(one.replace(values=values * lit)).value == 0
 
 
 def test_a_map_that_treats_hits_alike_has_the_share_of_chance(events: Events) -> None:

@@ -154,12 +154,12 @@ def test_slices_show_the_spread_of_trainings(toy, pair_map):
     events = toy(200)
     whole = stack_trainings([pair_map(events, seed=s) for s in range(3)])
     for one, errors in ((whole.select(training="1"), 1), (whole, 2)):
-        found = slices({"edge_ig": one}, events)["edge_ig"].found
+        points = slices({"edge_ig": one}, events)["edge_ig"].found
         ax = plots.truth_slices(slices({"edge_ig": one}, events), xlabel="particles")
         bars = [c for c in ax.containers if c.has_yerr]
         assert len(bars) == errors
     ends = np.array([np.ptp(line[:, 1]) / 2 for line in bars[1].lines[2][-1].get_segments()])
-    np.testing.assert_allclose(ends, [np.hypot(f.auroc.error, f.auroc.spread["training"]) for f in found])
+    np.testing.assert_allclose(ends, [np.hypot(f.auroc.error, f.auroc.spread["training"]) for f in points])
 
 
 def test_nothing_to_draw(toy, pair_map):

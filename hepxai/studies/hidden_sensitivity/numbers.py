@@ -182,8 +182,8 @@ def hidden_sensitivity(
     chosen = scorer.movable() if types is None else tuple(types)
     groups = {name: scorer.sigma_of((name,)) for name in chosen} | {ALL: scorer.sigma_of(chosen)}
     envelope = {name: scorer.envelope(sigma) for name, sigma in groups.items()}
-    shifts = {name: scorer.shifts(sigma) for name, sigma in groups.items()}
-    shifts[ALL] |= scorer.events_as_read()
+    shifts = {name: scorer.shifts(groups[name]) for name in chosen}
+    shifts[ALL] = scorer.events_as_read() or scorer.shifts(groups[ALL])
     return HiddenSensitivity.of(explained, float(n), events.weight, envelope, shifts)
 
 
